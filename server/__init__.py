@@ -1,0 +1,1 @@
+"""HTTP in, tokens out: a Sanic server that runs a local model with mlx-lm."""

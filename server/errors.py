@@ -1,0 +1,95 @@
+"""Every way a request can fail, with the HTTP status and API error type that each one fixes.
+
+    ServerError
+    ├── BadRequest          400 invalid_request_error   a field is missing, malformed or unsupported
+    │   └── PromptTooLong   400 invalid_request_error   in the words on which Claude Code compacts
+    ├── Unauthorized        401 authentication_error    no API key, or a wrong one
+    ├── NotFound            404 not_found_error         no such route
+    ├── TooLarge            413 request_too_large       the body is over the limit
+    ├── Overloaded          529 overloaded_error        the queue is full or the model still loads
+    └── EngineFailed        500 api_error               the model failed; the server goes on
+
+Dialects translate these to their wire form and add nothing. The type names are Anthropic's
+(https://docs.anthropic.com/en/api/errors); other dialects map them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServerError(Exception):
+    """Base of every error that a client may see; its text is safe to send."""
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "api_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class BadRequest(ServerError):
+    """The request cannot be served as it stands; sending it again will not help."""
+
+    status = 400
+    kind = "invalid_request_error"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        """Where in the body, as `messages.2.content.0.type`; empty for the body as a whole."""
+        self.reason = reason
+
+
+class PromptTooLong(BadRequest):
+    """The prompt leaves no room in the model's context window.
+
+    Claude Code looks for exactly this sentence and then compacts the conversation.
+    """
+
+    def __init__(self, n_tokens: int, limit_tokens: int) -> None:
+        super().__init__("", f"prompt is too long: {n_tokens} tokens > {limit_tokens} maximum")
+        self.n_tokens = n_tokens
+        self.limit_tokens = limit_tokens
+
+
+class Unauthorized(ServerError):
+    """The request carries no API key, or not the one the server was started with."""
+
+    status = 401
+    kind = "authentication_error"
+
+
+class NotFound(ServerError):
+    """No route answers this path and method."""
+
+    status = 404
+    kind = "not_found_error"
+
+
+class TooLarge(ServerError):
+    """The body is larger than the server accepts."""
+
+    status = 413
+    kind = "request_too_large"
+
+
+class Overloaded(ServerError):
+    """No room now; the client should come back."""
+
+    status = 529
+    kind = "overloaded_error"
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """Sent as the `Retry-After` header."""
+
+
+class EngineFailed(ServerError):
+    """The model could not be loaded, or raised while it ran."""
+
+    retryable = True

@@ -1,0 +1,187 @@
+"""What a conversation is, free of any wire format: pure values, no I/O, no identity.
+
+Dialects decode bytes into a `ChatRequest` and encode the `Event`s of an answer into bytes;
+everything between the two knows only this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Json = Any
+"""A decoded JSON value. The one place where `Any` goes past a decoder."""
+
+Role = Literal["system", "user", "assistant"]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text, in a message or in the system prompt."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Reasoning that a model wrote earlier and a client sends back."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A call that the assistant made."""
+
+    id: str
+    name: str
+    input: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call returned; `text` is the concatenation of its text blocks."""
+
+    tool_use_id: str
+    text: str
+    is_error: bool = False
+
+
+Block = Text | Thinking | ToolUse | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. A `system` message may stand anywhere in the conversation."""
+
+    role: Role
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool that the client offers; `input_schema` is a JSON Schema object."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the model may, must or must not call a tool."""
+
+    mode: Literal["auto", "any", "tool", "none"] = "auto"
+    name: str = ""
+    """The tool to call, when `mode` is `tool`."""
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen. None means: the model's own default."""
+
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One request for an answer, as every dialect decodes it."""
+
+    model: str
+    """The name the client asked for; any name is served by the loaded model."""
+    system: tuple[str, ...]
+    """The system prompt's blocks, in order."""
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    stream: bool = False
+    thinking: bool | None = None
+    """True and False when the client asked for, or against, thinking; None leaves it to the model."""
+    session_id: str = ""
+    """The client's own name of the conversation, for telemetry; never part of the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer. `cached_tokens` is a part of `input_tokens`, never beside it."""
+
+    input_tokens: int
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The prompt is counted and accepted: the answer begins. Always the first event."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The engine is alive and at work, but has nothing to send yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the visible answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """More of the model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStart:
+    """A call begins; its arguments follow in `ToolCallDelta`s up to a `ToolCallEnd`."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the arguments' JSON text; all pieces of a call concatenate to one object."""
+
+    json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEnd:
+    """The call that was begun last is complete."""
+
+    format: str
+    """The tool-call format that it was read from, by its name in `FORMATS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete. Always the last event, and exactly one of them."""
+
+    reason: StopReason
+    usage: Usage
+    stop_sequence: str | None = None
+
+
+Event = (
+    Started
+    | Ping
+    | TextDelta
+    | ThinkingDelta
+    | ToolCallStart
+    | ToolCallDelta
+    | ToolCallEnd
+    | Finished
+)

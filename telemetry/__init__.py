@@ -1,0 +1,1 @@
+"""What an event is, how it travels, and what it adds up to."""

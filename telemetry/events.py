@@ -1,0 +1,340 @@
+"""What the server reports about itself: every event as a frozen type, and its one JSON line.
+
+A line is one JSON object, UTF-8, ended by a newline:
+
+    {"v":1,"ts":1790000000.12,"mono":512.38,"seq":7,"pid":4711,"event":"request.end",
+     "request_id":"req_...","session_id":"...","attrs":{...}}
+
+`ts` (Unix seconds) orders lines across files, `mono` measures durations, a gap in `seq` within a
+`pid` means that lines were lost. Attribute names are OpenTelemetry's GenAI names, pinned at
+`SEMCONV`, where one exists, and `mlx.*` otherwise. Within a schema version fields are only added,
+each with a default: a reader ignores what it doesn't know and refuses only a higher `v`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+SCHEMA_VERSION = 1
+SEMCONV = "gen_ai/1.41.0"
+
+
+class Unreadable(ValueError):
+    """A line that is no event; the text says why."""
+
+
+class NewerSchema(Unreadable):
+    """A line written by a newer mlxdeck, whose meaning this one can't know."""
+
+
+class Attrs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of every event's attributes. `NAME` is the `event` field of its line."""
+
+    NAME: ClassVar[str] = ""
+
+
+def _named(name: str, default: Any) -> Any:
+    return msgspec.field(default=default, name=name)
+
+
+class StreamStart(Attrs, frozen=True, kw_only=True):
+    """First line of every file, also after a rotation."""
+
+    NAME = "stream.start"
+
+    schema_version: int = _named("schema.version", SCHEMA_VERSION)
+    semconv: str = SEMCONV
+    service_name: str = _named("service.name", "mlxdeck")
+    service_version: str = _named("service.version", "")
+    server_address: str = _named("server.address", "")
+    server_port: int = _named("server.port", 0)
+    model: str = _named("gen_ai.request.model", "")
+    context_tokens: int = _named("mlx.context_tokens", 0)
+    host: str = _named("host.name", "")
+    chip: str = _named("host.cpu.model.name", "")
+    memory_bytes: int = _named("host.memory_bytes", 0)
+    mlx_version: str = _named("mlx.version", "")
+    device: str = _named("mlx.device", "")
+    capture: str = _named("mlx.capture", "tools")
+    previous_file: str = _named("mlx.previous_file", "")
+
+
+class ServerStop(Attrs, frozen=True, kw_only=True):
+    """The server ends in good order."""
+
+    NAME = "server.stop"
+
+    reason: str = ""
+    uptime_s: float = 0.0
+    dropped_lines: int = 0
+
+
+class RequestStart(Attrs, frozen=True, kw_only=True):
+    """A request was decoded and accepted."""
+
+    NAME = "request.start"
+
+    operation: str = _named("gen_ai.operation.name", "chat")
+    provider: str = _named("gen_ai.provider.name", "mlx")
+    model: str = _named("gen_ai.request.model", "")
+    dialect: str = _named("mlx.dialect", "")
+    stream: bool = _named("gen_ai.request.stream", False)
+    max_tokens: int = _named("gen_ai.request.max_tokens", 0)
+    temperature: float | None = _named("gen_ai.request.temperature", None)
+    top_p: float | None = _named("gen_ai.request.top_p", None)
+    top_k: int | None = _named("gen_ai.request.top_k", None)
+    stop_sequences: tuple[str, ...] = _named("gen_ai.request.stop_sequences", ())
+    conversation_id: str = _named("gen_ai.conversation.id", "")
+    body_bytes: int = _named("http.request.body.size", 0)
+    n_messages: int = _named("mlx.messages", 0)
+    n_tools: int = _named("mlx.tools", 0)
+    tool_names: tuple[str, ...] = _named("mlx.tool_names", ())
+    tool_choice: str = _named("mlx.tool_choice", "auto")
+    queue_depth: int = _named("mlx.queue.depth", 0)
+    removed: tuple[str, ...] = _named("mlx.prompt.removed", ())
+    """Names of the canonical rules that took something out of the prompt."""
+    system_hash: str = _named("mlx.hash.system", "")
+    tools_hash: str = _named("mlx.hash.tools", "")
+    message_hashes: tuple[str, ...] = _named("mlx.hash.messages", ())
+    """First 12 hex digits of each message's sha256, in order."""
+    last_user_text: str = _named("mlx.last_user_text", "")
+    """What the user asked, cut short; only with `--capture full`."""
+
+
+class CacheLookup(Attrs, frozen=True, kw_only=True):
+    """What a cache knew about a request."""
+
+    NAME = "cache.lookup"
+
+    cache: str = _named("mlx.cache.name", "")
+    """`exact` for whole answers, `prefix` for KV states."""
+    result: str = _named("mlx.cache.result", "miss")
+    """`hit`, `partial` or `miss`."""
+    tier: str = _named("mlx.cache.tier", "")
+    key: str = _named("mlx.cache.key", "")
+    matched_tokens: int = _named("mlx.cache.matched_tokens", 0)
+    prompt_tokens: int = _named("mlx.cache.prompt_tokens", 0)
+    miss_reason: str = _named("mlx.cache.miss_reason", "")
+    """`cold`, `diverged`, `evicted`, `model_changed`, `disabled`, `bypassed`."""
+    diverged_at_token: int = _named("mlx.cache.diverged_at_token", -1)
+    diverged_block: str = _named("mlx.cache.diverged_block", "")
+    duration_s: float = 0.0
+
+
+class FirstToken(Attrs, frozen=True, kw_only=True):
+    """The first token of an answer came out; the times are a request's phases up to here."""
+
+    NAME = "request.first_token"
+
+    ttft_s: float = _named("gen_ai.server.time_to_first_token", 0.0)
+    queue_s: float = _named("mlx.queue_s", 0.0)
+    tokenize_s: float = _named("mlx.tokenize_s", 0.0)
+    cache_s: float = _named("mlx.cache_s", 0.0)
+    prefill_s: float = _named("mlx.prefill_s", 0.0)
+    prefill_tokens: int = _named("mlx.prefill_tokens", 0)
+    """Prompt tokens that had to be computed, that is: not cached."""
+
+
+class ToolCall(Attrs, frozen=True, kw_only=True):
+    """The model called a tool, or tried to."""
+
+    NAME = "tool_call"
+
+    name: str = _named("gen_ai.tool.name", "")
+    call_id: str = _named("gen_ai.tool.call.id", "")
+    type: str = _named("gen_ai.tool.type", "function")
+    index: int = _named("mlx.tool.index", 0)
+    parser: str = _named("mlx.tool.parser", "")
+    parse_ok: bool = _named("mlx.tool.parse_ok", True)
+    parse_error: str = _named("mlx.tool.parse_error", "")
+    repaired: bool = _named("mlx.tool.repaired", False)
+    constrained: bool = _named("mlx.tool.constrained", False)
+    schema_valid: bool | None = _named("mlx.tool.schema_valid", None)
+    arguments_bytes: int = _named("mlx.tool.arguments_bytes", 0)
+    arguments_hash: str = _named("mlx.tool.arguments_hash", "")
+    arguments: str = _named("gen_ai.tool.call.arguments", "")
+    """The arguments as JSON text; with `--capture off`, empty."""
+
+
+class RequestEnd(Attrs, frozen=True, kw_only=True):
+    """A request is over: exactly one for every `request.start`, whatever happened."""
+
+    NAME = "request.end"
+
+    outcome: str = "ok"
+    """`ok`, `error` or `cancelled`."""
+    response_id: str = _named("gen_ai.response.id", "")
+    model: str = _named("gen_ai.response.model", "")
+    finish_reasons: tuple[str, ...] = _named("gen_ai.response.finish_reasons", ())
+    input_tokens: int = _named("gen_ai.usage.input_tokens", 0)
+    """All prompt tokens; the cached ones are a part of it."""
+    cached_tokens: int = _named("gen_ai.usage.cache_read.input_tokens", 0)
+    output_tokens: int = _named("gen_ai.usage.output_tokens", 0)
+    reasoning_tokens: int = _named("gen_ai.usage.reasoning.output_tokens", 0)
+    duration_s: float = _named("gen_ai.server.request.duration", 0.0)
+    ttft_s: float = _named("gen_ai.server.time_to_first_token", 0.0)
+    time_per_output_token_s: float = _named("gen_ai.server.time_per_output_token", 0.0)
+    status: int = _named("http.response.status_code", 200)
+    error_type: str = _named("error.type", "")
+    cache_result: str = _named("mlx.cache.result", "")
+    """`exact`, `prefix` or `miss`: the best that any cache did for it."""
+    cache_tier: str = _named("mlx.cache.tier", "")
+    queue_s: float = _named("mlx.queue_s", 0.0)
+    tokenize_s: float = _named("mlx.tokenize_s", 0.0)
+    cache_s: float = _named("mlx.cache_s", 0.0)
+    prefill_s: float = _named("mlx.prefill_s", 0.0)
+    decode_s: float = _named("mlx.decode_s", 0.0)
+    n_tool_calls: int = _named("mlx.tool_calls", 0)
+
+
+class Error(Attrs, frozen=True, kw_only=True):
+    """Something failed; `error.type` has few values, the message holds no content."""
+
+    NAME = "error"
+
+    error_type: str = _named("error.type", "")
+    message: str = ""
+    phase: str = _named("mlx.phase", "")
+    retryable: bool = False
+
+
+class Tick(Attrs, frozen=True, kw_only=True):
+    """The state of the server: once a second while it works, every ten seconds when idle."""
+
+    NAME = "tick"
+
+    active: int = _named("mlx.active", 0)
+    queued: int = _named("mlx.queued", 0)
+    output_tokens_per_s: float = _named("mlx.output_tokens_per_s", 0.0)
+    prefill_tokens_per_s: float = _named("mlx.prefill_tokens_per_s", 0.0)
+    exact_entries: int = _named("mlx.cache.exact.entries", 0)
+    exact_bytes: int = _named("mlx.cache.exact.bytes", 0)
+    prefix_entries: int = _named("mlx.cache.prefix.entries", 0)
+    prefix_bytes: int = _named("mlx.cache.prefix.bytes", 0)
+    memory_active_bytes: int = _named("mlx.memory.active_bytes", 0)
+    memory_peak_bytes: int = _named("mlx.memory.peak_bytes", 0)
+    process_bytes: int = _named("process.memory.usage", 0)
+    n_requests: int = _named("mlx.requests_total", 0)
+    n_errors: int = _named("mlx.errors_total", 0)
+    dropped_lines: int = _named("mlx.telemetry.dropped_total", 0)
+
+
+EVENTS: dict[str, type[Attrs]] = {
+    kind.NAME: kind
+    for kind in (
+        StreamStart,
+        ServerStop,
+        RequestStart,
+        CacheLookup,
+        FirstToken,
+        ToolCall,
+        RequestEnd,
+        Error,
+        Tick,
+    )
+}
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One decoded line: the envelope, and its attributes if the event is a known one."""
+
+    ts: float
+    mono: float
+    seq: int
+    pid: int
+    event: str
+    request_id: str
+    session_id: str
+    attrs: Attrs | None
+    """None for an event that this version doesn't know."""
+
+
+class _Envelope(msgspec.Struct, omit_defaults=True):
+    v: int
+    ts: float
+    mono: float
+    seq: int
+    pid: int
+    event: str
+    request_id: str = ""
+    session_id: str = ""
+    attrs: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_encoder = msgspec.json.Encoder()
+_envelopes = msgspec.json.Decoder(_Envelope)
+_attrs = {name: msgspec.json.Decoder(kind) for name, kind in EVENTS.items()}
+
+
+def encode(
+    attrs: Attrs,
+    *,
+    ts: float,
+    mono: float,
+    seq: int,
+    pid: int,
+    request_id: str = "",
+    session_id: str = "",
+) -> bytes:
+    """Write an event as one line, newline included."""
+    envelope = _Envelope(
+        v=SCHEMA_VERSION,
+        ts=ts,
+        mono=mono,
+        seq=seq,
+        pid=pid,
+        event=attrs.NAME,
+        request_id=request_id,
+        session_id=session_id,
+        attrs=msgspec.Raw(_encoder.encode(attrs)),
+    )
+    return _encoder.encode(envelope) + b"\n"
+
+
+def decode(line: bytes) -> Line:
+    """Read one line.
+
+    Raises:
+        NewerSchema: Its `v` is higher than this version's.
+        Unreadable: It is no JSON object of the envelope's shape, or an attribute has a wrong type.
+    """
+    try:
+        envelope = _envelopes.decode(line)
+        if envelope.v > SCHEMA_VERSION:
+            raise NewerSchema(
+                f"schema version {envelope.v}, but this mlxdeck reads up to {SCHEMA_VERSION}"
+            )
+        decoder = _attrs.get(envelope.event)
+        attrs = decoder.decode(envelope.attrs) if decoder else None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unreadable(str(error)) from error
+    return Line(
+        ts=envelope.ts,
+        mono=envelope.mono,
+        seq=envelope.seq,
+        pid=envelope.pid,
+        event=envelope.event,
+        request_id=envelope.request_id,
+        session_id=envelope.session_id,
+        attrs=attrs,
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a line, as JSON Schema: one branch per event."""
+    kinds = list(EVENTS.values())
+    refs, definitions = msgspec.json.schema_components(
+        [_Envelope, *kinds], ref_template="#/$defs/{name}"
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"mlxdeck telemetry line, version {SCHEMA_VERSION}",
+        "allOf": [refs[0]],
+        "oneOf": [
+            {"properties": {"event": {"const": kind.NAME}, "attrs": ref}}
+            for kind, ref in zip(kinds, refs[1:], strict=True)
+        ],
+        "$defs": definitions,
+    }

@@ -1,0 +1,1 @@
+"""Reads telemetry, draws it."""
