@@ -103,7 +103,7 @@ class ChatRequest:
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     stream: bool = False
     thinking: bool | None = None
-    """True and False when the client asked for, or against, thinking; None leaves it to the model."""
+    """Whether the client asked for thinking; None leaves it to the model."""
     session_id: str = ""
     """The client's own name of the conversation, for telemetry; never part of the prompt."""
 

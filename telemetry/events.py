@@ -251,7 +251,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """None for an event that this version doesn't know."""
 
 
-class _Envelope(msgspec.Struct, omit_defaults=True):
+class _Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     v: int
     ts: float
     mono: float
@@ -260,7 +260,7 @@ class _Envelope(msgspec.Struct, omit_defaults=True):
     event: str
     request_id: str = ""
     session_id: str = ""
-    attrs: msgspec.Raw = msgspec.Raw(b"{}")
+    attrs: msgspec.Raw
 
 
 _encoder = msgspec.json.Encoder()
