@@ -122,6 +122,8 @@ class Started:
     """The prompt is counted and accepted: the answer begins. Always the first event."""
 
     usage: Usage
+    cache: Literal["hit", "miss"] = "miss"
+    """Whether the whole answer was known already."""
 
 
 @dataclass(frozen=True, slots=True)

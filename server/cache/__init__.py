@@ -1,0 +1,1 @@
+"""What has been computed already: whole answers, and KV states of prompts."""

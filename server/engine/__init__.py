@@ -1,0 +1,193 @@
+"""The seam between scheduling and a model: what the engine thread may ask of one.
+
+Every method of an `Engine` runs on the engine thread and nowhere else: MLX ties lazy arrays to the
+thread that made them. What crosses to other threads is plain Python values, plus KV states, which
+are opaque outside this package and may be held, but not touched, anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Progress = Callable[[str], None]
+"""Told, in a line for a person, what a slow start is doing."""
+
+State = Any
+"""A KV cache as the engine made it. Opaque: only its engine knows what is inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is loaded."""
+
+    name: str
+    path: str
+    """The folder of the weights, as mlx-lm can load it."""
+    signature: str
+    """Changes whenever the same prompt could give another answer: weights, tokenizer, template."""
+    context_tokens: int
+    device: str
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """The model authors' own sampling, for requests that leave it open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dice:
+    """How to draw a token, with nothing left open. Temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A sequence to be generated."""
+
+    tokens: Sequence[int]
+    """The whole prompt, cached part included; never empty."""
+    n_cached: int
+    """How many of them `state` holds; less than `len(tokens)`."""
+    state: State | None
+    max_tokens: int
+    dice: Dice
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """A chunk of a prompt was computed."""
+
+    uid: int
+    done_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class KVState:
+    """A KV cache and the tokens that it holds."""
+
+    tokens: Sequence[int]
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One token was drawn. `text` is what it adds, often nothing in the middle of a character."""
+
+    uid: int
+    text: str
+    finish: Literal["stop", "length"] | None = None
+    kept: KVState | None = None
+    """With `finish`: the state that prompt and answer left behind."""
+
+
+Step = Prefilled | Sampled
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that the device holds now, and at most so far."""
+
+    active_bytes: int = 0
+    peak_bytes: int = 0
+
+
+class StateStore(Protocol):
+    """KV states by their tokens, with a byte limit. Not thread-safe: `PrefixCache` locks it."""
+
+    n_bytes: int
+    n_entries: int
+
+    def fetch(self, tokens: Sequence[int]) -> tuple[int, State | None]:
+        """Return how many leading tokens are known, and a private copy of their state."""
+
+    def insert(self, tokens: Sequence[int], state: State) -> None:
+        """Keep a state, making room by evicting others."""
+
+    def clear(self) -> None:
+        """Drop every state."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMarkers:
+    """How the loaded model writes tool calls, as far as its library knows."""
+
+    name: str
+    start: str
+    end: str
+    """Empty for a call that only the end of the answer closes."""
+    parse: Callable[[str, list[dict[str, Any]]], Any]
+    """(text between the markers, tools in OpenAI's shape) -> one call or a list of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateTraits:
+    """What a chat template can express."""
+
+    has_tools: bool = False
+    has_thinking: bool = False
+    think_start: str = ""
+    think_end: str = ""
+    tool_markers: ToolMarkers | None = None
+    source: str = field(default="", repr=False)
+    """The template's own text."""
+
+
+class Tokenizer(Protocol):
+    """Template and tokens. Plain CPU work: used from the prompt thread only."""
+
+    traits: TemplateTraits
+
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        options: Mapping[str, Any],
+    ) -> str:
+        """Apply the chat template, ending where the assistant's answer begins.
+
+        Raises:
+            ValueError: The template refuses these messages.
+        """
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of rendered text; special tokens in it count as such."""
+
+
+class Engine(Protocol):
+    """A model that runs several sequences at once."""
+
+    tokenizer: Tokenizer
+    """Set once `load` has returned."""
+
+    def load(self, progress: Progress) -> ModelInfo:
+        """Fetch and load the model. Raises `EngineFailed`."""
+
+    def new_store(self, max_bytes: int) -> StateStore:
+        """An empty store; with 0 bytes, its limit is chosen from the memory that is free."""
+
+    def insert(self, run: Run) -> int:
+        """Queue a sequence and return its uid."""
+
+    def step(self) -> list[Step]:
+        """One prefill chunk for the waiting, one token for the running; nothing when idle.
+
+        Raises:
+            EngineFailed: Every sequence is lost; call `reset`.
+        """
+
+    def remove(self, uid: int) -> KVState | None:
+        """Forget a sequence at any stage; return what it had computed, if anything."""
+
+    def reset(self) -> None:
+        """Start over after a failure, with no sequences."""
+
+    def memory(self) -> Memory:
+        """What the device holds."""
+
+    def close(self) -> None:
+        """Free the model."""

@@ -1,0 +1,187 @@
+"""A deterministic engine without weights: bytes for tokens, and answers that a function makes.
+
+It keeps the contract of `Engine` to the letter - chunked prefill, one token a step, KV states that
+must match their tokens - so that tests of everything above it need no model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlxdeck.server.engine import (
+    KVState,
+    Memory,
+    ModelInfo,
+    Prefilled,
+    Progress,
+    Run,
+    Sampled,
+    State,
+    Step,
+    TemplateTraits,
+)
+from mlxdeck.server.errors import EngineFailed
+
+Reply = Callable[[str], str]
+"""(rendered prompt) -> the whole answer."""
+
+
+def echo(prompt: str) -> str:
+    """Say the last user turn again."""
+    return prompt.rsplit("<user>", 1)[-1].split("</user>", 1)[0]
+
+
+class ByteTokenizer:
+    """A token is a byte of UTF-8, plus one. The template is one tag a turn."""
+
+    traits = TemplateTraits(think_start="<think>", think_end="</think>", has_thinking=True)
+
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        options: Mapping[str, Any],
+    ) -> str:
+        """Join the turns, each between tags of its role."""
+        del tools, options
+        turns = (f"<{m['role']}>{m['content']}</{m['role']}>" for m in messages)
+        return "".join(turns) + "<assistant>"
+
+    def encode(self, text: str) -> list[int]:
+        """One token a byte."""
+        return [byte + 1 for byte in text.encode()]
+
+
+@dataclass(slots=True)
+class _Running:
+    run: Run
+    n_done: int
+    answer: str = ""
+    n_sampled: int = 0
+
+
+@dataclass(slots=True)
+class EchoStore:
+    """KV states of the echo engine: a state is the tuple of the tokens that it holds."""
+
+    states: dict[tuple[int, ...], State] = field(default_factory=dict)
+
+    def fetch(self, tokens: Sequence[int]) -> tuple[int, State | None]:
+        """Find the longest common prefix with any state, as a trimmable cache allows."""
+        best = 0
+        for known in self.states:
+            n = 0
+            for ours, theirs in zip(tokens[:-1], known, strict=False):
+                if ours != theirs:
+                    break
+                n += 1
+            best = max(best, n)
+        return (best, tuple(tokens[:best])) if best else (0, None)
+
+    def insert(self, tokens: Sequence[int], state: State) -> None:
+        """Keep a state."""
+        self.states[tuple(tokens)] = state
+
+    def clear(self) -> None:
+        """Drop every state."""
+        self.states.clear()
+
+    @property
+    def n_bytes(self) -> int:
+        """As if a token took eight bytes."""
+        return sum(8 * len(tokens) for tokens in self.states)
+
+    @property
+    def n_entries(self) -> int:
+        """How many states."""
+        return len(self.states)
+
+
+class EchoEngine:
+    """An `Engine` whose answers come from `reply`, at `step_s` a step."""
+
+    def __init__(
+        self,
+        reply: Reply = echo,
+        *,
+        step_s: float = 0.0,
+        prefill_chunk_tokens: int = 512,
+        context_tokens: int = 100_000,
+    ) -> None:
+        self.tokenizer = ByteTokenizer()
+        self.reply = reply
+        self.step_s = step_s
+        self.n_prefilled_tokens = 0
+        """Prompt tokens computed so far, over all sequences."""
+        self._chunk = prefill_chunk_tokens
+        self._context_tokens = context_tokens
+        self._running: dict[int, _Running] = {}
+        self._next_uid = 0
+
+    def load(self, progress: Progress) -> ModelInfo:
+        """Nothing to load."""
+        progress("loading echo")
+        return ModelInfo("echo", "", "echo", self._context_tokens, "none")
+
+    def new_store(self, max_bytes: int) -> EchoStore:
+        """An unlimited store."""
+        del max_bytes
+        return EchoStore()
+
+    def insert(self, run: Run) -> int:
+        """Queue a sequence, checking that its state holds the tokens it claims."""
+        if run.n_cached and run.state != tuple(run.tokens[: run.n_cached]):
+            raise EngineFailed("the state is of other tokens")
+        uid, self._next_uid = self._next_uid, self._next_uid + 1
+        self._running[uid] = _Running(run, run.n_cached)
+        return uid
+
+    def step(self) -> list[Step]:
+        """Advance every sequence by a chunk or a character."""
+        if self._running and self.step_s:
+            time.sleep(self.step_s)
+        return [self._advance(uid, job) for uid, job in list(self._running.items())]
+
+    def _advance(self, uid: int, job: _Running) -> Step:
+        total = len(job.run.tokens)
+        if job.n_done < total:
+            n = min(self._chunk, total - job.n_done)
+            job.n_done += n
+            self.n_prefilled_tokens += n
+            return Prefilled(uid, job.n_done, total)
+        if not job.n_sampled:
+            job.answer = self.reply(_text(job.run.tokens))
+        char = job.answer[job.n_sampled : job.n_sampled + 1]
+        job.n_sampled += 1
+        if not char:
+            return Sampled(uid, "", "stop", self.remove(uid))
+        if job.n_sampled >= job.run.max_tokens:
+            return Sampled(uid, char, "length", self.remove(uid))
+        return Sampled(uid, char)
+
+    def remove(self, uid: int) -> KVState | None:
+        """Drop a sequence and return what it had computed."""
+        job = self._running.pop(uid, None)
+        if job is None or not job.n_done:
+            return None
+        answer = self.tokenizer.encode(job.answer[: job.n_sampled])
+        tokens = (*job.run.tokens[: job.n_done], *answer)
+        return KVState(tokens, tokens)
+
+    def reset(self) -> None:
+        """Forget every sequence."""
+        self._running.clear()
+
+    def memory(self) -> Memory:
+        """Nothing is held."""
+        return Memory()
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def _text(tokens: Sequence[int]) -> str:
+    return bytes(token - 1 for token in tokens).decode(errors="replace")

@@ -1,0 +1,301 @@
+"""Runs a model with mlx-lm's BatchGenerator: continuous batching, chunked prefill, KV reuse.
+
+Owns every MLX array. All of it runs on the engine thread, but for `MlxTokenizer`, which holds no
+arrays. Cached states are handed out as copies that share memory until one of them is written.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from jinja2 import TemplateError
+from mlx_lm.generate import BatchGenerator
+from mlx_lm.models.cache import LRUPromptCache
+from mlx_lm.sample_utils import make_sampler
+
+from mlxdeck.server.engine import (
+    Dice,
+    KVState,
+    Memory,
+    ModelInfo,
+    Prefilled,
+    Progress,
+    Run,
+    Sampled,
+    State,
+    Step,
+    TemplateTraits,
+    ToolMarkers,
+)
+from mlxdeck.server.engine.models import load_weights, resolve
+from mlxdeck.server.errors import EngineFailed
+
+# The KV cache may take this share of the memory that is free once the model is loaded.
+FREE_MEMORY_SHARE = 0.5
+MAX_STATES = 4096
+
+
+@functools.lru_cache(maxsize=64)
+def sampler(dice: Dice) -> Callable[[mx.array], mx.array]:
+    """One sampler object per setting, so that sequences which share it are drawn in one call."""
+    return make_sampler(temp=dice.temperature, top_p=dice.top_p, top_k=dice.top_k)  # type: ignore[no-any-return]
+
+
+class MlxEngine:
+    """An `Engine` over one mlx-lm model."""
+
+    tokenizer: MlxTokenizer
+
+    def __init__(
+        self,
+        model: str,
+        models_dir: Path,
+        *,
+        max_batch: int,
+        prefill_chunk_tokens: int,
+        prefill_batch: int = 2,
+        context_tokens: int = 0,
+    ) -> None:
+        self._name = model
+        self._models_dir = models_dir
+        self._max_batch = max_batch
+        self._prefill_chunk_tokens = prefill_chunk_tokens
+        self._prefill_batch = prefill_batch
+        self._context_tokens = context_tokens
+        self._detokenizers: dict[int, Any] = {}
+        self._n_cached: dict[int, int] = {}
+
+    def load(self, progress: Progress) -> ModelInfo:
+        """Fetch, convert and load the model, and warm its kernels with one token."""
+        resolved = resolve(self._name, self._models_dir, progress)
+        progress(f"loading {resolved.name}")
+        try:
+            self._model, wrapper, config = load_weights(resolved.path)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise EngineFailed(f"cannot load {resolved.name}: {error}") from error
+        self.tokenizer = MlxTokenizer(wrapper)
+        self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
+        self.reset()
+        return model_info(resolved.name, resolved.path, config, self._context_tokens)
+
+    def new_store(self, max_bytes: int) -> LruStore:
+        """An empty store of KV states."""
+        return LruStore(max_bytes or int(free_memory_bytes() * FREE_MEMORY_SHARE))
+
+    def insert(self, run: Run) -> int:
+        """Queue a sequence; the cached part of its prompt comes from `run.state`."""
+        tokens = list(run.tokens)
+        (uid,) = self._batch.insert(
+            [tokens[run.n_cached :]],
+            [run.max_tokens],
+            caches=[run.state] if run.n_cached else None,
+            all_tokens=[tokens[: run.n_cached]],
+            samplers=[sampler(run.dice)],
+        )
+        self._detokenizers[uid] = self.tokenizer.wrapper.detokenizer
+        self._n_cached[uid] = run.n_cached
+        return int(uid)
+
+    def step(self) -> list[Step]:
+        """Advance every sequence; see `Engine.step`."""
+        try:
+            prefills, tokens = self._batch.next()
+            steps: list[Step] = [self._prefilled(p) for p in prefills]
+            steps.extend(self._sampled(response) for response in tokens)
+        # Whatever a model's code raises means the same here: the batch is lost.
+        except Exception as error:
+            raise EngineFailed(f"the model failed: {type(error).__name__}: {error}") from error
+        return steps
+
+    def _prefilled(self, response: Any) -> Prefilled:
+        done, total = response.progress
+        cached = self._n_cached[response.uid]
+        return Prefilled(response.uid, cached + done, cached + total)
+
+    def _sampled(self, response: Any) -> Sampled:
+        detokenizer = self._detokenizers[response.uid]
+        if response.finish_reason != "stop":
+            detokenizer.add_token(response.token)
+        if response.finish_reason is None:
+            return Sampled(response.uid, detokenizer.last_segment)
+        detokenizer.finalize()
+        self._forget(response.uid)
+        return Sampled(
+            response.uid,
+            detokenizer.last_segment,
+            response.finish_reason,
+            kept(response.all_tokens, response.prompt_cache),
+        )
+
+    def remove(self, uid: int) -> KVState | None:
+        """Drop a sequence and return its state, complete up to the last computed token."""
+        self._forget(uid)
+        state, tokens = self._batch.remove([uid], return_prompt_caches=True).get(uid, (None, ()))
+        return kept(tokens, state) if state and tokens else None
+
+    def _forget(self, uid: int) -> None:
+        self._detokenizers.pop(uid, None)
+        self._n_cached.pop(uid, None)
+
+    def reset(self) -> None:
+        """Build a new generator; whatever the old one held is gone."""
+        self._detokenizers.clear()
+        self._n_cached.clear()
+        self._batch = BatchGenerator(
+            self._model,
+            stop_tokens=self._stop_tokens,
+            completion_batch_size=self._max_batch,
+            prefill_batch_size=self._prefill_batch,
+            prefill_step_size=self._prefill_chunk_tokens,
+        )
+
+    def memory(self) -> Memory:
+        """MLX's own figures; they leave out what Python and the tokenizer use."""
+        return Memory(mx.get_active_memory(), mx.get_peak_memory())
+
+    def close(self) -> None:
+        """Free generator and model on the thread that made them."""
+        if hasattr(self, "_batch"):
+            self._batch.close()
+            del self._batch, self._model
+            mx.clear_cache()
+
+
+def kept(tokens: Sequence[int], state: State) -> KVState:
+    """Detach a state from the batch it came from: without `eval` it would keep the batch alive."""
+    mx.eval([layer.state for layer in state])
+    return KVState(list(tokens), state)
+
+
+def free_memory_bytes() -> int:
+    """What is left for KV states: of unified memory on a Mac, of the free RAM elsewhere."""
+    if mx.metal.is_available():
+        info = mx.device_info()
+        limit = int(info["max_recommended_working_set_size"])
+        return max(0, limit - int(mx.get_active_memory()))
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        sizes = dict(line.split(":", 1) for line in lines)
+    return int(sizes["MemAvailable"].split()[0]) * 1024
+
+
+def model_info(name: str, path: Path, config: Mapping[str, Any], context_tokens: int) -> ModelInfo:
+    """Describe a loaded model; `context_tokens` narrows its own window, never widens it."""
+    text = config.get("text_config", config)
+    own = int(text.get("max_position_embeddings", 0)) or 8192
+    defaults = {}
+    if (file := path / "generation_config.json").exists():
+        defaults = json.loads(file.read_text(encoding="utf-8"))
+    sampled = defaults.get("do_sample", "temperature" in defaults)
+    return ModelInfo(
+        name=name,
+        path=str(path),
+        signature=signature(path),
+        context_tokens=min(own, context_tokens or own),
+        device="metal" if mx.default_device() == mx.Device(mx.gpu) else "cpu",
+        temperature=float(defaults.get("temperature") or 1.0) if sampled else 0.0,
+        top_p=float(defaults.get("top_p") or 1.0),
+        top_k=int(defaults.get("top_k") or 0),
+    )
+
+
+def signature(path: Path) -> str:
+    """Hash what decides answers: the small files whole, the weights by name, size and time."""
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()):
+        stat = file.stat()
+        if file.suffix in {".json", ".jinja", ".txt", ".model"} and stat.st_size < 1 << 26:
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+        elif file.suffix == ".safetensors":
+            digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+class LruStore:
+    """mlx-lm's LRUPromptCache with the byte limit always set, and never a whole-prompt hit.
+
+    An exact hit would leave nothing to run, and BatchGenerator refuses an empty prompt.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.clear()
+
+    def fetch(self, tokens: Sequence[int]) -> tuple[int, State | None]:
+        """Find the longest known prefix that is shorter than `tokens`."""
+        state, rest = self._lru.fetch_nearest_cache("", list(tokens[:-1]))
+        return (len(tokens) - 1 - len(rest), state) if state is not None else (0, None)
+
+    def insert(self, tokens: Sequence[int], state: State) -> None:
+        """Keep a state; the least recently inserted go first when it gets too much."""
+        self._lru.insert_cache("", list(tokens), state)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._lru = LRUPromptCache(max_size=MAX_STATES, max_bytes=self.max_bytes)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all states; what two states share is counted twice."""
+        return int(self._lru.nbytes)
+
+    @property
+    def n_entries(self) -> int:
+        """How many states."""
+        return len(self._lru)
+
+
+class MlxTokenizer:
+    """A `Tokenizer` over mlx-lm's wrapper."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self.wrapper = wrapper
+        self.traits = traits(wrapper)
+
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        options: Mapping[str, Any],
+    ) -> str:
+        """Apply the chat template."""
+        try:
+            return str(
+                self.wrapper.apply_chat_template(
+                    messages, tools=tools, tokenize=False, add_generation_prompt=True, **options
+                )
+            )
+        except (TemplateError, TypeError, KeyError) as error:
+            raise ValueError(f"the chat template refuses this conversation: {error}") from error
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids; the template has already written every special token."""
+        return list(self.wrapper.encode(text, add_special_tokens=False))
+
+
+def traits(wrapper: Any) -> TemplateTraits:
+    """Read off the template what it can express."""
+    template = wrapper.chat_template
+    source = template if isinstance(template, str) else json.dumps(template or "")
+    markers = None
+    if wrapper.has_tool_calling:
+        parse = wrapper.tool_parser
+        markers = ToolMarkers(
+            name=parse.__module__.rsplit(".", 1)[-1],
+            start=wrapper.tool_call_start,
+            end=wrapper.tool_call_end,
+            parse=parse,
+        )
+    return TemplateTraits(
+        has_tools="tools" in source,
+        has_thinking=bool(wrapper.has_thinking),
+        think_start=wrapper.think_start or "",
+        think_end=wrapper.think_end or "",
+        tool_markers=markers,
+        source=source,
+    )

@@ -1,0 +1,340 @@
+"""Times each request and emits its events; the only place where the server meets telemetry.
+
+A `Trace` follows one request. Whatever happens to it, `close` emits exactly one `request.end`.
+Used from the event loop only; the emitter behind it never blocks and never raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from mlxdeck.server.errors import ServerError
+from mlxdeck.server.messages import (
+    ChatRequest,
+    Event,
+    Finished,
+    Text,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    Usage,
+)
+from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.writer import Emitter
+
+# Client closed the connection: nginx's code, the one that log readers know.
+STATUS_CANCELLED = 499
+LAST_USER_CHARS = 2_000
+
+
+class Timed(Protocol):
+    """Seconds that a piece of work spent in each phase; an unfinished phase counts up to now."""
+
+    first_token_s: float
+    """When the first token came out, of the monotonic clock."""
+
+    @property
+    def queue_s(self) -> float: ...
+    @property
+    def prefill_s(self) -> float: ...
+    @property
+    def decode_s(self) -> float: ...
+
+
+class Work(Protocol):
+    """What an engine does for a request."""
+
+    @property
+    def times(self) -> Timed: ...
+    @property
+    def n_tokens(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counted since the server started; they only ever grow."""
+
+    requests: int = 0
+    errors: int = 0
+    cancelled: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    tool_calls: int = 0
+    bad_tool_calls: int = 0
+
+
+class Observer:
+    """Makes traces, and keeps the totals of all of them."""
+
+    def __init__(self, emitter: Emitter, model: str, capture: str) -> None:
+        self.emitter = emitter
+        self.model = model
+        self.capture = capture
+        self.totals = Totals()
+
+    def begin(self, request_id: str, dialect: str, body_bytes: int) -> Trace:
+        """Follow a request from here on."""
+        self.totals.requests += 1
+        return Trace(self, request_id, dialect, body_bytes)
+
+    def tick(self, tick: t.Tick) -> None:
+        """Report the state of the server."""
+        self.emitter.emit(
+            msgspec.structs.replace(
+                tick,
+                n_requests=self.totals.requests,
+                n_errors=self.totals.errors,
+                dropped_lines=self.emitter.dropped_lines,
+            )
+        )
+
+
+@dataclass(slots=True)
+class Trace:
+    """One request as telemetry sees it."""
+
+    observer: Observer
+    request_id: str
+    dialect: str
+    body_bytes: int
+    session_id: str = ""
+    _began_s: float = field(default_factory=time.monotonic)
+    _started: bool = False
+    _ended: bool = False
+    _cache_result: str = "miss"
+    _cache_tier: str = ""
+    _cache_s: float = 0.0
+    _tokenize_s: float = 0.0
+    _ttft_s: float = 0.0
+    _work: Work | None = None
+    _usage: Usage = Usage(0)
+    _finish: Finished | None = None
+    _error: ServerError | None = None
+    _call: ToolCallStart | None = None
+    _arguments: str = ""
+    _n_tool_calls: int = 0
+
+    def accepted(self, request: ChatRequest, removed: tuple[str, ...], queue_depth: int) -> None:
+        """The request was decoded: `request.start`."""
+        self.session_id = request.session_id
+        sampling = request.sampling
+        full = self.observer.capture == "full"
+        self._start(
+            t.RequestStart(
+                model=request.model,
+                dialect=self.dialect,
+                stream=request.stream,
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                # What a client stops at is its own text.
+                stop_sequences=sampling.stop_sequences if full else (),
+                conversation_id=request.session_id,
+                body_bytes=self.body_bytes,
+                n_messages=len(request.messages),
+                n_tools=len(request.tools),
+                tool_names=tuple(tool.name for tool in request.tools),
+                tool_choice=request.tool_choice.mode,
+                queue_depth=queue_depth,
+                removed=removed,
+                system_hash=short_hash(request.system) if request.system else "",
+                tools_hash=short_hash(request.tools) if request.tools else "",
+                message_hashes=tuple(short_hash(message) for message in request.messages),
+                last_user_text=last_user_text(request) if full else "",
+            )
+        )
+
+    def looked_up(self, lookup: t.CacheLookup) -> None:
+        """A cache was asked: `cache.lookup`."""
+        self._cache_s += lookup.duration_s
+        if lookup.matched_tokens or lookup.result == "hit":
+            self._cache_result = lookup.cache
+            self._cache_tier = lookup.tier
+        self._emit(lookup)
+
+    def exact(self, key: str, *, hit: bool, reason: str, duration_s: float) -> None:
+        """The cache of whole answers was asked."""
+        self.looked_up(
+            t.CacheLookup(
+                cache="exact",
+                result="hit" if hit else "miss",
+                tier="ram" if hit else "",
+                key=key[:12],
+                miss_reason="" if hit else reason,
+                duration_s=duration_s,
+            )
+        )
+
+    def prefix(self, n_cached: int, n_tokens: int, duration_s: float) -> None:
+        """The cache of KV states was asked for a prompt of `n_tokens`."""
+        # One token is always left to run, so all but one is as good as it gets.
+        whole = "hit" if n_cached >= n_tokens - 1 else "partial"
+        self.looked_up(
+            t.CacheLookup(
+                cache="prefix",
+                result=whole if n_cached else "miss",
+                tier="ram" if n_cached else "",
+                matched_tokens=n_cached,
+                prompt_tokens=n_tokens,
+                miss_reason="" if n_cached else "cold",
+                duration_s=duration_s,
+            )
+        )
+
+    def prepared(self, n_tokens: int, n_cached: int, tokenize_s: float) -> None:
+        """The prompt was rendered and counted."""
+        self._usage = Usage(n_tokens, n_cached)
+        self._tokenize_s = tokenize_s
+
+    def follow(self, work: Work) -> None:
+        """From here on, an engine works at it."""
+        self._work = work
+
+    def first_token(self) -> None:
+        """Something came out of the engine; only the first time counts."""
+        if self._ttft_s or self._work is None:
+            return
+        work, usage = self._work, self._usage
+        self._ttft_s = work.times.first_token_s - self._began_s
+        self._emit(
+            t.FirstToken(
+                ttft_s=self._ttft_s,
+                queue_s=work.times.queue_s,
+                tokenize_s=self._tokenize_s,
+                cache_s=self._cache_s,
+                prefill_s=work.times.prefill_s,
+                prefill_tokens=usage.input_tokens - usage.cached_tokens,
+            )
+        )
+
+    def saw(self, event: Event) -> None:
+        """An event of the answer goes out to the client."""
+        if isinstance(event, ToolCallStart):
+            self._call, self._arguments = event, ""
+        elif isinstance(event, ToolCallDelta):
+            self._arguments += event.json
+        elif isinstance(event, ToolCallEnd):
+            self._tool_call(event.format)
+        elif isinstance(event, Finished):
+            self._finish = event
+            self._usage = event.usage
+
+    def bad_tool_call(self, parser: str, error: str, n_bytes: int, digest: str) -> None:
+        """Something that began like a call was none, and went out as text."""
+        self.observer.totals.bad_tool_calls += 1
+        self._emit(
+            t.ToolCall(
+                index=self._n_tool_calls,
+                parser=parser,
+                parse_ok=False,
+                parse_error=error,
+                arguments_bytes=n_bytes,
+                arguments_hash=digest,
+            )
+        )
+
+    def failed(self, error: ServerError, phase: str) -> None:
+        """The request ends in an error."""
+        if not self._started:
+            self._start(t.RequestStart(dialect=self.dialect, body_bytes=self.body_bytes))
+        self._error = error
+        self.observer.totals.errors += 1
+        self._emit(
+            t.Error(
+                error_type=error.kind,
+                message=error.message[:500],
+                phase=phase,
+                retryable=error.retryable,
+            )
+        )
+
+    def close(self) -> None:
+        """End the trace; without `finished` or `failed` before, the client has left."""
+        if self._ended or not self._started:
+            return
+        self._ended = True
+        outcome, status = self._outcome()
+        usage, work, totals = self._usage, self._work, self.observer.totals
+        # Without `Finished`, the tokens that were drawn all the same.
+        n_output = work.n_tokens if work else usage.output_tokens
+        decode_s = work.times.decode_s if work else 0.0
+        totals.cancelled += outcome == "cancelled"
+        totals.input_tokens += usage.input_tokens
+        totals.cached_tokens += usage.cached_tokens
+        totals.output_tokens += n_output
+        self._emit(
+            t.RequestEnd(
+                outcome=outcome,
+                response_id=self.request_id,
+                model=self.observer.model,
+                finish_reasons=(self._finish.reason,) if self._finish else (),
+                input_tokens=usage.input_tokens,
+                cached_tokens=usage.cached_tokens,
+                output_tokens=n_output,
+                duration_s=time.monotonic() - self._began_s,
+                ttft_s=self._ttft_s,
+                time_per_output_token_s=decode_s / (n_output - 1) if n_output > 1 else 0.0,
+                status=status,
+                error_type=self._error.kind if self._error else "",
+                cache_result=self._cache_result,
+                cache_tier=self._cache_tier,
+                queue_s=work.times.queue_s if work else 0.0,
+                tokenize_s=self._tokenize_s,
+                cache_s=self._cache_s,
+                prefill_s=work.times.prefill_s if work else 0.0,
+                decode_s=decode_s,
+                n_tool_calls=self._n_tool_calls,
+            )
+        )
+
+    def _tool_call(self, parser: str) -> None:
+        if self._call is None:
+            return
+        self.observer.totals.tool_calls += 1
+        raw = self._arguments.encode()
+        self._emit(
+            t.ToolCall(
+                name=self._call.name,
+                call_id=self._call.id,
+                index=self._n_tool_calls,
+                parser=parser,
+                arguments_bytes=len(raw),
+                arguments_hash=hashlib.sha256(raw).hexdigest()[:12],
+                arguments=self._arguments if self.observer.capture != "off" else "",
+            )
+        )
+        self._n_tool_calls += 1
+
+    def _outcome(self) -> tuple[str, int]:
+        if self._error:
+            return "error", self._error.status
+        return ("ok", 200) if self._finish else ("cancelled", STATUS_CANCELLED)
+
+    def _start(self, event: t.RequestStart) -> None:
+        self._started = True
+        self._emit(event)
+
+    def _emit(self, attrs: t.Attrs) -> None:
+        self.observer.emitter.emit(attrs, self.request_id, self.session_id)
+
+
+def short_hash(value: object) -> str:
+    """First 12 hex digits of a value's sha256: equal for equal content, and nothing more."""
+    raw = msgspec.json.encode(value, order="deterministic")
+    return hashlib.sha256(raw).hexdigest()[:12]
+
+
+def last_user_text(request: ChatRequest) -> str:
+    """What the user said last, cut short."""
+    for message in reversed(request.messages):
+        texts = [block.text for block in message.blocks if isinstance(block, Text)]
+        if message.role == "user" and texts:
+            return texts[-1][:LAST_USER_CHARS]
+    return ""

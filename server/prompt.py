@@ -1,0 +1,233 @@
+"""From a request to token ids: what is volatile is taken out, the rest goes through the template.
+
+`canonical` is pure and decides what two requests have in common; the key of an exact answer and
+the tokens of a prompt are both made of its result, so neither sees what changes from turn to turn
+without changing the meaning. `Renderer` knows how to say a conversation to templates that lack
+roles for parts of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from mlxdeck.server.engine import Tokenizer
+from mlxdeck.server.errors import BadRequest, PromptTooLong
+from mlxdeck.server.messages import (
+    ChatRequest,
+    Message,
+    Text,
+    Thinking,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
+
+# Claude Code opens its system prompt with a line of accounting that differs from run to run.
+_BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n?")
+# It also counts down its budget, alone on a line, in system text only.
+_BUDGET = re.compile(r"^<total_tokens>\d+ tokens left</total_tokens>\n?", re.MULTILINE)
+
+Wire = dict[str, Any]
+"""A message or tool in the shape that chat templates read, which is OpenAI's."""
+
+
+class ToolWriting(Protocol):
+    """How tools are spelled out in text, for a template that has no place for them."""
+
+    def describe(self, tools: Sequence[ToolSpec]) -> str:
+        """What the system prompt says about the tools."""
+
+    def write_call(self, call: ToolUse) -> str:
+        """An earlier call, as the model would have written it."""
+
+    def write_result(self, result: ToolResult) -> str:
+        """What a call returned, as a part of a user turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request as the model reads it."""
+
+    tokens: list[int]
+    max_tokens: int
+    """Room for the answer: what the client asked for, or what the window leaves."""
+    in_thinking: bool
+    """Whether the template has opened a thinking block that the answer continues."""
+
+
+def canonical(request: ChatRequest) -> tuple[ChatRequest, tuple[str, ...]]:
+    """Take the volatile parts out of system text; return the rest and what was taken.
+
+    User and assistant text is never touched, also where it quotes such a part.
+    """
+    removed: list[str] = []
+
+    def clean(text: str, *, first: bool) -> str:
+        if first and (match := _BILLING.match(text)):
+            removed.append("billing_header")
+            text = text[match.end() :]
+        if _BUDGET.search(text):
+            removed.append("total_tokens")
+            text = _BUDGET.sub("", text)
+        return text
+
+    cleaned = (clean(text, first=index == 0) for index, text in enumerate(request.system))
+    system = tuple(text for text in cleaned if text)
+    messages = tuple(
+        Message("system", tuple(Text(clean(text, first=False)) for text in _texts(message)))
+        if message.role == "system"
+        else message
+        for message in request.messages
+    )
+    # A tool that may not be called is not offered: the model would only be led astray.
+    tools = () if request.tool_choice.mode == "none" else request.tools
+    cleaned_request = replace(request, system=system, messages=messages, tools=tools)
+    return cleaned_request, tuple(dict.fromkeys(removed))
+
+
+class Renderer:
+    """Turns canonical requests into tokens. Used from the prompt thread only."""
+
+    def __init__(self, tokenizer: Tokenizer, writing: ToolWriting, context_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._writing = writing
+        self._context_tokens = context_tokens
+
+    def render(self, request: ChatRequest) -> Prompt:
+        """Apply the template and count.
+
+        Raises:
+            PromptTooLong: It leaves no room for a single token of answer.
+            BadRequest: The model's template can't express this conversation.
+        """
+        text = self.text(request)
+        tokens = self._tokenizer.encode(text)
+        limit_tokens = self._context_tokens - 1
+        if len(tokens) > limit_tokens:
+            raise PromptTooLong(len(tokens), limit_tokens)
+        room_tokens = self._context_tokens - len(tokens)
+        think_start = self._tokenizer.traits.think_start
+        in_thinking = bool(think_start) and text.rstrip().endswith(think_start)
+        return Prompt(tokens, min(request.sampling.max_tokens, room_tokens), in_thinking)
+
+    def count(self, request: ChatRequest) -> int:
+        """How many tokens the prompt has, also if it is too long."""
+        return len(self._tokenizer.encode(self.text(request)))
+
+    def text(self, request: ChatRequest) -> str:
+        """The prompt as text, ending where the answer begins.
+
+        A last message of the assistant's is the beginning of that answer.
+        """
+        traits = self._tokenizer.traits
+        turns = list(request.messages)
+        begun = ""
+        if turns[-1].role == "assistant":
+            begun = "".join(_texts(turns.pop())).rstrip()
+        system = list(request.system)
+        while turns and turns[0].role == "system":
+            system += _texts(turns.pop(0))
+        if request.tools and not traits.has_tools:
+            system.append(self._writing.describe(request.tools))
+        messages = self._turns(turns, native=traits.has_tools)
+        tools = [_tool(tool) for tool in request.tools] if traits.has_tools else None
+        options = {} if request.thinking is None else {"enable_thinking": request.thinking}
+        return self._apply("\n\n".join(system), messages, tools or None, options) + begun
+
+    def _apply(
+        self,
+        system: str,
+        messages: list[Wire],
+        tools: list[Wire] | None,
+        options: dict[str, Any],
+    ) -> str:
+        """Try a system message first, then, for templates without one, the first user turn."""
+        spelled = [{"role": "system", "content": system}, *messages] if system else messages
+        try:
+            return self._tokenizer.render(spelled, tools, options)
+        except ValueError as error:
+            if not system:
+                raise BadRequest("messages", str(error)) from error
+        folded = _merged([{"role": "user", "content": system}, *messages])
+        try:
+            return self._tokenizer.render(folded, tools, options)
+        except ValueError as error:
+            raise BadRequest("messages", str(error)) from error
+
+    def _turns(self, turns: Iterable[Message], *, native: bool) -> list[Wire]:
+        messages: list[Wire] = []
+        for turn in turns:
+            if turn.role == "assistant":
+                messages.append(self._assistant(turn, native=native))
+            elif turn.role == "system":
+                # In its place, not hoisted: moving it up would change the whole prompt after it.
+                text = "\n".join(_texts(turn)).strip()
+                reminder = f"<system-reminder>\n{text}\n</system-reminder>"
+                messages.append({"role": "user", "content": reminder})
+            else:
+                messages += self._user(turn, native=native)
+        return _merged(messages)
+
+    def _assistant(self, turn: Message, *, native: bool) -> Wire:
+        calls = [block for block in turn.blocks if isinstance(block, ToolUse)]
+        thoughts = [block.text for block in turn.blocks if isinstance(block, Thinking)]
+        parts = ["".join(_texts(turn))]
+        message: Wire = {"role": "assistant"}
+        if thoughts and self._tokenizer.traits.has_thinking:
+            message["reasoning_content"] = "\n".join(thoughts)
+        if calls and native:
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.input},
+                }
+                for call in calls
+            ]
+        else:
+            parts += [self._writing.write_call(call) for call in calls]
+        message["content"] = "\n".join(part for part in parts if part)
+        return message
+
+    def _user(self, turn: Message, *, native: bool) -> list[Wire]:
+        messages: list[Wire] = []
+        for block in turn.blocks:
+            if isinstance(block, ToolResult) and native:
+                result = {"role": "tool", "tool_call_id": block.tool_use_id, "content": block.text}
+                messages.append(result)
+            elif isinstance(block, ToolResult):
+                content = self._writing.write_result(block)
+                messages.append({"role": "user", "content": content})
+            elif isinstance(block, Text) and block.text:
+                messages.append({"role": "user", "content": block.text})
+        return messages
+
+
+def _merged(messages: Iterable[Wire]) -> list[Wire]:
+    """Join user turns that follow one another: many templates insist on alternation."""
+    merged: list[Wire] = []
+    for message in messages:
+        if merged and message["role"] == merged[-1]["role"] == "user":
+            content = f"{merged[-1]['content']}\n\n{message['content']}"
+            merged[-1] = {"role": "user", "content": content}
+        else:
+            merged.append(message)
+    return merged
+
+
+def _texts(message: Message) -> list[str]:
+    return [block.text for block in message.blocks if isinstance(block, Text)]
+
+
+def _tool(tool: ToolSpec) -> Wire:
+    return {
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.input_schema,
+        },
+    }

@@ -1,0 +1,322 @@
+"""The engine thread: admits jobs, steps the model, delivers what it says, cancels and recovers.
+
+Other threads talk to it through an inbox; it talks back to the event loop with one
+`call_soon_threadsafe` a step. A job ends by `Done`, by an error, or by leaving the block of
+`submit`, which is how disconnects, time-outs and errors above all cancel: whatever the job had
+computed is handed to `keep`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mlxdeck.server.engine import Engine, KVState, ModelInfo, Prefilled, Progress, Run, Step
+from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError
+
+log = logging.getLogger(__name__)
+
+Keep = Callable[[KVState], None]
+"""Takes a state that a job left behind. Called on the engine thread."""
+
+
+@dataclass(slots=True)
+class Times:
+    """When a job passed its stations, in seconds of the monotonic clock; 0 for not yet."""
+
+    submitted_s: float = 0.0
+    admitted_s: float = 0.0
+    first_token_s: float = 0.0
+    finished_s: float = 0.0
+
+    @property
+    def queue_s(self) -> float:
+        """How long the job waited for a place, or waits by now."""
+        return _between(self.submitted_s, self.admitted_s or self.finished_s)
+
+    @property
+    def prefill_s(self) -> float:
+        """From its admission to the first token."""
+        return _between(self.admitted_s, self.first_token_s or self.finished_s)
+
+    @property
+    def decode_s(self) -> float:
+        """From the first token to the end."""
+        return _between(self.first_token_s, self.finished_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one more token adds to the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing to deliver for a while, but the engine is at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The sequence is complete: by a stop token or by its length. Always the last chunk."""
+
+    reason: Literal["stop", "length"]
+
+
+Chunk = Piece | Waiting | Done
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One sequence on its way through the engine."""
+
+    run: Run
+    keep: Keep
+    times: Times = field(default_factory=Times)
+    n_prefilled: int = 0
+    """Prompt tokens that are in the KV state by now, the cached ones included."""
+    n_tokens: int = 0
+    """Tokens drawn so far, the stop token included."""
+    chunks: asyncio.Queue[Chunk | ServerError] = field(default_factory=asyncio.Queue)
+    uid: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the engine is doing for everyone together."""
+
+    active: int
+    queued: int
+    output_tokens: int
+    """Drawn since the start."""
+    prefill_tokens: int
+    """Computed since the start."""
+
+
+class Scheduler:
+    """Runs an engine on a thread of its own.
+
+    What comes first here is for the event loop; what stands under the line "the engine thread"
+    runs there, and is the only part that touches waiting and running jobs.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_batch: int,
+        max_waiting: int,
+        ping_s: float,
+        stall_s: float,
+    ) -> None:
+        self._engine = engine
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._ping_s = ping_s
+        self._stall_s = stall_s
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._waiting: deque[Job] = deque()
+        self._running: dict[int, Job] = {}
+        self._output_tokens = 0
+        self._prefill_tokens = 0
+        self._beat_s = time.monotonic()
+        self._failure: EngineFailed | None = None
+        self.memory = engine.memory()
+        """As of the last step."""
+
+    def start(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
+        """Start the thread and load the model on it.
+
+        Both callbacks run on the engine thread. `ready` is done once `loaded` has returned.
+        """
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(
+            target=self._main, args=(progress, loaded), name="engine", daemon=True
+        )
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the thread after the step it is in; jobs still running fail."""
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a job that is submitted now can be expected to run."""
+        return self._failure is None and self._thread.is_alive() and not self._stalled()
+
+    @property
+    def status(self) -> Load:
+        """A snapshot; figures of one step may be mixed with the next one's."""
+        queued = len(self._waiting) + self._inbox.qsize()
+        return Load(len(self._running), queued, self._output_tokens, self._prefill_tokens)
+
+    @asynccontextmanager
+    async def submit(self, job: Job) -> AsyncIterator[AsyncIterator[Chunk]]:
+        """Queue a job at once, and receive its answer inside the block; leaving it cancels.
+
+        Raises:
+            Overloaded: Too many are waiting.
+            EngineFailed: The engine is down.
+        """
+        if self._failure:
+            raise self._failure
+        if (n_waiting := self.status.queued) >= self._max_waiting:
+            raise Overloaded(f"{n_waiting} requests are waiting already")
+        job.times.submitted_s = time.monotonic()
+        self._inbox.put(lambda: self._waiting.append(job))
+        chunks = self._receive(job)
+        try:
+            yield chunks
+        finally:
+            await chunks.aclose()
+            if not job.times.finished_s:
+                job.times.finished_s = time.monotonic()
+                self._inbox.put(lambda: self._cancel(job))
+
+    async def _receive(self, job: Job) -> AsyncGenerator[Chunk]:
+        while True:
+            try:
+                chunk = await asyncio.wait_for(job.chunks.get(), self._ping_s)
+            except TimeoutError:
+                if self._stalled():
+                    raise EngineFailed(
+                        f"the model made no progress for {self._stall_s:.0f} s"
+                    ) from None
+                yield Waiting()
+                continue
+            if isinstance(chunk, ServerError):
+                raise chunk
+            yield chunk
+            if isinstance(chunk, Done):
+                return
+
+    def _stalled(self) -> bool:
+        busy = bool(self._running or self._waiting)
+        return busy and time.monotonic() - self._beat_s > self._stall_s
+
+    # From here on: the engine thread.
+
+    def _main(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
+        try:
+            loaded(self._engine.load(progress))
+        except EngineFailed as error:
+            self._failure = error
+            failure = error
+            self._on_loop(lambda: self.ready.set_exception(failure))
+            return
+        self._on_loop(lambda: self.ready.set_result(None))
+        try:
+            while self._drain():
+                self._admit()
+                self._step()
+        finally:
+            # Also when this thread dies of a bug: nobody may wait for ever.
+            self._failure = EngineFailed("the engine has stopped")
+            self._fail_all(self._failure)
+            self._engine.close()
+
+    def _drain(self) -> bool:
+        """Run what the inbox holds, waiting for it when there is nothing else to do."""
+        while True:
+            busy = bool(self._running or self._waiting)
+            try:
+                command = self._inbox.get(block=not busy)
+            except queue.Empty:
+                return True
+            if command is None:
+                return False
+            self._beat_s = time.monotonic()
+            command()
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self._max_batch:
+            job = self._waiting.popleft()
+            job.times.admitted_s = time.monotonic()
+            job.n_prefilled = job.run.n_cached
+            try:
+                job.uid = self._engine.insert(job.run)
+            except EngineFailed as error:
+                self._deliver([(job, error)])
+                continue
+            self._running[job.uid] = job
+
+    def _step(self) -> None:
+        if not self._running:
+            return
+        try:
+            steps = self._engine.step()
+        except EngineFailed as error:
+            log.exception("engine step failed; rebuilding")
+            self._fail_all(error)
+            self._engine.reset()
+            return
+        self._beat_s = time.monotonic()
+        self.memory = self._engine.memory()
+        self._deliver([parcel for step in steps for parcel in self._account(step)])
+
+    def _account(self, step: Step) -> list[tuple[Job, Chunk | ServerError]]:
+        job = self._running[step.uid]
+        if isinstance(step, Prefilled):
+            self._prefill_tokens += step.done_tokens - job.n_prefilled
+            job.n_prefilled = step.done_tokens
+            return []
+        now_s = time.monotonic()
+        if not job.n_tokens:
+            job.times.first_token_s = now_s
+        job.n_tokens += 1
+        self._output_tokens += 1
+        parcels: list[tuple[Job, Chunk | ServerError]] = []
+        if step.text:
+            parcels.append((job, Piece(step.text)))
+        if step.finish:
+            del self._running[step.uid]
+            job.times.finished_s = now_s
+            if step.kept:
+                job.keep(step.kept)
+            parcels.append((job, Done(step.finish)))
+        return parcels
+
+    def _cancel(self, job: Job) -> None:
+        if job in self._waiting:
+            self._waiting.remove(job)
+        elif self._running.get(job.uid) is job:
+            del self._running[job.uid]
+            kept = self._engine.remove(job.uid)
+            if kept:
+                job.keep(kept)
+
+    def _fail_all(self, error: EngineFailed) -> None:
+        jobs = [*self._running.values(), *self._waiting]
+        self._running.clear()
+        self._waiting.clear()
+        self._deliver([(job, error) for job in jobs])
+
+    def _deliver(self, parcels: list[tuple[Job, Chunk | ServerError]]) -> None:
+        if parcels:
+            self._on_loop(lambda: _hand_over(parcels))
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            log.debug("the event loop is closed; nobody is left to tell")
+
+
+def _hand_over(parcels: list[tuple[Job, Chunk | ServerError]]) -> None:
+    for job, parcel in parcels:
+        job.chunks.put_nowait(parcel)
+
+
+def _between(start_s: float, end_s: float) -> float:
+    return max(0.0, (end_s or time.monotonic()) - start_s) if start_s else 0.0
