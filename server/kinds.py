@@ -1,0 +1,133 @@
+"""How the value of a setting is read, from text or from what TOML makes of it, and checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a setting is read, from text or from what TOML makes of it.
+
+    `read` raises ValueError with a reason that fits after "NAME: ", and takes its own results.
+    """
+
+    metavar: str
+    read: Callable[[object], object]
+
+
+def text(*, empty: bool = True) -> Kind:
+    """Any text."""
+
+    def read(raw: object) -> str:
+        if not isinstance(raw, str):
+            raise ValueError(f"expected text, got {_type_name(raw)}")
+        if not raw and not empty:
+            raise ValueError("must not be empty")
+        return raw
+
+    return Kind("TEXT", read)
+
+
+def choice(*options: str) -> Kind:
+    """One of a few words."""
+
+    def read(raw: object) -> str:
+        if not isinstance(raw, str) or raw not in options:
+            raise ValueError(f"expected one of {', '.join(options)}, got {raw!r}")
+        return raw
+
+    return Kind("|".join(options), read)
+
+
+def switch() -> Kind:
+    """On or off."""
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"0": False, "false": False, "no": False, "off": False}
+
+    def read(raw: object) -> bool:
+        value = raw if isinstance(raw, bool) else words.get(str(raw).strip().lower())
+        if value is None:
+            raise ValueError(f"expected true or false, got {raw!r}")
+        return value
+
+    return Kind("", read)
+
+
+def whole(low: int, high: float = math.inf) -> Kind:
+    """A whole number within bounds, both included."""
+
+    def read(raw: object) -> int:
+        try:
+            if isinstance(raw, bool) or not isinstance(raw, str | int):
+                raise ValueError
+            value = int(raw)
+        except ValueError:
+            raise ValueError(f"expected a whole number, got {raw!r}") from None
+        return _within(value, low, high)
+
+    return Kind("N", read)
+
+
+def number(low: float, high: float = math.inf) -> Kind:
+    """A finite number within bounds, both included."""
+
+    def read(raw: object) -> float:
+        try:
+            if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+                raise ValueError
+            value = float(raw)
+        except ValueError:
+            raise ValueError(f"expected a number, got {raw!r}") from None
+        if not math.isfinite(value):
+            raise ValueError(f"expected a finite number, got {raw!r}")
+        return _within(value, low, high)
+
+    return Kind("X", read)
+
+
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}
+_UNITS |= {f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)}
+
+
+def size(low: int = 0) -> Kind:
+    """A number of bytes: 4096, "512MB" (powers of 1000) or "2GiB" (powers of 1024)."""
+
+    def read(raw: object) -> int:
+        matched = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)", str(raw).strip())
+        unit = _UNITS.get(matched[2].upper()) if matched else None
+        if matched is None or unit is None:
+            raise ValueError(f"expected a size such as 4096, 512MB or 2GiB, got {raw!r}")
+        return _within(int(Decimal(matched[1]) * unit), low, math.inf)
+
+    return Kind("SIZE", read)
+
+
+def optional(kind: Kind) -> Kind:
+    """What `kind` reads, or nothing: None, and in text the empty string."""
+
+    def read(raw: object) -> object:
+        return None if raw is None or raw == "" else kind.read(raw)
+
+    return Kind(kind.metavar, read)
+
+
+def _within(value: Number, low: float, high: float) -> Number:
+    if value < low:
+        raise ValueError(f"must be at least {low:g}, got {value}")
+    if value > high:
+        raise ValueError(f"must be at most {high:g}, got {value}")
+    return value
+
+
+def _type_name(raw: object) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", list: "a list"}
+    return names.get(type(raw), "a table" if isinstance(raw, dict) else type(raw).__name__)

@@ -1,0 +1,272 @@
+"""Every setting: its type, its default, how it is read and checked, and what it means.
+
+A value comes from the first source that has it: a flag, a `MLXDECK_*` variable, `mlxdeck.toml`
+(in the working folder, else in `$MLXDECK_HOME`). A name that no setting has is an error in each of
+them, for a misspelt setting that is silently ignored costs an afternoon. Nothing here makes a
+folder, and nothing is read before `load`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import difflib
+import inspect
+import ipaddress
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, TypeVar, cast
+
+import platformdirs
+
+from mlxdeck.server.kinds import Kind, choice, number, optional, size, switch, text, whole
+
+FILE_NAME = "mlxdeck.toml"
+ENV_PREFIX = "MLXDECK_"
+ENV_HOME = "MLXDECK_HOME"
+ENV_TEST_PREFIX = "MLXDECK_TEST"
+"""Variables that tests may set for themselves; no setting is called like that."""
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a bad value; the text is for the user and names the source."""
+
+
+def _setting(default: T, kind: Kind, *, secret: bool = False, hidden: bool = False) -> T:
+    """Declare a setting; `hidden` ones work but are not advertised."""
+    metadata = {"kind": kind, "hidden": hidden}
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+def home_folder(environ: Mapping[str, str]) -> Path:
+    """Where mlxdeck keeps its files: `$MLXDECK_HOME`, else the platform's state folder."""
+    given = environ.get(ENV_HOME, "")
+    return Path(given).expanduser() if given else platformdirs.user_state_path("mlxdeck")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the server was told. Every instance is checked, however it was made."""
+
+    host: str = _setting("127.0.0.1", text(empty=False))
+    """Address to listen on; any but a loopback one needs an API key."""
+    port: int = _setting(8081, whole(1, 65535))
+    """Port to listen on."""
+    model: str = _setting("smollm2", text(empty=False))
+    """A Hugging Face id, a folder, a .gguf file, or smollm2, which is built in."""
+    api_key: str = _setting("", text(), secret=True)
+    """What clients must send; empty lets every client in. Better set in the environment."""
+    max_waiting: int = _setting(64, whole(0))
+    """Requests that may wait for a place; one more is answered 529."""
+    max_batch: int = _setting(16, whole(1))
+    """Sequences that run at the same time."""
+    prefill_chunk_tokens: int = _setting(512, whole(1))
+    """Prompt tokens computed in one go; others wait that long for their next token."""
+    context_tokens: int = _setting(0, whole(0))
+    """Length of the context; 0 is the model's own."""
+    max_output_tokens: int = _setting(0, whole(0))
+    """Most tokens that an answer may have; 0 leaves it to the request and the context."""
+    temperature: float | None = _setting(None, optional(number(0, 5)))
+    """Temperature of requests that don't choose one, instead of the model's own."""
+    top_p: float | None = _setting(None, optional(number(0, 1)))
+    """Top-p of requests that don't choose one, instead of the model's own."""
+    top_k: int | None = _setting(None, optional(whole(0)))
+    """Top-k of requests that don't choose one, instead of the model's own."""
+    exact_cache_entries: int = _setting(1000, whole(0))
+    """Answers kept for identical requests; 0 turns that cache off."""
+    exact_cache_bytes: int = _setting(256 * 1024**2, size())
+    """Memory that those answers may take."""
+    prefix_cache_bytes: int = _setting(0, size())
+    """Memory for the states of prompts; 0 chooses from what is free once the model is loaded."""
+    ping_s: float = _setting(5.0, number(0.05))
+    """Seconds of silence after which a stream carries a ping."""
+    stall_s: float = _setting(120.0, number(1))
+    """Seconds without progress after which a request is given up."""
+    max_body_bytes: int = _setting(32 * 1024**2, size(1))
+    """Largest request body."""
+    telemetry: bool = _setting(True, switch())
+    """Whether events are recorded at all."""
+    telemetry_dir: str = _setting("", text())
+    """Folder of the recorded events; empty is the folder telemetry in $MLXDECK_HOME."""
+    telemetry_max_bytes: int = _setting(64 * 1024**2, size(4096))
+    """Length at which a new telemetry file is begun."""
+    telemetry_keep_files: int = _setting(16, whole(1))
+    """Telemetry files kept; the oldest ones are removed."""
+    capture: str = _setting("tools", choice("off", "tools", "full"))
+    """Content kept in telemetry: none, the arguments of tool calls, or everything."""
+    log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
+    """Least serious messages that are logged."""
+    tool_format: str = _setting("auto", text(empty=False))
+    """How the model writes tool calls; auto finds it in the model's chat template."""
+    engine: str = _setting("mlx", choice("mlx", "echo"), hidden=True)
+    """What computes the answers; echo repeats the prompt, for tests."""
+    home: Path = field(default_factory=lambda: home_folder({}))
+    """Where mlxdeck keeps its files: `$MLXDECK_HOME` and nothing else sets it."""
+
+    def __post_init__(self) -> None:
+        for name, setting in _settings().items():
+            # The dataclass is frozen for its users; reading also normalises, as "2GiB" to a number.
+            object.__setattr__(self, name, _read(name, setting, getattr(self, name)))
+        if not self.api_key and not is_loopback(self.host):
+            raise SettingsError(
+                f"host: {self.host} can be reached from other machines, so an API key is needed: "
+                f"set {ENV_PREFIX}API_KEY, or listen on 127.0.0.1"
+            )
+
+    @property
+    def telemetry_folder(self) -> Path:
+        """Where events are recorded; it need not exist yet."""
+        if self.telemetry_dir:
+            return Path(self.telemetry_dir).expanduser()
+        return self.home / "telemetry"
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine finds the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        return f"http://{host}:{self.port}"
+
+    @classmethod
+    def load(cls, flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> Self:
+        """Read the settings from all their sources.
+
+        `flags` holds what was given on the command line, by field name.
+
+        Raises:
+            SettingsError: An unknown name, a bad value or an unreadable file.
+        """
+        home = home_folder(environ)
+        values: dict[str, object] = {}
+        for source in (_from_file(cwd, home), _from_environ(environ), _from_flags(flags)):
+            for where, name, raw in source:
+                values[name] = _read(where, _settings()[name], raw)
+        return cls(home=home, **values)  # type: ignore[arg-type]
+
+    def to_environ(self) -> dict[str, str]:
+        """The variables that make `load` arrive at these settings in another process.
+
+        Every setting is in it, so that no file overrides a default that was asked for.
+        """
+        values = {name: getattr(self, name) for name in _settings()}
+        return {
+            ENV_HOME: str(self.home),
+            **{
+                ENV_PREFIX + name.upper(): "" if value is None else str(value)
+                for name, value in values.items()
+            },
+        }
+
+
+Found = Iterator[tuple[str, str, object]]
+"""What a source holds: where exactly, for messages; the setting's name; the raw value."""
+
+
+def _from_file(cwd: Path, home: Path) -> Found:
+    for path in (cwd / FILE_NAME, home / FILE_NAME):
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{path}: {error}") from error
+        for name, raw in content.items():
+            yield f"{path}: {_known(name, str(path), _settings())}", name, raw
+        return
+
+
+def _from_environ(environ: Mapping[str, str]) -> Found:
+    variables = {ENV_PREFIX + name.upper(): name for name in _settings()}
+    for variable, raw in environ.items():
+        if not variable.startswith(ENV_PREFIX) or variable.startswith(ENV_TEST_PREFIX):
+            continue
+        if variable != ENV_HOME:
+            yield variable, variables[_known(variable, "environment", variables)], raw
+
+
+def _from_flags(flags: Mapping[str, object]) -> Found:
+    for name, raw in flags.items():
+        yield "--" + _known(name, "flags", _settings()).replace("_", "-"), name, raw
+
+
+def _known(name: str, source: str, names: Iterable[str]) -> str:
+    if name in (known := list(names)):
+        return name
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+    raise SettingsError(f"{source}: unknown setting {name!r}; the nearest known is {nearest!r}")
+
+
+def _settings() -> dict[str, dataclasses.Field[object]]:
+    return {each.name: each for each in dataclasses.fields(Settings) if "kind" in each.metadata}
+
+
+def _read(where: str, setting: dataclasses.Field[object], raw: object) -> object:
+    kind: Kind = setting.metadata["kind"]
+    try:
+        return kind.read(raw)
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`; a name other than localhost may lead anywhere."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def add_flags(parser: argparse.ArgumentParser, only: Iterable[str] = ()) -> None:
+    """Give a parser one flag for each setting, or for those named; `given_flags` reads them back.
+
+    Defaults and texts come from `Settings`. Values stay text: `Settings.load` checks them.
+    """
+    wanted = set(only)
+    documented = _docstrings()
+    for name, setting in _settings().items():
+        if wanted and name not in wanted:
+            continue
+        kind: Kind = setting.metadata["kind"]
+        help_ = f"{documented[name]} {_shown_default(setting)}".rstrip().replace("%", "%%")
+        if setting.metadata["hidden"]:
+            help_ = argparse.SUPPRESS
+        flag = "--" + name.replace("_", "-")
+        if isinstance(setting.default, bool):
+            action = argparse.BooleanOptionalAction
+            parser.add_argument(flag, action=action, default=None, help=help_)
+        else:
+            parser.add_argument(flag, metavar=kind.metavar, help=help_)
+
+
+def given_flags(args: argparse.Namespace) -> dict[str, object]:
+    """The settings that were given on the command line."""
+    given = vars(args)
+    return {name: given[name] for name in _settings() if given.get(name) is not None}
+
+
+def _shown_default(setting: dataclasses.Field[object]) -> str:
+    default = setting.default
+    if default is None or default == "":
+        return ""
+    if setting.metadata["kind"].metavar == "SIZE" and isinstance(default, int) and default:
+        return f"(default: {default // 1024**2}MiB)"
+    return f"(default: {'on' if default is True else default})"
+
+
+def _docstrings() -> dict[str, str]:
+    """The text below each field, which Python itself throws away."""
+    body = cast(ast.ClassDef, ast.parse(inspect.getsource(Settings)).body[0]).body
+    return {
+        declared.target.id: inspect.cleandoc(text_.value.value)
+        for declared, text_ in zip(body, body[1:], strict=False)
+        if isinstance(declared, ast.AnnAssign)
+        and isinstance(declared.target, ast.Name)
+        and isinstance(text_, ast.Expr)
+        and isinstance(text_.value, ast.Constant)
+        and isinstance(text_.value.value, str)
+    }
