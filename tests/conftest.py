@@ -1,0 +1,30 @@
+"""Keeps every test away from the machine it runs on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh home for each test, so that none reads or writes what the developer has there.
+
+    Session fixtures still see the real one: a converted model may be kept between runs.
+    """
+    home = tmp_path_factory.mktemp("home")
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("MLXDECK_HOME", str(home / "mlxdeck"))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting comes from the developer's environment."""
+    for name in os.environ:
+        if name.startswith("MLXDECK_") and not name.startswith(("MLXDECK_TEST", "MLXDECK_HOME")):
+            monkeypatch.delenv(name)

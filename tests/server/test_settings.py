@@ -1,0 +1,241 @@
+"""Where settings come from, which one wins, and what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mlxdeck.server import settings as module
+from mlxdeck.server.settings import Settings, SettingsError, add_flags, given_flags
+
+
+@pytest.fixture
+def cwd(tmp_path: Path) -> Path:
+    """A working folder without a file of settings."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def load(
+    cwd: Path, environ: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
+) -> Settings:
+    """Load with a home beside the working folder."""
+    home = {"MLXDECK_HOME": str(cwd.parent / "home")}
+    return Settings.load(flags or {}, home | dict(environ or {}), cwd)
+
+
+def write_home_file(cwd: Path, content: str) -> Path:
+    """Put a file of settings into the home that `load` uses."""
+    path = cwd.parent / "home" / "mlxdeck.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def test_defaults(cwd: Path) -> None:
+    """Without any source, the server listens on loopback and serves the built-in model."""
+    settings = load(cwd)
+    assert (settings.host, settings.port, settings.model) == ("127.0.0.1", 8081, "smollm2")
+    assert settings == Settings(home=cwd.parent / "home")
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(cwd: Path) -> None:
+    """Each source fills in what the ones before it leave open."""
+    (cwd / "mlxdeck.toml").write_text("port = 1\nmax_batch = 1\nmax_waiting = 1\n")
+    environ = {"MLXDECK_PORT": "2", "MLXDECK_MAX_BATCH": "2"}
+    settings = load(cwd, environ, {"port": "3"})
+    assert (settings.port, settings.max_batch, settings.max_waiting) == (3, 2, 1)
+
+
+def test_file_in_home_is_read_when_the_working_folder_has_none(cwd: Path) -> None:
+    """The nearest file is the only one that counts."""
+    write_home_file(cwd, "port = 1\nmax_batch = 1")
+    assert load(cwd).port == 1
+    (cwd / "mlxdeck.toml").write_text("port = 2")
+    assert (load(cwd).port, load(cwd).max_batch) == (2, 16)
+
+
+def test_unknown_key_in_a_file_names_file_key_and_neighbour(cwd: Path) -> None:
+    """A typo says where it is and what was probably meant."""
+    path = write_home_file(cwd, "max_waitng = 3")
+    with pytest.raises(SettingsError, match="'max_waitng'.*nearest known is 'max_waiting'") as e:
+        load(cwd)
+    assert str(path) in str(e.value)
+
+
+def test_unknown_variable_is_an_error(cwd: Path) -> None:
+    """A misspelt variable is not silently ignored."""
+    with pytest.raises(SettingsError, match=r"MLXDECK_PROT.*MLXDECK_PORT"):
+        load(cwd, {"MLXDECK_PROT": "1"})
+
+
+def test_unknown_flag_is_an_error(cwd: Path) -> None:
+    """A caller that is no parser is checked too."""
+    with pytest.raises(SettingsError, match=r"'prot'.*'port'"):
+        load(cwd, flags={"prot": 1})
+
+
+def test_other_variables_are_left_alone(cwd: Path) -> None:
+    """Tests have variables of their own, and so has everybody else."""
+    environ = {"MLXDECK_TEST_MODEL": "x", "PORT": "1", "XMLXDECK_PORT": "1"}
+    assert load(cwd, environ).port == 8081
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "reason"),
+    [
+        ("port", "99999", "at most 65535"),
+        ("port", "http", "whole number"),
+        ("port", 80.5, "whole number"),
+        ("port", True, "whole number"),
+        ("max_batch", "0", "at least 1"),
+        ("top_p", "1.5", "at most 1"),
+        ("temperature", "nan", "finite"),
+        ("ping_s", "soon", "expected a number"),
+        ("capture", "all", "one of off, tools, full"),
+        ("telemetry", "maybe", "true or false"),
+        ("exact_cache_bytes", "2 elephants", "such as 4096, 512MB or 2GiB"),
+        ("exact_cache_bytes", "-1", "such as 4096, 512MB or 2GiB"),
+        ("exact_cache_bytes", True, "such as 4096, 512MB or 2GiB"),
+        ("telemetry_max_bytes", "1KB", "at least 4096"),
+        ("host", "", "not be empty"),
+        ("api_key", 17, "expected text, got a number"),
+        ("model", {"name": "x"}, "expected text, got a table"),
+    ],
+)
+def test_bad_value_names_the_setting_and_the_reason(
+    cwd: Path, name: str, raw: object, reason: str
+) -> None:
+    """What is refused says what would be accepted."""
+    with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')}: .*{reason}"):
+        load(cwd, flags={name: raw})
+
+
+@pytest.mark.parametrize(
+    ("raw", "n_bytes"),
+    [
+        (4096, 4096),
+        ("4096", 4096),
+        ("512MB", 512_000_000),
+        ("512 mb", 512_000_000),
+        ("2GiB", 2 * 1024**3),
+        ("1.5KiB", 1536),
+        ("0", 0),
+    ],
+)
+def test_sizes(cwd: Path, raw: object, n_bytes: int) -> None:
+    """A size is a number of bytes or has a unit."""
+    assert load(cwd, flags={"exact_cache_bytes": raw}).exact_cache_bytes == n_bytes
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"), [("0", False), ("off", False), ("1", True), ("Yes", True)]
+)
+def test_telemetry_is_switched_by_a_variable(cwd: Path, raw: str, value: bool) -> None:
+    """MLXDECK_TELEMETRY=0 turns telemetry off."""
+    assert load(cwd, {"MLXDECK_TELEMETRY": raw}).telemetry is value
+
+
+def test_empty_variable_resets_an_optional_setting(cwd: Path) -> None:
+    """What a file sets can be taken back."""
+    (cwd / "mlxdeck.toml").write_text("temperature = 0.5\ntop_k = 40")
+    settings = load(cwd, {"MLXDECK_TEMPERATURE": ""})
+    assert (settings.temperature, settings.top_k) == (None, 40)
+
+
+@pytest.mark.parametrize("content", ["port =", b"\xff\xfe"])
+def test_broken_file_is_named(cwd: Path, content: str | bytes) -> None:
+    """A file that is no TOML is an error with its path, not a traceback."""
+    path = cwd / "mlxdeck.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError, match=str(path)):
+        load(cwd)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "box.local", "0"])
+def test_open_address_needs_a_key(cwd: Path, host: str) -> None:
+    """Nobody serves a network without a key by accident."""
+    with pytest.raises(SettingsError, match="MLXDECK_API_KEY"):
+        load(cwd, flags={"host": host})
+    assert load(cwd, {"MLXDECK_API_KEY": "k"}, {"host": host}).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_no_key(cwd: Path, host: str) -> None:
+    """On its own machine, a server is open."""
+    assert load(cwd, flags={"host": host}).api_key == ""
+
+
+def test_key_is_not_shown() -> None:
+    """A log line that holds the settings does not hold the key."""
+    assert "hunter2" not in repr(Settings(api_key="hunter2"))
+
+
+def test_settings_made_by_hand_are_checked() -> None:
+    """There is no way around the checks, and none to change a value later."""
+    with pytest.raises(SettingsError, match="port: must be at least 1"):
+        Settings(port=0)
+    with pytest.raises(SettingsError, match="API key"):
+        dataclasses.replace(Settings(), host="0.0.0.0")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_environment_carries_settings_to_another_process(cwd: Path) -> None:
+    """What `to_environ` gives wins over a file, also where it says the default."""
+    (cwd / "mlxdeck.toml").write_text("port = 1\ntemperature = 0.5\ntelemetry_dir = 'x'\n")
+    settings = Settings(home=cwd.parent / "h", api_key="k", top_p=0.25, telemetry=False)
+    assert Settings.load({}, settings.to_environ(), cwd) == settings
+
+
+def test_folders(cwd: Path, own_home: Path) -> None:
+    """Telemetry lies in the home unless it was sent elsewhere; nothing is made by asking."""
+    assert load(cwd).telemetry_folder == cwd.parent / "home" / "telemetry"
+    assert load(cwd, {"MLXDECK_TELEMETRY_DIR": "~/t"}).telemetry_folder == own_home / "t"
+    settings = Settings.load({}, {}, cwd)
+    assert settings.home.is_relative_to(own_home)
+    assert not settings.home.exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:8081"), ("::1", "http://[::1]:8081"),
+     ("0.0.0.0", "http://127.0.0.1:8081"), ("::", "http://[::1]:8081")],
+)  # fmt: skip
+def test_url(host: str, url: str) -> None:
+    """Clients on the same machine are sent to an address they can connect to."""
+    assert Settings(host=host, api_key="k").url == url
+
+
+def test_every_setting_has_a_flag_with_help(cwd: Path) -> None:
+    """Defaults and texts are written once, below the field."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    shown = " ".join(parser.format_help().split())
+    assert "--max-waiting N Requests that may wait for a place" in shown
+    assert "(default: 256MiB)" in shown
+    assert "--engine" not in shown
+    args = parser.parse_args(["--engine", "echo", "--no-telemetry", "--exact-cache-bytes", "1KiB"])
+    settings = load(cwd, flags=given_flags(args))
+    assert (settings.engine, settings.telemetry) == ("echo", False)
+    assert settings.exact_cache_bytes == 1024
+    assert load(cwd, {"MLXDECK_TELEMETRY": "0"}, given_flags(parser.parse_args([]))).port == 8081
+
+
+def test_only_the_flags_that_a_command_needs() -> None:
+    """A client command has the address, not the caches."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser, only=("host", "port"))
+    assert "--max-batch" not in parser.format_help()
+    assert given_flags(parser.parse_args(["--port", "1"])) == {"port": "1"}
+
+
+def test_every_field_but_home_is_a_documented_setting() -> None:
+    """A new setting cannot come without a text for its flag."""
+    names = {each.name for each in dataclasses.fields(Settings)} - {"home"}
+    assert {name for name, text in module._docstrings().items() if text} >= names
