@@ -4,6 +4,7 @@
     ├── BadRequest          400 invalid_request_error   a field is missing, malformed or unsupported
     │   └── PromptTooLong   400 invalid_request_error   in the words on which Claude Code compacts
     ├── Unauthorized        401 authentication_error    no API key, or a wrong one
+    ├── Forbidden           403 permission_error        a web page asks, not a program
     ├── NotFound            404 not_found_error         no such route
     ├── TooLarge            413 request_too_large       the body is over the limit
     ├── Overloaded          529 overloaded_error        the queue is full or the model still loads
@@ -60,6 +61,13 @@ class Unauthorized(ServerError):
 
     status = 401
     kind = "authentication_error"
+
+
+class Forbidden(ServerError):
+    """The request comes from a place that may not use this server."""
+
+    status = 403
+    kind = "permission_error"
 
 
 class NotFound(ServerError):

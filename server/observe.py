@@ -69,6 +69,22 @@ class Totals:
     bad_tool_calls: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the server is doing and holding at one moment; token counts are since the start."""
+
+    active: int = 0
+    queued: int = 0
+    output_tokens: int = 0
+    prefill_tokens: int = 0
+    exact_entries: int = 0
+    exact_bytes: int = 0
+    prefix_entries: int = 0
+    prefix_bytes: int = 0
+    memory_active_bytes: int = 0
+    memory_peak_bytes: int = 0
+
+
 class Observer:
     """Makes traces, and keeps the totals of all of them."""
 
@@ -77,17 +93,32 @@ class Observer:
         self.model = model
         self.capture = capture
         self.totals = Totals()
+        self._last = (Load(), time.monotonic())
 
     def begin(self, request_id: str, dialect: str, body_bytes: int) -> Trace:
         """Follow a request from here on."""
         self.totals.requests += 1
         return Trace(self, request_id, dialect, body_bytes)
 
-    def tick(self, tick: t.Tick) -> None:
-        """Report the state of the server."""
+    def tick(self, load: Load, process_bytes: int) -> None:
+        """Report the state of the server; rates are since the last report."""
+        now_s = time.monotonic()
+        last, last_s = self._last
+        self._last = (load, now_s)
+        span_s = max(now_s - last_s, 1e-3)
         self.emitter.emit(
-            msgspec.structs.replace(
-                tick,
+            t.Tick(
+                active=load.active,
+                queued=load.queued,
+                output_tokens_per_s=(load.output_tokens - last.output_tokens) / span_s,
+                prefill_tokens_per_s=(load.prefill_tokens - last.prefill_tokens) / span_s,
+                exact_entries=load.exact_entries,
+                exact_bytes=load.exact_bytes,
+                prefix_entries=load.prefix_entries,
+                prefix_bytes=load.prefix_bytes,
+                memory_active_bytes=load.memory_active_bytes,
+                memory_peak_bytes=load.memory_peak_bytes,
+                process_bytes=process_bytes,
                 n_requests=self.totals.requests,
                 n_errors=self.totals.errors,
                 dropped_lines=self.emitter.dropped_lines,

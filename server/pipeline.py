@@ -58,6 +58,8 @@ class Pipeline:
         responses: ResponseCache,
         prefixes: PrefixCache,
         tool_format: ToolFormat,
+        dice: Dice,
+        max_output_tokens: int,
         ping_s: float,
     ) -> None:
         self.info = info
@@ -65,7 +67,10 @@ class Pipeline:
         self.prefixes = prefixes
         self._scheduler = scheduler
         self._traits = tokenizer.traits
-        self._renderer = Renderer(tokenizer, tool_format, info.context_tokens)
+        self._renderer = Renderer(tokenizer, tool_format, info.context_tokens, max_output_tokens)
+        # The server's own settings decide an answer as much as the weights do.
+        self._signature = f"{info.signature} {dice} {max_output_tokens} {tool_format.name}"
+        self._dice = dice
         self._tool_format = tool_format
         self._ping_s = ping_s
         # One thread: tokenizers are not safe to share, and more would only contend with the model.
@@ -81,7 +86,7 @@ class Pipeline:
         """
         request, removed = canonical(request)
         trace.accepted(request, removed, self._scheduler.status.queued)
-        key = answer_key(request, self.info.signature)
+        key = answer_key(request, self._signature)
         if answer := self._known(key, trace, fresh=fresh):
             for event in answer.replay():
                 trace.saw(event)
@@ -162,11 +167,11 @@ class Pipeline:
         yield Finished(_stop_reason(splitter, cut=cut), self._usage(job), splitter.stopped_by)
 
     def _job(self, sampling: Sampling, ready: _Ready) -> Job:
-        info, prompt, lease = self.info, ready.prompt, ready.lease
+        prompt, lease, ours = ready.prompt, ready.lease, self._dice
         dice = Dice(
-            info.temperature if sampling.temperature is None else sampling.temperature,
-            info.top_p if sampling.top_p is None else sampling.top_p,
-            info.top_k if sampling.top_k is None else sampling.top_k,
+            ours.temperature if sampling.temperature is None else sampling.temperature,
+            ours.top_p if sampling.top_p is None else sampling.top_p,
+            ours.top_k if sampling.top_k is None else sampling.top_k,
         )
         run = Run(prompt.tokens, lease.n_cached, lease.state, prompt.max_tokens, dice)
         return Job(run, self.prefixes.keep)

@@ -91,10 +91,17 @@ def canonical(request: ChatRequest) -> tuple[ChatRequest, tuple[str, ...]]:
 class Renderer:
     """Turns canonical requests into tokens. Used from the prompt thread only."""
 
-    def __init__(self, tokenizer: Tokenizer, writing: ToolWriting, context_tokens: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        writing: ToolWriting,
+        context_tokens: int,
+        max_output_tokens: int = 0,
+    ) -> None:
         self._tokenizer = tokenizer
         self._writing = writing
         self._context_tokens = context_tokens
+        self._max_output_tokens = max_output_tokens or context_tokens
 
     def render(self, request: ChatRequest) -> Prompt:
         """Apply the template and count.
@@ -108,7 +115,7 @@ class Renderer:
         limit_tokens = self._context_tokens - 1
         if len(tokens) > limit_tokens:
             raise PromptTooLong(len(tokens), limit_tokens)
-        room_tokens = self._context_tokens - len(tokens)
+        room_tokens = min(self._context_tokens - len(tokens), self._max_output_tokens)
         think_start = self._tokenizer.traits.think_start
         in_thinking = bool(think_start) and text.rstrip().endswith(think_start)
         return Prompt(tokens, min(request.sampling.max_tokens, room_tokens), in_thinking)

@@ -1,0 +1,233 @@
+"""HTTP, by Sanic: routes from `DIALECTS`, one handler for all of them, and nothing of its own.
+
+Before the first byte of an answer an error is a status; after it, an event in the stream.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from sanic import HTTPResponse, Request, Sanic
+from sanic.exceptions import SanicException
+from sanic.response import raw
+
+from mlxdeck.server.dialects import DIALECTS, Dialect, Encoder
+from mlxdeck.server.engine import Engine
+from mlxdeck.server.errors import (
+    Forbidden,
+    NotFound,
+    Overloaded,
+    ServerError,
+    TooLarge,
+    Unauthorized,
+)
+from mlxdeck.server.messages import Event, Started
+from mlxdeck.server.metrics import metrics
+from mlxdeck.server.observe import Trace
+from mlxdeck.server.service import OpenEmitter, Service
+from mlxdeck.server.settings import Settings, is_loopback
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+OPEN_PATHS = frozenset({"/", "/health"})
+"""What answers without an API key."""
+
+Announce = Callable[[str], None]
+"""Shown to whoever started the server."""
+
+
+def create_app(
+    settings: Settings, engine: Engine, open_emitter: OpenEmitter, announce: Announce
+) -> Sanic[Any, Any]:
+    """Put a server together. The model is loaded once the server has started."""
+    app = Sanic("mlxdeck", configure_logging=False)
+    app.config.update(
+        REQUEST_MAX_SIZE=settings.max_body_bytes,
+        # Answers may take as long as they take: stalls are the scheduler's to notice.
+        RESPONSE_TIMEOUT=86_400,
+        KEEP_ALIVE_TIMEOUT=600,
+        GRACEFUL_SHUTDOWN_TIMEOUT=2.0,
+        ACCESS_LOG=False,
+    )
+    service = app.ctx.service = Service(settings, engine, open_emitter)
+
+    @app.after_server_start
+    async def start(_: Sanic[Any, Any]) -> None:
+        await service.start(announce)
+
+    @app.before_server_stop
+    async def stop(_: Sanic[Any, Any]) -> None:
+        await service.stop()
+
+    app.on_request(lambda request: guard(request, settings))
+    app.exception(ServerError, SanicException, Exception)(on_error)
+    _add_routes(app, service)
+    return app
+
+
+def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
+    for dialect in DIALECTS.values():
+        _add_dialect(app, service, dialect)
+
+    @app.head("/")
+    async def alive(_: Request) -> HTTPResponse:
+        return raw(b"", content_type=JSON)
+
+    @app.get("/health")
+    async def health(_: Request) -> HTTPResponse:
+        body = service.health()
+        return _json(body, 503 if body["status"] == "unhealthy" else 200)
+
+    @app.get("/v1/status")
+    async def status(_: Request) -> HTTPResponse:
+        return _json(service.status())
+
+    @app.get("/metrics")
+    async def prometheus(_: Request) -> HTTPResponse:
+        return raw(metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/v1/models")
+    async def models(_: Request) -> HTTPResponse:
+        return _json(service.models())
+
+
+def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> None:
+    async def messages(request: Request) -> HTTPResponse | None:
+        return await answer(request, dialect, service)
+
+    async def count(request: Request) -> HTTPResponse:
+        await service.ready()
+        chat = dialect.decode_count(request.body, request.headers)
+        return raw(dialect.count(await service.pipeline.count(chat)), content_type=JSON)
+
+    app.add_route(messages, dialect.path, methods=["POST"], name=dialect.name)
+    if dialect.count_path:
+        app.add_route(count, dialect.count_path, methods=["POST"], name=f"{dialect.name}_count")
+
+
+async def answer(request: Request, dialect: Dialect, service: Service) -> HTTPResponse | None:
+    """Serve one request for an answer, from its bytes to its last event."""
+    request_id = f"req_{secrets.token_hex(12)}"
+    await service.ready()
+    trace = service.observer.begin(request_id, dialect.name, len(request.body))
+    phase = "decode"
+    try:
+        chat = dialect.decode(request.body, request.headers)
+        phase = "prepare"
+        fresh = "no-cache" in request.headers.get("cache-control", "")
+        async with aclosing(service.pipeline.run(chat, trace, fresh=fresh)) as events:
+            first = await anext(events)
+            phase = "generate"
+            headers = _headers(request_id, first, fresh=fresh)
+            encoder = dialect.encoder(chat, f"msg_{request_id[4:]}", chat.model)
+            if chat.stream:
+                await _stream(request, encoder, headers, first, events, trace)
+                return None
+            body = encoder.collect([first, *[event async for event in events]])
+            return raw(body, content_type=JSON, headers=headers)
+    except ServerError as error:
+        trace.failed(error, phase)
+        return error_response(dialect, error, request_id)
+    except Exception:
+        # A bug of ours: the log gets the traceback, telemetry its one end.
+        trace.failed(ServerError("internal error"), phase)
+        raise
+    finally:
+        trace.close()
+
+
+async def _stream(
+    request: Request,
+    encoder: Encoder,
+    headers: dict[str, str],
+    first: Event,
+    events: AsyncIterator[Event],
+    trace: Trace,
+) -> None:
+    response = await request.respond(content_type="text/event-stream", headers=headers)
+    assert response is not None
+    try:
+        if isinstance(first, Started) and first.cache == "hit":
+            # Everything is there already: one write instead of one an event.
+            known = [first, *[event async for event in events]]
+            await response.send(b"".join(encoder.encode(event) for event in known))
+        else:
+            await response.send(encoder.encode(first))
+            async for event in events:
+                if data := encoder.encode(event):
+                    await response.send(data)
+    except ServerError as error:
+        trace.failed(error, "generate")
+        await response.send(encoder.error(error))
+    await response.eof()
+
+
+def _headers(request_id: str, first: Event, *, fresh: bool) -> dict[str, str]:
+    hit = isinstance(first, Started) and first.cache == "hit"
+    return {
+        "request-id": request_id,
+        "x-mlxdeck-cache": "hit" if hit else "bypass" if fresh else "miss",
+        "cache-control": "no-cache",
+    }
+
+
+def guard(request: Request, settings: Settings) -> None:
+    """Let in who may come in.
+
+    Raises:
+        Forbidden: A web page is behind it, by its origin or by a name rebound to this machine.
+        Unauthorized: A key is set, and this is not it.
+    """
+    origin = request.headers.get("origin", "")
+    hosts = [request.host] if is_loopback(settings.host) else []
+    hosts += [urlsplit(origin).netloc] if origin else []
+    for host in hosts:
+        if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+            raise Forbidden(f"requests from {host[:100]!r} are not accepted")
+    if not settings.api_key or request.path in OPEN_PATHS:
+        return
+    sent = request.headers.get("x-api-key") or request.token or ""
+    if not hmac.compare_digest(sent.encode(), settings.api_key.encode()):
+        raise Unauthorized("missing or wrong API key")
+
+
+async def on_error(request: Request, error: Exception) -> HTTPResponse:
+    """Answer anything that no handler caught in the shape of the route's API."""
+    known = _known(error)
+    if known.status >= 500 and not isinstance(error, ServerError):
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+    matching = (d for d in DIALECTS.values() if request.path.startswith(d.path))
+    dialect = next(matching, next(iter(DIALECTS.values())))
+    return error_response(dialect, known, f"req_{secrets.token_hex(12)}")
+
+
+def _known(error: Exception) -> ServerError:
+    if isinstance(error, ServerError):
+        return error
+    status = error.status_code if isinstance(error, SanicException) else 500
+    if status == TooLarge.status:
+        return TooLarge("the request body is too large")
+    if status in (404, 405):
+        return NotFound("no such route")
+    return ServerError("internal error")
+
+
+def error_response(dialect: Dialect, error: ServerError, request_id: str) -> HTTPResponse:
+    """An error as a status and a body of the dialect's shape."""
+    headers = {"request-id": request_id}
+    if isinstance(error, Overloaded):
+        headers["retry-after"] = str(error.retry_after_s)
+    body = dialect.encode_error(error, request_id)
+    return raw(body, status=error.status, content_type=JSON, headers=headers)
+
+
+def _json(body: dict[str, Any], status: int = 200) -> HTTPResponse:
+    return raw(msgspec.json.encode(body), status=status, content_type=JSON)

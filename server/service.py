@@ -1,0 +1,251 @@
+"""Everything behind the routes, put together: engine, scheduler, caches, pipeline, observer.
+
+`app` turns HTTP into calls of this and nothing more. Lives on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from mlxdeck.server.cache.prefixes import PrefixCache
+from mlxdeck.server.cache.responses import ResponseCache
+from mlxdeck.server.engine import Dice, Engine, ModelInfo, Progress
+from mlxdeck.server.errors import Overloaded
+from mlxdeck.server.observe import Emitter, Load, Observer
+from mlxdeck.server.pipeline import Pipeline
+from mlxdeck.server.scheduler import Scheduler
+from mlxdeck.server.settings import Settings
+from mlxdeck.server.toolcalls import choose_format
+
+log = logging.getLogger(__name__)
+
+# A client that comes while the model loads is kept waiting this long, then told to come back.
+LOAD_WAIT_S = 60.0
+TICK_S = 1.0
+IDLE_TICK_S = 10.0
+
+OpenEmitter = Callable[[ModelInfo], Emitter]
+
+
+class Service:
+    """One loaded model and all that serves it."""
+
+    pipeline: Pipeline
+    observer: Observer
+    """Both set once the model is loaded; `ready` waits for that."""
+
+    def __init__(self, settings: Settings, engine: Engine, open_emitter: OpenEmitter) -> None:
+        self.settings = settings
+        self._engine = engine
+        self._open_emitter = open_emitter
+        self._began_s = time.monotonic()
+        self.info: ModelInfo | None = None
+        self.responses = ResponseCache(settings.exact_cache_entries, settings.exact_cache_bytes)
+        self.scheduler = Scheduler(
+            engine,
+            max_batch=settings.max_batch,
+            max_waiting=settings.max_waiting,
+            ping_s=settings.ping_s,
+            stall_s=settings.stall_s,
+        )
+
+    async def start(self, progress: Progress) -> None:
+        """Begin to load the model; returns at once."""
+        self._loading = asyncio.create_task(self._load(progress))
+
+    async def _load(self, progress: Progress) -> None:
+        stores: list[PrefixCache] = []
+        infos: list[ModelInfo] = []
+
+        def loaded(info: ModelInfo) -> None:
+            # On the engine thread: how much memory is free is known only now.
+            stores.append(PrefixCache(self._engine.new_store(self.settings.prefix_cache_bytes)))
+            infos.append(info)
+
+        self.scheduler.start(progress, loaded)
+        await self.scheduler.ready
+        self.info = infos[0]
+        self.observer = Observer(
+            self._open_emitter(self.info), self.info.name, self.settings.capture
+        )
+        self.pipeline = Pipeline(
+            self.info,
+            self._engine.tokenizer,
+            self.scheduler,
+            responses=self.responses,
+            prefixes=stores[0],
+            dice=self._dice(self.info),
+            max_output_tokens=self.settings.max_output_tokens,
+            tool_format=choose_format(self.settings.tool_format, self._engine.tokenizer.traits),
+            ping_s=self.settings.ping_s,
+        )
+        self._ticking = asyncio.create_task(self._tick())
+
+    def _dice(self, info: ModelInfo) -> Dice:
+        """How requests are sampled that don't say: as the user set it, else as the model asks."""
+        told = self.settings
+        return Dice(
+            info.temperature if told.temperature is None else told.temperature,
+            info.top_p if told.top_p is None else told.top_p,
+            info.top_k if told.top_k is None else told.top_k,
+        )
+
+    async def stop(self) -> None:
+        """End everything, in the order that loses nothing."""
+        self._loading.cancel()
+        if self.info is not None:
+            self._ticking.cancel()
+            self.pipeline.close()
+        await self.scheduler.stop()
+        if self.info is not None:
+            await asyncio.to_thread(self.observer.emitter.close)
+
+    async def ready(self) -> None:
+        """Wait for the model.
+
+        Raises:
+            Overloaded: It takes too long; the client should come back.
+            EngineFailed: It could not be loaded.
+        """
+        try:
+            await asyncio.wait_for(asyncio.shield(self._loading), LOAD_WAIT_S)
+        except TimeoutError:
+            raise Overloaded("the model is still loading", retry_after_s=15) from None
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the server was made."""
+        return time.monotonic() - self._began_s
+
+    @property
+    def load(self) -> Load:
+        """What is going on now, for `tick`, `/v1/status` and `/metrics`."""
+        status, memory = self.scheduler.status, self.scheduler.memory
+        prefixes = self.pipeline.prefixes
+        return Load(
+            active=status.active,
+            queued=status.queued,
+            output_tokens=status.output_tokens,
+            prefill_tokens=status.prefill_tokens,
+            exact_entries=len(self.responses),
+            exact_bytes=self.responses.n_bytes,
+            prefix_entries=len(prefixes),
+            prefix_bytes=prefixes.n_bytes,
+            memory_active_bytes=memory.active_bytes,
+            memory_peak_bytes=memory.peak_bytes,
+        )
+
+    async def _tick(self) -> None:
+        idle_s = 0.0
+        while True:
+            load = self.load
+            idle_s = 0.0 if load.active or load.queued else idle_s + TICK_S
+            if idle_s % IDLE_TICK_S == 0:
+                self.observer.tick(load, process_bytes())
+            await asyncio.sleep(TICK_S)
+
+    def health(self) -> dict[str, Any]:
+        """The body of `GET /health`; its shape is a contract."""
+        hits, misses = self.responses.hits, self.responses.misses
+        total = hits + misses
+        return {
+            "status": self._state(),
+            "model": self.info.name if self.info else self.settings.model,
+            "model_loaded": self.info is not None,
+            "cache": {
+                "hits": hits,
+                "misses": misses,
+                "total_requests": total,
+                "hit_rate": f"{100 * hits / total if total else 0:.1f}%",
+                "cached_items": len(self.responses),
+            },
+        }
+
+    def _state(self) -> str:
+        if self.info is None:
+            return "unhealthy" if self._loading.done() else "loading"
+        return "healthy" if self.scheduler.healthy else "unhealthy"
+
+    def models(self) -> dict[str, Any]:
+        """The body of `GET /v1/models`: the loaded model, in Anthropic's and OpenAI's shape."""
+        name = self.info.name if self.info else self.settings.model
+        entry = {
+            "id": name,
+            "type": "model",
+            "object": "model",
+            "display_name": name,
+            "created_at": "1970-01-01T00:00:00Z",
+            "created": 0,
+            "owned_by": "mlxdeck",
+        }
+        return {
+            "object": "list",
+            "data": [entry],
+            "has_more": False,
+            "first_id": name,
+            "last_id": name,
+        }
+
+    def status(self) -> dict[str, Any]:
+        """The body of `GET /v1/status`."""
+        body: dict[str, Any] = {
+            "status": self._state(),
+            "uptime_s": round(self.uptime_s, 3),
+            "pid": os.getpid(),
+            "versions": versions(),
+            "limits": {
+                "max_batch": self.settings.max_batch,
+                "max_waiting": self.settings.max_waiting,
+                "prefill_chunk_tokens": self.settings.prefill_chunk_tokens,
+                "max_body_bytes": self.settings.max_body_bytes,
+            },
+        }
+        if self.info is None:
+            return {**body, "model": self.settings.model, "model_path": None}
+        load = self.load
+        return {
+            **body,
+            "model": self.info.name,
+            "model_path": self.info.path,
+            "context_tokens": self.info.context_tokens,
+            "device": self.info.device,
+            "active": load.active,
+            "queued": load.queued,
+            "telemetry": str(self.observer.emitter.path or "") or None,
+            "memory": {
+                "active_bytes": load.memory_active_bytes,
+                "peak_bytes": load.memory_peak_bytes,
+                "process_bytes": process_bytes(),
+                "exact_cache_bytes": load.exact_bytes,
+                "prefix_cache_bytes": load.prefix_bytes,
+            },
+        }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides how the server behaves."""
+    found = {"python": platform.python_version()}
+    for name in ("mlxdeck", "mlx", "mlx-lm", "sanic"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def process_bytes() -> int:
+    """Resident memory of this process; its highest so far where the system tells no more."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

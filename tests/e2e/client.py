@@ -1,0 +1,72 @@
+"""The real Claude Code, against a server on this machine.
+
+The client runs in an environment and a home of its own, talks to one loopback URL only, and needs
+no account: the token is a dummy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "@anthropic-ai/claude-code"
+
+
+def executable() -> Path:
+    """The client's path; the first use installs it from npm."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlxdeck-clients"
+    folder = Path(os.environ.get("MLXDECK_TEST_CLIENTS", default))
+    binary = folder / "node_modules" / ".bin" / "claude"
+    if not binary.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        flags = ["--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
+        subprocess.run(["npm", "install", *flags, PACKAGE], check=True, timeout=600)
+    return binary
+
+
+def claude(
+    url: str,
+    *arguments: str,
+    cwd: Path,
+    max_output_tokens: int = 200,
+    timeout_s: float = 300,
+) -> dict[str, Any]:
+    """Run the client once with `--output-format json`; return what it reports."""
+    assert url.startswith("http://127.0.0.1:"), "only a loopback URL"
+    with tempfile.TemporaryDirectory() as home:
+        environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": home,
+            "CLAUDE_CONFIG_DIR": f"{home}/.claude",
+            "TERM": "dumb",
+            "ANTHROPIC_BASE_URL": url,
+            "ANTHROPIC_AUTH_TOKEN": "dummy",
+            "ANTHROPIC_MODEL": "local",
+            "ANTHROPIC_SMALL_FAST_MODEL": "local",
+            "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(max_output_tokens),
+            "API_TIMEOUT_MS": "600000",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_TELEMETRY": "1",
+            "DISABLE_ERROR_REPORTING": "1",
+            "DISABLE_AUTOUPDATER": "1",
+            "DISABLE_BUG_COMMAND": "1",
+        }
+        done = subprocess.run(
+            [str(executable()), *arguments, "--output-format", "json"],
+            env=environ,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    try:
+        report: dict[str, Any] = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        raise AssertionError(f"the client said: {done.stdout}{done.stderr}") from None
+    return report

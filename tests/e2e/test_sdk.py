@@ -1,0 +1,120 @@
+"""The official Anthropic SDK, and other clients' habits, against the real model."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import anthropic
+import pytest
+from tests.real import Server, get
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+ASKED = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@pytest.fixture
+def sdk(server: Server) -> anthropic.Anthropic:
+    """A client of the official SDK."""
+    return anthropic.Anthropic(base_url=server.url, api_key="dummy", max_retries=0)
+
+
+def test_streaming_counting_and_plain_agree(sdk: anthropic.Anthropic) -> None:
+    """The SDK accumulates a stream into the message that the plain call gives; counts are equal."""
+    plain = sdk.messages.create(model="local", max_tokens=64, messages=ASKED, temperature=0)
+    with sdk.messages.stream(model="local", max_tokens=64, messages=ASKED, temperature=0) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    assert "Paris" in text
+    assert final.stop_reason == plain.stop_reason == "end_turn"
+    assert [b.to_dict() for b in final.content] == [b.to_dict() for b in plain.content]
+    counted = sdk.messages.count_tokens(model="local", messages=ASKED).input_tokens
+    for usage in (plain.usage, final.usage):
+        assert usage.input_tokens + (usage.cache_read_input_tokens or 0) == counted
+
+
+def test_a_stop_sequence_is_reported(sdk: anthropic.Anthropic) -> None:
+    """The answer ends before it, and says which it was."""
+    message = sdk.messages.create(
+        model="local", max_tokens=64, messages=ASKED, temperature=0, stop_sequences=["Paris"]
+    )
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "Paris")
+    assert all("Paris" not in getattr(block, "text", "") for block in message.content)
+
+
+def test_bad_requests_are_the_sdks_own_errors(sdk: anthropic.Anthropic) -> None:
+    """A malformed request raises BadRequestError that names the field."""
+    with pytest.raises(anthropic.BadRequestError, match="temperature"):
+        sdk.messages.create(model="local", max_tokens=5, messages=ASKED, temperature=7)
+
+
+def body(prompt: str, **fields: object) -> bytes:
+    """A request as bytes."""
+    messages = [{"role": "user", "content": prompt}]
+    return json.dumps({"model": "m", "max_tokens": 400, "messages": messages, **fields}).encode()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_place(server: Server, stream: bool) -> None:
+    """Closing the connection in the middle of a long prefill ends the work within a chunk."""
+    before = len([e for e in server.events() if e["event"] == "request.end"])
+    parts = urlsplit(server.url)
+    sent = body("A long text follows. " * 300 + str(stream), stream=stream)
+    with socket.create_connection((parts.hostname, parts.port)) as connection:
+        head = f"POST /v1/messages HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
+        while not get(f"{server.url}/v1/status")["active"]:
+            time.sleep(0.01)
+    end = server.ended(before + 1)[-1]
+    assert end["outcome"] == "cancelled"
+    while get(f"{server.url}/v1/status")["active"]:
+        time.sleep(0.01)
+
+
+def test_health_answers_while_eight_generations_run(server: Server) -> None:
+    """Polled every 20 ms, it never goes missing for as long as a step of the model takes."""
+    stop = threading.Event()
+    missed: list[int] = []
+
+    def poll() -> None:
+        due_s = time.monotonic()
+        while not stop.is_set():
+            due_s += 0.02
+            get(f"{server.url}/health")
+            behind = int(max(0.0, time.monotonic() - due_s) / 0.02)
+            missed.append(behind)
+            due_s += behind * 0.02
+            time.sleep(max(0.0, due_s - time.monotonic()))
+
+    def generate(n: int) -> int:
+        asked = body(f"Tell a story about the number {n}. " * 30, max_tokens=24)
+        request = urllib.request.Request(f"{server.url}/v1/messages", asked)
+        with urllib.request.urlopen(request, timeout=300) as response:
+            return int(json.load(response)["usage"]["output_tokens"])
+
+    poller = threading.Thread(target=poll)
+    poller.start()
+    with ThreadPoolExecutor(8) as pool:
+        tokens = list(pool.map(generate, range(8)))
+    stop.set()
+    poller.join()
+    assert all(tokens)
+    print(f"{sum(missed)} of {len(missed) + sum(missed)} polls missed, {max(missed)} in a row")
+    # A blocked loop misses a whole prefill chunk, which is 100 polls and more on this model.
+    assert max(missed) < 25
+    assert len(missed) > 50
+
+
+def test_every_scenario_of_check_passes(server: Server) -> None:
+    """`mlxdeck check` is satisfied with its own server."""
+    from mlxdeck.server.check import run
+
+    lines: list[str] = []
+    assert run(server.url, "", lines.append) == 0, "\n".join(lines)
+    print("\n".join(lines))

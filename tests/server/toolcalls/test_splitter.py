@@ -1,0 +1,168 @@
+"""A model's text into events: markers at any place, calls whole or broken, stop sequences."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlxdeck.server.messages import (
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
+from mlxdeck.server.toolcalls import FORMATS, ToolFormat
+from mlxdeck.server.toolcalls.splitter import Markers, Piece, Splitter
+
+TOOLS = (
+    ToolSpec("Read", "Reads a file.", {"type": "object", "properties": {"path": {}}}),
+    ToolSpec("Now", "Tells the time.", {"type": "object"}),
+)
+THINK = Markers("<think>", "</think>")
+
+Summary = list[tuple[str, object]]
+
+
+def summary(pieces: list[Piece]) -> Summary:
+    """What came out, with adjoining text joined and calls as (name, arguments)."""
+    out: Summary = []
+    for piece in pieces:
+        match piece:
+            case TextDelta(text) | ThinkingDelta(text):
+                kind = "text" if isinstance(piece, TextDelta) else "thinking"
+                if out and out[-1][0] == kind:
+                    out[-1] = (kind, f"{out[-1][1]}{text}")
+                else:
+                    out.append((kind, text))
+            case ToolCallStart(id, name):
+                assert id.startswith("toolu_")
+                out.append((name, ""))
+            case ToolCallDelta(text):
+                out[-1] = (out[-1][0], f"{out[-1][1]}{text}")
+            case ToolCallEnd():
+                out[-1] = (out[-1][0], json.loads(str(out[-1][1])))
+    return out
+
+
+def split(
+    chunks: list[str],
+    *,
+    markers: Markers = THINK,
+    tools: tuple[ToolSpec, ...] = TOOLS,
+    complete: bool = True,
+    thinking: bool = False,
+) -> tuple[Summary, Splitter]:
+    """Feed chunks and close."""
+    splitter = Splitter(markers, FORMATS["json_tags"], tools, thinking=thinking)
+    pieces = [piece for chunk in chunks for piece in splitter.feed(chunk)]
+    pieces += splitter.close(complete=complete)
+    return summary(pieces), splitter
+
+
+READ = '<tool_call>{"name": "Read", "arguments": {"path": "a.py"}}</tool_call>'
+CASES: list[tuple[str, Summary]] = [
+    ("Hello.", [("text", "Hello.")]),
+    ("a < b and <b> </b> <tool", [("text", "a < b and <b> </b> <tool")]),
+    ("<think>why\n</think>\n\nBecause.", [("thinking", "why\n"), ("text", "Because.")]),
+    (READ, [("Read", {"path": "a.py"})]),
+    (f"I read it.\n{READ}", [("text", "I read it.\n"), ("Read", {"path": "a.py"})]),
+    (f"{READ}\n{READ}", [("Read", {"path": "a.py"}), ("Read", {"path": "a.py"})]),
+    (
+        '<tool_call>{"name": "Now"}\n{"name": "Read", "arguments": {"path": "b"}}</tool_call>',
+        [("Now", {}), ("Read", {"path": "b"})],
+    ),
+    (
+        '<tool_call>\n{"name": "Read", "arguments": {"path": "two\nlines"}}\n</tool_call>',
+        [("Read", {"path": "two\nlines"})],
+    ),
+    ("<tool_call>oops</tool_call> sorry", [("text", "<tool_call>oops</tool_call> sorry")]),
+    (
+        '<tool_call>{"name": "Delete", "arguments": {}}</tool_call>',
+        [("text", '<tool_call>{"name": "Delete", "arguments": {}}</tool_call>')],
+    ),
+    (
+        '<tool_call>{"name": "Read", "arguments": {"path": "end of answer"}}',
+        [("Read", {"path": "end of answer"})],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), CASES)
+def test_the_same_events_come_out_however_the_text_is_cut(text: str, expected: Summary) -> None:
+    """One piece, character by character, and cut in two at every place give one result."""
+    assert split([text])[0] == expected
+    assert split(list(text))[0] == expected
+    for cut in range(1, len(text)):
+        assert split([text[:cut], text[cut:]])[0] == expected
+
+
+@pytest.mark.parametrize("text", [case[0] for case in CASES])
+def test_an_answer_cut_off_anywhere_invents_nothing(text: str) -> None:
+    """Truncated by the token limit at any place: only whole calls, and no text is lost."""
+    whole = split([text])[0]
+    for end in range(len(text)):
+        got, _ = split([text[:end]], complete=False)
+        calls = [each for each in got if each[0] in {"Read", "Now"}]
+        assert calls == [each for each in whole if each[0] in {"Read", "Now"}][: len(calls)]
+        if not calls and "think" not in text:
+            assert "".join(str(part) for _, part in got) == text[:end].lstrip("\n")
+
+
+def test_text_that_cannot_be_a_marker_is_sent_at_once() -> None:
+    """Only the part that may still become a marker is held back."""
+    splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS)
+    assert list(splitter.feed("See <too")) == [TextDelta("See ")]
+    assert list(splitter.feed("ls> here")) == [TextDelta("<tools> here")]
+
+
+def test_without_tools_the_marker_is_plain_text() -> None:
+    """Nobody offered a tool, so nothing is a call."""
+    assert split([READ], tools=())[0] == [("text", READ)]
+
+
+def test_a_bad_call_is_counted_with_its_reason() -> None:
+    """What could not be read is reported, without its content."""
+    _, splitter = split(["<tool_call>secret</tool_call>"])
+    (bad,) = splitter.bad_calls
+    assert bad.error.startswith("not JSON")
+    assert bad.n_bytes == len("<tool_call>secret</tool_call>")
+    assert "secret" not in repr(bad)
+
+
+def test_a_prompt_that_opened_thinking_starts_in_it() -> None:
+    """Templates that write the opening tag themselves leave only the closing one to the model."""
+    got, _ = split(["so</think>Yes"], thinking=True)
+    assert got == [("thinking", "so"), ("text", "Yes")]
+
+
+@pytest.mark.parametrize("text", ["one STOP two", "one STO", "STOP", "ST STOP"])
+def test_a_stop_sequence_ends_the_answer_before_it(text: str) -> None:
+    """Nothing of the sequence, and nothing after it, is sent."""
+    stops = Markers(stops=("STOP", "never"))
+    for chunks in ([text], list(text)):
+        got, splitter = split(chunks, markers=stops)
+        assert "".join(str(part) for _, part in got) == text.split("STOP")[0]
+        assert splitter.stopped_by == ("STOP" if "STOP" in text else None)
+
+
+@pytest.mark.parametrize("tool_format", FORMATS.values(), ids=FORMATS)
+def test_every_format_reads_what_it_writes(tool_format: ToolFormat) -> None:
+    """A call that a format writes into the history is one that it would parse."""
+    arguments = {"path": 'a "quoted" <b>\n✓', "n": 3, "deep": {"list": [1, None, True]}}
+    written = tool_format.write_call(ToolUse("toolu_1", "Read", arguments))
+    inside = written.removeprefix(tool_format.start).removesuffix(tool_format.end)
+    assert tool_format.parse(inside, TOOLS) == [("Read", arguments)]
+
+
+@pytest.mark.parametrize("tool_format", FORMATS.values(), ids=FORMATS)
+def test_every_format_describes_tools_and_results(tool_format: ToolFormat) -> None:
+    """The description names every tool and its parameters; a failed result says that it failed."""
+    text = tool_format.describe(TOOLS)
+    assert "Read" in text and "Now" in text and '"path"' in text
+    assert "gone" in tool_format.write_result(ToolResult("toolu_1", "gone", is_error=True))
+    assert "error" in tool_format.write_result(ToolResult("toolu_1", "gone", is_error=True))
