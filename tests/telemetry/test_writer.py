@@ -334,10 +334,12 @@ def test_events_after_close_are_counted(tmp_path: Path) -> None:
 def test_many_threads(tmp_path: Path) -> None:
     """Any thread may emit; the lines come out whole and in the order of their numbers."""
     writer = Writer(tmp_path, HEADER, max_queued=100_000)
-    threads = [
-        threading.Thread(target=lambda: [writer.emit(Tick(active=n)) for n in range(500)])
-        for _ in range(8)
-    ]
+
+    def emit() -> None:
+        for n in range(500):
+            writer.emit(Tick(active=n))
+
+    threads = [threading.Thread(target=emit) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
