@@ -1,0 +1,84 @@
+# Every target works on a fresh clone: it makes .venv and installs the tested versions first.
+# Written for GNU make 3.81, which is what macOS has.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# make PYTHON=python3.12 chooses an interpreter; it matters only while there is no .venv.
+PYTHON :=
+ARGS :=
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve test check format e2e bench shots record schema lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+run: $(STAMP) ## server in the background, dashboard in this terminal
+	@$(BIN)/mlxdeck up $(ARGS)
+
+serve: $(STAMP) ## the server alone; ARGS="--port 8082" passes flags on
+	@$(BIN)/mlxdeck serve $(ARGS)
+
+test: $(STAMP) ## all tests but those with real clients
+	$(BIN)/python -m pytest -m "not e2e" $(ARGS)
+
+check: $(STAMP) ## format, lint, types and tests, as CI runs them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not e2e" $(ARGS)
+
+format: $(STAMP) ## rewrite the sources as `make check` wants them
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+
+e2e: $(STAMP) ## tests that drive real clients against a real server
+	$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+
+bench: $(STAMP) ## measure, and print what was measured
+	$(BIN)/python -m tests.bench $(ARGS)
+
+shots: $(STAMP) ## write screenshots/ from the real dashboard
+	$(BIN)/python -m tests.shots $(ARGS)
+
+record: $(STAMP) ## record a session with the real client, for the dashboard
+	$(BIN)/python -m tests.record $(ARGS)
+
+schema: $(STAMP) ## export the schema of a telemetry line
+	$(BIN)/python -c 'import json; from mlxdeck.telemetry.events import json_schema; \
+	  print(json.dumps(json_schema(), indent=1))' > telemetry/schema-v1.json
+
+lock: $(STAMP) ## write requirements.lock anew, with the newest versions that pyproject.toml allows
+	$(BIN)/python -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet uv
+	$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --group dev --custom-compile-command "make lock" --output-file requirements.lock \
+	  pyproject.toml
+	rm -rf $(VENV)/lock
+
+clean: ## remove .venv and everything else that was made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock pyproject.toml
+	@set -e; \
+	if ! [ -x $(BIN)/python ]; then \
+	  for candidate in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	    if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	      found=$$candidate; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "mlxdeck needs Python 3.11 or later: install it, or name it with" \
+	      "make PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "making $(VENV) with $$($$found --version)"; \
+	  $$found -m venv --clear $(VENV); \
+	fi; \
+	echo "installing the versions of requirements.lock"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation --editable .; \
+	touch $@
