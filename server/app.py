@@ -57,7 +57,7 @@ def create_app(
         GRACEFUL_SHUTDOWN_TIMEOUT=2.0,
         ACCESS_LOG=False,
     )
-    service = app.ctx.service = Service(settings, engine, open_emitter)
+    service = app.ctx.service = Service(settings, engine, open_emitter, app.stop)
 
     @app.after_server_start
     async def start(_: Sanic[Any, Any]) -> None:
@@ -127,7 +127,7 @@ async def answer(request: Request, dialect: Dialect, service: Service) -> HTTPRe
             first = await anext(events)
             phase = "generate"
             headers = _headers(request_id, first, fresh=fresh)
-            encoder = dialect.encoder(chat, f"msg_{request_id[4:]}", chat.model)
+            encoder = dialect.encoder(chat, f"msg_{request_id[4:]}")
             if chat.stream:
                 await _stream(request, encoder, headers, first, events, trace)
                 return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -78,7 +78,7 @@ class Pipeline:
 
     async def run(
         self, request: ChatRequest, trace: Trace, *, fresh: bool = False
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Answer a request; `fresh` asks for a new answer even where one is known.
 
         Raises:
@@ -133,7 +133,7 @@ class Pipeline:
 
     async def _generate(
         self, request: ChatRequest, ready: _Ready, trace: Trace
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         job = self._job(request.sampling, ready)
         trace.follow(job)
         splitter = self._splitter(request, ready.prompt)

@@ -17,7 +17,7 @@ from typing import Any
 from mlxdeck.server.cache.prefixes import PrefixCache
 from mlxdeck.server.cache.responses import ResponseCache
 from mlxdeck.server.engine import Dice, Engine, ModelInfo, Progress
-from mlxdeck.server.errors import Overloaded
+from mlxdeck.server.errors import EngineFailed, Overloaded
 from mlxdeck.server.observe import Emitter, Load, Observer
 from mlxdeck.server.pipeline import Pipeline
 from mlxdeck.server.scheduler import Scheduler
@@ -41,10 +41,17 @@ class Service:
     observer: Observer
     """Both set once the model is loaded; `ready` waits for that."""
 
-    def __init__(self, settings: Settings, engine: Engine, open_emitter: OpenEmitter) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        open_emitter: OpenEmitter,
+        give_up: Callable[[], None],
+    ) -> None:
         self.settings = settings
         self._engine = engine
         self._open_emitter = open_emitter
+        self._give_up = give_up
         self._began_s = time.monotonic()
         self.info: ModelInfo | None = None
         self.responses = ResponseCache(settings.exact_cache_entries, settings.exact_cache_bytes)
@@ -70,7 +77,12 @@ class Service:
             infos.append(info)
 
         self.scheduler.start(progress, loaded)
-        await self.scheduler.ready
+        try:
+            await self.scheduler.ready
+        except EngineFailed as error:
+            progress(f"mlxdeck cannot start: {error.message}")
+            self._give_up()
+            raise
         self.info = infos[0]
         self.observer = Observer(
             self._open_emitter(self.info), self.info.name, self.settings.capture
@@ -87,6 +99,7 @@ class Service:
             ping_s=self.settings.ping_s,
         )
         self._ticking = asyncio.create_task(self._tick())
+        progress(f"mlxdeck ready on {self.settings.url} (model {self.info.name})")
 
     def _dice(self, info: ModelInfo) -> Dice:
         """How requests are sampled that don't say: as the user set it, else as the model asks."""
@@ -118,6 +131,11 @@ class Service:
             await asyncio.wait_for(asyncio.shield(self._loading), LOAD_WAIT_S)
         except TimeoutError:
             raise Overloaded("the model is still loading", retry_after_s=15) from None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model could not be loaded."""
+        return self.info is None and self._loading.done()
 
     @property
     def uptime_s(self) -> float:
@@ -170,7 +188,7 @@ class Service:
 
     def _state(self) -> str:
         if self.info is None:
-            return "unhealthy" if self._loading.done() else "loading"
+            return "unhealthy" if self.failed else "loading"
         return "healthy" if self.scheduler.healthy else "unhealthy"
 
     def models(self) -> dict[str, Any]:

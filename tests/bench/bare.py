@@ -1,0 +1,55 @@
+"""The yardstick: mlx-lm's own batch loop with nothing around it, in a process of its own.
+
+Reads lines of `FIRST N` on standard input, generates for N prompts, and answers each line with the
+tokens a second. `--serve PORT` runs mlx-lm's own server instead. Both get the same fast BLAS and
+the same fp32 weights as mlxdeck.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from mlxdeck.server.engine.blas import load_fast_blas
+
+load_fast_blas()
+
+from tests.bench.load import NEW_TOKENS, story  # noqa: E402
+
+
+def loop(folder: str) -> None:
+    """Serve standard input."""
+    from mlx_lm.generate import batch_generate
+
+    from mlxdeck.server.engine.models import load_weights
+
+    model, tokenizer, _ = load_weights(Path(folder))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        first, n = map(int, line.split())
+        prompts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": story(first + i)}], add_generation_prompt=True
+            )
+            for i in range(n)
+        ]
+        began_s = time.perf_counter()
+        done = batch_generate(model, tokenizer, prompts, max_tokens=NEW_TOKENS)
+        elapsed_s = time.perf_counter() - began_s
+        print(done.stats.generation_tokens / elapsed_s, flush=True)
+
+
+def server(folder: str, port: str) -> None:
+    """Run mlx_lm.server."""
+    from mlx_lm.server import main
+
+    sys.argv = ["mlx_lm.server", "--model", folder, "--port", port, "--log-level", "ERROR"]
+    main()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        server(sys.argv[2], sys.argv[3])
+    else:
+        loop(sys.argv[1])
