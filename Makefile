@@ -62,7 +62,7 @@ clean: ## remove .venv and everything else that was made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): requirements.lock pyproject.toml
-	@set -e; \
+	@set -e; found=; \
 	if ! [ -x $(BIN)/python ]; then \
 	  for candidate in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
 	    if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

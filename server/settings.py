@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import inspect
 import ipaddress
+import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,8 +34,12 @@ ENV_TEST_PREFIX = "MLXDECK_TEST"
 T = TypeVar("T")
 
 
-class SettingsError(ValueError):
-    """A setting is unknown or has a bad value; the text is for the user and names the source."""
+class UserError(Exception):
+    """Base of what the user can mend; a command prints its text, and no traceback."""
+
+
+class SettingsError(UserError, ValueError):
+    """A setting is unknown or has a bad value; the text names the source."""
 
 
 def _setting(default: T, kind: Kind, *, secret: bool = False, hidden: bool = False) -> T:
@@ -124,6 +129,11 @@ class Settings:
         if self.telemetry_dir:
             return Path(self.telemetry_dir).expanduser()
         return self.home / "telemetry"
+
+    @property
+    def models_folder(self) -> Path:
+        """Where models are kept that were fetched or converted by mlxdeck itself."""
+        return self.home / "models"
 
     @property
     def url(self) -> str:
@@ -247,6 +257,11 @@ def given_flags(args: argparse.Namespace) -> dict[str, object]:
     """The settings that were given on the command line."""
     given = vars(args)
     return {name: given[name] for name in _settings() if given.get(name) is not None}
+
+
+def from_args(args: argparse.Namespace) -> Settings:
+    """The settings of a command: its flags, this process's environment and working folder."""
+    return Settings.load(given_flags(args), os.environ, Path.cwd())
 
 
 def _shown_default(setting: dataclasses.Field[object]) -> str:

@@ -44,7 +44,7 @@ LAYERS = (
     {"pipeline"},
 )
 """Inside server, from the bottom up. Members of a layer don't import one another; what isn't named
-here stands on top of them all."""
+here stands on top of them all, below the two that put a server together."""
 ONLY_ON_TOP = {"settings", "kinds"}
 """Components take plain arguments: these don't reach below `pipeline`'s callers."""
 
@@ -134,9 +134,10 @@ def unit(module: str) -> str:
 
 
 def rank(name: str) -> int:
-    """Height of a unit of the server; what isn't listed is on top, and `app` above that."""
+    """Height of a unit of the server."""
     heights = {member: height for height, layer in enumerate(LAYERS) for member in layer}
-    return heights.get(name, len(LAYERS) + (name == "app"))
+    top = len(LAYERS)
+    return ({"app": top + 1, "launch": top + 2} | heights).get(name, top)
 
 
 def upward_imports(modules: Sources) -> Iterator[str]:
@@ -329,6 +330,7 @@ def test_forbidden_import_is_found(module: str, line: str) -> None:
         ("mlxdeck.server.pipeline", "from mlxdeck.server.settings import Settings"),
         ("mlxdeck.server.pipeline", "from mlxdeck.server.unheard_of import x"),
         ("mlxdeck.server.new", "from mlxdeck.server.app import create_app"),
+        ("mlxdeck.server.app", "from mlxdeck.server.launch import serve"),
     ],
 )
 def test_arrow_that_points_up_is_found(module: str, line: str) -> None:

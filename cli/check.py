@@ -1,0 +1,21 @@
+"""Eleven realistic scenarios against a running server. A line each: PASS or FAIL, and its time."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from mlxdeck.server.settings import add_flags, from_args
+
+EXAMPLE = "mlxdeck check http://127.0.0.1:8081"
+
+
+def add(parser: ArgumentParser) -> None:
+    parser.add_argument("url", nargs="?", metavar="URL", help="default: where `serve` listens")
+    add_flags(parser, only=("host", "port", "api_key"))
+
+
+def run(args: Namespace) -> int:
+    from mlxdeck.server import check
+
+    settings = from_args(args)
+    return check.run(args.url or settings.url, settings.api_key, print)

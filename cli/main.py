@@ -1,0 +1,43 @@
+"""`mlxdeck`: finds the command that was asked for, and reports what the user can mend."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+from mlxdeck.server.settings import UserError
+
+COMMANDS = ("up", "serve", "tui", "check", "models", "doctor")
+"""In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its status is the program's."""
+    parser = argparse.ArgumentParser(
+        prog="mlxdeck", description="Serve a local MLX model to Claude Code, and see what it costs."
+    )
+    parser.add_argument("--version", action="version", version=version("mlxdeck"))
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = import_module(f"mlxdeck.cli.{name}")
+        text = str(module.__doc__)
+        command = commands.add_parser(
+            name, help=text.split(".")[0], description=text, epilog=f"example: {module.EXAMPLE}"
+        )
+        command.set_defaults(run=module.run)
+        module.add(command)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except UserError as error:
+        print(f"mlxdeck: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""What can be served without fetching anything. Any other Hugging Face id is fetched when asked."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from mlxdeck.server.settings import from_args
+
+EXAMPLE = "mlxdeck models"
+
+
+def add(_: ArgumentParser) -> None: ...
+
+
+def run(args: Namespace) -> int:
+    from mlxdeck.server.engine.models import list_models
+
+    for model in list_models(from_args(args).models_folder):
+        print(f"{model.name:<48} {model.source:<8} {model.path}")
+    return 0

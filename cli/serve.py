@@ -1,0 +1,17 @@
+"""The server, in this terminal. Prints one line when it is ready."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from functools import partial
+
+from mlxdeck.server.settings import add_flags, from_args
+
+EXAMPLE = "mlxdeck serve --model mlx-community/Qwen3-8B-4bit --port 8082"
+add = add_flags
+
+
+def run(args: Namespace) -> int:
+    from mlxdeck.server.launch import serve
+
+    return serve(from_args(args), partial(print, flush=True))

@@ -1,0 +1,23 @@
+"""Server in the background and dashboard in this terminal. Without a terminal, only the server."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from mlxdeck.cli import serve
+from mlxdeck.server.settings import add_flags, from_args
+
+EXAMPLE = "mlxdeck up --model mlx-community/Qwen3-8B-4bit"
+add = add_flags
+
+
+def run(args: Namespace) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return serve.run(args)
+    from mlxdeck.server.background import running_server
+    from mlxdeck.tui.app import run as show
+
+    settings = from_args(args)
+    with running_server(settings, [sys.executable, "-m", "mlxdeck.cli.main", "serve"], print):
+        return show([settings.telemetry_folder])

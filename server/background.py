@@ -1,0 +1,179 @@
+"""A server in the background, for as long as something in this terminal needs one.
+
+One that runs already is used and left running; one that is started here is stopped in the end. It
+is another process, so that neither a busy model nor its crash disturbs the terminal.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+from urllib.parse import urlsplit
+
+from mlxdeck.server.settings import ENV_PREFIX, Settings, UserError
+
+POLL_S = 0.1
+PROBE_TIMEOUT_S = 2.0
+STOP_TIMEOUT_S = 15.0
+MAX_LOG_BYTES = 4 * 1024**2
+
+Say = Callable[[str], None]
+"""Takes one line for the user."""
+
+
+class StartFailed(UserError):
+    """The server ended before it was ready; the text holds its last words."""
+
+
+def log_path(home: Path) -> Path:
+    """Where a server in the background writes what it would print."""
+    return home / "server.log"
+
+
+@contextmanager
+def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iterator[None]:
+    """A server that is ready, at `settings.url`, until the block is left.
+
+    `command` starts one in the foreground; the settings reach it through the environment, where no
+    other user sees the key. The signals that end a terminal's programs end the block too.
+
+    Raises:
+        StartFailed: It ended before it was ready.
+    """
+    if state(settings.url) is not None:
+        say(f"using the server that runs on {settings.url}")
+        while not _is_ready(settings.url, None):
+            time.sleep(POLL_S)
+        yield
+        return
+    with _signals_raise(), _log(settings.home) as log:
+        news = _News(Path(log.name))
+        process = subprocess.Popen(
+            command,
+            env=_environ(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Ctrl+C belongs to the dashboard, not to all that the terminal has started.
+            start_new_session=True,
+        )
+        try:
+            # However long it takes: a first start may download the model.
+            while not _is_ready(settings.url, process):
+                news.tell(say)
+                time.sleep(POLL_S)
+            news.tell(say)
+            yield
+        except StartFailed as failed:
+            raise StartFailed(f"{failed}\n{news.last_words()}".rstrip()) from None
+        finally:
+            stop(process)
+
+
+def state(url: str) -> str | None:
+    """What the server at `url` says of itself, as `healthy`; None if no mlxdeck answers there."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(
+        address.hostname or "", address.port, timeout=PROBE_TIMEOUT_S
+    )
+    try:
+        connection.request("GET", "/health")
+        body = json.loads(connection.getresponse().read())
+        return str(body["status"]) if "model_loaded" in body else None
+    except (OSError, http.client.HTTPException, ValueError, TypeError, KeyError):
+        return None
+    finally:
+        connection.close()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server, kindly first."""
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _is_ready(url: str, process: subprocess.Popen[bytes] | None) -> bool:
+    """Whether the server answers; `process` is None if it is not ours.
+
+    Raises:
+        StartFailed: It never will.
+    """
+    now = state(url)
+    if now == "unhealthy":
+        raise StartFailed(f"the server on {url} could not load its model")
+    if process is not None and process.poll() is not None:
+        raise StartFailed("the server did not start")
+    if process is None and now is None:
+        raise StartFailed(f"the server on {url} has ended")
+    return now == "healthy"
+
+
+class _News:
+    """What a log gains from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._start = self._told = path.stat().st_size
+
+    def tell(self, say: Say) -> None:
+        """Pass on the lines that are new."""
+        whole, newline, _ = self._since(self._told).rpartition(b"\n")
+        self._told += len(whole) + len(newline)
+        for line in whole.splitlines():
+            say(line.decode(errors="replace"))
+
+    def last_words(self) -> str:
+        """The end of what was written."""
+        return "\n".join(self._since(self._start).decode(errors="replace").splitlines()[-10:])
+
+    def _since(self, offset: int) -> bytes:
+        with self._path.open("rb") as log:
+            log.seek(offset)
+            return log.read()
+
+
+def _environ(settings: Settings) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
+    return inherited | settings.to_environ() | {"PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def _log(home: Path) -> Iterator[IO[bytes]]:
+    path = log_path(home)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+
+    def private(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o600)
+
+    with open(path, "ab", opener=private) as log:
+        yield log
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let a closed terminal and a polite kill run the code that stops the server."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
