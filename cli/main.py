@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from mlxdeck.server.settings import UserError
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="mlxdeck", description="Serve a local MLX model to Claude Code, and see what it costs."
     )
-    parser.add_argument("--version", action="version", version=version("mlxdeck"))
+    parser.add_argument("--version", action="version", version=f"mlxdeck {own_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = import_module(f"mlxdeck.cli.{name}")
@@ -37,6 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def own_version() -> str:
+    """The version that is installed; a bare checkout has none."""
+    try:
+        return version("mlxdeck")
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 if __name__ == "__main__":
