@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tests.e2e.client import claude
 from tests.real import Server, get
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import anthropic
 import pytest
+
 from tests.real import Server, get
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

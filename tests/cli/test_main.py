@@ -1,0 +1,192 @@
+"""The command line as a user sees it: help, errors in words, and the right call behind it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mlxdeck.cli import main as program
+from mlxdeck.cli.main import COMMANDS, main
+from mlxdeck.server import background, check, doctor, launch
+from mlxdeck.server.engine import models
+from mlxdeck.server.engine.models import ResolvedModel
+from mlxdeck.server.settings import Settings, SettingsError
+
+
+@pytest.fixture
+def dashboard(monkeypatch: pytest.MonkeyPatch) -> list[list[Path]]:
+    """What the dashboard was asked to show; it doesn't start."""
+    shown: list[list[Path]] = []
+
+    def run(paths: list[Path]) -> int:
+        shown.append(paths)
+        return 0
+
+    app = ModuleType("mlxdeck.tui.app")
+    app.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlxdeck.tui.app", app)
+    return shown
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """What a server was asked to serve; it doesn't start."""
+    calls: list[Settings] = []
+
+    def serve(settings: Settings, announce: Any) -> int:
+        calls.append(settings)
+        announce("ready")
+        return 3
+
+    monkeypatch.setattr(launch, "serve", serve)
+    return calls
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line each."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines() if line.startswith("    ")] == list(
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example is a command that the parser takes, but for what it names."""
+    with pytest.raises(SystemExit) as exit_:
+        main([name, "--help"])
+    assert exit_.value.code == 0
+    example = import_module(f"mlxdeck.cli.{name}").EXAMPLE
+    assert f"example: {example}" in " ".join(capsys.readouterr().out.split())
+    assert example.split()[:2] == ["mlxdeck", name]
+
+
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed or not, it is no crash."""
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("mlxdeck ")
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["serve", "--prot", "1"]])
+def test_wrong_command_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2 and the usage, as everywhere."""
+    with pytest.raises(SystemExit) as exit_:
+        main(argv)
+    assert exit_.value.code == 2
+    assert "usage: mlxdeck" in capsys.readouterr().err
+
+
+def test_bad_setting_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """No traceback for what the user can mend."""
+    assert main(["serve", "--port", "http"]) == 2
+    shown = capsys.readouterr().err
+    assert shown == "mlxdeck: --port: expected a whole number, got 'http'\n"
+
+
+def test_serve(served: list[Settings], capsys: pytest.CaptureFixture[str]) -> None:
+    """The settings of the flags, the lines on stdout, the status of the server."""
+    assert main(["serve", "--port", "8090", "--engine", "echo"]) == 3
+    assert (served[0].port, served[0].engine) == (8090, "echo")
+    assert capsys.readouterr().out == "ready\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(SettingsError("no"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_status_of_an_end(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int
+) -> None:
+    """Ctrl+C is no crash either."""
+
+    def serve(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(launch, "serve", serve)
+    assert main(["serve"]) == status
+
+
+def test_up_without_a_terminal_is_serve(served: list[Settings]) -> None:
+    """In a container or a pipe there is nothing to draw on."""
+    assert main(["up", "--port", "8090"]) == 3
+    assert served[0].port == 8090
+
+
+def test_up_runs_the_dashboard_beside_a_server(
+    monkeypatch: pytest.MonkeyPatch, dashboard: list[list[Path]]
+) -> None:
+    """The dashboard is shown while the server runs, on the folder that it writes to."""
+    order: list[str] = []
+
+    @contextmanager
+    def running_server(settings: Settings, command: list[str], say: Any) -> Iterator[None]:
+        order.append(f"start {' '.join(command[1:])} on {settings.port}")
+        yield
+        order.append(f"stop after {len(dashboard)} dashboard")
+
+    monkeypatch.setattr(background, "running_server", running_server)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert main(["up", "--port", "8090", "--telemetry-dir", "/tmp/t"]) == 0
+    assert order == ["start -m mlxdeck.cli.main serve on 8090", "stop after 1 dashboard"]
+    assert dashboard == [[Path("/tmp/t")]]
+
+
+def test_tui(dashboard: list[list[Path]], own_home: Path) -> None:
+    """What is named, or the folder of this user's server."""
+    assert main(["tui", "a.jsonl", "b"]) == 0
+    assert main(["tui"]) == 0
+    assert dashboard == [[Path("a.jsonl"), Path("b")], [own_home / "mlxdeck" / "telemetry"]]
+
+
+def test_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a URL, or where the settings say; failures are the status."""
+    calls: list[tuple[str, str]] = []
+
+    def run(url: str, api_key: str, say: Any) -> int:
+        calls.append((url, api_key))
+        return 1
+
+    monkeypatch.setattr(check, "run", run)
+    assert main(["check", "http://127.0.0.1:1"]) == 1
+    monkeypatch.setenv("MLXDECK_API_KEY", "k")
+    assert main(["check", "--port", "8090"]) == 1
+    assert calls == [("http://127.0.0.1:1", ""), ("http://127.0.0.1:8090", "k")]
+
+
+def test_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row each: name, where it comes from, where it is."""
+    found = [ResolvedModel("org/m", Path("/m"), "hub")]
+    monkeypatch.setattr(models, "list_models", lambda _: found)
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.split() == ["org/m", "hub", "/m"]
+
+
+def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its status says whether a server can work here."""
+    monkeypatch.setattr(doctor, "report", lambda settings, say: int(settings.model == "x"))
+    assert main(["doctor", "--model", "x"]) == 1
+    assert main(["doctor"]) == 0
+
+
+def test_bare_checkout_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run it like that."""
+
+    def version(_: str) -> str:
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(program, "version", version)
+    assert program.own_version() == "(not installed)"

@@ -1,0 +1,162 @@
+"""What is found, and what is to be done about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlxdeck.server import doctor
+from mlxdeck.server.doctor import Finding
+from mlxdeck.server.engine.blas import Blas
+from mlxdeck.server.engine.device import Device
+from mlxdeck.server.engine.models import ResolvedModel
+from mlxdeck.server.settings import Settings
+from tests.real import free_port
+
+CPU = Device("cpu", "AMD EPYC", "0.32.4", 20 * 1024**3, 24 * 1024**3)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A home that does not exist yet."""
+    return Settings(home=tmp_path / "home", port=free_port())
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has all it needs, and is not this one."""
+    monkeypatch.setattr(doctor, "_device", lambda: CPU)
+    monkeypatch.setattr(doctor, "load_fast_blas", lambda: Blas("MKL", "/lib/mkl.so"))
+    monkeypatch.setattr(doctor, "measure_gflops", lambda: 250.0)
+    monkeypatch.setattr(doctor, "list_models", lambda _: [])
+    monkeypatch.setattr("mlxdeck.server.doctor.shutil.which", lambda _: None)
+    monkeypatch.setattr("mlxdeck.server.doctor.platform.system", lambda: "Linux")
+
+
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take MLX away."""
+    monkeypatch.setattr(doctor, "_device", lambda: ImportError("no libmlx.so"))
+
+
+def test_report_has_a_row_for_everything(settings: Settings) -> None:
+    """Rows begin with the verdict, a remedy stands below its row, nothing is made."""
+    said: list[str] = []
+    assert doctor.report(settings, said.append) == 0
+    rows = [line for line in said if not line.startswith(" ")]
+    assert [row[6:18].rstrip() for row in rows] == list(doctor.CHECKS)
+    assert "ok    MLX          0.32.4 on cpu (AMD EPYC)" in said
+    assert "ok    BLAS         MKL, 250 GF/s in fp32" in said
+    assert "ok    memory       20.0 GiB for a model, of 24.0 GiB" in said
+    assert f"{'':<18} -> npm install -g @anthropic-ai/claude-code" in said
+    assert not settings.home.exists()
+
+
+def test_report_goes_on_without_mlx(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One broken thing is one bad row, with a command that mends it."""
+    broken(monkeypatch)
+    said: list[str] = []
+    assert doctor.report(settings, said.append) == 1
+    assert "BAD   MLX          cannot be loaded: no libmlx.so" in said
+    assert f"{'':<18} -> pip install --force-reinstall 'mlx[cpu]'" in said
+
+
+def test_intel_mac_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLX does not exist there, nor for a translated Python."""
+    monkeypatch.setattr("mlxdeck.server.doctor.platform.system", lambda: "Darwin")
+    monkeypatch.setattr("mlxdeck.server.doctor.platform.machine", lambda: "x86_64")
+    assert doctor.python(settings).verdict == "BAD"
+
+
+def test_mac_without_metal_is_noted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It works, but far below what the machine can do."""
+    monkeypatch.setattr("mlxdeck.server.doctor.platform.system", lambda: "Darwin")
+    assert "Metal" in doctor.mlx(settings).remedy
+
+
+def test_slow_blas_names_the_package(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is the one of whoever looked for a fast one."""
+    slow = Blas("reference BLAS", note="pip install mkl")
+    monkeypatch.setattr(doctor, "load_fast_blas", lambda: slow)
+    monkeypatch.setattr(doctor, "measure_gflops", lambda: 3.0)
+    wanted = Finding("note", "reference BLAS, 3 GF/s in fp32", "pip install mkl")
+    assert doctor.blas(settings) == wanted
+
+
+def test_little_memory_is_noted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the system begins to swap."""
+    tight = Device("cpu", "x", "0.32.4", 1024**3, 4 * 1024**3)
+    monkeypatch.setattr(doctor, "_device", lambda: tight)
+    assert doctor.memory(settings).verdict == "note"
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "words"),
+    [
+        ("smollm2", "note", "93 MB"),
+        ("org/model", "note", "fetched from Hugging Face"),
+        ("org/here", "ok", "on this machine"),
+        ("{tmp}/model", "ok", "on this machine"),
+        ("{tmp}/model.gguf", "ok", "on this machine"),
+        ("{tmp}/other.gguf", "BAD", "leads to no model"),
+        ("{tmp}", "BAD", "leads to no model"),
+        ("./nope", "BAD", "leads to no model"),
+        ("gpt", "BAD", "leads to no model"),
+    ],
+)
+def test_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, verdict: str, words: str
+) -> None:
+    """Here already, to be fetched, or a mistake."""
+    here = [ResolvedModel("org/here", tmp_path, "hub")]
+    here.append(ResolvedModel("smollm2", tmp_path / "not made yet", "builtin"))
+    monkeypatch.setattr(doctor, "list_models", lambda _: here)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model.gguf").write_text("")
+    finding = doctor.model(Settings(model=name.format(tmp=tmp_path), home=tmp_path))
+    assert finding.verdict == verdict
+    assert words in finding.what
+
+
+def test_claude_code(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its version if it runs, the way to install it if it doesn't."""
+    client = tmp_path / "claude"
+    monkeypatch.setattr("mlxdeck.server.doctor.shutil.which", lambda _: str(client))
+    client.write_text("#!/bin/sh\necho '2.1.0 (Claude Code)'\n")
+    client.chmod(0o700)
+    assert doctor.claude_code(settings).what == f"2.1.0 (Claude Code) ({client})"
+    client.write_text("#!/bin/sh\nexit 3\n")
+    assert doctor.claude_code(settings).remedy.startswith("npm install")
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict"), [(None, "ok"), ("healthy", "ok"), ("unhealthy", "note")]
+)
+def test_server(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, state: str | None, verdict: str
+) -> None:
+    """None, one that works, one that doesn't."""
+    monkeypatch.setattr(doctor, "state", lambda _: state)
+    finding = doctor.server(settings)
+    assert finding.verdict == verdict
+    assert settings.url in finding.what
+
+
+def test_telemetry_folder(tmp_path: Path) -> None:
+    """Switched off, in the way, or with so many files."""
+    assert doctor.telemetry(Settings(telemetry=False)).verdict == "note"
+    file = tmp_path / "file"
+    file.write_text("")
+    in_the_way = Settings(telemetry_dir=str(file / "telemetry"))
+    assert "cannot be written" in doctor.telemetry(in_the_way).what
+    (tmp_path / "a.jsonl").write_text("x" * 1_500_000)
+    here = doctor.telemetry(Settings(telemetry_dir=str(tmp_path)))
+    assert here == Finding("ok", f"1 files, 1.5 MB in {tmp_path}")
+
+
+def test_file_of_settings_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forgotten file explains a strange setting."""
+    (tmp_path / "mlxdeck.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path / "mlxdeck.toml") in doctor.files(Settings()).what

@@ -1,0 +1,112 @@
+"""What is released is what is in the repository: version, modules, data files."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+import zipfile
+from email import message_from_bytes
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("cli", "server", "telemetry", "tui")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """A wheel as pip would build it, without a network."""
+    folder = tmp_path_factory.mktemp("dist")
+    (path,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    return zipfile.ZipFile(path)
+
+
+def sources() -> set[str]:
+    """All files of the packages, by their path in the repository, without what is ignored."""
+    found = (path for package in PACKAGES for path in (ROOT / package).rglob("*"))
+    return {
+        str(path.relative_to(ROOT))
+        for path in found
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_version_is_the_newest_in_the_changelog() -> None:
+    """Who releases one has described the other."""
+    headings = re.findall(r"^## \[(\d[^\]]*)\] - \d{4}-\d\d-\d\d$", changelog(), re.MULTILINE)
+    assert headings[0] == PYPROJECT["project"]["version"]
+
+
+def test_changelog_has_the_headings_of_its_format() -> None:
+    """https://keepachangelog.com/en/1.1.0/"""
+    known = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", changelog(), re.MULTILINE)) <= known
+
+
+def changelog() -> str:
+    """The text of CHANGELOG.md."""
+    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_wheel_holds_everything_below_its_own_name(wheel: zipfile.ZipFile) -> None:
+    """Every module and data file is in it, nothing else is, and no general name is taken."""
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert names == {f"mlxdeck/{name}" for name in sources()}
+
+
+def test_wheel_holds_data_files(wheel: zipfile.ZipFile) -> None:
+    """Types, styles and the schema are read at run time, by their place beside the code."""
+    names = set(wheel.namelist())
+    assert {f"mlxdeck/{package}/py.typed" for package in PACKAGES} <= names
+    assert "mlxdeck/telemetry/schema-v1.json" in names
+    styles = {f"mlxdeck/{name}" for name in sources() if name.endswith(".tcss")}
+    assert styles <= names
+
+
+def test_wheel_says_who_it_is(wheel: zipfile.ZipFile) -> None:
+    """Name, version, licence and the command."""
+    info = f"mlxdeck-{PYPROJECT['project']['version']}.dist-info"
+    metadata = message_from_bytes(wheel.read(f"{info}/METADATA"))
+    assert (metadata["Name"], metadata["License-Expression"]) == ("mlxdeck", "Apache-2.0")
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert b"mlxdeck = mlxdeck.cli.main:main" in wheel.read(f"{info}/entry_points.txt")
+    assert f"{info}/licenses/LICENSE" in wheel.namelist()
+
+
+def test_command_exists() -> None:
+    """What the entry point names can be called."""
+    module, _, name = PYPROJECT["project"]["scripts"]["mlxdeck"].partition(":")
+    assert callable(getattr(import_module(module), name))
+
+
+def test_import_root_is_four_links() -> None:
+    """A checkout imports through links, so that an edit needs no install."""
+    for package in PACKAGES:
+        link = ROOT / ".pkg" / "mlxdeck" / package
+        assert link.is_symlink()
+        assert link.resolve() == ROOT / package
+
+
+def test_lock_has_every_requirement_and_no_place_to_get_it_from() -> None:
+    """Names and versions only: where packages come from is the machine's business."""
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE))
+    requirements = PYPROJECT["project"]["dependencies"] + PYPROJECT["dependency-groups"]["dev"]
+    names = {re.split(r"[^A-Za-z0-9-]", requirement)[0] for requirement in requirements}
+    assert names <= set(pinned)
+    assert not re.search(r"://|--index|--find-links|--hash|@ ", lock)
+
+
+def test_every_make_target_has_a_line_of_help() -> None:
+    """`make help` lists what there is, and nothing that isn't there."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    targets = set(phony[1].split())
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(re.findall(r"^  make (\w+) ", shown.stdout, re.MULTILINE)) == targets
