@@ -171,8 +171,9 @@ class Scheduler:
         """
         if self._failure:
             raise self._failure
-        if (n_waiting := self.status.queued) >= self._max_waiting:
-            raise Overloaded(f"{n_waiting} requests are waiting already")
+        now = self.status
+        if now.queued >= self._max_waiting + max(0, self._max_batch - now.active):
+            raise Overloaded(f"{now.queued} requests are waiting already")
         job.times.submitted_s = time.monotonic()
         self._inbox.put(lambda: self._waiting.append(job))
         chunks = self._receive(job)

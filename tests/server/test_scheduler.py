@@ -13,6 +13,7 @@ from mlxdeck.server.engine import Dice, KVState, ModelInfo, Progress, Run, Step
 from mlxdeck.server.engine.echo import EchoEngine
 from mlxdeck.server.errors import EngineFailed, Overloaded
 from mlxdeck.server.scheduler import Done, Job, Piece, Scheduler, Waiting
+from tests.server.http import until
 
 
 @asynccontextmanager
@@ -48,16 +49,6 @@ async def answer(scheduler: Scheduler, work: Job) -> tuple[str, str]:
             if isinstance(chunk, Done):
                 return text, chunk.reason
     raise AssertionError("no Done")
-
-
-async def until(condition: object, timeout_s: float = 10.0) -> None:
-    """Wait for a callable to become true."""
-    assert callable(condition)
-    for _ in range(int(timeout_s / 0.01)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came true")
 
 
 async def test_an_answer_arrives_whole_and_ends_once() -> None:

@@ -1,0 +1,100 @@
+"""The server's own HTTP, on a loopback port of this process, with the echo engine behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from sanic import Sanic
+
+from mlxdeck.server.app import create_app
+from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.server.service import Service
+from mlxdeck.server.settings import Settings
+from mlxdeck.telemetry.writer import MemoryWriter
+from tests.real import free_port
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server of this process, its client and its telemetry."""
+
+    http: httpx.AsyncClient
+    service: Service
+    telemetry: MemoryWriter
+    said: list[str]
+
+    async def ask(self, prompt: str, **fields: Any) -> httpx.Response:
+        """One user turn over the Messages API; `headers` go beside the body."""
+        headers = fields.pop("headers", {})
+        return await self.http.post("/v1/messages", json=body(prompt, **fields), headers=headers)
+
+    async def ended(self, n_requests: int) -> list[Any]:
+        """The attributes of `request.end`, once there are `n_requests`."""
+        for _ in range(500):
+            if len(ends := self.telemetry.named("request.end")) >= n_requests:
+                return [line.attrs for line in ends]
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"{len(ends)} of {n_requests} requests have ended")
+
+
+def body(prompt: str, **fields: Any) -> dict[str, Any]:
+    """A request with one user turn."""
+    messages = [{"role": "user", "content": prompt}]
+    return {"model": "local", "max_tokens": 1000, "messages": messages, **fields}
+
+
+def events(stream: str) -> list[tuple[str, Any]]:
+    """The events of a stream, decoded."""
+    found = []
+    for block in stream.strip().split("\n\n"):
+        name, data = block.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+@asynccontextmanager
+async def running(
+    engine: EchoEngine | None = None, *, loaded: bool = True, **settings: Any
+) -> AsyncIterator[Running]:
+    """Serve until the block ends; `loaded` waits for the model first."""
+    Sanic.test_mode = True
+    told = Settings(**{"port": free_port(), "engine": "echo", **settings})
+    telemetry, said = MemoryWriter(), list[str]()
+    app = create_app(told, engine or EchoEngine(), lambda _: telemetry, said.append)
+    server = await app.create_server(
+        host=told.host, port=told.port, return_asyncio_server=True, access_log=False
+    )
+    assert server is not None
+    await server.startup()
+    await server.before_start()
+    await server.after_start()
+    service: Service = app.ctx.service
+    try:
+        if loaded:
+            await service.ready()
+        async with httpx.AsyncClient(base_url=told.url, timeout=30) as client:
+            yield Running(client, service, telemetry, said)
+    finally:
+        await server.before_stop()
+        server.close()
+        await server.wait_closed()
+        await server.after_stop()
+        Sanic.unregister_app(app)
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+    """Wait for something to become true."""
+    for _ in range(int(timeout_s / 0.01)):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came true")
