@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
+# Looked up before any test has another home: what tests download is kept between runs.
+CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh home for each test, so that none reads or writes what the developer has there.
-
-    Session fixtures still see the real one: a converted model may be kept between runs.
-    """
+    """A fresh home for each test, so that none reads or writes what the developer has there."""
     home = tmp_path_factory.mktemp("home")
     for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
     monkeypatch.setenv("MLXDECK_HOME", str(home / "mlxdeck"))
     return home
 
