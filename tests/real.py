@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlxdeck.telemetry.events import Line, RequestEnd, decode
+
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 600.0
 """A first start fetches and converts the model."""
@@ -52,15 +54,16 @@ class Server:
     output: list[str]
     """What it has printed so far, line by line."""
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[Line]:
         """Every telemetry line it has written."""
         files = sorted(self.telemetry.glob("*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+        return [decode(line) for file in files for line in file.read_bytes().splitlines()]
 
-    def ended(self, n_requests: int) -> list[dict[str, Any]]:
-        """The attributes of `request.end`, once there are `n_requests` of them."""
+    def ended(self, n_requests: int = 0) -> list[RequestEnd]:
+        """Every `request.end`, once there are at least `n_requests` of them."""
         for _ in range(500):
-            ends = [e["attrs"] for e in self.events() if e["event"] == "request.end"]
+            attrs = [line.attrs for line in self.events()]
+            ends = [each for each in attrs if isinstance(each, RequestEnd)]
             if len(ends) >= n_requests:
                 return ends
             time.sleep(0.02)
