@@ -10,10 +10,11 @@ import logging
 import os
 import platform
 import socket
+from typing import Any
 
 from mlxdeck.server.app import Announce, create_app
 from mlxdeck.server.engine import Engine, ModelInfo
-from mlxdeck.server.observe import Emitter, open_emitter, stream_header
+from mlxdeck.server.observe import Emitter, open_emitter
 from mlxdeck.server.service import versions
 from mlxdeck.server.settings import Settings, SettingsError
 
@@ -34,7 +35,12 @@ def serve(settings: Settings, announce: Announce) -> int:
     _check_port(settings)
 
     def emitter(info: ModelInfo) -> Emitter:
-        return open_emitter(settings, stream_header(settings, info, versions(), machine()))
+        return open_emitter(
+            settings.telemetry_folder if settings.telemetry else None,
+            max_bytes=settings.telemetry_max_bytes,
+            keep_files=settings.telemetry_keep_files,
+            header=stream_header(settings, info),
+        )
 
     app = create_app(settings, make_engine(settings), emitter, announce)
     app.run(
@@ -85,8 +91,19 @@ def _check_port(settings: Settings) -> None:
             ) from error
 
 
-def machine() -> dict[str, str | int]:
-    """What a stream's header says about this machine."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    chip = platform.processor() or platform.machine()
-    return {"host": platform.node(), "chip": chip, "memory_bytes": memory}
+def stream_header(settings: Settings, info: ModelInfo) -> dict[str, Any]:
+    """What the first line of every telemetry file says."""
+    found = versions()
+    return {
+        "service_version": found["mlxdeck"],
+        "mlx_version": found["mlx"],
+        "server_address": settings.host,
+        "server_port": settings.port,
+        "capture": settings.capture,
+        "model": info.name,
+        "context_tokens": info.context_tokens,
+        "device": info.device,
+        "host": platform.node(),
+        "chip": platform.processor() or platform.machine(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }

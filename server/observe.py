@@ -10,11 +10,11 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
-from mlxdeck.server.engine import ModelInfo
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.messages import (
     ChatRequest,
@@ -26,7 +26,6 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     Usage,
 )
-from mlxdeck.server.settings import Settings
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.writer import Emitter as Emitter
 from mlxdeck.telemetry.writer import NullWriter, Writer
@@ -89,38 +88,14 @@ class Load:
     memory_peak_bytes: int = 0
 
 
-def stream_header(
-    settings: Settings,
-    info: ModelInfo,
-    versions: Mapping[str, str],
-    machine: Mapping[str, str | int],
-) -> t.StreamStart:
-    """What the first line of every telemetry file says."""
-    return t.StreamStart(
-        service_version=versions["mlxdeck"],
-        server_address=settings.host,
-        server_port=settings.port,
-        model=info.name,
-        context_tokens=info.context_tokens,
-        host=str(machine["host"]),
-        chip=str(machine["chip"]),
-        memory_bytes=int(machine["memory_bytes"]),
-        mlx_version=versions["mlx"],
-        device=info.device,
-        capture=settings.capture,
-    )
-
-
-def open_emitter(settings: Settings, header: t.StreamStart) -> Emitter:
-    """The writer that the settings ask for."""
-    if not settings.telemetry:
+def open_emitter(
+    folder: Path | None, *, max_bytes: int, keep_files: int, header: Mapping[str, Any]
+) -> Emitter:
+    """A writer into `folder`, or one that forgets; `header` is what `StreamStart` says."""
+    if folder is None:
         return NullWriter()
-    return Writer(
-        settings.telemetry_folder,
-        header,
-        max_bytes=settings.telemetry_max_bytes,
-        keep_files=settings.telemetry_keep_files,
-    )
+    start = t.StreamStart(**header)
+    return Writer(folder, start, max_bytes=max_bytes, keep_files=keep_files)
 
 
 class Observer:
