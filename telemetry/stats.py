@@ -1,0 +1,190 @@
+"""Arithmetic over a store: windows, exact percentiles, token-weighted hit rates.
+
+Pure functions of a store and a time. Percentiles are by nearest rank: each is a duration that some
+request really had. Hit rates are weighted by tokens, since a cached system prompt of 18,000 tokens
+is worth more than a cached "hello"; exact and prefix hits never overlap, so they add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlxdeck.telemetry.store import ERROR, EXACT, OK, Store
+
+Array = np.ndarray[Any, np.dtype[Any]]
+RANKS = (50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time up to now; None is everything."""
+
+    label: str
+    length_s: float | None
+
+
+WINDOWS = (
+    Window("1m", 60),
+    Window("5m", 300),
+    Window("15m", 900),
+    Window("1h", 3600),
+    Window("all", None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """P50, P95 and P99 in seconds, and of how many values; NaN of none."""
+
+    p50: float
+    p95: float
+    p99: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class HitRate:
+    """Shares of all prompt tokens, from 0 to 1; NaN without any."""
+
+    exact: float
+    prefix: float
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.exact + self.prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of one window."""
+
+    n_requests: int
+    n_errors: int
+    duration: Percentiles
+    ttft: Percentiles
+    hits: HitRate
+    input_tokens: int
+    output_tokens: int
+    n_tool_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A window in buckets of equal length; NaN where nothing happened."""
+
+    start_ts: float
+    bucket_s: float
+    n: Array
+    """Requests that ended in each bucket."""
+    durations: Array
+    """Shape (3, buckets): P50, P95 and P99 in seconds."""
+    exact: Array
+    prefix: Array
+    """Hit rates from 0 to 1."""
+    errors: Array
+
+
+def nearest_rank(values: Array, ranks: Sequence[float] = RANKS) -> list[float]:
+    """Percentiles of `values` by nearest rank; NaN for each if there are none."""
+    if not len(values):
+        return [float("nan")] * len(ranks)
+    places = [max(0, int(np.ceil(rank / 100 * len(values))) - 1) for rank in ranks]
+    ordered = np.partition(values, sorted(set(places)))
+    return [float(ordered[place]) for place in places]
+
+
+def percentiles(values: Array) -> Percentiles:
+    """P50, P95 and P99 of the values that are numbers."""
+    known = values[~np.isnan(values)]
+    p50, p95, p99 = nearest_rank(known)
+    return Percentiles(p50, p95, p99, len(known))
+
+
+def bounds(store: Store, window: Window, now_s: float) -> tuple[float, float]:
+    """First and last moment of a window; "all" begins with the first event."""
+    if window.length_s is None:
+        return min(store.first_ts or now_s, now_s - 1), now_s
+    return now_s - window.length_s, now_s
+
+
+def ended_in(store: Store, start_ts: float, end_ts: float) -> Array:
+    """Rows of requests that ended after `start_ts` and not after `end_ts`, oldest first."""
+    ended = store.column("end_ts")
+    rows = np.flatnonzero((ended > start_ts) & (ended <= end_ts))
+    return rows[np.argsort(ended[rows], kind="stable")]
+
+
+def summary(store: Store, window: Window, now_s: float) -> Summary:
+    """The figures of a window."""
+    start_ts, end_ts = bounds(store, window, now_s)
+    rows = ended_in(store, start_ts - 1e-9, end_ts)
+    good = rows[store.column("outcome")[rows] == OK]
+    return Summary(
+        n_requests=len(rows),
+        n_errors=int((store.column("outcome")[rows] == ERROR).sum()),
+        duration=percentiles(store.column("duration_s")[good]),
+        ttft=percentiles(store.column("ttft_s")[good]),
+        hits=hit_rate(store, rows),
+        input_tokens=int(store.column("input_tokens")[rows].sum()),
+        output_tokens=int(store.column("output_tokens")[rows].sum()),
+        n_tool_calls=int(store.column("n_tool_calls")[rows].sum()),
+    )
+
+
+def hit_rate(store: Store, rows: Array) -> HitRate:
+    """How much of the prompts of some requests was known."""
+    total = store.column("input_tokens")[rows].sum()
+    if not total:
+        return HitRate(float("nan"), float("nan"))
+    exact, prefix = hit_tokens(store, rows)
+    return HitRate(float(exact.sum() / total), float(prefix.sum() / total))
+
+
+def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:
+    """Prompt tokens per row that came with a whole answer, and from cached states."""
+    whole = store.column("cache")[rows] == EXACT
+    exact = np.where(whole, store.column("input_tokens")[rows], 0)
+    prefix = np.where(whole, 0, store.column("cached_tokens")[rows])
+    return exact, prefix
+
+
+def series(store: Store, window: Window, now_s: float, n_buckets: int) -> Series:
+    """A window in `n_buckets`; a bucket's edges move with `now_s` by whole buckets only.
+
+    So a request stays in its bucket from one drawing to the next, and the lines don't flicker.
+    """
+    start_ts, end_ts = bounds(store, window, now_s)
+    bucket_s = max((end_ts - start_ts) / n_buckets, 1e-3)
+    start_ts = (np.floor(end_ts / bucket_s) - n_buckets + 1) * bucket_s
+    rows = ended_in(store, start_ts - 1e-9, end_ts)
+    bucket = ((store.column("end_ts")[rows] - start_ts) // bucket_s).astype(np.int64)
+    bucket = np.clip(bucket, 0, n_buckets - 1)
+    good = store.column("outcome")[rows] == OK
+    durations = np.full((len(RANKS), n_buckets), np.nan)
+    edges = np.searchsorted(bucket[good], np.arange(n_buckets + 1))
+    values = store.column("duration_s")[rows[good]]
+    for index in range(n_buckets):
+        part = values[edges[index] : edges[index + 1]]
+        if len(part):
+            durations[:, index] = nearest_rank(part)
+    total = np.bincount(bucket, store.column("input_tokens")[rows], n_buckets)
+    shares = [
+        np.divide(np.bincount(bucket, part, n_buckets), total, out=np.full(n_buckets, np.nan),
+                  where=total > 0)
+        for part in hit_tokens(store, rows)
+    ]  # fmt: skip
+    failed = store.column("outcome")[rows] == ERROR
+    return Series(
+        start_ts=float(start_ts),
+        bucket_s=float(bucket_s),
+        n=np.bincount(bucket, minlength=n_buckets),
+        durations=durations,
+        exact=shares[0],
+        prefix=shares[1],
+        errors=np.bincount(bucket[failed], minlength=n_buckets),
+    )
