@@ -1,0 +1,72 @@
+"""Numbers with units as short texts, of at most seven cells. A dash stands for: not known."""
+
+from __future__ import annotations
+
+import math
+import time
+
+UNKNOWN = "–"
+
+
+def duration(seconds: float) -> str:
+    """`0.4ms`, `450ms`, `1.44s`, `12.3s`, `1m15s`, `2h03m`."""
+    if math.isnan(seconds):
+        return UNKNOWN
+    if seconds < 0.01:
+        return f"{seconds * 1000:.1f}ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 59.95:
+        return f"{seconds:.{2 if seconds < 9.995 else 1}f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def count(n: float) -> str:
+    """`950`, `18.0k`, `1.2M`."""
+    if math.isnan(n):
+        return UNKNOWN
+    if n < 1000:
+        return f"{n:.0f}"
+    if n < 999_950:
+        return f"{n / 1000:.1f}k"
+    return f"{n / 1_000_000:.1f}M"
+
+
+def rate(per_s: float) -> str:
+    """`0`, `8.3`, `120`, `1.2k` of something a second."""
+    if math.isnan(per_s):
+        return UNKNOWN
+    return f"{per_s:.1f}" if 0 < per_s < 99.95 else count(per_s)
+
+
+def size(n_bytes: float) -> str:
+    """`0B`, `512KB`, `612MB`, `1.4GB`, in powers of 1000 as `du --si` does."""
+    if math.isnan(n_bytes):
+        return UNKNOWN
+    for unit, power in (("GB", 9), ("MB", 6), ("KB", 3)):
+        if n_bytes >= 0.9995 * 10**power:
+            value = n_bytes / 10**power
+            return f"{value:.{1 if unit == 'GB' else 0}f}{unit}"
+    return f"{n_bytes:.0f}B"
+
+
+def percent(share: float) -> str:
+    """`0%`, `43%`, `99.7%`: one more digit where it matters."""
+    if math.isnan(share):
+        return UNKNOWN
+    value = 100 * share
+    return f"{value:.1f}%" if 99 < value < 99.95 else f"{value:.0f}%"
+
+
+def clock(ts: float) -> str:
+    """Time of day here."""
+    return UNKNOWN if math.isnan(ts) else time.strftime("%H:%M:%S", time.localtime(ts))
+
+
+def one_line(text: str, width: int) -> str:
+    """Cut to a width, with line breaks shown."""
+    flat = text.replace("\n", "⏎ ").replace("\t", " ")
+    return flat if len(flat) <= width else flat[: max(0, width - 1)] + "…"

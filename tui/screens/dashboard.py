@@ -1,0 +1,110 @@
+"""The main screen: key figures, two charts, the requests and the tool calls."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from mlxdeck.telemetry.stats import Series, Summary, Window, series, summary
+from mlxdeck.telemetry.store import Store
+from mlxdeck.tui import format as fmt
+from mlxdeck.tui.view import edges, figures
+from mlxdeck.tui.widgets.kpi import KpiStrip
+from mlxdeck.tui.widgets.line_chart import DASH_MARKS, Axis, Line, LineChart
+from mlxdeck.tui.widgets.request_table import RequestTable
+from mlxdeck.tui.widgets.tool_calls import ToolCallList
+
+EMPTY = """[b]No stream yet[/b]
+
+Nothing has been written to
+  [b]{places}[/b]
+
+Start a server in another terminal:
+  [b]mlxdeck serve[/b]
+or server and dashboard together:
+  [b]mlxdeck up[/b]
+
+This screen comes alive with the first event."""
+
+
+class DashboardScreen(Screen[None]):
+    """Draws what the application hands to `show`; holds no state but the widgets'."""
+
+    BINDINGS = [
+        Binding("tab", "app.focus_next", "Next panel", show=False),
+        Binding("l", "log", "Log scale"),
+    ]
+
+    def __init__(self, store: Store, places: list[str]) -> None:
+        super().__init__()
+        self._store = store
+        self._places = places
+
+    def compose(self) -> ComposeResult:
+        """From top to bottom."""
+        yield Static(id="status")
+        yield Static(EMPTY.format(places="\n  ".join(self._places)), id="empty")
+        with Vertical(id="panels"):
+            yield KpiStrip(id="kpis")
+            with Horizontal(id="charts"):
+                yield LineChart(Axis(fmt.duration), "latency", id="latency")
+                yield LineChart(Axis(fmt.percent, top=1.0), "tokens from cache", id="hits")
+            with Horizontal(id="lists"):
+                yield RequestTable(self._store, id="requests")
+                yield ToolCallList(self._store, id="calls")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.query_one(RequestTable).focus()
+
+    def show(self, window: Window, now_s: float) -> None:
+        """Draw the store as it is, in a window that ends `now_s`."""
+        empty = self._store.n_lines == 0
+        self.query_one("#empty").display = empty
+        self.query_one("#panels").display = not empty
+        if empty:
+            return
+        total = summary(self._store, window, now_s)
+        latency = self.query_one("#latency", LineChart)
+        drawn = series(self._store, window, now_s, latency.n_buckets)
+        self.query_one(KpiStrip).show(figures(self._store, total, drawn, now_s))
+        self._show_latency(latency, total, drawn, window, now_s)
+        self._show_hits(total, window, now_s)
+        self.query_one(RequestTable).show(self._store.n)
+        self.query_one(ToolCallList).show(len(self._store.tool_calls))
+
+    def _show_latency(
+        self, chart: LineChart, total: Summary, drawn: Series, window: Window, now_s: float
+    ) -> None:
+        names = ("P50", "P95", "P99")
+        values = (total.duration.p50, total.duration.p95, total.duration.p99)
+        lines = [Line(name, row) for name, row in zip(names, drawn.durations, strict=True)]
+        parts = [
+            f"{mark} {name} {fmt.duration(value)}"
+            for mark, name, value in zip(DASH_MARKS, names, values, strict=True)
+        ]
+        legend = "  ".join([*parts, f"n={total.duration.n}"])
+        chart.show(lines, edges(drawn, window, now_s), legend)
+
+    def _show_hits(self, total: Summary, window: Window, now_s: float) -> None:
+        chart = self.query_one("#hits", LineChart)
+        drawn = series(self._store, window, now_s, chart.n_buckets)
+        lines = [Line("exact", drawn.exact), Line("prefix", drawn.prefix)]
+        legend = (
+            f"{DASH_MARKS[0]} exact {fmt.percent(total.hits.exact)}  "
+            f"{DASH_MARKS[1]} prefix {fmt.percent(total.hits.prefix)}"
+        )
+        chart.show(lines, edges(drawn, window, now_s), legend)
+
+    def show_status(self, text: str) -> None:
+        """The line at the top, as markup."""
+        self.query_one("#status", Static).update(text)
+
+    def action_log(self) -> None:
+        """Latency on a linear or a logarithmic scale."""
+        chart = self.query_one("#latency", LineChart)
+        chart.toggle_log()
+        chart.border_title = "latency (log)" if chart.log_scale else "latency"

@@ -1,0 +1,204 @@
+"""One request in full: where its time and its tokens went, and every event of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+from rich.syntax import Syntax
+from rich.table import Table
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Collapsible, Footer, Static
+
+from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.store import CACHES, OUTCOMES, Store
+from mlxdeck.telemetry.tail import read_line
+from mlxdeck.tui import format as fmt
+from mlxdeck.tui.widgets.request_table import tokens_per_s
+from mlxdeck.tui.widgets.tool_calls import verdict
+from mlxdeck.tui.widgets.waterfall import PHASES, Span, TokenBar, Waterfall
+
+NOT_CAPTURED = "not captured: start the server with --capture full to keep it"
+
+_Attrs = TypeVar("_Attrs", bound=t.Attrs)
+
+
+class RequestScreen(Screen[None]):
+    """Shows a row of the store; `n` and `p` go to its neighbours."""
+
+    BINDINGS = [
+        Binding("escape,q", "app.pop_screen", "Back"),
+        Binding("n,right", "step(1)", "Newer"),
+        Binding("p,left", "step(-1)", "Older"),
+        Binding("s", "same_session(-1)", "Older in session"),
+        Binding("S", "same_session(1)", "Newer in session", show=False),
+    ]
+
+    def __init__(self, store: Store, row: int) -> None:
+        super().__init__()
+        self._store = store
+        self._row = row
+
+    def compose(self) -> ComposeResult:
+        """From the overview to the raw lines."""
+        yield Static(id="title")
+        with VerticalScroll(id="body"):
+            yield Waterfall(id="waterfall")
+            yield TokenBar(id="tokens")
+            yield Static(id="facts")
+            yield Static(id="calls")
+            with Collapsible(title="raw events", id="raw", collapsed=False):
+                yield Static(id="lines")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        body = self.query_one("#body")
+        for name, title in (
+            ("waterfall", "time"),
+            ("tokens", "tokens"),
+            ("facts", "request"),
+            ("calls", "tool calls"),
+        ):
+            body.query_one(f"#{name}").border_title = title
+        self._show()
+
+    @property
+    def row(self) -> int:
+        """The row that is shown."""
+        return self._row
+
+    def action_step(self, step: int) -> None:
+        """The next or the previous request."""
+        self._go(self._row + step)
+
+    def action_same_session(self, step: int) -> None:
+        """The next or the previous request of the same session."""
+        sessions = self._store.column("session")
+        row = self._row + step
+        while 0 <= row < self._store.n and sessions[row] != sessions[self._row]:
+            row += step
+        self._go(row)
+
+    def _go(self, row: int) -> None:
+        if 0 <= row < self._store.n:
+            self._row = row
+            self._show()
+        else:
+            self.app.bell()
+
+    def refresh_row(self) -> None:
+        """Draw again: more of the request may be known by now."""
+        if self.is_mounted:
+            self._show()
+
+    def _show(self) -> None:
+        raw = [read_line(place.path, place.offset) for place in self._store.places(self._row)]
+        lines = [t.decode(line).attrs for line in raw if line]
+        self._show_title()
+        self._show_time()
+        self.query_one("#facts", Static).update(self._facts(lines))
+        calls = [line for line in lines if isinstance(line, t.ToolCall)]
+        self.query_one("#calls").display = bool(calls)
+        self.query_one("#calls", Static).update(_calls(calls))
+        pretty = "\n".join(json.dumps(json.loads(line), indent=2) for line in raw if line)
+        theme = "ansi_dark" if self.app.current_theme.dark else "ansi_light"
+        shown = Syntax(pretty, "json", theme=theme, background_color="default", word_wrap=True)
+        self.query_one("#lines", Static).update(shown if pretty else "the file is gone")
+
+    def _show_title(self) -> None:
+        store, row = self._store, self._row
+        outcome = OUTCOMES[int(store.column("outcome")[row])]
+        parts = [
+            f"[b]{store.request_ids[row]}[/b]",
+            f"{row + 1} of {store.n}",
+            fmt.clock(float(store.column("start_ts")[row])),
+            outcome,
+        ]
+        if session := store.text("session", row):
+            parts.append(f"session {session[:8]}")
+        self.query_one("#title", Static).update("  ·  ".join(parts))
+
+    def _show_time(self) -> None:
+        store, row = self._store, self._row
+        spans = [Span(name, float(store.column(f"{name}_s")[row])) for name in PHASES]
+        total_s = float(store.column("duration_s")[row])
+        done = sum(span.seconds for span in spans)
+        self.query_one(Waterfall).show(spans, total_s if total_s == total_s else done)
+        total, cached, out = (
+            int(store.column(name)[row])
+            for name in ("input_tokens", "cached_tokens", "output_tokens")
+        )
+        self.query_one(TokenBar).show(cached, total - cached, out)
+
+    def _facts(self, lines: list[t.Attrs | None]) -> Table:
+        store, row = self._store, self._row
+        start, end = _first(lines, t.RequestStart), _first(lines, t.RequestEnd)
+        error = _first(lines, t.Error)
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column()
+        if start:
+            sampling = {
+                "max_tokens": start.max_tokens,
+                "temperature": start.temperature,
+                "top_p": start.top_p,
+                "top_k": start.top_k,
+                "tool_choice": start.tool_choice,
+            }
+            told = ", ".join(f"{k} {v}" for k, v in sampling.items() if v is not None)
+            table.add_row("model", f"{start.model}, served by {end.model if end else '…'}")
+            streamed = "streamed" if start.stream else "in one piece"
+            table.add_row("sent", f"{start.dialect}, {streamed}, {fmt.size(start.body_bytes)}")
+            table.add_row("sampling", told)
+            table.add_row("messages", f"{start.n_messages}")
+            names = ", ".join(start.tool_names)
+            table.add_row("tools", f"{start.n_tools}  {fmt.one_line(names, 400)}")
+            table.add_row("left out", ", ".join(start.removed) or "nothing")
+            table.add_row("asked", start.last_user_text or NOT_CAPTURED)
+        for lookup in (line for line in lines if isinstance(line, t.CacheLookup)):
+            table.add_row(f"{lookup.cache} cache", _lookup(lookup))
+        table.add_row("cache", CACHES[int(store.column("cache")[row])] or "not asked")
+        speed = tokens_per_s(store, row)
+        table.add_row("first token", fmt.duration(float(store.column("ttft_s")[row])))
+        table.add_row("speed", f"{fmt.rate(speed)} tokens/s")
+        if end and end.finish_reasons:
+            table.add_row("ended by", ", ".join(end.finish_reasons))
+        if error:
+            table.add_row("error", f"{error.error_type} while {error.phase}: {error.message}")
+        return table
+
+
+def _lookup(lookup: t.CacheLookup) -> str:
+    said = lookup.result if lookup.result != "miss" else f"miss ({lookup.miss_reason})"
+    if lookup.prompt_tokens:
+        share = lookup.matched_tokens / lookup.prompt_tokens
+        said += f", {lookup.matched_tokens:,} of {lookup.prompt_tokens:,} tokens"
+        said += f" ({fmt.percent(share)})"
+    if lookup.diverged_at_token >= 0:
+        said += f", parted at token {lookup.diverged_at_token:,} in {lookup.diverged_block}"
+    if lookup.tier:
+        said += f", from {lookup.tier}"
+    return said + (f", key {lookup.key}" if lookup.key else "")
+
+
+def _calls(calls: list[t.ToolCall]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for call in calls:
+        mark, _ = verdict(call)
+        arguments = call.arguments or (NOT_CAPTURED if call.parse_ok else call.parse_error)
+        table.add_row(f"{mark}\n{call.parser}", f"[b]{call.name or '?'}[/b]", _pretty(arguments))
+    return table
+
+
+def _pretty(arguments: str) -> str:
+    try:
+        return json.dumps(json.loads(arguments), indent=2, ensure_ascii=False)
+    except ValueError:
+        return arguments
+
+
+def _first(lines: list[t.Attrs | None], kind: type[_Attrs]) -> _Attrs | None:
+    return next((line for line in lines if isinstance(line, kind)), None)

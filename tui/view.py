@@ -1,0 +1,76 @@
+"""From a store to what the dashboard's panels show: pure, and tested without Textual."""
+
+from __future__ import annotations
+
+from mlxdeck.telemetry.stats import Series, Summary, Window
+from mlxdeck.telemetry.store import Store
+from mlxdeck.tui import format as fmt
+from mlxdeck.tui.widgets.kpi import Figure
+
+TICK_FRESH_S = 15.0
+"""An older tick says nothing of now: a server ticks every ten seconds even when idle."""
+TREND_TICKS = 40
+
+
+def figures(store: Store, summary: Summary, series: Series, now_s: float) -> dict[str, Figure]:
+    """Every tile of the strip."""
+    duration = summary.duration
+    errors = summary.n_errors
+    return {
+        "requests": Figure(fmt.count(summary.n_requests), _trend(series.n)),
+        "P50": Figure(fmt.duration(duration.p50), _trend(series.durations[0])),
+        "P95": Figure(
+            fmt.duration(duration.p95), _trend(series.durations[1]), mark=_few(duration.n, 20)
+        ),
+        "P99": Figure(
+            fmt.duration(duration.p99), _trend(series.durations[2]), mark=_few(duration.n, 100)
+        ),
+        "TTFT": Figure(fmt.duration(summary.ttft.p50)),
+        "exact": Figure(fmt.percent(summary.hits.exact), _trend(series.exact)),
+        "prefix": Figure(fmt.percent(summary.hits.prefix), _trend(series.prefix)),
+        "errors": Figure(
+            fmt.count(errors), _trend(series.errors), "bad" if errors else "", "!" if errors else ""
+        ),
+        **_now(store, now_s),
+    }
+
+
+def _few(n: int, needed: int) -> str:
+    """A tilde where there are too few values for the percentile to mean much."""
+    return "~" if 0 < n < needed else ""
+
+
+def _trend(values: object) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)  # type: ignore[attr-defined]
+
+
+def _now(store: Store, now_s: float) -> dict[str, Figure]:
+    """What the last tick says, as long as it is fresh."""
+    last = store.ticks[-1] if store.ticks else None
+    if last is None or now_s - last.ts > TICK_FRESH_S:
+        off = Figure(fmt.UNKNOWN)
+        return {"active": off, "tok/s": off, "memory": off}
+    recent = [tick for _, tick in store.ticks[-TREND_TICKS:]]
+    tick = last.tick
+    return {
+        "active": Figure(
+            f"{tick.active} · {tick.queued}",
+            tuple(float(t.active + t.queued) for t in recent),
+            "warn" if tick.queued else "",
+        ),
+        "tok/s": Figure(
+            fmt.rate(tick.output_tokens_per_s), tuple(t.output_tokens_per_s for t in recent)
+        ),
+        "memory": Figure(
+            fmt.size(tick.memory_active_bytes), tuple(float(t.memory_active_bytes) for t in recent)
+        ),
+    }
+
+
+def edges(series: Series, window: Window, now_s: float) -> tuple[str, str, str]:
+    """What stands under a chart: left end, middle, right end."""
+    n_buckets = len(series.n)
+    if window.length_s is not None:
+        return f"-{window.label}", "", "now"
+    middle = series.start_ts + series.bucket_s * n_buckets / 2
+    return fmt.clock(series.start_ts), fmt.clock(middle), fmt.clock(now_s)

@@ -1,0 +1,110 @@
+"""The strip of key figures: a name, a value, and how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Grid
+from textual.widget import Widget
+
+BARS = "▁▂▃▄▅▆▇█"
+
+Mood = Literal["", "good", "warn", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What a tile shows."""
+
+    value: str
+    trend: tuple[float, ...] = field(default=())
+    """Oldest first; NaN for none."""
+    mood: Mood = ""
+    mark: str = ""
+    """Stands behind the value, so that the mood is not told by colour alone."""
+
+
+def sparkline(values: Iterable[float], width: int) -> str:
+    """The last `width` values as bars from the lowest to the highest; blank for none."""
+    shown = np.array(list(values)[-width:], float)
+    known = shown[~np.isnan(shown)]
+    if not len(known) or known.max() == 0:
+        return ""
+    low, span = min(0.0, float(known.min())), float(known.max() - min(0.0, known.min()))
+    bars = [
+        " " if np.isnan(value) else BARS[min(7, int((value - low) / span * 7.999))]
+        for value in shown
+    ]
+    return "".join(bars).rjust(width)
+
+
+class Kpi(Widget):
+    """One tile."""
+
+    COMPONENT_CLASSES = {"kpi--name", "kpi--good", "kpi--warn", "kpi--bad", "kpi--trend"}
+    DEFAULT_CSS = """
+    Kpi { height: 3; padding: 0 1; background: $boost; }
+    Kpi > .kpi--name { color: $text-muted; }
+    Kpi > .kpi--good { color: $text-success; text-style: bold; }
+    Kpi > .kpi--warn { color: $text-warning; text-style: bold; }
+    Kpi > .kpi--bad { color: $text-error; text-style: bold; }
+    Kpi > .kpi--trend { color: $accent; }
+    """
+
+    def __init__(self, name: str, tooltip: str) -> None:
+        super().__init__(id=f"kpi-{name.replace('/', '-')}")
+        self._label = name
+        self._figure = Figure("–")
+        self.tooltip = tooltip
+
+    def show(self, figure: Figure) -> None:
+        """Show this, if it is not what is shown."""
+        if figure != self._figure:
+            self._figure = figure
+            self.refresh()
+
+    def render(self) -> Text:
+        """Name, value and trend, a line each."""
+        figure, width = self._figure, max(1, self.content_size.width)
+        style = f"kpi--{figure.mood}" if figure.mood else ""
+        value = f"{figure.value}{' ' + figure.mark if figure.mark else ''}"
+        name = self.get_component_rich_style("kpi--name", partial=True)
+        strong = self.get_component_rich_style(style, partial=True) if style else "bold"
+        text = Text.assemble((self._label, name), "\n", (value, strong), no_wrap=True)
+        if self.size.height > 2:
+            trend = self.get_component_rich_style("kpi--trend", partial=True)
+            text.append("\n" + sparkline(figure.trend, width), trend)
+        return text
+
+
+class KpiStrip(Grid):
+    """All tiles; `show` fills them by name."""
+
+    TILES = {
+        "requests": "Requests that ended in the window",
+        "active": "Requests in the engine · waiting for a place",
+        "P50": "Half of the requests were at least this fast",
+        "P95": "19 of 20 requests were at least this fast; dim below 20 requests",
+        "P99": "99 of 100 requests were at least this fast; the slowest below 100 requests",
+        "TTFT": "Median time to the first token",
+        "tok/s": "Tokens generated a second, now",
+        "exact": "Share of prompt tokens whose whole answer was repeated",
+        "prefix": "Share of prompt tokens whose KV state was reused",
+        "errors": "Requests that ended in an error",
+        "memory": "Bytes that MLX holds now",
+    }
+
+    def compose(self) -> ComposeResult:
+        """One tile for each figure."""
+        for name, tooltip in self.TILES.items():
+            yield Kpi(name, tooltip)
+
+    def show(self, figures: dict[str, Figure]) -> None:
+        """Fill the tiles that are named."""
+        for name, figure in figures.items():
+            self.query_one(f"#kpi-{name.replace('/', '-')}", Kpi).show(figure)

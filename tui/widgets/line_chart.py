@@ -1,0 +1,227 @@
+"""Lines over time in braille dots, drawn line by line.
+
+Each value spans its bucket as a step, so that a single request in a quiet hour is still seen, and
+buckets in which nothing happened stay empty. Lines differ in dash pattern as well as in colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Size
+from textual.strip import Strip
+from textual.widget import Widget
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Bits of the dots of a braille cell, [row][column], https://www.unicode.org/charts/PDF/U2800.pdf.
+_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8)
+_BLANK = 0x2800
+# Which of four dots in a row are drawn: solid, dashed, dotted.
+_DASHES = ((1, 1, 1, 1), (1, 1, 1, 0), (1, 0, 1, 0))
+DASH_MARKS = ("━", "╍", "┅")
+"""How the legend shows the patterns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart."""
+
+    label: str
+    values: Array
+    """One value a bucket; NaN for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The vertical axis: how its numbers look, and its range if it is fixed."""
+
+    text: Callable[[float], str]
+    top: float | None = None
+
+
+class LineChart(Widget):
+    """A chart of up to three lines; `show` gives it something to draw."""
+
+    COMPONENT_CLASSES = {"chart--0", "chart--1", "chart--2", "chart--axis"}
+    DEFAULT_CSS = """
+    LineChart { border: round $panel; padding: 0 1 0 0; }
+    LineChart > .chart--0 { color: $success; }
+    LineChart > .chart--1 { color: $warning; }
+    LineChart > .chart--2 { color: $error; }
+    LineChart > .chart--axis { color: $text-muted; }
+    """
+
+    def __init__(self, axis: Axis, title: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._axis = axis
+        self.border_title = title
+        self.log_scale = False
+        self._lines: list[Line] = []
+        self._edges: tuple[str, str, str] = ("", "", "")
+        self._canvas: list[Strip] | None = None
+
+    @property
+    def n_buckets(self) -> int:
+        """How many buckets it can show: one for two columns of cells."""
+        return max(8, self._plot_size().width // 2)
+
+    def show(self, lines: list[Line], edges: tuple[str, str, str], legend: str) -> None:
+        """Draw these; `edges` label the left end, the middle and the right end."""
+        self.border_subtitle = legend
+        same = len(lines) == len(self._lines) and all(
+            np.array_equal(new.values, old.values, equal_nan=True)
+            for new, old in zip(lines, self._lines, strict=True)
+        )
+        if same and edges == self._edges:
+            return
+        self._lines, self._edges, self._canvas = lines, edges, None
+        self.refresh()
+
+    def toggle_log(self) -> None:
+        """Switch between a linear and a logarithmic scale."""
+        self.log_scale = not self.log_scale
+        self._canvas = None
+        self.refresh()
+
+    def notify_style_update(self) -> None:
+        """Draw anew in the theme's colours."""
+        self._canvas = None
+        super().notify_style_update()
+
+    def on_resize(self) -> None:
+        self._canvas = None
+
+    def render_line(self, y: int) -> Strip:
+        """One line of cells, from the picture that is drawn once for each change."""
+        if self._canvas is None:
+            self._canvas = self._draw()
+        return self._canvas[y] if y < len(self._canvas) else Strip.blank(self.size.width)
+
+    def _plot_size(self) -> Size:
+        return Size(max(4, self.size.width - _GUTTER), max(1, self.size.height - 1))
+
+    def _draw(self) -> list[Strip]:
+        plot = self._plot_size()
+        low, high = self._range()
+        masks = np.zeros((plot.height, plot.width), np.uint8)
+        owner = np.full((plot.height, plot.width), -1, np.int8)
+        # The last line is drawn first, so that the first one is on top.
+        for index in reversed(range(len(self._lines))):
+            dots = self._dots(self._lines[index].values, plot, low, high, _DASHES[index % 3])
+            masks |= dots
+            owner[dots > 0] = index
+        labels = self._labels(plot.height, low, high)
+        strips = [self._line(labels.get(y, ""), masks[y], owner[y]) for y in range(plot.height)]
+        return [*strips, self._bottom(plot.width)]
+
+    def _range(self) -> tuple[float, float]:
+        values = [line.values[~np.isnan(line.values)] for line in self._lines]
+        known = np.concatenate(values) if values else np.array([])
+        if self.log_scale and len(known) and (positive := known[known > 0]).size:
+            low = 10 ** np.floor(np.log10(positive.min()))
+            return float(low), float(max(10 ** np.ceil(np.log10(positive.max())), low * 10))
+        top = self._axis.top or (nice_top(float(known.max())) if len(known) else 1.0)
+        return 0.0, top
+
+    def _dots(
+        self, values: Array, plot: Size, low: float, high: float, dash: tuple[int, ...]
+    ) -> Array:
+        """One line as braille masks, shape (height, width)."""
+        rows, columns = plot.height * 4, plot.width * 2
+        grid = np.zeros((rows, columns), bool)
+        heights = self._heights(values, low, high, rows)
+        bucket_of = np.minimum(np.arange(columns) * len(values) // columns, len(values) - 1)
+        before = -1
+        for x, height in enumerate(heights[bucket_of]):
+            if height < 0:
+                before = -1
+                continue
+            if dash[x % 4]:
+                grid[rows - 1 - height, x] = True
+            if before >= 0 and before != height:
+                first, last = sorted((before, height))
+                grid[rows - 1 - last : rows - first, x] = True
+            before = height
+        cells = grid.reshape(plot.height, 4, plot.width, 2)
+        masks: Array = (cells * _DOTS[None, :, None, :]).sum(axis=(1, 3)).astype(np.uint8)
+        return masks
+
+    def _heights(self, values: Array, low: float, high: float, rows: int) -> Array:
+        """Dot rows from the bottom; -1 where there is no value."""
+        known = ~np.isnan(values)
+        filled = np.where(known, values, low)
+        if self.log_scale and low > 0:
+            share = np.log(np.maximum(filled, low) / low) / np.log(high / low)
+        else:
+            share = (filled - low) / (high - low)
+        heights = np.clip(np.round(share * (rows - 1)), 0, rows - 1).astype(int)
+        return np.where(known, heights, -1)
+
+    def _labels(self, height: int, low: float, high: float) -> dict[int, str]:
+        """Texts of the axis, by the line they stand in."""
+        n_ticks = min(5, max(2, height // 2))
+        labels = {}
+        for tick in range(n_ticks):
+            share = tick / (n_ticks - 1)
+            y = round((height - 1) * (1 - share))
+            # What the line's middle stands for, not the ideal tick: the eye compares them.
+            share = 1 - y / (height - 1) if height > 1 else 0
+            value = (
+                low * (high / low) ** share
+                if self.log_scale and low
+                else low + (high - low) * share
+            )
+            labels[y] = self._axis.text(value)
+        return labels
+
+    def _line(self, label: str, masks: Array, owner: Array) -> Strip:
+        axis = self.get_component_rich_style("chart--axis")
+        segments = [
+            Segment(f"{label:>{_GUTTER - 2}} ┤" if label else " " * (_GUTTER - 1) + "│", axis)
+        ]
+        styles = [self.get_component_rich_style(f"chart--{i}") for i in range(3)]
+        start = 0
+        for x in range(1, len(masks) + 1):
+            if x == len(masks) or owner[x] != owner[start]:
+                text = "".join(
+                    chr(_BLANK + mask) if mask else " " for mask in masks[start:x].tolist()
+                )
+                style = styles[owner[start] % 3] if owner[start] >= 0 else Style()
+                segments.append(Segment(text, style))
+                start = x
+        return self._on_background(segments)
+
+    def _bottom(self, width: int) -> Strip:
+        left, middle, right = self._edges
+        text = list(" " * width)
+        for label, at in (
+            (left, 0),
+            (middle, (width - len(middle)) // 2),
+            (right, width - len(right)),
+        ):
+            if at >= 0 and at + len(label) <= width:
+                text[at : at + len(label)] = label
+        axis = self.get_component_rich_style("chart--axis")
+        return self._on_background([Segment(" " * _GUTTER + "".join(text), axis)])
+
+    def _on_background(self, segments: list[Segment]) -> Strip:
+        strip = Strip(segments).adjust_cell_length(self.size.width)
+        return strip.apply_style(Style(bgcolor=self.rich_style.bgcolor))
+
+
+_GUTTER = 8
+"""Cells left of the plot: six for a number, one between, one for the axis."""
+
+
+def nice_top(value: float) -> float:
+    """The next round number above: 1, 2, 2.5 or 5 times a power of ten."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(next(step * power for step in (1, 2, 2.5, 5, 10) if value <= step * power * 1.001))

@@ -1,0 +1,141 @@
+"""All requests, newest first, a line each; the columns are those that the width has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlxdeck.telemetry.store import CACHES, ERROR, EXACT, MISS, OK, OPEN, OUTCOMES, PREFIX, Store
+from mlxdeck.tui import format as fmt
+from mlxdeck.tui.messages import RequestChosen
+from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
+
+_MARKS = {OPEN: ("◌", "accent"), OK: ("✓", "good"), ERROR: ("✗", "bad")}
+_OTHER_MARK = ("–", "warn")
+_CACHE_MARKS = {EXACT: ("● ", "good"), PREFIX: ("◐ ", "accent"), MISS: ("○ ", "muted")}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its width, how a cell is made, and when it has to go."""
+
+    title: str
+    width: int
+    cell: Callable[[Store, int], Cell]
+    keep: int
+    """Columns with the lowest number go first when there is no room."""
+    left: bool = False
+
+
+def _number(name: str) -> Callable[[Store, int], Cell]:
+    def cell(store: Store, row: int) -> Cell:
+        value = float(store.column(name)[row])
+        return (fmt.count(value), "") if value else ("·", "muted")
+
+    return cell
+
+
+def _seconds(name: str) -> Callable[[Store, int], Cell]:
+    def cell(store: Store, row: int) -> Cell:
+        value = float(store.column(name)[row])
+        return (fmt.duration(value), "") if value > 0 else ("·", "muted")
+
+    return cell
+
+
+def _mark(store: Store, row: int) -> Cell:
+    return _MARKS.get(int(store.column("outcome")[row]), _OTHER_MARK)
+
+
+def _time(store: Store, row: int) -> Cell:
+    return fmt.clock(float(store.column("start_ts")[row])), "muted"
+
+
+def _session(store: Store, row: int) -> Cell:
+    return store.text("session", row)[:8] or "·", "muted"
+
+
+def _cached(store: Store, row: int) -> Cell:
+    total = int(store.column("input_tokens")[row])
+    share = int(store.column("cached_tokens")[row]) / total if total else float("nan")
+    return fmt.percent(share), "good" if share > 0.5 else "" if share > 0 else "muted"
+
+
+def _speed(store: Store, row: int) -> Cell:
+    speed = tokens_per_s(store, row)
+    return ("·", "muted") if np.isnan(speed) else (fmt.rate(speed), "")
+
+
+def _cache(store: Store, row: int) -> Cell:
+    cache = int(store.column("cache")[row])
+    mark, kind = _CACHE_MARKS.get(cache, ("  ", "muted"))
+    return mark + CACHES[cache], kind
+
+
+def _end(store: Store, row: int) -> Cell:
+    outcome = int(store.column("outcome")[row])
+    if outcome == OK:
+        reason = store.text("finish", row)
+        return reason, "warn" if reason == "max_tokens" else ""
+    if outcome == ERROR:
+        return f"{store.column('status')[row]} {store.text('error_type', row)}", "bad"
+    return OUTCOMES[outcome], "accent" if outcome == OPEN else "warn"
+
+
+COLUMNS = (
+    Column("", 1, _mark, 9),
+    Column("time", 8, _time, 8, left=True),
+    Column("session", 8, _session, 1, left=True),
+    Column("in", 6, _number("input_tokens"), 7),
+    Column("cached", 6, _cached, 6),
+    Column("out", 6, _number("output_tokens"), 5),
+    Column("ttft", 7, _seconds("ttft_s"), 4),
+    Column("total", 7, _seconds("duration_s"), 9),
+    Column("tok/s", 6, _speed, 3),
+    Column("tools", 5, _number("n_tool_calls"), 2),
+    Column("cache", 8, _cache, 6, left=True),
+    Column("end", 16, _end, 7, left=True),
+)
+
+
+def fitting(width: int) -> list[Column]:
+    """The columns that fit, the least important left out first."""
+    columns = list(COLUMNS)
+    while sum(column.width + 1 for column in columns) > width and len(columns) > 3:
+        columns.remove(min(columns, key=lambda column: column.keep))
+    return columns
+
+
+class RequestTable(VirtualList):
+    """The requests of a store."""
+
+    def __init__(self, store: Store, *, id: str | None = None) -> None:
+        super().__init__("requests", id=id)
+        self._store = store
+
+    def header(self, width: int) -> list[Cell]:
+        """The titles, aligned as their columns."""
+        return [(_aligned(column, column.title), "") for column in fitting(width)]
+
+    def cells(self, item: int, width: int) -> list[Cell]:
+        """One request."""
+        made = [(column, column.cell(self._store, item)) for column in fitting(width)]
+        return [(_aligned(column, text), kind) for column, (text, kind) in made]
+
+    def chosen(self, item: int) -> None:
+        """Ask for this request's screen."""
+        self.post_message(RequestChosen(item))
+
+
+def _aligned(column: Column, text: str) -> str:
+    text = fmt.one_line(text, column.width)
+    return (text.ljust if column.left else text.rjust)(column.width) + " "
+
+
+def tokens_per_s(store: Store, row: int) -> float:
+    """How fast one request was generated; NaN if there is nothing to go by."""
+    tokens = float(store.column("output_tokens")[row])
+    seconds = float(store.column("decode_s")[row])
+    return (tokens - 1) / seconds if tokens > 1 and seconds > 0 else float(np.nan)

@@ -1,0 +1,161 @@
+"""A list of any length of which only the visible lines are ever drawn.
+
+Newest first: line 0 is the last item. The cursor stays on its item when newer ones arrive, unless
+it stands on the newest, where it stays the newest.
+"""
+
+from __future__ import annotations
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+Cell = tuple[str, str]
+"""A text and the component class that styles it; empty for plain."""
+
+
+class VirtualList(ScrollView, can_focus=True):
+    """Subclasses say how a header and an item look, and what choosing one does."""
+
+    BINDINGS = [
+        Binding("up,k", "move(-1)", "Up", show=False),
+        Binding("down,j", "move(1)", "Down", show=False),
+        Binding("pageup", "page(-1)", "Page up", show=False),
+        Binding("pagedown", "page(1)", "Page down", show=False),
+        Binding("home", "newest", "Newest", show=False),
+        Binding("end", "oldest", "Oldest", show=False),
+        Binding("enter", "choose", "Open"),
+    ]
+    COMPONENT_CLASSES = {
+        "list--header",
+        "list--cursor",
+        "list--muted",
+        "list--good",
+        "list--warn",
+        "list--bad",
+        "list--accent",
+    }
+    DEFAULT_CSS = """
+    VirtualList {
+        border: round $panel;
+        scrollbar-size-vertical: 1;
+        scrollbar-size-horizontal: 0;
+    }
+    VirtualList:focus { border: round $accent; }
+    VirtualList > .list--header { color: $text-muted; text-style: bold; }
+    VirtualList > .list--cursor { background: $block-cursor-blurred-background; }
+    VirtualList:focus > .list--cursor { background: $accent 30%; text-style: bold; }
+    VirtualList > .list--muted { color: $text-muted; }
+    VirtualList > .list--good { color: $text-success; }
+    VirtualList > .list--warn { color: $text-warning; }
+    VirtualList > .list--bad { color: $text-error; text-style: bold; }
+    VirtualList > .list--accent { color: $text-accent; }
+    """
+
+    def __init__(self, title: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.border_title = title
+        self.n_items = 0
+        self.cursor = 0
+        """Line of the cursor, counted from the newest item."""
+
+    def header(self, width: int) -> list[Cell]:
+        """The line above the items."""
+        raise NotImplementedError
+
+    def cells(self, item: int, width: int) -> list[Cell]:
+        """An item as one line of cells."""
+        raise NotImplementedError
+
+    def chosen(self, item: int) -> None:
+        """The user chose an item."""
+        raise NotImplementedError
+
+    def show(self, n_items: int) -> None:
+        """Show this many items; those that were there keep their numbers."""
+        n_new = n_items - self.n_items
+        scrolled = self.scroll_offset.y
+        if n_new > 0 and self.cursor > 0:
+            self.cursor += n_new
+            scrolled += n_new
+        self.n_items = n_items
+        self.cursor = max(0, min(self.cursor, n_items - 1))
+        self.virtual_size = Size(self.scrollable_content_region.width, n_items + 1)
+        if n_new > 0 and self.cursor > 0:
+            self.scroll_to(y=scrolled, animate=False, force=True, immediate=True)
+        self.refresh()
+
+    @property
+    def item(self) -> int:
+        """The item under the cursor, -1 if there is none."""
+        return self.n_items - 1 - self.cursor
+
+    def render_line(self, y: int) -> Strip:
+        """The header stays in place; everything below scrolls."""
+        width = self.scrollable_content_region.width
+        if y == 0:
+            return self._strip(self.header(width), width, self._style("list--header"))
+        line = self.scroll_offset.y + y - 1
+        if line >= self.n_items:
+            return Strip.blank(width, Style(bgcolor=self.rich_style.bgcolor))
+        cursor = self._style("list--cursor") if line == self.cursor else Style()
+        return self._strip(self.cells(self.n_items - 1 - line, width), width, cursor)
+
+    def _style(self, name: str) -> Style:
+        # Partial: a component's own background must not hide the cursor's.
+        return self.get_component_rich_style(name, partial=True)
+
+    def _strip(self, cells: list[Cell], width: int, over: Style) -> Strip:
+        base = Style(bgcolor=self.rich_style.bgcolor, color=self.rich_style.color)
+        segments = [
+            Segment(text, base + (self._style(f"list--{kind}") if kind else Style()) + over)
+            for text, kind in cells
+        ]
+        return Strip(segments).adjust_cell_length(width, base + over)
+
+    def action_move(self, lines: int) -> None:
+        """Move the cursor by lines."""
+        self._go(self.cursor + lines)
+
+    def action_page(self, pages: int) -> None:
+        """Move the cursor by pages."""
+        self._go(self.cursor + pages * max(1, self.size.height - 2))
+
+    def action_newest(self) -> None:
+        """Go to the newest, and follow."""
+        self._go(0)
+
+    def action_oldest(self) -> None:
+        """Go to the oldest."""
+        self._go(self.n_items - 1)
+
+    def action_choose(self) -> None:
+        """Open what is under the cursor."""
+        if self.n_items:
+            self.chosen(self.item)
+
+    def on_click(self, event: events.Click) -> None:
+        """A click moves the cursor; one on the cursor opens."""
+        line = self.scroll_offset.y + event.get_content_offset_capture(self).y - 1
+        if event.get_content_offset_capture(self).y == 0 or not 0 <= line < self.n_items:
+            return
+        if line == self.cursor:
+            self.action_choose()
+        else:
+            self._go(line)
+
+    def _go(self, line: int) -> None:
+        self.cursor = max(0, min(line, self.n_items - 1))
+        # One line for the header that always covers the first.
+        height = max(1, self.scrollable_content_region.height - 1)
+        top = self.scroll_offset.y
+        if self.cursor < top:
+            top = self.cursor
+        elif self.cursor >= top + height:
+            top = self.cursor - height + 1
+        self.scroll_to(y=top, animate=False, force=True, immediate=True)
+        self.refresh(Region(0, 0, self.size.width, self.size.height))

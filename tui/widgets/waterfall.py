@@ -1,0 +1,114 @@
+"""Where one request's time went, phase under phase, and what its tokens were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.text import Text
+from textual.widget import Widget
+
+from mlxdeck.tui import format as fmt
+
+PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
+"""In the order in which a request goes through them."""
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A phase: its name, and its length in seconds."""
+
+    name: str
+    seconds: float
+
+
+class Waterfall(Widget):
+    """Spans one after the other on one scale."""
+
+    COMPONENT_CLASSES = {f"span--{name}" for name in (*PHASES, "other")} | {"span--muted"}
+    DEFAULT_CSS = """
+    Waterfall { height: auto; }
+    Waterfall > .span--tokenize { color: $secondary; }
+    Waterfall > .span--cache { color: $success; }
+    Waterfall > .span--queue { color: $warning; }
+    Waterfall > .span--prefill { color: $primary; }
+    Waterfall > .span--decode { color: $accent; }
+    Waterfall > .span--other { color: $text-muted; }
+    Waterfall > .span--muted { color: $text-muted; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._spans: list[Span] = []
+        self._total_s = 0.0
+
+    def show(self, spans: list[Span], total_s: float) -> None:
+        """Draw these; what they leave of the total is drawn as `other`."""
+        rest = total_s - sum(span.seconds for span in spans)
+        other = [Span("other", rest)] if rest > 0.005 * total_s else []
+        self._spans, self._total_s = [*spans, *other], total_s
+        self.refresh(layout=True)
+
+    def render(self) -> Text:
+        """A line for each span: name, bar, length and share."""
+        muted = self.get_component_rich_style("span--muted", partial=True)
+        width = max(10, self.size.width - 28)
+        text, before_s = Text(no_wrap=True), 0.0
+        for span in self._spans:
+            share = span.seconds / self._total_s if self._total_s else 0.0
+            style = self.get_component_rich_style(f"span--{span.name}", partial=True)
+            start = round(before_s / self._total_s * width * 8) if self._total_s else 0
+            length = max(1, round(share * width * 8)) if span.seconds > 0 else 0
+            text.append(f"{span.name:<10}", muted if not span.seconds else "")
+            text.append(_bar(start, length, width), style)
+            text.append(f" {fmt.duration(span.seconds):>7}", "bold" if share > 0.5 else "")
+            text.append(f" {fmt.percent(share):>6}\n", muted)
+            before_s += span.seconds
+        text.append(f"{'total':<10}{' ' * width} {fmt.duration(self._total_s):>7}", "bold")
+        return text
+
+
+def _bar(start_eighths: int, length_eighths: int, width: int) -> str:
+    """A bar on `width` cells; its end is exact to an eighth, its start to a cell."""
+    if not length_eighths:
+        return " " * width
+    start = min(start_eighths // 8, width - 1)
+    length_eighths = min(length_eighths, (width - start) * 8)
+    full, part = divmod(length_eighths, 8)
+    return (" " * start + "█" * full + (_EIGHTHS[part] if part else "")).ljust(width)
+
+
+class TokenBar(Widget):
+    """Prompt and answer as one bar: cached, computed, generated."""
+
+    COMPONENT_CLASSES = {"tokens--cached", "tokens--new", "tokens--out"}
+    DEFAULT_CSS = """
+    TokenBar { height: 2; }
+    TokenBar > .tokens--cached { color: $success; }
+    TokenBar > .tokens--new { color: $primary; }
+    TokenBar > .tokens--out { color: $accent; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._parts = (0, 0, 0)
+
+    def show(self, cached: int, new: int, out: int) -> None:
+        """Draw these numbers of tokens."""
+        self._parts = (cached, new, out)
+        self.refresh()
+
+    def render(self) -> Text:
+        """The bar, and below it what its parts are."""
+        total = sum(self._parts) or 1
+        text, legend = Text(no_wrap=True), Text("\n", no_wrap=True)
+        for n, name, fill in zip(
+            self._parts, ("cached", "new", "out"), ("█", "▓", "░"), strict=True
+        ):
+            style = self.get_component_rich_style(f"tokens--{name}", partial=True)
+            cells = max(1, round(n / total * self.size.width)) if n else 0
+            text.append(fill * cells, style)
+            legend.append(f"{fill} ", style)
+            legend.append(f"{n:,} {name} ({fmt.percent(n / total)})   ")
+        text.truncate(self.size.width)
+        return text + legend
