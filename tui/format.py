@@ -10,8 +10,8 @@ UNKNOWN = "–"
 
 def duration(seconds: float) -> str:
     """`0.4ms`, `450ms`, `1.44s`, `12.3s`, `1m15s`, `2h03m`."""
-    if math.isnan(seconds):
-        return UNKNOWN
+    if math.isnan(seconds) or not seconds:
+        return UNKNOWN if seconds else "0"
     if seconds < 0.01:
         return f"{seconds * 1000:.1f}ms"
     if seconds < 0.9995:

@@ -17,7 +17,7 @@ def figures(store: Store, summary: Summary, series: Series, now_s: float) -> dic
     duration = summary.duration
     errors = summary.n_errors
     return {
-        "requests": Figure(fmt.count(summary.n_requests), _trend(series.n)),
+        "reqs": Figure(fmt.count(summary.n_requests), _trend(series.n)),
         "P50": Figure(fmt.duration(duration.p50), _trend(series.durations[0])),
         "P95": Figure(
             fmt.duration(duration.p95), _trend(series.durations[1]), mark=_few(duration.n, 20)

@@ -13,7 +13,7 @@ from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.view import edges, figures
 from mlxdeck.tui.widgets.kpi import KpiStrip
-from mlxdeck.tui.widgets.line_chart import DASH_MARKS, Axis, Line, LineChart
+from mlxdeck.tui.widgets.line_chart import LEGEND_MARKS, Axis, Line, LineChart
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
 
@@ -84,7 +84,7 @@ class DashboardScreen(Screen[None]):
         lines = [Line(name, row) for name, row in zip(names, drawn.durations, strict=True)]
         parts = [
             f"{mark} {name} {fmt.duration(value)}"
-            for mark, name, value in zip(DASH_MARKS, names, values, strict=True)
+            for mark, name, value in zip(LEGEND_MARKS, names, values, strict=True)
         ]
         legend = "  ".join([*parts, f"n={total.duration.n}"])
         chart.show(lines, edges(drawn, window, now_s), legend)
@@ -94,8 +94,8 @@ class DashboardScreen(Screen[None]):
         drawn = series(self._store, window, now_s, chart.n_buckets)
         lines = [Line("exact", drawn.exact), Line("prefix", drawn.prefix)]
         legend = (
-            f"{DASH_MARKS[0]} exact {fmt.percent(total.hits.exact)}  "
-            f"{DASH_MARKS[1]} prefix {fmt.percent(total.hits.prefix)}"
+            f"{LEGEND_MARKS[0]} exact {fmt.percent(total.hits.exact)}  "
+            f"{LEGEND_MARKS[1]} prefix {fmt.percent(total.hits.prefix)}"
         )
         chart.show(lines, edges(drawn, window, now_s), legend)
 

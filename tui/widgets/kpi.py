@@ -48,8 +48,8 @@ class Kpi(Widget):
 
     COMPONENT_CLASSES = {"kpi--name", "kpi--good", "kpi--warn", "kpi--bad", "kpi--trend"}
     DEFAULT_CSS = """
-    Kpi { height: 3; padding: 0 1; background: $boost; }
-    Kpi > .kpi--name { color: $text-muted; }
+    Kpi { height: 3; padding: 0 1; background: $foreground 5%; }
+    Kpi > .kpi--name { color: $foreground 60%; }
     Kpi > .kpi--good { color: $text-success; text-style: bold; }
     Kpi > .kpi--warn { color: $text-warning; text-style: bold; }
     Kpi > .kpi--bad { color: $text-error; text-style: bold; }
@@ -73,11 +73,11 @@ class Kpi(Widget):
         figure, width = self._figure, max(1, self.content_size.width)
         style = f"kpi--{figure.mood}" if figure.mood else ""
         value = f"{figure.value}{' ' + figure.mark if figure.mark else ''}"
-        name = self.get_component_rich_style("kpi--name", partial=True)
-        strong = self.get_component_rich_style(style, partial=True) if style else "bold"
+        name = self.get_component_rich_style("kpi--name")
+        strong = self.get_component_rich_style(style) if style else "bold"
         text = Text.assemble((self._label, name), "\n", (value, strong), no_wrap=True)
         if self.size.height > 2:
-            trend = self.get_component_rich_style("kpi--trend", partial=True)
+            trend = self.get_component_rich_style("kpi--trend")
             text.append("\n" + sparkline(figure.trend, width), trend)
         return text
 
@@ -86,7 +86,7 @@ class KpiStrip(Grid):
     """All tiles; `show` fills them by name."""
 
     TILES = {
-        "requests": "Requests that ended in the window",
+        "reqs": "Requests that ended in the window",
         "active": "Requests in the engine · waiting for a place",
         "P50": "Half of the requests were at least this fast",
         "P95": "19 of 20 requests were at least this fast; dim below 20 requests",

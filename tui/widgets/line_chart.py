@@ -24,8 +24,8 @@ _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.ui
 _BLANK = 0x2800
 # Which of four dots in a row are drawn: solid, dashed, dotted.
 _DASHES = ((1, 1, 1, 1), (1, 1, 1, 0), (1, 0, 1, 0))
-DASH_MARKS = ("━", "╍", "┅")
-"""How the legend shows the patterns."""
+LEGEND_MARKS = ("[$success]━[/]", "[$warning]╍[/]", "[$error]┅[/]")
+"""How a legend shows each line: its colour and its pattern, as markup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,16 @@ class LineChart(Widget):
 
     COMPONENT_CLASSES = {"chart--0", "chart--1", "chart--2", "chart--axis"}
     DEFAULT_CSS = """
-    LineChart { border: round $panel; padding: 0 1 0 0; }
+    LineChart {
+        border: round $foreground 20%;
+        border-title-color: $foreground;
+        border-subtitle-color: $foreground 70%;
+        padding: 0 1 0 0;
+    }
     LineChart > .chart--0 { color: $success; }
     LineChart > .chart--1 { color: $warning; }
     LineChart > .chart--2 { color: $error; }
-    LineChart > .chart--axis { color: $text-muted; }
+    LineChart > .chart--axis { color: $foreground 55%; }
     """
 
     def __init__(self, axis: Axis, title: str, *, id: str | None = None) -> None:
@@ -165,13 +170,11 @@ class LineChart(Widget):
 
     def _labels(self, height: int, low: float, high: float) -> dict[int, str]:
         """Texts of the axis, by the line they stand in."""
-        n_ticks = min(5, max(2, height // 2))
+        n_ticks = 5 if height >= 9 else 3 if height >= 4 else 2
         labels = {}
         for tick in range(n_ticks):
             share = tick / (n_ticks - 1)
             y = round((height - 1) * (1 - share))
-            # What the line's middle stands for, not the ideal tick: the eye compares them.
-            share = 1 - y / (height - 1) if height > 1 else 0
             value = (
                 low * (high / low) ** share
                 if self.log_scale and low

@@ -59,7 +59,9 @@ def _session(store: Store, row: int) -> Cell:
 
 def _cached(store: Store, row: int) -> Cell:
     total = int(store.column("input_tokens")[row])
-    share = int(store.column("cached_tokens")[row]) / total if total else float("nan")
+    if not total:
+        return "·", "muted"
+    share = int(store.column("cached_tokens")[row]) / total
     return fmt.percent(share), "good" if share > 0.5 else "" if share > 0 else "muted"
 
 
@@ -96,7 +98,7 @@ COLUMNS = (
     Column("tok/s", 6, _speed, 3),
     Column("tools", 5, _number("n_tool_calls"), 2),
     Column("cache", 8, _cache, 6, left=True),
-    Column("end", 16, _end, 7, left=True),
+    Column("end", 10, _end, 7, left=True),
 )
 
 
@@ -117,21 +119,32 @@ class RequestTable(VirtualList):
 
     def header(self, width: int) -> list[Cell]:
         """The titles, aligned as their columns."""
-        return [(_aligned(column, column.title), "") for column in fitting(width)]
+        return [(text, "") for text in _line(fitting(width), width, lambda c: c.title)]
 
     def cells(self, item: int, width: int) -> list[Cell]:
         """One request."""
-        made = [(column, column.cell(self._store, item)) for column in fitting(width)]
-        return [(_aligned(column, text), kind) for column, (text, kind) in made]
+        columns = fitting(width)
+        made = {column.title: column.cell(self._store, item) for column in columns}
+        texts = _line(columns, width, lambda column: made[column.title][0])
+        return [(text, made[column.title][1]) for column, text in zip(columns, texts, strict=True)]
 
     def chosen(self, item: int) -> None:
         """Ask for this request's screen."""
         self.post_message(RequestChosen(item))
 
 
-def _aligned(column: Column, text: str) -> str:
-    text = fmt.one_line(text, column.width)
-    return (text.ljust if column.left else text.rjust)(column.width) + " "
+def _line(columns: list[Column], width: int, text_of: Callable[[Column], str]) -> list[str]:
+    """The texts of one line, each as wide as its column; the last one takes what is left."""
+    left = width - sum(column.width + 1 for column in columns[:-1])
+    widths = [*(column.width for column in columns[:-1]), max(columns[-1].width, left - 1)]
+    return [
+        _aligned(fmt.one_line(text_of(column), room), room, left=column.left)
+        for column, room in zip(columns, widths, strict=True)
+    ]
+
+
+def _aligned(text: str, width: int, *, left: bool) -> str:
+    return (text.ljust(width) if left else text.rjust(width)) + " "
 
 
 def tokens_per_s(store: Store, row: int) -> float:

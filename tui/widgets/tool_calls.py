@@ -30,7 +30,7 @@ class ToolCallList(VirtualList):
     def header(self, width: int) -> list[Cell]:
         """Titles, or what is not there yet."""
         if not self._store.tool_calls:
-            return [("no tool has been called yet", "")]
+            return [("no tool has been called yet", "muted")]
         return [(f"{'time':<9}{'tool':<13}{'arguments':<{max(0, width - 36)}}{'format':>12}", "")]
 
     def cells(self, item: int, width: int) -> list[Cell]:

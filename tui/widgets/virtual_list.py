@@ -41,15 +41,17 @@ class VirtualList(ScrollView, can_focus=True):
     }
     DEFAULT_CSS = """
     VirtualList {
-        border: round $panel;
+        border: round $foreground 20%;
+        border-title-color: $foreground;
+        border-subtitle-color: $foreground 70%;
         scrollbar-size-vertical: 1;
         scrollbar-size-horizontal: 0;
     }
     VirtualList:focus { border: round $accent; }
-    VirtualList > .list--header { color: $text-muted; text-style: bold; }
-    VirtualList > .list--cursor { background: $block-cursor-blurred-background; }
-    VirtualList:focus > .list--cursor { background: $accent 30%; text-style: bold; }
-    VirtualList > .list--muted { color: $text-muted; }
+    VirtualList > .list--header { color: $foreground 70%; text-style: bold; }
+    VirtualList > .list--cursor { background: $foreground 12%; }
+    VirtualList:focus > .list--cursor { background: $accent 25%; }
+    VirtualList > .list--muted { color: $foreground 55%; }
     VirtualList > .list--good { color: $text-success; }
     VirtualList > .list--warn { color: $text-warning; }
     VirtualList > .list--bad { color: $text-error; text-style: bold; }
@@ -102,12 +104,15 @@ class VirtualList(ScrollView, can_focus=True):
         line = self.scroll_offset.y + y - 1
         if line >= self.n_items:
             return Strip.blank(width, Style(bgcolor=self.rich_style.bgcolor))
-        cursor = self._style("list--cursor") if line == self.cursor else Style()
+        cursor = Style()
+        if line == self.cursor:
+            # Only its background: what the cells say by their colours stays readable.
+            cursor = Style(bgcolor=self.get_component_rich_style("list--cursor").bgcolor)
         return self._strip(self.cells(self.n_items - 1 - line, width), width, cursor)
 
     def _style(self, name: str) -> Style:
-        # Partial: a component's own background must not hide the cursor's.
-        return self.get_component_rich_style(name, partial=True)
+        style = self.get_component_rich_style(name)
+        return Style(color=style.color, bold=style.bold)
 
     def _strip(self, cells: list[Cell], width: int, over: Style) -> Strip:
         base = Style(bgcolor=self.rich_style.bgcolor, color=self.rich_style.color)

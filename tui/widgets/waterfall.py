@@ -33,8 +33,8 @@ class Waterfall(Widget):
     Waterfall > .span--queue { color: $warning; }
     Waterfall > .span--prefill { color: $primary; }
     Waterfall > .span--decode { color: $accent; }
-    Waterfall > .span--other { color: $text-muted; }
-    Waterfall > .span--muted { color: $text-muted; }
+    Waterfall > .span--other { color: $foreground 55%; }
+    Waterfall > .span--muted { color: $foreground 55%; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -51,12 +51,12 @@ class Waterfall(Widget):
 
     def render(self) -> Text:
         """A line for each span: name, bar, length and share."""
-        muted = self.get_component_rich_style("span--muted", partial=True)
+        muted = self.get_component_rich_style("span--muted")
         width = max(10, self.size.width - 28)
         text, before_s = Text(no_wrap=True), 0.0
         for span in self._spans:
             share = span.seconds / self._total_s if self._total_s else 0.0
-            style = self.get_component_rich_style(f"span--{span.name}", partial=True)
+            style = self.get_component_rich_style(f"span--{span.name}")
             start = round(before_s / self._total_s * width * 8) if self._total_s else 0
             length = max(1, round(share * width * 8)) if span.seconds > 0 else 0
             text.append(f"{span.name:<10}", muted if not span.seconds else "")
@@ -105,7 +105,7 @@ class TokenBar(Widget):
         for n, name, fill in zip(
             self._parts, ("cached", "new", "out"), ("█", "▓", "░"), strict=True
         ):
-            style = self.get_component_rich_style(f"tokens--{name}", partial=True)
+            style = self.get_component_rich_style(f"tokens--{name}")
             cells = max(1, round(n / total * self.size.width)) if n else 0
             text.append(fill * cells, style)
             legend.append(f"{fill} ", style)
