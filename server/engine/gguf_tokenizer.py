@@ -10,24 +10,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from mlxdeck.server.errors import EngineFailed
 
 CONTROL, USER_DEFINED = 3, 4
 
 # How text is cut before merging; as published in the models' own tokenizer.json files.
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 _SPLITS = {
-    "llama-bpe": (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-    "qwen2": (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
+    "llama-bpe": _LLAMA3,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+    "qwen2": _QWEN2,
+    "deepseek-r1-qwen": _QWEN2,
 }
-# Tokens at which a model ends its turn, whichever one its metadata names.
+# A model ends its turn at these, whichever one its metadata names.
+_END_IDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 _END_OF_TURN = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>")
 
 
@@ -44,10 +47,13 @@ def write_tokenizer(metadata: dict[str, Any], context_tokens: int, target: Path)
     tokens: list[str] = metadata["tokenizer.ggml.tokens"]
     types: list[int] = metadata["tokenizer.ggml.token_type"]
     tokenizer = _tokenizer(metadata, tokens)
-    for token, kind in zip(tokens, types, strict=True):
-        if kind in (CONTROL, USER_DEFINED):
-            special = kind == CONTROL
-            tokenizer.add_tokens([AddedToken(token, special=special, normalized=False)])
+    tokenizer.add_tokens(
+        [
+            AddedToken(token, special=kind == CONTROL, normalized=False)
+            for token, kind in zip(tokens, types, strict=True)
+            if kind in (CONTROL, USER_DEFINED)
+        ]
+    )
     tokenizer.save(str(target / "tokenizer.json"))
 
     def named(key: str) -> str | None:
@@ -59,7 +65,7 @@ def write_tokenizer(metadata: dict[str, Any], context_tokens: int, target: Path)
         "bos_token": named("bos_token_id"),
         "eos_token": named("eos_token_id"),
         "pad_token": named("padding_token_id"),
-        "add_bos_token": bool(metadata.get("tokenizer.ggml.add_bos_token", False)),
+        "add_bos_token": _begins_with_bos(metadata),
         "model_max_length": context_tokens,
         "clean_up_tokenization_spaces": False,
         "chat_template": metadata.get("tokenizer.chat_template"),
@@ -72,22 +78,33 @@ def write_tokenizer(metadata: dict[str, Any], context_tokens: int, target: Path)
         t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind == CONTROL
     }
     ends = {metadata["tokenizer.ggml.eos_token_id"]}
+    ends |= {metadata[key] for key in map("tokenizer.ggml.{}".format, _END_IDS) if key in metadata}
     return sorted(ends | {control[token] for token in _END_OF_TURN if token in control})
 
 
+def _begins_with_bos(metadata: dict[str, Any]) -> bool:
+    """Whether plain text starts with the bos token; Llama 3's files may leave it unsaid."""
+    unsaid = _SPLITS.get(metadata.get("tokenizer.ggml.pre", "")) == _LLAMA3
+    return bool(metadata.get("tokenizer.ggml.add_bos_token", unsaid))
+
+
 def _tokenizer(metadata: dict[str, Any], tokens: list[str]) -> Tokenizer:
+    kind = metadata.get("tokenizer.ggml.pre", "of an old file that doesn't name it")
+    split = _SPLITS.get(kind)
+    if split is None and kind not in ("smollm", "gpt-2"):
+        raise EngineFailed(f"GGUF pre-tokenizer {kind} is not supported")
     vocabulary = {token: index for index, token in enumerate(tokens)}
     merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, fuse_unk=False))
-    kind = metadata.get("tokenizer.ggml.pre", "default")
-    if kind in _SPLITS:
-        first: Any = pre_tokenizers.Split(Regex(_SPLITS[kind]), behavior="isolated")
-        cut = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    elif kind in ("smollm", "default", "gpt-2"):
-        first = pre_tokenizers.Digits(individual_digits=kind == "smollm")
-        cut = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    else:
-        raise EngineFailed(f"GGUF pre-tokenizer {kind!r} is not supported")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([first, cut])
+    # Llama 3 takes a word that is a token as it is, whether or not merges lead to it.
+    bpe = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=split == _LLAMA3)
+    tokenizer = Tokenizer(bpe)
+    if split == _QWEN2:
+        tokenizer.normalizer = normalizers.NFC()
+    cut: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)]
+    if split is not None:
+        cut.insert(0, pre_tokenizers.Split(Regex(split), behavior="isolated"))
+    elif kind == "smollm":
+        cut.insert(0, pre_tokenizers.Digits(individual_digits=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cut)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
