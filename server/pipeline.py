@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -179,7 +180,10 @@ class Pipeline:
     def _splitter(self, request: ChatRequest, prompt: Prompt) -> Splitter:
         stops = request.sampling.stop_sequences
         markers = Markers(self._traits.think_start, self._traits.think_end, stops)
-        return Splitter(markers, self._tool_format, request.tools, thinking=prompt.in_thinking)
+        splitter = Splitter(markers, self._tool_format, request.tools, thinking=prompt.in_thinking)
+        # A begun answer may have opened a call; what it said itself is not said again.
+        deque(splitter.feed(prompt.begun), maxlen=0)
+        return splitter
 
     @staticmethod
     def _usage(job: Job) -> Usage:

@@ -56,6 +56,8 @@ class Prompt:
     """Room for the answer: what the client asked for, or what the window leaves."""
     in_thinking: bool
     """Whether the template has opened a thinking block that the answer continues."""
+    begun: str
+    """The beginning of the answer, where the client wrote it; no part of what is sent back."""
 
 
 def canonical(request: ChatRequest) -> tuple[ChatRequest, tuple[str, ...]]:
@@ -118,7 +120,8 @@ class Renderer:
         room_tokens = min(self._context_tokens - len(tokens), self._max_output_tokens)
         think_start = self._tokenizer.traits.think_start
         in_thinking = bool(think_start) and text.rstrip().endswith(think_start)
-        return Prompt(tokens, min(request.sampling.max_tokens, room_tokens), in_thinking)
+        max_tokens = min(request.sampling.max_tokens, room_tokens)
+        return Prompt(tokens, max_tokens, in_thinking, _begun(request))
 
     def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt has, also if it is too long."""
@@ -131,9 +134,9 @@ class Renderer:
         """
         traits = self._tokenizer.traits
         turns = list(request.messages)
-        begun = ""
+        begun = _begun(request)
         if turns[-1].role == "assistant":
-            begun = "".join(_texts(turns.pop())).rstrip()
+            turns.pop()
         system = list(request.system)
         while turns and turns[0].role == "system":
             system += _texts(turns.pop(0))
@@ -223,6 +226,12 @@ def _merged(messages: Iterable[Wire]) -> list[Wire]:
         else:
             merged.append(message)
     return merged
+
+
+def _begun(request: ChatRequest) -> str:
+    """What a last assistant message has already said; templates can't end in a space."""
+    last = request.messages[-1]
+    return "".join(_texts(last)).rstrip() if last.role == "assistant" else ""
 
 
 def _texts(message: Message) -> list[str]:

@@ -107,6 +107,18 @@ async def test_a_call_becomes_a_tool_use_block() -> None:
         assert (call.attrs.name, call.attrs.arguments) == ("Read", '{"path": "a.py"}')  # type: ignore[attr-defined]
 
 
+async def test_a_call_that_the_client_began_is_finished_by_the_model() -> None:
+    """The answer goes on inside the call, and comes out as one."""
+    rest = 'Read", "arguments": {"path": "b.py"}}</tool_call>'
+    async with running(EchoEngine(lambda _: rest)) as server:
+        asked = body("x", tools=[READ])
+        begun = {"role": "assistant", "content": 'Yes: <tool_call>{"name": "'}
+        asked["messages"].append(begun)
+        answer = (await server.http.post("/v1/messages", json=asked)).json()
+        (call,) = answer["content"]
+        assert (call["type"], call["name"], call["input"]) == ("tool_use", "Read", {"path": "b.py"})
+
+
 async def test_a_call_that_cannot_be_read_is_text_and_is_counted() -> None:
     """Nothing is dropped: the client sees the text, telemetry the reason."""
     async with running(EchoEngine(lambda _: "<tool_call>oops</tool_call>")) as server:

@@ -86,8 +86,9 @@ class DashboardScreen(Screen[None]):
             f"{mark} {name} {fmt.duration(value)}"
             for mark, name, value in zip(LEGEND_MARKS, names, values, strict=True)
         ]
-        legend = "  ".join([*parts, f"n={total.duration.n}"])
-        chart.show(lines, edges(drawn, window, now_s), legend)
+        scale = ", log scale" if chart.log_scale else ""
+        chart.border_title = f"latency of {total.duration.n} answers{scale}"
+        chart.show(lines, edges(drawn, window, now_s), "  ".join(parts))
 
     def _show_hits(self, total: Summary, window: Window, now_s: float) -> None:
         chart = self.query_one("#hits", LineChart)
@@ -105,6 +106,4 @@ class DashboardScreen(Screen[None]):
 
     def action_log(self) -> None:
         """Latency on a linear or a logarithmic scale."""
-        chart = self.query_one("#latency", LineChart)
-        chart.toggle_log()
-        chart.border_title = "latency (log)" if chart.log_scale else "latency"
+        self.query_one("#latency", LineChart).toggle_log()

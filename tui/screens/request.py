@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TypeVar
 
-from rich.syntax import Syntax
 from rich.table import Table
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
+from textual.highlight import highlight
 from textual.screen import Screen
 from textual.widgets import Collapsible, Footer, Static
 
@@ -104,9 +104,8 @@ class RequestScreen(Screen[None]):
         self.query_one("#calls").display = bool(calls)
         self.query_one("#calls", Static).update(_calls(calls))
         pretty = "\n".join(json.dumps(json.loads(line), indent=2) for line in raw if line)
-        theme = "ansi_dark" if self.app.current_theme.dark else "ansi_light"
-        shown = Syntax(pretty, "json", theme=theme, background_color="default", word_wrap=True)
-        self.query_one("#lines", Static).update(shown if pretty else "the file is gone")
+        shown = highlight(pretty, language="json") if pretty else "the file is gone"
+        self.query_one("#lines", Static).update(shown)
 
     def _show_title(self) -> None:
         store, row = self._store, self._row
