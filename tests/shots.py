@@ -1,0 +1,102 @@
+"""Pictures of the real dashboard over a recording, for the README: `make shots`.
+
+    python -m tests.shots [RECORDING]
+
+The clock stands at the recording's last event, so that a run gives the same pictures again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import resvg_py
+from textual.pilot import Pilot
+
+from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.tail import Tail
+from mlxdeck.tui.app import Dashboard
+
+ROOT = Path(__file__).parent.parent
+RECORDING = ROOT / "tests" / "data" / "recording.jsonl"
+FOLDER = ROOT / "screenshots"
+FONT = "DejaVu Sans Mono"
+"""Has braille and box drawing, and is everywhere; the pictures name a font that must be fetched."""
+ZOOM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A picture: its file, the size in cells, and what is pressed first."""
+
+    name: str
+    size: tuple[int, int] = (120, 36)
+    keys: tuple[str, ...] = ()
+
+
+SHOTS = (
+    Shot("dashboard"),
+    Shot("dashboard-light", keys=("d",)),
+    Shot("dashboard-80x24", (80, 24)),
+    Shot("dashboard-250x60", (250, 60)),
+    Shot("dashboard-log", keys=("l",)),
+    Shot("request", keys=("tab", "enter")),
+    Shot("help", keys=("question_mark",)),
+)
+
+
+def read(recording: Path) -> Store:
+    """All of a recording."""
+    tail, store = Tail([recording]), Store()
+    while records := tail.poll():
+        store.feed(records)
+    tail.close()
+    return store
+
+
+async def take(shot: Shot, recording: Path, folder: Path) -> None:
+    """Run the dashboard without a terminal and write what it shows, as SVG and as PNG."""
+    expected = read(recording)
+    app = Dashboard([recording], clock=lambda: expected.last_ts)
+    async with app.run_test(size=shot.size) as pilot:
+        await loaded(pilot, app, expected.n_lines)
+        for key in shot.keys:
+            await pilot.press(key)
+            await pilot.pause()
+        app.redraw_now()
+        await pilot.pause()
+        svg = app.export_screenshot(title="mlxdeck")
+    svg = svg.replace("Fira Code", FONT)
+    (folder / f"{shot.name}.svg").write_text(svg, encoding="utf-8")
+    png = resvg_py.svg_to_bytes(svg_string=svg, zoom=ZOOM)
+    (folder / f"{shot.name}.png").write_bytes(bytes(png))
+
+
+async def loaded(pilot: Pilot[None], app: Dashboard, n_lines: int) -> None:
+    """Wait until the dashboard has taken in as many lines, and has drawn them."""
+    while app.store.n_lines < n_lines:
+        await pilot.pause(0.02)
+    app.redraw_now()
+    await pilot.pause()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Take all pictures, or those whose names are given after the recording."""
+    recording = Path(arguments[0]) if arguments else RECORDING
+    wanted = set(arguments[1:])
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    FOLDER.mkdir(exist_ok=True)
+    for shot in SHOTS:
+        if not wanted or shot.name in wanted:
+            asyncio.run(take(shot, recording, FOLDER))
+            print(FOLDER / f"{shot.name}.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
