@@ -48,7 +48,13 @@ class Kpi(Widget):
 
     COMPONENT_CLASSES = {"kpi--name", "kpi--good", "kpi--warn", "kpi--bad", "kpi--trend"}
     DEFAULT_CSS = """
-    Kpi { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; background: $foreground 5%; }
+    Kpi {
+        height: 3;
+        padding: 0 1;
+        background: $foreground 5%;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
+    }
     Kpi > .kpi--name { color: $foreground 60%; }
     Kpi > .kpi--good { color: $text-success; text-style: bold; }
     Kpi > .kpi--warn { color: $text-warning; text-style: bold; }

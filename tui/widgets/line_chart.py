@@ -101,6 +101,7 @@ class LineChart(Widget):
 
     def on_resize(self) -> None:
         self._canvas = None
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         """One line of cells, from the picture that is drawn once for each change."""

@@ -1,0 +1,137 @@
+"""`make record`: a session of the real server, model and client, kept as telemetry.
+
+Writes `tests/data/recording.jsonl`, from which screenshots are made and against which the dashboard
+is tested. All that happens in it happened; only what names this machine is taken out.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlxdeck.telemetry.events import StreamStart
+from tests.e2e.client import claude
+from tests.real import ROOT, Server, serving
+
+TARGET = ROOT / "tests" / "data" / "recording.jsonl"
+
+WEATHER = {
+    "name": "get_weather",
+    "description": "Tells the weather of a city.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "unit": {"type": "string"}},
+        "required": ["city"],
+    },
+}
+READ = {
+    "name": "Read",
+    "description": "Reads a file.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"file_path": {"type": "string"}},
+        "required": ["file_path"],
+    },
+}
+TOPICS = ("the sea", "a small dog", "winter", "bread", "the moon", "trains", "an old map", "tea")
+
+
+def ask(server: Server, *turns: str, **fields: Any) -> Any:
+    """A conversation over the Messages API; None if it is refused."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]
+    body = {"model": "local", "max_tokens": 48, "temperature": 0, "messages": messages, **fields}
+    request = urllib.request.Request(f"{server.url}/v1/messages", json.dumps(body).encode())
+    request.add_header("X-Claude-Code-Session-Id", fields.get("session", "5f0c2d7e-recording"))
+    try:
+        with urllib.request.urlopen(request, timeout=300) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        return None
+
+
+def leave(server: Server, text: str) -> None:
+    """Ask, and hang up while the prompt is read."""
+    messages = [{"role": "user", "content": text}]
+    body = json.dumps({"model": "local", "max_tokens": 500, "messages": messages}).encode()
+    parts = urlsplit(server.url)
+    with socket.create_connection((parts.hostname, parts.port)) as connection:
+        head = f"POST /v1/messages HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        time.sleep(2)
+
+
+def conversation(server: Server) -> None:
+    """Several turns that grow, each repeated once."""
+    turns = ["What is the capital of France?"]
+    for question in ("And of Italy?", "Which one is larger?", "Thank you."):
+        for _ in range(2):
+            answer = ask(server, *turns, system="You are a helpful guide. " * 20)
+        text = "".join(block.get("text", "") for block in answer["content"])
+        turns += [text or "Yes.", question]
+
+
+def tools(server: Server) -> None:
+    """Calls whose beginning the client writes, as far as this small model needs it, and results."""
+    for tool, argument in ((WEATHER, "city"), (READ, "file_path")):
+        name = tool["name"]
+        for begun in (
+            f'<tool_call>{{"name": "{name}", "arguments": {{"{argument}": "',
+            f'I will look. <tool_call>{{"name": "{name}", "arguments": {{"{argument}": "',
+            f"<tool_call>{name}(",
+        ):
+            ask(server, f"Use {name}, please.", begun, tools=[tool])
+
+
+def main() -> None:
+    """Make the recording."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
+    with tempfile.TemporaryDirectory() as home, serving(home=Path(home)) as server:
+        rule = ["--tools", "", "--system-prompt", "You answer in one short sentence."]
+        for question in ("Say hello.", "Say hello.", "What is the capital of France?"):
+            claude(server.url, "--bare", "-p", question, *rule, cwd=Path(home))
+        conversation(server)
+        tools(server)
+        for temperature in (0, 0.7, 9):
+            ask(server, "Tell me about " + TOPICS[0], temperature=temperature)
+        with ThreadPoolExecutor(8) as pool:
+            prompts = [f"Tell me a story about {topic}." for topic in TOPICS]
+            list(pool.map(lambda text: ask(server, text, max_tokens=32), prompts))
+        leave(server, "A long text follows. " * 150)
+        claude(server.url, "-p", "What is in this folder?", cwd=Path(home))
+        ask(server, "seventeen " * 9000)
+        conversation(server)
+        time.sleep(1.5)
+        server.stop()
+        (recorded,) = (Path(home) / "telemetry").glob("*.jsonl")
+        write(recorded, target)
+        shutil.rmtree(Path(home) / "telemetry")
+
+
+def write(recorded: Path, target: Path) -> None:
+    """Copy a stream without what names this machine."""
+    lines = []
+    for raw in recorded.read_text(encoding="utf-8").splitlines():
+        line = json.loads(raw)
+        if line["event"] == StreamStart.NAME:
+            line["attrs"] |= {"host.name": "host", "host.cpu.model.name": "x86_64"}
+            line["attrs"]["server.port"] = 8081
+        lines.append(json.dumps(line, separators=(",", ":")))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{target.name}: {len(lines)} lines, {target.stat().st_size // 1000} KB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Made-up telemetry for tests: few requests with known figures, written as the server writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlxdeck.telemetry import events as t
+
+START_TS = 1_790_000_000.0
+NAME = "mlxdeck-20260921-131320-7.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One request of a made-up stream."""
+
+    end_s: float
+    """Seconds after the stream's start."""
+    duration_s: float = 1.0
+    input_tokens: int = 100
+    cached_tokens: int = 0
+    output_tokens: int = 10
+    outcome: str = "ok"
+    cache: str = "miss"
+    tool: str = ""
+
+
+class Stream:
+    """Encodes events with rising sequence numbers, as one process does."""
+
+    def __init__(self, pid: int = 7) -> None:
+        self._pid = pid
+        self._seq = 0
+
+    def line(self, attrs: t.Attrs, at_s: float, request_id: str = "", session: str = "") -> bytes:
+        """One event `at_s` seconds after the start."""
+        self._seq += 1
+        return t.encode(
+            attrs,
+            ts=START_TS + at_s,
+            mono=at_s,
+            seq=self._seq,
+            pid=self._pid,
+            request_id=request_id,
+            session_id=session,
+        )
+
+    def header(self) -> bytes:
+        """The first line of a file."""
+        return self.line(t.StreamStart(model="made-up", device="cpu", context_tokens=8192), 0)
+
+    def request(self, made: Made, number: int) -> list[bytes]:
+        """All events of a request."""
+        name, session = f"req_{self._pid}_{number:04d}", f"session{number % 2}"
+        start_s = made.end_s - made.duration_s
+        start = t.RequestStart(model="local", dialect="anthropic", max_tokens=10, n_messages=1)
+        lookup = t.CacheLookup(cache="prefix", result="miss", miss_reason="cold")
+        lines = [
+            self.line(start, start_s, name, session),
+            self.line(lookup, start_s, name, session),
+        ]
+        if made.tool:
+            call = t.ToolCall(name=made.tool, parser="json_tags", arguments='{"path":"a.py"}')
+            lines.append(self.line(call, made.end_s, name, session))
+        end = t.RequestEnd(
+            outcome=made.outcome,
+            model="made-up",
+            finish_reasons=("end_turn",) if made.outcome == "ok" else (),
+            input_tokens=made.input_tokens,
+            cached_tokens=made.cached_tokens,
+            output_tokens=made.output_tokens,
+            duration_s=made.duration_s,
+            ttft_s=made.duration_s / 2,
+            prefill_s=made.duration_s / 2,
+            decode_s=made.duration_s / 2,
+            status=200 if made.outcome == "ok" else 500,
+            error_type="" if made.outcome == "ok" else "api_error",
+            cache_result=made.cache,
+            n_tool_calls=int(bool(made.tool)),
+        )
+        return [*lines, self.line(end, made.end_s, name, session)]
+
+    def tick(self, at_s: float, **figures: float) -> bytes:
+        """A tick."""
+        return self.line(t.Tick(**figures), at_s)  # type: ignore[arg-type]
+
+
+def write(path: Path, requests: Iterable[Made], pid: int = 7) -> Path:
+    """A whole stream: header, requests, and a tick at the end."""
+    stream = Stream(pid)
+    made = list(requests)
+    lines = [stream.header()]
+    for number, request in enumerate(made):
+        lines += stream.request(request, number)
+    last_s = max((request.end_s for request in made), default=0)
+    lines.append(stream.tick(last_s, active=1, queued=2, output_tokens_per_s=21.5))
+    path.write_bytes(b"".join(lines))
+    return path

@@ -1,0 +1,142 @@
+"""The store and the arithmetic on it, against a naive computation over the same events."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.stats import WINDOWS, Window, nearest_rank, series, summary
+from mlxdeck.telemetry.store import LOST, OPEN, Store
+from mlxdeck.telemetry.tail import Record, Tail
+from tests.streams import NAME, START_TS, Made, Stream, write
+
+made_requests = st.lists(
+    st.builds(
+        Made,
+        end_s=st.floats(0, 4000),
+        duration_s=st.floats(0.001, 60),
+        input_tokens=st.integers(0, 20_000),
+        cached_tokens=st.just(0),
+        output_tokens=st.integers(0, 500),
+        outcome=st.sampled_from(["ok", "ok", "error", "cancelled"]),
+        cache=st.sampled_from(["miss", "exact", "prefix"]),
+    ),
+    max_size=40,
+)
+
+
+def loaded(requests: list[Made]) -> Store:
+    """A store fed from a file with these requests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / NAME, requests)
+        store = Store()
+        store.feed(Tail([path]).poll())
+    return store
+
+
+def naive_percentile(values: list[float], rank: float) -> float:
+    """The definition, word by word."""
+    if not values:
+        return math.nan
+    return sorted(values)[max(0, math.ceil(rank / 100 * len(values)) - 1)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(made_requests, st.sampled_from(WINDOWS), st.floats(0, 4100))
+def test_figures_equal_a_naive_computation(
+    requests: list[Made], window: Window, now_s: float
+) -> None:
+    """Counts, percentiles, sums and hit rates of any window of any stream."""
+    store = loaded(requests)
+    now_ts = START_TS + now_s
+    length_s = window.length_s or math.inf
+    inside = [r for r in requests if -1e-9 <= now_s - r.end_s <= length_s]
+    got = summary(store, window, now_ts)
+    good = [np.float32(r.duration_s) for r in inside if r.outcome == "ok"]
+    assert got.n_requests == len(inside)
+    assert got.n_errors == sum(r.outcome == "error" for r in inside)
+    assert got.duration.n == len(good)
+    for rank, value in ((50, got.duration.p50), (95, got.duration.p95), (99, got.duration.p99)):
+        assert value == pytest.approx(naive_percentile(good, rank), nan_ok=True)
+    total = sum(r.input_tokens for r in inside)
+    exact = sum(r.input_tokens for r in inside if r.cache == "exact")
+    assert got.input_tokens == total
+    if total:
+        assert got.hits.exact == pytest.approx(exact / total)
+    else:
+        assert math.isnan(got.hits.exact)
+    buckets = series(store, window, now_ts, 30)
+    assert buckets.errors.sum() <= buckets.n.sum()
+    assert np.isnan(buckets.durations[:, buckets.n == 0]).all()
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.1, 100))
+def test_nearest_rank_is_a_value_that_was_there(values: list[float], rank: float) -> None:
+    """Exactly the definition, and always one of the values."""
+    (got,) = nearest_rank(np.array(values), [rank])
+    assert got in values
+    assert got == naive_percentile(values, rank)
+
+
+def test_hit_rates_are_weighted_by_tokens_and_add_up() -> None:
+    """A whole repeated answer counts as exact, a cached state as prefix, never both."""
+    store = loaded(
+        [
+            Made(1, input_tokens=1000, cached_tokens=1000, cache="exact"),
+            Made(2, input_tokens=2000, cached_tokens=1500, cache="prefix"),
+            Made(3, input_tokens=1000, cache="miss"),
+        ]
+    )
+    hits = summary(store, WINDOWS[-1], START_TS + 4).hits
+    assert (hits.exact, hits.prefix, hits.total) == (0.25, 0.375, 0.625)
+
+
+def test_a_request_fills_in_as_its_events_come() -> None:
+    """Open from its first line on; its end brings the figures; its lines can be found again."""
+    stream, store = Stream(), Store()
+    lines = stream.request(Made(2.0, tool="Read"), 0)
+    decoded = [Record(t.decode(line), Path("f"), i) for i, line in enumerate(lines)]
+    store.feed(decoded[:1])
+    assert store.open_rows == [0] and store.column("outcome")[0] == OPEN
+    store.feed(decoded[1:])
+    assert store.open_rows == [] and store.column("output_tokens")[0] == 10
+    assert [place.offset for place in store.places(0)] == [0, 1, 2, 3]
+    assert store.tool_calls[0].call.name == "Read" and store.tool_calls[0].row == 0
+    assert store.text("session", 0) == "session0"
+    assert store.row_of("req_7_0000") == 0 and store.row_of("other") is None
+
+
+def test_requests_of_a_server_that_stopped_are_lost_not_active() -> None:
+    """A server that says good-bye takes its open requests with it, and only its own."""
+    store = Store()
+    for pid in (1, 2):
+        first = Stream(pid).request(Made(2.0), pid)[0]
+        store.feed([Record(t.decode(first), Path("f"), 0)])
+    stop = Stream(1).line(t.ServerStop(reason="stopped"), 3)
+    store.feed([Record(t.decode(stop), Path("f"), 1)])
+    assert list(store.column("outcome")) == [LOST, OPEN]
+    assert store.open_rows == [1]
+
+
+def test_it_grows_without_forgetting() -> None:
+    """Thousands of rows keep their values while the columns are enlarged."""
+    stream, store = Stream(), Store()
+    for number in range(3000):
+        end = stream.request(Made(number, output_tokens=number), number)[-1]
+        store.feed([Record(t.decode(end), Path("f"), 0)])
+    assert list(store.column("output_tokens")) == list(range(3000))
+
+
+def test_unknown_events_are_counted() -> None:
+    """What a newer writer of the same version adds is no error."""
+    store = Store()
+    raw = Stream().tick(1).replace(b'"tick"', b'"tock"')
+    store.feed([Record(t.decode(raw), Path("f"), 0)])
+    assert store.n_unknown == 1
