@@ -34,6 +34,7 @@ def load_fast_blas() -> Blas:
     """Load the best BLAS there is; must be called before `mlx.core` is imported."""
     if sys.platform == "darwin":
         return Blas("Metal and Accelerate")
+    # MKL's own choice of threads is the fastest there is, so none of its variables is set.
     if found := _first_that_loads(_mkl()):
         return Blas("MKL", found)
     if _has_avx512():

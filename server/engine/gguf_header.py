@@ -1,7 +1,7 @@
 """Which types of tensor a GGUF file holds, read from its header.
 
 MLX doesn't tell: it leaves out tensors of types that are newer than itself, and names no type when
-it refuses one. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+it refuses one. Read before MLX reads it, as some files end the process there. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _NAMES = {
     **dict(enumerate(("IQ2_S", "IQ4_XS", "I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"), 22)),
     **{34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"},
 }
-_VALUE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_STRING, _ARRAY = 8, 9
+_VALUE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8}
+_STRING, _ARRAY, _DOUBLE = 8, 9, 12
 _MAX_NAME_BYTES = 65_535
 
 
@@ -28,7 +28,7 @@ def tensor_types(path: Path) -> dict[str, str]:
     """The type of each tensor, by name; a type that isn't known is told by its number.
 
     Raises:
-        ValueError: It is no GGUF file, one of a version before 2, or an incomplete one.
+        ValueError: It is no GGUF file, an incomplete one, or one that MLX can't open.
     """
     with path.open("rb") as file:
         try:
@@ -68,6 +68,8 @@ def _skip_value(file: BinaryIO, kind: int) -> None:
                 _skip_value(file, inner)
     elif kind in _VALUE_BYTES:
         _skip(file, _VALUE_BYTES[kind])
+    elif kind == _DOUBLE:
+        raise ValueError("it has a 64-bit fraction in its metadata, at which MLX 0.32 crashes")
     else:
         raise ValueError(f"its header has a value of unknown kind {kind}")
 

@@ -10,7 +10,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from mlxdeck.server.errors import EngineFailed
 
@@ -54,18 +63,27 @@ def write_tokenizer(metadata: dict[str, Any], context_tokens: int, target: Path)
             if kind in (CONTROL, USER_DEFINED)
         ]
     )
-    tokenizer.save(str(target / "tokenizer.json"))
 
     def named(key: str) -> str | None:
         index = metadata.get(f"tokenizer.ggml.{key}")
         return tokens[index] if index is not None else None
 
+    bos = named("bos_token_id")
+    begins = bos is not None and _begins_with_bos(metadata)
+    if begins:
+        # transformers takes no notice of `add_bos_token` when it loads this class.
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[bos, "$A"],
+            pair=[bos, "$A", bos, "$B"],
+            special_tokens=[(bos, metadata["tokenizer.ggml.bos_token_id"])],
+        )
+    tokenizer.save(str(target / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": named("bos_token_id"),
+        "bos_token": bos,
         "eos_token": named("eos_token_id"),
         "pad_token": named("padding_token_id"),
-        "add_bos_token": _begins_with_bos(metadata),
+        "add_bos_token": begins,
         "model_max_length": context_tokens,
         "clean_up_tokenization_spaces": False,
         "chat_template": metadata.get("tokenizer.chat_template"),
