@@ -83,10 +83,13 @@ class Series:
     """Requests that ended in each bucket."""
     durations: Array
     """Shape (3, buckets): P50, P95 and P99 in seconds."""
+    ttft: Array
+    """Median time to the first token in seconds."""
     exact: Array
     prefix: Array
     """Hit rates from 0 to 1."""
     errors: Array
+    n_tool_calls: Array
 
 
 def nearest_rank(values: Array, ranks: Sequence[float] = RANKS) -> list[float]:
@@ -165,13 +168,8 @@ def series(store: Store, window: Window, now_s: float, n_buckets: int) -> Series
     bucket = ((store.column("end_ts")[rows] - start_ts) // bucket_s).astype(np.int64)
     bucket = np.clip(bucket, 0, n_buckets - 1)
     good = store.column("outcome")[rows] == OK
-    durations = np.full((len(RANKS), n_buckets), np.nan)
-    edges = np.searchsorted(bucket[good], np.arange(n_buckets + 1))
-    values = store.column("duration_s")[rows[good]]
-    for index in range(n_buckets):
-        part = values[edges[index] : edges[index + 1]]
-        if len(part):
-            durations[:, index] = nearest_rank(part)
+    slowness = store.column("duration_s")[rows[good]]
+    waits = store.column("ttft_s")[rows[good]]
     total = np.bincount(bucket, store.column("input_tokens")[rows], n_buckets)
     shares = [
         np.divide(np.bincount(bucket, part, n_buckets), total, out=np.full(n_buckets, np.nan),
@@ -183,8 +181,20 @@ def series(store: Store, window: Window, now_s: float, n_buckets: int) -> Series
         start_ts=float(start_ts),
         bucket_s=float(bucket_s),
         n=np.bincount(bucket, minlength=n_buckets),
-        durations=durations,
+        durations=_by_bucket(slowness, bucket[good], n_buckets, RANKS),
+        ttft=_by_bucket(waits, bucket[good], n_buckets, (50,))[0],
         exact=shares[0],
         prefix=shares[1],
         errors=np.bincount(bucket[failed], minlength=n_buckets),
+        n_tool_calls=np.bincount(bucket, store.column("n_tool_calls")[rows], n_buckets),
     )
+
+
+def _by_bucket(values: Array, bucket: Array, n_buckets: int, ranks: Sequence[float]) -> Array:
+    """Percentiles in each bucket, shape (ranks, buckets). `bucket` is in rising order."""
+    found = np.full((len(ranks), n_buckets), np.nan)
+    edges = np.searchsorted(bucket, np.arange(n_buckets + 1))
+    for index in np.unique(bucket):
+        part = values[edges[index] : edges[index + 1]]
+        found[:, index] = nearest_rank(part[~np.isnan(part)], ranks)
+    return found

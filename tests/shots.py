@@ -28,6 +28,8 @@ FOLDER = ROOT / "screenshots"
 FONT = "DejaVu Sans Mono"
 """Has braille and box drawing, and is everywhere; the pictures name a font that must be fetched."""
 ZOOM = 2
+WINDOW = "1m"
+"""What the recording is long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def read(recording: Path) -> Store:
 async def take(shot: Shot, recording: Path, folder: Path) -> None:
     """Run the dashboard without a terminal and write what it shows, as SVG and as PNG."""
     expected = read(recording)
-    app = Dashboard([recording], clock=lambda: expected.last_ts)
+    app = Dashboard([recording], clock=lambda: expected.last_ts, window=WINDOW)
     async with app.run_test(size=shot.size) as pilot:
         await loaded(pilot, app, expected.n_lines)
         for key in shot.keys:

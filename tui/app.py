@@ -20,9 +20,11 @@ from textual.worker import get_current_worker
 from mlxdeck.telemetry.stats import WINDOWS
 from mlxdeck.telemetry.store import Store
 from mlxdeck.telemetry.tail import CHUNK_BYTES, Tail
+from mlxdeck.tui import format as fmt
 from mlxdeck.tui.commands import palette
 from mlxdeck.tui.messages import RecordsArrived, RequestChosen, SourceChanged
 from mlxdeck.tui.screens.dashboard import DashboardScreen
+from mlxdeck.tui.screens.help import HelpScreen
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.widgets.request_table import RequestTable
 
@@ -41,12 +43,12 @@ class Dashboard(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal"), (180, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS = [
-        Binding("w", "window", "Window"),
-        Binding("space", "pause", "Pause"),
-        Binding("d", "dark", "Dark/light"),
-        Binding("g", "newest", "Newest", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("q", "quit", "Quit"),
+        Binding("w", "window", "Window", tooltip="Next window: 1m, 5m, 15m, 1h, all"),
+        Binding("space", "pause", "Pause", tooltip="Hold the view, or go on; data keeps arriving"),
+        Binding("d", "dark", "Theme", tooltip="Dark or light"),
+        Binding("g", "newest", "Newest", show=False, tooltip="Go to the newest, and follow"),
+        Binding("question_mark", "help", "Help", key_display="?", tooltip="These keys"),
+        Binding("q", "quit", "Quit", tooltip="Leave"),
     ]
 
     def __init__(
@@ -119,8 +121,8 @@ class Dashboard(App[None]):
                 screen.refresh_row()
             self._stale = False
 
-    def _status(self) -> str:
-        """The top line: whether it lives, what runs, which window, and what is wrong."""
+    def _status(self) -> list[str]:
+        """The top line: whether it lives, which window, what is wrong, and what runs."""
         header = self.store.header
         if self.paused_at_s is not None:
             n_new = self.store.n - self.screen.query_one(RequestTable).n_items
@@ -130,16 +132,18 @@ class Dashboard(App[None]):
         else:
             state = "[b $text-muted]○ waiting[/]"
         parts = [f"[b]mlxdeck[/b]  {state}", f"window [b]{self.window.label}[/b]"]
-        if header:
-            parts.append(f"{header.model} on {header.device}, {header.context_tokens:,} tokens")
-            parts.append(f"{header.server_address}:{header.server_port}")
         if self._source.n_bad:
             parts.append(f"[b $text-warning]! {self._source.n_bad} bad lines[/]")
         if self.store.n_dropped:
             parts.append(f"[b $text-error]! {self.store.n_dropped} lines dropped[/]")
         if self._source.refused:
             parts.append(f"[b $text-error]! {self._source.refused}[/]")
-        return "  │  ".join(parts)
+        if header:
+            parts.append(f"[b]{header.model}[/] on {header.device or '?'}")
+            parts.append(f"{header.server_address}:{header.server_port}")
+            parts.append(f"context {header.context_tokens:,} tokens")
+            parts.append(f"{header.chip}, {fmt.size(header.memory_bytes)}")
+        return parts
 
     def action_window(self) -> None:
         """The next window."""
@@ -161,17 +165,21 @@ class Dashboard(App[None]):
             table.action_newest()
 
     def action_help(self) -> None:
-        """Show or hide what the keys do here."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
-        else:
-            self.action_show_help_panel()
+        """Show what the keys do here."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Some actions are for the dashboard alone."""
+        if action in {"window", "pause", "newest"}:
+            return isinstance(self.screen, DashboardScreen)
+        return True
 
     def redraw_now(self) -> None:
         """Draw at the next opportunity, whatever changed."""
         self._stale = True
         if self.paused_at_s is not None and isinstance(self.screen, DashboardScreen):
-            self.screen.show(self.window, self.paused_at_s)
+            self.screen.show(self.window, self.paused_at_s, with_lists=False)
         self._redraw()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

@@ -24,6 +24,13 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
+def tick(seconds: float) -> str:
+    """`0`, `5ms`, `2.5s`, `20s`: a duration that is round, on an axis."""
+    if not 0 < seconds < 60:
+        return duration(seconds)
+    return f"{seconds:.3g}s" if seconds >= 1 else f"{seconds * 1000:.3g}ms"
+
+
 def count(n: float) -> str:
     """`950`, `18.0k`, `1.2M`."""
     if math.isnan(n):

@@ -25,11 +25,15 @@ def figures(store: Store, summary: Summary, series: Series, now_s: float) -> dic
         "P99": Figure(
             fmt.duration(duration.p99), _trend(series.durations[2]), mark=_few(duration.n, 100)
         ),
-        "TTFT": Figure(fmt.duration(summary.ttft.p50)),
-        "exact": Figure(fmt.percent(summary.hits.exact), _trend(series.exact)),
-        "prefix": Figure(fmt.percent(summary.hits.prefix), _trend(series.prefix)),
+        "TTFT": Figure(fmt.duration(summary.ttft.p50), _trend(series.ttft)),
+        "exact": Figure(fmt.percent(summary.hits.exact), _trend(series.exact), top=1.0),
+        "prefix": Figure(fmt.percent(summary.hits.prefix), _trend(series.prefix), top=1.0),
+        "tools": Figure(fmt.count(summary.n_tool_calls), _trend(series.n_tool_calls)),
         "errors": Figure(
-            fmt.count(errors), _trend(series.errors), "bad" if errors else "", "!" if errors else ""
+            fmt.count(errors),
+            _trend(series.errors),
+            mood="bad" if errors else "",
+            mark="!" if errors else "",
         ),
         **_now(store, now_s),
     }
@@ -62,7 +66,9 @@ def _now(store: Store, now_s: float) -> dict[str, Figure]:
             fmt.rate(tick.output_tokens_per_s), tuple(t.output_tokens_per_s for t in recent)
         ),
         "memory": Figure(
-            fmt.size(tick.memory_active_bytes), tuple(float(t.memory_active_bytes) for t in recent)
+            fmt.size(tick.memory_active_bytes),
+            tuple(float(t.memory_active_bytes) for t in recent),
+            top=float(store.header.memory_bytes) or None if store.header else None,
         ),
     }
 

@@ -30,7 +30,7 @@ class RequestScreen(Screen[None]):
     """Shows a row of the store; `n` and `p` go to its neighbours."""
 
     BINDINGS = [
-        Binding("escape,q", "app.pop_screen", "Back"),
+        Binding("escape", "app.pop_screen", "Back"),
         Binding("n,right", "step(1)", "Newer"),
         Binding("p,left", "step(-1)", "Older"),
         Binding("s", "same_session(-1)", "Older in session"),
@@ -52,7 +52,7 @@ class RequestScreen(Screen[None]):
             yield Static(id="calls")
             with Collapsible(title="raw events", id="raw", collapsed=False):
                 yield Static(id="lines")
-        yield Footer()
+        yield Footer(compact=True)
 
     def on_mount(self) -> None:
         body = self.query_one("#body")

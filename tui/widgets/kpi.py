@@ -25,19 +25,21 @@ class Figure:
     trend: tuple[float, ...] = field(default=())
     """Oldest first; NaN for none."""
     mood: Mood = ""
+    top: float | None = None
+    """What a full bar of the trend stands for; its own highest value by default."""
     mark: str = ""
     """Stands behind the value, so that the mood is not told by colour alone."""
 
 
-def sparkline(values: Iterable[float], width: int) -> str:
-    """The last `width` values as bars from the lowest to the highest; blank for none."""
+def sparkline(values: Iterable[float], width: int, top: float | None = None) -> str:
+    """The last `width` values as bars from zero to `top` or the highest; blank for none."""
     shown = np.array(list(values)[-width:], float)
     known = shown[~np.isnan(shown)]
-    if not len(known) or known.max() == 0:
+    if not len(known) or known.max() <= 0:
         return ""
-    low, span = min(0.0, float(known.min())), float(known.max() - min(0.0, known.min()))
+    span = top or float(known.max())
     bars = [
-        " " if np.isnan(value) else BARS[min(7, int((value - low) / span * 7.999))]
+        " " if np.isnan(value) else BARS[max(0, min(7, int(value / span * 7.999)))]
         for value in shown
     ]
     return "".join(bars).rjust(width)
@@ -59,7 +61,7 @@ class Kpi(Widget):
     Kpi > .kpi--good { color: $text-success; text-style: bold; }
     Kpi > .kpi--warn { color: $text-warning; text-style: bold; }
     Kpi > .kpi--bad { color: $text-error; text-style: bold; }
-    Kpi > .kpi--trend { color: $accent; }
+    Kpi > .kpi--trend { color: $primary; }
     """
 
     def __init__(self, name: str, tooltip: str) -> None:
@@ -84,7 +86,7 @@ class Kpi(Widget):
         text = Text.assemble((self._label, name), "\n", (value, strong), no_wrap=True)
         if self.size.height > 2:
             trend = self.get_component_rich_style("kpi--trend")
-            text.append("\n" + sparkline(figure.trend, width), trend)
+            text.append("\n" + sparkline(figure.trend, width, figure.top), trend)
         return text
 
 
@@ -95,12 +97,13 @@ class KpiStrip(Grid):
         "reqs": "Requests that ended in the window",
         "active": "Requests in the engine · waiting for a place",
         "P50": "Half of the requests were at least this fast",
-        "P95": "19 of 20 requests were at least this fast; dim below 20 requests",
-        "P99": "99 of 100 requests were at least this fast; the slowest below 100 requests",
+        "P95": "19 of 20 requests were at least this fast; ~: the slowest of fewer than 20",
+        "P99": "99 of 100 requests were at least this fast; ~: the slowest of fewer than 100",
         "TTFT": "Median time to the first token",
         "tok/s": "Tokens generated a second, now",
         "exact": "Share of prompt tokens whose whole answer was repeated",
         "prefix": "Share of prompt tokens whose KV state was reused",
+        "tools": "Tool calls in the window",
         "errors": "Requests that ended in an error",
         "memory": "Bytes that MLX holds now",
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.segment import Segment
@@ -24,8 +24,14 @@ _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.ui
 _BLANK = 0x2800
 # Which of four dots in a row are drawn: solid, dashed, dotted.
 _DASHES = ((1, 1, 1, 1), (1, 1, 1, 0), (1, 0, 1, 0))
-LEGEND_MARKS = ("[$success]━[/]", "[$warning]╍[/]", "[$error]┅[/]")
-"""How a legend shows each line: its colour and its pattern, as markup."""
+_LEGEND_MARKS = ("━", "╍", "┅")
+Tone = Literal["good", "calm", "warn", "bad"]
+_COLOURS: dict[Tone, str] = {
+    "good": "$success",
+    "calm": "$primary",
+    "warn": "$warning",
+    "bad": "$error",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class Line:
     label: str
     values: Array
     """One value a bucket; NaN for none."""
+    tone: Tone
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Axis:
 class LineChart(Widget):
     """A chart of up to three lines; `show` gives it something to draw."""
 
-    COMPONENT_CLASSES = {"chart--0", "chart--1", "chart--2", "chart--axis"}
+    COMPONENT_CLASSES = {"chart--good", "chart--calm", "chart--warn", "chart--bad", "chart--axis"}
     DEFAULT_CSS = """
     LineChart {
         border: round $foreground 20%;
@@ -56,9 +63,10 @@ class LineChart(Widget):
         border-subtitle-color: $foreground 70%;
         padding: 0 1 0 0;
     }
-    LineChart > .chart--0 { color: $success; }
-    LineChart > .chart--1 { color: $warning; }
-    LineChart > .chart--2 { color: $error; }
+    LineChart > .chart--good { color: $success; }
+    LineChart > .chart--calm { color: $primary; }
+    LineChart > .chart--warn { color: $warning; }
+    LineChart > .chart--bad { color: $error; }
     LineChart > .chart--axis { color: $foreground 55%; }
     """
 
@@ -76,9 +84,15 @@ class LineChart(Widget):
         """How many buckets it can show: one for two columns of cells."""
         return max(8, self._plot_size().width // 2)
 
-    def show(self, lines: list[Line], edges: tuple[str, str, str], legend: str) -> None:
-        """Draw these; `edges` label the left end, the middle and the right end."""
-        self.border_subtitle = legend
+    def show(self, lines: list[Line], edges: tuple[str, str, str], values: list[str]) -> None:
+        """Draw these; `edges` label the left end, the middle and the right end.
+
+        The legend names each line and one of the `values`.
+        """
+        self.border_subtitle = "  ".join(
+            f"[{_COLOURS[line.tone]}]{mark}[/] {line.label} {value}"
+            for mark, line, value in zip(_LEGEND_MARKS, lines, values, strict=False)
+        )
         same = len(lines) == len(self._lines) and all(
             np.array_equal(new.values, old.values, equal_nan=True)
             for new, old in zip(lines, self._lines, strict=True)
@@ -189,14 +203,14 @@ class LineChart(Widget):
         segments = [
             Segment(f"{label:>{_GUTTER - 2}} ┤" if label else " " * (_GUTTER - 1) + "│", axis)
         ]
-        styles = [self.get_component_rich_style(f"chart--{i}") for i in range(3)]
+        styles = [self.get_component_rich_style(f"chart--{line.tone}") for line in self._lines]
         start = 0
         for x in range(1, len(masks) + 1):
             if x == len(masks) or owner[x] != owner[start]:
                 text = "".join(
                     chr(_BLANK + mask) if mask else " " for mask in masks[start:x].tolist()
                 )
-                style = styles[owner[start] % 3] if owner[start] >= 0 else Style()
+                style = styles[owner[start]] if owner[start] >= 0 else Style()
                 segments.append(Segment(text, style))
                 start = x
         return self._on_background(segments)

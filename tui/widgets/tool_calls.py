@@ -31,22 +31,31 @@ class ToolCallList(VirtualList):
         """Titles, or what is not there yet."""
         if not self._store.tool_calls:
             return [("no tool has been called yet", "muted")]
-        return [(f"{'time':<9}{'tool':<13}{'arguments':<{max(0, width - 36)}}{'format':>12}", "")]
+        names, room = _widths(width)
+        texts = [f"{'time':<11}", f"{'tool':<{names + 1}}", f"{'arguments':<{room}}"]
+        return [(text, "") for text in [*texts, "  format"[: width - sum(map(len, texts))]]]
 
     def cells(self, item: int, width: int) -> list[Cell]:
-        """Time, verdict, name, arguments and format."""
+        """Time, verdict, name, arguments and, if there is room, the format they came in."""
         ts, _, call = self._store.tool_calls[item]
         mark, kind = verdict(call)
-        room = max(0, width - 36)
+        names, room = _widths(width)
         arguments = call.arguments or (call.parse_error if not call.parse_ok else "(not captured)")
         return [
             (f"{fmt.clock(ts)} ", "muted"),
             (mark[0] + " ", kind),
-            (f"{fmt.one_line(call.name or '?', 11):<11} ", ""),
-            (f"{fmt.one_line(arguments, room):<{room}} ", "muted"),
-            (f"{fmt.one_line(call.parser, 11):>11}", "muted"),
+            (f"{fmt.one_line(call.name or mark[2:], names):<{names}} ", "" if call.name else kind),
+            (f"{fmt.one_line(arguments, room):<{room}}", "muted"),
+            (f"  {call.parser}", "muted"),
         ]
 
     def chosen(self, item: int) -> None:
         """Ask for the request that made the call."""
         self.post_message(RequestChosen(self._store.tool_calls[item].row))
+
+
+def _widths(width: int) -> tuple[int, int]:
+    """Cells for the name and for the arguments; a narrow list leaves the format out."""
+    names = 11 if width < 60 else 18
+    rest = max(0, width - 11 - names - 1)
+    return names, rest if width < 60 else rest - 12

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -18,7 +18,7 @@ Cell = tuple[str, str]
 """A text and the component class that styles it; empty for plain."""
 
 
-class VirtualList(ScrollView, can_focus=True):
+class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
     """Subclasses say how a header and an item look, and what choosing one does."""
 
     BINDINGS = [
@@ -28,7 +28,7 @@ class VirtualList(ScrollView, can_focus=True):
         Binding("pagedown", "page(1)", "Page down", show=False),
         Binding("home", "newest", "Newest", show=False),
         Binding("end", "oldest", "Oldest", show=False),
-        Binding("enter", "choose", "Open"),
+        Binding("enter", "choose", "Open", tooltip="See it in full"),
     ]
     COMPONENT_CLASSES = {
         "list--header",
@@ -47,21 +47,22 @@ class VirtualList(ScrollView, can_focus=True):
         scrollbar-size-vertical: 1;
         scrollbar-size-horizontal: 0;
     }
-    VirtualList:focus { border: round $accent; }
+    VirtualList:focus { border: round $primary; }
     VirtualList > .list--header { color: $foreground 70%; text-style: bold; }
     VirtualList > .list--cursor { background: $foreground 12%; }
-    VirtualList:focus > .list--cursor { background: $accent 25%; }
+    VirtualList:focus > .list--cursor { background: $primary 25%; }
     VirtualList > .list--muted { color: $foreground 55%; }
     VirtualList > .list--good { color: $text-success; }
     VirtualList > .list--warn { color: $text-warning; }
     VirtualList > .list--bad { color: $text-error; text-style: bold; }
-    VirtualList > .list--accent { color: $text-accent; }
+    VirtualList > .list--accent { color: $text-primary; }
     """
 
     def __init__(self, title: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.border_title = title
         self.n_items = 0
+        self._shown_version = -1
         self.cursor = 0
         """Line of the cursor, counted from the newest item."""
 
@@ -77,8 +78,14 @@ class VirtualList(ScrollView, can_focus=True):
         """The user chose an item."""
         raise NotImplementedError
 
-    def show(self, n_items: int) -> None:
-        """Show this many items; those that were there keep their numbers."""
+    def show(self, n_items: int, version: int) -> None:
+        """Show this many items; those that were there keep their numbers.
+
+        Nothing is drawn unless `version` is another one than last time.
+        """
+        if version == self._shown_version:
+            return
+        self._shown_version = version
         n_new = n_items - self.n_items
         scrolled = self.scroll_offset.y
         if n_new > 0 and self.cursor > 0:
@@ -89,7 +96,17 @@ class VirtualList(ScrollView, can_focus=True):
         self.virtual_size = Size(self.scrollable_content_region.width, n_items + 1)
         if n_new > 0 and self.cursor > 0:
             self.scroll_to(y=scrolled, animate=False, force=True, immediate=True)
+        self._tell_place()
         self.refresh()
+
+    def _tell_place(self) -> None:
+        """Whether the newest item is followed, or else where the cursor stands."""
+        if not self.n_items:
+            self.border_subtitle = ""
+        elif self.cursor == 0:
+            self.border_subtitle = f"newest of {self.n_items:,}"
+        else:
+            self.border_subtitle = f"{self.cursor:,} newer · g: newest"
 
     @property
     def item(self) -> int:
@@ -163,4 +180,5 @@ class VirtualList(ScrollView, can_focus=True):
         elif self.cursor >= top + height:
             top = self.cursor - height + 1
         self.scroll_to(y=top, animate=False, force=True, immediate=True)
-        self.refresh(Region(0, 0, self.size.width, self.size.height))
+        self._tell_place()
+        self.refresh()
