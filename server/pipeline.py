@@ -93,7 +93,8 @@ class Pipeline:
                 trace.saw(event)
                 yield event
             return
-        ready = await self._in_pool(self._prepare, request)
+        with self._scheduler.expecting():
+            ready = await self._in_pool(self._prepare, request)
         trace.prepared(len(ready.prompt.tokens), ready.lease.n_cached, ready.tokenize_s)
         trace.prefix(ready.lease.n_cached, len(ready.prompt.tokens), ready.lease_s)
         sent: list[Event] = []

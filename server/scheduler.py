@@ -14,8 +14,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,9 @@ from mlxdeck.server.engine import Engine, KVState, ModelInfo, Prefilled, Progres
 from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError
 
 log = logging.getLogger(__name__)
+
+GATHER_S = 0.01
+"""How long an idle engine waits for requests that are being prepared, to read them together."""
 
 Keep = Callable[[KVState], None]
 """Takes a state that a job left behind. Called on the engine thread."""
@@ -115,12 +118,14 @@ class Scheduler:
         *,
         max_batch: int,
         max_waiting: int,
+        prefill_chunk_tokens: int,
         ping_s: float,
         stall_s: float,
     ) -> None:
         self._engine = engine
         self._max_batch = max_batch
         self._max_waiting = max_waiting
+        self._prefill_chunk_tokens = prefill_chunk_tokens
         self._ping_s = ping_s
         self._stall_s = stall_s
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -130,6 +135,7 @@ class Scheduler:
         self._prefill_tokens = 0
         self._beat_s = time.monotonic()
         self._failure: EngineFailed | None = None
+        self._n_expected = 0
         self.memory = engine.memory()
         """As of the last step."""
 
@@ -160,6 +166,15 @@ class Scheduler:
         """A snapshot; figures of one step may be mixed with the next one's."""
         queued = len(self._waiting) + self._inbox.qsize()
         return Load(len(self._running), queued, self._output_tokens, self._prefill_tokens)
+
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Say that a job is being prepared; an idle engine then waits a moment for it."""
+        self._n_expected += 1
+        try:
+            yield
+        finally:
+            self._n_expected -= 1
 
     @asynccontextmanager
     async def submit(self, job: Job) -> AsyncIterator[AsyncIterator[Chunk]]:
@@ -219,6 +234,7 @@ class Scheduler:
         self._on_loop(lambda: self.ready.set_result(None))
         try:
             while self._drain():
+                self._gather()
                 self._admit()
                 self._step()
         finally:
@@ -240,8 +256,23 @@ class Scheduler:
             self._beat_s = time.monotonic()
             command()
 
+    def _gather(self) -> None:
+        """Before an idle engine starts on the first of several requests, let the others come."""
+        until_s = time.monotonic() + GATHER_S
+        while self._waiting and self._n_expected and not self._running:
+            try:
+                command = self._inbox.get(timeout=max(0.0, until_s - time.monotonic()))
+            except queue.Empty:
+                return
+            if command is None:
+                self._inbox.put(None)
+                return
+            command()
+
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._max_batch:
+            if not self._fits(self._waiting[0]):
+                return
             job = self._waiting.popleft()
             job.times.admitted_s = time.monotonic()
             job.n_prefilled = job.run.n_cached
@@ -251,6 +282,19 @@ class Scheduler:
                 self._deliver([(job, error)])
                 continue
             self._running[job.uid] = job
+
+    def _fits(self, job: Job) -> bool:
+        """Whether a job may be read together with those that are being read.
+
+        The engine pads all chunks of a step to the longest, so a step costs their number times
+        that length; twice a chunk is what the others are made to wait for their next token.
+        Many short prompts go together, a short one beside a long one, long ones in turn.
+        """
+        chunk = self._prefill_chunk_tokens
+        left = [len(each.run.tokens) - each.n_prefilled for each in self._running.values()]
+        reading = [min(n, chunk) for n in left if n > 0]
+        longest = max([*reading, min(len(job.run.tokens) - job.run.n_cached, chunk)])
+        return not reading or (len(reading) + 1) * longest <= 2 * chunk
 
     def _step(self) -> None:
         if not self._running:

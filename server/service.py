@@ -59,6 +59,7 @@ class Service:
             engine,
             max_batch=settings.max_batch,
             max_waiting=settings.max_waiting,
+            prefill_chunk_tokens=settings.prefill_chunk_tokens,
             ping_s=settings.ping_s,
             stall_s=settings.stall_s,
         )

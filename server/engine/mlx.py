@@ -59,14 +59,12 @@ class MlxEngine:
         *,
         max_batch: int,
         prefill_chunk_tokens: int,
-        prefill_batch: int = 2,
         context_tokens: int = 0,
     ) -> None:
         self._name = model
         self._models_dir = models_dir
         self._max_batch = max_batch
         self._prefill_chunk_tokens = prefill_chunk_tokens
-        self._prefill_batch = prefill_batch
         self._context_tokens = context_tokens
         self._detokenizers: dict[int, Any] = {}
         self._n_cached: dict[int, int] = {}
@@ -151,7 +149,7 @@ class MlxEngine:
             self._model,
             stop_tokens=self._stop_tokens,
             completion_batch_size=self._max_batch,
-            prefill_batch_size=self._prefill_batch,
+            prefill_batch_size=self._max_batch,
             prefill_step_size=self._prefill_chunk_tokens,
         )
 

@@ -22,7 +22,12 @@ async def running(
 ) -> AsyncIterator[Scheduler]:
     """A scheduler whose engine is loaded."""
     scheduler = Scheduler(
-        engine, max_batch=max_batch, max_waiting=max_waiting, ping_s=ping_s, stall_s=60
+        engine,
+        max_batch=max_batch,
+        max_waiting=max_waiting,
+        prefill_chunk_tokens=64,
+        ping_s=ping_s,
+        stall_s=60,
     )
     scheduler.start(lambda _: None, lambda _: None)
     await scheduler.ready
@@ -175,7 +180,9 @@ class StuckEngine(EchoEngine):
 async def test_an_engine_that_hangs_is_given_up() -> None:
     """Without any progress for the stall limit, the job fails and the server is unhealthy."""
     engine = StuckEngine()
-    scheduler = Scheduler(engine, max_batch=1, max_waiting=1, ping_s=0.05, stall_s=0.3)
+    scheduler = Scheduler(
+        engine, max_batch=1, max_waiting=1, prefill_chunk_tokens=64, ping_s=0.05, stall_s=0.3
+    )
     scheduler.start(lambda _: None, lambda _: None)
     await scheduler.ready
     with pytest.raises(EngineFailed, match="no progress"):
@@ -194,7 +201,9 @@ class UnloadableEngine(EchoEngine):
 
 async def test_a_model_that_cannot_be_loaded_fails_what_comes() -> None:
     """`ready` raises, and so does every job after it."""
-    scheduler = Scheduler(UnloadableEngine(), max_batch=1, max_waiting=1, ping_s=1, stall_s=1)
+    scheduler = Scheduler(
+        UnloadableEngine(), max_batch=1, max_waiting=1, prefill_chunk_tokens=64, ping_s=1, stall_s=1
+    )
     scheduler.start(lambda _: None, lambda _: None)
     with pytest.raises(EngineFailed, match="cannot load"):
         await scheduler.ready
@@ -209,3 +218,24 @@ async def test_stopping_ends_what_still_runs() -> None:
         await until(lambda: scheduler.status.active == 1)
     with pytest.raises(EngineFailed, match="stopp"):
         await task
+
+
+async def test_short_prompts_are_read_together_and_long_ones_in_turn() -> None:
+    """A step never computes more than twice a chunk, padding included."""
+    together: list[int] = []
+
+    class Watching(EchoEngine):
+        def step(self) -> list[Step]:
+            left = [len(j.run.tokens) - j.n_done for j in self._running.values()]
+            chunks = [min(n, 64) for n in left if n > 0]
+            if chunks:
+                assert len(chunks) * max(chunks) <= 128
+                together.append(len(chunks))
+            return super().step()
+
+    engine = Watching(step_s=0.002, prefill_chunk_tokens=64)
+    async with running(engine, max_batch=16, max_waiting=16) as scheduler:
+        texts = ["s"] * 4 + ["l" * 300] * 3 + ["t"] * 3
+        answers = await asyncio.gather(*(answer(scheduler, job(t, max_tokens=400)) for t in texts))
+        assert [text for text, _ in answers] == texts
+    assert max(together) > 1

@@ -59,7 +59,7 @@ def test_figures_equal_a_naive_computation(
     length_s = window.length_s or math.inf
     inside = [r for r in requests if -1e-9 <= now_s - r.end_s <= length_s]
     got = summary(store, window, now_ts)
-    good = [np.float32(r.duration_s) for r in inside if r.outcome == "ok"]
+    good = [float(np.float32(r.duration_s)) for r in inside if r.outcome == "ok"]
     assert got.n_requests == len(inside)
     assert got.n_errors == sum(r.outcome == "error" for r in inside)
     assert got.duration.n == len(good)
