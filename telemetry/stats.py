@@ -84,7 +84,7 @@ class Series:
     durations: Array
     """Shape (3, buckets): P50, P95 and P99 in seconds."""
     ttft: Array
-    """Median time to the first token in seconds."""
+    """Median times to the first token in seconds."""
     exact: Array
     prefix: Array
     """Hit rates from 0 to 1."""
@@ -156,10 +156,14 @@ def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:
     return exact, prefix
 
 
-def series(store: Store, window: Window, now_s: float, n_buckets: int) -> Series:
+def series(
+    store: Store, window: Window, now_s: float, n_buckets: int, look_back: int = 1
+) -> Series:
     """A window in `n_buckets`; a bucket's edges move with `now_s` by whole buckets only.
 
     So a request stays in its bucket from one drawing to the next, and the lines don't flicker.
+    Percentiles and rates take in the `look_back` buckets that end with theirs, counts only theirs:
+    where requests are rare, a bucket alone would hold one of them, and all percentiles be the same.
     """
     start_ts, end_ts = bounds(store, window, now_s)
     bucket_s = max((end_ts - start_ts) / n_buckets, 1e-3)
@@ -167,34 +171,48 @@ def series(store: Store, window: Window, now_s: float, n_buckets: int) -> Series
     rows = ended_in(store, start_ts - 1e-9, end_ts)
     bucket = ((store.column("end_ts")[rows] - start_ts) // bucket_s).astype(np.int64)
     bucket = np.clip(bucket, 0, n_buckets - 1)
-    good = store.column("outcome")[rows] == OK
+    outcome = store.column("outcome")[rows]
+    good = outcome == OK
     slowness = store.column("duration_s")[rows[good]]
     waits = store.column("ttft_s")[rows[good]]
-    total = np.bincount(bucket, store.column("input_tokens")[rows], n_buckets)
+
+    def sums(values: Array) -> Array:
+        return np.bincount(bucket, values, n_buckets)
+
+    total = _trailing(sums(store.column("input_tokens")[rows]), look_back)
+    nothing = np.full(n_buckets, np.nan)
     shares = [
-        np.divide(np.bincount(bucket, part, n_buckets), total, out=np.full(n_buckets, np.nan),
-                  where=total > 0)
+        np.divide(_trailing(sums(part), look_back), total, out=nothing.copy(), where=total > 0)
         for part in hit_tokens(store, rows)
-    ]  # fmt: skip
-    failed = store.column("outcome")[rows] == ERROR
+    ]
     return Series(
         start_ts=float(start_ts),
         bucket_s=float(bucket_s),
         n=np.bincount(bucket, minlength=n_buckets),
-        durations=_by_bucket(slowness, bucket[good], n_buckets, RANKS),
-        ttft=_by_bucket(waits, bucket[good], n_buckets, (50,))[0],
+        durations=_percentiles(slowness, bucket[good], n_buckets, look_back, RANKS),
+        ttft=_percentiles(waits, bucket[good], n_buckets, look_back, (50,))[0],
         exact=shares[0],
         prefix=shares[1],
-        errors=np.bincount(bucket[failed], minlength=n_buckets),
-        n_tool_calls=np.bincount(bucket, store.column("n_tool_calls")[rows], n_buckets),
+        errors=sums(outcome == ERROR),
+        n_tool_calls=sums(store.column("n_tool_calls")[rows]),
     )
 
 
-def _by_bucket(values: Array, bucket: Array, n_buckets: int, ranks: Sequence[float]) -> Array:
+def _trailing(sums: Array, look_back: int) -> Array:
+    """Each bucket with those before it, `look_back` in all."""
+    until = np.concatenate([np.zeros(look_back), np.cumsum(sums)])
+    return np.asarray(until[look_back:] - until[:-look_back])
+
+
+def _percentiles(
+    values: Array, bucket: Array, n_buckets: int, look_back: int, ranks: Sequence[float]
+) -> Array:
     """Percentiles in each bucket, shape (ranks, buckets). `bucket` is in rising order."""
     found = np.full((len(ranks), n_buckets), np.nan)
-    edges = np.searchsorted(bucket, np.arange(n_buckets + 1))
-    for index in np.unique(bucket):
-        part = values[edges[index] : edges[index + 1]]
+    ends = np.arange(n_buckets)
+    first = np.searchsorted(bucket, ends - look_back + 1)
+    last = np.searchsorted(bucket, ends, side="right")
+    for index in np.flatnonzero(last > first):
+        part = values[first[index] : last[index]]
         found[:, index] = nearest_rank(part[~np.isnan(part)], ranks)
     return found

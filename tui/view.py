@@ -73,10 +73,14 @@ def _now(store: Store, now_s: float) -> dict[str, Figure]:
     }
 
 
-def edges(series: Series, window: Window, now_s: float) -> tuple[str, str, str]:
+def edges(series: Series, window: Window, now_s: float, look_back: int) -> tuple[str, str, str]:
     """What stands under a chart: left end, middle, right end."""
-    n_buckets = len(series.n)
+    length_s = series.bucket_s * len(series.n)
+    middle = f"a point: {fmt.tick(_round(length_s / look_back))} up to it"
     if window.length_s is not None:
-        return f"-{window.label}", "", "now"
-    middle = series.start_ts + series.bucket_s * n_buckets / 2
-    return fmt.clock(series.start_ts), fmt.clock(middle), fmt.clock(now_s)
+        return f"-{window.label}", middle, "now"
+    return fmt.clock(series.start_ts), middle, fmt.clock(now_s)
+
+
+def _round(seconds: float) -> float:
+    return round(seconds, 1 if seconds < 10 else 0)

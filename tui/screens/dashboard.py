@@ -30,6 +30,9 @@ or server and dashboard together:
 
 This screen comes alive with the first event."""
 
+LOOK_BACK = 8
+"""Each point of a chart takes in what ended in the eighth of the window before it."""
+
 
 class DashboardScreen(Screen[None]):
     """Draws what the application hands to `show`; holds no state but the widgets'."""
@@ -73,19 +76,22 @@ class DashboardScreen(Screen[None]):
         if empty:
             return
         total = summary(self._store, window, now_s)
-        latency = self.query_one("#latency", LineChart)
-        drawn = series(self._store, window, now_s, latency.n_buckets)
-        self.query_one(KpiStrip).show(figures(self._store, total, drawn, now_s))
-        self._show_latency(latency, total, drawn, window, now_s)
+        strip = self.query_one(KpiStrip)
+        trends = series(self._store, window, now_s, strip.n_buckets)
+        strip.show(figures(self._store, total, trends, now_s))
+        self._show_latency(total, window, now_s)
         self._show_hits(total, window, now_s)
         if with_lists:
             version = self._store.n_lines
             self.query_one(RequestTable).show(self._store.n, version)
             self.query_one(ToolCallList).show(len(self._store.tool_calls), version)
 
-    def _show_latency(
-        self, chart: LineChart, total: Summary, drawn: Series, window: Window, now_s: float
-    ) -> None:
+    def _drawn(self, chart: LineChart, window: Window, now_s: float) -> Series:
+        return series(self._store, window, now_s, chart.n_buckets, chart.n_buckets // LOOK_BACK)
+
+    def _show_latency(self, total: Summary, window: Window, now_s: float) -> None:
+        chart = self.query_one("#latency", LineChart)
+        drawn = self._drawn(chart, window, now_s)
         names = ("P50", "P95", "P99")
         values = (total.duration.p50, total.duration.p95, total.duration.p99)
         tones: tuple[Tone, ...] = ("good", "warn", "bad")
@@ -95,15 +101,17 @@ class DashboardScreen(Screen[None]):
         ]
         scale = ", log scale" if chart.log_scale else ""
         chart.border_title = f"latency of {total.duration.n} answers{scale}"
-        chart.show(lines, edges(drawn, window, now_s), [fmt.duration(value) for value in values])
+        chart.show(
+            lines, edges(drawn, window, now_s, LOOK_BACK), [fmt.duration(value) for value in values]
+        )
 
     def _show_hits(self, total: Summary, window: Window, now_s: float) -> None:
         chart = self.query_one("#hits", LineChart)
-        drawn = series(self._store, window, now_s, chart.n_buckets)
+        drawn = self._drawn(chart, window, now_s)
         lines = [Line("exact", drawn.exact, "good"), Line("prefix", drawn.prefix, "calm")]
         chart.border_title = f"tokens from cache: {fmt.percent(total.hits.total)}"
         shares = [fmt.percent(total.hits.exact), fmt.percent(total.hits.prefix)]
-        chart.show(lines, edges(drawn, window, now_s), shares)
+        chart.show(lines, edges(drawn, window, now_s, LOOK_BACK), shares)
 
     def show_status(self, parts: list[str]) -> None:
         """The line at the top, as markup: the first ones of the parts, as many as fit."""

@@ -23,6 +23,8 @@ from mlxdeck.tui.widgets.waterfall import PHASES, Span, TokenBar, Waterfall
 
 NOT_CAPTURED = "not captured: start the server with --capture full to keep it"
 
+_MARKS = {"open": "◌", "ok": "✓", "error": "✗", "cancelled": "–", "lost": "–"}
+
 _Attrs = TypeVar("_Attrs", bound=t.Attrs)
 
 
@@ -114,8 +116,10 @@ class RequestScreen(Screen[None]):
             f"[b]{store.request_ids[row]}[/b]",
             f"{row + 1} of {store.n}",
             fmt.clock(float(store.column("start_ts")[row])),
-            outcome,
+            f"{_MARKS[outcome]} {outcome}",
         ]
+        if cache := CACHES[int(store.column("cache")[row])]:
+            parts.append(f"{cache} hit" if cache != "miss" else "cache miss")
         if session := store.text("session", row):
             parts.append(f"session {session[:8]}")
         self.query_one("#title", Static).update("  ·  ".join(parts))
@@ -159,7 +163,6 @@ class RequestScreen(Screen[None]):
             table.add_row("asked", start.last_user_text or NOT_CAPTURED)
         for lookup in (line for line in lines if isinstance(line, t.CacheLookup)):
             table.add_row(f"{lookup.cache} cache", _lookup(lookup))
-        table.add_row("cache", CACHES[int(store.column("cache")[row])] or "not asked")
         speed = tokens_per_s(store, row)
         table.add_row("first token", fmt.duration(float(store.column("ttft_s")[row])))
         table.add_row("speed", f"{fmt.rate(speed)} tokens/s")

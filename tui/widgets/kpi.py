@@ -108,6 +108,11 @@ class KpiStrip(Grid):
         "memory": "Bytes that MLX holds now",
     }
 
+    @property
+    def n_buckets(self) -> int:
+        """How many bars a trend has room for."""
+        return max(4, self.query(Kpi).first().content_size.width)
+
     def compose(self) -> ComposeResult:
         """One tile for each figure."""
         for name, tooltip in self.TILES.items():

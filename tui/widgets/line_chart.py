@@ -81,8 +81,8 @@ class LineChart(Widget):
 
     @property
     def n_buckets(self) -> int:
-        """How many buckets it can show: one for two columns of cells."""
-        return max(8, self._plot_size().width // 2)
+        """How many buckets it can show: one for each column of cells."""
+        return max(8, self._plot_size().width)
 
     def show(self, lines: list[Line], edges: tuple[str, str, str], values: list[str]) -> None:
         """Draw these; `edges` label the left end, the middle and the right end.
@@ -131,11 +131,15 @@ class LineChart(Widget):
         low, high = self._range()
         masks = np.zeros((plot.height, plot.width), np.uint8)
         owner = np.full((plot.height, plot.width), -1, np.int8)
-        # The last line is drawn first, so that the first one is on top.
-        for index in reversed(range(len(self._lines))):
-            dots = self._dots(self._lines[index].values, plot, low, high, _DASHES[index % 3])
+        drawn = [
+            self._dots(line.values, plot, low, high, dash)
+            for line, dash in zip(self._lines, _DASHES, strict=False)
+        ]
+        columns = np.arange(plot.width)
+        for index, dots in enumerate(drawn):
             masks |= dots
-            owner[dots > 0] = index
+            # Where lines meet, their colours take turns, so that none is hidden.
+            owner[(dots > 0) & ((owner < 0) | (columns % len(drawn) == index))] = index
         labels = self._labels(plot.height, low, high)
         strips = [self._line(labels.get(y, ""), masks[y], owner[y]) for y in range(plot.height)]
         return [*strips, self._bottom(plot.width)]
@@ -145,7 +149,7 @@ class LineChart(Widget):
         known = np.concatenate(values) if values else np.array([])
         if self.log_scale and len(known) and (positive := known[known > 0]).size:
             low = 10 ** np.floor(np.log10(positive.min()))
-            return float(low), float(max(10 ** np.ceil(np.log10(positive.max())), low * 10))
+            return float(low), max(nice_top(float(positive.max())), float(low) * 10)
         top = self._axis.top or (nice_top(float(known.max())) if len(known) else 1.0)
         return 0.0, top
 
@@ -185,18 +189,18 @@ class LineChart(Widget):
 
     def _labels(self, height: int, low: float, high: float) -> dict[int, str]:
         """Texts of the axis, by the line they stand in."""
-        n_ticks = 5 if height >= 9 else 3 if height >= 4 else 2
-        labels = {}
-        for tick in range(n_ticks):
-            share = tick / (n_ticks - 1)
-            y = round((height - 1) * (1 - share))
-            value = (
-                low * (high / low) ** share
-                if self.log_scale and low
-                else low + (high - low) * share
-            )
-            labels[y] = self._axis.text(value)
-        return labels
+        if self.log_scale and low > 0:
+            decades = np.arange(np.log10(low), np.log10(high) + 1e-9)
+            step = int(np.ceil(len(decades) / max(1, height // 2)))
+            values = 10.0 ** decades[::step]
+            shares = np.log(values / low) / np.log(high / low)
+        else:
+            shares = np.linspace(0, 1, 5 if height >= 9 else 3 if height >= 4 else 2)
+            values = low + (high - low) * shares
+        return {
+            round((height - 1) * (1 - share)): self._axis.text(value)
+            for share, value in zip(shares.tolist(), values.tolist(), strict=True)
+        }
 
     def _line(self, label: str, masks: Array, owner: Array) -> Strip:
         axis = self.get_component_rich_style("chart--axis")
@@ -238,8 +242,9 @@ _GUTTER = 8
 
 
 def nice_top(value: float) -> float:
-    """The next round number above: 1, 2, 2.5 or 5 times a power of ten."""
+    """The next number above that is round, and so are its quarters."""
     if value <= 0:
         return 1.0
     power = 10.0 ** np.floor(np.log10(value))
-    return float(next(step * power for step in (1, 2, 2.5, 5, 10) if value <= step * power * 1.001))
+    steps = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10)
+    return float(next(step * power for step in steps if value <= step * power * 1.001))

@@ -102,12 +102,38 @@ COLUMNS = (
 )
 
 
-def fitting(width: int) -> list[Column]:
-    """The columns that fit, the least important left out first."""
+MIN_BAR = 24
+"""Where at least so many cells are left, they show where a request's time went."""
+MAX_END = 26
+_PHASES = (("queue_s", "┄", "warn"), ("prefill_s", "━", "accent"), ("decode_s", "─", "muted"))
+_LEGEND: list[Cell] = [("┄ queue ", "warn"), ("━ prefill ", "accent"), ("─ decode", "muted")]
+
+
+def fitting(width: int) -> tuple[list[Column], int]:
+    """The columns that fit, the least important left out first, and the cells left for bars."""
     columns = list(COLUMNS)
-    while sum(column.width + 1 for column in columns) > width and len(columns) > 3:
+    while _needed(columns) > width and len(columns) > 3:
         columns.remove(min(columns, key=lambda column: column.keep))
-    return columns
+    left = width - _needed(columns) - (MAX_END - columns[-1].width)
+    return columns, left if left >= MIN_BAR else 0
+
+
+def _needed(columns: list[Column]) -> int:
+    return sum(column.width + 1 for column in columns)
+
+
+def _shares(store: Store, row: int, width: int) -> list[Cell]:
+    """Queue, prefill and decode as parts of a bar; none for an answer that took no time."""
+    seconds = [max(0.0, float(store.column(name)[row])) for name, _, _ in _PHASES]
+    total_s = sum(seconds)
+    if total_s < 0.001:
+        return []
+    ends = [round(sum(seconds[: n + 1]) / total_s * width) for n in range(len(seconds))]
+    starts = [0, *ends]
+    return [
+        (fill * (end - start), kind)
+        for (_, fill, kind), start, end in zip(_PHASES, starts, ends, strict=False)
+    ]
 
 
 class RequestTable(VirtualList):
@@ -119,14 +145,17 @@ class RequestTable(VirtualList):
 
     def header(self, width: int) -> list[Cell]:
         """The titles, aligned as their columns."""
-        return [(text, "") for text in _line(fitting(width), width, lambda c: c.title)]
+        columns, bar = fitting(width)
+        titles = [(text, "") for text in _line(columns, width - bar, lambda c: c.title)]
+        return [*titles, *_LEGEND] if bar else titles
 
     def cells(self, item: int, width: int) -> list[Cell]:
         """One request."""
-        columns = fitting(width)
+        columns, bar = fitting(width)
         made = {column.title: column.cell(self._store, item) for column in columns}
-        texts = _line(columns, width, lambda column: made[column.title][0])
-        return [(text, made[column.title][1]) for column, text in zip(columns, texts, strict=True)]
+        texts = _line(columns, width - bar, lambda column: made[column.title][0])
+        cells = [(text, made[column.title][1]) for column, text in zip(columns, texts, strict=True)]
+        return cells + _shares(self._store, item, bar - 1) if bar else cells
 
     def chosen(self, item: int) -> None:
         """Ask for this request's screen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rich.style import Style
 from rich.text import Text
 from textual.widget import Widget
 
@@ -60,7 +61,7 @@ class Waterfall(Widget):
             start = round(before_s / self._total_s * width * 8) if self._total_s else 0
             length = max(1, round(share * width * 8)) if span.seconds > 0 else 0
             text.append(f"{span.name:<10}", muted if not span.seconds else "")
-            text.append(_bar(start, length, width), style)
+            text.append_text(_bar(start, length, width, style))
             text.append(f" {fmt.duration(span.seconds):>7}", "bold" if share > 0.5 else "")
             text.append(f" {fmt.percent(share):>6}\n", muted)
             before_s += span.seconds
@@ -68,14 +69,23 @@ class Waterfall(Widget):
         return text
 
 
-def _bar(start_eighths: int, length_eighths: int, width: int) -> str:
-    """A bar on `width` cells; its end is exact to an eighth, its start to a cell."""
+def _bar(start_eighths: int, length_eighths: int, width: int, style: Style) -> Text:
+    """A bar on `width` cells, exact to an eighth of a cell at both ends."""
     if not length_eighths:
-        return " " * width
-    start = min(start_eighths // 8, width - 1)
-    length_eighths = min(length_eighths, (width - start) * 8)
-    full, part = divmod(length_eighths, 8)
-    return (" " * start + "█" * full + (_EIGHTHS[part] if part else "")).ljust(width)
+        return Text(" " * width)
+    start = min(start_eighths, width * 8 - 1)
+    end = min(start + length_eighths, width * 8)
+    first, skipped = divmod(start, 8)
+    last, part = divmod(end, 8)
+    bar = Text(" " * first)
+    if first == last:
+        bar.append(_EIGHTHS[max(1, part - skipped)], style)
+    else:
+        # Blocks grow from the left, so one that begins inside its cell is drawn in reverse.
+        bar.append(_EIGHTHS[skipped] if skipped else "█", style + Style(reverse=bool(skipped)))
+        bar.append("█" * (last - first - 1) + (_EIGHTHS[part] if part else ""), style)
+    bar.pad_right(width - bar.cell_len)
+    return bar
 
 
 class TokenBar(Widget):
