@@ -10,9 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
-from mlxdeck.server.dialects.sse import sse
+from mlxdeck.server.dialects.sse import sse, to_json
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.messages import (
     Event,
@@ -91,7 +89,7 @@ class AnthropicEncoder:
                     body = self._head(usage)
                     body |= {"content": content, "stop_reason": reason}
                     body["stop_sequence"] = stop_sequence
-        return msgspec.json.encode(body)
+        return to_json(body)
 
     def _head(self, usage: Usage) -> dict[str, Any]:
         return {

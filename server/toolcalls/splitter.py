@@ -155,7 +155,7 @@ class Splitter:
         for name, arguments in calls:
             self.n_calls += 1
             yield ToolCallStart(f"toolu_{secrets.token_hex(12)}", name)
-            yield ToolCallDelta(json.dumps(arguments, ensure_ascii=False))
+            yield ToolCallDelta(_to_json(arguments))
             yield ToolCallEnd(self._reader.name)
 
     def _plain(self, text: str) -> Iterator[Piece]:
@@ -172,6 +172,20 @@ class Splitter:
         if text:
             self._lead = False
             yield TextDelta(text)
+
+
+def _to_json(arguments: dict[str, object]) -> str:
+    """As readable as possible; what is no valid Unicode stays an escape, as the model wrote it."""
+    text = json.dumps(arguments, ensure_ascii=False)
+    return text if text.isascii() or _is_unicode(text) else json.dumps(arguments)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _partial(text: str, markers: Sequence[str]) -> int:

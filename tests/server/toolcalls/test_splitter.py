@@ -134,6 +134,14 @@ def test_a_bad_call_is_counted_with_its_reason() -> None:
     assert "secret" not in repr(bad)
 
 
+def test_arguments_with_half_a_surrogate_pair_stay_sendable() -> None:
+    """What a model escapes wrongly is passed on as the escape it wrote."""
+    raw = '<tool_call>{"name": "Read", "arguments": {"path": "\\ud800 ✓"}}</tool_call>'
+    splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS)
+    (delta,) = [piece for piece in splitter.feed(raw) if isinstance(piece, ToolCallDelta)]
+    assert delta.json.encode() and json.loads(delta.json) == {"path": "\ud800 ✓"}
+
+
 def test_a_prompt_that_opened_thinking_starts_in_it() -> None:
     """Templates that write the opening tag themselves leave only the closing one to the model."""
     got, _ = split(["so</think>Yes"], thinking=True)

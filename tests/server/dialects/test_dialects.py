@@ -1,0 +1,132 @@
+"""Every dialect against golden files: what it decodes to, what it streams, what it answers.
+
+A case is a folder in golden/DIALECT/ with request.json and events.json; the other files are what
+comes out. MLXDECK_TEST_UPDATE=1 writes them anew, to be read before they are committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxdeck.server import messages as m
+from mlxdeck.server.dialects import DIALECTS, Dialect
+from mlxdeck.server.errors import BadRequest, EngineFailed
+
+GOLDEN = Path(__file__).parent / "golden"
+UPDATE = bool(os.environ.get("MLXDECK_TEST_UPDATE"))
+CASES = [(path.parent.name, path.name) for path in sorted(GOLDEN.glob("*/*"))]
+
+
+def events(path: Path) -> Iterator[m.Event]:
+    """Events from their JSON form: [name, fields]."""
+    for name, fields in json.loads(path.read_text(encoding="utf-8")):
+        if "usage" in fields:
+            fields["usage"] = m.Usage(**fields["usage"])
+        yield getattr(m, name)(**fields)
+
+
+def compare(path: Path, got: bytes) -> None:
+    """Compare with a golden file, or write it."""
+    if UPDATE:
+        path.write_bytes(got)
+    assert path.read_bytes().decode() == got.decode()
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_a_request_decodes_to_what_it_means(name: str, case: str) -> None:
+    """The decoded request, as it is written down."""
+    folder = GOLDEN / name / case
+    raw = (folder / "request.json").read_bytes()
+    headers = {"x-claude-code-session-id": "11111111-2222-3333-4444-555555555555"}
+    decoded = DIALECTS[name].decode(raw, headers if case == "claude_code" else {})
+    compare(folder / "request.txt", pformat(decoded, width=100).encode() + b"\n")
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_events_encode_to_the_stream_and_to_the_body(name: str, case: str) -> None:
+    """Byte for byte what clients were tested with."""
+    folder, dialect = GOLDEN / name / case, DIALECTS[name]
+    request = dialect.decode((folder / "request.json").read_bytes(), {})
+    encoder = dialect.encoder(request, "msg_1")
+    stream = b"".join(encoder.encode(event) for event in events(folder / "events.json"))
+    compare(folder / "stream.sse", stream)
+    body = dialect.encoder(request, "msg_1").collect(events(folder / "events.json"))
+    compare(folder / "response.json", json.dumps(json.loads(body), indent=1).encode() + b"\n")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_errors_have_the_apis_shape(dialect: Dialect) -> None:
+    """As a body and as the last event of a stream, with the message in it."""
+    error = EngineFailed("the model failed")
+    assert b"the model failed" in dialect.encode_error(error, "req_1")
+    request = m.ChatRequest("m", (), (m.Message("user", ()),), m.Sampling(1))
+    assert b"the model failed" in dialect.encoder(request, "msg_1").error(error)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+VALID = {
+    "model": "m",
+    "max_tokens": 10,
+    "system": [{"type": "text", "text": "s"}],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "t", "name": "Read", "input": {"a": 1}}],
+        },
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text"}]}],
+        },
+    ],
+    "tools": [{"name": "Read", "input_schema": {"type": "object"}}],
+    "tool_choice": {"type": "tool", "name": "Read"},
+    "thinking": {"type": "enabled"},
+    "metadata": {"user_id": "u"},
+    "stop_sequences": ["x"],
+}
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where every part of a value is."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from paths(inner, (*path, key))
+
+
+PATHS = [path for path in paths(VALID) if path]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(PATHS), json_values, st.booleans())
+def test_no_body_does_more_than_be_refused(
+    dialect: Dialect, path: tuple[Any, ...], value: Any, whole: bool
+) -> None:
+    """Anything at any place of a request is served or a BadRequest, never another error."""
+    body: Any = json.loads(json.dumps(VALID))
+    if whole:
+        body = value
+    else:
+        place = body
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+    try:
+        dialect.decode(json.dumps(body).encode(), {})
+    except BadRequest as refused:
+        assert refused.message
