@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 from jinja2 import TemplateError
 from mlx_lm.generate import BatchGenerator
-from mlx_lm.models.cache import LRUPromptCache
+from mlx_lm.models.cache import LRUPromptCache, can_trim_prompt_cache, trim_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 
 from mlxdeck.server.engine import (
@@ -226,8 +226,15 @@ class LruStore:
 
     def fetch(self, tokens: Sequence[int]) -> tuple[int, State | None]:
         """Find the longest known prefix that is shorter than `tokens`."""
-        state, rest = self._lru.fetch_nearest_cache("", list(tokens[:-1]))
-        return (len(tokens) - 1 - len(rest), state) if state is not None else (0, None)
+        wanted = list(tokens)
+        state, rest = self._lru.fetch_nearest_cache("", wanted)
+        if state is not None and not rest:
+            if can_trim_prompt_cache(state):
+                trim_prompt_cache(state, 1)
+                return len(wanted) - 1, state
+            wanted.pop()
+            state, rest = self._lru.fetch_nearest_cache("", wanted)
+        return (len(wanted) - len(rest), state) if state is not None else (0, None)
 
     def insert(self, tokens: Sequence[int], state: State) -> None:
         """Keep a state; the least recently inserted go first when it gets too much."""

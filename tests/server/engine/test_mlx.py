@@ -1,0 +1,185 @@
+"""The real engine on the real model: the same words as mlx-lm's own loop, however it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mlxdeck.server.engine import Dice, KVState, ModelInfo, Prefilled, Run, Sampled
+from mlxdeck.server.engine.blas import load_fast_blas
+from mlxdeck.server.errors import EngineFailed
+from tests.real import models_home
+
+load_fast_blas()
+
+from mlxdeck.server.engine.mlx import LruStore, MlxEngine  # noqa: E402
+
+pytestmark = pytest.mark.model
+
+PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+STORY = "<|im_start|>user\nTell me about the sea.<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[tuple[MlxEngine, ModelInfo]]:
+    """SmolLM2, loaded once; every test uses it from the one thread that pytest has."""
+    engine = MlxEngine("smollm2", models_home(), max_batch=4, prefill_chunk_tokens=16)
+    info = engine.load(lambda _: None)
+    yield engine, info
+    engine.close()
+
+
+@pytest.fixture
+def engine(loaded: tuple[MlxEngine, ModelInfo]) -> MlxEngine:
+    """The engine, without sequences of an earlier test."""
+    loaded[0].reset()
+    return loaded[0]
+
+
+def run(engine: MlxEngine, prompt: str, max_tokens: int = 24) -> Run:
+    """A greedy run from nothing."""
+    return Run(engine.tokenizer.encode(prompt), 0, None, max_tokens, Dice())
+
+
+def finish(engine: MlxEngine, *uids: int) -> dict[int, tuple[str, str, KVState]]:
+    """Step until all are done: their text, why they ended, what they left behind."""
+    texts, done = dict.fromkeys(uids, ""), {}
+    while len(done) < len(uids):
+        for step in engine.step():
+            if isinstance(step, Sampled):
+                texts[step.uid] += step.text
+                if step.finish:
+                    assert step.kept is not None
+                    done[step.uid] = (texts[step.uid], str(step.finish), step.kept)
+    return done
+
+
+def one(engine: MlxEngine, asked: Run) -> tuple[str, str, KVState]:
+    """The same for one run."""
+    uid = engine.insert(asked)
+    return finish(engine, uid)[uid]
+
+
+def test_what_is_loaded_is_told(loaded: tuple[MlxEngine, ModelInfo]) -> None:
+    """Window, greedy defaults, and a signature that stays the same."""
+    _, info = loaded
+    assert (info.name, info.context_tokens, info.temperature) == ("smollm2", 8192, 0.0)
+    assert len(info.signature) == 64
+
+
+def test_greedy_text_is_mlx_lms_own(engine: MlxEngine) -> None:
+    """Chunked and batched, two sequences say what mlx-lm's simple loop says of each."""
+    from mlx_lm import generate
+
+    uids = [engine.insert(run(engine, text)) for text in (PROMPT, STORY)]
+    ended = finish(engine, *uids)
+    for uid, text in zip(uids, (PROMPT, STORY), strict=True):
+        tokens = engine.tokenizer.encode(text)
+        wrapper = engine.tokenizer.wrapper
+        assert ended[uid][0] == generate(engine._model, wrapper, tokens, max_tokens=24)
+    assert ended[uids[0]][:2] == ("The capital of France is Paris.", "stop")
+    assert ended[uids[1]][1] == "length"
+
+
+@pytest.mark.parametrize("n_shared", [1, 7, 12, 15])
+def test_a_cached_prefix_changes_nothing(engine: MlxEngine, n_shared: int) -> None:
+    """From a state that parts after any number of tokens, the text is that of a cold run."""
+    cold = one(engine, run(engine, PROMPT))
+    store = engine.new_store(1 << 30)
+    other = run(engine, PROMPT).tokens[:n_shared] + engine.tokenizer.encode(" and so on")
+    _, _, kept = one(engine, Run(other, 0, None, 4, Dice()))
+    store.insert(kept.tokens, kept.state)
+    asked = run(engine, PROMPT)
+    n_cached, state = store.fetch(asked.tokens)
+    assert n_cached >= n_shared
+    warm = one(engine, Run(asked.tokens, n_cached, state, 24, Dice()))
+    assert warm[:2] == cold[:2]
+    assert list(warm[2].tokens) == list(cold[2].tokens)
+
+
+def test_the_whole_prompt_is_never_a_hit(engine: MlxEngine) -> None:
+    """One token is left to run, also when exactly this prompt and answer are known."""
+    cold = one(engine, run(engine, PROMPT))
+    store = engine.new_store(1 << 30)
+    store.insert(cold[2].tokens, cold[2].state)
+    tokens = run(engine, PROMPT).tokens
+    n_cached, state = store.fetch(tokens)
+    assert n_cached == len(tokens) - 1
+    assert one(engine, Run(tokens, n_cached, state, 24, Dice()))[0] == cold[0]
+
+
+def test_what_was_read_before_a_cancel_is_resumed(engine: MlxEngine) -> None:
+    """Removed in the middle of its prefill, a run leaves a part that the retry goes on from."""
+    asked = run(engine, STORY + "More. " * 20)
+    cold = one(engine, asked)
+    uid = engine.insert(asked)
+    (step,) = engine.step()
+    assert isinstance(step, Prefilled) and 0 < step.done_tokens < step.total_tokens
+    kept = engine.remove(uid)
+    assert kept is not None and len(kept.tokens) == step.done_tokens
+    store = engine.new_store(1 << 30)
+    store.insert(kept.tokens, kept.state)
+    n_cached, state = store.fetch(asked.tokens)
+    assert n_cached == step.done_tokens
+    assert one(engine, Run(asked.tokens, n_cached, state, 24, Dice()))[0] == cold[0]
+    assert engine.step() == []
+
+
+def test_a_run_that_never_began_leaves_nothing(engine: MlxEngine) -> None:
+    """Removed before its first step, and removed twice."""
+    uid = engine.insert(run(engine, PROMPT))
+    assert engine.remove(uid) is None
+    assert engine.remove(uid) is None
+
+
+def test_the_store_keeps_to_its_bytes(engine: MlxEngine) -> None:
+    """However many states come, the limit holds; what is evicted is simply not found."""
+    kept = [one(engine, run(engine, f"{n} {PROMPT}", 2))[2] for n in range(3)]
+    store = LruStore(1 << 40)
+    store.insert(kept[0].tokens, kept[0].state)
+    store = LruStore(int(2.2 * store.n_bytes))
+    for each in kept:
+        store.insert(each.tokens, each.state)
+        assert store.n_bytes <= store.max_bytes
+    assert store.n_entries == 2
+    store.clear()
+    assert (store.n_bytes, store.n_entries) == (0, 0)
+
+
+def test_sampling_differs_where_greedy_does_not(engine: MlxEngine) -> None:
+    """Runs with a temperature share a batch with greedy ones, which stay what they were."""
+    greedy = one(engine, run(engine, STORY))[0]
+    hot = Run(engine.tokenizer.encode(STORY), 0, None, 24, Dice(1.5, 0.95, 50))
+    uids = [engine.insert(run(engine, STORY)), *(engine.insert(hot) for _ in range(2))]
+    ended = finish(engine, *uids)
+    assert ended[uids[0]][0] == greedy
+    assert len({ended[uid][0] for uid in uids}) > 1
+
+
+def test_a_failure_in_the_model_is_one_error_and_a_reset_mends_it(
+    engine: MlxEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised below comes out as EngineFailed; after reset, it runs again."""
+    engine.insert(run(engine, PROMPT))
+
+    def fail() -> None:
+        raise RuntimeError("[metal] out of memory")
+
+    monkeypatch.setattr(engine._batch, "next", fail)
+    with pytest.raises(EngineFailed, match="out of memory"):
+        engine.step()
+    engine.reset()
+    assert one(engine, run(engine, PROMPT))[0] == "The capital of France is Paris."
+
+
+def test_a_prompt_is_tokens_and_back(engine: MlxEngine) -> None:
+    """Digits, code, other scripts, special tokens and white space survive."""
+    for text in (
+        PROMPT,
+        "12345 1,234.5",
+        "def f(x):\n\treturn x",
+        "日本語 🎉 é",
+        "  two\n\n\nlines ",
+    ):
+        assert engine.tokenizer.wrapper.decode(engine.tokenizer.encode(text)) == text
