@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import Namespace
 
 from mlxdeck.cli import serve
@@ -16,8 +17,13 @@ def run(args: Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return serve.run(args)
     from mlxdeck.server.background import running_server
+    from mlxdeck.telemetry.report import read, session_summary
     from mlxdeck.tui.app import run as show
 
     settings = from_args(args)
     with running_server(settings, [sys.executable, "-m", "mlxdeck.cli.main", "serve"], print):
-        return show([settings.telemetry_folder])
+        began_ts = time.time()
+        status = show([settings.telemetry_folder])
+    store = read([settings.telemetry_folder])
+    print("\n".join(session_summary(store, began_ts, time.time())))
+    return status

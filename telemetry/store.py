@@ -45,6 +45,7 @@ _COLUMNS: dict[str, tuple[Any, float]] = {
     "session": (np.int32, 0),
     "model": (np.int32, 0),
     "error_type": (np.int32, 0),
+    "last_place": (np.int32, -1),
 }
 _PHASES = ("queue_s", "tokenize_s", "cache_s", "prefill_s", "decode_s")
 
@@ -99,7 +100,10 @@ class Store:
         self.strings = Strings()
         self.request_ids: list[str] = []
         self._rows: dict[str, int] = {}
-        self._places: list[list[Place]] = []
+        self._n_places = 0
+        self._offsets = np.empty(4096, np.int64)
+        self._files = np.empty(4096, np.int32)
+        self._previous = np.empty(4096, np.int32)
         self._open: dict[int, int] = {}
         self.tool_calls: list[ToolCallRow] = []
         self.ticks: list[TickRow] = []
@@ -127,7 +131,12 @@ class Store:
 
     def places(self, row: int) -> list[Place]:
         """Where the lines of a request stand, in their order."""
-        return self._places[row]
+        places, at = [], int(self._arrays["last_place"][row])
+        while at >= 0:
+            path = Path(self.strings[int(self._files[at])])
+            places.append(Place(path, int(self._offsets[at])))
+            at = int(self._previous[at])
+        return places[::-1]
 
     def row_of(self, request_id: str) -> int | None:
         """The row of a request, if there is such a one."""
@@ -145,7 +154,22 @@ class Store:
         self.n_lines += 1
         self.first_ts = min(self.first_ts or line.ts, line.ts)
         self.last_ts = max(self.last_ts, line.ts)
-        row = self._row(record) if line.request_id else -1
+        if line.request_id:
+            self._take_of_request(self._row(record), line)
+        match line.attrs:
+            case t.Tick() as tick:
+                self.ticks.append(TickRow(line.ts, tick))
+                self.n_dropped = max(self.n_dropped, tick.dropped_lines)
+                del self.ticks[:-MAX_TICKS]
+            case t.StreamStart() as header:
+                self.header = header
+            case t.ServerStop() as stop:
+                self.n_dropped = max(self.n_dropped, stop.dropped_lines)
+                self._lose(line.pid)
+            case None:
+                self.n_unknown += 1
+
+    def _take_of_request(self, row: int, line: t.Line) -> None:
         match line.attrs:
             case t.RequestStart() as start:
                 self._begin(row, line, start)
@@ -156,16 +180,6 @@ class Store:
             case t.ToolCall() as call:
                 self.tool_calls.append(ToolCallRow(line.ts, row, call))
                 del self.tool_calls[:-MAX_TOOL_CALLS]
-            case t.Tick() as tick:
-                self.ticks.append(TickRow(line.ts, tick))
-                self.n_dropped = max(self.n_dropped, tick.dropped_lines)
-                del self.ticks[:-MAX_TICKS]
-            case t.StreamStart() as header:
-                self.header = header
-            case t.ServerStop():
-                self._lose(line.pid)
-            case None:
-                self.n_unknown += 1
 
     def _row(self, record: Record) -> int:
         line = record.line
@@ -174,8 +188,22 @@ class Store:
             row = self._rows[line.request_id] = self._add(line.request_id)
             self._arrays["start_ts"][row] = line.ts
             self._open[row] = line.pid
-        self._places[row].append(Place(record.path, record.offset))
+        self._note_place(row, record)
         return row
+
+    def _note_place(self, row: int, record: Record) -> None:
+        """Chain the line to the one before it of the same request: 16 bytes a line."""
+        if self._n_places == len(self._offsets):
+            self._offsets, self._files, self._previous = (
+                np.concatenate([array, np.empty_like(array)])
+                for array in (self._offsets, self._files, self._previous)
+            )
+        place = self._n_places
+        self._n_places += 1
+        self._offsets[place] = record.offset
+        self._files[place] = self.strings.number(str(record.path))
+        self._previous[place] = self._arrays["last_place"][row]
+        self._arrays["last_place"][row] = place
 
     def _add(self, request_id: str) -> int:
         if self.n == len(self._arrays["start_ts"]):
@@ -184,7 +212,6 @@ class Store:
                 self._arrays[name] = np.concatenate([array, np.full(len(array), fill, kind)])
         self.n += 1
         self.request_ids.append(request_id)
-        self._places.append([])
         return self.n - 1
 
     def _begin(self, row: int, line: t.Line, start: t.RequestStart) -> None:

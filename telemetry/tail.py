@@ -53,7 +53,13 @@ class _File:
             return
         left = max_bytes
         while left > 0:
-            chunk = os.pread(self._fd, min(CHUNK_BYTES, left), self._offset + len(self._partial))
+            try:
+                at = self._offset + len(self._partial)
+                chunk = os.pread(self._fd, min(CHUNK_BYTES, left), at)
+            except OSError:
+                # A disk that went away; it may come back.
+                self.close()
+                return
             if chunk:
                 left -= len(chunk)
                 yield from self._lines(chunk)
@@ -69,6 +75,9 @@ class _File:
             self._offset += len(line) + 1
         self._partial = rest
         if len(rest) > MAX_LINE_BYTES:
+            if not self._skipping:
+                # Its beginning stands for it, and is counted as a bad line.
+                yield self._offset, rest[:1000]
             self._offset += len(rest)
             self._partial, self._skipping = b"", True
 
@@ -139,14 +148,18 @@ class Tail:
 
     def _look(self) -> None:
         for path in self._paths:
-            if path.is_dir():
+            if os.path.isdir(path):
                 self._look_in(path)
-            elif path not in self._files and path.exists():
+            elif path not in self._files and os.path.exists(path):
                 self._files[path] = _File(path)
 
     def _look_in(self, folder: Path) -> None:
         """Follow the newest stream of a folder, and every one that appears later."""
-        found = {path for path in folder.iterdir() if FILE_NAME.fullmatch(path.name)}
+        try:
+            found = {path for path in folder.iterdir() if FILE_NAME.fullmatch(path.name)}
+        except OSError:
+            # Removed, or not ours to read; either may change.
+            return
         fresh = found - self._seen
         if folder not in self._looked and fresh:
             self._looked.add(folder)

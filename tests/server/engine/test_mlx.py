@@ -44,7 +44,8 @@ def run(engine: MlxEngine, prompt: str, max_tokens: int = 24) -> Run:
 
 def finish(engine: MlxEngine, *uids: int) -> dict[int, tuple[str, str, KVState]]:
     """Step until all are done: their text, why they ended, what they left behind."""
-    texts, done = dict.fromkeys(uids, ""), {}
+    texts = dict.fromkeys(uids, "")
+    done: dict[int, tuple[str, str, KVState]] = {}
     while len(done) < len(uids):
         for step in engine.step():
             if isinstance(step, Sampled):
@@ -87,7 +88,7 @@ def test_a_cached_prefix_changes_nothing(engine: MlxEngine, n_shared: int) -> No
     """From a state that parts after any number of tokens, the text is that of a cold run."""
     cold = one(engine, run(engine, PROMPT))
     store = engine.new_store(1 << 30)
-    other = run(engine, PROMPT).tokens[:n_shared] + engine.tokenizer.encode(" and so on")
+    other = [*run(engine, PROMPT).tokens[:n_shared]] + engine.tokenizer.encode(" and so on")
     _, _, kept = one(engine, Run(other, 0, None, 4, Dice()))
     store.insert(kept.tokens, kept.state)
     asked = run(engine, PROMPT)
