@@ -59,7 +59,8 @@ def create_app(
     )
     service = app.ctx.service = Service(settings, engine, open_emitter, app.stop)
 
-    @app.after_server_start
+    # Before: the first request may come with the first breath.
+    @app.before_server_start
     async def start(_: Sanic[Any, Any]) -> None:
         await service.start(announce)
 

@@ -162,7 +162,7 @@ class Service:
         )
 
     async def _tick(self) -> None:
-        idle_s = 0.0
+        idle_s = -TICK_S
         while True:
             load = self.load
             idle_s = 0.0 if load.active or load.queued else idle_s + TICK_S
