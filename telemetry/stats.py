@@ -116,16 +116,16 @@ def bounds(store: Store, window: Window, now_s: float) -> tuple[float, float]:
 
 
 def ended_in(store: Store, start_ts: float, end_ts: float) -> Array:
-    """Rows of requests that ended after `start_ts` and not after `end_ts`, oldest first."""
+    """Rows of requests that ended between two moments, both included, oldest first."""
     ended = store.column("end_ts")
-    rows = np.flatnonzero((ended > start_ts) & (ended <= end_ts))
+    rows = np.flatnonzero((ended >= start_ts) & (ended <= end_ts))
     return rows[np.argsort(ended[rows], kind="stable")]
 
 
 def summary(store: Store, window: Window, now_s: float) -> Summary:
     """The figures of a window."""
     start_ts, end_ts = bounds(store, window, now_s)
-    rows = ended_in(store, start_ts - 1e-9, end_ts)
+    rows = ended_in(store, start_ts, end_ts)
     good = rows[store.column("outcome")[rows] == OK]
     return Summary(
         n_requests=len(rows),
@@ -168,7 +168,7 @@ def series(
     start_ts, end_ts = bounds(store, window, now_s)
     bucket_s = max((end_ts - start_ts) / n_buckets, 1e-3)
     start_ts = (np.floor(end_ts / bucket_s) - n_buckets + 1) * bucket_s
-    rows = ended_in(store, start_ts - 1e-9, end_ts)
+    rows = ended_in(store, start_ts, end_ts)
     bucket = ((store.column("end_ts")[rows] - start_ts) // bucket_s).astype(np.int64)
     bucket = np.clip(bucket, 0, n_buckets - 1)
     outcome = store.column("outcome")[rows]

@@ -47,7 +47,7 @@ SHOTS = (
     Shot("dashboard-80x24", (80, 24)),
     Shot("dashboard-250x60", (250, 60)),
     Shot("dashboard-log", keys=("l",)),
-    Shot("request", keys=("tab", "enter")),
+    Shot("request", keys=("tab", "down", "down", "enter")),
     Shot("help", keys=("question_mark",)),
 )
 

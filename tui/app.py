@@ -117,8 +117,7 @@ class Dashboard(App[None]):
             screen.show_status(self._status())
             self._stale, self._drawn_s = False, now_s
         elif isinstance(screen, RequestScreen) and self._stale:
-            if screen.row in self.store.open_rows:
-                screen.refresh_row()
+            screen.refresh_row()
             self._stale = False
 
     def _status(self) -> list[str]:
@@ -140,9 +139,11 @@ class Dashboard(App[None]):
             parts.append(f"[b $text-error]! {self._source.refused}[/]")
         if header:
             parts.append(f"[b]{header.model}[/] on {header.device or '?'}")
-            parts.append(f"{header.server_address}:{header.server_port}")
+            if header.server_port:
+                parts.append(f"{header.server_address}:{header.server_port}")
             parts.append(f"context {header.context_tokens:,} tokens")
-            parts.append(f"{header.chip}, {fmt.size(header.memory_bytes)}")
+            if header.chip and header.memory_bytes:
+                parts.append(f"{header.chip}, {fmt.size(header.memory_bytes)}")
         return parts
 
     def action_window(self) -> None:

@@ -76,7 +76,7 @@ def _now(store: Store, now_s: float) -> dict[str, Figure]:
 def edges(series: Series, window: Window, now_s: float, look_back: int) -> tuple[str, str, str]:
     """What stands under a chart: left end, middle, right end."""
     length_s = series.bucket_s * len(series.n)
-    middle = f"a point: {fmt.tick(_round(length_s / look_back))} up to it"
+    middle = f"each point: last {fmt.tick(_round(length_s / look_back))}"
     if window.length_s is not None:
         return f"-{window.label}", middle, "now"
     return fmt.clock(series.start_ts), middle, fmt.clock(now_s)

@@ -99,8 +99,7 @@ class DashboardScreen(Screen[None]):
             Line(name, row, tone)
             for name, row, tone in zip(names, drawn.durations, tones, strict=True)
         ]
-        scale = ", log scale" if chart.log_scale else ""
-        chart.border_title = f"latency of {total.duration.n} answers{scale}"
+        chart.border_title = f"latency of {total.duration.n} answers"
         chart.show(
             lines, edges(drawn, window, now_s, LOOK_BACK), [fmt.duration(value) for value in values]
         )

@@ -43,6 +43,7 @@ class RequestScreen(Screen[None]):
         super().__init__()
         self._store = store
         self._row = row
+        self._last_place = -1
 
     def compose(self) -> ComposeResult:
         """From the overview to the raw lines."""
@@ -65,6 +66,7 @@ class RequestScreen(Screen[None]):
             ("calls", "tool calls"),
         ):
             body.query_one(f"#{name}").border_title = title
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
         self._show()
 
     @property
@@ -92,22 +94,35 @@ class RequestScreen(Screen[None]):
             self.app.bell()
 
     def refresh_row(self) -> None:
-        """Draw again: more of the request may be known by now."""
-        if self.is_mounted:
+        """Draw again if more of the request is known by now."""
+        if self.is_mounted and self._last_place != self._store.column("last_place")[self._row]:
             self._show()
 
     def _show(self) -> None:
-        raw = [read_line(place.path, place.offset) for place in self._store.places(self._row)]
-        lines = [t.decode(line).attrs for line in raw if line]
+        self._last_place = int(self._store.column("last_place")[self._row])
+        raw = self._raw_lines()
+        lines = [t.decode(line).attrs for line in raw]
         self._show_title()
         self._show_time()
         self.query_one("#facts", Static).update(self._facts(lines))
         calls = [line for line in lines if isinstance(line, t.ToolCall)]
         self.query_one("#calls").display = bool(calls)
         self.query_one("#calls", Static).update(_calls(calls))
-        pretty = "\n".join(json.dumps(json.loads(line), indent=2) for line in raw if line)
+        pretty = "\n".join(json.dumps(json.loads(line), indent=2) for line in raw)
         shown = highlight(pretty, language="json") if pretty else "the file is gone"
         self.query_one("#lines", Static).update(shown)
+
+    def _raw_lines(self) -> list[bytes]:
+        """Its lines, read again; none of a file that is gone or has been written anew."""
+        request_id, found = self._store.request_ids[self._row], []
+        for place in self._store.places(self._row):
+            raw = read_line(place.path, place.offset)
+            try:
+                if t.decode(raw).request_id == request_id:
+                    found.append(raw)
+            except t.Unreadable:
+                continue
+        return found
 
     def _show_title(self) -> None:
         store, row = self._store, self._row

@@ -77,6 +77,7 @@ class LineChart(Widget):
         self.log_scale = False
         self._lines: list[Line] = []
         self._edges: tuple[str, str, str] = ("", "", "")
+        self._legend = ""
         self._canvas: list[Strip] | None = None
 
     @property
@@ -89,10 +90,11 @@ class LineChart(Widget):
 
         The legend names each line and one of the `values`.
         """
-        self.border_subtitle = "  ".join(
+        self._legend = "  ".join(
             f"[{_COLOURS[line.tone]}]{mark}[/] {line.label} {value}"
             for mark, line, value in zip(_LEGEND_MARKS, lines, values, strict=False)
         )
+        self._show_legend()
         same = len(lines) == len(self._lines) and all(
             np.array_equal(new.values, old.values, equal_nan=True)
             for new, old in zip(lines, self._lines, strict=True)
@@ -103,10 +105,14 @@ class LineChart(Widget):
         self.refresh()
 
     def toggle_log(self) -> None:
-        """Switch between a linear and a logarithmic scale."""
+        """Switch between a linear and a logarithmic scale; only the latter says so."""
         self.log_scale = not self.log_scale
+        self._show_legend()
         self._canvas = None
         self.refresh()
+
+    def _show_legend(self) -> None:
+        self.border_subtitle = ("log scale  " if self.log_scale else "") + self._legend
 
     def notify_style_update(self) -> None:
         """Draw anew in the theme's colours."""

@@ -1,0 +1,130 @@
+"""The screen of one request: every figure of it, its neighbours, and what is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlxdeck.telemetry import events as t
+from mlxdeck.tui.screens.dashboard import DashboardScreen
+from mlxdeck.tui.screens.request import NOT_CAPTURED
+from mlxdeck.tui.widgets.waterfall import TokenBar, Waterfall
+from tests.streams import Made, Stream
+from tests.tui.running import LAST, REQUESTS, running
+
+TALL = (120, 120)
+
+
+async def test_enter_opens_and_escape_goes_back(tmp_path: Path) -> None:
+    """The cursor is where it was."""
+    async with running(tmp_path) as run:
+        await run.press("down", "down", "enter")
+        assert run.shown_row == LAST - 2
+        await run.press("escape")
+        assert isinstance(run.app.screen, DashboardScreen)
+        assert run.table.cursor == 2
+
+
+async def test_n_and_p_go_to_the_neighbours(tmp_path: Path) -> None:
+    """And no further than to the ends."""
+    async with running(tmp_path) as run:
+        await run.press("enter", "p", "p")
+        assert run.shown_row == LAST - 2
+        await run.press("n")
+        assert run.shown_row == LAST - 1
+        await run.press("left")
+        assert run.shown_row == LAST - 2
+        await run.press("right", "right", "n")
+        assert run.shown_row == LAST
+        await run.press(*["p"] * 10)
+        assert run.shown_row == 0
+
+
+async def test_s_stays_in_the_session(tmp_path: Path) -> None:
+    """Every second request of the made-up stream belongs to it."""
+    async with running(tmp_path) as run:
+        await run.press("enter", "s")
+        assert run.shown_row == LAST - 2
+        await run.press("S")
+        assert run.shown_row == LAST
+
+
+async def test_it_tells_all_that_is_known(tmp_path: Path) -> None:
+    """Phases with shares, tokens, caches, parameters, tool calls and the events as JSON."""
+    async with running(tmp_path, size=TALL) as run:
+        await run.press("down", "enter", "p")
+        assert run.shown_row == 3
+        await run.press("n")
+        text = run.text
+        assert "req_7_0004" in text and "5 of 6" in text and "✓ ok" in text
+        assert "prefix hit" in text and "session session0" in text
+        assert "1.50s" in text and "50%" in text and "3.00s" in text
+        assert "1,000 cached" in text and "200 new" in text and "60 out" in text
+        assert "miss (cold)" in text and "max_tokens 10" in text
+        assert "✓ ok" in text and "Bash" in text and '"path": "a.py"' in text
+        assert '"event": "request.end"' in text and '"mlx.prefill_s": 1.5' in text
+        assert NOT_CAPTURED.split(":")[0] in text
+
+
+async def test_what_was_captured_is_shown(tmp_path: Path) -> None:
+    """The user's words, an error's message, what was left out of the prompt."""
+    stream = Stream(pid=9)
+    start = t.RequestStart(last_user_text="why is it slow?", removed=("nonce",), temperature=0.5)
+    error = t.Error(error_type="overloaded", message="too many", phase="queue")
+    extra = [
+        stream.line(start, 95, "req_x"),
+        stream.line(error, 95, "req_x"),
+        stream.line(t.ToolCall(parse_ok=False, parse_error="no [bold]JSON"), 95, "req_x"),
+        stream.line(t.ToolCall(name="Read", repaired=True), 95, "req_x"),
+        stream.line(t.RequestEnd(outcome="error", status=529), 96, "req_x"),
+    ]
+    async with running(tmp_path, extra=extra, size=TALL) as run:
+        await run.press("enter")
+        for words in (
+            "why is it slow?", "nonce", "temperature 0.5", "overloaded while queue: too many",
+            "✗ unreadable", "no [bold]JSON", "± repaired", "✗ error",
+        ):  # fmt: skip
+            assert words in run.text
+
+
+async def test_a_running_request_fills_in(tmp_path: Path) -> None:
+    """Its screen follows it to its end."""
+    async with running(tmp_path, REQUESTS[:1]) as run:
+        start, *_, end = run._stream.request(Made(95, 2.0, 100, 50, 12), 77)
+        await run.add(start)
+        await run.press("enter")
+        assert "◌ open" in run.text and "50 cached" not in run.text
+        await run.add(end)
+        await run.until(lambda: "50 cached" in run.text)
+        assert "✓ ok" in run.text
+
+
+async def test_a_file_that_is_gone_takes_only_the_details(tmp_path: Path) -> None:
+    """What the store knows is still shown; what was written there since is not taken for it."""
+    async with running(tmp_path) as run:
+        run.path.write_bytes(b"x" * 10_000)
+        await run.press("enter", "p")
+        assert "the file is gone" in run.text
+        assert "1,000 cached" in run.text
+
+
+async def test_other_screens_keys_do_nothing_here(tmp_path: Path) -> None:
+    """They are neither in the footer nor in force."""
+    async with running(tmp_path) as run:
+        await run.press("enter", "w", "space")
+        assert run.app.window.label == "5m" and run.app.paused_at_s is None
+        assert "Pause" not in run.text.splitlines()[-1]
+        await run.press("d", "question_mark", "escape", "q")
+        assert not run.app.is_running
+
+
+async def test_bars_span_what_they_say(tmp_path: Path) -> None:
+    """Phases follow one another on one scale; the token bar fills its width."""
+    async with running(tmp_path) as run:
+        await run.press("enter", "p", "p")
+        bars = str(run.app.screen.query_one(Waterfall).render()).splitlines()
+        prefill, decode = (next(b for b in bars if b.startswith(n)) for n in ("prefill", "decode"))
+        assert abs(prefill.count("█") - decode.count("█")) <= 1
+        assert prefill.rstrip(" 0123456789.%s").rindex("█") <= decode.index("█")
+        bar = run.app.screen.query_one(TokenBar)
+        cells = str(bar.render()).splitlines()[0]
+        assert abs(len(cells) - bar.content_size.width) <= 1

@@ -1,0 +1,108 @@
+"""The list of requests: moving in it, and what stays where when more come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlxdeck.telemetry.store import Store
+from mlxdeck.tui.screens.dashboard import DashboardScreen
+from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable, fitting
+from tests.streams import Made
+from tests.tui.running import LAST, REQUESTS, running
+
+MANY = [Made(float(n % 90 + 1), 0.5) for n in range(200)]
+
+
+async def test_keys_move_the_cursor(tmp_path: Path) -> None:
+    """By lines, by pages and to both ends, never beyond them."""
+    async with running(tmp_path, MANY) as run:
+        places = []
+        for key in ("up", "down", "j", "k", "pagedown", "end", "down", "pageup", "home"):
+            await run.press(key)
+            places.append(run.table.cursor)
+        page = places[4] - places[3]
+        assert places == [0, 1, 2, 1, 1 + page, 199, 199, 199 - page, 0]
+        assert page > 5
+
+
+async def test_the_cursor_is_always_visible(tmp_path: Path) -> None:
+    """Scrolling follows it at both edges, and the header hides no line."""
+    async with running(tmp_path, MANY) as run:
+        height = run.table.scrollable_content_region.height - 1
+        for key in ("end", "pageup", "pageup", "up", "home", "pagedown", "down"):
+            await run.press(key)
+            assert 0 <= run.table.cursor - run.table.scroll_offset.y < height
+
+
+async def test_the_cursor_stays_on_its_request(tmp_path: Path) -> None:
+    """When newer ones arrive above it, and `g` brings it back to the newest."""
+    async with running(tmp_path) as run:
+        await run.press("down", "down")
+        before = run.table.item
+        await run.add_request(Made(95))
+        await run.add_request(Made(96))
+        assert run.table.item == before
+        assert "4 newer" in run.text
+        await run.press("g")
+        assert run.table.item == LAST + 2
+
+
+async def test_the_view_stays_while_scrolled(tmp_path: Path) -> None:
+    """The same lines stay in the same place."""
+    async with running(tmp_path, MANY) as run:
+        await run.press("pagedown", "pagedown", "pagedown")
+        top = run.table.n_items - run.table.scroll_offset.y
+        await run.add_request(Made(95))
+        assert run.table.n_items - run.table.scroll_offset.y == top
+
+
+async def test_a_click_chooses_and_a_second_one_opens(tmp_path: Path) -> None:
+    """The header and the empty part below are no requests."""
+    async with running(tmp_path) as run:
+        await run.pilot.click("#requests", offset=(10, 1))
+        await run.pilot.click("#requests", offset=(10, 12))
+        assert run.table.cursor == 0
+        await run.pilot.click("#requests", offset=(10, 4))
+        assert run.table.cursor == 2
+        assert isinstance(run.app.screen, DashboardScreen)
+        await run.pilot.click("#requests", offset=(10, 4))
+        await run.pilot.pause()
+        assert run.shown_row == LAST - 2
+
+
+async def test_a_request_is_there_while_it_runs(tmp_path: Path) -> None:
+    """Marked as open from its first event on, and filled in by its last."""
+    async with running(tmp_path, REQUESTS[:1], size=(180, 30)) as run:
+        start, *_, end = run._stream.request(Made(95, cached_tokens=50), 5)
+        await run.add(start)
+        assert "◌" in run.text and "open" in run.text
+        await run.add(end)
+        assert "◌" not in run.text and "50%" in run.text
+
+
+async def test_outcome_and_cache_are_told_by_marks_and_words(tmp_path: Path) -> None:
+    """Not by colours alone."""
+    async with running(tmp_path, size=(180, 30)) as run:
+        for words in ("✓", "✗", "● exact", "◐ prefix", "○ miss", "500 api_error", "cancelled"):
+            assert words in run.text
+
+
+def test_columns_go_by_importance() -> None:
+    """Outcome, time and duration are the last to go; wide tables add bars."""
+    titles = [column.title for column in fitting(30)[0]]
+    assert "total" in titles and "session" not in titles
+    for width in range(30, 300):
+        columns, bar = fitting(width)
+        assert sum(column.width + 1 for column in columns) + bar <= width
+    assert len(fitting(120)[0]) == len(COLUMNS)
+    assert fitting(150)[1] > 0 and not fitting(90)[1]
+
+
+def test_every_line_is_as_wide_as_the_table() -> None:
+    """Also without a single figure known."""
+    store = Store()
+    store._add("req_1")
+    table = RequestTable(store)
+    for width in (40, 70, 90, 140, 200):
+        _, bar = fitting(width)
+        assert sum(len(text) for text, _ in table.cells(0, width)) in {width, width - bar}
