@@ -26,6 +26,7 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     Usage,
 )
+from mlxdeck.server.redact import redacted
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.writer import Emitter as Emitter
 from mlxdeck.telemetry.writer import NullWriter, Writer
@@ -351,7 +352,7 @@ class Trace:
                 parser=parser,
                 arguments_bytes=len(raw),
                 arguments_hash=hashlib.sha256(raw).hexdigest()[:12],
-                arguments=self._arguments if self.observer.capture != "off" else "",
+                arguments=redacted(self._arguments) if self.observer.capture != "off" else "",
             )
         )
         self._n_tool_calls += 1

@@ -37,7 +37,7 @@ MAY_ALSO_IMPORT = {
 """A module, or a package with all that is in it."""
 
 LAYERS = (
-    {"errors"},
+    {"errors", "redact"},
     {"messages"},
     {"engine"},
     {"dialects", "prompt", "cache", "scheduler", "toolcalls", "observe"},
