@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 from sanic import Sanic
 
 from mlxdeck.server.app import create_app
@@ -27,12 +27,12 @@ _numbers = itertools.count()
 class Running:
     """A server of this process, its client and its telemetry."""
 
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     service: Service
     telemetry: MemoryWriter
     said: list[str]
 
-    async def ask(self, prompt: str, **fields: Any) -> httpx.Response:
+    async def ask(self, prompt: str, **fields: Any) -> httpx2.Response:
         """One user turn over the Messages API; `headers` go beside the body."""
         headers = fields.pop("headers", {})
         return await self.http.post("/v1/messages", json=body(prompt, **fields), headers=headers)
@@ -81,7 +81,7 @@ async def running(
     try:
         if loaded:
             await service.ready()
-        async with httpx.AsyncClient(base_url=told.url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=told.url, timeout=30) as client:
             yield Running(client, service, telemetry, said)
     finally:
         await server.before_stop()
