@@ -20,6 +20,8 @@ from mlxdeck.server.messages import (
     ChatRequest,
     Event,
     Finished,
+    Ping,
+    Started,
     Text,
     ToolCallDelta,
     ToolCallEnd,
@@ -204,15 +206,15 @@ class Trace:
             self._cache_tier = lookup.tier
         self._emit(lookup)
 
-    def exact(self, key: str, *, hit: bool, reason: str, duration_s: float) -> None:
-        """The cache of whole answers was asked."""
+    def exact(self, key: str, *, tier: str, reason: str, duration_s: float) -> None:
+        """The cache of whole answers was asked; `tier` is where one was found, or empty."""
         self.looked_up(
             t.CacheLookup(
                 cache="exact",
-                result="hit" if hit else "miss",
-                tier="ram" if hit else "",
+                result="hit" if tier else "miss",
+                tier=tier,
                 key=key[:12],
-                miss_reason="" if hit else reason,
+                miss_reason="" if tier else reason,
                 duration_s=duration_s,
             )
         )
@@ -261,6 +263,8 @@ class Trace:
 
     def saw(self, event: Event) -> None:
         """An event of the answer goes out to the client."""
+        if not self._work and not self._ttft_s and not isinstance(event, Started | Ping):
+            self._ttft_s = time.monotonic() - self._began_s
         if isinstance(event, ToolCallStart):
             self._call, self._arguments = event, ""
         elif isinstance(event, ToolCallDelta):
@@ -367,6 +371,9 @@ class Trace:
         self._emit(event)
 
     def _emit(self, attrs: t.Attrs) -> None:
+        if self._ended and not isinstance(attrs, t.RequestEnd):
+            # Others may still follow a generation whose first client has left.
+            return
         self.observer.emitter.emit(attrs, self.request_id, self.session_id)
 
 

@@ -11,12 +11,14 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mlxdeck.server.cache.flights import Flights
 from mlxdeck.server.cache.keys import answer_key
 from mlxdeck.server.cache.prefixes import Lease, PrefixCache
-from mlxdeck.server.cache.responses import Answer, ResponseCache, complete_answer
+from mlxdeck.server.cache.responses import ResponseCache, complete_answer
 from mlxdeck.server.engine import Dice, ModelInfo, Run, Tokenizer
 from mlxdeck.server.messages import (
     ChatRequest,
@@ -66,6 +68,7 @@ class Pipeline:
         self.info = info
         self.responses = responses
         self.prefixes = prefixes
+        self._flights = Flights()
         self._scheduler = scheduler
         self._traits = tokenizer.traits
         self._renderer = Renderer(tokenizer, tool_format, info.context_tokens, max_output_tokens)
@@ -88,18 +91,37 @@ class Pipeline:
         request, removed = canonical(request)
         trace.accepted(request, removed, self._scheduler.status.queued)
         key = answer_key(request, self._signature)
-        if answer := self._known(key, trace, fresh=fresh):
-            for event in answer.replay():
+        async with aclosing(self._source(key, request, trace, fresh=fresh)) as events:
+            async for event in events:
                 trace.saw(event)
                 yield event
-            return
+
+    def _source(
+        self, key: str, request: ChatRequest, trace: Trace, *, fresh: bool
+    ) -> AsyncGenerator[Event]:
+        """Where the answer comes from: known, under way for somebody else, or to be made."""
+        began_s = time.monotonic()
+        shares = self.responses.enabled and not fresh
+        answer = self.responses.get(key) if shares else None
+        flight = self._flights.get(key) if shares and not answer else None
+        reason = "cold" if shares else "bypassed" if fresh else "disabled"
+        tier = "ram" if answer else "flight" if flight else ""
+        trace.exact(key, tier=tier, reason=reason, duration_s=time.monotonic() - began_s)
+        if answer:
+            return answer.replay()
+        if flight:
+            return flight.join()
+        made = self._answer(key, request, trace)
+        return self._flights.start(key, made).follow() if shares else made
+
+    async def _answer(self, key: str, request: ChatRequest, trace: Trace) -> AsyncGenerator[Event]:
+        """Generate an answer, and remember it if it is whole."""
         with self._scheduler.expecting():
             ready = await self._in_pool(self._prepare, request)
         trace.prepared(len(ready.prompt.tokens), ready.lease.n_cached, ready.tokenize_s)
         trace.prefix(ready.lease.n_cached, len(ready.prompt.tokens), ready.lease_s)
         sent: list[Event] = []
         async for event in self._generate(request, ready, trace):
-            trace.saw(event)
             sent.append(event)
             if isinstance(event, Finished) and (answer := complete_answer(sent)):
                 self.responses.put(key, answer)
@@ -116,14 +138,6 @@ class Pipeline:
 
     async def _in_pool(self, work: Callable[[ChatRequest], _T], request: ChatRequest) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, request)
-
-    def _known(self, key: str, trace: Trace, *, fresh: bool) -> Answer | None:
-        began_s = time.monotonic()
-        answer = None if fresh else self.responses.get(key)
-        reason = "bypassed" if fresh else "cold" if self.responses.enabled else "disabled"
-        duration_s = time.monotonic() - began_s
-        trace.exact(key, hit=answer is not None, reason=reason, duration_s=duration_s)
-        return answer
 
     def _prepare(self, request: ChatRequest) -> _Ready:
         """Render, count and lease, on the prompt thread."""

@@ -6,7 +6,7 @@ Used from the event loop only.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
 from mlxdeck.server.messages import Event, Finished, Ping, Started, TextDelta, ThinkingDelta, Usage
@@ -24,12 +24,13 @@ class Answer:
     finished: Finished
     n_bytes: int
 
-    def replay(self) -> Iterator[Event]:
+    async def replay(self) -> AsyncGenerator[Event]:
         """The answer again, as if every prompt token had been cached."""
         finished = self.finished
         n_tokens = finished.usage.input_tokens
         yield Started(Usage(n_tokens, n_tokens), cache="hit")
-        yield from self.deltas
+        for delta in self.deltas:
+            yield delta
         usage = Usage(n_tokens, n_tokens, finished.usage.output_tokens)
         yield Finished(finished.reason, usage, finished.stop_sequence)
 

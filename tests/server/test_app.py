@@ -63,6 +63,36 @@ async def test_an_identical_request_never_reaches_the_engine() -> None:
         assert len(server.telemetry.named("tool_call")) == 3
 
 
+async def test_identical_requests_at_the_same_time_share_one_generation() -> None:
+    """Each gets the whole answer in its own form; the first one leaving ends it for nobody."""
+    engine = EchoEngine(step_s=0.01)
+    async with running(engine) as server:
+        first = asyncio.create_task(server.ask("shared " * 8))
+        await until(lambda: server.service.scheduler.status.output_tokens)
+        n_prefilled = engine.n_prefilled_tokens
+        others = [
+            asyncio.create_task(server.ask("shared " * 8, stream=stream))
+            for stream in (True, False)
+        ]
+        await until(lambda: server.service.observer.totals.requests == 3)
+        first.cancel()
+        streamed, plain = await asyncio.gather(*others)
+        assert plain.json()["content"][0]["text"] == "shared " * 8
+        assert streamed.headers["x-mlxdeck-cache"] == "hit"
+        assert (
+            "".join(
+                data["delta"].get("text", "")
+                for name, data in events(streamed.text)
+                if name == "content_block_delta"
+            )
+            == "shared " * 8
+        )
+        assert engine.n_prefilled_tokens == n_prefilled
+        ends = await server.ended(3)
+        assert sorted(end.outcome for end in ends) == ["cancelled", "ok", "ok"]
+        assert (await server.ask("shared " * 8)).headers["x-mlxdeck-cache"] == "hit"
+
+
 async def test_no_cache_asks_for_a_new_answer() -> None:
     """The request header bypasses the cache for this request, and the new answer is kept."""
     async with running() as server:

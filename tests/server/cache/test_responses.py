@@ -39,9 +39,9 @@ def answer(text: str = "abc") -> Answer:
     return made
 
 
-def test_a_replay_says_the_same_in_fewer_pieces() -> None:
+async def test_a_replay_says_the_same_in_fewer_pieces() -> None:
     """Deltas are joined, pings are gone, calls are whole, and every prompt token was cached."""
-    assert list(answer().replay()) == [
+    assert [event async for event in answer().replay()] == [
         Started(Usage(10, 10), cache="hit"),
         TextDelta("abc"),
         *CALL,

@@ -1,0 +1,93 @@
+"""One generation for several that ask the same at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from mlxdeck.server.cache.flights import Flights
+from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.messages import Event, Finished, Started, TextDelta, Usage
+
+USAGE = Usage(10, 4, 3)
+
+
+class Source:
+    """A generation that can be held and watched."""
+
+    def __init__(self, fail: bool = False) -> None:
+        self.go = asyncio.Event()
+        self.fail = fail
+        self.closed = False
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Three deltas, the last one only after `go`."""
+        try:
+            yield Started(USAGE)
+            yield TextDelta("a")
+            yield TextDelta("b")
+            await self.go.wait()
+            if self.fail:
+                raise EngineFailed("boom")
+            yield TextDelta("c")
+            yield Finished("end_turn", USAGE)
+        finally:
+            self.closed = True
+
+
+async def text(events: AsyncGenerator[Event]) -> str:
+    """All text of a stream, to its end."""
+    return "".join([event.text async for event in events if isinstance(event, TextDelta)])
+
+
+async def test_a_late_follower_gets_everything() -> None:
+    """From the first event on, and it reads as known to whoever joined."""
+    source, flights = Source(), Flights()
+    leader = asyncio.create_task(text(flights.start("k", source.events()).follow()))
+    await asyncio.sleep(0.01)
+    flight = flights.get("k")
+    assert flight is not None
+    joined = asyncio.create_task(text(flight.join()))
+    await asyncio.sleep(0.01)
+    source.go.set()
+    assert await leader == await joined == "abc"
+    assert len(flights) == 0 and source.closed
+
+
+async def test_who_joins_has_every_token_cached() -> None:
+    """Usage and the cache mark are those of a hit."""
+    source, flights = Source(), Flights()
+    source.go.set()
+    flight = flights.start("k", source.events())
+    events = [event async for event in flight.join()]
+    assert events[0] == Started(Usage(10, 10), cache="hit")
+    assert events[-1] == Finished("end_turn", Usage(10, 10, 3))
+
+
+async def test_one_that_leaves_does_not_end_it_for_the_others() -> None:
+    """Also the first one; the last one to leave ends the generation."""
+    source, flights = Source(), Flights()
+    flight = flights.start("k", source.events())
+    first, second = flight.follow(), flight.join()
+    assert await anext(first) and await anext(second)
+    await first.aclose()
+    await asyncio.sleep(0.01)
+    assert not source.closed
+    await second.aclose()
+    await asyncio.sleep(0.01)
+    assert source.closed and len(flights) == 0
+
+
+async def test_a_failure_reaches_everyone() -> None:
+    """Each follower gets the error, after what came before it."""
+    source, flights = Source(fail=True), Flights()
+    flight = flights.start("k", source.events())
+    followers = [asyncio.create_task(text(flight.follow())) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    source.go.set()
+    for follower in followers:
+        with pytest.raises(EngineFailed, match="boom"):
+            await follower
+    assert len(flights) == 0
