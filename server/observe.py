@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.messages import (
     ChatRequest,
@@ -36,6 +34,7 @@ from mlxdeck.telemetry.writer import NullWriter, Writer
 # Client closed the connection: nginx's code, the one that log readers know.
 STATUS_CANCELLED = 499
 LAST_USER_CHARS = 2_000
+HASH_DIGITS = 12
 
 
 class Timed(Protocol):
@@ -50,6 +49,17 @@ class Timed(Protocol):
     def prefill_s(self) -> float: ...
     @property
     def decode_s(self) -> float: ...
+
+
+class Parts(Protocol):
+    """Digests of a request's parts, as hex digits."""
+
+    @property
+    def system(self) -> str: ...
+    @property
+    def tools(self) -> str: ...
+    @property
+    def messages(self) -> tuple[str, ...]: ...
 
 
 class Work(Protocol):
@@ -167,7 +177,9 @@ class Trace:
     _arguments: str = ""
     _n_tool_calls: int = 0
 
-    def accepted(self, request: ChatRequest, removed: tuple[str, ...], queue_depth: int) -> None:
+    def accepted(
+        self, request: ChatRequest, parts: Parts, removed: tuple[str, ...], queue_depth: int
+    ) -> None:
         """The request was decoded: `request.start`."""
         self.session_id = request.session_id
         sampling = request.sampling
@@ -191,9 +203,9 @@ class Trace:
                 tool_choice=request.tool_choice.mode,
                 queue_depth=queue_depth,
                 removed=removed,
-                system_hash=short_hash(request.system) if request.system else "",
-                tools_hash=short_hash(request.tools) if request.tools else "",
-                message_hashes=tuple(short_hash(message) for message in request.messages),
+                system_hash=parts.system[:HASH_DIGITS],
+                tools_hash=parts.tools[:HASH_DIGITS],
+                message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),
                 last_user_text=last_user_text(request) if full else "",
             )
         )
@@ -375,12 +387,6 @@ class Trace:
             # Others may still follow a generation whose first client has left.
             return
         self.observer.emitter.emit(attrs, self.request_id, self.session_id)
-
-
-def short_hash(value: object) -> str:
-    """First 12 hex digits of a value's sha256: equal for equal content, and nothing more."""
-    raw = msgspec.json.encode(value, order="deterministic")
-    return hashlib.sha256(raw).hexdigest()[:12]
 
 
 def last_user_text(request: ChatRequest) -> str:

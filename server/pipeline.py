@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mlxdeck.server.cache.flights import Flights
-from mlxdeck.server.cache.keys import answer_key
+from mlxdeck.server.cache.keys import answer_key, digests
 from mlxdeck.server.cache.prefixes import Lease, PrefixCache
 from mlxdeck.server.cache.responses import ResponseCache, complete_answer
 from mlxdeck.server.engine import Dice, ModelInfo, Run, Tokenizer
@@ -89,8 +89,9 @@ class Pipeline:
             ServerError: One, and nothing after it.
         """
         request, removed = canonical(request)
-        trace.accepted(request, removed, self._scheduler.status.queued)
-        key = answer_key(request, self._signature)
+        parts = digests(request)
+        trace.accepted(request, parts, removed, self._scheduler.status.queued)
+        key = answer_key(parts, request, self._signature)
         async with aclosing(self._source(key, request, trace, fresh=fresh)) as events:
             async for event in events:
                 trace.saw(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import msgspec
 
@@ -14,20 +15,36 @@ FORM = 1
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
-def answer_key(request: ChatRequest, signature: str) -> str:
-    """Digest a canonical request together with the model's signature, as 64 hex digits.
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """A request's parts, each as 64 hex digits; empty for a part that it lacks.
 
-    The order of a JSON object's keys doesn't matter, nor do the model's name, the way the answer
-    is sent, and whose conversation it is.
+    Equal for equal meaning: the order of a JSON object's keys is none.
     """
-    meaning = (
-        FORM,
-        signature,
-        request.system,
-        request.messages,
-        request.tools,
-        request.tool_choice,
-        request.sampling,
-        request.thinking,
+
+    system: str
+    tools: str
+    messages: tuple[str, ...]
+
+
+def digests(request: ChatRequest) -> Digests:
+    """Digest the parts of a canonical request that say something about where two differ."""
+    return Digests(
+        digest(request.system) if request.system else "",
+        digest(request.tools) if request.tools else "",
+        tuple(digest(message) for message in request.messages),
     )
-    return hashlib.sha256(_encoder.encode(meaning)).hexdigest()
+
+
+def answer_key(parts: Digests, request: ChatRequest, signature: str) -> str:
+    """The key of a canonical request's answer by the model of that signature.
+
+    The model's name, the way the answer is sent, and whose conversation it is are no part of it.
+    """
+    how = (request.tool_choice, request.sampling, request.thinking)
+    return digest((FORM, signature, parts, how))
+
+
+def digest(value: object) -> str:
+    """A value's sha256 as 64 hex digits."""
+    return hashlib.sha256(_encoder.encode(value)).hexdigest()
