@@ -227,16 +227,13 @@ class LineChart(Widget):
 
     def _bottom(self, width: int) -> Strip:
         left, middle, right = self._edges
-        text = list(" " * width)
-        for label, at in (
-            (left, 0),
-            (middle, (width - len(middle)) // 2),
-            (right, width - len(right)),
-        ):
-            if at >= 0 and at + len(label) <= width:
-                text[at : at + len(label)] = label
+        text = f"{left}{right:>{max(0, width - len(left))}}"
+        at = (width - len(middle)) // 2
+        # The middle only where it touches neither end.
+        if len(left) < at and at + len(middle) < width - len(right):
+            text = text[:at] + middle + text[at + len(middle) :]
         axis = self.get_component_rich_style("chart--axis")
-        return self._on_background([Segment(" " * _GUTTER + "".join(text), axis)])
+        return self._on_background([Segment(" " * _GUTTER + text, axis)])
 
     def _on_background(self, segments: list[Segment]) -> Strip:
         strip = Strip(segments).adjust_cell_length(self.size.width)
