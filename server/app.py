@@ -91,6 +91,16 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     async def status(_: Request) -> HTTPResponse:
         return _json(service.status())
 
+    @app.get("/v1/cache")
+    async def cache(_: Request) -> HTTPResponse:
+        await service.ready()
+        return _json(service.cache())
+
+    @app.delete("/v1/cache")
+    async def clear_cache(request: Request) -> HTTPResponse:
+        await service.ready()
+        return _json({"cleared": await service.clear_cache(request.args.get("tier", ""))})
+
     @app.get("/metrics")
     async def prometheus(_: Request) -> HTTPResponse:
         return raw(metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -167,6 +167,25 @@ class Scheduler:
         queued = len(self._waiting) + self._inbox.qsize()
         return Load(len(self._running), queued, self._output_tokens, self._prefill_tokens)
 
+    async def run(self, work: Callable[[], None]) -> None:
+        """Have something done on the engine thread, between two steps.
+
+        For what may free arrays of the engine's; it must not raise.
+
+        Raises:
+            EngineFailed: The engine is down.
+        """
+        if self._failure:
+            raise self._failure
+        done = self._loop.create_future()
+
+        def command() -> None:
+            work()
+            self._on_loop(lambda: done.set_result(None))
+
+        self._inbox.put(command)
+        await done
+
     @contextmanager
     def expecting(self) -> Iterator[None]:
         """Say that a job is being prepared; an idle engine then waits a moment for it."""
@@ -231,6 +250,7 @@ class Scheduler:
             failure = error
             self._on_loop(lambda: self.ready.set_exception(failure))
             return
+        self.memory = self._engine.memory()
         self._on_loop(lambda: self.ready.set_result(None))
         try:
             while self._drain():

@@ -17,7 +17,7 @@ from typing import Any
 from mlxdeck.server.cache.prefixes import PrefixCache
 from mlxdeck.server.cache.responses import ResponseCache
 from mlxdeck.server.engine import Dice, Engine, ModelInfo, Progress
-from mlxdeck.server.errors import EngineFailed, Overloaded
+from mlxdeck.server.errors import BadRequest, EngineFailed, Overloaded
 from mlxdeck.server.observe import Emitter, Load, Observer
 from mlxdeck.server.pipeline import Pipeline
 from mlxdeck.server.scheduler import Scheduler
@@ -191,6 +191,47 @@ class Service:
         if self.info is None:
             return "unhealthy" if self.failed else "loading"
         return "healthy" if self.scheduler.healthy else "unhealthy"
+
+    def cache(self) -> dict[str, Any]:
+        """The body of `GET /v1/cache`: what each tier holds, and what it was good for."""
+        exact, prefixes = self.responses, self.pipeline.prefixes
+        asked = exact.hits + exact.misses
+        read = prefixes.prompt_tokens
+        return {
+            "exact": {
+                "entries": len(exact),
+                "bytes": exact.n_bytes,
+                "hits": exact.hits,
+                "misses": exact.misses,
+                "hit_rate": exact.hits / asked if asked else None,
+            },
+            "prefix": {
+                "entries": len(prefixes),
+                "bytes": prefixes.n_bytes,
+                "hits": prefixes.hits,
+                "misses": prefixes.misses,
+                "hit_tokens": prefixes.hit_tokens,
+                "prompt_tokens": read,
+                "hit_rate": prefixes.hit_tokens / read if read else None,
+            },
+        }
+
+    async def clear_cache(self, tier: str) -> dict[str, int]:
+        """Forget what a tier holds, or all of them if `tier` is empty; return how many entries.
+
+        Raises:
+            BadRequest: There is no such tier.
+        """
+        prefixes = self.pipeline.prefixes
+        if tier not in ("", "exact", "prefix"):
+            raise BadRequest("tier", f"expected exact or prefix, got {tier!r:.50}")
+        cleared = {}
+        if tier in ("", "exact"):
+            cleared["exact"] = self.responses.clear()
+        if tier in ("", "prefix"):
+            cleared["prefix"] = len(prefixes)
+            await self.scheduler.run(prefixes.clear)
+        return cleared
 
     def models(self) -> dict[str, Any]:
         """The body of `GET /v1/models`: the loaded model, in Anthropic's and OpenAI's shape."""

@@ -29,6 +29,8 @@ class PrefixCache:
         self._lock = threading.Lock()
         self.hit_tokens = 0
         self.prompt_tokens = 0
+        self.hits = 0
+        self.misses = 0
 
     def lease(self, tokens: Sequence[int]) -> Lease:
         """Take a copy of the longest cached prefix.
@@ -39,6 +41,8 @@ class PrefixCache:
             n_cached, state = self._store.fetch(tokens)
             self.hit_tokens += n_cached
             self.prompt_tokens += len(tokens)
+            self.hits += n_cached > 0
+            self.misses += n_cached == 0
         return Lease(n_cached, state)
 
     def keep(self, kept: KVState) -> None:

@@ -149,6 +149,8 @@ def _made(cache_dir: Path, name: str, make: Callable[[Path], None]) -> Path:
             scratch = Path(tempfile.mkdtemp(prefix=f".{name}.tmp", dir=cache_dir))
             try:
                 make(scratch)
+                for file in scratch.iterdir():
+                    file.chmod(0o600)
                 _write_through(scratch)
                 scratch.rename(target)
             finally:

@@ -295,6 +295,27 @@ async def test_the_other_routes() -> None:
         assert "mlxdeck_exact_cache_hits_total 1\n" in metrics
 
 
+async def test_caches_tell_what_they_hold_and_can_be_emptied() -> None:
+    """Entries, hits and token-weighted rates a tier; each can be cleared alone."""
+    async with running() as server:
+        for text in ("hello", "hello", "hello there"):
+            await server.ask(text)
+        told = (await server.http.get("/v1/cache")).json()
+        assert (told["exact"]["entries"], told["exact"]["hits"], told["exact"]["misses"]) == (
+            2,
+            1,
+            2,
+        )
+        assert told["prefix"]["entries"] == 2 and 0 < told["prefix"]["hit_rate"] < 1
+        cleared = await server.http.delete("/v1/cache", params={"tier": "prefix"})
+        assert cleared.json() == {"cleared": {"prefix": 2}}
+        assert (await server.ask("hello")).headers["x-mlxdeck-cache"] == "hit"
+        assert (await server.http.delete("/v1/cache")).json()["cleared"]["exact"] == 2
+        assert (await server.ask("hello")).headers["x-mlxdeck-cache"] == "miss"
+        wrong = await server.http.delete("/v1/cache", params={"tier": "moon"})
+        assert (wrong.status_code, wrong.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
 async def test_unknown_routes_and_oversized_bodies_have_the_apis_shape() -> None:
     """404 and 413 are JSON errors too."""
     async with running(max_body_bytes=2000) as server:
