@@ -24,6 +24,7 @@ from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError
 
 log = logging.getLogger(__name__)
 
+STOP_S = 30.0
 GATHER_S = 0.01
 """How long an idle engine waits for requests that are being prepared, to read them together."""
 
@@ -154,7 +155,8 @@ class Scheduler:
     async def stop(self) -> None:
         """End the thread after the step it is in; jobs still running fail."""
         self._inbox.put(None)
-        await asyncio.to_thread(self._thread.join)
+        # A model that is being fetched is not waited for: the thread ends with the process.
+        await asyncio.to_thread(self._thread.join, STOP_S)
 
     @property
     def healthy(self) -> bool:
@@ -322,9 +324,7 @@ class Scheduler:
         try:
             steps = self._engine.step()
         except EngineFailed as error:
-            log.exception("engine step failed; rebuilding")
-            self._fail_all(error)
-            self._engine.reset()
+            self._rebuild(error)
             return
         self._beat_s = time.monotonic()
         self.memory = self._engine.memory()
@@ -357,9 +357,18 @@ class Scheduler:
             self._waiting.remove(job)
         elif self._running.get(job.uid) is job:
             del self._running[job.uid]
-            kept = self._engine.remove(job.uid)
+            try:
+                kept = self._engine.remove(job.uid)
+            except EngineFailed as error:
+                self._rebuild(error)
+                return
             if kept:
                 job.keep(kept)
+
+    def _rebuild(self, error: EngineFailed) -> None:
+        log.error("the engine failed and is rebuilt", exc_info=error)
+        self._fail_all(error)
+        self._engine.reset()
 
     def _fail_all(self, error: EngineFailed) -> None:
         jobs = [*self._running.values(), *self._waiting]

@@ -179,7 +179,11 @@ class Engine(Protocol):
         """An empty store; with 0 bytes, its limit is chosen from the memory that is free."""
 
     def insert(self, run: Run) -> int:
-        """Queue a sequence and return its uid."""
+        """Queue a sequence and return its uid.
+
+        Raises:
+            EngineFailed: It can't be run; the others go on.
+        """
 
     def step(self) -> list[Step]:
         """One prefill chunk for the waiting, one token for the running; nothing when idle.
@@ -189,7 +193,11 @@ class Engine(Protocol):
         """
 
     def remove(self, uid: int) -> KVState | None:
-        """Forget a sequence at any stage; return what it had computed, if anything."""
+        """Forget a sequence at any stage; return what it had computed, if anything.
+
+        Raises:
+            EngineFailed: Every sequence is lost; call `reset`.
+        """
 
     def reset(self) -> None:
         """Start over after a failure, with no sequences."""

@@ -33,6 +33,7 @@ from mlxdeck.server.engine import (
     TemplateTraits,
     ToolMarkers,
 )
+from mlxdeck.server.engine.device import device
 from mlxdeck.server.engine.models import load_weights, resolve
 from mlxdeck.server.errors import EngineFailed
 
@@ -70,13 +71,15 @@ class MlxEngine:
         self._n_cached: dict[int, int] = {}
 
     def load(self, progress: Progress) -> ModelInfo:
-        """Fetch, convert and load the model, and warm its kernels with one token."""
+        """Fetch, convert and load the model."""
         resolved = resolve(self._name, self._models_dir, progress)
         progress(f"loading {resolved.name}")
         try:
             self._model, wrapper, config = load_weights(resolved.path)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise EngineFailed(f"cannot load {resolved.name}: {error}") from error
+        # A folder that is no model fails in as many ways as there are architectures.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise EngineFailed(f"cannot load {resolved.name}: {reason}") from error
         self.tokenizer = MlxTokenizer(wrapper)
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
         self.reset()
@@ -89,13 +92,16 @@ class MlxEngine:
     def insert(self, run: Run) -> int:
         """Queue a sequence; the cached part of its prompt comes from `run.state`."""
         tokens = list(run.tokens)
-        (uid,) = self._batch.insert(
-            [tokens[run.n_cached :]],
-            [run.max_tokens],
-            caches=[run.state] if run.n_cached else None,
-            all_tokens=[tokens[: run.n_cached]],
-            samplers=[sampler(run.dice)],
-        )
+        try:
+            (uid,) = self._batch.insert(
+                [tokens[run.n_cached :]],
+                [run.max_tokens],
+                caches=[run.state] if run.n_cached else None,
+                all_tokens=[tokens[: run.n_cached]],
+                samplers=[sampler(run.dice)],
+            )
+        except ValueError as error:
+            raise EngineFailed(f"the model can't take this prompt: {error}") from error
         self._detokenizers[uid] = self.tokenizer.wrapper.detokenizer
         self._n_cached[uid] = run.n_cached
         return int(uid)
@@ -134,8 +140,13 @@ class MlxEngine:
     def remove(self, uid: int) -> KVState | None:
         """Drop a sequence and return its state, complete up to the last computed token."""
         self._forget(uid)
-        state, tokens = self._batch.remove([uid], return_prompt_caches=True).get(uid, (None, ()))
-        return kept(tokens, state) if state and tokens else None
+        try:
+            removed = self._batch.remove([uid], return_prompt_caches=True)
+            state, tokens = removed.get(uid, (None, ()))
+            return kept(tokens, state) if state and tokens else None
+        # As in a step: the batch can't be relied on any more.
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise EngineFailed(f"the model failed: {type(error).__name__}: {error}") from error
 
     def _forget(self, uid: int) -> None:
         self._detokenizers.pop(uid, None)
@@ -172,14 +183,10 @@ def kept(tokens: Sequence[int], state: State) -> KVState:
 
 
 def free_memory_bytes() -> int:
-    """What is left for KV states: of unified memory on a Mac, of the free RAM elsewhere."""
-    if mx.metal.is_available():
-        info = mx.device_info()
-        limit = int(info["max_recommended_working_set_size"])
-        return max(0, limit - int(mx.get_active_memory()))
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        sizes = dict(line.split(":", 1) for line in lines)
-    return int(sizes["MemAvailable"].split()[0]) * 1024
+    """What is left for KV states: of Metal's limit on a Mac, of the free RAM elsewhere."""
+    found = device()
+    used = int(mx.get_active_memory()) if found.kind == "metal" else 0
+    return max(0, found.model_bytes - used)
 
 
 def model_info(name: str, path: Path, config: Mapping[str, Any], context_tokens: int) -> ModelInfo:

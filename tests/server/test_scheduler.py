@@ -166,6 +166,24 @@ async def test_a_fault_fails_the_running_jobs_and_serving_goes_on() -> None:
         assert await answer(scheduler, job("again")) == ("again", "stop")
 
 
+async def test_a_fault_while_cancelling_is_survived_too() -> None:
+    """An engine that fails as a job is taken out is rebuilt, and serves the next one."""
+
+    class Clumsy(FaultyEngine):
+        def remove(self, uid: int) -> KVState | None:
+            if not self.n_resets:
+                raise EngineFailed("the model failed: gone")
+            return super().remove(uid)
+
+    engine = Clumsy(step_s=0.005)
+    async with running(engine) as scheduler:
+        async with scheduler.submit(job("v" * 300)) as chunks:
+            await anext(chunks)
+        await until(lambda: engine.n_resets == 1)
+        assert scheduler.healthy
+        assert await answer(scheduler, job("after")) == ("after", "stop")
+
+
 class StuckEngine(EchoEngine):
     """Never comes back from a step until it is released."""
 
