@@ -30,7 +30,7 @@ from mlxdeck.server.errors import (
 )
 from mlxdeck.server.messages import Event, Started
 from mlxdeck.server.metrics import metrics
-from mlxdeck.server.observe import Trace
+from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
 from mlxdeck.server.settings import Settings, is_loopback
 
@@ -94,12 +94,12 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     @app.get("/v1/cache")
     async def cache(_: Request) -> HTTPResponse:
         await service.ready()
-        return _json(service.cache())
+        return _json(service.tiers.report())
 
     @app.delete("/v1/cache")
     async def clear_cache(request: Request) -> HTTPResponse:
         await service.ready()
-        return _json({"cleared": await service.clear_cache(request.args.get("tier", ""))})
+        return _json({"cleared": await service.tiers.clear(request.args.get("tier", ""))})
 
     @app.get("/metrics")
     async def prometheus(_: Request) -> HTTPResponse:

@@ -47,6 +47,20 @@ def choice(*options: str) -> Kind:
     return Kind("|".join(options), read)
 
 
+def subset(*options: str) -> Kind:
+    """Some of a few words, with commas between them; none of them is fine too."""
+
+    def read(raw: object) -> str:
+        if not isinstance(raw, str):
+            raise ValueError(f"expected text, got {_type_name(raw)}")
+        words = [word.strip() for word in raw.split(",") if word.strip()]
+        if unknown := [word for word in words if word not in options]:
+            raise ValueError(f"expected some of {', '.join(options)}, got {unknown[0]!r}")
+        return ",".join(words)
+
+    return Kind("WORD,...", read)
+
+
 def switch() -> Kind:
     """On or off."""
     words = {"1": True, "true": True, "yes": True, "on": True}

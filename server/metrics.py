@@ -13,8 +13,6 @@ def metrics(service: Service) -> bytes:
     """All metrics; before the model is loaded, those that exist by then."""
     rows: list[tuple[str, str, str, float]] = [
         ("gauge", "up", "1 once the model is loaded.", float(service.info is not None)),
-        ("counter", "exact_cache_hits_total", "Answers repeated.", service.responses.hits),
-        ("counter", "exact_cache_misses_total", "Answers not known.", service.responses.misses),
     ]
     if service.info is not None:
         rows += _loaded(service)
@@ -29,7 +27,8 @@ def metrics(service: Service) -> bytes:
 
 
 def _loaded(service: Service) -> list[tuple[str, str, str, float]]:
-    totals, load = service.observer.totals, service.load
+    totals, load, tiers = service.observer.totals, service.load, service.tiers
+    misses = tiers.lookups - tiers.hits
     return [
         ("counter", "requests_total", "Requests accepted.", totals.requests),
         ("counter", "errors_total", "Requests that ended in an error.", totals.errors),
@@ -39,6 +38,8 @@ def _loaded(service: Service) -> list[tuple[str, str, str, float]]:
         ("counter", "generation_tokens_total", "Tokens answered.", totals.output_tokens),
         ("counter", "tool_calls_total", "Tool calls made.", totals.tool_calls),
         ("counter", "bad_tool_calls_total", "Tool calls not readable.", totals.bad_tool_calls),
+        ("counter", "exact_cache_hits_total", "Answers repeated.", tiers.hits),
+        ("counter", "exact_cache_misses_total", "Answers not known.", misses),
         ("gauge", "requests_running", "Requests in the engine.", load.active),
         ("gauge", "requests_waiting", "Requests in the queue.", load.queued),
         ("gauge", "exact_cache_bytes", "Bytes of exact answers.", load.exact_bytes),

@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
+from mlxdeck.server.cache.exact import ExactCache
 from mlxdeck.server.cache.flights import Flights
-from mlxdeck.server.cache.keys import answer_key, digests
-from mlxdeck.server.cache.prefixes import Lease, PrefixCache
-from mlxdeck.server.cache.responses import ResponseCache, complete_answer
+from mlxdeck.server.cache.keys import Digests, answer_key, digests
+from mlxdeck.server.cache.responses import complete_answer
+from mlxdeck.server.cache.seen import Miss
+from mlxdeck.server.cache.states import Found, StateCache
+from mlxdeck.server.cache.systems import Systems
 from mlxdeck.server.engine import Dice, ModelInfo, Run, Tokenizer
 from mlxdeck.server.messages import (
     ChatRequest,
@@ -30,12 +34,15 @@ from mlxdeck.server.messages import (
     StopReason,
     Usage,
 )
-from mlxdeck.server.observe import Trace
-from mlxdeck.server.prompt import Prompt, Renderer, canonical
-from mlxdeck.server.scheduler import Done, Job, Scheduler, Waiting
+from mlxdeck.server.observe.trace import Trace
+from mlxdeck.server.prompt.canonical import SCHEMA_ORDER, canonical
+from mlxdeck.server.prompt.renderer import Prompt, Renderer
+from mlxdeck.server.scheduler import Scheduler
+from mlxdeck.server.scheduler.job import Done, Job, Waiting
 from mlxdeck.server.toolcalls import ToolFormat
 from mlxdeck.server.toolcalls.splitter import Markers, Splitter
 
+_A = TypeVar("_A")
 _T = TypeVar("_T")
 
 
@@ -44,9 +51,18 @@ class _Ready:
     """A request that can be queued, and how long that took."""
 
     prompt: Prompt
-    lease: Lease
+    found: Found
     tokenize_s: float
     lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """What has been computed already, and is asked before anything is computed again."""
+
+    exact: ExactCache
+    states: StateCache
+    systems: Systems | None
 
 
 class Pipeline:
@@ -58,20 +74,26 @@ class Pipeline:
         tokenizer: Tokenizer,
         scheduler: Scheduler,
         *,
-        responses: ResponseCache,
-        prefixes: PrefixCache,
+        caches: Caches,
+        rules_off: Collection[str],
         tool_format: ToolFormat,
         dice: Dice,
         max_output_tokens: int,
         ping_s: float,
     ) -> None:
         self.info = info
-        self.responses = responses
-        self.prefixes = prefixes
+        self.caches = caches
+        self._rules_off = rules_off
         self._flights = Flights()
         self._scheduler = scheduler
         self._traits = tokenizer.traits
-        self._renderer = Renderer(tokenizer, tool_format, info.context_tokens, max_output_tokens)
+        self._renderer = Renderer(
+            tokenizer,
+            tool_format,
+            info.context_tokens,
+            max_output_tokens,
+            ordered=SCHEMA_ORDER not in rules_off,
+        )
         # The server's own settings decide an answer as much as the weights do.
         self._signature = f"{info.signature} {dice} {max_output_tokens} {tool_format.name}"
         self._dice = dice
@@ -88,65 +110,129 @@ class Pipeline:
         Raises:
             ServerError: One, and nothing after it.
         """
-        request, removed = canonical(request)
+        request, removed = canonical(request, self._rules_off)
         parts = digests(request)
         trace.accepted(request, parts, removed, self._scheduler.status.queued)
-        key = answer_key(parts, request, self._signature)
-        async with aclosing(self._source(key, request, trace, fresh=fresh)) as events:
+        async with aclosing(self._source(parts, request, trace, fresh=fresh)) as events:
             async for event in events:
                 trace.saw(event)
                 yield event
 
     def _source(
-        self, key: str, request: ChatRequest, trace: Trace, *, fresh: bool
+        self, parts: Digests, request: ChatRequest, trace: Trace, *, fresh: bool
     ) -> AsyncGenerator[Event]:
-        """Where the answer comes from: known, under way for somebody else, or to be made."""
+        """Where the answer comes from: known, under way for somebody else, or to be found."""
         began_s = time.monotonic()
-        shares = self.responses.enabled and not fresh
-        answer = self.responses.get(key) if shares else None
-        flight = self._flights.get(key) if shares and not answer else None
-        reason = "cold" if shares else "bypassed" if fresh else "disabled"
-        tier = "ram" if answer else "flight" if flight else ""
-        trace.exact(key, tier=tier, reason=reason, duration_s=time.monotonic() - began_s)
-        if answer:
+        key = answer_key(parts, request, self._signature)
+        exact = self.caches.exact
+        if fresh or not exact.enabled:
+            trace.exact(key, reason="bypassed" if fresh else "disabled")
+            return self._answer(key, parts, request, trace)
+        if answer := exact.ram.get(key):
+            trace.exact(key, tier="ram", duration_s=time.monotonic() - began_s)
             return answer.replay()
-        if flight:
+        if flight := self._flights.get(key):
+            trace.exact(key, tier="flight", duration_s=time.monotonic() - began_s)
             return flight.join()
-        made = self._answer(key, request, trace)
-        return self._flights.start(key, made).follow() if shares else made
+        return self._flights.start(key, self._find(key, parts, request, trace)).follow()
 
-    async def _answer(self, key: str, request: ChatRequest, trace: Trace) -> AsyncGenerator[Event]:
-        """Generate an answer, and remember it if it is whole."""
+    async def _find(
+        self, key: str, parts: Digests, request: ChatRequest, trace: Trace
+    ) -> AsyncGenerator[Event]:
+        """Ask the slower caches, then generate."""
+        began_s = time.monotonic()
         with self._scheduler.expecting():
-            ready = await self._in_pool(self._prepare, request)
-        trace.prepared(len(ready.prompt.tokens), ready.lease.n_cached, ready.tokenize_s)
-        trace.prefix(ready.lease.n_cached, len(ready.prompt.tokens), ready.lease_s)
+            found = await self.caches.exact.find(key)
+        duration_s = time.monotonic() - began_s
+        if found:
+            answer, tier = found
+            trace.exact(key, tier=tier, duration_s=duration_s)
+            source = answer.replay()
+        else:
+            reason = self.caches.exact.miss_reason(key)
+            trace.exact(key, reason=reason, duration_s=duration_s)
+            source = self._answer(key, parts, request, trace)
+        async with aclosing(source) as events:
+            async for event in events:
+                yield event
+
+    async def _answer(
+        self, key: str, parts: Digests, request: ChatRequest, trace: Trace
+    ) -> AsyncGenerator[Event]:
+        """Generate an answer, and remember it if it is whole."""
+        began_s = time.monotonic()
+        with self._scheduler.expecting():
+            ready = await self._prepare(parts, request)
+        prompt, found = ready.prompt, ready.found
+        trace.prepared(len(prompt.tokens), found.lease.n_cached, ready.tokenize_s)
+        trace.prefix(found.lease.n_cached, prompt, found.miss, found.tier, ready.lease_s)
         sent: list[Event] = []
-        async for event in self._generate(request, ready, trace):
-            sent.append(event)
-            if isinstance(event, Finished) and (answer := complete_answer(sent)):
-                self.responses.put(key, answer)
-            yield event
+        try:
+            async for event in self._generate(request, ready, trace):
+                sent.append(event)
+                if isinstance(event, Finished):
+                    cost_s = time.monotonic() - began_s
+                    if answer := complete_answer(sent, cost_s):
+                        self.caches.exact.put(key, answer)
+                yield event
+        finally:
+            found.lease.release()
 
     async def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt of a request has."""
-        request, _ = canonical(request)
+        request, _ = canonical(request, self._rules_off)
         return await self._in_pool(self._renderer.count, request)
+
+    async def shared_tokens(self, request: ChatRequest) -> list[int]:
+        """The tokens of a request's system prompt and tools."""
+        request, _ = canonical(request, self._rules_off)
+        prompt = await self._in_pool(self._renderer.render, request)
+        return prompt.tokens[: prompt.layout.shared_tokens]
+
+    async def prefill(self, tokens: list[int]) -> None:
+        """Compute the state of a system prompt, and keep it; cancelled, what there is of it."""
+        states, n = self.caches.states, len(tokens)
+        if await self._in_pool(states.on_disk, tokens):
+            await states.recall(tokens)
+        # One token more than wanted has to be run, and one is drawn: the state is cut back to n.
+        run_tokens = [*tokens, tokens[0]]
+        lease = states.ram.lease(run_tokens)
+        try:
+            if lease.n_cached < n:
+                run = Run(run_tokens, lease.n_cached, lease.state, 1, Dice(), (n,))
+                job = Job(run, lambda kept: states.keep(kept, n, lease, at_most_tokens=n))
+                async with self._scheduler.submit(job) as chunks:
+                    async for _ in chunks:
+                        pass
+        finally:
+            lease.release()
 
     def close(self) -> None:
         """Stop the prompt thread."""
         self._pool.shutdown(cancel_futures=True)
 
-    async def _in_pool(self, work: Callable[[ChatRequest], _T], request: ChatRequest) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, request)
+    async def _in_pool(self, work: Callable[[_A], _T], argument: _A) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, argument)
 
-    def _prepare(self, request: ChatRequest) -> _Ready:
-        """Render, count and lease, on the prompt thread."""
-        began_s = time.monotonic()
-        prompt = self._renderer.render(request)
+    async def _prepare(self, parts: Digests, request: ChatRequest) -> _Ready:
+        """Render and count, and lease what is known of the prompt."""
+        states, began_s = self.caches.states, time.monotonic()
+        prompt = await self._in_pool(self._renderer.render, request)
         rendered_s = time.monotonic()
-        lease = self.prefixes.lease(prompt.tokens)
-        return _Ready(prompt, lease, rendered_s - began_s, time.monotonic() - rendered_s)
+        read = await self._in_pool(states.on_disk, prompt.tokens)
+        if read:
+            read = await states.recall(prompt.tokens)
+        found = await self._in_pool(partial(self._lease, read=read), prompt)
+        if systems := self.caches.systems:
+            if found.miss.reason == "cold" and systems.of_another_model(parts):
+                found = replace(found, miss=Miss("model_changed"))
+            systems.note(parts, prompt.tokens, prompt.layout.shared_tokens)
+        return _Ready(prompt, found, rendered_s - began_s, time.monotonic() - rendered_s)
+
+    def _lease(self, prompt: Prompt, *, read: bool) -> Found:
+        layout = prompt.layout
+        states = self.caches.states
+        return states.lease(prompt.tokens, layout.part_at, layout.tail_start, read=read)
 
     async def _generate(
         self, request: ChatRequest, ready: _Ready, trace: Trace
@@ -162,7 +248,9 @@ class Pipeline:
                 if isinstance(chunk, Waiting):
                     yield Ping()
                     continue
-                trace.first_token()
+                if trace.first_token():
+                    new_tokens = len(job.run.tokens) - job.run.n_cached
+                    self.caches.states.timed(job.times.prefill_s, new_tokens)
                 if isinstance(chunk, Done):
                     cut = chunk.reason == "length"
                     pieces = list(splitter.close(complete=not cut))
@@ -184,14 +272,22 @@ class Pipeline:
         yield Finished(_stop_reason(splitter, cut=cut), self._usage(job), splitter.stopped_by)
 
     def _job(self, sampling: Sampling, ready: _Ready) -> Job:
-        prompt, lease, ours = ready.prompt, ready.lease, self._dice
+        prompt, lease, ours = ready.prompt, ready.found.lease, self._dice
         dice = Dice(
             ours.temperature if sampling.temperature is None else sampling.temperature,
             ours.top_p if sampling.top_p is None else sampling.top_p,
             ours.top_k if sampling.top_k is None else sampling.top_k,
         )
-        run = Run(prompt.tokens, lease.n_cached, lease.state, prompt.max_tokens, dice)
-        return Job(run, self.prefixes.keep)
+        layout, states = prompt.layout, self.caches.states
+        run = Run(
+            prompt.tokens,
+            lease.n_cached,
+            lease.state,
+            prompt.max_tokens,
+            dice,
+            layout.boundaries(),
+        )
+        return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease))
 
     def _splitter(self, request: ChatRequest, prompt: Prompt) -> Splitter:
         stops = request.sampling.stop_sequences

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mlxdeck.server.cache.prefixes import PrefixCache
-from mlxdeck.server.cache.responses import ResponseCache
 from mlxdeck.server.engine import Dice, Engine, ModelInfo, Progress
-from mlxdeck.server.errors import BadRequest, EngineFailed, Overloaded
+from mlxdeck.server.errors import EngineFailed, Overloaded
 from mlxdeck.server.observe import Emitter, Load, Observer
 from mlxdeck.server.pipeline import Pipeline
 from mlxdeck.server.scheduler import Scheduler
 from mlxdeck.server.settings import Settings
+from mlxdeck.server.tiers import Tiers
 from mlxdeck.server.toolcalls import choose_format
+from mlxdeck.server.warm import Warmer
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class Service:
 
     pipeline: Pipeline
     observer: Observer
-    """Both set once the model is loaded; `ready` waits for that."""
+    tiers: Tiers
+    """All set once the model is loaded; `ready` waits for that."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class Service:
         self._give_up = give_up
         self._began_s = time.monotonic()
         self.info: ModelInfo | None = None
-        self.responses = ResponseCache(settings.exact_cache_entries, settings.exact_cache_bytes)
+        self._warming: asyncio.Task[None] | None = None
         self.scheduler = Scheduler(
             engine,
             max_batch=settings.max_batch,
@@ -69,13 +70,11 @@ class Service:
         self._loading = asyncio.create_task(self._load(progress))
 
     async def _load(self, progress: Progress) -> None:
-        stores: list[PrefixCache] = []
-        infos: list[ModelInfo] = []
+        found: list[tuple[ModelInfo, int]] = []
 
         def loaded(info: ModelInfo) -> None:
             # On the engine thread: how much memory is free is known only now.
-            stores.append(PrefixCache(self._engine.new_store(self.settings.prefix_cache_bytes)))
-            infos.append(info)
+            found.append((info, self.settings.prefix_cache_bytes or self._engine.spare_bytes()))
 
         self.scheduler.start(progress, loaded)
         try:
@@ -84,23 +83,26 @@ class Service:
             progress(f"mlxdeck cannot start: {error.message}")
             self._give_up()
             raise
-        self.info = infos[0]
-        self.observer = Observer(
-            self._open_emitter(self.info), self.info.name, self.settings.capture
-        )
+        info, prefix_bytes = found[0]
+        self.observer = Observer(self._open_emitter(info), info.name, self.settings.capture)
+        self.tiers = Tiers(self.settings, self._engine, info, self.scheduler, prefix_bytes)
         self.pipeline = Pipeline(
-            self.info,
+            info,
             self._engine.tokenizer,
             self.scheduler,
-            responses=self.responses,
-            prefixes=stores[0],
-            dice=self._dice(self.info),
+            caches=self.tiers.caches,
+            rules_off=self.settings.canonical_off.split(","),
+            dice=self._dice(info),
             max_output_tokens=self.settings.max_output_tokens,
             tool_format=choose_format(self.settings.tool_format, self._engine.tokenizer.traits),
             ping_s=self.settings.ping_s,
         )
+        self.info = info
         self._ticking = asyncio.create_task(self._tick())
-        progress(f"mlxdeck ready on {self.settings.url} (model {self.info.name})")
+        progress(f"mlxdeck ready on {self.settings.url} (model {info.name})")
+        if self.settings.warm:
+            warmer = Warmer(self.pipeline, self.scheduler, self.tiers.caches.systems)
+            self._warming = asyncio.create_task(warmer.run(self.settings, progress))
 
     def _dice(self, info: ModelInfo) -> Dice:
         """How requests are sampled that don't say: as the user set it, else as the model asks."""
@@ -116,9 +118,12 @@ class Service:
         self._loading.cancel()
         if self.info is not None:
             self._ticking.cancel()
+            if self._warming is not None:
+                self._warming.cancel()
             self.pipeline.close()
         await self.scheduler.stop()
         if self.info is not None:
+            await self.tiers.close()
             await asyncio.to_thread(self.observer.emitter.close)
 
     async def ready(self) -> None:
@@ -147,14 +152,14 @@ class Service:
     def load(self) -> Load:
         """What is going on now, for `tick`, `/v1/status` and `/metrics`."""
         status, memory = self.scheduler.status, self.scheduler.memory
-        prefixes = self.pipeline.prefixes
+        answers, prefixes = self.tiers.caches.exact.ram, self.tiers.caches.states.ram
         return Load(
             active=status.active,
             queued=status.queued,
             output_tokens=status.output_tokens,
             prefill_tokens=status.prefill_tokens,
-            exact_entries=len(self.responses),
-            exact_bytes=self.responses.n_bytes,
+            exact_entries=len(answers),
+            exact_bytes=answers.n_bytes,
             prefix_entries=len(prefixes),
             prefix_bytes=prefixes.n_bytes,
             memory_active_bytes=memory.active_bytes,
@@ -165,6 +170,7 @@ class Service:
         idle_s = -TICK_S
         while True:
             load = self.load
+            self.tiers.tick()
             idle_s = 0.0 if load.active or load.queued else idle_s + TICK_S
             if idle_s % IDLE_TICK_S == 0:
                 self.observer.tick(load, process_bytes())
@@ -172,18 +178,17 @@ class Service:
 
     def health(self) -> dict[str, Any]:
         """The body of `GET /health`; its shape is a contract."""
-        hits, misses = self.responses.hits, self.responses.misses
-        total = hits + misses
+        hits, total = (self.tiers.hits, self.tiers.lookups) if self.info else (0, 0)
         return {
             "status": self._state(),
             "model": self.info.name if self.info else self.settings.model,
             "model_loaded": self.info is not None,
             "cache": {
                 "hits": hits,
-                "misses": misses,
+                "misses": total - hits,
                 "total_requests": total,
                 "hit_rate": f"{100 * hits / total if total else 0:.1f}%",
-                "cached_items": len(self.responses),
+                "cached_items": self.load.exact_entries if self.info else 0,
             },
         }
 
@@ -191,47 +196,6 @@ class Service:
         if self.info is None:
             return "unhealthy" if self.failed else "loading"
         return "healthy" if self.scheduler.healthy else "unhealthy"
-
-    def cache(self) -> dict[str, Any]:
-        """The body of `GET /v1/cache`: what each tier holds, and what it was good for."""
-        exact, prefixes = self.responses, self.pipeline.prefixes
-        asked = exact.hits + exact.misses
-        read = prefixes.prompt_tokens
-        return {
-            "exact": {
-                "entries": len(exact),
-                "bytes": exact.n_bytes,
-                "hits": exact.hits,
-                "misses": exact.misses,
-                "hit_rate": exact.hits / asked if asked else None,
-            },
-            "prefix": {
-                "entries": len(prefixes),
-                "bytes": prefixes.n_bytes,
-                "hits": prefixes.hits,
-                "misses": prefixes.misses,
-                "hit_tokens": prefixes.hit_tokens,
-                "prompt_tokens": read,
-                "hit_rate": prefixes.hit_tokens / read if read else None,
-            },
-        }
-
-    async def clear_cache(self, tier: str) -> dict[str, int]:
-        """Forget what a tier holds, or all of them if `tier` is empty; return how many entries.
-
-        Raises:
-            BadRequest: There is no such tier.
-        """
-        prefixes = self.pipeline.prefixes
-        if tier not in ("", "exact", "prefix"):
-            raise BadRequest("tier", f"expected exact or prefix, got {tier!r:.50}")
-        cleared = {}
-        if tier in ("", "exact"):
-            cleared["exact"] = self.responses.clear()
-        if tier in ("", "prefix"):
-            cleared["prefix"] = len(prefixes)
-            await self.scheduler.run(prefixes.clear)
-        return cleared
 
     def models(self) -> dict[str, Any]:
         """The body of `GET /v1/models`: the loaded model, in Anthropic's and OpenAI's shape."""

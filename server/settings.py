@@ -23,7 +23,18 @@ from typing import Self, TypeVar, cast
 
 import platformdirs
 
-from mlxdeck.server.kinds import Kind, choice, number, optional, size, switch, text, whole
+from mlxdeck.server.kinds import (
+    Kind,
+    choice,
+    number,
+    optional,
+    size,
+    subset,
+    switch,
+    text,
+    whole,
+)
+from mlxdeck.server.prompt.canonical import RULE_NAMES
 
 FILE_NAME = "mlxdeck.toml"
 ENV_PREFIX = "MLXDECK_"
@@ -42,9 +53,14 @@ class SettingsError(UserError, ValueError):
     """A setting is unknown or has a bad value; the text names the source."""
 
 
-def _setting(default: T, kind: Kind, *, secret: bool = False, hidden: bool = False) -> T:
-    """Declare a setting; `hidden` ones work but are not advertised."""
-    metadata = {"kind": kind, "hidden": hidden}
+def _setting(
+    default: T, kind: Kind, *, secret: bool = False, hidden: bool = False, bare: str = ""
+) -> T:
+    """Declare a setting; `hidden` ones work but are not advertised.
+
+    A flag that stands alone means `bare`, if there is one.
+    """
+    metadata = {"kind": kind, "hidden": hidden, "bare": bare}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -88,6 +104,24 @@ class Settings:
     """Memory that those answers may take."""
     prefix_cache_bytes: int = _setting(0, size())
     """Memory for the states of prompts; 0 chooses from what is free once the model is loaded."""
+    max_kv_tokens: int = _setting(0, whole(0))
+    """How far back the model looks, in tokens; older ones are forgotten. 0 is all of them."""
+    cache_policy: str = _setting("lru", choice("lru", "adaptive"))
+    """Which states of prompts go first: the longest unused, or those that save the least."""
+    disk_cache: bool = _setting(True, switch())
+    """Whether answers and states of prompts are kept on disk, to survive a restart."""
+    disk_cache_bytes: int = _setting(0, size())
+    """Disk that they may take; 0 is a quarter of what is free, at most 20 GiB."""
+    shared_cache: str = _setting("", text(), secret=True)
+    """A Redis that answers are shared through, as redis://HOST:PORT; empty is none."""
+    shared_cache_timeout_s: float = _setting(0.05, number(0.001))
+    """The most that a lookup in the shared cache may add to a request."""
+    warm: str = _setting("", text(), bare="recent")
+    """System prompts to prefill at the start: recent, or a file with one request a line."""
+    warm_prompts: int = _setting(3, whole(1))
+    """How many of the system prompts seen of late are prefilled."""
+    canonical_off: str = _setting("", subset(*RULE_NAMES))
+    """Rules of the canonical form to leave out, with commas between them."""
     ping_s: float = _setting(5.0, number(0.05))
     """Seconds of silence after which a stream carries a ping."""
     stall_s: float = _setting(120.0, number(1))
@@ -129,6 +163,11 @@ class Settings:
         if self.telemetry_dir:
             return Path(self.telemetry_dir).expanduser()
         return self.home / "telemetry"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where caches are kept; it need not exist yet."""
+        return self.home / "cache"
 
     @property
     def models_folder(self) -> Path:
@@ -250,7 +289,11 @@ def add_flags(parser: argparse.ArgumentParser, only: Iterable[str] = ()) -> None
             action = argparse.BooleanOptionalAction
             parser.add_argument(flag, action=action, default=None, help=help_)
         else:
-            parser.add_argument(flag, metavar=kind.metavar, help=help_)
+            bare = setting.metadata["bare"]
+            nargs = "?" if bare else None
+            parser.add_argument(
+                flag, metavar=kind.metavar, help=help_, nargs=nargs, const=bare or None
+            )
 
 
 def given_flags(args: argparse.Namespace) -> dict[str, object]:

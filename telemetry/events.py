@@ -120,6 +120,14 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     """`cold`, `diverged`, `evicted`, `model_changed`, `disabled`, `bypassed`."""
     diverged_at_token: int = _named("mlx.cache.diverged_at_token", -1)
     diverged_block: str = _named("mlx.cache.diverged_block", "")
+    """Path of the part in the request: `system`, `tools.Read`, `messages.3`."""
+    diverged_hash: str = _named("mlx.cache.diverged_hash", "")
+    diverged_hash_before: str = _named("mlx.cache.diverged_hash_before", "")
+    """Short hashes of that part, in this prompt and in the nearest one before."""
+    shared_tokens: int = _named("mlx.prompt.shared_tokens", 0)
+    """Length of system prompt and tools."""
+    message_starts: tuple[int, ...] = _named("mlx.prompt.message_starts", ())
+    """First token of each message, as far as they were found in the prompt."""
     duration_s: float = 0.0
 
 

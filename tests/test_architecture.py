@@ -30,6 +30,7 @@ MAY_IMPORT = {
 MAY_ALSO_IMPORT = {
     "mlxdeck.server.settings": {"platformdirs"},
     "mlxdeck.server.observe": {"mlxdeck.telemetry"},
+    "mlxdeck.server.cache.shared": {"redis"},
     "mlxdeck.server.engine": {
         "mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub", "jinja2", "numpy",
     },

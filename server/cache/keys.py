@@ -11,6 +11,7 @@ from mlxdeck.server.messages import ChatRequest
 
 # Raised when the same request would be rendered or parsed differently than before.
 FORM = 1
+MODEL_DIGITS = 16
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -42,7 +43,12 @@ def answer_key(parts: Digests, request: ChatRequest, signature: str) -> str:
     The model's name, the way the answer is sent, and whose conversation it is are no part of it.
     """
     how = (request.tool_choice, request.sampling, request.thinking)
-    return digest((FORM, signature, parts, how))
+    return digest((FORM, parts, how)) + digest(signature)[:MODEL_DIGITS]
+
+
+def request_of(key: str) -> str:
+    """The part of a key that is the same for every model."""
+    return key[:-MODEL_DIGITS]
 
 
 def digest(value: object) -> str:

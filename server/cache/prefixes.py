@@ -1,7 +1,10 @@
-"""KV states in RAM, shared between the prompt thread that leases and the engine thread that keeps.
+"""KV states in RAM: the longest known prefix of any prompt, within a hard limit of bytes.
 
-A lease is a private copy, so nothing that is in use can be evicted; the copies share memory until
-one is written. What a state is only the engine knows: this module counts and locks.
+What a state is only the engine knows; this module owns which are kept. Shared between the prompt
+thread, which leases, and the engine thread, which keeps and evicts (states are freed there).
+mlx-lm's LRUPromptCache does without leases and drops the stored prefixes of an entry that is
+extended, so that a shared system prompt goes with the conversation that came last; here an entry
+that has to go first shrinks to the part that other conversations begin with too.
 """
 
 from __future__ import annotations
@@ -10,55 +13,186 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlxdeck.server.engine import KVState, State, StateStore
+from mlxdeck.server.cache.policy import Lru, Policy, Use
+from mlxdeck.server.cache.tally import Counts, Tally
+from mlxdeck.server.cache.tokens import first, n_common, n_tokens, pack
+from mlxdeck.server.engine import State, States
+
+# A prompt is compared with every entry: half a millisecond for this many long ones.
+MAX_ENTRIES = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A state and what is known of it."""
+
+    tokens: bytes
+    state: State
+    n_bytes: int
+    trimmable: bool
+    """Whether a prefix of it is as good as the whole."""
+    shared_tokens: int
+    """So many of its first tokens are a system prompt and tools."""
+    rank: float = 0.0
+    n_uses: int = 0
+    n_leases: int = 0
+
+    def usable(self, wanted: bytes) -> int:
+        """How many leading tokens of `wanted` this state can stand for."""
+        n = n_common(self.tokens, wanted)
+        return n if self.trimmable or n == n_tokens(self.tokens) else 0
+
+
 class Lease:
-    """The longest known prefix of a prompt; `n_cached` is 0 when nothing is known."""
+    """The longest known prefix of a prompt, protected from eviction until `release`."""
 
-    n_cached: int
-    state: State | None
+    def __init__(self, cache: PrefixCache, entry: Entry | None, n_cached: int, state: State | None):
+        self.n_cached = n_cached
+        """0 when nothing is known."""
+        self.state = state
+        """A private copy that holds exactly those tokens."""
+        self._cache = cache
+        self._entry = entry
+
+    def release(self) -> None:
+        """Give it back; any thread, any number of times."""
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            self._cache.released(entry)
 
 
 class PrefixCache:
-    """The longest cached prefix of any prompt. Safe from any thread."""
+    """States by their tokens. Safe from any thread; `add` and `clear` on the engine's."""
 
-    def __init__(self, store: StateStore) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self.hit_tokens = 0
-        self.prompt_tokens = 0
-        self.hits = 0
-        self.misses = 0
-
-    def lease(self, tokens: Sequence[int]) -> Lease:
-        """Take a copy of the longest cached prefix.
-
-        It is at most `len(tokens) - 1` long, so that one token is always left to run.
-        """
-        with self._lock:
-            n_cached, state = self._store.fetch(tokens)
-            self.hit_tokens += n_cached
-            self.prompt_tokens += len(tokens)
-            self.hits += n_cached > 0
-            self.misses += n_cached == 0
-        return Lease(n_cached, state)
-
-    def keep(self, kept: KVState) -> None:
-        """Remember a state; others may be evicted for it."""
-        with self._lock:
-            self._store.insert(kept.tokens, kept.state)
-
-    def clear(self) -> None:
-        """Forget every state."""
-        with self._lock:
-            self._store.clear()
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes held."""
-        return self._store.n_bytes
+    def __init__(self, states: States, max_bytes: int, policy: Policy | None = None) -> None:
+        self.max_bytes = max_bytes
+        self.tally = Tally()
+        self.n_bytes = 0
+        self._states = states
+        self._policy = policy or Lru()
+        self._entries: list[Entry] = []
+        self._now = 0
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        return self._store.n_entries
+        return len(self._entries)
+
+    def known(self, tokens: bytes) -> int:
+        """How many leading tokens of a prompt are known; one is always left to run."""
+        with self._lock:
+            return self._nearest(first(tokens, n_tokens(tokens) - 1))[1]
+
+    def lease(self, tokens: Sequence[int]) -> Lease:
+        """Take the longest cached prefix of a prompt, at most `len(tokens) - 1` long."""
+        wanted = pack(tokens[:-1])
+        with self._lock:
+            entry, n = self._nearest(wanted)
+            self.tally.add(Counts(n > 0, n == 0, n, len(tokens)))
+            if entry is None:
+                return Lease(self, None, 0, None)
+            entry.n_leases += 1
+            entry.n_uses += 1
+            self._touch(entry)
+            state = self._states.copy(entry.state, n_tokens(entry.tokens) - n)
+        return Lease(self, entry, n, state)
+
+    def _nearest(self, wanted: bytes) -> tuple[Entry | None, int]:
+        best, best_n = None, 0
+        for entry in self._entries:
+            # Cheap to see that it can't be better; most of a conversation's prompts begin alike.
+            if first(entry.tokens, best_n + 1) == first(wanted, best_n + 1):
+                n = entry.usable(wanted)
+                if n > best_n:
+                    best, best_n = entry, n
+        return best, best_n
+
+    def released(self, entry: Entry) -> None:
+        """A lease of the entry has ended."""
+        with self._lock:
+            entry.n_leases -= 1
+
+    def add(self, tokens: bytes, state: State, shared_tokens: int) -> None:
+        """Remember a state, giving up others for it."""
+        with self._lock:
+            trimmable = self._states.trimmable(state)
+            if self._covered(tokens, trimmable):
+                return
+            entry = Entry(tokens, state, self._states.size_bytes(state), trimmable, shared_tokens)
+            self._fit(entry)
+            if entry.trimmable:
+                self._drop_prefixes(entry)
+            if entry.n_bytes <= self.max_bytes and self._make_room(entry.n_bytes):
+                self._entries.append(entry)
+                self.n_bytes += entry.n_bytes
+                self._touch(entry)
+            else:
+                self.tally.evictions["no_room"] += 1
+
+    def _covered(self, tokens: bytes, trimmable: bool) -> bool:
+        """Whether an entry already stands for all of these tokens; it counts as used."""
+        for entry in self._entries:
+            same = entry.tokens == tokens
+            if same or (trimmable and entry.trimmable and entry.tokens.startswith(tokens)):
+                self._touch(entry)
+                return True
+        return False
+
+    def _fit(self, entry: Entry) -> None:
+        """Cut a state that is larger than the whole cache to what fits."""
+        if entry.n_bytes > self.max_bytes and entry.trimmable:
+            self._shrink(entry, n_tokens(entry.tokens) * self.max_bytes // entry.n_bytes)
+
+    def _drop_prefixes(self, entry: Entry) -> None:
+        for other in list(self._entries):
+            if other.trimmable and not other.n_leases and entry.tokens.startswith(other.tokens):
+                entry.n_uses += other.n_uses
+                entry.shared_tokens = entry.shared_tokens or other.shared_tokens
+                self._drop(other)
+
+    def _make_room(self, n_bytes: int) -> bool:
+        while self.n_bytes + n_bytes > self.max_bytes or len(self._entries) >= MAX_ENTRIES:
+            idle = [entry for entry in self._entries if not entry.n_leases]
+            if not idle:
+                return False
+            victim = min(idle, key=lambda entry: entry.rank)
+            self._policy.evicted(victim.rank)
+            self._give_up(victim)
+        return True
+
+    def _give_up(self, entry: Entry) -> None:
+        """Free an entry's memory, but for a system prompt that nothing else holds."""
+        shared = first(entry.tokens, entry.shared_tokens)
+        held = any(
+            e is not entry and e.trimmable and e.tokens.startswith(shared) for e in self._entries
+        )
+        if entry.trimmable and shared and len(shared) < len(entry.tokens) and not held:
+            self.n_bytes -= entry.n_bytes
+            self._shrink(entry, entry.shared_tokens)
+            self.n_bytes += entry.n_bytes
+            self._touch(entry)
+            self.tally.evictions["shrunk"] += 1
+        else:
+            self._drop(entry)
+            self.tally.evictions["room"] += 1
+
+    def _shrink(self, entry: Entry, n: int) -> None:
+        entry.state = self._states.shrink(entry.state, n_tokens(entry.tokens) - n)
+        entry.tokens = first(entry.tokens, n)
+        entry.n_bytes = self._states.size_bytes(entry.state)
+
+    def _drop(self, entry: Entry) -> None:
+        self._entries.remove(entry)
+        self.n_bytes -= entry.n_bytes
+
+    def _touch(self, entry: Entry) -> None:
+        self._now += 1
+        use = Use(self._now, entry.n_uses, n_tokens(entry.tokens), entry.n_bytes)
+        entry.rank = self._policy.rank(use)
+
+    def clear(self) -> int:
+        """Forget every state that is not in use; return how many."""
+        with self._lock:
+            idle = [entry for entry in self._entries if not entry.n_leases]
+            for entry in idle:
+                self._drop(entry)
+        return len(idle)

@@ -5,15 +5,19 @@ Used from the event loop only.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
+from mlxdeck.server.cache.keys import request_of
+from mlxdeck.server.cache.tally import Counts, Tally
 from mlxdeck.server.messages import Event, Finished, Ping, Started, TextDelta, ThinkingDelta, Usage
 
 # What an entry costs beside its text: objects, key, bookkeeping. Measured with tracemalloc.
 ENTRY_BYTES = 1_000
 EVENT_BYTES = 100
+# Keys of answers that are gone, remembered to tell an evicted one from one that never was.
+MAX_EVICTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Answer:
     deltas: tuple[Event, ...]
     finished: Finished
     n_bytes: int
+    cost_s: float = 0.0
+    """How long it took to generate."""
 
     async def replay(self) -> AsyncGenerator[Event]:
         """The answer again, as if every prompt token had been cached."""
@@ -35,18 +41,26 @@ class Answer:
         yield Finished(finished.reason, usage, finished.stop_sequence)
 
 
-def complete_answer(events: Iterable[Event]) -> Answer | None:
+def complete_answer(events: Iterable[Event], cost_s: float = 0.0) -> Answer | None:
     """Make an answer of what was sent, or None if it may not be repeated.
 
     Adjoining deltas are joined. An answer that did not finish, or was cut off by its token limit,
     is none: the client that asks again wants the rest.
     """
     joined = _joined(events)
-    last = joined.pop() if joined else None
+    last = joined[-1] if joined else None
     if not isinstance(last, Finished) or last.reason == "max_tokens":
         return None
-    n_chars = sum(len(str(delta)) for delta in joined)
-    return Answer(tuple(joined), last, ENTRY_BYTES + EVENT_BYTES * len(joined) + n_chars)
+    return answer_of(joined, cost_s)
+
+
+def answer_of(events: list[Event], cost_s: float) -> Answer:
+    """An answer of its deltas and a last `Finished`."""
+    *deltas, finished = events
+    assert isinstance(finished, Finished)
+    n_chars = sum(len(str(delta)) for delta in deltas)
+    n_bytes = ENTRY_BYTES + EVENT_BYTES * len(deltas) + n_chars
+    return Answer(tuple(deltas), finished, n_bytes, cost_s)
 
 
 def _joined(events: Iterable[Event]) -> list[Event]:
@@ -69,9 +83,10 @@ class ResponseCache:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._requests: Counter[str] = Counter()
+        self._evicted: OrderedDict[str, None] = OrderedDict()
         self.n_bytes = 0
-        self.hits = 0
-        self.misses = 0
+        self.tally = Tally()
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -85,11 +100,19 @@ class ResponseCache:
         """Look an answer up, and count how that went."""
         answer = self._answers.get(key)
         if answer is None:
-            self.misses += 1
+            self.tally.add(Counts(misses=1))
             return None
         self._answers.move_to_end(key)
-        self.hits += 1
+        self.tally.add(counted(answer))
         return answer
+
+    def was_evicted(self, key: str) -> bool:
+        """Whether the answer was here, and had to go."""
+        return key in self._evicted
+
+    def knows_request(self, request: str) -> bool:
+        """Whether any model's answer to the request is here."""
+        return self._requests[request] > 0
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep an answer, dropping the longest unused for it; one that is too large is not kept."""
@@ -97,18 +120,35 @@ class ResponseCache:
             return
         self._drop(key)
         self._answers[key] = answer
+        self._requests[request_of(key)] += 1
         self.n_bytes += answer.n_bytes
         while len(self._answers) > self._max_entries or self.n_bytes > self._max_bytes:
-            self._drop(next(iter(self._answers)))
+            oldest = next(iter(self._answers))
+            self._drop(oldest)
+            self._evicted[oldest] = None
+            self.tally.evictions["room"] += 1
+        while len(self._evicted) > MAX_EVICTED:
+            self._evicted.popitem(last=False)
 
     def _drop(self, key: str) -> None:
         answer = self._answers.pop(key, None)
         if answer:
             self.n_bytes -= answer.n_bytes
+            request = request_of(key)
+            self._requests[request] -= 1
+            if not self._requests[request]:
+                del self._requests[request]
 
     def clear(self) -> int:
         """Drop every answer; return how many there were."""
         n_entries = len(self._answers)
         self._answers.clear()
+        self._requests.clear()
         self.n_bytes = 0
         return n_entries
+
+
+def counted(answer: Answer) -> Counts:
+    """A hit, as a tally counts it."""
+    n_tokens = answer.finished.usage.input_tokens
+    return Counts(hits=1, hit_tokens=n_tokens, prompt_tokens=n_tokens, saved_s=answer.cost_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 Progress = Callable[[str], None]
@@ -55,6 +56,16 @@ class Run:
     state: State | None
     max_tokens: int
     dice: Dice
+    boundaries: tuple[int, ...] = ()
+    """Numbers of leading tokens that other prompts may begin with too, in ascending order."""
+
+
+@dataclass(frozen=True, slots=True)
+class KVState:
+    """A KV cache and the tokens that it holds."""
+
+    tokens: Sequence[int]
+    state: State
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +75,8 @@ class Prefilled:
     uid: int
     done_tokens: int
     total_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class KVState:
-    """A KV cache and the tokens that it holds."""
-
-    tokens: Sequence[int]
-    state: State
+    kept: KVState | None = None
+    """At a boundary, if the model's states can't be cut back to one later: the state there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +101,36 @@ class Memory:
     peak_bytes: int = 0
 
 
-class StateStore(Protocol):
-    """KV states by their tokens, with a byte limit. Not thread-safe: `PrefixCache` locks it."""
+class States(Protocol):
+    """What a cache may do with KV states. `copy` runs on any thread, the rest on the engine's."""
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all states."""
+    def size_bytes(self, state: State) -> int:
+        """Memory that it takes."""
 
-    @property
-    def n_entries(self) -> int:
-        """How many states."""
+    def trimmable(self, state: State) -> bool:
+        """Whether its last tokens can be left out."""
 
-    def fetch(self, tokens: Sequence[int]) -> tuple[int, State | None]:
-        """Return how many leading tokens are known, and a private copy of their state."""
+    def copy(self, state: State, n_dropped: int) -> State:
+        """A private copy without its last `n_dropped` tokens; memory is shared until written."""
 
-    def insert(self, tokens: Sequence[int], state: State) -> None:
-        """Keep a state, making room by evicting others."""
+    def shrink(self, state: State, n_dropped: int) -> State:
+        """The same, in memory of its own, so that the original's can be freed."""
 
-    def clear(self) -> None:
-        """Drop every state."""
+    def save(self, state: State, path: Path) -> None:
+        """Write a state to a file.
+
+        Not only for the engine's thread: a kept state is complete, and nothing is computed here.
+
+        Raises:
+            OSError: It can't be written.
+        """
+
+    def load(self, path: Path) -> State:
+        """Read a state back.
+
+        Raises:
+            ValueError: The file holds no state, or one of another model.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +180,12 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of rendered text; special tokens in it count as such."""
 
+    def encode_with_ends(self, text: str) -> tuple[list[int], Sequence[int]]:
+        """The same, and for each token the number of characters up to its end.
+
+        The second is empty where the tokenizer can't tell.
+        """
+
 
 class Engine(Protocol):
     """A model that runs several sequences at once."""
@@ -175,8 +197,12 @@ class Engine(Protocol):
     def load(self, progress: Progress) -> ModelInfo:
         """Fetch and load the model. Raises `EngineFailed`."""
 
-    def new_store(self, max_bytes: int) -> StateStore:
-        """An empty store; with 0 bytes, its limit is chosen from the memory that is free."""
+    @property
+    def states(self) -> States:
+        """What caches may do with its states. Only there once `load` has returned."""
+
+    def spare_bytes(self) -> int:
+        """Memory that cached states may take, of what is free now."""
 
     def insert(self, run: Run) -> int:
         """Queue a sequence and return its uid.

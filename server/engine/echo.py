@@ -6,9 +6,11 @@ must match their tokens - so that tests of everything above it need no model.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlxdeck.server.engine import (
@@ -54,6 +56,14 @@ class ByteTokenizer:
         """One token a byte."""
         return [byte + 1 for byte in text.encode()]
 
+    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
+        """The same; a character ends with its last byte."""
+        ends: list[int] = []
+        for place, char in enumerate(text):
+            n_bytes = len(char.encode())
+            ends += [place] * (n_bytes - 1) + [place + 1]
+        return self.encode(text), ends
+
 
 @dataclass(slots=True)
 class _Running:
@@ -63,41 +73,31 @@ class _Running:
     n_sampled: int = 0
 
 
-@dataclass(slots=True)
-class EchoStore:
-    """KV states of the echo engine: a state is the tuple of the tokens that it holds."""
+class EchoStates:
+    """A state is the tuple of the tokens that it holds, as if each took eight bytes."""
 
-    states: dict[tuple[int, ...], State] = field(default_factory=dict)
+    def size_bytes(self, state: State) -> int:
+        """Eight bytes a token."""
+        return 8 * len(state)
 
-    def fetch(self, tokens: Sequence[int]) -> tuple[int, State | None]:
-        """Find the longest common prefix with any state, as a trimmable cache allows."""
-        best = 0
-        for known in self.states:
-            n = 0
-            for ours, theirs in zip(tokens[:-1], known, strict=False):
-                if ours != theirs:
-                    break
-                n += 1
-            best = max(best, n)
-        return (best, tuple(tokens[:best])) if best else (0, None)
+    def trimmable(self, state: State) -> bool:
+        """Any prefix of a tuple is one."""
+        del state
+        return True
 
-    def insert(self, tokens: Sequence[int], state: State) -> None:
-        """Keep a state."""
-        self.states[tuple(tokens)] = state
+    def copy(self, state: State, n_dropped: int) -> State:
+        """The first tokens."""
+        return state[: len(state) - n_dropped]
 
-    def clear(self) -> None:
-        """Drop every state."""
-        self.states.clear()
+    shrink = copy
 
-    @property
-    def n_bytes(self) -> int:
-        """As if a token took eight bytes."""
-        return sum(8 * len(tokens) for tokens in self.states)
+    def save(self, state: State, path: Path) -> None:
+        """One JSON array."""
+        path.write_text(json.dumps(state), encoding="utf-8")
 
-    @property
-    def n_entries(self) -> int:
-        """How many states."""
-        return len(self.states)
+    def load(self, path: Path) -> State:
+        """The array as a tuple; a JSONDecodeError is a ValueError."""
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
 
 
 class EchoEngine:
@@ -126,10 +126,11 @@ class EchoEngine:
         progress("loading echo")
         return ModelInfo("echo", "", "echo", self._context_tokens, "none")
 
-    def new_store(self, max_bytes: int) -> EchoStore:
-        """An unlimited store."""
-        del max_bytes
-        return EchoStore()
+    states = EchoStates()
+
+    def spare_bytes(self) -> int:
+        """As much as anybody could want."""
+        return 1 << 40
 
     def insert(self, run: Run) -> int:
         """Queue a sequence, checking that its state holds the tokens it claims."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 from jinja2 import TemplateError
 from mlx_lm.generate import BatchGenerator
-from mlx_lm.models.cache import LRUPromptCache, can_trim_prompt_cache, trim_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 
 from mlxdeck.server.engine import (
@@ -34,12 +35,16 @@ from mlxdeck.server.engine import (
     ToolMarkers,
 )
 from mlxdeck.server.engine.device import device
+from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
 from mlxdeck.server.engine.models import load_weights, resolve
 from mlxdeck.server.errors import EngineFailed
 
 # The KV cache may take this share of the memory that is free once the model is loaded.
 FREE_MEMORY_SHARE = 0.5
-MAX_STATES = 4096
+# Boundaries nearer to one another than this are not worth a step of their own.
+MIN_SEGMENT_TOKENS = 64
+# Weights are too large to hash whole at every start.
+N_SAMPLES, SAMPLE_BYTES = 256, 4096
 
 
 @functools.lru_cache(maxsize=64)
@@ -52,6 +57,7 @@ class MlxEngine:
     """An `Engine` over one mlx-lm model."""
 
     tokenizer: MlxTokenizer
+    states = MlxStates()
 
     def __init__(
         self,
@@ -61,7 +67,10 @@ class MlxEngine:
         max_batch: int,
         prefill_chunk_tokens: int,
         context_tokens: int = 0,
+        max_kv_tokens: int = 0,
     ) -> None:
+        """`max_kv_tokens` bounds how far back the model looks; 0 is as far as it can."""
+        self._max_kv_tokens = max_kv_tokens or None
         self._name = model
         self._models_dir = models_dir
         self._max_batch = max_batch
@@ -81,20 +90,21 @@ class MlxEngine:
             reason = f"{type(error).__name__}: {error}"
             raise EngineFailed(f"cannot load {resolved.name}: {reason}") from error
         self.tokenizer = MlxTokenizer(wrapper)
+        self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
         self.reset()
         return model_info(resolved.name, resolved.path, config, self._context_tokens)
 
-    def new_store(self, max_bytes: int) -> LruStore:
-        """An empty store of KV states."""
-        return LruStore(max_bytes or int(free_memory_bytes() * FREE_MEMORY_SHARE))
+    def spare_bytes(self) -> int:
+        """A share of what is left of the memory that models may use."""
+        return int(free_memory_bytes() * FREE_MEMORY_SHARE)
 
     def insert(self, run: Run) -> int:
         """Queue a sequence; the cached part of its prompt comes from `run.state`."""
         tokens = list(run.tokens)
         try:
-            (uid,) = self._batch.insert(
-                [tokens[run.n_cached :]],
+            (uid,) = self._batch.insert_segments(
+                [self._segments(tokens, run)],
                 [run.max_tokens],
                 caches=[run.state] if run.n_cached else None,
                 all_tokens=[tokens[: run.n_cached]],
@@ -105,6 +115,15 @@ class MlxEngine:
         self._detokenizers[uid] = self.tokenizer.wrapper.detokenizer
         self._n_cached[uid] = run.n_cached
         return int(uid)
+
+    def _segments(self, tokens: list[int], run: Run) -> list[list[int]]:
+        """Cut a prompt where its state has to be kept: nowhere, if it can be cut back later."""
+        cuts = [run.n_cached]
+        if not self._trimmable:
+            for boundary in run.boundaries:
+                if boundary - cuts[-1] >= MIN_SEGMENT_TOKENS and boundary < len(tokens):
+                    cuts.append(boundary)
+        return [tokens[a:b] for a, b in itertools.pairwise([*cuts, len(tokens)])]
 
     def step(self) -> list[Step]:
         """Advance every sequence; see `Engine.step`."""
@@ -120,7 +139,11 @@ class MlxEngine:
     def _prefilled(self, response: Any) -> Prefilled:
         done, total = response.progress
         cached = self._n_cached[response.uid]
-        return Prefilled(response.uid, cached + done, cached + total)
+        snapshot = None
+        if response.end_of_segment and not response.end_of_prompt and done < total - 1:
+            state, tokens = self._batch.extract_cache([response.uid])[response.uid]
+            snapshot = kept(tokens, state)
+        return Prefilled(response.uid, cached + done, cached + total, snapshot)
 
     def _sampled(self, response: Any) -> Sampled:
         detokenizer = self._detokenizers[response.uid]
@@ -162,6 +185,7 @@ class MlxEngine:
             completion_batch_size=self._max_batch,
             prefill_batch_size=self._max_batch,
             prefill_step_size=self._prefill_chunk_tokens,
+            max_kv_size=self._max_kv_tokens,
         )
 
     def memory(self) -> Memory:
@@ -210,56 +234,22 @@ def model_info(name: str, path: Path, config: Mapping[str, Any], context_tokens:
 
 
 def signature(path: Path) -> str:
-    """Hash what decides answers: the small files whole, the weights by name, size and time."""
+    """Hash what decides answers: the small files whole, of the weights the header and samples.
+
+    Equal on every machine that holds the same files, so that machines may share answers.
+    """
     digest = hashlib.sha256()
     for file in sorted(path.iterdir()):
-        stat = file.stat()
-        if file.suffix in {".json", ".jinja", ".txt", ".model"} and stat.st_size < 1 << 26:
+        n_bytes = file.stat().st_size
+        if file.suffix in {".json", ".jinja", ".txt", ".model"} and n_bytes < 1 << 26:
             digest.update(file.name.encode() + b"\0" + file.read_bytes())
         elif file.suffix == ".safetensors":
-            digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+            digest.update(f"{file.name}\0{n_bytes}".encode())
+            with file.open("rb") as weights:
+                for at in range(0, n_bytes, max(SAMPLE_BYTES, n_bytes // N_SAMPLES)):
+                    weights.seek(at)
+                    digest.update(weights.read(SAMPLE_BYTES))
     return digest.hexdigest()
-
-
-class LruStore:
-    """mlx-lm's LRUPromptCache with the byte limit always set, and never a whole-prompt hit.
-
-    An exact hit would leave nothing to run, and BatchGenerator refuses an empty prompt.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.clear()
-
-    def fetch(self, tokens: Sequence[int]) -> tuple[int, State | None]:
-        """Find the longest known prefix that is shorter than `tokens`."""
-        wanted = list(tokens)
-        state, rest = self._lru.fetch_nearest_cache("", wanted)
-        if state is not None and not rest:
-            if can_trim_prompt_cache(state):
-                trim_prompt_cache(state, 1)
-                return len(wanted) - 1, state
-            wanted.pop()
-            state, rest = self._lru.fetch_nearest_cache("", wanted)
-        return (len(wanted) - len(rest), state) if state is not None else (0, None)
-
-    def insert(self, tokens: Sequence[int], state: State) -> None:
-        """Keep a state; the least recently inserted go first when it gets too much."""
-        self._lru.insert_cache("", list(tokens), state)
-
-    def clear(self) -> None:
-        """Drop everything."""
-        self._lru = LRUPromptCache(max_size=MAX_STATES, max_bytes=self.max_bytes)
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all states; what two states share is counted twice."""
-        return int(self._lru.nbytes)
-
-    @property
-    def n_entries(self) -> int:
-        """How many states."""
-        return len(self._lru)
 
 
 class MlxTokenizer:
@@ -288,6 +278,14 @@ class MlxTokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids; the template has already written every special token."""
         return list(self.wrapper.encode(text, add_special_tokens=False))
+
+    def encode_with_ends(self, text: str) -> tuple[list[int], Sequence[int]]:
+        """Token ids and where each ends; only fast tokenizers know the latter."""
+        backend = getattr(self.wrapper, "backend_tokenizer", None)
+        if backend is None:
+            return self.encode(text), ()
+        encoded = backend.encode(text, add_special_tokens=False)
+        return list(encoded.ids), [end for _, end in encoded.offsets]
 
 
 def traits(wrapper: Any) -> TemplateTraits:

@@ -67,7 +67,9 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Serve until the block ends; `loaded` waits for the model first."""
     Sanic.test_mode = True
-    told = Settings(**{"port": free_port(), "engine": "echo", **settings})
+    # The disk is for tests that give it a home of their own.
+    defaults = {"port": free_port(), "engine": "echo", "disk_cache": "home" in settings}
+    told = Settings(**{**defaults, **settings})
     telemetry, said = MemoryWriter(), list[str]()
     app = create_app(told, engine or EchoEngine(), lambda _: telemetry, said.append)
     server = await app.create_server(

@@ -306,7 +306,7 @@ async def test_caches_tell_what_they_hold_and_can_be_emptied() -> None:
             1,
             2,
         )
-        assert told["prefix"]["entries"] == 2 and 0 < told["prefix"]["hit_rate"] < 1
+        assert told["prefix"]["entries"] == 2 and 0 < told["prefix"]["token_hit_rate"] < 1
         cleared = await server.http.delete("/v1/cache", params={"tier": "prefix"})
         assert cleared.json() == {"cleared": {"prefix": 2}}
         assert (await server.ask("hello")).headers["x-mlxdeck-cache"] == "hit"

@@ -23,7 +23,8 @@ from mlxdeck.server.messages import (
     ToolSpec,
     ToolUse,
 )
-from mlxdeck.server.prompt import Renderer, canonical
+from mlxdeck.server.prompt.canonical import canonical
+from mlxdeck.server.prompt.renderer import Renderer
 from mlxdeck.server.toolcalls import FORMATS
 
 READ = ToolSpec("Read", "Reads.", {"type": "object", "properties": {"path": {"type": "string"}}})

@@ -12,7 +12,8 @@ import pytest
 from mlxdeck.server.engine import Dice, KVState, ModelInfo, Progress, Run, Step
 from mlxdeck.server.engine.echo import EchoEngine
 from mlxdeck.server.errors import EngineFailed, Overloaded
-from mlxdeck.server.scheduler import Done, Job, Piece, Scheduler, Waiting
+from mlxdeck.server.scheduler import Scheduler
+from mlxdeck.server.scheduler.job import Done, Job, Piece, Waiting
 from tests.server.http import until
 
 

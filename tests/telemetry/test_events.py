@@ -36,6 +36,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     tuple[str, ...]: st.lists(st.text()).map(tuple),
+    tuple[int, ...]: st.lists(st.integers(0, 2**40)).map(tuple),
 }
 VALUES |= {kind | None: st.none() | VALUES[kind] for kind in (str, int, float, bool)}
 

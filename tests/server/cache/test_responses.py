@@ -71,7 +71,7 @@ def test_the_longest_unused_answer_goes_first() -> None:
     cache.put("c", answer())
     assert cache.get("b") is None
     assert cache.get("a") and cache.get("c")
-    assert (cache.hits, cache.misses) == (3, 1)
+    assert (cache.tally.total.hits, cache.tally.total.misses) == (3, 1)
 
 
 def test_the_byte_limit_holds_always() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from mlxdeck.server.cache.prefixes import PrefixCache
+from mlxdeck.server.cache.tokens import pack
 from mlxdeck.server.engine import Dice, KVState, ModelInfo, Prefilled, Run, Sampled
 from mlxdeck.server.engine.blas import load_fast_blas
 from mlxdeck.server.errors import EngineFailed
@@ -13,7 +15,7 @@ from tests.real import models_home
 
 load_fast_blas()
 
-from mlxdeck.server.engine.mlx import LruStore, MlxEngine  # noqa: E402
+from mlxdeck.server.engine.mlx import MlxEngine  # noqa: E402
 
 pytestmark = pytest.mark.model
 
@@ -87,14 +89,14 @@ def test_greedy_text_is_mlx_lms_own(engine: MlxEngine) -> None:
 def test_a_cached_prefix_changes_nothing(engine: MlxEngine, n_shared: int) -> None:
     """From a state that parts after any number of tokens, the text is that of a cold run."""
     cold = one(engine, run(engine, PROMPT))
-    store = engine.new_store(1 << 30)
+    cache = PrefixCache(engine.states, 1 << 30)
     other = [*run(engine, PROMPT).tokens[:n_shared]] + engine.tokenizer.encode(" and so on")
     _, _, kept = one(engine, Run(other, 0, None, 4, Dice()))
-    store.insert(kept.tokens, kept.state)
+    cache.add(pack(kept.tokens), kept.state, 0)
     asked = run(engine, PROMPT)
-    n_cached, state = store.fetch(asked.tokens)
-    assert n_cached >= n_shared
-    warm = one(engine, Run(asked.tokens, n_cached, state, 24, Dice()))
+    lease = cache.lease(asked.tokens)
+    assert lease.n_cached >= n_shared
+    warm = one(engine, Run(asked.tokens, lease.n_cached, lease.state, 24, Dice()))
     assert warm[:2] == cold[:2]
     assert list(warm[2].tokens) == list(cold[2].tokens)
 
@@ -102,12 +104,12 @@ def test_a_cached_prefix_changes_nothing(engine: MlxEngine, n_shared: int) -> No
 def test_the_whole_prompt_is_never_a_hit(engine: MlxEngine) -> None:
     """One token is left to run, also when exactly this prompt and answer are known."""
     cold = one(engine, run(engine, PROMPT))
-    store = engine.new_store(1 << 30)
-    store.insert(cold[2].tokens, cold[2].state)
+    cache = PrefixCache(engine.states, 1 << 30)
+    cache.add(pack(cold[2].tokens), cold[2].state, 0)
     tokens = run(engine, PROMPT).tokens
-    n_cached, state = store.fetch(tokens)
-    assert n_cached == len(tokens) - 1
-    assert one(engine, Run(tokens, n_cached, state, 24, Dice()))[0] == cold[0]
+    lease = cache.lease(tokens)
+    assert lease.n_cached == len(tokens) - 1
+    assert one(engine, Run(tokens, lease.n_cached, lease.state, 24, Dice()))[0] == cold[0]
 
 
 def test_what_was_read_before_a_cancel_is_resumed(engine: MlxEngine) -> None:
@@ -119,11 +121,11 @@ def test_what_was_read_before_a_cancel_is_resumed(engine: MlxEngine) -> None:
     assert isinstance(step, Prefilled) and 0 < step.done_tokens < step.total_tokens
     kept = engine.remove(uid)
     assert kept is not None and len(kept.tokens) == step.done_tokens
-    store = engine.new_store(1 << 30)
-    store.insert(kept.tokens, kept.state)
-    n_cached, state = store.fetch(asked.tokens)
-    assert n_cached == step.done_tokens
-    assert one(engine, Run(asked.tokens, n_cached, state, 24, Dice()))[0] == cold[0]
+    cache = PrefixCache(engine.states, 1 << 30)
+    cache.add(pack(kept.tokens), kept.state, 0)
+    lease = cache.lease(asked.tokens)
+    assert lease.n_cached == step.done_tokens
+    assert one(engine, Run(asked.tokens, lease.n_cached, lease.state, 24, Dice()))[0] == cold[0]
     assert engine.step() == []
 
 
@@ -132,20 +134,6 @@ def test_a_run_that_never_began_leaves_nothing(engine: MlxEngine) -> None:
     uid = engine.insert(run(engine, PROMPT))
     assert engine.remove(uid) is None
     assert engine.remove(uid) is None
-
-
-def test_the_store_keeps_to_its_bytes(engine: MlxEngine) -> None:
-    """However many states come, the limit holds; what is evicted is simply not found."""
-    kept = [one(engine, run(engine, f"{n} {PROMPT}", 2))[2] for n in range(3)]
-    store = LruStore(1 << 40)
-    store.insert(kept[0].tokens, kept[0].state)
-    store = LruStore(int(2.2 * store.n_bytes))
-    for each in kept:
-        store.insert(each.tokens, each.state)
-        assert store.n_bytes <= store.max_bytes
-    assert store.n_entries == 2
-    store.clear()
-    assert (store.n_bytes, store.n_entries) == (0, 0)
 
 
 def test_sampling_differs_where_greedy_does_not(engine: MlxEngine) -> None:

@@ -1,17 +1,14 @@
-"""Times each request and emits its events; the only place where the server meets telemetry.
+"""Follows one request through the server, and says so in events.
 
-A `Trace` follows one request. Whatever happens to it, `close` emits exactly one `request.end`.
-Used from the event loop only; the emitter behind it never blocks and never raises.
+Whatever happens to the request, `close` emits exactly one `request.end`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.messages import (
@@ -28,8 +25,7 @@ from mlxdeck.server.messages import (
 )
 from mlxdeck.server.redact import redacted
 from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.writer import Emitter as Emitter
-from mlxdeck.telemetry.writer import NullWriter, Writer
+from mlxdeck.telemetry.writer import Emitter
 
 # Client closed the connection: nginx's code, the one that log readers know.
 STATUS_CANCELLED = 499
@@ -62,6 +58,48 @@ class Parts(Protocol):
     def messages(self) -> tuple[str, ...]: ...
 
 
+class PartOf(Protocol):
+    """A part of a request among the tokens of its prompt."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def start(self) -> int: ...
+
+
+class Layout(Protocol):
+    """Where a prompt's parts lie."""
+
+    @property
+    def parts(self) -> tuple[PartOf, ...]: ...
+    @property
+    def shared_tokens(self) -> int: ...
+
+
+class Laid(Protocol):
+    """A prompt whose layout is known."""
+
+    @property
+    def tokens(self) -> list[int]: ...
+    @property
+    def layout(self) -> Layout: ...
+
+
+class Why(Protocol):
+    """Why tokens had to be computed that might have been known."""
+
+    @property
+    def reason(self) -> str: ...
+    @property
+    def at_token(self) -> int: ...
+    @property
+    def part(self) -> str: ...
+    @property
+    def ours(self) -> str: ...
+    @property
+    def theirs(self) -> str: ...
+
+
 class Work(Protocol):
     """What an engine does for a request."""
 
@@ -85,78 +123,14 @@ class Totals:
     bad_tool_calls: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What the server is doing and holding at one moment; token counts are since the start."""
-
-    active: int = 0
-    queued: int = 0
-    output_tokens: int = 0
-    prefill_tokens: int = 0
-    exact_entries: int = 0
-    exact_bytes: int = 0
-    prefix_entries: int = 0
-    prefix_bytes: int = 0
-    memory_active_bytes: int = 0
-    memory_peak_bytes: int = 0
-
-
-def open_emitter(
-    folder: Path | None, *, max_bytes: int, keep_files: int, header: Mapping[str, Any]
-) -> Emitter:
-    """A writer into `folder`, or one that forgets; `header` is what `StreamStart` says."""
-    if folder is None:
-        return NullWriter()
-    start = t.StreamStart(**header)
-    return Writer(folder, start, max_bytes=max_bytes, keep_files=keep_files)
-
-
-class Observer:
-    """Makes traces, and keeps the totals of all of them."""
-
-    def __init__(self, emitter: Emitter, model: str, capture: str) -> None:
-        self.emitter = emitter
-        self.model = model
-        self.capture = capture
-        self.totals = Totals()
-        self._last = (Load(), time.monotonic())
-
-    def begin(self, request_id: str, dialect: str, body_bytes: int) -> Trace:
-        """Follow a request from here on."""
-        self.totals.requests += 1
-        return Trace(self, request_id, dialect, body_bytes)
-
-    def tick(self, load: Load, process_bytes: int) -> None:
-        """Report the state of the server; rates are since the last report."""
-        now_s = time.monotonic()
-        last, last_s = self._last
-        self._last = (load, now_s)
-        span_s = max(now_s - last_s, 1e-3)
-        self.emitter.emit(
-            t.Tick(
-                active=load.active,
-                queued=load.queued,
-                output_tokens_per_s=(load.output_tokens - last.output_tokens) / span_s,
-                prefill_tokens_per_s=(load.prefill_tokens - last.prefill_tokens) / span_s,
-                exact_entries=load.exact_entries,
-                exact_bytes=load.exact_bytes,
-                prefix_entries=load.prefix_entries,
-                prefix_bytes=load.prefix_bytes,
-                memory_active_bytes=load.memory_active_bytes,
-                memory_peak_bytes=load.memory_peak_bytes,
-                process_bytes=process_bytes,
-                n_requests=self.totals.requests,
-                n_errors=self.totals.errors,
-                dropped_lines=self.emitter.dropped_lines,
-            )
-        )
-
-
 @dataclass(slots=True)
 class Trace:
     """One request as telemetry sees it."""
 
-    observer: Observer
+    emitter: Emitter
+    totals: Totals
+    model: str
+    capture: str
     request_id: str
     dialect: str
     body_bytes: int
@@ -183,7 +157,7 @@ class Trace:
         """The request was decoded: `request.start`."""
         self.session_id = request.session_id
         sampling = request.sampling
-        full = self.observer.capture == "full"
+        full = self.capture == "full"
         self._start(
             t.RequestStart(
                 model=request.model,
@@ -218,31 +192,39 @@ class Trace:
             self._cache_tier = lookup.tier
         self._emit(lookup)
 
-    def exact(self, key: str, *, tier: str, reason: str, duration_s: float) -> None:
+    def exact(self, key: str, *, tier: str = "", reason: str = "", duration_s: float = 0.0) -> None:
         """The cache of whole answers was asked; `tier` is where one was found, or empty."""
         self.looked_up(
             t.CacheLookup(
                 cache="exact",
                 result="hit" if tier else "miss",
                 tier=tier,
-                key=key[:12],
-                miss_reason="" if tier else reason,
+                key=key[:HASH_DIGITS],
+                miss_reason=reason,
                 duration_s=duration_s,
             )
         )
 
-    def prefix(self, n_cached: int, n_tokens: int, duration_s: float) -> None:
-        """The cache of KV states was asked for a prompt of `n_tokens`."""
+    def prefix(self, n_cached: int, prompt: Laid, miss: Why, tier: str, duration_s: float) -> None:
+        """The cache of KV states was asked for a prompt."""
+        n_tokens, layout = len(prompt.tokens), prompt.layout
         # One token is always left to run, so all but one is as good as it gets.
         whole = "hit" if n_cached >= n_tokens - 1 else "partial"
+        starts = (part.start for part in layout.parts if part.name.startswith("messages."))
         self.looked_up(
             t.CacheLookup(
                 cache="prefix",
                 result=whole if n_cached else "miss",
-                tier="ram" if n_cached else "",
+                tier=tier,
                 matched_tokens=n_cached,
                 prompt_tokens=n_tokens,
-                miss_reason="" if n_cached else "cold",
+                miss_reason=miss.reason,
+                diverged_at_token=miss.at_token,
+                diverged_block=miss.part,
+                diverged_hash=miss.ours,
+                diverged_hash_before=miss.theirs,
+                shared_tokens=layout.shared_tokens,
+                message_starts=tuple(starts),
                 duration_s=duration_s,
             )
         )
@@ -256,10 +238,10 @@ class Trace:
         """From here on, an engine works at it."""
         self._work = work
 
-    def first_token(self) -> None:
-        """Something came out of the engine; only the first time counts."""
+    def first_token(self) -> bool:
+        """Something came out of the engine; tell whether it is the first time."""
         if self._ttft_s or self._work is None:
-            return
+            return False
         work, usage = self._work, self._usage
         self._ttft_s = work.times.first_token_s - self._began_s
         self._emit(
@@ -272,6 +254,7 @@ class Trace:
                 prefill_tokens=usage.input_tokens - usage.cached_tokens,
             )
         )
+        return True
 
     def saw(self, event: Event) -> None:
         """An event of the answer goes out to the client."""
@@ -289,7 +272,7 @@ class Trace:
 
     def bad_tool_call(self, parser: str, error: str, n_bytes: int, digest: str) -> None:
         """Something that began like a call was none, and went out as text."""
-        self.observer.totals.bad_tool_calls += 1
+        self.totals.bad_tool_calls += 1
         self._emit(
             t.ToolCall(
                 index=self._n_tool_calls,
@@ -306,7 +289,7 @@ class Trace:
         if not self._started:
             self._start(t.RequestStart(dialect=self.dialect, body_bytes=self.body_bytes))
         self._error = error
-        self.observer.totals.errors += 1
+        self.totals.errors += 1
         self._emit(
             t.Error(
                 error_type=error.kind,
@@ -322,7 +305,7 @@ class Trace:
             return
         self._ended = True
         outcome, status = self._outcome()
-        usage, work, totals = self._usage, self._work, self.observer.totals
+        usage, work, totals = self._usage, self._work, self.totals
         # Without `Finished`, the tokens that were drawn all the same.
         n_output = work.n_tokens if work else usage.output_tokens
         decode_s = work.times.decode_s if work else 0.0
@@ -334,7 +317,7 @@ class Trace:
             t.RequestEnd(
                 outcome=outcome,
                 response_id=self.request_id,
-                model=self.observer.model,
+                model=self.model,
                 finish_reasons=(self._finish.reason,) if self._finish else (),
                 input_tokens=usage.input_tokens,
                 cached_tokens=usage.cached_tokens,
@@ -358,7 +341,7 @@ class Trace:
     def _tool_call(self, parser: str) -> None:
         if self._call is None:
             return
-        self.observer.totals.tool_calls += 1
+        self.totals.tool_calls += 1
         raw = self._arguments.encode()
         self._emit(
             t.ToolCall(
@@ -368,7 +351,7 @@ class Trace:
                 parser=parser,
                 arguments_bytes=len(raw),
                 arguments_hash=hashlib.sha256(raw).hexdigest()[:12],
-                arguments=redacted(self._arguments) if self.observer.capture != "off" else "",
+                arguments=redacted(self._arguments) if self.capture != "off" else "",
             )
         )
         self._n_tool_calls += 1
@@ -386,7 +369,7 @@ class Trace:
         if self._ended and not isinstance(attrs, t.RequestEnd):
             # Others may still follow a generation whose first client has left.
             return
-        self.observer.emitter.emit(attrs, self.request_id, self.session_id)
+        self.emitter.emit(attrs, self.request_id, self.session_id)
 
 
 def last_user_text(request: ChatRequest) -> str:

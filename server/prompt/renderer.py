@@ -1,16 +1,12 @@
-"""From a request to token ids: what is volatile is taken out, the rest goes through the template.
+"""A canonical request through the chat template into token ids.
 
-`canonical` is pure and decides what two requests have in common; the key of an exact answer and
-the tokens of a prompt are both made of its result, so neither sees what changes from turn to turn
-without changing the meaning. `Renderer` knows how to say a conversation to templates that lack
-roles for parts of it.
+`Renderer` knows how to say a conversation to templates that lack roles for parts of it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlxdeck.server.engine import Tokenizer
@@ -24,11 +20,8 @@ from mlxdeck.server.messages import (
     ToolSpec,
     ToolUse,
 )
-
-# Claude Code opens its system prompt with a line of accounting that differs from run to run.
-_BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n?")
-# It also counts down its budget, alone on a line, in system text only.
-_BUDGET = re.compile(r"^<total_tokens>\d+ tokens left</total_tokens>\n?", re.MULTILINE)
+from mlxdeck.server.prompt.canonical import ordered_schema
+from mlxdeck.server.prompt.layout import Layout, lay_out
 
 Wire = dict[str, Any]
 """A message or tool in the shape that chat templates read, which is OpenAI's."""
@@ -58,36 +51,8 @@ class Prompt:
     """Whether the template has opened a thinking block that the answer continues."""
     begun: str
     """The beginning of the answer, where the client wrote it; no part of what is sent back."""
-
-
-def canonical(request: ChatRequest) -> tuple[ChatRequest, tuple[str, ...]]:
-    """Take the volatile parts out of system text; return the rest and what was taken.
-
-    User and assistant text is never touched, also where it quotes such a part.
-    """
-    removed: list[str] = []
-
-    def clean(text: str, *, first: bool) -> str:
-        if first and (match := _BILLING.match(text)):
-            removed.append("billing_header")
-            text = text[match.end() :]
-        if _BUDGET.search(text):
-            removed.append("total_tokens")
-            text = _BUDGET.sub("", text)
-        return text
-
-    cleaned = (clean(text, first=index == 0) for index, text in enumerate(request.system))
-    system = tuple(text for text in cleaned if text)
-    messages = tuple(
-        Message("system", tuple(Text(clean(text, first=False)) for text in _texts(message)))
-        if message.role == "system"
-        else message
-        for message in request.messages
-    )
-    # A tool that may not be called is not offered: the model would only be led astray.
-    tools = () if request.tool_choice.mode == "none" else request.tools
-    cleaned_request = replace(request, system=system, messages=messages, tools=tools)
-    return cleaned_request, tuple(dict.fromkeys(removed))
+    layout: Layout
+    """Where the parts of the request lie among the tokens."""
 
 
 class Renderer:
@@ -99,7 +64,11 @@ class Renderer:
         writing: ToolWriting,
         context_tokens: int,
         max_output_tokens: int = 0,
+        *,
+        ordered: bool = True,
     ) -> None:
+        """`ordered` puts the keys of tool schemas in one order."""
+        self._ordered = ordered
         self._tokenizer = tokenizer
         self._writing = writing
         self._context_tokens = context_tokens
@@ -113,7 +82,7 @@ class Renderer:
             BadRequest: The model's template can't express this conversation.
         """
         text = self.text(request)
-        tokens = self._tokenizer.encode(text)
+        tokens, ends = self._tokenizer.encode_with_ends(text)
         limit_tokens = self._context_tokens - 1
         if len(tokens) > limit_tokens:
             raise PromptTooLong(len(tokens), limit_tokens)
@@ -121,7 +90,9 @@ class Renderer:
         think_start = self._tokenizer.traits.think_start
         in_thinking = bool(think_start) and text.rstrip().endswith(think_start)
         max_tokens = min(request.sampling.max_tokens, room_tokens)
-        return Prompt(tokens, max_tokens, in_thinking, _begun(request))
+        return Prompt(
+            tokens, max_tokens, in_thinking, _begun(request), lay_out(request, text, ends)
+        )
 
     def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt has, also if it is too long."""
@@ -140,12 +111,18 @@ class Renderer:
         system = list(request.system)
         while turns and turns[0].role == "system":
             system += _texts(turns.pop(0))
-        if request.tools and not traits.has_tools:
-            system.append(self._writing.describe(request.tools))
+        offered = [self._tool(tool) for tool in request.tools]
+        if offered and not traits.has_tools:
+            system.append(self._writing.describe(offered))
         messages = self._turns(turns, native=traits.has_tools)
-        tools = [_tool(tool) for tool in request.tools] if traits.has_tools else None
+        tools = [_wire_tool(tool) for tool in offered] if traits.has_tools else None
         options = {} if request.thinking is None else {"enable_thinking": request.thinking}
         return self._apply("\n\n".join(system), messages, tools or None, options) + begun
+
+    def _tool(self, tool: ToolSpec) -> ToolSpec:
+        if not self._ordered:
+            return tool
+        return ToolSpec(tool.name, tool.description, ordered_schema(tool.input_schema))
 
     def _apply(
         self,
@@ -238,7 +215,7 @@ def _texts(message: Message) -> list[str]:
     return [block.text for block in message.blocks if isinstance(block, Text)]
 
 
-def _tool(tool: ToolSpec) -> Wire:
+def _wire_tool(tool: ToolSpec) -> Wire:
     return {
         "type": "function",
         "function": {

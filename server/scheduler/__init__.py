@@ -16,82 +16,17 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
-from mlxdeck.server.engine import Engine, KVState, ModelInfo, Prefilled, Progress, Run, Step
+from mlxdeck.server.engine import Engine, ModelInfo, Prefilled, Progress, Step
 from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError
+from mlxdeck.server.scheduler.job import Chunk, Done, Job, Piece, Waiting
 
 log = logging.getLogger(__name__)
 
 STOP_S = 30.0
 GATHER_S = 0.01
 """How long an idle engine waits for requests that are being prepared, to read them together."""
-
-Keep = Callable[[KVState], None]
-"""Takes a state that a job left behind. Called on the engine thread."""
-
-
-@dataclass(slots=True)
-class Times:
-    """When a job passed its stations, in seconds of the monotonic clock; 0 for not yet."""
-
-    submitted_s: float = 0.0
-    admitted_s: float = 0.0
-    first_token_s: float = 0.0
-    finished_s: float = 0.0
-
-    @property
-    def queue_s(self) -> float:
-        """How long the job waited for a place, or waits by now."""
-        return _between(self.submitted_s, self.admitted_s or self.finished_s)
-
-    @property
-    def prefill_s(self) -> float:
-        """From its admission to the first token."""
-        return _between(self.admitted_s, self.first_token_s or self.finished_s)
-
-    @property
-    def decode_s(self) -> float:
-        """From the first token to the end."""
-        return _between(self.first_token_s, self.finished_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one more token adds to the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Nothing to deliver for a while, but the engine is at work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The sequence is complete: by a stop token or by its length. Always the last chunk."""
-
-    reason: Literal["stop", "length"]
-
-
-Chunk = Piece | Waiting | Done
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """One sequence on its way through the engine."""
-
-    run: Run
-    keep: Keep
-    times: Times = field(default_factory=Times)
-    n_prefilled: int = 0
-    """Prompt tokens that are in the KV state by now, the cached ones included."""
-    n_tokens: int = 0
-    """Tokens drawn so far, the stop token included."""
-    chunks: asyncio.Queue[Chunk | ServerError] = field(default_factory=asyncio.Queue)
-    uid: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +104,7 @@ class Scheduler:
         queued = len(self._waiting) + self._inbox.qsize()
         return Load(len(self._running), queued, self._output_tokens, self._prefill_tokens)
 
-    async def run(self, work: Callable[[], None]) -> None:
+    async def run(self, work: Callable[[], object]) -> None:
         """Have something done on the engine thread, between two steps.
 
         For what may free arrays of the engine's; it must not raise.
@@ -335,6 +270,8 @@ class Scheduler:
         if isinstance(step, Prefilled):
             self._prefill_tokens += step.done_tokens - job.n_prefilled
             job.n_prefilled = step.done_tokens
+            if step.kept:
+                job.keep(step.kept)
             return []
         now_s = time.monotonic()
         if not job.n_tokens:
@@ -390,7 +327,3 @@ class Scheduler:
 def _hand_over(parcels: list[tuple[Job, Chunk | ServerError]]) -> None:
     for job, parcel in parcels:
         job.chunks.put_nowait(parcel)
-
-
-def _between(start_s: float, end_s: float) -> float:
-    return max(0.0, (end_s or time.monotonic()) - start_s) if start_s else 0.0

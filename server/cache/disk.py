@@ -1,0 +1,168 @@
+"""Exact answers on disk, and the two threads that all disk work of the caches runs on.
+
+One thread reads and one writes, so that an answer is not kept waiting by gigabytes that are being
+written. Nothing here is ever in a request's way for longer than a read takes; what fails is
+counted, logged once, and the caches go on without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from mlxdeck.server.cache.codec import Damaged, decode, encode
+from mlxdeck.server.cache.database import Database
+from mlxdeck.server.cache.keys import request_of
+from mlxdeck.server.cache.responses import Answer, counted
+from mlxdeck.server.cache.tally import Counts, Tally
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Disk:
+    """A database with a thread to read and a thread to write."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.errors = 0
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="disk-read")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk-write")
+        self._failing = False
+
+    async def read(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
+        """Do something on the reading thread; `default` if that fails."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, self._guarded, work, default)
+
+    def write(self, work: Callable[[sqlite3.Connection], object]) -> Future[object]:
+        """Do something on the writing thread, in the background."""
+        return self._writer.submit(self._guarded, work, None)
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
+        try:
+            with self.database.begin() as connection:
+                result = work(connection)
+        except (sqlite3.Error, OSError) as error:
+            self.errors += 1
+            if not self._failing:
+                self._failing = True
+                log.warning("the caches on disk do not work: %s", error)
+            return default
+        self._failing = False
+        return result
+
+    @property
+    def working(self) -> bool:
+        """Whether the last thing it was asked to do worked."""
+        return not self._failing
+
+    def close(self) -> None:
+        """Finish what is being written, and let go."""
+        self._writer.shutdown()
+        self._reader.shutdown(cancel_futures=True)
+        self.database.close()
+
+
+class DiskAnswers:
+    """The `Tier` of this machine's disk. For the event loop."""
+
+    name = "disk"
+
+    def __init__(self, disk: Disk, max_bytes: int) -> None:
+        self._disk = disk
+        self._max_bytes = max_bytes
+        self._known: dict[str, int] = {}
+        self._requests: Counter[str] = Counter()
+        self.n_bytes = 0
+        self.tally = Tally()
+        # What is known may lag behind another process on the same folder; a miss is all it costs.
+        with disk.database.begin() as connection:
+            for key, n_bytes in connection.execute("select key, n_bytes from answers"):
+                self._learn(key, n_bytes)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def knows_request(self, request: str) -> bool:
+        """Whether any model's answer to the request is here."""
+        return self._requests[request] > 0
+
+    def _learn(self, key: str, n_bytes: int) -> None:
+        self._forget(key)
+        self._known[key] = n_bytes
+        self._requests[request_of(key)] += 1
+        self.n_bytes += n_bytes
+
+    def _forget(self, key: str) -> None:
+        if key in self._known:
+            self.n_bytes -= self._known.pop(key)
+            self._requests[request_of(key)] -= 1
+
+    async def get(self, key: str) -> Answer | None:
+        """Look an answer up; the disk is only touched if it is known to be there."""
+        answer = None
+        if key in self._known:
+            body = await self._disk.read(lambda connection: _body(connection, key), None)
+            try:
+                answer = decode(body) if body is not None else None
+            except Damaged as error:
+                log.warning("a stored answer is damaged and removed: %s", error)
+                self.tally.evictions["damaged"] += 1
+            if answer is None:
+                self._remove([key])
+        if answer is None:
+            self.tally.add(Counts(misses=1))
+            return None
+        now_s = time.time()
+        update = "update answers set used_s = ? where key = ?"
+        self._disk.write(lambda c: c.execute(update, (now_s, key)))
+        # In this order, so that the least recently used stand first.
+        self._learn(key, self._known[key])
+        self.tally.add(counted(answer))
+        return answer
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Store an answer in the background, giving up the longest unused for it."""
+        body = encode(answer)
+        if len(body) > self._max_bytes:
+            return
+        row = (key, body, len(body), time.time())
+        self._disk.write(
+            lambda c: c.execute("insert or replace into answers values (?,?,?,?)", row)
+        )
+        self._learn(key, len(body))
+        evicted = []
+        n_bytes = self.n_bytes
+        for old, n in self._known.items():
+            if n_bytes <= self._max_bytes:
+                break
+            evicted.append(old)
+            n_bytes -= n
+        if evicted:
+            self.tally.evictions["room"] += len(evicted)
+            self._remove(evicted)
+
+    def _remove(self, keys: list[str]) -> None:
+        for key in keys:
+            self._forget(key)
+        rows = [(key,) for key in keys]
+        self._disk.write(lambda c: c.executemany("delete from answers where key = ?", rows))
+
+    async def clear(self) -> int:
+        """Drop every answer; return how many there were."""
+        n = len(self._known)
+        self._remove(list(self._known))
+        return n
+
+
+def _body(connection: sqlite3.Connection, key: str) -> bytes | None:
+    row = connection.execute("select body from answers where key = ?", (key,)).fetchone()
+    return None if row is None else bytes(row[0])

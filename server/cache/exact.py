@@ -1,0 +1,79 @@
+"""Exact answers in all tiers, the nearest first: RAM, this machine's disk, other machines.
+
+RAM is asked on the event loop and costs nothing; what is slower is only asked when an answer would
+have to be generated otherwise, and is filled in the background.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from mlxdeck.server.cache.keys import request_of
+from mlxdeck.server.cache.responses import Answer, ResponseCache
+from mlxdeck.server.cache.tally import Tally
+
+log = logging.getLogger(__name__)
+
+
+class Tier(Protocol):
+    """A store of answers that may take a while. None of its methods ever raises."""
+
+    name: str
+    tally: Tally
+    n_bytes: int
+
+    def __len__(self) -> int: ...
+
+    def knows_request(self, request: str) -> bool:
+        """Whether it has an answer to the request by whatever model, as far as it can tell."""
+
+    async def get(self, key: str) -> Answer | None:
+        """Look an answer up, and count how that went."""
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Store it in the background."""
+
+    async def clear(self) -> int:
+        """Drop every answer; return how many there were."""
+
+
+class ExactCache:
+    """Answers by their key. For the event loop."""
+
+    def __init__(self, ram: ResponseCache, slower: Sequence[Tier] = ()) -> None:
+        self.ram = ram
+        self.slower = tuple(slower)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any tier can hold anything."""
+        return self.ram.enabled
+
+    async def find(self, key: str) -> tuple[Answer, str] | None:
+        """Ask the slower tiers; an answer moves into all nearer ones. Returns its tier's name."""
+        for place, tier in enumerate(self.slower):
+            if answer := await tier.get(key):
+                self.ram.put(key, answer)
+                for nearer in self.slower[:place]:
+                    nearer.put(key, answer)
+                return answer, tier.name
+        return None
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Keep an answer in every tier."""
+        self.ram.put(key, answer)
+        if self.enabled:
+            for tier in self.slower:
+                tier.put(key, answer)
+
+    def miss_reason(self, key: str) -> str:
+        """Why nothing was found: `evicted`, `model_changed` or `cold`."""
+        if self.ram.was_evicted(key):
+            return "evicted"
+        request = request_of(key)
+        known = self.ram.knows_request(request) or any(
+            tier.knows_request(request) for tier in self.slower
+        )
+        return "model_changed" if known else "cold"

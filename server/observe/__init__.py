@@ -1,0 +1,86 @@
+"""Times each request and emits its events; the only place where the server meets telemetry.
+
+Used from the event loop only; the emitter behind it never blocks and never raises.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxdeck.server.observe.trace import Totals, Trace
+from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.writer import Emitter as Emitter
+from mlxdeck.telemetry.writer import NullWriter, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the server is doing and holding at one moment; token counts are since the start."""
+
+    active: int = 0
+    queued: int = 0
+    output_tokens: int = 0
+    prefill_tokens: int = 0
+    exact_entries: int = 0
+    exact_bytes: int = 0
+    prefix_entries: int = 0
+    prefix_bytes: int = 0
+    memory_active_bytes: int = 0
+    memory_peak_bytes: int = 0
+
+
+def open_emitter(
+    folder: Path | None, *, max_bytes: int, keep_files: int, header: Mapping[str, Any]
+) -> Emitter:
+    """A writer into `folder`, or one that forgets; `header` is what `StreamStart` says."""
+    if folder is None:
+        return NullWriter()
+    start = t.StreamStart(**header)
+    return Writer(folder, start, max_bytes=max_bytes, keep_files=keep_files)
+
+
+class Observer:
+    """Makes traces, and keeps the totals of all of them."""
+
+    def __init__(self, emitter: Emitter, model: str, capture: str) -> None:
+        self.emitter = emitter
+        self.model = model
+        self.capture = capture
+        self.totals = Totals()
+        self._last = (Load(), time.monotonic())
+
+    def begin(self, request_id: str, dialect: str, body_bytes: int) -> Trace:
+        """Follow a request from here on."""
+        self.totals.requests += 1
+        return Trace(
+            self.emitter, self.totals, self.model, self.capture, request_id, dialect, body_bytes
+        )
+
+    def tick(self, load: Load, process_bytes: int) -> None:
+        """Report the state of the server; rates are since the last report."""
+        now_s = time.monotonic()
+        last, last_s = self._last
+        self._last = (load, now_s)
+        span_s = max(now_s - last_s, 1e-3)
+        self.emitter.emit(
+            t.Tick(
+                active=load.active,
+                queued=load.queued,
+                output_tokens_per_s=(load.output_tokens - last.output_tokens) / span_s,
+                prefill_tokens_per_s=(load.prefill_tokens - last.prefill_tokens) / span_s,
+                exact_entries=load.exact_entries,
+                exact_bytes=load.exact_bytes,
+                prefix_entries=load.prefix_entries,
+                prefix_bytes=load.prefix_bytes,
+                memory_active_bytes=load.memory_active_bytes,
+                memory_peak_bytes=load.memory_peak_bytes,
+                process_bytes=process_bytes,
+                n_requests=self.totals.requests,
+                n_errors=self.totals.errors,
+                dropped_lines=self.emitter.dropped_lines,
+            )
+        )

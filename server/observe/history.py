@@ -1,0 +1,29 @@
+"""What recent telemetry says about the requests that came."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from mlxdeck.telemetry import events as t
+
+MAX_FILES = 8
+
+
+def systems_seen(folder: Path) -> list[tuple[str, str]]:
+    """Digests of system prompts and tools, short, the most frequent first. Reads files."""
+    seen: Counter[tuple[str, str]] = Counter()
+    files = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    for path in files[-MAX_FILES:]:
+        with path.open("rb") as file:
+            for line in file:
+                # Most lines are something else; decoding them all would take ten times as long.
+                if b'"request.start"' not in line:
+                    continue
+                try:
+                    attrs = t.decode(line).attrs
+                except t.Unreadable:
+                    continue
+                if isinstance(attrs, t.RequestStart) and (attrs.system_hash or attrs.tools_hash):
+                    seen[attrs.system_hash, attrs.tools_hash] += 1
+    return [parts for parts, _ in seen.most_common()]

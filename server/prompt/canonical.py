@@ -1,0 +1,138 @@
+"""The canonical form of a request: what varies without changing the meaning is taken out.
+
+Pure. The key of an exact answer and the tokens of a prompt are both made of the result, so neither
+sees what a client changes from turn to turn. Marks for caching and the client's metadata don't get
+this far: no dialect decodes them into a `ChatRequest`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from typing import Any
+
+from mlxdeck.server.messages import Block, ChatRequest, Message, Text, ToolResult, ToolUse
+
+# Claude Code opens its system prompt with a line of accounting that differs from run to run.
+_BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n?")
+# It also counts down its budget, alone on a line, in system text only.
+_BUDGET = re.compile(r"^[ \t]*<total_tokens>\d+ tokens left</total_tokens>[ \t]*\n?", re.MULTILINE)
+
+# The usual order of JSON Schema's words; models have seen it most.
+_FIRST = ("$schema", "$ref", "type", "title", "description", "enum", "const", "properties")
+_ORDER = {word: place for place, word in enumerate(_FIRST)}
+# What stands under these words are names that somebody chose, not words of JSON Schema.
+_NAMED = frozenset({"properties", "$defs", "definitions", "patternProperties", "dependentSchemas"})
+# What stands under these is data, whose order is not ours to change.
+_DATA = frozenset({"default", "const", "enum", "examples"})
+
+Rule = Callable[[ChatRequest], ChatRequest]
+
+
+def without_billing_header(request: ChatRequest) -> ChatRequest:
+    """Drop the line of accounting at the very beginning of the system prompt."""
+    if not request.system or not (match := _BILLING.match(request.system[0])):
+        return request
+    rest = request.system[0][match.end() :]
+    return replace(request, system=((rest,) if rest else ()) + request.system[1:])
+
+
+def without_total_tokens(request: ChatRequest) -> ChatRequest:
+    """Drop the countdown of tokens from system text; a message that holds nothing else goes."""
+    messages = []
+    for message in request.messages:
+        if message.role != "system":
+            messages.append(message)
+        elif texts := _cleaned(block.text for block in message.blocks if isinstance(block, Text)):
+            messages.append(Message("system", tuple(Text(text) for text in texts)))
+    clean = replace(request, system=_cleaned(request.system), messages=tuple(messages))
+    return request if clean == request else clean
+
+
+def _cleaned(texts: Iterable[str]) -> tuple[str, ...]:
+    """Leave out the countdown, and a text that held nothing else."""
+    return tuple(
+        clean for text in texts if (clean := _BUDGET.sub("", text)) == text or clean.strip()
+    )
+
+
+def with_plain_ids(request: ChatRequest) -> ChatRequest:
+    """Number the calls in order: their ids only say which result belongs to which call.
+
+    Nine letters and digits, which is what Mistral's templates insist on.
+    """
+    names: dict[str, str] = {}
+
+    def plain(block: Block) -> Block:
+        if isinstance(block, ToolUse):
+            return replace(block, id=names.setdefault(block.id, f"call{len(names):05}"))
+        if isinstance(block, ToolResult):
+            name = names.setdefault(block.tool_use_id, f"call{len(names):05}")
+            return replace(block, tool_use_id=name)
+        return block
+
+    messages = tuple(
+        Message(message.role, tuple(plain(block) for block in message.blocks))
+        for message in request.messages
+    )
+    return request if messages == request.messages else replace(request, messages=messages)
+
+
+def ordered_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """A tool's schema with its keys in one order: that of JSON objects has no meaning.
+
+    Keys of answers don't see that order anyway, so only the renderer needs this; it costs a
+    millisecond for the tools of Claude Code, which the event loop is spared.
+    """
+    return {
+        word: _ordered(schema[word], named=word in _NAMED) for word in sorted(schema, key=_place)
+    }
+
+
+def _place(word: str) -> tuple[int, str]:
+    return _ORDER.get(word, len(_ORDER)), word
+
+
+def _ordered(schema: Any, *, named: bool) -> Any:
+    if isinstance(schema, list):
+        return [_ordered(each, named=False) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        word: schema[word]
+        if not named and word in _DATA
+        else _ordered(schema[word], named=not named and word in _NAMED)
+        for word in sorted(schema, key=None if named else _place)
+    }
+
+
+RULES: dict[str, Rule] = {
+    "billing_header": without_billing_header,
+    "total_tokens": without_total_tokens,
+    "tool_ids": with_plain_ids,
+}
+"""What may be taken out or evened out, in the order it is done."""
+SCHEMA_ORDER = "schema_order"
+"""The rule that the renderer applies."""
+RULE_NAMES = (*RULES, SCHEMA_ORDER)
+
+
+def canonical(
+    request: ChatRequest, off: Collection[str] = ()
+) -> tuple[ChatRequest, tuple[str, ...]]:
+    """Apply every rule but those in `off`; return the rest and the rules that changed something.
+
+    User and assistant text is never touched, also where it quotes what is taken out elsewhere.
+    """
+    changed = []
+    for name, rule in RULES.items():
+        if name not in off:
+            before, request = request, rule(request)
+            # A rule that changes nothing returns what it was given: dicts are equal in any order.
+            if request is not before:
+                changed.append(name)
+    # A tool that may not be called is not offered: the model would only be led astray.
+    if request.tool_choice.mode == "none":
+        request = replace(request, tools=())
+    return request, tuple(changed)

@@ -1,0 +1,111 @@
+"""`--warm`: prefills system prompts before anyone asks, and gives way to whoever does.
+
+Which ones: those that telemetry has seen most of late, or those of a file. A prefill that is
+interrupted keeps what it has computed, so that it goes on from there when the engine is idle again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from mlxdeck.server.cache.systems import Systems, parts_key
+from mlxdeck.server.dialects import DIALECTS
+from mlxdeck.server.engine import Progress
+from mlxdeck.server.errors import ServerError
+from mlxdeck.server.observe.history import systems_seen
+from mlxdeck.server.pipeline import Pipeline
+from mlxdeck.server.scheduler import Scheduler
+from mlxdeck.server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.02
+RECENT = "recent"
+
+
+class Warmer:
+    """Fills the prefix cache. For the event loop."""
+
+    def __init__(self, pipeline: Pipeline, scheduler: Scheduler, systems: Systems | None) -> None:
+        self._pipeline = pipeline
+        self._scheduler = scheduler
+        self._systems = systems
+
+    async def run(self, settings: Settings, progress: Progress) -> None:
+        """Find the prompts and prefill them, one after another."""
+        if settings.warm == RECENT:
+            prompts = await self._recent(settings)
+        else:
+            prompts = await self._given(Path(settings.warm), progress)
+        if not prompts:
+            progress("warm: no system prompts to prefill")
+        for number, tokens in enumerate(prompts, 1):
+            what = f"warm: system prompt {number} of {len(prompts)}, {len(tokens)} tokens"
+            progress(what)
+            try:
+                await self._prefill(tokens)
+            except ServerError as error:
+                progress(f"{what}: {error.message}")
+            else:
+                progress(f"{what}: ready")
+
+    async def _recent(self, settings: Settings) -> list[list[int]]:
+        if self._systems is None:
+            return []
+        seen = await asyncio.to_thread(systems_seen, settings.telemetry_folder)
+        prompts: list[list[int]] = []
+        for system, tools in seen:
+            tokens = await self._systems.tokens(parts_key(system, tools))
+            if tokens and len(prompts) < settings.warm_prompts:
+                prompts.append(tokens)
+        return prompts
+
+    async def _given(self, path: Path, progress: Progress) -> list[list[int]]:
+        """One request a line, in the shape of the Messages API; `messages` may be left out."""
+        dialect = DIALECTS["anthropic"]
+        prompts = []
+        try:
+            lines = (await asyncio.to_thread(path.read_text, "utf-8")).splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            progress(f"warm: {path}: {error}")
+            return []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                fields = json.loads(line)
+                # The conversation is no part of what is prefilled, but a request has one.
+                filled = {"max_tokens": 1, "messages": [{"role": "user", "content": "."}]} | fields
+                chat = dialect.decode(json.dumps(filled).encode(), {})
+                prompts.append(await self._pipeline.shared_tokens(chat))
+            except (ValueError, TypeError) as error:
+                progress(f"warm: {path}, line {number}: {error}")
+            except ServerError as error:
+                progress(f"warm: {path}, line {number}: {error.message}")
+        return [tokens for tokens in prompts if tokens]
+
+    async def _prefill(self, tokens: list[int]) -> None:
+        """Prefill one prompt, in as many goes as others leave it."""
+        while True:
+            # Polled: nothing that others wait for should have to know of this.
+            while self._others(0):  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+            work = asyncio.create_task(self._pipeline.prefill(tokens))
+            try:
+                while not work.done() and not self._others(1):
+                    await asyncio.wait([work], timeout=POLL_S)
+            finally:
+                interrupted = work.cancel()
+                with suppress(asyncio.CancelledError):
+                    await work
+            if not interrupted:
+                return
+
+    def _others(self, ours: int) -> bool:
+        """Whether anybody else has work for the engine."""
+        status = self._scheduler.status
+        return status.active + status.queued > ours
