@@ -47,6 +47,18 @@ def choice(*options: str) -> Kind:
     return Kind("|".join(options), read)
 
 
+def address(*schemes: str) -> Kind:
+    """A URL of one of a few schemes, or nothing."""
+
+    def read(raw: object) -> str:
+        if not isinstance(raw, str) or (raw and not raw.startswith(schemes)):
+            # Not the value: it may hold a password.
+            raise ValueError(f"expected a URL that begins with {' or '.join(schemes)}")
+        return raw
+
+    return Kind("URL", read)
+
+
 def subset(*options: str) -> Kind:
     """Some of a few words, with commas between them; none of them is fine too."""
 

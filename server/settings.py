@@ -25,6 +25,7 @@ import platformdirs
 
 from mlxdeck.server.kinds import (
     Kind,
+    address,
     choice,
     number,
     optional,
@@ -112,7 +113,7 @@ class Settings:
     """Whether answers and states of prompts are kept on disk, to survive a restart."""
     disk_cache_bytes: int = _setting(0, size())
     """Disk that they may take; 0 is a quarter of what is free, at most 20 GiB."""
-    shared_cache: str = _setting("", text(), secret=True)
+    shared_cache: str = _setting("", address("redis://", "rediss://", "unix://"), secret=True)
     """A Redis that answers are shared through, as redis://HOST:PORT; empty is none."""
     shared_cache_timeout_s: float = _setting(0.05, number(0.001))
     """The most that a lookup in the shared cache may add to a request."""

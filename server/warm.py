@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.02
 RECENT = "recent"
+FILLED = {"model": "", "max_tokens": 1, "messages": [{"role": "user", "content": "."}]}
+"""What a request needs that is no part of what is prefilled."""
 
 
 class Warmer:
@@ -78,9 +80,7 @@ class Warmer:
                 continue
             try:
                 fields = json.loads(line)
-                # The conversation is no part of what is prefilled, but a request has one.
-                filled = {"max_tokens": 1, "messages": [{"role": "user", "content": "."}]} | fields
-                chat = dialect.decode(json.dumps(filled).encode(), {})
+                chat = dialect.decode(json.dumps(FILLED | fields).encode(), {})
                 prompts.append(await self._pipeline.shared_tokens(chat))
             except (ValueError, TypeError) as error:
                 progress(f"warm: {path}, line {number}: {error}")

@@ -80,6 +80,7 @@ class DiskAnswers:
         self._disk = disk
         self._max_bytes = max_bytes
         self._known: dict[str, int] = {}
+        self._unwritten: dict[str, bytes] = {}
         self._requests: Counter[str] = Counter()
         self.n_bytes = 0
         self.tally = Tally()
@@ -110,7 +111,9 @@ class DiskAnswers:
         """Look an answer up; the disk is only touched if it is known to be there."""
         answer = None
         if key in self._known:
-            body = await self._disk.read(lambda connection: _body(connection, key), None)
+            body = self._unwritten.get(key)
+            if body is None:
+                body = await self._disk.read(lambda connection: _body(connection, key), None)
             try:
                 answer = decode(body) if body is not None else None
             except Damaged as error:
@@ -135,9 +138,10 @@ class DiskAnswers:
         if len(body) > self._max_bytes:
             return
         row = (key, body, len(body), time.time())
-        self._disk.write(
-            lambda c: c.execute("insert or replace into answers values (?,?,?,?)", row)
-        )
+        insert = "insert or replace into answers values (?,?,?,?)"
+        self._unwritten[key] = body
+        writing = self._disk.write(lambda c: c.execute(insert, row))
+        writing.add_done_callback(lambda _: self._unwritten.pop(key, None))
         self._learn(key, len(body))
         evicted = []
         n_bytes = self.n_bytes

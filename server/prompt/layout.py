@@ -61,28 +61,15 @@ def lay_out(request: ChatRequest, text: str, ends: Sequence[int]) -> Layout:
     """
     if not ends:
         return Layout()
-    found: list[tuple[int, str]] = []
-    position = system_end = 0
-    for system in request.system:
-        at = text.find(_needle(system), position)
-        if at >= 0:
-            found += [(at, "system")] if not found else []
-            position = system_end = at + 1
-    position = 0 if request.messages and request.messages[0].role == "system" else system_end
-    tail = 0
-    for index, message in enumerate(request.messages):
-        for needle, n_chars in _needles(message):
-            at = text.find(needle, position)
-            if at >= 0:
-                if not found or found[-1][1] != f"messages.{index}":
-                    found.append((at, f"messages.{index}"))
-                position, tail = at + 1, at + n_chars
+    found, tail = _messages(request, text)
+    found += _tools(request, text[: found[0][0]] if found else text)
+    system = _needle(request.system[0]) if request.system else ""
+    if system and (at := text.find(system)) >= 0:
+        found.append((at, "system"))
     starts = [at for at, name in found if name.startswith("messages.")]
-    head = text[: starts[0]] if starts else text
-    found += _tools(request, head)
     parts = (Part(name, bisect_right(ends, at)) for at, name in sorted(found))
     # A conversation that begins with its first message has nothing to share but a role's name.
-    shared = starts[0] if starts and (request.system or request.tools) else 0
+    shared = min(starts) if starts and (request.system or request.tools) else 0
     return Layout(tuple(parts), bisect_right(ends, shared), bisect_right(ends, tail))
 
 
@@ -90,18 +77,38 @@ def _needle(text: str) -> str:
     return text.strip()[:_NEEDLE_CHARS]
 
 
-def _needles(message: Message) -> Iterator[tuple[str, int]]:
-    """What to look for, and how many characters the thing found is long."""
+def _messages(request: ChatRequest, text: str) -> tuple[list[tuple[int, str]], int]:
+    """Where each message begins, in order, and where the last one ends.
+
+    From the back: between two messages stands little, so that even a short one is not mistaken
+    for a word of the system prompt.
+    """
+    found: dict[str, int] = {}
+    limit, tail = len(text), 0
+    for index in range(len(request.messages) - 1, -1, -1):
+        for content in reversed([*_contents(request.messages[index])]):
+            at = text.rfind(content, 0, limit)
+            if at < 0:
+                at = text.rfind(_needle(content), 0, limit)
+            if at >= 0:
+                tail = tail or at + len(content)
+                found[f"messages.{index}"] = limit = at
+    return [(at, name) for name, at in reversed(found.items())], min(tail, len(text))
+
+
+def _contents(message: Message) -> Iterator[str]:
+    """What of a message a template writes out."""
     for block in message.blocks:
-        if isinstance(block, Text | ToolResult) and (needle := _needle(block.text)):
-            yield needle, len(block.text.strip())
+        if isinstance(block, Text | ToolResult) and block.text.strip():
+            yield block.text.strip()
         elif isinstance(block, ToolUse):
-            yield block.name, len(block.name)
+            yield block.name
 
 
 def _tools(request: ChatRequest, head: str) -> Iterator[tuple[int, str]]:
     """Tools by the first mention of their quoted name before the conversation begins."""
     for tool in request.tools:
-        at = head.find(f'"{tool.name}"')
-        if at >= 0:
-            yield at, f"tools.{tool.name}"
+        for quoted in (f'"name": "{tool.name}"', f'"{tool.name}"'):
+            if (at := head.find(quoted)) >= 0:
+                yield at, f"tools.{tool.name}"
+                break

@@ -1,0 +1,183 @@
+"""The caches of a running server: across restarts, tiers, rules and warm starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxdeck.server.engine import ModelInfo, Progress
+from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.telemetry.events import encode
+from tests.server.http import Running, running, until
+
+SYSTEM = "You are terse. " * 40
+
+
+class Renamed(EchoEngine):
+    """Another model, as far as any cache can tell."""
+
+    def load(self, progress: Progress) -> ModelInfo:
+        """The same with another signature."""
+        return replace(super().load(progress), signature="another")
+
+
+def lookups(server: Running, cache: str) -> list[Any]:
+    """What `cache.lookup` said of a cache, in order."""
+    attrs = [line.attrs for line in server.telemetry.named("cache.lookup")]
+    return [each for each in attrs if each.cache == cache]
+
+
+async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
+    """The answer comes from disk; a new question computes only what is new."""
+    async with running(home=tmp_path) as server:
+        first = (await server.ask("hello", system=SYSTEM)).json()
+        await server.ended(1)
+    engine = EchoEngine()
+    async with running(engine, home=tmp_path) as server:
+        again = await server.ask("hello", system=SYSTEM)
+        assert again.headers["x-mlxdeck-cache"] == "hit"
+        assert again.json()["content"] == first["content"]
+        assert engine.n_prefilled_tokens == 0
+        other = (await server.ask("and you", system=SYSTEM)).json()
+        assert other["usage"]["cache_read_input_tokens"] > len(SYSTEM)
+        assert engine.n_prefilled_tokens == other["usage"]["input_tokens"]
+        exact, prefix = lookups(server, "exact"), lookups(server, "prefix")
+        assert [(each.result, each.tier) for each in exact] == [("hit", "disk"), ("miss", "")]
+        assert [(each.result, each.tier) for each in prefix] == [("partial", "disk")]
+        told = (await server.http.get("/v1/cache")).json()
+        assert told["exact_disk"]["hits"] == told["prefix_disk"]["hits"] == 1
+        assert told["exact_disk"]["windows"]["1m"]["hits"] == 1
+        health = (await server.http.get("/health")).json()["cache"]
+        assert (health["hits"], health["misses"]) == (1, 1)
+        cleared = (await server.http.delete("/v1/cache")).json()["cleared"]
+        assert set(cleared) == {"exact", "exact_disk", "prefix", "prefix_disk"}
+        assert (await server.ask("hello", system=SYSTEM)).headers["x-mlxdeck-cache"] == "miss"
+
+
+async def test_a_cache_folder_that_cant_be_made_is_done_without(tmp_path: Path) -> None:
+    """Serving goes on, and `/v1/cache` says what is wrong."""
+    (tmp_path / "cache").write_text("in the way")
+    async with running(home=tmp_path) as server:
+        assert (await server.ask("hello")).status_code == 200
+        told = (await server.http.get("/v1/cache")).json()
+        assert "exact_disk" not in told
+        assert "no caches on disk" in told["notes"][0]
+
+
+async def test_every_miss_has_its_reason(tmp_path: Path) -> None:
+    """Cold, diverged, evicted, model changed, bypassed, disabled."""
+    async with running(home=tmp_path, exact_cache_entries=1, disk_cache=False) as server:
+        await server.ask("one", system=SYSTEM)
+        await server.ask("two", system=SYSTEM)
+        await server.ask("one", system=SYSTEM)
+        await server.ask("one", system=SYSTEM, headers={"cache-control": "no-cache"})
+        await server.ask("one", system="Completely different. " * 9)
+        reasons = [each.miss_reason for each in lookups(server, "exact")]
+        assert reasons == ["cold", "cold", "evicted", "bypassed", "cold"]
+        prefix = lookups(server, "prefix")
+        assert [each.miss_reason for each in prefix] == ["cold", "diverged", "", "", "cold"]
+        assert prefix[1].diverged_block == "messages.0"
+        assert prefix[1].diverged_at_token == prefix[1].matched_tokens
+        assert prefix[1].diverged_hash != prefix[1].diverged_hash_before
+    async with running(home=tmp_path) as server:
+        await server.ask("one", system=SYSTEM)
+    async with running(Renamed(), home=tmp_path) as server:
+        await server.ask("one", system=SYSTEM)
+        for cache in ("exact", "prefix"):
+            assert [each.miss_reason for each in lookups(server, cache)] == ["model_changed"]
+    off = {"exact_cache_entries": 0, "prefix_cache_bytes": 1}
+    async with running(**off) as server:
+        await server.ask("one", system=SYSTEM)
+        await server.ask("one", system=SYSTEM)
+        assert lookups(server, "exact")[1].miss_reason == "disabled"
+        assert lookups(server, "prefix")[1].miss_reason == "evicted"
+
+
+async def test_a_rule_that_is_off_costs_its_hits() -> None:
+    """With the billing header left in, two runs of the client share nothing."""
+    for off, expected in (("", ["miss", "hit"]), ("billing_header", ["miss", "miss"])):
+        async with running(canonical_off=off) as server:
+            found = [
+                await server.ask("hi", system=f"x-anthropic-billing-header: cch={n};\n{SYSTEM}")
+                for n in range(2)
+            ]
+            assert [reply.headers["x-mlxdeck-cache"] for reply in found] == expected
+            removed = [line.attrs.removed for line in server.telemetry.named("request.start")]
+            assert removed == [() if off else ("billing_header",)] * 2
+
+
+async def test_warm_prefills_what_a_file_holds(tmp_path: Path) -> None:
+    """One request a line; broken lines are named; the first question finds its system prompt."""
+    given = tmp_path / "prompts.jsonl"
+    given.write_text(json.dumps({"system": SYSTEM}) + '\nnot json\n{"system": 7}\n[]\n')
+    engine = EchoEngine()
+    async with running(engine, warm=str(given)) as server:
+        await until(lambda: any("ready" in line and "warm" in line for line in server.said))
+        said = [line for line in server.said if "warm" in line]
+        assert [", line " in line for line in said] == [True, True, True, False, False]
+        computed = engine.n_prefilled_tokens
+        reply = (await server.ask("hello", system=SYSTEM)).json()
+        assert reply["usage"]["cache_read_input_tokens"] >= len(SYSTEM)
+        assert engine.n_prefilled_tokens == computed + reply["usage"]["input_tokens"]
+
+
+async def test_warm_prefills_what_was_seen_most(tmp_path: Path) -> None:
+    """By telemetry's counts, of the prompts whose tokens are known; from disk, or computed."""
+    async with running(home=tmp_path) as server:
+        for n in range(3):
+            await server.ask(f"hello {n}", system=SYSTEM)
+        await server.ask("hello", system="Seldom used. " * 30)
+        (tmp_path / "telemetry").mkdir()
+        lines = [
+            encode(line.attrs, ts=1.0, mono=1.0, seq=1, pid=1)
+            for line in server.telemetry.named("request.start")
+        ]
+        (tmp_path / "telemetry" / "mlxdeck-1.jsonl").write_bytes(b"".join(lines) + b"torn")
+        await server.http.delete("/v1/cache", params={"tier": "prefix_disk"})
+    engine = EchoEngine()
+    async with running(engine, home=tmp_path, warm="recent", warm_prompts=1) as server:
+        await until(lambda: any("ready" in line and "warm" in line for line in server.said))
+        assert "1 of 1" in "".join(server.said)
+        computed = engine.n_prefilled_tokens
+        assert computed > len(SYSTEM)
+        reply = (await server.ask("new", system=SYSTEM)).json()
+        assert reply["usage"]["cache_read_input_tokens"] >= len(SYSTEM)
+
+
+async def test_warm_gives_way(tmp_path: Path) -> None:
+    """A request that comes during a warm prefill is not queued behind it; then it goes on."""
+    given = tmp_path / "prompts.jsonl"
+    long = "Warm me up. " * 400
+    given.write_text(json.dumps({"system": long}))
+    engine = EchoEngine(step_s=0.02, prefill_chunk_tokens=64)
+    async with running(engine, warm=str(given)) as server:
+        await until(lambda: engine.n_prefilled_tokens > 0)
+        assert (await server.ask("quick")).status_code == 200
+        assert not any("ready" in line and "warm" in line for line in server.said)
+        await until(lambda: any("ready" in line and "warm" in line for line in server.said))
+        # Nothing but the chunk that was under way has been computed twice.
+        assert engine.n_prefilled_tokens < len(long) + 1000
+
+
+async def test_a_state_that_comes_to_nothing_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is whole but can't be loaded is removed, and the prompt is read as if new."""
+    async with running(home=tmp_path) as server:
+        await server.ask("hello", system=SYSTEM)
+    engine = EchoEngine()
+
+    def refuse(path: Path) -> None:
+        raise ValueError(f"{path.name} holds no state")
+
+    monkeypatch.setattr(engine.states, "load", refuse, raising=False)
+    async with running(engine, home=tmp_path) as server:
+        reply = (await server.ask("other", system=SYSTEM)).json()
+        assert reply["usage"]["cache_read_input_tokens"] == 0
+        assert reply["content"][0]["text"] == "other"
+        told = (await server.http.get("/v1/cache")).json()
+        assert told["prefix_disk"]["evictions"] == {"damaged": 1}
