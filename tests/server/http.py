@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-from sanic import Sanic
+from sanic import Request, Sanic
 
 from mlxdeck.server.app import create_app
 from mlxdeck.server.engine.echo import EchoEngine
@@ -63,15 +63,28 @@ def events(stream: str) -> list[tuple[str, Any]]:
 
 @asynccontextmanager
 async def running(
-    engine: EchoEngine | None = None, *, loaded: bool = True, **settings: Any
+    engine: EchoEngine | None = None,
+    *,
+    loaded: bool = True,
+    bodies: list[bytes] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Running]:
-    """Serve until the block ends; `loaded` waits for the model first."""
+    """Serve until the block ends; `loaded` waits for the model first.
+
+    What is posted to the Messages API is added to `bodies`.
+    """
     Sanic.test_mode = True
     # The disk is for tests that give it a home of their own.
     defaults = {"port": free_port(), "engine": "echo", "disk_cache": "home" in settings}
     told = Settings(**{**defaults, **settings})
     telemetry, said = MemoryWriter(), list[str]()
     app = create_app(told, engine or EchoEngine(), lambda _: telemetry, said.append)
+
+    async def note(request: Request) -> None:
+        if bodies is not None and request.path == "/v1/messages":
+            bodies.append(request.body)
+
+    app.register_middleware(note, "request")
     server = await app.create_server(
         host=told.host, port=told.port, return_asyncio_server=True, access_log=False
     )
