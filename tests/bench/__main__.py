@@ -7,35 +7,30 @@ round asks all competitors in turn, and the median over the rounds is shown.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from tests.bench.caching import canonical_rules, repeats, restarts, second_turns
+from tests.bench.competitors import Bare, peers
 from tests.bench.load import (
     Connection,
     Sample,
     chat_tokens,
+    heading,
     latency,
     message_tokens,
     tokens_per_s,
 )
-from tests.real import ROOT, free_port, get, serving
+from tests.bench.simulate import policies
+from tests.real import get, serving
 
 ROUNDS = 6
 CLIENTS = (1, 4, 8)
 REPEATS = 1000
 CLAUDE_CODE_BYTES = 78_000
-
-
-def heading(text: str) -> None:
-    """Set off a part of the table."""
-    print(f"\n{text}\n{'-' * len(text)}", flush=True)
 
 
 def claude_code_sized() -> bytes:
@@ -84,101 +79,19 @@ def report(sample: Sample) -> None:
     print(f"p99                             {sample.percentile_ms(99):8.2f} ms (<= 10)")
 
 
-class Bare:
-    """The bare batch loop, behind a pipe."""
-
-    def __init__(self, folder: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.bare", folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment(),
-        )
-        assert self._process.stdout and self._process.stdin
-        while "ready" not in self._process.stdout.readline():
-            if self._process.poll() is not None:
-                raise RuntimeError("the bare loop did not start")
-
-    def tokens_per_s(self, n: int, first: int) -> float:
-        """One batch of `n`."""
-        assert self._process.stdout and self._process.stdin
-        self._process.stdin.write(f"{first} {n}\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
-
-    def close(self) -> None:
-        """End it."""
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
-
-
-def environment() -> dict[str, str]:
-    """For a child that imports mlxdeck and the tests from this checkout."""
-    return {**os.environ, "PYTHONPATH": f"{ROOT / '.pkg'}{os.pathsep}{ROOT}"}
-
-
-@contextmanager
-def mlx_lm_server(folder: str) -> Iterator[str]:
-    """mlx-lm's own server; yields its URL."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.bare", "--serve", folder, str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=ROOT,
-        env=environment(),
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                get(f"{url}/health")
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def full_precision(folder: Path, target: Path) -> None:
-    """Write the weights as mlxdeck holds them, for servers that would not convert them."""
-    code = (
-        "import sys; from pathlib import Path;"
-        "from mlxdeck.server.engine.blas import load_fast_blas; load_fast_blas();"
-        "from mlxdeck.server.engine.models import load_weights;"
-        "from mlx_lm.utils import save_model, save_config;"
-        "m, t, c = load_weights(Path(sys.argv[1])); out = Path(sys.argv[2]);"
-        "save_model(out, m); c.pop('quantization', None); c.pop('quantization_config', None);"
-        "save_config(c, out / 'config.json')"
-    )
-    command = [sys.executable, "-c", code, str(folder), str(target)]
-    subprocess.run(command, check=True, cwd=ROOT, env=environment())
-    for file in folder.iterdir():
-        told = file.suffix in {".json", ".jinja", ".txt"} and "index" not in file.name
-        if told and file.name != "config.json":
-            (target / file.name).write_bytes(file.read_bytes())
-
-
 def throughput() -> None:
     """Tokens a second at 1, 4 and 8 clients, against the bare loop and mlx_lm.server."""
     heading("Total tokens/s, SmolLM2, 32 new tokens a request, prompts all different")
-    with serving() as server, tempfile.TemporaryDirectory() as scratch:
+    with serving() as server:
         folder = Path(get(f"{server.url}/v1/status")["model_path"])
-        full = Path(scratch)
-        full_precision(folder, full)
         bare = Bare(str(folder))
-        with mlx_lm_server(str(full)) as other:
+        with peers(folder) as others:
             competitors: dict[str, Callable[[int, int], float]] = {
                 "bare mlx-lm loop": bare.tokens_per_s,
-                "mlxdeck": lambda n, first: tokens_per_s(message_tokens, server.url, n, first),
-                "mlx_lm.server": lambda n, first: tokens_per_s(chat_tokens, other, n, first),
+                "mlxdeck": partial(tokens_per_s, message_tokens, server.url),
             }
+            for name, url in others.items():
+                competitors[name] = partial(tokens_per_s, chat_tokens, url)
             for ask in competitors.values():
                 ask(1, 1)
             print(f"{'clients':<20}" + "".join(f"{n:>10}" for n in CLIENTS))
@@ -195,7 +108,11 @@ def throughput() -> None:
                     figures[name][column] = statistics.median(values)
             for name, row in figures.items():
                 print(f"{name:<20}" + "".join(f"{value:>10.1f}" for value in row))
-            for name, budget in (("bare mlx-lm loop", ">= 0.97"), ("mlx_lm.server", ">= 1")):
+            budgets = {"bare mlx-lm loop": ">= 0.97", "mlx_lm.server": ">= 1"}
+            for name, budget in {**budgets, "vllm-mlx": ">= 1.4"}.items():
+                if name not in figures:
+                    print(f"{name:<20} is not on PATH")
+                    continue
                 ratios = [a / b for a, b in zip(figures["mlxdeck"], figures[name], strict=True)]
                 cells = "".join(f"{ratio:>10.2f}" for ratio in ratios)
                 print(f"{'/ ' + name:<20}{cells}   ({budget})")
@@ -204,7 +121,15 @@ def throughput() -> None:
 
 def main() -> None:
     """Run everything, or the parts named on the command line."""
-    parts = {"exact": exact_hits, "throughput": throughput}
+    parts = {
+        "exact": exact_hits,
+        "rules": canonical_rules,
+        "turns": second_turns,
+        "restart": restarts,
+        "repeats": repeats,
+        "policy": policies,
+        "throughput": throughput,
+    }
     for name in sys.argv[1:] or parts:
         parts[name]()
 

@@ -1,8 +1,9 @@
 """The yardstick: mlx-lm's own batch loop with nothing around it, in a process of its own.
 
 Reads lines of `FIRST N` on standard input, generates for N prompts, and answers each line with the
-tokens a second. `--serve PORT` runs mlx-lm's own server instead. Both get the same fast BLAS and
-the same fp32 weights as mlxdeck.
+tokens a second. A line of `turn KNOWN NEW` is answered with the seconds to a first token after NEW
+tokens, on a state that holds KNOWN already. `--serve PORT` runs mlx-lm's own server instead. Both
+get the same fast BLAS and the same fp32 weights as mlxdeck.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from mlxdeck.server.engine.blas import load_fast_blas
 
@@ -27,6 +29,10 @@ def loop(folder: str) -> None:
     model, tokenizer, _ = load_weights(Path(folder))
     print("ready", flush=True)
     for line in sys.stdin:
+        if line.startswith("turn"):
+            known, new = map(int, line.split()[1:])
+            print(turn(model, known, new), flush=True)
+            continue
         first, n = map(int, line.split())
         prompts = [
             tokenizer.apply_chat_template(
@@ -38,6 +44,27 @@ def loop(folder: str) -> None:
         done = batch_generate(model, tokenizer, prompts, max_tokens=NEW_TOKENS)
         elapsed_s = time.perf_counter() - began_s
         print(done.stats.generation_tokens / elapsed_s, flush=True)
+
+
+def turn(model: Any, known: int, new: int) -> float:
+    """Seconds to the first token after `new` tokens that follow `known` ones."""
+    import mlx.core as mx
+    from mlx_lm.generate import generate_step
+    from mlx_lm.models.cache import make_prompt_cache
+
+    state = make_prompt_cache(model)
+    tokens = [100 + n % 5000 for n in range(known + new)]
+    for _ in generate_step(mx.array(tokens[:known]), model, max_tokens=0, prompt_cache=state):
+        pass
+    surplus = state[0].offset - known
+    for layer in state:
+        layer.trim(surplus)
+    began_s = time.perf_counter()
+    for _ in generate_step(
+        mx.array(tokens[known:]), model, max_tokens=1, prompt_cache=state, prefill_step_size=512
+    ):
+        return time.perf_counter() - began_s
+    raise RuntimeError("no token came")
 
 
 def server(folder: str, port: str) -> None:

@@ -26,6 +26,11 @@ class Sample:
         return 1000 * ordered[int(rank) - 1]
 
 
+def heading(text: str) -> None:
+    """Set off a part of the table."""
+    print(f"\n{text}\n{'-' * len(text)}", flush=True)
+
+
 class Connection:
     """One kept-alive connection."""
 

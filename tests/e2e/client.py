@@ -32,16 +32,22 @@ def claude(
     url: str,
     *arguments: str,
     cwd: Path,
+    home: Path | None = None,
     max_output_tokens: int = 200,
     timeout_s: float = 300,
 ) -> dict[str, Any]:
-    """Run the client once with `--output-format json`; return what it reports."""
+    """Run the client once with `--output-format json`; return what it reports.
+
+    Without a `home` it gets a new one.
+    """
     assert url.startswith("http://127.0.0.1:"), "only a loopback URL"
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as fallback:
+        place = home or Path(fallback)
+        place.mkdir(exist_ok=True)
         environ = {
             "PATH": os.environ["PATH"],
-            "HOME": home,
-            "CLAUDE_CONFIG_DIR": f"{home}/.claude",
+            "HOME": str(place),
+            "CLAUDE_CONFIG_DIR": f"{place}/.claude",
             "TERM": "dumb",
             "ANTHROPIC_BASE_URL": url,
             "ANTHROPIC_AUTH_TOKEN": "dummy",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from pathlib import Path
 
 from mlxdeck.server.engine.echo import EchoEngine
@@ -36,19 +35,19 @@ def script(folder: Path) -> EchoEngine:
     return EchoEngine(reply, context_tokens=1 << 20, prefill_chunk_tokens=1 << 16)
 
 
-async def record() -> list[bytes]:
-    """Bodies of the client's requests to the Messages API, in their order."""
+async def record(folder: Path, task: str = TASK) -> list[bytes]:
+    """Bodies of the client's requests to the Messages API, in their order.
+
+    The client works in `folder`, and lives in it too, as in one user's home.
+    """
     bodies: list[bytes] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for file in FILES:
-            (folder / file).write_text(CONTENT)
-        engine = script(folder)
-        async with running(engine, bodies=bodies, tool_format="json_tags") as server:
-            arguments = ["-p", TASK, "--allowedTools", "Read"]
-            url = str(server.http.base_url).rstrip("/")
-            report = await asyncio.to_thread(
-                claude, url, *arguments, cwd=folder, max_output_tokens=1000
-            )
+    for file in FILES:
+        (folder / file).write_text(CONTENT)
+    async with running(script(folder), bodies=bodies, tool_format="json_tags") as server:
+        arguments = ["-p", task, "--allowedTools", "Read"]
+        url = str(server.http.base_url).rstrip("/")
+        report = await asyncio.to_thread(
+            claude, url, *arguments, cwd=folder, home=folder / "home", max_output_tokens=1000
+        )
     assert report["result"] == "They are all alike.", report
     return bodies

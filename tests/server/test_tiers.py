@@ -27,7 +27,7 @@ class Renamed(EchoEngine):
 
 def lookups(server: Running, cache: str) -> list[Any]:
     """What `cache.lookup` said of a cache, in order."""
-    attrs = [line.attrs for line in server.telemetry.named("cache.lookup")]
+    attrs: list[Any] = [line.attrs for line in server.telemetry.named("cache.lookup")]
     return [each for each in attrs if each.cache == cache]
 
 
@@ -89,8 +89,7 @@ async def test_every_miss_has_its_reason(tmp_path: Path) -> None:
         await server.ask("one", system=SYSTEM)
         for cache in ("exact", "prefix"):
             assert [each.miss_reason for each in lookups(server, cache)] == ["model_changed"]
-    off = {"exact_cache_entries": 0, "prefix_cache_bytes": 1}
-    async with running(**off) as server:
+    async with running(exact_cache_entries=0, prefix_cache_bytes=1) as server:
         await server.ask("one", system=SYSTEM)
         await server.ask("one", system=SYSTEM)
         assert lookups(server, "exact")[1].miss_reason == "disabled"
@@ -106,7 +105,8 @@ async def test_a_rule_that_is_off_costs_its_hits() -> None:
                 for n in range(2)
             ]
             assert [reply.headers["x-mlxdeck-cache"] for reply in found] == expected
-            removed = [line.attrs.removed for line in server.telemetry.named("request.start")]
+            starts: list[Any] = [line.attrs for line in server.telemetry.named("request.start")]
+            removed = [start.removed for start in starts]
             assert removed == [() if off else ("billing_header",)] * 2
 
 
@@ -135,6 +135,7 @@ async def test_warm_prefills_what_was_seen_most(tmp_path: Path) -> None:
         lines = [
             encode(line.attrs, ts=1.0, mono=1.0, seq=1, pid=1)
             for line in server.telemetry.named("request.start")
+            if line.attrs is not None
         ]
         (tmp_path / "telemetry" / "mlxdeck-1.jsonl").write_bytes(b"".join(lines) + b"torn")
         await server.http.delete("/v1/cache", params={"tier": "prefix_disk"})

@@ -196,6 +196,9 @@ def _lookup(lookup: t.CacheLookup) -> str:
         said += f" ({fmt.percent(share)})"
     if lookup.diverged_at_token >= 0:
         said += f", parted at token {lookup.diverged_at_token:,} in {lookup.diverged_block}"
+        said += f" ({lookup.diverged_hash_before} before, {lookup.diverged_hash} now)"
+    elif lookup.result == "partial" and lookup.miss_reason:
+        said += f", the rest {lookup.miss_reason}"
     if lookup.tier:
         said += f", from {lookup.tier}"
     return said + (f", key {lookup.key}" if lookup.key else "")

@@ -22,6 +22,7 @@ from mlxdeck.server.cache.vault import Vault
 from mlxdeck.server.engine import State
 from mlxdeck.server.engine.echo import EchoStates
 from mlxdeck.server.messages import (
+    Event,
     Finished,
     TextDelta,
     ThinkingDelta,
@@ -36,7 +37,11 @@ TOKENS = list(range(100))
 
 def answer(text: str = "Hello") -> Answer:
     """An answer with everything that one can have."""
-    call = [ToolCallStart("toolu_1", "Read"), ToolCallDelta('{"a":1}'), ToolCallEnd("json_tags")]
+    call: list[Event] = [
+        ToolCallStart("toolu_1", "Read"),
+        ToolCallDelta('{"a":1}'),
+        ToolCallEnd("json_tags"),
+    ]
     end = Finished("tool_use", Usage(10, 0, 5))
     return answer_of([ThinkingDelta("Hm"), TextDelta(text), *call, end], 1.5)
 

@@ -8,12 +8,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlxdeck.server.cache import shared
 from mlxdeck.server.cache.shared import SharedAnswers
 from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.telemetry.events import CacheLookup
 from tests.real import free_port
 from tests.server.cache.test_disk import answer
 from tests.server.http import running
@@ -118,13 +120,14 @@ async def test_two_servers_share_answers_and_outlive_their_redis(
 ) -> None:
     """Killed under load, Redis takes no request with it; back again, it is used again."""
     monkeypatch.setattr(shared, "RETRY_S", 0.05)
-    flags = {"shared_cache": redis.url, "shared_cache_timeout_s": 1.0}
+    flags: dict[str, Any] = {"shared_cache": redis.url, "shared_cache_timeout_s": 1.0}
     async with running(**flags) as one, running(EchoEngine(), **flags) as other:
         await one.ask("hello")
         await settled(one.service.tiers.shared)
         answered = await other.ask("hello")
         assert answered.headers["x-mlxdeck-cache"] == "hit"
-        assert [line.attrs.tier for line in other.telemetry.named("cache.lookup")] == ["shared"]
+        (lookup,) = other.telemetry.named("cache.lookup")
+        assert isinstance(lookup.attrs, CacheLookup) and lookup.attrs.tier == "shared"
         asking = [asyncio.create_task(one.ask(f"under load {n}")) for n in range(40)]
         await asyncio.sleep(0.05)
         redis.kill()

@@ -1,0 +1,107 @@
+"""Policies of the prefix cache, played over recorded traffic: no model is run.
+
+The cache is the real one; only its states are made up, as long as the real ones would be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlxdeck.server.cache.policy import POLICIES
+from mlxdeck.server.cache.prefixes import PrefixCache
+from mlxdeck.server.cache.tokens import pack
+from mlxdeck.server.engine.echo import EchoStates
+from mlxdeck.telemetry.events import CacheLookup, RequestStart, decode
+from tests.bench.load import heading
+
+RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"
+STATE_BYTES = 8
+SIZES = (0.1, 0.25, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt with made-up tokens, equal where the real ones were."""
+
+    tokens: tuple[int, ...]
+    shared_tokens: int
+
+
+def tokens_of(name: str, n: int) -> tuple[int, ...]:
+    """Tokens that stand for a part of a prompt: always the same for the same name."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
+    return tuple(range(seed, seed + n))[:n] if seed + n < 1 << 32 else tokens_of(f"{name}+", n)
+
+
+def recorded(path: Path) -> list[Prompt]:
+    """The prompts of a telemetry file, by the digests and lengths of their parts."""
+    starts: dict[str, RequestStart] = {}
+    prompts = []
+    for line in path.read_bytes().splitlines():
+        event = decode(line)
+        if isinstance(event.attrs, RequestStart):
+            starts[event.request_id] = event.attrs
+        elif isinstance(event.attrs, CacheLookup) and event.attrs.cache == "prefix":
+            start, lookup = starts[event.request_id], event.attrs
+            system = start.system_hash + start.tools_hash
+            tokens = tokens_of(f"system {system}", lookup.shared_tokens)
+            ends = [*lookup.message_starts[1:], lookup.prompt_tokens]
+            for digest, begin, end in zip(
+                start.message_hashes, lookup.message_starts, ends, strict=False
+            ):
+                tokens += tokens_of(f"message {digest}", end - begin)
+            if tokens:
+                prompts.append(Prompt(tokens, lookup.shared_tokens))
+    return prompts
+
+
+def working_day(seed: int) -> Iterator[Prompt]:
+    """A made-up day: sessions that grow turn by turn, subagents and titles between them."""
+    dice = random.Random(seed)
+    main = tokens_of("main system", 18_000)
+    side = [tokens_of(f"side system {n}", 3_000) for n in range(4)]
+    sessions = [main + tokens_of(f"first {n}", 400) for n in range(3)]
+    for step in range(400):
+        if dice.random() < 0.25:
+            system = dice.choice(side)
+            yield Prompt(system + tokens_of(f"task {step}", 600), len(system))
+            continue
+        n = min(int(dice.expovariate(1.0)), len(sessions) - 1)
+        if dice.random() < 0.04 or len(sessions[n]) > 80_000:
+            sessions.insert(0, main + tokens_of(f"begin {step}", 400))
+            n = 0
+        sessions[n] += tokens_of(f"turn {step}", dice.randint(200, 3_000))
+        yield Prompt(sessions[n], len(main))
+
+
+def saved(prompts: list[Prompt], policy: str, max_tokens: int) -> float:
+    """The share of all prompt tokens that a cache of that size would have known."""
+    cache = PrefixCache(EchoStates(), STATE_BYTES * max_tokens, POLICIES[policy]())
+    for prompt in prompts:
+        lease = cache.lease(prompt.tokens)
+        lease.release()
+        cache.add(pack(prompt.tokens), prompt.tokens, prompt.shared_tokens)
+    total = cache.tally.total
+    return total.hit_tokens / total.prompt_tokens
+
+
+def policies() -> None:
+    """Which policy saves most, on recorded and on made-up traffic, in caches of several sizes."""
+    heading("Prompt tokens saved by policy, by size of the cache as a share of all that was read")
+    traffic = {"recording": recorded(RECORDING)}
+    traffic |= {f"made-up day {seed}": list(working_day(seed)) for seed in range(3)}
+    print(f"{'':<16}{'size':>8}" + "".join(f"{name:>12}" for name in POLICIES))
+    for name, prompts in traffic.items():
+        distinct = sum(len(prompt.tokens) for prompt in prompts)
+        largest = max(len(prompt.tokens) for prompt in prompts)
+        for size in SIZES:
+            # A day's prompts repeat one another: what would hold every session is far less.
+            scale = distinct if len(prompts) < 50 else 8 * largest
+            max_tokens = int(size * scale)
+            shares = [saved(prompts, policy, max_tokens) for policy in POLICIES]
+            cells = "".join(f"{share:>12.1%}" for share in shares)
+            print(f"{name:<16}{max_tokens:>8}{cells}", flush=True)
