@@ -166,6 +166,12 @@ class ToolCallEnd:
 
     format: str
     """The tool-call format that it was read from, by its name in `FORMATS`."""
+    constrained: bool = False
+    """Whether the model was held to the tool's schema while it wrote."""
+    repaired: bool = False
+    """Whether what it wrote had to be mended."""
+    schema_valid: bool | None = None
+    """Whether the arguments conform to the schema; None if that schema can't be judged by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ point cancels the request. The event loop never runs the tokenizer, the template
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection
@@ -23,7 +24,7 @@ from mlxdeck.server.cache.responses import complete_answer
 from mlxdeck.server.cache.seen import Miss
 from mlxdeck.server.cache.states import Found, StateCache
 from mlxdeck.server.cache.systems import Systems
-from mlxdeck.server.engine import Dice, ModelInfo, Run, Tokenizer
+from mlxdeck.server.engine import Constraint, Dice, Grammars, ModelInfo, Run, Tokenizer
 from mlxdeck.server.messages import (
     ChatRequest,
     Event,
@@ -40,7 +41,10 @@ from mlxdeck.server.prompt.renderer import Prompt, Renderer
 from mlxdeck.server.scheduler import Scheduler
 from mlxdeck.server.scheduler.job import Done, Job, Waiting
 from mlxdeck.server.toolcalls import ToolFormat
+from mlxdeck.server.toolcalls.grammar import call_grammar
 from mlxdeck.server.toolcalls.splitter import Markers, Splitter
+
+log = logging.getLogger(__name__)
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")
@@ -52,6 +56,7 @@ class _Ready:
 
     prompt: Prompt
     found: Found
+    constraint: Constraint | None
     tokenize_s: float
     lease_s: float
 
@@ -77,6 +82,7 @@ class Pipeline:
         caches: Caches,
         rules_off: Collection[str],
         tool_format: ToolFormat,
+        grammars: Grammars,
         dice: Dice,
         max_output_tokens: int,
         ping_s: float,
@@ -98,6 +104,7 @@ class Pipeline:
         self._signature = f"{info.signature} {dice} {max_output_tokens} {tool_format.name}"
         self._dice = dice
         self._tool_format = tool_format
+        self._grammars = grammars
         self._ping_s = ping_s
         # One thread: tokenizers are not safe to share, and more would only contend with the model.
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prompt")
@@ -217,7 +224,7 @@ class Pipeline:
     async def _prepare(self, parts: Digests, request: ChatRequest) -> _Ready:
         """Render and count, and lease what is known of the prompt."""
         states, began_s = self.caches.states, time.monotonic()
-        prompt = await self._in_pool(self._renderer.render, request)
+        prompt, constraint = await self._in_pool(self._rendered, request)
         rendered_s = time.monotonic()
         read = await self._in_pool(states.on_disk, prompt.tokens)
         if read:
@@ -227,7 +234,33 @@ class Pipeline:
             if found.miss.reason == "cold" and systems.of_another_model(parts):
                 found = replace(found, miss=Miss("model_changed"))
             systems.note(parts, prompt.tokens, prompt.layout.shared_tokens)
-        return _Ready(prompt, found, rendered_s - began_s, time.monotonic() - rendered_s)
+        return _Ready(
+            prompt, found, constraint, rendered_s - began_s, time.monotonic() - rendered_s
+        )
+
+    def _rendered(self, request: ChatRequest) -> tuple[Prompt, Constraint | None]:
+        prompt = self._renderer.render(request)
+        think_end = self._traits.think_end if prompt.in_thinking else ""
+        return prompt, self._held_to(request, think_end, prompt.begun)
+
+    def _held_to(self, request: ChatRequest, think_end: str, begun: str) -> Constraint | None:
+        """What the answer has to be: a call, if one is asked for; any call it makes, else."""
+        choice, format_ = request.tool_choice, self._tool_format
+        forced = choice.mode in ("any", "tool") and not begun
+        tools = [
+            tool for tool in request.tools if choice.mode != "tool" or tool.name == choice.name
+        ]
+        grammar = call_grammar(format_, tools, marked=forced)
+        if grammar is None or (error := self._grammars.check(grammar)):
+            if grammar is not None:
+                log.info("tool calls are not constrained: %s", error)
+            return None
+        if forced:
+            return Constraint(grammar, think_end)
+        _, opened, already = begun.rpartition(format_.start)
+        if opened and (not format_.end or format_.end not in already):
+            return Constraint(grammar, "", already, final=False)
+        return Constraint(grammar, format_.start, final=False)
 
     def _lease(self, prompt: Prompt, *, read: bool) -> Found:
         layout = prompt.layout
@@ -239,7 +272,7 @@ class Pipeline:
     ) -> AsyncGenerator[Event]:
         job = self._job(request.sampling, ready)
         trace.follow(job)
-        splitter = self._splitter(request, ready.prompt)
+        splitter = self._splitter(request, ready)
         cut = False
         async with self._scheduler.submit(job) as chunks:
             yield Started(self._usage(job))
@@ -286,13 +319,21 @@ class Pipeline:
             prompt.max_tokens,
             dice,
             layout.boundaries(),
+            ready.constraint,
         )
         return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease))
 
-    def _splitter(self, request: ChatRequest, prompt: Prompt) -> Splitter:
+    def _splitter(self, request: ChatRequest, ready: _Ready) -> Splitter:
+        prompt = ready.prompt
         stops = request.sampling.stop_sequences
         markers = Markers(self._traits.think_start, self._traits.think_end, stops)
-        splitter = Splitter(markers, self._tool_format, request.tools, thinking=prompt.in_thinking)
+        splitter = Splitter(
+            markers,
+            self._tool_format,
+            request.tools,
+            thinking=prompt.in_thinking,
+            constrained=ready.constraint is not None,
+        )
         # A begun answer may have opened a call; what it said itself is not said again.
         deque(splitter.feed(prompt.begun), maxlen=0)
         return splitter

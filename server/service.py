@@ -95,6 +95,7 @@ class Service:
             dice=self._dice(info),
             max_output_tokens=self.settings.max_output_tokens,
             tool_format=choose_format(self.settings.tool_format, self._engine.tokenizer.traits),
+            grammars=self._engine.grammars,
             ping_s=self.settings.ping_s,
         )
         self.info = info

@@ -31,8 +31,10 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.settings": {"platformdirs"},
     "mlxdeck.server.observe": {"mlxdeck.telemetry"},
     "mlxdeck.server.cache.shared": {"redis"},
+    "mlxdeck.server.toolcalls.call": {"jsonschema", "referencing"},
     "mlxdeck.server.engine": {
-        "mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub", "jinja2", "numpy",
+        "mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub", "jinja2",
+        "numpy",
     },
 }  # fmt: skip
 """A module, or a package with all that is in it."""
@@ -218,7 +220,7 @@ def test_every_test_says_what_it_tests() -> None:
     assert list(silent_tests(TESTS)) == []
 
 
-HEAVY = {"mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub"}
+HEAVY = {"mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub"}
 WEIGHTLESS = ["server.dialects", "server.toolcalls", "server.prompt", "server.cache"]
 
 

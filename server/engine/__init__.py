@@ -46,6 +46,20 @@ class Dice:
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an answer is held to while it is drawn."""
+
+    grammar: str
+    """In llguidance's Lark; must be one that `Grammars.check` finds nothing wrong with."""
+    trigger: str = ""
+    """The grammar takes hold behind this text, whenever the model writes it; empty: at once."""
+    already: str = ""
+    """What the prompt has written of it, if there is no trigger."""
+    final: bool = True
+    """Whether the answer ends with what the grammar describes, or goes on freely."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A sequence to be generated."""
 
@@ -58,6 +72,7 @@ class Run:
     dice: Dice
     boundaries: tuple[int, ...] = ()
     """Numbers of leading tokens that other prompts may begin with too, in ascending order."""
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +202,13 @@ class Tokenizer(Protocol):
         """
 
 
+class Grammars(Protocol):
+    """What the engine knows of grammars. Safe from any thread."""
+
+    def check(self, grammar: str) -> str:
+        """Why it can't hold an answer to this grammar; empty if it can. Slow the first time."""
+
+
 class Engine(Protocol):
     """A model that runs several sequences at once."""
 
@@ -196,6 +218,10 @@ class Engine(Protocol):
 
     def load(self, progress: Progress) -> ModelInfo:
         """Fetch and load the model. Raises `EngineFailed`."""
+
+    @property
+    def grammars(self) -> Grammars:
+        """Only there once `load` has returned."""
 
     @property
     def states(self) -> States:

@@ -35,6 +35,7 @@ from mlxdeck.server.engine import (
     ToolMarkers,
 )
 from mlxdeck.server.engine.device import device
+from mlxdeck.server.engine.mlx_grammars import MlxGrammars
 from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
 from mlxdeck.server.engine.models import load_weights, resolve
 from mlxdeck.server.errors import EngineFailed
@@ -57,6 +58,7 @@ class MlxEngine:
     """An `Engine` over one mlx-lm model."""
 
     tokenizer: MlxTokenizer
+    grammars: MlxGrammars
     states = MlxStates()
 
     def __init__(
@@ -90,6 +92,7 @@ class MlxEngine:
             reason = f"{type(error).__name__}: {error}"
             raise EngineFailed(f"cannot load {resolved.name}: {reason}") from error
         self.tokenizer = MlxTokenizer(wrapper)
+        self.grammars = MlxGrammars(wrapper)
         self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
         self.reset()
@@ -109,12 +112,16 @@ class MlxEngine:
                 caches=[run.state] if run.n_cached else None,
                 all_tokens=[tokens[: run.n_cached]],
                 samplers=[sampler(run.dice)],
+                logits_processors=[self._processors(run)],
             )
         except ValueError as error:
             raise EngineFailed(f"the model can't take this prompt: {error}") from error
         self._detokenizers[uid] = self.tokenizer.wrapper.detokenizer
         self._n_cached[uid] = run.n_cached
         return int(uid)
+
+    def _processors(self, run: Run) -> list[Any] | None:
+        return [self.grammars.processor(run.constraint)] if run.constraint else None
 
     def _segments(self, tokens: list[int], run: Run) -> list[list[int]]:
         """Cut a prompt where its state has to be kept: nowhere, if it can be cut back later."""

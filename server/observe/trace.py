@@ -265,7 +265,7 @@ class Trace:
         elif isinstance(event, ToolCallDelta):
             self._arguments += event.json
         elif isinstance(event, ToolCallEnd):
-            self._tool_call(event.format)
+            self._tool_call(event)
         elif isinstance(event, Finished):
             self._finish = event
             self._usage = event.usage
@@ -338,7 +338,7 @@ class Trace:
             )
         )
 
-    def _tool_call(self, parser: str) -> None:
+    def _tool_call(self, end: ToolCallEnd) -> None:
         if self._call is None:
             return
         self.totals.tool_calls += 1
@@ -348,7 +348,10 @@ class Trace:
                 name=self._call.name,
                 call_id=self._call.id,
                 index=self._n_tool_calls,
-                parser=parser,
+                parser=end.format,
+                constrained=end.constrained,
+                repaired=end.repaired,
+                schema_valid=end.schema_valid,
                 arguments_bytes=len(raw),
                 arguments_hash=hashlib.sha256(raw).hexdigest()[:12],
                 arguments=redacted(self._arguments) if self.capture != "off" else "",

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mlxdeck.server.engine import TemplateTraits
 from mlxdeck.server.messages import ToolResult, ToolSpec, ToolUse
+from mlxdeck.server.toolcalls.call import Call
 from mlxdeck.server.toolcalls.json_tags import JsonTags
 from mlxdeck.server.toolcalls.library import LibraryFormat
 
@@ -24,12 +25,15 @@ class ToolFormat(Protocol):
     end: str
     """The text that closes it; empty if only the end of the answer does."""
 
-    def parse(self, text: str, tools: Sequence[ToolSpec]) -> list[tuple[str, dict[str, object]]]:
-        """Read what stands between the markers, as (name, arguments) pairs.
+    def parse(self, text: str, tools: Sequence[ToolSpec]) -> list[Call]:
+        """Read what stands between the markers.
 
         Raises:
             ToolCallError: It is no call of an offered tool.
         """
+
+    def rule(self, name: str, arguments: str) -> str | None:
+        """What follows `start` in a call, as a grammar's expression; see `grammar.Writing`."""
 
     def describe(self, tools: Sequence[ToolSpec]) -> str:
         """What to say about the tools to a model whose template has no place for them."""

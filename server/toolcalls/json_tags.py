@@ -10,7 +10,9 @@ import json
 from collections.abc import Sequence
 
 from mlxdeck.server.messages import ToolResult, ToolSpec, ToolUse
-from mlxdeck.server.toolcalls.call import ToolCallError, checked
+from mlxdeck.server.toolcalls.call import Call, ToolCallError, checked
+from mlxdeck.server.toolcalls.grammar import quoted
+from mlxdeck.server.toolcalls.repair import decode_first
 
 
 class JsonTags:
@@ -20,21 +22,25 @@ class JsonTags:
     start = "<tool_call>"
     end = "</tool_call>"
 
-    def parse(self, text: str, tools: Sequence[ToolSpec]) -> list[tuple[str, dict[str, object]]]:
-        """Read one or several objects; raw newlines in strings are let pass."""
-        decoder = json.JSONDecoder(strict=False)
+    def parse(self, text: str, tools: Sequence[ToolSpec]) -> list[Call]:
+        """Read one or several objects, mending what can be mended."""
         calls = []
         rest = text.strip()
         while rest:
             try:
-                value, end = decoder.raw_decode(rest)
-            except (json.JSONDecodeError, RecursionError) as error:
+                value, end, repaired = decode_first(rest)
+            except (ValueError, RecursionError) as error:
                 raise ToolCallError(f"not JSON: {error}") from error
-            calls.append(checked(value, tools))
+            calls.append(checked(value, tools, repaired=repaired))
             rest = rest[end:].lstrip(", \n\r\t")
         if not calls:
             raise ToolCallError("an empty call")
         return calls
+
+    def rule(self, name: str, arguments: str) -> str | None:
+        """The object as `write_call` writes it; the model may put line breaks around it."""
+        opened = quoted(f'{{"name": {json.dumps(name)}, "arguments": ')
+        return f'/\\n?/ {opened} {arguments} "}}" /\\n?/ {quoted(self.end)}'
 
     def describe(self, tools: Sequence[ToolSpec]) -> str:
         """List the tools' signatures, one JSON object a line, and show the form of a call."""

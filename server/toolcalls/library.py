@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from mlxdeck.server.engine import ToolMarkers
 from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.call import ToolCallError, checked
+from mlxdeck.server.toolcalls.call import Call, ToolCallError, checked
 from mlxdeck.server.toolcalls.json_tags import JsonTags
+from mlxdeck.server.toolcalls.repair import decode_first
 
 
 class LibraryFormat(JsonTags):
@@ -21,7 +21,12 @@ class LibraryFormat(JsonTags):
         self.end = markers.end
         self._parse = markers.parse
 
-    def parse(self, text: str, tools: Sequence[ToolSpec]) -> list[tuple[str, dict[str, object]]]:
+    def rule(self, name: str, arguments: str) -> str | None:
+        """Known only for the form that mlxdeck writes itself."""
+        del name, arguments
+        return None
+
+    def parse(self, text: str, tools: Sequence[ToolSpec]) -> list[Call]:
         """Read one call or several; string arguments that hold JSON are decoded."""
         wire = [
             {"type": "function", "function": {"name": t.name, "parameters": t.input_schema}}
@@ -39,7 +44,7 @@ class LibraryFormat(JsonTags):
 def _decoded(call: Any) -> Any:
     if isinstance(call, dict) and isinstance(arguments := call.get("arguments"), str):
         try:
-            return {**call, "arguments": json.loads(arguments, strict=False)}
-        except json.JSONDecodeError as error:
+            return {**call, "arguments": decode_first(arguments.strip())[0]}
+        except ValueError as error:
             raise ToolCallError(f"not JSON: {error}") from error
     return call

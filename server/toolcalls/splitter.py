@@ -21,7 +21,7 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     ToolSpec,
 )
-from mlxdeck.server.toolcalls.call import ToolCallError
+from mlxdeck.server.toolcalls.call import Call, ToolCallError
 
 Piece = TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | ToolCallEnd
 _Mode = Literal["text", "thinking", "tool"]
@@ -34,7 +34,7 @@ class Reader(Protocol):
     start: str
     end: str
 
-    def parse(self, text: str, tools: Sequence[ToolSpec]) -> list[tuple[str, dict[str, object]]]:
+    def parse(self, text: str, tools: Sequence[ToolSpec]) -> list[Call]:
         """Read what stands between the markers."""
 
 
@@ -67,7 +67,10 @@ class Splitter:
         tools: Sequence[ToolSpec],
         *,
         thinking: bool = False,
+        constrained: bool = False,
     ) -> None:
+        """`constrained` says that the model is held to the schemas of the tools."""
+        self._constrained = constrained
         self._markers = markers
         self._reader = reader
         self._tools = tools
@@ -152,11 +155,16 @@ class Splitter:
             yield from self._plain_text(raw)
             return
         self._lead = True
-        for name, arguments in calls:
+        for call in calls:
             self.n_calls += 1
-            yield ToolCallStart(f"toolu_{secrets.token_hex(12)}", name)
-            yield ToolCallDelta(_to_json(arguments))
-            yield ToolCallEnd(self._reader.name)
+            yield ToolCallStart(f"toolu_{secrets.token_hex(12)}", call.name)
+            yield ToolCallDelta(_to_json(call.arguments))
+            yield ToolCallEnd(
+                self._reader.name,
+                constrained=self._constrained,
+                repaired=call.repaired,
+                schema_valid=call.schema_valid,
+            )
 
     def _plain(self, text: str) -> Iterator[Piece]:
         if self._mode == "thinking":

@@ -17,6 +17,7 @@ from mlxdeck.server.messages import (
     ToolUse,
 )
 from mlxdeck.server.toolcalls import FORMATS, ToolFormat
+from mlxdeck.server.toolcalls.call import Call
 from mlxdeck.server.toolcalls.splitter import Markers, Piece, Splitter
 
 TOOLS = (
@@ -164,7 +165,7 @@ def test_every_format_reads_what_it_writes(tool_format: ToolFormat) -> None:
     arguments = {"path": 'a "quoted" <b>\n✓', "n": 3, "deep": {"list": [1, None, True]}}
     written = tool_format.write_call(ToolUse("toolu_1", "Read", arguments))
     inside = written.removeprefix(tool_format.start).removesuffix(tool_format.end)
-    assert tool_format.parse(inside, TOOLS) == [("Read", arguments)]
+    assert tool_format.parse(inside, TOOLS) == [Call("Read", arguments, schema_valid=True)]
 
 
 @pytest.mark.parametrize("tool_format", FORMATS.values(), ids=FORMATS)
