@@ -16,7 +16,12 @@ from mlxdeck.server.messages import ToolSpec
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _NAMED = ("properties", "$defs", "definitions", "patternProperties")
 _NESTED = ("items", "additionalProperties", "not", "if", "then", "else")
-_LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
+_LISTED = ("anyOf", "oneOf", "prefixItems")
+# RFC 3339, with an end to the fraction of a second: without one, a small model writes digits until
+# it runs out of tokens.
+_DATE = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+_TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
+_BOUNDED = {"time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
 
 
 class Writing(Protocol):
@@ -70,6 +75,9 @@ def closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = dict(schema)
+    if (form := str(found.get("format"))) in _BOUNDED and "pattern" not in found:
+        found["pattern"] = _BOUNDED[form]
+        del found["format"]
     for key in _NAMED:
         if isinstance(named := found.get(key), dict):
             found[key] = {name: closed(value) for name, value in named.items()}
@@ -83,8 +91,6 @@ def closed(schema: Any) -> Any:
     combined = any(key in found for key in ("allOf", "anyOf", "oneOf", "$ref", "patternProperties"))
     if "properties" in found and "additionalProperties" not in found and not combined:
         found["additionalProperties"] = False
-    if isinstance(combined_parts := found.get("allOf"), list):
-        found["allOf"] = schema["allOf"] if combined_parts else combined_parts
     return found
 
 

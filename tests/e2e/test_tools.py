@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,32 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_every_forced_call_conforms(server: Server, temperature: float) -> None:
     """Fifty schemas, fifty answers that `jsonschema` finds nothing wrong with."""
-    sdk = anthropic.Anthropic(base_url=server.url, api_key="dummy")
-    wrong: list[Any] = []
     n_before = len(calls_of(server))
-    for number, schema in enumerate(SCHEMAS):
-        tool: Any = {"name": f"tool_{number}", "description": "A tool.", "input_schema": schema}
-        message = sdk.messages.create(
-            model="local",
-            max_tokens=400,
-            extra_body={"temperature": temperature},
-            tools=[tool],
-            tool_choice={"type": "tool", "name": tool["name"]},
-            messages=[{"role": "user", "content": "Call the tool with any values."}],
-        )
+    with (
+        anthropic.Anthropic(base_url=server.url, api_key="dummy") as sdk,
+        ThreadPoolExecutor(8) as clients,
+    ):
+
+        def call(number: int) -> anthropic.types.Message:
+            tool: Any = {"name": f"tool_{number}", "input_schema": SCHEMAS[number]}
+            return sdk.messages.create(
+                model="local",
+                max_tokens=400,
+                extra_body={"temperature": temperature},
+                tools=[tool],
+                tool_choice={"type": "tool", "name": tool["name"]},
+                messages=[{"role": "user", "content": "Call the tool with any values."}],
+            )
+
+        answers = list(clients.map(call, range(len(SCHEMAS))))
+    wrong: list[Any] = []
+    for schema, message in zip(SCHEMAS, answers, strict=True):
         (block,) = message.content
         if message.stop_reason != "tool_use" or block.type != "tool_use":
-            wrong.append((schema, message))
+            wrong.append((schema, message.stop_reason, block))
         elif not jsonschema.Draft202012Validator(schema).is_valid(block.input):
             wrong.append((schema, block.input))
-    assert not wrong
+    assert wrong == []
     calls = calls_of(server)[n_before:]
     assert len(calls) == len(SCHEMAS)
     assert all(call.constrained and call.schema_valid and not call.repaired for call in calls)
