@@ -104,6 +104,10 @@ class ChatRequest:
     stream: bool = False
     thinking: bool | None = None
     """Whether the client asked for thinking; None leaves it to the model."""
+    thinking_tokens: int = 0
+    """How many tokens the model may think; 0 if there is no limit but `max_tokens`."""
+    answer_schema: dict[str, Json] | None = None
+    """The JSON Schema that the answer's text has to conform to."""
     session_id: str = ""
     """The client's own name of the conversation, for telemetry; never part of the prompt."""
 

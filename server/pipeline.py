@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -24,7 +23,8 @@ from mlxdeck.server.cache.responses import complete_answer
 from mlxdeck.server.cache.seen import Miss
 from mlxdeck.server.cache.states import Found, StateCache
 from mlxdeck.server.cache.systems import Systems
-from mlxdeck.server.engine import Constraint, Dice, Grammars, ModelInfo, Run, Tokenizer
+from mlxdeck.server.engine import Dice, Grammars, ModelInfo, Run, Tokenizer
+from mlxdeck.server.errors import EngineFailed
 from mlxdeck.server.messages import (
     ChatRequest,
     Event,
@@ -40,8 +40,8 @@ from mlxdeck.server.prompt.canonical import SCHEMA_ORDER, canonical
 from mlxdeck.server.prompt.renderer import Prompt, Renderer
 from mlxdeck.server.scheduler import Scheduler
 from mlxdeck.server.scheduler.job import Done, Job, Waiting
-from mlxdeck.server.toolcalls import ToolFormat
-from mlxdeck.server.toolcalls.grammar import call_grammar
+from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.holding import Held, held_to
 from mlxdeck.server.toolcalls.splitter import Markers, Splitter
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class _Ready:
 
     prompt: Prompt
     found: Found
-    constraint: Constraint | None
+    held: Held
     tokenize_s: float
     lease_s: float
 
@@ -81,7 +81,7 @@ class Pipeline:
         *,
         caches: Caches,
         rules_off: Collection[str],
-        tool_format: ToolFormat,
+        tool_format: Form,
         grammars: Grammars,
         dice: Dice,
         max_output_tokens: int,
@@ -224,7 +224,7 @@ class Pipeline:
     async def _prepare(self, parts: Digests, request: ChatRequest) -> _Ready:
         """Render and count, and lease what is known of the prompt."""
         states, began_s = self.caches.states, time.monotonic()
-        prompt, constraint = await self._in_pool(self._rendered, request)
+        prompt, held = await self._in_pool(self._rendered, request)
         rendered_s = time.monotonic()
         read = await self._in_pool(states.on_disk, prompt.tokens)
         if read:
@@ -234,33 +234,16 @@ class Pipeline:
             if found.miss.reason == "cold" and systems.of_another_model(parts):
                 found = replace(found, miss=Miss("model_changed"))
             systems.note(parts, prompt.tokens, prompt.layout.shared_tokens)
-        return _Ready(
-            prompt, found, constraint, rendered_s - began_s, time.monotonic() - rendered_s
-        )
+        return _Ready(prompt, found, held, rendered_s - began_s, time.monotonic() - rendered_s)
 
-    def _rendered(self, request: ChatRequest) -> tuple[Prompt, Constraint | None]:
+    def _rendered(self, request: ChatRequest) -> tuple[Prompt, Held]:
         prompt = self._renderer.render(request)
         think_end = self._traits.think_end if prompt.in_thinking else ""
-        return prompt, self._held_to(request, think_end, prompt.begun)
-
-    def _held_to(self, request: ChatRequest, think_end: str, begun: str) -> Constraint | None:
-        """What the answer has to be: a call, if one is asked for; any call it makes, else."""
-        choice, format_ = request.tool_choice, self._tool_format
-        forced = choice.mode in ("any", "tool") and not begun
-        tools = [
-            tool for tool in request.tools if choice.mode != "tool" or tool.name == choice.name
-        ]
-        grammar = call_grammar(format_, tools, marked=forced)
-        if grammar is None or (error := self._grammars.check(grammar)):
-            if grammar is not None:
-                log.info("tool calls are not constrained: %s", error)
-            return None
-        if forced:
-            return Constraint(grammar, think_end)
-        _, opened, already = begun.rpartition(format_.start)
-        if opened and (not format_.end or format_.end not in already):
-            return Constraint(grammar, "", already, final=False)
-        return Constraint(grammar, format_.start, final=False)
+        form, grammars = self._tool_format, self._grammars
+        held = held_to(request, form, grammars, think_end=think_end, begun=prompt.begun)
+        if held.refused:
+            log.info("tool calls are not constrained: %s", held.refused)
+        return prompt, held
 
     def _lease(self, prompt: Prompt, *, read: bool) -> Found:
         layout = prompt.layout
@@ -272,6 +255,7 @@ class Pipeline:
     ) -> AsyncGenerator[Event]:
         job = self._job(request.sampling, ready)
         trace.follow(job)
+        trace.unconstrained = ready.held.refused
         splitter = self._splitter(request, ready)
         cut = False
         async with self._scheduler.submit(job) as chunks:
@@ -286,9 +270,9 @@ class Pipeline:
                     self.caches.states.timed(job.times.prefill_s, new_tokens)
                 if isinstance(chunk, Done):
                     cut = chunk.reason == "length"
-                    pieces = list(splitter.close(complete=not cut))
+                    pieces = splitter.close(complete=not cut)
                 else:
-                    pieces = list(splitter.feed(chunk.text))
+                    pieces = splitter.feed(chunk.text)
                 for piece in pieces:
                     yield piece
                 now_s = time.monotonic()
@@ -298,10 +282,9 @@ class Pipeline:
                     sent_s = now_s
                 elif pieces:
                     sent_s = now_s
-                if splitter.stopped_by is not None:
+                if splitter.over:
                     break
-        for bad in splitter.bad_calls:
-            trace.bad_tool_call(bad.format, bad.error, bad.n_bytes, bad.digest)
+        _report(splitter, trace)
         yield Finished(_stop_reason(splitter, cut=cut), self._usage(job), splitter.stopped_by)
 
     def _job(self, sampling: Sampling, ready: _Ready) -> Job:
@@ -319,7 +302,7 @@ class Pipeline:
             prompt.max_tokens,
             dice,
             layout.boundaries(),
-            ready.constraint,
+            ready.held.constraint,
         )
         return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease))
 
@@ -332,15 +315,23 @@ class Pipeline:
             self._tool_format,
             request.tools,
             thinking=prompt.in_thinking,
-            constrained=ready.constraint is not None,
+            constrained=ready.held.constraint is not None,
+            parallel=request.tool_choice.parallel,
         )
         # A begun answer may have opened a call; what it said itself is not said again.
-        deque(splitter.feed(prompt.begun), maxlen=0)
+        splitter.feed(prompt.begun)
         return splitter
 
     @staticmethod
     def _usage(job: Job) -> Usage:
         return Usage(len(job.run.tokens), job.run.n_cached, job.n_tokens)
+
+
+def _report(splitter: Splitter, trace: Trace) -> None:
+    for bad in splitter.bad_calls:
+        trace.bad_tool_call(bad.format, bad.error, bad.n_bytes, bad.digest)
+    if splitter.broken:
+        raise EngineFailed(f"the model broke off a tool call: {splitter.broken}")
 
 
 def _stop_reason(splitter: Splitter, *, cut: bool) -> StopReason:

@@ -21,7 +21,7 @@ from mlxdeck.server.pipeline import Pipeline
 from mlxdeck.server.scheduler import Scheduler
 from mlxdeck.server.settings import Settings
 from mlxdeck.server.tiers import Tiers
-from mlxdeck.server.toolcalls import choose_format
+from mlxdeck.server.toolcalls.formats import choose_format
 from mlxdeck.server.warm import Warmer
 
 log = logging.getLogger(__name__)

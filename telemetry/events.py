@@ -159,6 +159,8 @@ class ToolCall(Attrs, frozen=True, kw_only=True):
     parse_error: str = _named("mlx.tool.parse_error", "")
     repaired: bool = _named("mlx.tool.repaired", False)
     constrained: bool = _named("mlx.tool.constrained", False)
+    unconstrained: str = _named("mlx.tool.unconstrained", "")
+    """Why the model could not be held to the tools' schemas; empty if it was, or had not to be."""
     schema_valid: bool | None = _named("mlx.tool.schema_valid", None)
     arguments_bytes: int = _named("mlx.tool.arguments_bytes", 0)
     arguments_hash: str = _named("mlx.tool.arguments_hash", "")

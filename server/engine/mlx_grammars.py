@@ -8,7 +8,9 @@ own kernel for MLX is for Metal only: here the mask is applied by `where`.
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import re
 from typing import Any
 
 import mlx.core as mx
@@ -20,6 +22,7 @@ from mlxdeck.server.engine import Constraint
 
 log = logging.getLogger(__name__)
 
+_LITERAL = re.compile(r'%marker ("(?:[^"\\]|\\.)*")')
 MAX_GRAMMARS = 64
 # Enough of the text before to find a trigger that is written in several tokens.
 KEEP_BYTES = 256
@@ -40,7 +43,20 @@ class MlxGrammars:
         return from_tokenizer(backend, eos_token=sorted(self._wrapper.eos_token_ids))
 
     def _compile(self, grammar: str) -> LLMatcher:
-        return LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
+        lark = _LITERAL.sub(self._spelled, grammar)
+        return LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
+
+    def _spelled(self, found: re.Match[str]) -> str:
+        """A literal with its special tokens as such: a grammar takes them for no text."""
+        text = json.loads(found[1])
+        special = sorted(self._wrapper._tokenizer.all_special_tokens, key=len, reverse=True)
+        parts = re.split(f"({'|'.join(map(re.escape, special))})", text) if special else [text]
+        written = []
+        for part in filter(None, parts):
+            ids = self._tokenizer.tokenize_str(part) if part in special else ()
+            single = f"<[{ids[0]}]>" if len(ids) == 1 else json.dumps(part, ensure_ascii=False)
+            written.append(single)
+        return " ".join(written)
 
     def check(self, grammar: str) -> str:
         """What is wrong with a grammar, or with this model's tokenizer; empty if nothing is."""

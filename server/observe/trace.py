@@ -147,6 +147,8 @@ class Trace:
     _usage: Usage = Usage(0)
     _finish: Finished | None = None
     _error: ServerError | None = None
+    unconstrained: str = ""
+    """Why the model could not be held to the schemas of the tools."""
     _call: ToolCallStart | None = None
     _arguments: str = ""
     _n_tool_calls: int = 0
@@ -350,6 +352,7 @@ class Trace:
                 index=self._n_tool_calls,
                 parser=end.format,
                 constrained=end.constrained,
+                unconstrained=self.unconstrained,
                 repaired=end.repaired,
                 schema_valid=end.schema_valid,
                 arguments_bytes=len(raw),

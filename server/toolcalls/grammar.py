@@ -7,16 +7,17 @@ Written in llguidance's dialect of Lark, which takes JSON Schema inline
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
-from mlxdeck.server.messages import ToolSpec
-
+MARKER = "%marker"
+"""Before a quoted text that the model may have special tokens for; the engine knows."""
 # One way to write an object, and no blanks without end for a model to get lost in.
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _NAMED = ("properties", "$defs", "definitions", "patternProperties")
 _NESTED = ("items", "additionalProperties", "not", "if", "then", "else")
 _LISTED = ("anyOf", "oneOf", "prefixItems")
+_DEFINED = ("$defs", "definitions")
 # RFC 3339, with an end to the fraction of a second: without one, a small model writes digits until
 # it runs out of tokens.
 _DATE = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
@@ -24,47 +25,32 @@ _TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5
 _BOUNDED = {"time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
 
 
-class Writing(Protocol):
-    """The part of a tool format that a grammar needs."""
+class Rules:
+    """The rules of one grammar, named as they come."""
 
-    @property
-    def start(self) -> str: ...
+    def __init__(self) -> None:
+        self._lines: list[str] = []
 
-    def rule(self, name: str, arguments: str) -> str | None:
-        """What follows `start` in a call of the tool, as a Lark expression.
+    def add(self, body: str, attributes: str = "") -> str:
+        """Give a rule a name, and return that."""
+        name = f"r{len(self._lines)}"
+        self._lines.append(f"{name}{attributes}: {body}")
+        return name
 
-        `arguments` is the name of the rule for its arguments. None if this format has no grammar.
-        """
+    def json(self, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> str:
+        """A rule for JSON of a schema; `root` is the one that its references are into."""
+        defined = {key: root[key] for key in _DEFINED if key in root} if root else {}
+        whole = closed({**defined, **schema})
+        return self.add("%json " + json.dumps({**whole, "x-guidance": _STYLE}))
 
+    def text_up_to(self, suffix: str, pattern: str = "") -> str:
+        """A rule for text that ends with `suffix`, and otherwise doesn't contain it."""
+        expression = pattern.replace("/", r"\/") or "(?s:.*)"
+        return self.add(f"/{expression}/", f"[suffix={quoted(suffix)}]")
 
-def call_grammar(writing: Writing, tools: Sequence[ToolSpec], *, marked: bool) -> str | None:
-    """The grammar of one call of any of the tools; `marked` includes the marker that opens it.
-
-    Without it, the grammar covers what a model goes on with once it has written the marker. None
-    if the format, or a choice of no tools, has no grammar.
-    """
-    calls, rules = [], []
-    for number, tool in enumerate(tools):
-        rule = writing.rule(tool.name, f"args_{number}")
-        if rule is None:
-            return None
-        calls.append(f"call_{number}")
-        rules.append(f"call_{number}: {rule}")
-        rules.append(f"args_{number}: {schema_rule(tool.input_schema)}")
-    if not calls:
-        return None
-    opened = f"{quoted(writing.start)} " if marked else ""
-    return "\n".join([f"start: {opened}({' | '.join(calls)})", *rules]) + "\n"
-
-
-def schema_grammar(schema: Mapping[str, Any]) -> str:
-    """The grammar of an answer that is one JSON value of a schema."""
-    return f"start: {schema_rule(schema)}\n"
-
-
-def schema_rule(schema: Mapping[str, Any]) -> str:
-    """A rule for JSON of a schema."""
-    return "%json " + json.dumps({**closed(dict(schema)), "x-guidance": _STYLE})
+    def text(self, start: str) -> str:
+        """The grammar that begins with an expression."""
+        return "\n".join([f"start: {start}", *self._lines]) + "\n"
 
 
 def closed(schema: Any) -> Any:
@@ -97,3 +83,41 @@ def closed(schema: Any) -> Any:
 def quoted(text: str) -> str:
     """A text as a Lark string."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def literal(text: str) -> str:
+    """A text of the format's own, special tokens and all; a leading line break is optional."""
+    if not text:
+        return '""'
+    if text.startswith("\n"):
+        return f"/\\n?/ {literal(text[1:])}"
+    return f"{MARKER} {quoted(text)}"
+
+
+def comma_list(required: list[str], optional: list[str], separator: str = ", ") -> str:
+    """An expression for rules with separators between: all required ones, any optional ones."""
+    comma = quoted(separator)
+    rest = " ".join(f"({comma} {rule})?" for rule in optional)
+    if required:
+        return f"{f' {comma} '.join(required)} {rest}"
+    ways = []
+    for n, rule in enumerate(optional):
+        ways.append(" ".join([rule, *(f"({comma} {each})?" for each in optional[n + 1 :])]))
+    return f"({' | '.join(ways)})?" if ways else '""'
+
+
+def parameters(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The required and the optional properties of a tool that is called with one after the other.
+
+    None if its schema is more than a list of properties.
+    """
+    if any(key in schema for key in ("anyOf", "oneOf", "allOf", "$ref", "minProperties")):
+        return None
+    named = schema.get("properties", {})
+    needed = schema.get("required", [])
+    if not isinstance(named, Mapping) or not isinstance(needed, list):
+        return None
+    if any(name not in named for name in needed):
+        return None
+    first = {name: each for name, each in named.items() if name in needed}
+    return first, {name: each for name, each in named.items() if name not in needed}

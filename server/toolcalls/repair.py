@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _LITERALS = {"True": "true", "False": "false", "None": "null"}
-_ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_MAX_REFERENCES = 8
+ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def decode_first(text: str) -> tuple[Any, int, bool]:
@@ -78,7 +79,7 @@ def _string(text: str, begin: int) -> tuple[str, int]:
         elif char == quote:
             return "".join([*out, '"']), at + 1
         else:
-            out.append('\\"' if char == '"' else _ESCAPED.get(char, char))
+            out.append('\\"' if char == '"' else ESCAPED.get(char, char))
             at += 1
     raise ValueError("a string does not end")
 
@@ -90,22 +91,37 @@ def coerced(value: Any, schema: Any) -> Any:
     """
     if not isinstance(schema, Mapping):
         return value
-    kinds = _kinds(schema)
+    kinds = kinds_of(schema)
     if isinstance(value, str) and kinds and "string" not in kinds:
         value = _from_text(value, kinds)
     elif kinds == {"string"} and isinstance(value, int | float) and not isinstance(value, bool):
         value = json.dumps(value)
     if isinstance(value, dict):
-        named = schema.get("properties")
-        named = named if isinstance(named, Mapping) else {}
-        return {key: coerced(each, named.get(key)) for key, each in value.items()}
+        return {key: coerced(each, property_schema(schema, key)) for key, each in value.items()}
     if isinstance(value, list):
         return [coerced(each, schema.get("items")) for each in value]
     return value
 
 
-def _kinds(schema: Mapping[str, Any]) -> set[str]:
+def property_schema(schema: Any, name: str) -> Any:
+    """What a schema says of a property, behind references into itself; None if nothing."""
+    named = schema.get("properties") if isinstance(schema, Mapping) else None
+    found = named.get(name) if isinstance(named, Mapping) else None
+    for _ in range(_MAX_REFERENCES):
+        if not isinstance(found, Mapping) or not isinstance(path := found.get("$ref"), str):
+            break
+        if not path.startswith("#/"):
+            return None
+        found = schema
+        for part in path[2:].split("/"):
+            found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def kinds_of(schema: Any) -> set[str]:
     """The types that a schema allows; empty if it doesn't say."""
+    if not isinstance(schema, Mapping):
+        return set()
     kind = schema.get("type")
     if isinstance(kind, str):
         return {kind}
@@ -113,9 +129,22 @@ def _kinds(schema: Mapping[str, Any]) -> set[str]:
         return {each for each in kind if isinstance(each, str)}
     for key in ("anyOf", "oneOf"):
         if isinstance(listed := schema.get(key), list):
-            found = [_kinds(each) if isinstance(each, Mapping) else set() for each in listed]
+            found = [kinds_of(each) for each in listed]
             return set().union(*found) if all(found) else set()
     return set()
+
+
+def from_text(text: str, schema: Any) -> Any:
+    """The value that a text without quotes stands for; the text itself where nothing else fits."""
+    listed = schema.get("enum") if isinstance(schema, Mapping) else None
+    if isinstance(listed, list):
+        return next((each for each in listed if _plain_text(each) == text), text)
+    kinds = kinds_of(schema) - {"string"}
+    return _from_text(text, kinds) if kinds else text
+
+
+def _plain_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _from_text(text: str, kinds: set[str]) -> Any:

@@ -7,35 +7,17 @@ held back until it is known. A call that can't be read comes out as the text it 
 from __future__ import annotations
 
 import hashlib
-import json
-import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
-from mlxdeck.server.messages import (
-    TextDelta,
-    ThinkingDelta,
-    ToolCallDelta,
-    ToolCallEnd,
-    ToolCallStart,
-    ToolSpec,
-)
-from mlxdeck.server.toolcalls.call import Call, ToolCallError
+from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.toolcalls import plain
+from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.sink import Piece, Sink, ToolCallError
+from mlxdeck.server.toolcalls.source import CutOff, Reading, Source, partial_end
 
-Piece = TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | ToolCallEnd
-_Mode = Literal["text", "thinking", "tool"]
-
-
-class Reader(Protocol):
-    """The part of a tool format that reading needs."""
-
-    name: str
-    start: str
-    end: str
-
-    def parse(self, text: str, tools: Sequence[ToolSpec]) -> list[Call]:
-        """Read what stands between the markers."""
+MIN_HALF_CHARS = 2
+"""What the token limit leaves of a marker is no text; a single `<` may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,143 +45,150 @@ class Splitter:
     def __init__(
         self,
         markers: Markers,
-        reader: Reader,
+        reader: Form,
         tools: Sequence[ToolSpec],
         *,
         thinking: bool = False,
         constrained: bool = False,
+        parallel: bool = True,
     ) -> None:
-        """`constrained` says that the model is held to the schemas of the tools."""
-        self._constrained = constrained
+        """`constrained` says that the model is held to the schemas of the tools.
+
+        Without `parallel`, the answer is over with its first call.
+        """
         self._markers = markers
         self._reader = reader
         self._tools = tools
-        self._mode: _Mode = "thinking" if thinking else "text"
-        self._held = ""
-        self._lead = True
+        self._names = plain.candidates(tools)
+        self._source = Source()
+        self._sink = Sink(reader.name, tools, self._source, constrained=constrained)
+        self._reading = self._read(thinking=thinking)
+        self._constrained = constrained
+        self._parallel = parallel
+        self._cut = False
         self.stopped_by: str | None = None
         """The stop sequence that ended the answer; what is fed after it is dropped."""
-        self.n_calls = 0
         self.bad_calls: list[BadCall] = []
+        self.broken = ""
+        """Why a call went wrong of which something had been sent; nothing sensible can follow."""
 
-    def feed(self, text: str) -> Iterator[Piece]:
-        """Take more of the answer; yield what is certain by now."""
-        if self.stopped_by is not None:
-            return
-        self._held += text
-        while (found := self._first_marker()) is not None:
-            index, marker = found
-            before, self._held = self._held[:index], self._held[index + len(marker) :]
-            yield from self._pass_on(before, marker)
-            if self.stopped_by is not None:
-                self._held = ""
+    @property
+    def over(self) -> bool:
+        """Whether nothing that follows can be a part of the answer."""
+        one = self._sink.n_calls > 0 and not self._parallel
+        return self.stopped_by is not None or bool(self.broken) or one
+
+    @property
+    def n_calls(self) -> int:
+        """How many calls have been read."""
+        return self._sink.n_calls
+
+    def feed(self, text: str) -> list[Piece]:
+        """Take more of the answer; return what is certain by now."""
+        self._source.feed(text)
+        return self._advance()
+
+    def close(self, *, complete: bool) -> list[Piece]:
+        """End the answer; `complete` if the model ended it itself."""
+        self._source.ended, self._cut = True, not complete
+        return self._advance()
+
+    def _advance(self) -> list[Piece]:
+        next(self._reading, None)
+        return self._sink.drain()
+
+    def _read(self, *, thinking: bool) -> Reading[None]:
+        source, sink, markers = self._source, self._sink, self._markers
+        if thinking:
+            yield from self._thinking()
+        starts = self._reader.starts if self._tools or self._reader.always else ()
+        # With tools on offer, a line may be a call by itself: lines are looked at one by one.
+        line_end = "\n" if self._tools else ""
+        watched = (*starts, markers.think_start, *markers.stops, line_end)
+        line_start, alone = True, True
+        while not self.broken:
+            source.forget()
+            if line_start and self._tools and (yield from self._plain_call(alone=alone)):
                 return
-        if self._mode != "tool":
-            keep = _partial(self._held, self._watched())
-            certain = self._held[: len(self._held) - keep]
-            self._held = self._held[len(certain) :]
-            yield from self._plain(certain)
+            before, marker = source.certain(*watched)
+            if self._cut and (n := partial_end(before, starts)) >= MIN_HALF_CHARS:
+                before = before[:-n]
+            sink.text(before)
+            alone = alone and not before.strip()
+            line_start = marker == "\n" or (line_start and not before)
+            if marker == "\n":
+                sink.text("\n")
+            elif marker in markers.stops and marker:
+                self.stopped_by = marker
+                return
+            elif marker and marker == markers.think_start:
+                yield from self._thinking()
+                line_start = True
+            elif marker:
+                yield from self._call(marker)
+                line_start = alone = False
+            elif source.ended:
+                return
+            else:
+                yield
 
-    def close(self, *, complete: bool) -> Iterator[Piece]:
-        """End the answer: a call is still read if the model ended it itself (`complete`)."""
-        text, self._held = self._held, ""
-        if self._mode == "tool" and complete:
-            yield from self._call(text, closed=False)
-        elif self._mode == "tool":
-            yield from self._plain_text(self._reader.start + text)
-        else:
-            yield from self._plain(text)
+    def _thinking(self) -> Reading[None]:
+        source, end = self._source, self._markers.think_end
+        while True:
+            text, marker = source.certain(end)
+            self._sink.think(text)
+            if marker or source.ended:
+                return
+            yield
 
-    def _watched(self) -> tuple[str, ...]:
-        if self._mode == "tool":
-            return (self._reader.end,)
-        if self._mode == "thinking":
-            return (self._markers.think_end,)
-        start = self._reader.start if self._tools else ""
-        return (start, self._markers.think_start, *self._markers.stops)
-
-    def _first_marker(self) -> tuple[int, str] | None:
-        found = [
-            (index, -len(marker), marker)
-            for marker in self._watched()
-            if marker and (index := self._held.find(marker)) >= 0
-        ]
-        if not found:
-            return None
-        index, _, marker = min(found)
-        return index, marker
-
-    def _pass_on(self, before: str, marker: str) -> Iterator[Piece]:
-        if self._mode == "tool":
-            self._mode = "text"
-            yield from self._call(before, closed=True)
-            return
-        yield from self._plain(before)
-        if self._mode == "thinking":
-            self._mode = "text"
-            self._lead = True
-        elif marker in self._markers.stops:
-            self.stopped_by = marker
-        elif marker == self._markers.think_start:
-            self._mode = "thinking"
-        else:
-            self._mode = "tool"
-
-    def _call(self, text: str, *, closed: bool) -> Iterator[Piece]:
+    def _call(self, marker: str) -> Reading[None]:
+        source, sink = self._source, self._sink
+        sink.done_to = source.place - len(marker)
+        # The grammar takes hold behind the start that the format writes itself, and no other.
+        sink.constrained = self._constrained and marker == self._reader.starts[0]
+        n_before = sink.n_calls
         try:
-            calls = self._reader.parse(text, self._tools)
-        except ToolCallError as error:
-            raw = self._reader.start + text + (self._reader.end if closed else "")
-            digest = hashlib.sha256(raw.encode()).hexdigest()[:12]
-            self.bad_calls.append(BadCall(self._reader.name, str(error), len(raw), digest))
-            yield from self._plain_text(raw)
-            return
-        self._lead = True
-        for call in calls:
-            self.n_calls += 1
-            yield ToolCallStart(f"toolu_{secrets.token_hex(12)}", call.name)
-            yield ToolCallDelta(_to_json(call.arguments))
-            yield ToolCallEnd(
-                self._reader.name,
-                constrained=self._constrained,
-                repaired=call.repaired,
-                schema_valid=call.schema_valid,
-            )
+            yield from self._reader.read(source, sink, marker)
+            if sink.n_calls > n_before or self._reader.always:
+                return
+            error = "an empty call"
+        except CutOff:
+            error = "it does not end"
+        except ToolCallError as found:
+            error = str(found)
+        if source.ended:
+            source.take(len(source.held))
+        sent = sink.abandon()
+        raw = source.since(sink.done_to)
+        if not (self._cut and source.ended):
+            digest = hashlib.sha256(raw.encode(errors="surrogatepass")).hexdigest()[:12]
+            self.bad_calls.append(BadCall(self._reader.name, error, len(raw), digest))
+            self.broken = error if sent else ""
+        if not sent:
+            sink.text("" if self._half(raw) else raw)
 
-    def _plain(self, text: str) -> Iterator[Piece]:
-        if self._mode == "thinking":
-            if text:
-                yield ThinkingDelta(text)
-        else:
-            yield from self._plain_text(text)
+    def _half(self, text: str) -> bool:
+        """Whether a text is what the token limit has left of a marker."""
+        squeezed = "".join(text.split())
+        if not (self._cut and self._source.ended) or len(squeezed) < MIN_HALF_CHARS:
+            return False
+        return any(marker.startswith(squeezed) for marker in self._reader.markers)
 
-    def _plain_text(self, text: str) -> Iterator[Piece]:
-        # Models put blank lines after thinking and around calls; they are no part of the answer.
-        if self._lead and self._mode == "text":
-            text = text.lstrip("\n")
-        if text:
-            self._lead = False
-            yield TextDelta(text)
-
-
-def _to_json(arguments: dict[str, object]) -> str:
-    """As readable as possible; what is no valid Unicode stays an escape, as the model wrote it."""
-    text = json.dumps(arguments, ensure_ascii=False)
-    return text if text.isascii() or _is_unicode(text) else json.dumps(arguments)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _partial(text: str, markers: Sequence[str]) -> int:
-    """Length of the longest end of `text` that a marker begins with."""
-    longest = max((len(marker) for marker in markers), default=0)
-    for n in range(min(longest - 1, len(text)), 0, -1):
-        if any(marker.startswith(text[-n:]) for marker in markers):
-            return n
-    return 0
+    def _plain_call(self, *, alone: bool) -> Reading[bool]:
+        """Read a call in one of the plain forms, if one comes next and nothing follows it."""
+        source = self._source
+        begin = source.place
+        if not (yield from plain.may_begin(source, self._names, alone=alone)):
+            return False
+        sink = Sink("plain", self._tools, constrained=False)
+        try:
+            yield from plain.read(source, sink, alone=alone)
+        except (CutOff, ToolCallError):
+            source.back(begin)
+            return False
+        if self._cut:
+            # What would have followed is not known.
+            source.back(begin)
+            return False
+        self._sink.adopt(sink)
+        return True

@@ -1,0 +1,325 @@
+"""A call's arguments, as JSON that a model wrote, into strict JSON while they arrive.
+
+Strings go through in pieces; what else a model may get wrong is read as a whole, mended and fitted
+to the schema (`repair.py`), unless the model is held to a grammar and can't get it wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.toolcalls.repair import (
+    ESCAPED,
+    coerced,
+    decode_first,
+    kinds_of,
+    property_schema,
+)
+from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
+from mlxdeck.server.toolcalls.source import Reading, Source, finish
+
+NAME_KEYS = ("name", "tool", "function", "tool_name")
+ARGUMENT_KEYS = ("arguments", "parameters", "input", "args")
+_SIDE_KEYS = ("id", "type", "index", "call_id", "tool_call_id")
+MAX_NAME = 256
+_PLAIN = re.compile(r"[^\"'\\\x00-\x1f]+")
+_WORD = re.compile(r"[^\s,:\[\](){}\"']+")
+_QUOTES = ('"', "'")
+_AFTER = ("]", "}", ")", ",")
+_NOWHERE = Sink("", (), constrained=False)
+
+
+def read_arguments(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
+    """The object that comes next, as the arguments of the call that is open.
+
+    Raises:
+        ToolCallError: There is none, or it is broken beyond repair.
+    """
+    yield from source.skip()
+    if not (yield from source.match("{")):
+        raise ToolCallError("the arguments are no JSON object")
+    sink.add("{")
+    first = True
+    while True:
+        yield from source.skip()
+        if (yield from source.match("}")):
+            sink.add("}")
+            return
+        key = yield from _key(source, sink)
+        sink.add(("" if first else ", ") + to_json(key) + ": ")
+        first = False
+        yield from _colon(source)
+        yield from read_value(source, sink, property_schema(tool.input_schema, key))
+        yield from _separator(source, sink)
+
+
+def _key(source: Source, sink: Sink) -> Reading[str]:
+    if (yield from source.peek()) in _QUOTES:
+        key = json.loads((yield from _string(source, sink)))
+        return str(key)
+    yield from source.has(1)
+    key = yield from _word(source)
+    if not key:
+        raise ToolCallError("not JSON: a key was expected")
+    sink.repaired = True
+    return str(key)
+
+
+def _colon(source: Source) -> Reading[None]:
+    yield from source.skip()
+    if not (yield from source.match(":")):
+        raise ToolCallError("not JSON: a colon was expected")
+    yield from source.skip()
+
+
+def read_value(source: Source, sink: Sink, schema: Any) -> Reading[None]:
+    """The value that comes next, as one of the open call's.
+
+    Raises:
+        ToolCallError: It is broken beyond repair.
+    """
+    quoted = (yield from source.peek()) in _QUOTES
+    if sink.constrained:
+        yield from raw_value(source, sink)
+        return
+    if quoted and (not (kinds := kinds_of(schema)) or "string" in kinds):
+        sink.add((yield from _string(source, sink, emit=True)))
+        return
+    raw = yield from raw_value(source)
+    try:
+        value, end, mended = decode_first(raw)
+    except (ValueError, RecursionError) as error:
+        raise ToolCallError(f"not JSON: {error}") from error
+    if raw[end:].strip():
+        raise ToolCallError("not JSON: a comma was expected")
+    fitted = coerced(value, schema)
+    sink.repaired |= mended or fitted != value or type(fitted) is not type(value)
+    sink.add(to_json(fitted))
+
+
+def _separator(source: Source, sink: Sink) -> Reading[None]:
+    yield from source.skip()
+    if (yield from source.match(",")):
+        yield from source.skip()
+        if (yield from source.peek()) == "}":
+            sink.repaired = True
+    elif (yield from source.peek()) != "}":
+        raise ToolCallError("not JSON: a comma was expected")
+
+
+def _string(source: Source, sink: Sink, *, emit: bool = False) -> Reading[str]:
+    """The string that comes next in double quotes; with `emit`, only what has not gone out."""
+    quote = source.take(1)
+    sink.repaired |= quote == "'"
+    out = ['"']
+    while True:
+        out.append(source.span(_PLAIN))
+        if emit and out[-1]:
+            sink.add("".join(out))
+            out.clear()
+        char = yield from source.peek()
+        if not char:
+            yield from source.more()
+        elif char == quote:
+            source.take(1)
+            out.append('"')
+            return "".join(out)
+        elif char == "\\":
+            out.append((yield from _escape(source, sink)))
+        elif char not in _QUOTES and char < " ":
+            sink.repaired = True
+            out.append(ESCAPED.get(char) or f"\\u{ord(char):04x}")
+            source.take(1)
+        else:
+            out.append('\\"' if char == '"' else char)
+            source.take(1)
+
+
+def _escape(source: Source, sink: Sink) -> Reading[str]:
+    if not (yield from source.has(2)):
+        yield from source.more()
+    pair = source.take(2)
+    if pair[1] == "u":
+        if not (yield from source.has(4)):
+            yield from source.more()
+        digits = source.take(4)
+        if re.fullmatch("[0-9a-fA-F]{4}", digits):
+            return pair + digits
+        source.back(source.place - 4)
+    elif pair[1] in '"\\/bfnrt':
+        return pair
+    # JSON knows no other escapes; \' is a quote, the rest are backslashes that mean themselves.
+    sink.repaired = True
+    if pair[1] == "'":
+        return "'"
+    return "\\\\" + (ESCAPED.get(pair[1]) or pair[1])
+
+
+def _word(source: Source) -> Reading[str]:
+    """A bare word and nothing else, up to what can be none of it."""
+    word = ""
+    while True:
+        part = source.span(_WORD)
+        word += part
+        if source.held or not (yield from source.peek()):
+            return word
+
+
+def raw_value(source: Source, sink: Sink | None = None) -> Reading[str]:
+    """The text of the value that comes next: brackets balanced, strings skipped, not decoded.
+
+    With a sink, it goes there while it arrives.
+    """
+    begin = sent = source.place
+    depth = 0
+    while True:
+        char = yield from source.peek()
+        if not char:
+            if not depth and source.since(begin).strip():
+                return source.since(begin)
+            yield from source.more()
+        if not depth and char in _AFTER:
+            return source.since(begin)
+        if char in _QUOTES:
+            text = yield from _string(source, sink or _NOWHERE, emit=sink is not None)
+            if sink:
+                sink.add(text)
+            sent = source.place
+        else:
+            depth += (char in "[{(") - (char in "]})")
+            if not source.span(_WORD):
+                source.take(1)
+        if sink:
+            sink.add(source.since(sent))
+            sent = source.place
+        if not depth and (char in _QUOTES or char in _AFTER):
+            return source.since(begin)
+
+
+@dataclass(slots=True)
+class _Call:
+    """What is known so far of a call that is one JSON object."""
+
+    tool: ToolSpec | None = None
+    begun: bool = False
+    whole: bool = False
+    waiting: str = ""
+
+
+def read_call(source: Source, sink: Sink) -> Reading[None]:
+    """`{"name": ..., "arguments": {...}}` in any order, with the key names that models use.
+
+    Raises:
+        ToolCallError: It is none, or of a tool that was not offered.
+    """
+    yield from source.skip()
+    if not (yield from source.match("{")):
+        raise ToolCallError("not a JSON object")
+    call = _Call()
+    while not (yield from _closed(source)):
+        key = yield from _key(source, sink)
+        yield from _colon(source)
+        yield from _field(source, sink, key, call)
+        yield from source.skip()
+        if not (yield from source.match(",")) and (yield from source.peek()) != "}":
+            if not call.begun:
+                raise ToolCallError("not JSON: a comma was expected")
+            # The arguments are whole; a forgotten last brace takes nothing from them.
+            sink.repaired = True
+            break
+    if call.begun:
+        sink.end()
+    elif call.tool is not None:
+        # The arguments came before the name, as a text, or not at all.
+        put_text(sink, call.tool, call.waiting)
+    elif not call.whole:
+        raise ToolCallError("no tool name")
+
+
+def _field(source: Source, sink: Sink, key: str, call: _Call) -> Reading[None]:
+    opens = yield from source.peek()
+    if key in NAME_KEYS and call.tool is None and opens == "{":
+        # As OpenAI's API writes it: the call is an object in the object.
+        yield from read_call(source, sink)
+        call.whole = True
+    elif key in NAME_KEYS and call.tool is None and opens in _QUOTES:
+        call.tool = sink.tool(json.loads((yield from _string(source, sink))))
+    elif key in ARGUMENT_KEYS and call.tool is not None and opens == "{" and not call.begun:
+        sink.begin(call.tool)
+        yield from read_arguments(source, sink, call.tool)
+        call.begun = True
+    elif key in ARGUMENT_KEYS and not call.begun:
+        call.waiting = yield from raw_value(source)
+    elif key in _SIDE_KEYS or call.tool is not None:
+        yield from raw_value(source)
+    else:
+        raise ToolCallError(f"a call has no {key[:32]!r}")
+
+
+def _closed(source: Source) -> Reading[bool]:
+    yield from source.skip()
+    return (yield from source.match("}"))
+
+
+def put_text(sink: Sink, tool: ToolSpec, arguments: str) -> None:
+    """A call whose arguments are known as text; an empty one means that there were none.
+
+    Raises:
+        ToolCallError: They are no object, or there are none where the tool needs some.
+    """
+    text = arguments.strip()
+    if text[:1] in _QUOTES:
+        try:
+            text = str(decode_first(text)[0]).strip()
+        except ValueError as error:
+            raise ToolCallError(f"not JSON: {error}") from error
+    if text in ("", "null", "None"):
+        if tool.input_schema.get("required"):
+            raise ToolCallError("no arguments")
+        text = "{}"
+    sink.begin(tool)
+    sink.repaired = text != arguments.strip() and arguments.strip() != ""
+    finish(read_arguments(Source(text, ended=True), sink, tool))
+    sink.end()
+
+
+def read_keywords(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
+    """`(key=value, ...)` as the whole call of a tool; also `({...})`.
+
+    Raises:
+        ToolCallError: It is none.
+    """
+    if not (yield from source.match("(")):
+        raise ToolCallError("no arguments")
+    yield from source.skip()
+    sink.begin(tool)
+    if (yield from source.peek()) == "{":
+        yield from read_arguments(source, sink, tool)
+        yield from source.skip()
+        if not (yield from source.match(")")):
+            raise ToolCallError("the call is not closed")
+        sink.end()
+        return
+    first = True
+    while not (yield from source.match(")")):
+        key = (yield from source.until("=", ")", at_most=MAX_NAME))[0].strip()
+        if not key.isidentifier():
+            raise ToolCallError("no keyword arguments")
+        sink.add(("{" if first else ", ") + to_json(key) + ": ")
+        first = False
+        yield from source.skip()
+        yield from read_value(source, sink, property_schema(tool.input_schema, key))
+        # Python's quotes and literals are no mistakes here.
+        sink.repaired = False
+        yield from source.skip()
+        if not (yield from source.match(",")) and (yield from source.peek()) != ")":
+            raise ToolCallError("the call is not closed")
+        yield from source.skip()
+    if first and tool.input_schema.get("required"):
+        raise ToolCallError("no arguments")
+    sink.add("{}" if first else "}")
+    sink.end()

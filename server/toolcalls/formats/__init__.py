@@ -1,0 +1,48 @@
+"""The formats in which models write calls. A row in `FORMATS` adds one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlxdeck.server.engine import TemplateTraits
+from mlxdeck.server.toolcalls.formats.deepseek import DeepSeekV3, DeepSeekV31
+from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.formats.gemma import FunctionGemma, Gemma4
+from mlxdeck.server.toolcalls.formats.glm import Glm
+from mlxdeck.server.toolcalls.formats.granite import Granite
+from mlxdeck.server.toolcalls.formats.harmony import Harmony
+from mlxdeck.server.toolcalls.formats.json_tags import JsonTags
+from mlxdeck.server.toolcalls.formats.kimi_k2 import KimiK2
+from mlxdeck.server.toolcalls.formats.library import LibraryFormat
+from mlxdeck.server.toolcalls.formats.llama3 import Llama3
+from mlxdeck.server.toolcalls.formats.minimax import MiniMax
+from mlxdeck.server.toolcalls.formats.mistral import Mistral, OldMistral
+from mlxdeck.server.toolcalls.formats.phi import Phi
+from mlxdeck.server.toolcalls.formats.pythonic import Llama4, Pythonic
+from mlxdeck.server.toolcalls.formats.qwen3_coder import Qwen3Coder
+
+# In the order in which a template is tried: the more telling signs come first.
+_ALL: tuple[Form, ...] = (
+    *(MiniMax(), Gemma4(), FunctionGemma(), Glm(), Qwen3Coder(), KimiK2()),
+    *(DeepSeekV3(), DeepSeekV31(), Harmony(), Llama4(), Pythonic(), Mistral(), OldMistral()),
+    *(Phi(), Granite(), Llama3(), JsonTags()),
+)
+FORMATS: Mapping[str, Form] = {each.name: each for each in _ALL}
+
+
+def choose_format(name: str, traits: TemplateTraits) -> Form:
+    """Find the format by its name; `auto` goes by what the chat template shows.
+
+    Where that shows none of these, what the model's library knows comes next, then JSON between
+    tags, which models are shown whose template knows no tools.
+
+    Raises:
+        KeyError: There is none of that name.
+    """
+    if name != "auto":
+        return FORMATS[name]
+    if traits.has_tools:
+        for form in _ALL:
+            if form.fits(traits.source):
+                return form
+    return LibraryFormat(traits.tool_markers) if traits.tool_markers else FORMATS["json_tags"]

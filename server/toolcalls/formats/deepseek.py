@@ -1,0 +1,62 @@
+"""DeepSeek's calls: V3 and R1 with a code fence around the arguments, V3.1 without.
+
+The markers are those of the published chat templates; R1 is known to leave the outer ones out.
+"""
+
+from __future__ import annotations
+
+from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.toolcalls.arguments import MAX_NAME
+from mlxdeck.server.toolcalls.formats.sections import Sections
+from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
+from mlxdeck.server.toolcalls.sink import to_json
+from mlxdeck.server.toolcalls.source import Reading, Source
+
+_CALLS, _CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
+_CALL, _CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
+_SEPARATOR = "<｜tool▁sep｜>"
+
+
+class DeepSeekV31(Sections):
+    """A name, a separator, the arguments."""
+
+    name = "deepseek_v31"
+    signs: tuple[str, ...] = (_CALL, _SEPARATOR)
+    starts = (_CALLS, _CALL)
+    opened = _CALL
+    between = f"{_CALL_END}{_CALL}"
+    closed = f"{_CALL_END}{_CALLS_END}"
+    call, call_end, ends = _CALL, _CALL_END, (_CALLS_END,)
+
+    def head(self, source: Source) -> Reading[str]:
+        """Of either generation."""
+        name, _ = yield from source.until(_SEPARATOR, at_most=MAX_NAME)
+        if name.strip() == "function":
+            name, _ = yield from source.until("\n", at_most=MAX_NAME)
+        return name.strip()
+
+    def write(self, name: str, arguments: dict[str, object]) -> str:
+        """Name, separator, arguments."""
+        return f"{name}{_SEPARATOR}{to_json(arguments)}"
+
+    def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
+        """The same."""
+        return f"{quoted(tool.name)} {literal(_SEPARATOR)} {rules.json(tool.input_schema)}"
+
+
+class DeepSeekV3(DeepSeekV31):
+    """The kind, a separator, the name, and the arguments in a fence."""
+
+    name = "deepseek_v3"
+    signs = (_CALL, _SEPARATOR, "```json")
+    between = f"{_CALL_END}\n{_CALL}"
+
+    def write(self, name: str, arguments: dict[str, object]) -> str:
+        """As the template writes it."""
+        return f"function{_SEPARATOR}{name}\n```json\n{to_json(arguments)}\n```"
+
+    def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
+        """The same."""
+        head = quoted(f"{tool.name}\n```json\n")
+        arguments = rules.json(tool.input_schema)
+        return f'"function" {literal(_SEPARATOR)} {head} {arguments} "\\n```"'

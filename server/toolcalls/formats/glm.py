@@ -1,0 +1,30 @@
+"""`<tool_call>NAME<arg_key>KEY</arg_key><arg_value>VALUE</arg_value></tool_call>`.
+
+As GLM 4.5 and later write it, with or without line breaks between the parts.
+"""
+
+from __future__ import annotations
+
+from mlxdeck.server.toolcalls.arguments import MAX_NAME
+from mlxdeck.server.toolcalls.formats.tagged import Tagged
+from mlxdeck.server.toolcalls.source import Reading, Source
+
+
+class Glm(Tagged):
+    """The name stands bare behind the start."""
+
+    name = "glm"
+    signs = ("<arg_key>", "<tool_call>")
+    starts = ("<tool_call>",)
+    closed = "</tool_call>"
+    name_tags = ("", "\n")
+    key_tags = ("<arg_key>", "</arg_key>")
+    value_tags = ("<arg_value>", "</arg_value>\n")
+    tail = ""
+
+    def _name(self, source: Source) -> Reading[str]:
+        ends = (self.key_tags[0], "\n", self.closed)
+        name, end = yield from source.until(*ends, at_most=MAX_NAME)
+        if end != "\n":
+            source.back(source.place - len(end))
+        return name.strip()

@@ -1,0 +1,66 @@
+"""Harmony, as gpt-oss writes it: every message of an answer says which channel it is on.
+
+`<|channel|>analysis<|message|>` is thinking, `commentary to=functions.NAME` a call, the rest text.
+https://developers.openai.com/cookbook/articles/openai-harmony
+"""
+
+from __future__ import annotations
+
+from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
+from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
+from mlxdeck.server.toolcalls.sink import Sink, to_json
+from mlxdeck.server.toolcalls.source import Reading, Source
+
+_CHANNEL, _MESSAGE, _CONSTRAIN = "<|channel|>", "<|message|>", "<|constrain|>"
+_START = "<|start|>"
+_ENDS = ("<|end|>", "<|return|>", "<|call|>", _START, _CHANNEL)
+_TO = "to=functions."
+
+
+class Harmony(Form):
+    """Messages on channels."""
+
+    name = "harmony"
+    signs = (_CHANNEL, _MESSAGE)
+    starts = (_CHANNEL, _START)
+    always = True
+    trigger = _TO
+    opened = f"commentary {_TO}"
+    closed = "<|call|>"
+
+    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+        """One message, whatever it is."""
+        head, _ = yield from source.until(_MESSAGE, at_most=2 * MAX_NAME)
+        # <|start|>assistant<|channel|>..., or the recipient before the channel.
+        if _TO in head:
+            name = head.partition(_TO)[2].replace(_CONSTRAIN, " ").replace(_CHANNEL, " ").split()
+            tool = sink.tool(name[0] if name else "")
+            sink.begin(tool)
+            yield from read_arguments(source, sink, tool)
+            sink.end()
+            yield from source.skip()
+            yield from source.any_of("<|call|>", "<|end|>")
+            sink.done_to = source.place
+            return
+        channel = head.rpartition(_CHANNEL)[2] if start == _START else head
+        put = sink.think if channel.strip().startswith("analysis") else sink.text
+        while True:
+            text, end = source.certain(*_ENDS)
+            put(text)
+            if end in (_START, _CHANNEL):
+                source.back(source.place - len(end))
+            sink.done_to = source.place
+            if end or source.ended:
+                return
+            yield
+
+    def write(self, name: str, arguments: dict[str, object]) -> str:
+        """One message."""
+        return f"{name} {_CONSTRAIN}json{_MESSAGE}{to_json(arguments)}"
+
+    def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
+        """The same."""
+        head = f"{quoted(f'{tool.name} ')} {literal(_CONSTRAIN)}"
+        return f'{head} "json" {literal(_MESSAGE)} {rules.json(tool.input_schema)}'

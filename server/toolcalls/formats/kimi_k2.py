@@ -1,0 +1,45 @@
+"""Kimi K2's calls: a section of them, each with an id `functions.NAME:NUMBER`.
+
+https://huggingface.co/moonshotai/Kimi-K2-Instruct/blob/main/docs/tool_call_guidance.md
+"""
+
+from __future__ import annotations
+
+from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.toolcalls.arguments import MAX_NAME
+from mlxdeck.server.toolcalls.formats.sections import Sections
+from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
+from mlxdeck.server.toolcalls.sink import to_json
+from mlxdeck.server.toolcalls.source import Reading, Source
+
+_SECTION, _SECTION_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
+_CALL, _CALL_END = "<|tool_call_begin|>", "<|tool_call_end|>"
+_ARGUMENTS = "<|tool_call_argument_begin|>"
+
+
+class KimiK2(Sections):
+    """Calls with an id."""
+
+    name = "kimi_k2"
+    signs = (_SECTION,)
+    # The second is a slip that the model is known for.
+    starts = (_SECTION, "<|tool_call_section_begin|>", _CALL)
+    opened = _CALL
+    between = f"{_CALL_END}{_CALL}"
+    closed = f"{_CALL_END}{_SECTION_END}"
+    call, call_end, ends = _CALL, _CALL_END, (_SECTION_END, "<|tool_call_section_end|>")
+
+    def head(self, source: Source) -> Reading[str]:
+        """The name within the id."""
+        text, _ = yield from source.until(_ARGUMENTS, at_most=MAX_NAME)
+        name, _, number = text.strip().removeprefix("functions.").rpartition(":")
+        return name if name and number.isdigit() else text.strip()
+
+    def write(self, name: str, arguments: dict[str, object]) -> str:
+        """Id, marker, arguments."""
+        return f"functions.{name}:0{_ARGUMENTS}{to_json(arguments)}"
+
+    def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
+        """The same, with any number."""
+        head = f"{quoted(f'functions.{tool.name}:')} /[0-9]{{1,3}}/ {literal(_ARGUMENTS)}"
+        return f"{head} {rules.json(tool.input_schema)}"

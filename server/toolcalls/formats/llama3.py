@@ -1,0 +1,32 @@
+"""`<|python_tag|>{"name": ..., "parameters": {...}}`, as Llama 3.1 to 3.3 write it.
+
+They leave the tag out as often as not: the object by itself is one of the plain forms.
+"""
+
+from __future__ import annotations
+
+from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.toolcalls.formats.form import json_call
+from mlxdeck.server.toolcalls.formats.objects import Listed
+from mlxdeck.server.toolcalls.grammar import Rules
+from mlxdeck.server.toolcalls.sink import to_json
+
+
+class Llama3(Listed):
+    """Objects behind a tag, with semicolons between them."""
+
+    name = "llama3"
+    signs = ("<|start_header_id|>", "ipython")
+    starts = ("<|python_tag|>",)
+    opened = ""
+    between = "; "
+    closed = ""
+    ends = ("<|eom_id|>", "<|eot_id|>")
+
+    def write(self, name: str, arguments: dict[str, object]) -> str:
+        """One object."""
+        return to_json({"name": name, "parameters": arguments})
+
+    def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
+        """The object as `write` writes it."""
+        return json_call(rules, tool, arguments="parameters")

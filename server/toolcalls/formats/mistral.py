@@ -1,0 +1,73 @@
+"""`[TOOL_CALLS]name[ARGS]{...}` as Mistral writes it now, and `[TOOL_CALLS][{...}]` as it used to.
+
+https://docs.mistral.ai and mistral-common's tokenizers v3 to v13. Nothing closes a call but the
+next one, or the end of the answer.
+"""
+
+from __future__ import annotations
+
+from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
+from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.formats.objects import Listed, read_objects
+from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
+from mlxdeck.server.toolcalls.sink import Sink, to_json
+from mlxdeck.server.toolcalls.source import Reading, Source
+
+_START = "[TOOL_CALLS]"
+_ARGUMENTS = "[ARGS]"
+_ID = "[CALL_ID]"
+
+
+def _read(source: Source, sink: Sink) -> Reading[None]:
+    yield from source.skip()
+    if (yield from source.peek()) in ("[", "{"):
+        yield from read_objects(source, sink)
+        return
+    while True:
+        name, found = yield from source.until(_ARGUMENTS, _ID, "{", at_most=MAX_NAME)
+        tool = sink.tool(name.strip())
+        if found == _ID:
+            _, found = yield from source.until(_ARGUMENTS, "{", at_most=MAX_NAME)
+        if found == "{":
+            source.back(source.place - 1)
+        sink.begin(tool)
+        yield from read_arguments(source, sink, tool)
+        sink.end()
+        yield from source.skip()
+        if not (yield from source.match(_START)):
+            return
+
+
+class Mistral(Form):
+    """A name and its arguments behind a marker."""
+
+    name = "mistral"
+    signs = (_START, _ARGUMENTS)
+    starts = (_START,)
+
+    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+        """Calls of either generation."""
+        del start
+        yield from _read(source, sink)
+
+    def write(self, name: str, arguments: dict[str, object]) -> str:
+        """Name, marker, arguments."""
+        return f"{name}{_ARGUMENTS}{to_json(arguments)}"
+
+    def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
+        """The same."""
+        return f"{quoted(tool.name)} {literal(_ARGUMENTS)} {rules.json(tool.input_schema)}"
+
+
+class OldMistral(Listed):
+    """A list of objects behind the same marker."""
+
+    name = "mistral_v3"
+    signs = (_START,)
+    starts = (_START,)
+
+    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+        """Calls of either generation."""
+        del start
+        yield from _read(source, sink)

@@ -1,0 +1,62 @@
+"""Calls as a JSON list of objects behind a marker: Granite, Phi, the older Mistral, Llama 3.
+
+The markers are those of the models' published chat templates.
+"""
+
+from __future__ import annotations
+
+from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.toolcalls.arguments import read_call
+from mlxdeck.server.toolcalls.formats.form import Form, json_call
+from mlxdeck.server.toolcalls.grammar import Rules
+from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
+from mlxdeck.server.toolcalls.source import Reading, Source
+
+
+def read_objects(source: Source, sink: Sink, *ends: str) -> Reading[None]:
+    """Calls, listed or one after the other, up to an end marker or the end of the answer.
+
+    Raises:
+        ToolCallError: Something else.
+    """
+    yield from source.skip()
+    listed = yield from source.match("[")
+    n_before = sink.n_calls
+    while True:
+        yield from source.skip(" \t\r\n,;")
+        if (yield from source.peek()) == "{":
+            yield from read_call(source, sink)
+        elif listed and (yield from source.match("]")):
+            listed = False
+            sink.done_to = source.place
+        elif (yield from source.any_of(*ends)):
+            break
+        elif not (yield from source.peek()) or (not ends and not listed):
+            # Without an end marker, what follows the list is text.
+            break
+        else:
+            raise ToolCallError("a call was expected")
+    if sink.n_calls == n_before:
+        raise ToolCallError("an empty call")
+
+
+class Listed(Form):
+    """A JSON list behind a marker."""
+
+    opened = "["
+    between = ", "
+    closed = "]"
+    ends: tuple[str, ...] = ()
+
+    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+        """The list; models also leave out its brackets."""
+        del start
+        yield from read_objects(source, sink, *self.ends)
+
+    def write(self, name: str, arguments: dict[str, object]) -> str:
+        """One object."""
+        return to_json({"name": name, "arguments": arguments})
+
+    def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
+        """The object as `write` writes it."""
+        return json_call(rules, tool)

@@ -1,0 +1,60 @@
+"""Calls in a section between markers, each between markers of its own: DeepSeek, Kimi K2."""
+
+from __future__ import annotations
+
+from mlxdeck.server.toolcalls.arguments import read_arguments
+from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
+from mlxdeck.server.toolcalls.source import Reading, Source
+
+_FENCE = "```"
+
+
+class Sections(Form):
+    """What stands around the calls; a format says how one begins."""
+
+    call: str
+    call_end: str
+    ends: tuple[str, ...]
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """And those around each call."""
+        return (*super().markers, self.call, self.call_end, *self.ends)
+
+    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+        """Calls up to the end of the section; one that began without a section ends alone."""
+        inside = start != self.call
+        if not inside:
+            yield from self._call(source, sink)
+        while True:
+            yield from source.skip()
+            if (yield from source.match(self.call)):
+                yield from self._call(source, sink)
+            elif (yield from source.any_of(*self.ends)) or not (yield from source.peek()):
+                break
+            elif inside:
+                raise ToolCallError("a call was expected")
+            else:
+                break
+        sink.done_to = source.place
+
+    def head(self, source: Source) -> Reading[str]:
+        """Read up to the arguments; returns the name of the tool."""
+        raise NotImplementedError
+
+    def _call(self, source: Source, sink: Sink) -> Reading[None]:
+        tool = sink.tool((yield from self.head(source)))
+        yield from source.skip()
+        fenced = yield from source.match(_FENCE)
+        if fenced:
+            yield from source.until("\n")
+        sink.begin(tool)
+        yield from read_arguments(source, sink, tool)
+        sink.end()
+        yield from source.skip()
+        if fenced:
+            yield from source.match(_FENCE)
+            yield from source.skip()
+        yield from source.match(self.call_end)
+        sink.done_to = source.place

@@ -1,0 +1,115 @@
+"""Calls in no format at all, as models write them that don't know how to: a fallback.
+
+Three forms, of offered tools only: a JSON object (bare, listed or in a code fence), `name({...})`
+or `name(key=value)`, and the bare name of a tool that needs no argument. They count only where they
+stand on lines of their own and the answer ends with them: prose that quotes a call is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.toolcalls.arguments import read_call, read_keywords
+from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
+from mlxdeck.server.toolcalls.source import Reading, Source
+
+_FENCE = "```"
+_LANGUAGES = ("", "json", "tool_call", "tool_code", "tool_use", "tool", "python", "xml")
+_BLANK = " \t\r\n"
+_LONGEST = 1 + max(map(len, _LANGUAGES))
+
+
+def candidates(tools: Sequence[ToolSpec]) -> tuple[str, ...]:
+    """Names to look for, the longest first: one may begin with another."""
+    return tuple(sorted((tool.name for tool in tools), key=len, reverse=True))
+
+
+def may_begin(source: Source, names: tuple[str, ...], *, alone: bool) -> Reading[bool]:
+    """Whether what comes next may be a call; waits no longer than it takes to tell, takes nothing.
+
+    `alone` says that the answer begins here.
+    """
+    begin = source.place
+    yield from source.skip(_BLANK if alone else " \t")
+    fenced = yield from _fence(source)
+    if alone:
+        yield from source.match("`")
+    found = fenced is not None and (yield from _opens(source, names, alone=alone and not fenced))
+    source.back(begin)
+    return found
+
+
+def read(source: Source, sink: Sink, *, alone: bool) -> Reading[None]:
+    """Read calls up to the end of the answer.
+
+    Raises:
+        ToolCallError: There are none, or something follows them.
+        CutOff: The last one does not end.
+    """
+    yield from source.skip()
+    fenced = bool((yield from _fence(source)))
+    yield from source.skip()
+    if alone:
+        yield from source.match("`")
+    listed = yield from source.match("[")
+    while True:
+        yield from source.skip()
+        if (yield from source.peek()) == "{":
+            yield from read_call(source, sink)
+        else:
+            yield from _named(source, sink, alone=alone)
+        yield from source.skip(_BLANK + ",;")
+        if listed and (yield from source.match("]")):
+            listed = False
+            yield from source.skip()
+        if fenced and (yield from source.match(_FENCE)):
+            fenced = False
+            yield from source.skip()
+        if not (yield from source.peek()):
+            return
+        if not fenced and not listed:
+            fenced = bool((yield from _fence(source)))
+
+
+def _fence(source: Source) -> Reading[bool | None]:
+    """Pass over the line that opens a fence; None if it is one of another language."""
+    if not (yield from source.match(_FENCE)):
+        return False
+    begin = source.place
+    while (char := (yield from source.peek())) and char != "\n":
+        source.take(1)
+        if source.place - begin > _LONGEST:
+            return None
+    return True if source.since(begin).strip() in _LANGUAGES else None
+
+
+def _named(source: Source, sink: Sink, *, alone: bool) -> Reading[None]:
+    begin = source.place
+    while (char := (yield from source.peek())) and (char.isalnum() or char in "_-.:"):
+        source.take(1)
+    tool = sink.tool(source.since(begin))
+    if (yield from source.peek()) == "(":
+        yield from read_keywords(source, sink, tool)
+        return
+    yield from source.skip(_BLANK + "`")
+    if not alone or (yield from source.peek()) or tool.input_schema.get("required"):
+        raise ToolCallError("a name alone is no call")
+    sink.put(tool, {}, repaired=False)
+
+
+def _opens(source: Source, names: tuple[str, ...], *, alone: bool) -> Reading[bool]:
+    """Whether a JSON object, a list, or the name of a tool comes next."""
+    yield from source.skip()
+    if (yield from source.match("[")):
+        yield from source.skip()
+    if (yield from source.peek()) == "{":
+        return True
+    begin = source.place
+    for name in names:
+        if (yield from source.match(name)):
+            after = yield from source.peek()
+            if after == "(" or (alone and after in ("", *_BLANK, "`")):
+                return True
+        source.back(begin)
+    return False

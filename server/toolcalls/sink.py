@@ -1,0 +1,177 @@
+"""Where readers put what they find: text, thinking, and calls, checked against the offer.
+
+A call that the model is held to by a grammar can't go wrong, so its arguments are let through as
+they come. Any other is kept until it is whole: what turns out to be no call must come out as text.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from mlxdeck.server.messages import (
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    ToolSpec,
+)
+from mlxdeck.server.toolcalls.source import Source
+
+Piece = TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | ToolCallEnd
+
+
+class ToolCallError(ValueError):
+    """A text that looks like a call is none; it says why."""
+
+
+class Sink:
+    """Takes what was read of one answer."""
+
+    def __init__(
+        self,
+        format_: str,
+        tools: Sequence[ToolSpec],
+        source: Source | None = None,
+        *,
+        constrained: bool,
+    ) -> None:
+        """`constrained` says that the model is held to the schemas of the tools."""
+        self._source = source
+        self.done_to = 0
+        """The place in the source up to which calls are whole."""
+        self.constrained = constrained
+        self.format = format_
+        """The name under which calls are reported."""
+        self.n_calls = 0
+        self.repaired = False
+        """To be set by whoever mends something of the call that is open."""
+        self._tools = {tool.name: tool for tool in tools}
+        self._ready: list[Piece] = []
+        self._call: ToolSpec | None = None
+        self._arguments: list[str] = []
+        self._lead = self._lead_thought = True
+
+    def drain(self) -> list[Piece]:
+        """What may be sent by now."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def text(self, text: str) -> None:
+        """Text of the answer."""
+        # Models put blank lines after thinking and around calls; they are no part of the answer.
+        if self._lead:
+            text = text.lstrip("\n")
+        if text:
+            self._lead, self._lead_thought = False, True
+            self._ready.append(TextDelta(text))
+
+    def think(self, text: str) -> None:
+        """A piece of thinking."""
+        self._lead = True
+        if self._lead_thought:
+            text = text.lstrip("\n")
+        if text:
+            self._lead_thought = False
+            self._ready.append(ThinkingDelta(text))
+
+    @property
+    def offered(self) -> Iterable[ToolSpec]:
+        """The tools."""
+        return self._tools.values()
+
+    def tool(self, name: str) -> ToolSpec:
+        """The offered tool of a name.
+
+        Raises:
+            ToolCallError: It was not offered.
+        """
+        found = self._tools.get(name)
+        if found is None:
+            raise ToolCallError(f"tool {name[:64]!r} was not offered")
+        return found
+
+    def begin(self, tool: ToolSpec) -> None:
+        """A call of the tool begins."""
+        self._call, self._arguments, self.repaired = tool, [], False
+        if self.constrained:
+            self._ready.append(ToolCallStart(new_call_id(), tool.name))
+
+    def add(self, json_text: str) -> None:
+        """The next piece of its arguments, as strict JSON."""
+        if json_text:
+            self._arguments.append(json_text)
+            if self.constrained:
+                self._ready.append(ToolCallDelta(json_text))
+
+    def end(self) -> None:
+        """The call is whole.
+
+        Raises:
+            ToolCallError: Its arguments are no JSON after all.
+        """
+        tool, text = self._call, "".join(self._arguments)
+        assert tool is not None
+        try:
+            valid = conforms(json.loads(text), tool.input_schema)
+        except (ValueError, RecursionError) as error:
+            raise ToolCallError(f"not JSON: {error}") from error
+        if not self.constrained:
+            self._ready += [ToolCallStart(new_call_id(), tool.name), ToolCallDelta(text)]
+        end = ToolCallEnd(self.format, self.constrained, self.repaired, valid)
+        self._ready.append(end)
+        self._call, self._lead = None, True
+        self.n_calls += 1
+        self.done_to = self._source.place if self._source else 0
+
+    def put(self, tool: ToolSpec, arguments: dict[str, Any], *, repaired: bool) -> None:
+        """A call that is known as a whole."""
+        self.begin(tool)
+        self.add(to_json(arguments))
+        self.repaired = repaired
+        self.end()
+
+    def abandon(self) -> bool:
+        """Drop a call that is not going to be whole; whether some of it has been sent already."""
+        begun, self._call = self._call is not None, None
+        return begun and self.constrained
+
+    def adopt(self, other: Sink) -> None:
+        """What another sink has made of the same answer."""
+        self._ready += other.drain()
+        self.n_calls += other.n_calls
+        self._lead = True
+
+
+def new_call_id() -> str:
+    """As Anthropic writes them; other APIs take any."""
+    return f"toolu_{secrets.token_hex(12)}"
+
+
+def conforms(arguments: Any, schema: dict[str, Any]) -> bool | None:
+    """Whether arguments conform to a JSON Schema; None if it is none, or refers to elsewhere."""
+    kind = validator_for(schema)
+    try:
+        kind.check_schema(schema)
+        # A registry of its own: without one, a `$ref` of a client's could make us fetch a URL.
+        return bool(kind(schema, registry=Registry()).is_valid(arguments))
+    except (SchemaError, Unresolvable, RecursionError):
+        return None
+
+
+def to_json(value: Any) -> str:
+    """As readable as possible; what is no valid Unicode stays an escape, as the model wrote it."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text

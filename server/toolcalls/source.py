@@ -1,0 +1,172 @@
+"""A model's text for a reader that is written as if all of it were there, while it arrives.
+
+A reader is a generator. It takes text from a `Source` and yields whenever it needs more of it than
+there is; nothing is ever read twice, so a long argument costs no more than its length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from typing import TypeVar
+
+T = TypeVar("T")
+Reading = Generator[None, None, T]
+"""Yields when it waits for text, and returns what it has read."""
+
+_BLANK = " \t\r\n"
+
+
+class CutOff(Exception):
+    """The answer ended within what was being read."""
+
+
+class Source:
+    """Text, a place in it, and whether more of it may come."""
+
+    def __init__(self, text: str = "", *, ended: bool = False) -> None:
+        self._text = text
+        self._at = 0
+        self.ended = ended
+
+    def feed(self, text: str) -> None:
+        """More has arrived."""
+        self._text += text
+
+    @property
+    def held(self) -> str:
+        """What has arrived and not been taken."""
+        return self._text[self._at :]
+
+    @property
+    def place(self) -> int:
+        """How far it has been read; good for `since` and `back` until `forget`."""
+        return self._at
+
+    def since(self, place: int) -> str:
+        """What was taken from there on."""
+        return self._text[place : self._at]
+
+    def back(self, place: int) -> None:
+        """Read on from an earlier place."""
+        self._at = place
+
+    def forget(self) -> None:
+        """Let go of what has been read."""
+        self._text = self._text[self._at :]
+        self._at = 0
+
+    def more(self) -> Reading[None]:
+        """Wait for more.
+
+        Raises:
+            CutOff: There won't be any.
+        """
+        if self.ended:
+            raise CutOff
+        yield
+
+    def has(self, n_chars: int) -> Reading[bool]:
+        """Wait until that much has arrived; whether it has."""
+        while len(self._text) - self._at < n_chars:
+            if self.ended:
+                return False
+            yield
+        return True
+
+    def peek(self) -> Reading[str]:
+        """The next character; empty at the end of the answer."""
+        there = yield from self.has(1)
+        return self._text[self._at] if there else ""
+
+    def take(self, n_chars: int) -> str:
+        """What has arrived already, up to that much."""
+        taken = self._text[self._at : self._at + n_chars]
+        self._at += len(taken)
+        return taken
+
+    def skip(self, chars: str = _BLANK) -> Reading[None]:
+        """Pass over any of these characters."""
+        while (char := (yield from self.peek())) and char in chars:
+            self._at += 1
+
+    def match(self, text: str) -> Reading[bool]:
+        """Pass over a text if it comes next."""
+        for n in range(1, len(text) + 1):
+            if not (yield from self.has(n)) or not self._text.startswith(text[:n], self._at):
+                return False
+        self._at += len(text)
+        return True
+
+    def any_of(self, *texts: str) -> Reading[str]:
+        """Pass over the first of the texts that comes next; empty if none does."""
+        for text in filter(None, texts):
+            if (yield from self.match(text)):
+                return text
+        return ""
+
+    def until(self, *markers: str, at_most: int = 0) -> Reading[tuple[str, str]]:
+        """Take text up to a marker, and the marker; both are returned.
+
+        Raises:
+            CutOff: None of them came, or not within `at_most` characters.
+        """
+        begin, from_ = self._at, self._at
+        while True:
+            found = first_of(self._text, markers, from_)
+            if found is not None:
+                index, marker = found
+                self._at = index + len(marker)
+                return self._text[begin:index], marker
+            if at_most and len(self._text) - begin > at_most:
+                raise CutOff
+            from_ = max(begin, len(self._text) - max(map(len, markers)) + 1)
+            yield from self.more()
+
+    def span(self, pattern: re.Pattern[str]) -> str:
+        """Take what has arrived and matches, without waiting."""
+        match = pattern.match(self._text, self._at)
+        return self.take(match.end() - self._at) if match else ""
+
+    def certain(self, *markers: str) -> tuple[str, str]:
+        """Take what is no part of any marker, and the marker behind it, if it has arrived."""
+        found = first_of(self._text, markers, self._at)
+        if found is not None:
+            index, marker = found
+            before = self.take(index - self._at)
+            self._at += len(marker)
+            return before, marker
+        held = self.held
+        return self.take(len(held) - (0 if self.ended else partial_end(held, markers))), ""
+
+
+def first_of(text: str, markers: tuple[str, ...], begin: int = 0) -> tuple[int, str] | None:
+    """The first marker in a text, the longest where several begin; empty ones never match."""
+    found = [
+        (index, -len(marker), marker)
+        for marker in markers
+        if marker and (index := text.find(marker, begin)) >= 0
+    ]
+    if not found:
+        return None
+    index, _, marker = min(found)
+    return index, marker
+
+
+def partial_end(text: str, markers: tuple[str, ...]) -> int:
+    """Length of the longest end of `text` that a marker begins with."""
+    longest = max((len(marker) for marker in markers), default=0)
+    for n in range(min(longest - 1, len(text)), 0, -1):
+        if any(marker.startswith(text[-n:]) for marker in markers):
+            return n
+    return 0
+
+
+def finish(reading: Reading[T]) -> T:
+    """Run a reader over a source that has ended."""
+    try:
+        next(reading)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    raise AssertionError("a reader waits for text that can't come")
