@@ -108,6 +108,8 @@ class ChatRequest:
     """How many tokens the model may think; 0 if there is no limit but `max_tokens`."""
     answer_schema: dict[str, Json] | None = None
     """The JSON Schema that the answer's text has to conform to."""
+    stream_usage: bool = True
+    """Whether a stream tells at its end what was used."""
     session_id: str = ""
     """The client's own name of the conversation, for telemetry; never part of the prompt."""
 

@@ -23,14 +23,13 @@ from mlxdeck.server.cache.responses import complete_answer
 from mlxdeck.server.cache.seen import Miss
 from mlxdeck.server.cache.states import Found, StateCache
 from mlxdeck.server.cache.systems import Systems
-from mlxdeck.server.engine import Dice, Grammars, ModelInfo, Run, Tokenizer
+from mlxdeck.server.engine import Dice, Grammars, ModelInfo, Run, Thinking, Tokenizer
 from mlxdeck.server.errors import EngineFailed
 from mlxdeck.server.messages import (
     ChatRequest,
     Event,
     Finished,
     Ping,
-    Sampling,
     Started,
     StopReason,
     Usage,
@@ -253,7 +252,7 @@ class Pipeline:
     async def _generate(
         self, request: ChatRequest, ready: _Ready, trace: Trace
     ) -> AsyncGenerator[Event]:
-        job = self._job(request.sampling, ready)
+        job = self._job(request, ready)
         trace.follow(job)
         trace.unconstrained = ready.held.refused
         splitter = self._splitter(request, ready)
@@ -287,8 +286,12 @@ class Pipeline:
         _report(splitter, trace)
         yield Finished(_stop_reason(splitter, cut=cut), self._usage(job), splitter.stopped_by)
 
-    def _job(self, sampling: Sampling, ready: _Ready) -> Job:
+    def _job(self, request: ChatRequest, ready: _Ready) -> Job:
         prompt, lease, ours = ready.prompt, ready.found.lease, self._dice
+        sampling, traits, thinking = request.sampling, self._traits, None
+        if request.thinking_tokens and traits.think_end:
+            tags = (traits.think_start, traits.think_end)
+            thinking = Thinking(*tags, prompt.in_thinking, request.thinking_tokens)
         dice = Dice(
             ours.temperature if sampling.temperature is None else sampling.temperature,
             ours.top_p if sampling.top_p is None else sampling.top_p,
@@ -303,6 +306,7 @@ class Pipeline:
             dice,
             layout.boundaries(),
             ready.held.constraint,
+            thinking,
         )
         return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease))
 
@@ -317,6 +321,7 @@ class Pipeline:
             thinking=prompt.in_thinking,
             constrained=ready.held.constraint is not None,
             parallel=request.tool_choice.parallel,
+            shows_thinking=request.thinking is not False,
         )
         # A begun answer may have opened a call; what it said itself is not said again.
         splitter.feed(prompt.begun)

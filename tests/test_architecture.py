@@ -31,7 +31,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.settings": {"platformdirs"},
     "mlxdeck.server.observe": {"mlxdeck.telemetry"},
     "mlxdeck.server.cache.shared": {"redis"},
-    "mlxdeck.server.toolcalls.call": {"jsonschema", "referencing"},
+    "mlxdeck.server.toolcalls.sink": {"jsonschema", "referencing"},
     "mlxdeck.server.engine": {
         "mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub", "jinja2",
         "numpy",

@@ -10,7 +10,7 @@ import msgspec
 from mlxdeck.server.messages import ChatRequest
 
 # Raised when the same request would be rendered or parsed differently than before.
-FORM = 1
+FORM = 2
 MODEL_DIGITS = 16
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -42,7 +42,8 @@ def answer_key(parts: Digests, request: ChatRequest, signature: str) -> str:
 
     The model's name, the way the answer is sent, and whose conversation it is are no part of it.
     """
-    how = (request.tool_choice, request.sampling, request.thinking)
+    thinking = (request.thinking, request.thinking_tokens)
+    how = (request.tool_choice, request.sampling, thinking, request.answer_schema)
     return digest((FORM, parts, how)) + digest(signature)[:MODEL_DIGITS]
 
 

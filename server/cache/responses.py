@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 from mlxdeck.server.cache.keys import request_of
 from mlxdeck.server.cache.tally import Counts, Tally
-from mlxdeck.server.messages import Event, Finished, Ping, Started, TextDelta, ThinkingDelta, Usage
+from mlxdeck.server.messages import (
+    Event,
+    Finished,
+    Ping,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    Usage,
+)
 
 # What an entry costs beside its text: objects, key, bookkeeping. Measured with tracemalloc.
 ENTRY_BYTES = 1_000
@@ -71,6 +80,8 @@ def _joined(events: Iterable[Event]) -> list[Event]:
             joined[-1] = TextDelta(last.text + event.text)
         elif isinstance(event, ThinkingDelta) and isinstance(last, ThinkingDelta):
             joined[-1] = ThinkingDelta(last.text + event.text)
+        elif isinstance(event, ToolCallDelta) and isinstance(last, ToolCallDelta):
+            joined[-1] = ToolCallDelta(last.json + event.json)
         elif not isinstance(event, Started | Ping):
             joined.append(event)
     return joined

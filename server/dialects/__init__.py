@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from mlxdeck.server.dialects.anthropic import Anthropic
+from mlxdeck.server.dialects.openai import OpenAI
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.messages import ChatRequest, Event
 
@@ -47,4 +48,4 @@ class Dialect(Protocol):
         """An error as a body; its status is the error's own."""
 
 
-DIALECTS: Mapping[str, Dialect] = {"anthropic": Anthropic()}
+DIALECTS: Mapping[str, Dialect] = {"anthropic": Anthropic(), "openai": OpenAI()}

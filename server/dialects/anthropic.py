@@ -81,6 +81,8 @@ def _request(fields: dict[str, Any], headers: Mapping[str, str]) -> ChatRequest:
         tool_choice=_tool_choice(fields, {tool.name for tool in tools} | server_tools),
         stream=typed(fields.get("stream") or False, bool, "stream"),
         thinking=_thinking(fields.get("thinking")),
+        thinking_tokens=_thinking_tokens(fields.get("thinking")),
+        answer_schema=_answer_schema(fields),
         session_id=_session(fields.get("metadata"), headers),
     )
 
@@ -218,6 +220,29 @@ def _thinking(value: Any) -> bool | None:
     if kind not in _THINKING:
         raise BadRequest("thinking.type", f"expected one of {', '.join(_THINKING)}")
     return _THINKING[kind]
+
+
+def _thinking_tokens(value: Any) -> int:
+    """The budget; the real API's least of 1,024 is not asked for."""
+    budget = value.get("budget_tokens") if isinstance(value, dict) else None
+    if budget is None:
+        return 0
+    n_tokens = typed(budget, int, "thinking.budget_tokens")
+    if n_tokens < 1:
+        raise BadRequest("thinking.budget_tokens", f"must be at least 1, got {n_tokens}")
+    return n_tokens
+
+
+def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
+    """`output_config.format`, or `output_format` as it was called in the beta."""
+    config = typed(fields.get("output_config") or {}, dict, "output_config")
+    path = "output_config.format" if config.get("format") else "output_format"
+    wanted = config.get("format") or fields.get("output_format")
+    if wanted is None:
+        return None
+    if text(typed(wanted, dict, path), "type", path) != "json_schema":
+        raise BadRequest(join(path, "type"), "expected 'json_schema'")
+    return typed(required(wanted, "schema", path), dict, join(path, "schema"))
 
 
 def _session(metadata: Any, headers: Mapping[str, str]) -> str:

@@ -85,7 +85,12 @@ class AnthropicEncoder:
                     arguments += text
                 case ToolCallEnd():
                     content[-1]["input"] = json.loads(arguments)
+                    arguments = ""
                 case Finished(reason, usage, stop_sequence):
+                    if arguments:
+                        # Cut off by the token limit: half an object is text, and no call.
+                        cut = content.pop()
+                        _grow(content, "text", f"{cut['name']} {arguments}")
                     body = self._head(usage)
                     body |= {"content": content, "stop_reason": reason}
                     body["stop_sequence"] = stop_sequence

@@ -60,6 +60,17 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinking:
+    """How long an answer may think."""
+
+    start: str
+    end: str
+    is_open: bool
+    """Whether the prompt has written `start` already."""
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A sequence to be generated."""
 
@@ -73,6 +84,7 @@ class Run:
     boundaries: tuple[int, ...] = ()
     """Numbers of leading tokens that other prompts may begin with too, in ascending order."""
     constraint: Constraint | None = None
+    thinking: Thinking | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from mlxdeck.server.engine import (
 from mlxdeck.server.engine.device import device
 from mlxdeck.server.engine.mlx_grammars import MlxGrammars
 from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
+from mlxdeck.server.engine.mlx_thinking import ThinkingBudget
 from mlxdeck.server.engine.models import load_weights, resolve
 from mlxdeck.server.errors import EngineFailed
 
@@ -121,7 +122,14 @@ class MlxEngine:
         return int(uid)
 
     def _processors(self, run: Run) -> list[Any] | None:
-        return [self.grammars.processor(run.constraint)] if run.constraint else None
+        wrapper = self.tokenizer.wrapper
+        found: list[Any] = []
+        if run.constraint:
+            found.append(self.grammars.processor(run.constraint))
+        if run.thinking:
+            end_ids = wrapper.encode(run.thinking.end, add_special_tokens=False)
+            found.append(ThinkingBudget(run.thinking, end_ids, wrapper.decode))
+        return found or None
 
     def _segments(self, tokens: list[int], run: Run) -> list[list[int]]:
         """Cut a prompt where its state has to be kept: nowhere, if it can be cut back later."""
@@ -295,6 +303,17 @@ class MlxTokenizer:
         return list(encoded.ids), [end for _, end in encoded.offsets]
 
 
+THINK_TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+)
+"""Thinking in models that the library doesn't know to think; looked for in the template."""
+
+
 def traits(wrapper: Any) -> TemplateTraits:
     """Read off the template what it can express."""
     template = wrapper.chat_template
@@ -308,11 +327,13 @@ def traits(wrapper: Any) -> TemplateTraits:
             end=wrapper.tool_call_end,
             parse=parse,
         )
+    shown = ((start, end) for start, end in THINK_TAGS if start in source and end in source)
+    think_start, think_end = next(shown, ("", ""))
     return TemplateTraits(
         has_tools="tools" in source,
-        has_thinking=bool(wrapper.has_thinking),
-        think_start=wrapper.think_start or "",
-        think_end=wrapper.think_end or "",
+        has_thinking=bool(wrapper.has_thinking or think_start),
+        think_start=wrapper.think_start or think_start,
+        think_end=wrapper.think_end or think_end,
         tool_markers=markers,
         source=source,
     )

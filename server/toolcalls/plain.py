@@ -14,6 +14,8 @@ from mlxdeck.server.toolcalls.arguments import read_call, read_keywords
 from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import Reading, Source
 
+NAME = "plain"
+"""The format under which these calls are reported."""
 _FENCE = "```"
 _LANGUAGES = ("", "json", "tool_call", "tool_code", "tool_use", "tool", "python", "xml")
 _BLANK = " \t\r\n"

@@ -52,6 +52,7 @@ class Sink:
         self.format = format_
         """The name under which calls are reported."""
         self.n_calls = 0
+        self.shows_thinking = True
         self.repaired = False
         """To be set by whoever mends something of the call that is open."""
         self._tools = {tool.name: tool for tool in tools}
@@ -79,7 +80,7 @@ class Sink:
         self._lead = True
         if self._lead_thought:
             text = text.lstrip("\n")
-        if text:
+        if text and self.shows_thinking:
             self._lead_thought = False
             self._ready.append(ThinkingDelta(text))
 

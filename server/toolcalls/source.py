@@ -27,6 +27,7 @@ class Source:
     def __init__(self, text: str = "", *, ended: bool = False) -> None:
         self._text = text
         self._at = 0
+        self._n_forgotten = 0
         self.ended = ended
 
     def feed(self, text: str) -> None:
@@ -43,6 +44,11 @@ class Source:
         """How far it has been read; good for `since` and `back` until `forget`."""
         return self._at
 
+    @property
+    def offset(self) -> int:
+        """The same from the beginning of the answer."""
+        return self._n_forgotten + self._at
+
     def since(self, place: int) -> str:
         """What was taken from there on."""
         return self._text[place : self._at]
@@ -54,6 +60,7 @@ class Source:
     def forget(self) -> None:
         """Let go of what has been read."""
         self._text = self._text[self._at :]
+        self._n_forgotten += self._at
         self._at = 0
 
     def more(self) -> Reading[None]:

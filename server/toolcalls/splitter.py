@@ -51,10 +51,12 @@ class Splitter:
         thinking: bool = False,
         constrained: bool = False,
         parallel: bool = True,
+        shows_thinking: bool = True,
     ) -> None:
         """`constrained` says that the model is held to the schemas of the tools.
 
-        Without `parallel`, the answer is over with its first call.
+        Without `parallel`, the answer is over with its first call; without `shows_thinking`, what
+        the model thinks is dropped.
         """
         self._markers = markers
         self._reader = reader
@@ -62,6 +64,7 @@ class Splitter:
         self._names = plain.candidates(tools)
         self._source = Source()
         self._sink = Sink(reader.name, tools, self._source, constrained=constrained)
+        self._sink.shows_thinking = shows_thinking
         self._reading = self._read(thinking=thinking)
         self._constrained = constrained
         self._parallel = parallel
@@ -69,6 +72,8 @@ class Splitter:
         self.stopped_by: str | None = None
         """The stop sequence that ended the answer; what is fed after it is dropped."""
         self.bad_calls: list[BadCall] = []
+        self.notes: list[tuple[int, str]] = []
+        """What was decided, and at which character of the answer."""
         self.broken = ""
         """Why a call went wrong of which something had been sent; nothing sensible can follow."""
 
@@ -120,6 +125,7 @@ class Splitter:
                 sink.text("\n")
             elif marker in markers.stops and marker:
                 self.stopped_by = marker
+                self._note(f"stop sequence {marker!r}")
                 return
             elif marker and marker == markers.think_start:
                 yield from self._thinking()
@@ -132,8 +138,12 @@ class Splitter:
             else:
                 yield
 
+    def _note(self, text: str) -> None:
+        self.notes.append((self._source.offset, text))
+
     def _thinking(self) -> Reading[None]:
         source, end = self._source, self._markers.think_end
+        self._note(f"thinking, up to {end!r}")
         while True:
             text, marker = source.certain(end)
             self._sink.think(text)
@@ -147,9 +157,11 @@ class Splitter:
         # The grammar takes hold behind the start that the format writes itself, and no other.
         sink.constrained = self._constrained and marker == self._reader.starts[0]
         n_before = sink.n_calls
+        self._note(f"{marker!r} begins a call in format {self._reader.name}")
         try:
             yield from self._reader.read(source, sink, marker)
             if sink.n_calls > n_before or self._reader.always:
+                self._note(f"{sink.n_calls - n_before} calls were read")
                 return
             error = "an empty call"
         except CutOff:
@@ -158,6 +170,7 @@ class Splitter:
             error = str(found)
         if source.ended:
             source.take(len(source.held))
+        self._note(f"no call: {error}")
         sent = sink.abandon()
         raw = source.since(sink.done_to)
         if not (self._cut and source.ended):
@@ -180,15 +193,20 @@ class Splitter:
         begin = source.place
         if not (yield from plain.may_begin(source, self._names, alone=alone)):
             return False
-        sink = Sink("plain", self._tools, constrained=False)
+        sink = Sink(plain.NAME, self._tools, constrained=False)
+        error = ""
+        self._note("this line may be a call in a plain form")
         try:
             yield from plain.read(source, sink, alone=alone)
-        except (CutOff, ToolCallError):
+        except CutOff:
+            error = "it does not end"
+        except ToolCallError as found:
+            error = str(found)
+        if error or self._cut:
+            # If it was cut off, nobody knows what would have followed.
+            self._note(f"no call: {error or 'the answer was cut off'}")
             source.back(begin)
             return False
-        if self._cut:
-            # What would have followed is not known.
-            source.back(begin)
-            return False
+        self._note(f"{sink.n_calls} calls were read, and nothing follows them")
         self._sink.adopt(sink)
         return True

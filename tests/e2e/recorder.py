@@ -7,11 +7,11 @@ sends is what it would send to any model, with its full system prompt and all it
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 from mlxdeck.server.engine.echo import EchoEngine
-from mlxdeck.server.toolcalls import FORMATS
+from mlxdeck.server.messages import ToolUse
+from mlxdeck.server.toolcalls.formats import FORMATS
 from tests.e2e.client import claude
 from tests.server.http import running
 
@@ -28,9 +28,8 @@ def script(folder: Path) -> EchoEngine:
         n_read = prompt.count("<tool_response")
         if n_read >= len(FILES):
             return "They are all alike."
-        arguments = json.dumps({"file_path": str(folder / FILES[n_read])})
-        call = f'{{"name": "Read", "arguments": {arguments}}}'
-        return f"I read file {n_read + 1}.\n{writing.start}{call}{writing.end}"
+        call = ToolUse("", "Read", {"file_path": str(folder / FILES[n_read])})
+        return f"I read file {n_read + 1}.\n{writing.write_call(call)}"
 
     return EchoEngine(reply, context_tokens=1 << 20, prefill_chunk_tokens=1 << 16)
 

@@ -11,7 +11,7 @@ from mlxdeck.server.engine.blas import load_fast_blas
 from mlxdeck.server.messages import ChatRequest, Text, ToolUse
 from mlxdeck.server.prompt.canonical import SCHEMA_ORDER, canonical
 from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.toolcalls import choose_format
+from mlxdeck.server.toolcalls.formats import choose_format
 from tests.real import models_home
 
 WINDOW_TOKENS = 1 << 20

@@ -82,16 +82,15 @@ class Form:
             if rule is None:
                 return None
             calls.append(rules.add(rule))
-        if answer is not None:
-            answer_rule = rules.json(answer)
-            if not calls:
-                return rules.text(answer_rule)
+        answer_rule = "" if answer is None else rules.json(answer)
+        if not calls:
+            return rules.text(answer_rule) if answer_rule else None
         call = f"({' | '.join(calls)})"
         more = f" ({literal(self.between)} {call})*" if parallel and self.between else ""
         opened = literal(self.opened) if marked or not self.trigger else '""'
         start = literal(self.starts[0]) if marked else '""'
         section = f"{start} {opened} {call}{more} {literal(self.closed)}"
-        return rules.text(section if answer is None else f"{section} | {answer_rule}")
+        return rules.text(section if not answer_rule else f"{section} | {answer_rule}")
 
     def write_call(self, call: ToolUse) -> str:
         """A whole call the way `read` reads it, with all that stands around it."""

@@ -147,7 +147,11 @@ def test_an_error_is_what_the_sdk_expects() -> None:
     }
 
 
-@pytest.mark.parametrize("case", [path.name for path in sorted(GOLDEN.iterdir())])
+# Half a call is one in a stream, and text in a body.
+WHOLE = sorted(path.name for path in GOLDEN.iterdir() if path.name != "cut_call")
+
+
+@pytest.mark.parametrize("case", WHOLE)
 def test_the_sdk_reads_body_and_stream_alike(case: str) -> None:
     """Both validate as the SDK's own types, and the stream adds up to the body."""
     message = Message.model_validate_json((GOLDEN / case / "response.json").read_text())

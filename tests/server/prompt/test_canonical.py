@@ -15,7 +15,7 @@ from mlxdeck.server.engine.echo import ByteTokenizer
 from mlxdeck.server.messages import ChatRequest
 from mlxdeck.server.prompt.canonical import RULE_NAMES, canonical
 from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.toolcalls import FORMATS
+from mlxdeck.server.toolcalls.formats import FORMATS
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(GOLDEN.glob("*.json"))

@@ -14,7 +14,7 @@ from mlxdeck.server.messages import (
 )
 from mlxdeck.server.prompt.layout import Layout, lay_out
 from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.toolcalls import FORMATS
+from mlxdeck.server.toolcalls.formats import FORMATS
 
 READ = ToolSpec("Read", "Reads a file.", {"type": "object"})
 EDIT = ToolSpec("Edit", 'Edits what "Read" has read.', {"type": "object"})

@@ -25,7 +25,7 @@ from mlxdeck.server.messages import (
 )
 from mlxdeck.server.prompt.canonical import canonical
 from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.toolcalls import FORMATS
+from mlxdeck.server.toolcalls.formats import FORMATS
 
 READ = ToolSpec("Read", "Reads.", {"type": "object", "properties": {"path": {"type": "string"}}})
 
@@ -173,7 +173,7 @@ def test_tools_are_written_out_for_a_template_that_has_none() -> None:
     recorder, text = rendered(request(*CONVERSATION, tools=(READ,)))
     assert recorder.tools is None
     assert '"name": "Read"' in recorder.messages[0]["content"]
-    assert '<tool_call>{"name": "Read", "arguments": {"path": "a.py"}}</tool_call>' in text
+    assert '<tool_call>\n{"name": "Read", "arguments": {"path": "a.py"}}\n</tool_call>' in text
     assert "<tool_response>\nprint(1)\n</tool_response>\n\nSo?" in text
     assert "hm" not in text
 

@@ -169,9 +169,9 @@ MINIMAX: list[Case] = [
     ),
 ]
 
-D, D_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"  # noqa: RUF001
-DC, DC_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"  # noqa: RUF001
-DS = "<｜tool▁sep｜>"  # noqa: RUF001
+D, D_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
+DC, DC_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
+DS = "<｜tool▁sep｜>"
 
 
 def _v3(name: str, arguments: str) -> str:
@@ -330,7 +330,8 @@ HARMONY: list[Case] = [
     ("<|channel|>final<|message|>Done.<|return|>", [said("Done.")]),
     (f"{THOUGHT}<|channel|>final<|message|>Done.", [("thinking", "I look."), said("Done.")]),
     (
-        f"<|channel|>commentary<|message|>I read it.<|end|><|start|>assistant{_harmony('Read', A_READ)}",
+        "<|channel|>commentary<|message|>I read it.<|end|><|start|>assistant"
+        + _harmony("Read", A_READ),
         [said("I read it."), READ],
     ),
     (_harmony("Now", "{}"), [NOW]),

@@ -2,45 +2,123 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import jsonschema
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from llguidance import LLMatcher, LLTokenizer
 
-from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls import FORMATS
-from mlxdeck.server.toolcalls.grammar import call_grammar, closed, schema_grammar
-from mlxdeck.server.toolcalls.json_tags import JsonTags
+from mlxdeck.server.messages import ToolSpec, ToolUse
+from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.grammar import MARKER, closed
+from tests.server.toolcalls.test_formats import calls, writable
 
-READ = ToolSpec("Read", "", {"type": "object", "properties": {"path": {"type": "string"}}})
-
-
-class Unwritten(JsonTags):
-    """A format without a grammar."""
-
-    def rule(self, name: str, arguments: str) -> str | None:
-        return None
+BYTES = LLTokenizer("byte")
 
 
-def test_a_grammar_is_one_of_the_calls() -> None:
-    """With the marker that opens it, or behind it."""
-    marked = call_grammar(FORMATS["json_tags"], [READ, READ], marked=True)
-    assert marked is not None and marked.startswith('start: "<tool_call>" (call_0 | call_1)\n')
-    behind = call_grammar(FORMATS["json_tags"], [READ], marked=False)
-    assert behind is not None and behind.startswith("start: (call_0)\n")
-    assert r"{\"name\": \"Read\", \"arguments\": " in behind and "args_0: %json " in behind
+def matcher(grammar: str) -> LLMatcher:
+    """A compiled grammar, over bytes."""
+    lark = LLMatcher.grammar_from_lark(grammar.replace(f"{MARKER} ", ""))
+    return LLMatcher(BYTES, lark, log_level=0)
 
 
-def test_without_tools_or_rules_there_is_no_grammar() -> None:
-    """The answer is read and mended instead."""
-    assert call_grammar(FORMATS["json_tags"], [], marked=True) is None
-    assert call_grammar(Unwritten(), [READ], marked=True) is None
+def accepts(grammar: str, text: str) -> bool:
+    """Whether a whole answer is one of a grammar."""
+    found = matcher(grammar)
+    assert not found.get_error()
+    return found.consume_tokens(BYTES.tokenize_bytes(text.encode())) and found.is_accepting()
 
 
-def test_an_answer_can_be_held_to_a_schema_alone() -> None:
-    """One JSON value and nothing else."""
-    assert schema_grammar({"type": "integer"}).startswith('start: %json {"type": "integer"')
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "path": {"type": "string"},
+        "mode": {"enum": ["r", "w"]},
+        "n": {"type": "integer"},
+        "flag": {"type": "boolean"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "at": {"$ref": "#/$defs/at"},
+    },
+    "required": ["path", "mode"],
+    "$defs": {"at": {"type": "object", "properties": {"line": {"type": "integer"}}}},
+}
+TOOL = ToolSpec("Open", "", SCHEMA)
+RIGHT: list[dict[str, Any]] = [
+    {"path": "a b.py", "mode": "r"},
+    {"path": 'x"\n<y>', "mode": "w", "n": 3, "flag": True, "tags": ["a", "b"], "at": {"line": 1}},
+]
+WRONG: list[dict[str, Any]] = [
+    {"path": "a"},
+    {"path": "a", "mode": "x"},
+    {"path": "a", "mode": "r", "n": "three"},
+    {"path": "a", "mode": "r", "other": 1},
+    {"path": "a", "mode": "r", "at": {"line": "x"}},
+]
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_a_grammar_is_what_the_format_writes(form: Form) -> None:
+    """Arguments that conform, and no others; with the start, or behind the trigger."""
+    grammar = form.grammar([TOOL], marked=True)
+    behind = form.grammar([TOOL], marked=False)
+    assert grammar is not None and behind is not None
+    for arguments in RIGHT:
+        text = form.write_call(ToolUse("", "Open", arguments))
+        assert accepts(grammar, text), text
+        trigger = form.trigger or form.starts[0]
+        assert accepts(behind, text.partition(trigger)[2])
+    for arguments in WRONG:
+        text = form.write_call(ToolUse("", "Open", arguments))
+        assert not accepts(grammar, text), text
+    assert not accepts(grammar, form.write_call(ToolUse("", "Other", RIGHT[0])))
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_several_calls_are_one_answer_where_the_format_lists_them(form: Form) -> None:
+    """Only if the client allows parallel calls."""
+    if not form.between:
+        return
+    call = form.write("Open", RIGHT[0])
+    text = f"{form.starts[0]}{form.opened}{call}{form.between}{call}{form.closed}"
+    several = form.grammar([TOOL], marked=True, parallel=True)
+    one = form.grammar([TOOL], marked=True)
+    assert several is not None and accepts(several, text)
+    assert one is not None and not accepts(one, text)
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+@settings(max_examples=25)
+@given(call=calls())
+def test_any_call_that_is_written_is_one_of_the_grammar(
+    form: Form, call: tuple[ToolSpec, dict[str, Any]]
+) -> None:
+    """For random schemas and values."""
+    tool, arguments = call
+    grammar = form.grammar([tool], marked=True)
+    if grammar is None or not writable(form, arguments):
+        return
+    nested = [each for each in arguments.values() if isinstance(each, list | dict)]
+    if form.name in ("pythonic", "llama4") and re.search("true|false", json.dumps(nested)):
+        # Deep inside a value its grammar is that of JSON, which is read as well.
+        return
+    text = form.write_call(ToolUse("", tool.name, arguments))
+    assert accepts(grammar, text), (grammar, text)
+
+
+def test_without_tools_there_is_no_grammar_but_that_of_an_answer() -> None:
+    """JSON of a schema, alone or instead of a call."""
+    form = FORMATS["json_tags"]
+    assert form.grammar([], marked=True) is None
+    number = form.grammar([], marked=True, answer={"type": "integer"})
+    assert number is not None and accepts(number, "12") and not accepts(number, '"x"')
+    either = form.grammar([TOOL], marked=True, answer={"type": "integer"})
+    assert either is not None and accepts(either, "12")
+    assert accepts(either, form.write_call(ToolUse("", "Open", RIGHT[0])))
 
 
 def test_objects_are_closed_where_they_leave_it_open() -> None:

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.call import ToolCallError, checked, conforms
 from mlxdeck.server.toolcalls.repair import coerced, decode_first
+from mlxdeck.server.toolcalls.sink import conforms
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -96,18 +95,6 @@ def test_values_are_fitted_to_the_schema(schema: Any, value: Any, expected: Any)
     assert type(coerced(value, schema)) is type(expected)
     assert coerced([value], {"items": schema}) == [expected]
     assert coerced({"a": value}, {"properties": {"a": schema}}) == {"a": expected}
-
-
-def test_a_call_says_whether_it_was_mended_and_conforms() -> None:
-    """The arguments are judged after they were fitted."""
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    tools = [ToolSpec("Count", "", schema)]
-    call = checked({"name": "Count", "arguments": {"n": "3"}}, tools)
-    assert (call.arguments, call.repaired, call.schema_valid) == ({"n": 3}, True, True)
-    call = checked({"name": "Count", "arguments": {"m": 3}}, tools)
-    assert (call.repaired, call.schema_valid) == (False, False)
-    with pytest.raises(ToolCallError, match="was not offered"):
-        checked({"name": "Other", "arguments": {}}, tools)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,42 @@
+"""Show what the server makes of a model's answer: text, thinking and tool calls, line by line."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from mlxdeck.server.settings import UserError
+
+EXAMPLE = "mlxdeck parse answer.txt --format qwen3_coder --explain"
+
+
+def add(parser: ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="default: stdin")
+    parser.add_argument("--format", default="json_tags", metavar="NAME", help="default: json_tags")
+    parser.add_argument(
+        "--tools", metavar="FILE", help="JSON with the tools; default: any tool that is called"
+    )
+    parser.add_argument("--cut", action="store_true", help="the answer ended at its token limit")
+    parser.add_argument("--explain", action="store_true", help="say how it came to that")
+
+
+def run(args: Namespace) -> int:
+    from mlxdeck.server.toolcalls import explain
+
+    text, tools = _read(args.file), _read(args.tools) if args.tools else ""
+    try:
+        report = explain.explain(
+            text, format_=args.format, tools=tools, complete=not args.cut, notes=args.explain
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    print("\n".join(report))
+    return 0
+
+
+def _read(name: str) -> str:
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{name}: {error}") from error

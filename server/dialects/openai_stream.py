@@ -1,0 +1,143 @@
+"""The answers of OpenAI's chat completions, as a stream of chunks and as one body."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from mlxdeck.server.dialects.sse import to_json
+from mlxdeck.server.errors import BadRequest, PromptTooLong, ServerError, Unauthorized
+from mlxdeck.server.messages import (
+    Event,
+    Finished,
+    Ping,
+    Started,
+    StopReason,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+)
+
+_DONE = b"data: [DONE]\n\n"
+_REASONS: dict[StopReason, str] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+}
+
+
+class OpenAIEncoder:
+    """Writes one answer."""
+
+    def __init__(self, message_id: str, model: str, *, usage: bool) -> None:
+        """`usage` asks for a last chunk that says what was used."""
+        self._head: dict[str, Any] = {
+            "id": f"chatcmpl-{message_id.removeprefix('msg_')}",
+            "created": int(time.time()),
+            "model": model,
+        }
+        self._usage = usage
+        self._n_calls = 0
+
+    def encode(self, event: Event) -> bytes:
+        """An event of the answer as chunks of the stream."""
+        match event:
+            case Started():
+                return self._chunk({"role": "assistant", "content": ""})
+            case Ping():
+                # A comment: this API has no event without a meaning.
+                return b": ping\n\n"
+            case TextDelta(text):
+                return self._chunk({"content": text})
+            case ThinkingDelta(text):
+                return self._chunk({"reasoning_content": text})
+            case ToolCallStart(call_id, name):
+                self._n_calls += 1
+                function = {"name": name, "arguments": ""}
+                call = {"id": call_id, "type": "function", "function": function}
+                return self._call(call)
+            case ToolCallDelta(text):
+                return self._call({"function": {"arguments": text}})
+            case Finished(reason, usage):
+                return self._end(reason, usage)
+        return b""
+
+    def error(self, error: ServerError) -> bytes:
+        """An error, as the last chunk of the stream."""
+        return _data(error_body(error)) + _DONE
+
+    def collect(self, events: Iterable[Event]) -> bytes:
+        """The whole answer as one body."""
+        said, thought = [], []
+        calls: list[dict[str, Any]] = []
+        body: dict[str, Any] = {}
+        for event in events:
+            match event:
+                case TextDelta(text):
+                    said.append(text)
+                case ThinkingDelta(text):
+                    thought.append(text)
+                case ToolCallStart(call_id, name):
+                    function = {"name": name, "arguments": ""}
+                    calls.append({"id": call_id, "type": "function", "function": function})
+                case ToolCallDelta(text):
+                    calls[-1]["function"]["arguments"] += text
+                case Finished(reason, usage):
+                    message: dict[str, Any] = {"role": "assistant", "content": "".join(said)}
+                    if thought:
+                        message["reasoning_content"] = "".join(thought)
+                    if calls:
+                        message["tool_calls"] = calls
+                        message["content"] = message["content"] or None
+                    choice = {"index": 0, "message": message, "finish_reason": _REASONS[reason]}
+                    body = {
+                        **self._head,
+                        "object": "chat.completion",
+                        "choices": [{**choice, "logprobs": None}],
+                        "usage": wire_usage(usage),
+                    }
+        return to_json(body)
+
+    def _call(self, call: dict[str, Any]) -> bytes:
+        return self._chunk({"tool_calls": [{"index": self._n_calls - 1, **call}]})
+
+    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return _data({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
+
+    def _end(self, reason: StopReason, usage: Usage) -> bytes:
+        last = self._chunk({}, _REASONS[reason])
+        if self._usage:
+            empty = {**self._head, "object": "chat.completion.chunk", "choices": []}
+            last += _data({**empty, "usage": wire_usage(usage)})
+        return last + _DONE
+
+
+def wire_usage(usage: Usage) -> dict[str, Any]:
+    """OpenAI counts cached tokens as a part of the prompt's."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def error_body(error: ServerError) -> dict[str, Any]:
+    """An error in the API's own shape, https://platform.openai.com/docs/guides/error-codes."""
+    code = None
+    if isinstance(error, PromptTooLong):
+        code = "context_length_exceeded"
+    elif isinstance(error, Unauthorized):
+        code = "invalid_api_key"
+    param = error.path or None if isinstance(error, BadRequest) else None
+    body = {"message": error.message, "type": error.kind, "param": param, "code": code}
+    return {"error": body}
+
+
+def _data(body: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % to_json(body)

@@ -1,0 +1,55 @@
+"""Ends a model's thinking when it has had its tokens: only the end marker may be written then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+
+from mlxdeck.server.engine import Thinking
+
+# Enough of the text before to find a marker that is written in several tokens.
+KEEP_CHARS = 64
+
+
+class ThinkingBudget:
+    """A logits processor for one sequence. Engine thread."""
+
+    def __init__(
+        self, thinking: Thinking, end_ids: Sequence[int], decode: Callable[[list[int]], str]
+    ) -> None:
+        """`end_ids` is the end marker in tokens; `decode` makes text of tokens."""
+        self._thinking = thinking
+        self._end_ids = list(end_ids)
+        self._decode = decode
+        self._is_open = thinking.is_open
+        self._n_tokens = 0
+        self._forced: list[int] = []
+        self._tail = ""
+        self._n_seen = -1
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        """Called with all tokens so far, shape [n], and the next one's logits, shape [1, vocab]."""
+        if self._n_seen >= 0:
+            self._saw(tokens[self._n_seen :].tolist())  # type: ignore[arg-type]
+        self._n_seen = tokens.shape[0]
+        if not self._forced and self._is_open and self._n_tokens >= self._thinking.max_tokens:
+            self._forced = list(self._end_ids)
+        if not self._forced:
+            return logits
+        only = mx.arange(logits.shape[-1]) == self._forced.pop(0)
+        if not self._forced:
+            self._is_open = False
+        return mx.where(only[None], logits, mx.array(-mx.inf, logits.dtype))
+
+    def _saw(self, new: list[int]) -> None:
+        self._tail += self._decode(new)
+        if self._is_open:
+            self._n_tokens += len(new)
+        marker = self._thinking.end if self._is_open else self._thinking.start
+        before, found, after = self._tail.rpartition(marker)
+        if found:
+            self._is_open = not self._is_open
+            self._tail = after
+        else:
+            self._tail = (before + after)[-KEEP_CHARS:]
