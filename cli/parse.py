@@ -1,4 +1,4 @@
-"""Show what the server makes of a model's answer: text, thinking and tool calls, line by line."""
+"""Show what the server makes of a model's answer. Text, thinking and tool calls, line by line."""
 
 from __future__ import annotations
 

@@ -85,6 +85,8 @@ class Processor:
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """Called with all tokens so far, shape [n], and the next one's logits, shape [1, vocab]."""
+        # The model works on its logits while the mask is made.
+        mx.async_eval(logits)  # type: ignore[no-untyped-call]
         if self._n_seen < 0:
             # The prompt: what it ends with is none of the answer's.
             self._n_seen = tokens.shape[0]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from mlxdeck.server.engine.blas import load_fast_blas
 from tests.bench.caching import canonical_rules, repeats, restarts, second_turns
 from tests.bench.competitors import Bare, peers
 from tests.bench.load import (
@@ -79,6 +80,15 @@ def report(sample: Sample) -> None:
     print(f"p99                             {sample.percentile_ms(99):8.2f} ms (<= 10)")
 
 
+def held_to_grammars() -> None:
+    """What constrained decoding costs."""
+    load_fast_blas()
+    from tests.bench.grammars import grammars
+
+    with serving() as server:
+        grammars(Path(get(f"{server.url}/v1/status")["model_path"]))
+
+
 def throughput() -> None:
     """Tokens a second at 1, 4 and 8 clients, against the bare loop and mlx_lm.server."""
     heading("Total tokens/s, SmolLM2, 32 new tokens a request, prompts all different")
@@ -128,6 +138,7 @@ def main() -> None:
         "restart": restarts,
         "repeats": repeats,
         "policy": policies,
+        "grammars": held_to_grammars,
         "throughput": throughput,
     }
     for name in sys.argv[1:] or parts:

@@ -1,0 +1,90 @@
+"""What it costs to hold a model to a grammar: per token, and once per schema.
+
+To be imported once the fast BLAS is loaded.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator
+
+from mlxdeck.server.engine import Constraint
+from mlxdeck.server.engine.mlx_grammars import MlxGrammars
+from mlxdeck.server.engine.models import load_weights
+from mlxdeck.server.messages import ToolSpec, ToolUse
+from mlxdeck.server.toolcalls.formats import FORMATS
+from tests.bench.load import heading, story
+from tests.e2e.schemas import SCHEMAS
+
+NEW_TOKENS = 64
+ROUNDS = 7
+# A call whose text goes on for as long as it is let.
+LONG = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+
+
+def grammars(folder: Path) -> None:
+    """The same loop with and without a grammar in turn, then the grammars by themselves."""
+    heading("Held to a grammar: SmolLM2, 64 tokens of one long text argument")
+    model, wrapper, _ = load_weights(folder)
+    held = MlxGrammars(wrapper)
+    grammar = FORMATS["json_tags"].grammar([ToolSpec("write", "", LONG)], marked=True)
+    assert grammar is not None
+    prompt = wrapper.apply_chat_template(
+        [{"role": "user", "content": story(1)}], add_generation_prompt=True
+    )
+    makers: dict[str, Callable[[], list[Any] | None]] = {
+        "free": lambda: None,
+        "held": lambda: [held.processor(Constraint(grammar))],
+    }
+    rates: dict[str, list[float]] = {name: [] for name in makers}
+    for turn in range(ROUNDS + 1):
+        for name, make in makers.items():
+            rate = _tokens_per_s(model, list(prompt), make())
+            if turn:
+                rates[name].append(rate)
+    free, kept = (statistics.median(rates[name]) for name in makers)
+    print(f"tokens/s, free                  {free:8.1f}")
+    print(f"tokens/s, held                  {kept:8.1f}   ({kept / free:.2f} of free)")
+    _alone(held, grammar)
+
+
+def _tokens_per_s(model: Any, prompt: list[int], processors: list[Any] | None) -> float:
+    batch = BatchGenerator(model, max_tokens=NEW_TOKENS)
+    batch.insert([prompt], [NEW_TOKENS], logits_processors=[processors])
+    n_tokens, began_s = 0, 0.0
+    while True:
+        prompts, drawn = batch.next()
+        n_tokens += len(drawn)
+        if drawn and not began_s:
+            began_s = time.perf_counter()
+        if not prompts and not drawn:
+            break
+    batch.close()
+    return (n_tokens - 1) / (time.perf_counter() - began_s)
+
+
+def _alone(held: MlxGrammars, grammar: str) -> None:
+    call = FORMATS["json_tags"].write_call(ToolUse("", "write", {"text": "Once"}))
+    processor = held.processor(Constraint(grammar, already=call.partition("Once")[0]))
+    logits = mx.zeros((1, 49152))
+    costs_s = []
+    for _ in range(200):
+        began_s = time.perf_counter()
+        mx.eval(processor(mx.array([1]), logits))
+        costs_s.append(time.perf_counter() - began_s)
+    print(f"mask within a text, alone       {statistics.median(costs_s) * 1000:8.2f} ms")
+    costs_s = []
+    for number, schema in enumerate(SCHEMAS):
+        text = FORMATS["json_tags"].grammar([ToolSpec(f"t{number}", "", schema)], marked=True)
+        began_s = time.perf_counter()
+        assert text is not None and not held.check(text)
+        costs_s.append(time.perf_counter() - began_s)
+    costs_s.sort()
+    print(f"compiling a schema, p50         {costs_s[len(costs_s) // 2] * 1000:8.2f} ms")
+    print(f"compiling a schema, slowest     {costs_s[-1] * 1000:8.2f} ms")
