@@ -33,7 +33,8 @@ class ThinkingBudget:
         if self._n_seen >= 0:
             self._saw(tokens[self._n_seen :].tolist())  # type: ignore[arg-type]
         self._n_seen = tokens.shape[0]
-        if not self._forced and self._is_open and self._n_tokens >= self._thinking.max_tokens:
+        spent = self._is_open and self._n_tokens >= self._thinking.max_tokens
+        if spent and not self._forced and not self._is_ending():
             self._forced = list(self._end_ids)
         if not self._forced:
             return logits
@@ -41,6 +42,11 @@ class ThinkingBudget:
         if not self._forced:
             self._is_open = False
         return mx.where(only[None], logits, mx.array(-mx.inf, logits.dtype))
+
+    def _is_ending(self) -> bool:
+        """Whether the model has begun to write the end itself."""
+        end = self._thinking.end
+        return any(self._tail.endswith(end[:n]) for n in range(1, len(end)))
 
     def _saw(self, new: list[int]) -> None:
         self._tail += self._decode(new)

@@ -6,8 +6,15 @@ import json
 
 import pytest
 
-from mlxdeck.server.messages import TextDelta, ToolCallDelta, ToolSpec
+from mlxdeck.server.messages import (
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    ToolSpec,
+)
 from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.toolcalls.sink import Piece
 from mlxdeck.server.toolcalls.splitter import Markers, Splitter
 from tests.server.toolcalls.summary import Summary, summary
 
@@ -126,3 +133,59 @@ def test_a_stop_sequence_ends_the_answer_before_it(text: str) -> None:
         got, splitter = split(chunks, markers=stops)
         assert "".join(str(part) for _, part in got) == text.split("STOP")[0]
         assert splitter.stopped_by == ("STOP" if "STOP" in text else None)
+
+
+def live(text: str, *, complete: bool = True) -> tuple[list[Piece], Splitter]:
+    """One character at a time, as from a model that is held to the tools' schemas."""
+    splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS, constrained=True)
+    pieces = [piece for char in text for piece in splitter.feed(char)]
+    return [*pieces, *splitter.close(complete=complete)], splitter
+
+
+def test_arguments_stream_where_they_cannot_go_wrong() -> None:
+    """The call begins with its name, and its text goes out as it comes."""
+    pieces, _ = live(READ)
+    assert summary(pieces) == [("Read", {"path": "a.py"})]
+    deltas = [piece for piece in pieces if isinstance(piece, ToolCallDelta)]
+    assert len(deltas) >= len("a.py")
+    (end,) = [piece for piece in pieces if isinstance(piece, ToolCallEnd)]
+    assert (end.constrained, end.repaired, end.schema_valid) == (True, False, True)
+
+
+def test_arguments_are_kept_until_whole_where_they_can_go_wrong() -> None:
+    """What turns out to be no call has to come out as text."""
+    splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS)
+    assert [splitter.feed(char) for char in READ.removesuffix("}}</tool_call>")][-1] == []
+    assert summary(splitter.feed("}}</tool_call>")) == [("Read", {"path": "a.py"})]
+
+
+def test_half_a_streamed_call_has_no_end() -> None:
+    """Cut off by the token limit: what was sent stays, and nothing is made up."""
+    pieces, splitter = live(READ[:-20], complete=False)
+    assert isinstance(pieces[0], ToolCallStart)
+    assert not any(isinstance(piece, ToolCallEnd | TextDelta) for piece in pieces)
+    assert splitter.n_calls == 0 and not splitter.broken
+
+
+def test_a_streamed_call_that_breaks_off_ends_the_answer() -> None:
+    """It can't be taken back, and must not look whole."""
+    pieces, splitter = live('<tool_call>{"name": "Read", "arguments": {"path": "a" oops')
+    assert splitter.broken == "not JSON: a comma was expected" and splitter.over
+    assert not any(isinstance(piece, ToolCallEnd) for piece in pieces)
+
+
+def test_one_call_is_enough_where_parallel_ones_are_not_wanted() -> None:
+    """The answer is over with it."""
+    splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS, parallel=False)
+    splitter.feed(READ.removesuffix("}</tool_call>"))
+    assert not splitter.over
+    splitter.feed("}")
+    assert splitter.over
+
+
+def test_thinking_that_was_not_asked_for_is_dropped() -> None:
+    """The answer behind it is not; an empty block is none."""
+    splitter = Splitter(THINK, FORMATS["json_tags"], (), shows_thinking=False)
+    assert summary(splitter.feed("<think>hm</think>\n\nYes")) == [("text", "Yes")]
+    splitter = Splitter(THINK, FORMATS["json_tags"], ())
+    assert summary(splitter.feed("<think>\n\n</think>\n\nYes")) == [("text", "Yes")]

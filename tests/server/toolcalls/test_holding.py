@@ -1,0 +1,94 @@
+"""What an answer is held to, for every choice that a client has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlxdeck.server.messages import ChatRequest, Message, Sampling, Text, ToolChoice, ToolSpec
+from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.holding import Held, held_to
+
+TOOLS = tuple(ToolSpec(name, "", {"type": "object"}) for name in ("Read", "Write"))
+FORM = FORMATS["json_tags"]
+
+
+class Willing:
+    """Holds answers to any grammar but one with a word in it."""
+
+    def __init__(self, refused: str = "\0") -> None:
+        self.refused = refused
+
+    def check(self, grammar: str) -> str:
+        return "too hard\nand more" if self.refused in grammar else ""
+
+
+def held(
+    choice: ToolChoice,
+    *,
+    tools: tuple[ToolSpec, ...] = TOOLS,
+    schema: dict[str, Any] | None = None,
+    form: Form = FORM,
+    refused: str = "\0",
+    think_end: str = "",
+    begun: str = "",
+) -> Held:
+    """What a request of that kind is held to."""
+    request = ChatRequest(
+        "m", (), (Message("user", (Text("Hi"),)),), Sampling(9), tools, choice, answer_schema=schema
+    )
+    return held_to(request, form, Willing(refused), think_end=think_end, begun=begun)
+
+
+def grammar(found: Held) -> str:
+    """The grammar, which has to be there."""
+    assert found.constraint is not None
+    return found.constraint.grammar
+
+
+def test_a_forced_call_is_the_whole_answer() -> None:
+    """Any tool, or the one that is named; behind the thinking that the prompt has opened."""
+    both = held(ToolChoice("any"), think_end="</think>")
+    assert both.constraint is not None
+    assert (both.constraint.trigger, both.constraint.final) == ("</think>", True)
+    assert "Read" in grammar(both) and "Write" in grammar(both)
+    one = grammar(held(ToolChoice("tool", "Read")))
+    assert "Read" in one and "Write" not in one and FORM.starts[0] in one
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_a_free_answer_is_held_where_a_call_begins(form: Form) -> None:
+    """And let go at its end."""
+    constraint = held(ToolChoice(), form=form).constraint
+    assert constraint is not None
+    assert constraint.trigger == (form.trigger or form.starts[0]) and not constraint.final
+    assert form.starts[0] not in constraint.grammar.split("\n")[0] or form.trigger
+
+
+def test_a_begun_call_is_held_from_where_it_is() -> None:
+    """What the client has written of the answer may have opened one."""
+    constraint = held(ToolChoice("any"), begun='So: <tool_call>\n{"name": "Re').constraint
+    assert constraint is not None
+    assert constraint.already == '\n{"name": "Re' and not constraint.trigger
+    assert not constraint.final
+
+
+def test_json_of_a_schema_is_the_whole_answer_or_a_call() -> None:
+    """With tools on offer, either."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    alone = grammar(held(ToolChoice(), tools=(), schema=schema))
+    assert "city" in alone and FORM.starts[0] not in alone
+    either = held(ToolChoice(), schema=schema)
+    assert "city" in grammar(either) and FORM.starts[0] in grammar(either)
+    assert either.constraint is not None and either.constraint.final
+
+
+def test_nothing_is_held_without_tools_or_against_the_engine() -> None:
+    """Why not is told, in one line."""
+    assert held(ToolChoice("none"), tools=()) == Held()
+    assert held(ToolChoice(), refused="Read") == Held(refused="too hard")
+    odd = ToolSpec("Odd", "", {"type": "object", "anyOf": [{"required": ["a"]}]})
+    found = held(ToolChoice(), tools=(odd,), form=FORMATS["qwen3_coder"])
+    assert found == Held(refused="qwen3_coder has no grammar for these tools")
