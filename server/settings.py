@@ -71,6 +71,14 @@ def home_folder(environ: Mapping[str, str]) -> Path:
     return Path(given).expanduser() if given else platformdirs.user_state_path("mlxdeck")
 
 
+TOOL_FORMATS = (
+    *("json_tags", "qwen3_coder", "glm", "minimax", "deepseek_v3", "deepseek_v31", "kimi_k2"),
+    *("mistral", "mistral_v3", "llama3", "llama4", "pythonic", "function_gemma", "gemma4"),
+    *("harmony", "granite", "phi"),
+)
+"""The names in `toolcalls.formats.FORMATS`, known here without loading them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the server was told. Every instance is checked, however it was made."""
@@ -141,7 +149,7 @@ class Settings:
     """Content kept in telemetry: none, the arguments of tool calls, or everything."""
     log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
     """Least serious messages that are logged."""
-    tool_format: str = _setting("auto", text(empty=False))
+    tool_format: str = _setting("auto", choice("auto", *TOOL_FORMATS))
     """How the model writes tool calls; auto finds it in the model's chat template."""
     engine: str = _setting("mlx", choice("mlx", "echo"), hidden=True)
     """What computes the answers; echo repeats the prompt, for tests."""

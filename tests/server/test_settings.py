@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from mlxdeck.server import settings as module
-from mlxdeck.server.settings import Settings, SettingsError, add_flags, given_flags
+from mlxdeck.server.settings import (
+    TOOL_FORMATS,
+    Settings,
+    SettingsError,
+    add_flags,
+    given_flags,
+)
+from mlxdeck.server.toolcalls.formats import FORMATS
 
 
 @pytest.fixture
@@ -239,3 +246,8 @@ def test_every_field_but_home_is_a_documented_setting() -> None:
     """A new setting cannot come without a text for its flag."""
     names = {each.name for each in dataclasses.fields(Settings)} - {"home"}
     assert {name for name, text in module._docstrings().items() if text} >= names
+
+
+def test_every_tool_format_can_be_chosen() -> None:
+    """The names are those of the registry."""
+    assert set(TOOL_FORMATS) == set(FORMATS)
