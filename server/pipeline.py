@@ -7,7 +7,6 @@ point cancels the request. The event loop never runs the tokenizer, the template
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -42,8 +41,6 @@ from mlxdeck.server.scheduler.job import Done, Job, Waiting
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.holding import Held, held_to
 from mlxdeck.server.toolcalls.splitter import Markers, Splitter
-
-log = logging.getLogger(__name__)
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")
@@ -240,8 +237,6 @@ class Pipeline:
         think_end = self._traits.think_end if prompt.in_thinking else ""
         form, grammars = self._tool_format, self._grammars
         held = held_to(request, form, grammars, think_end=think_end, begun=prompt.begun)
-        if held.refused:
-            log.info("tool calls are not constrained: %s", held.refused)
         return prompt, held
 
     def _lease(self, prompt: Prompt, *, read: bool) -> Found:
@@ -254,7 +249,7 @@ class Pipeline:
     ) -> AsyncGenerator[Event]:
         job = self._job(request, ready)
         trace.follow(job)
-        trace.unconstrained = ready.held.refused
+        trace.unconstrained, trace.loose = ready.held.refused, ready.held.loose
         splitter = self._splitter(request, ready)
         cut = False
         async with self._scheduler.submit(job) as chunks:
@@ -322,6 +317,7 @@ class Pipeline:
             constrained=ready.held.constraint is not None,
             parallel=request.tool_choice.parallel,
             shows_thinking=request.thinking is not False,
+            loose=ready.held.loose,
         )
         # A begun answer may have opened a call; what it said itself is not said again.
         splitter.feed(prompt.begun)

@@ -23,7 +23,7 @@ from mlxdeck.server.engine import Constraint
 log = logging.getLogger(__name__)
 
 _LITERAL = re.compile(r'%marker ("(?:[^"\\]|\\.)*")')
-MAX_GRAMMARS = 64
+MAX_GRAMMARS = 256
 # Enough of the text before to find a trigger that is written in several tokens.
 KEEP_BYTES = 256
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -149,6 +150,8 @@ class Trace:
     _error: ServerError | None = None
     unconstrained: str = ""
     """Why the model could not be held to the schemas of the tools."""
+    loose: Mapping[str, str] = field(default_factory=dict)
+    """The same for single tools, by their names."""
     _call: ToolCallStart | None = None
     _arguments: str = ""
     _n_tool_calls: int = 0
@@ -352,7 +355,7 @@ class Trace:
                 index=self._n_tool_calls,
                 parser=end.format,
                 constrained=end.constrained,
-                unconstrained=self.unconstrained,
+                unconstrained=self.unconstrained or self.loose.get(self._call.name, ""),
                 repaired=end.repaired,
                 schema_valid=end.schema_valid,
                 arguments_bytes=len(raw),

@@ -7,7 +7,7 @@ Written in llguidance's dialect of Lark, which takes JSON Schema inline
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 MARKER = "%marker"
@@ -17,6 +17,7 @@ _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator":
 _NAMED = ("properties", "$defs", "definitions", "patternProperties")
 _NESTED = ("items", "additionalProperties", "not", "if", "then", "else")
 _LISTED = ("anyOf", "oneOf", "prefixItems")
+_KEPT = ("type", "enum", "const", "required", "$ref", "additionalProperties")
 _DEFINED = ("$defs", "definitions")
 # RFC 3339, with an end to the fraction of a second: without one, a small model writes digits until
 # it runs out of tokens.
@@ -64,19 +65,40 @@ def closed(schema: Any) -> Any:
     if (form := str(found.get("format"))) in _BOUNDED and "pattern" not in found:
         found["pattern"] = _BOUNDED[form]
         del found["format"]
-    for key in _NAMED:
-        if isinstance(named := found.get(key), dict):
-            found[key] = {name: closed(value) for name, value in named.items()}
-    for key in _NESTED:
-        if key in found:
-            found[key] = closed(found[key])
-    for key in _LISTED:
-        if isinstance(listed := found.get(key), list):
-            found[key] = [closed(value) for value in listed]
+    if found.get("propertyNames") == {"type": "string"}:
+        # All names are.
+        del found["propertyNames"]
+    found = _within(found, closed)
     # Where schemas are combined, each would forbid what the others name.
     combined = any(key in found for key in ("allOf", "anyOf", "oneOf", "$ref", "patternProperties"))
     if "properties" in found and "additionalProperties" not in found and not combined:
         found["additionalProperties"] = False
+    return found
+
+
+def loosened(schema: Any) -> Any:
+    """The schema with nothing but types, names and choices: what any grammar can express.
+
+    More than what conforms to the schema conforms to the result.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    kept = (*_KEPT, *_NAMED, *_NESTED[:2], *_LISTED[:2])
+    return _within({key: value for key, value in schema.items() if key in kept}, loosened)
+
+
+def _within(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """The schema with a change made to every schema in it."""
+    found = dict(schema)
+    for key in _NAMED:
+        if isinstance(named := found.get(key), dict):
+            found[key] = {name: change(value) for name, value in named.items()}
+    for key in _NESTED:
+        if key in found:
+            found[key] = change(found[key])
+    for key in _LISTED:
+        if isinstance(listed := found.get(key), list):
+            found[key] = [change(value) for value in listed]
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mlxdeck.server.engine import Constraint, Grammars
-from mlxdeck.server.messages import ChatRequest
+from mlxdeck.server.messages import ChatRequest, ToolSpec
 from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.grammar import loosened
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,8 @@ class Held:
 
     constraint: Constraint | None = None
     refused: str = ""
+    loose: Mapping[str, str] = field(default_factory=dict)
+    """Tools whose whole schema can't be held to, but only types and names in it; and why."""
 
 
 def held_to(
@@ -33,20 +37,37 @@ def held_to(
     tools = [tool for tool in request.tools if choice.mode != "tool" or tool.name == choice.name]
     if not tools and schema is None:
         return Held()
-    grammar = form.grammar(
-        tools,
-        marked=whole,
-        parallel=choice.parallel and not forced,
-        answer=schema if whole and not forced else None,
-    )
-    if grammar is None:
-        return Held(refused=f"{form.name} has no grammar for these tools")
-    if error := grammars.check(grammar):
-        return Held(refused=error.split("\n")[0])
+
+    def compose(offered: Sequence[ToolSpec]) -> tuple[str, str]:
+        """A grammar, and why it is none."""
+        grammar = form.grammar(
+            offered,
+            marked=whole,
+            parallel=choice.parallel and not forced,
+            answer=schema if whole and not forced else None,
+        )
+        if grammar is None:
+            return "", f"{form.name} has no grammar for these tools"
+        return grammar, grammars.check(grammar).split("\n")[0]
+
+    grammar, error = compose(tools)
+    loose = {}
+    if error:
+        # One schema that can't be held to is no reason to let go of the others.
+        loose = {tool.name: why for tool in tools if (why := compose([tool])[1])}
+        grammar, error = compose(
+            [_loosened(tool) if tool.name in loose else tool for tool in tools]
+        )
+    if error:
+        return Held(refused=error)
     if whole:
-        return Held(Constraint(grammar, think_end))
+        return Held(Constraint(grammar, think_end), loose=loose)
     trigger = form.trigger or form.starts[0]
     _, opened, already = begun.rpartition(trigger)
     if opened and form.closed.strip() not in already[1:]:
-        return Held(Constraint(grammar, "", already, final=False))
-    return Held(Constraint(grammar, trigger, final=False))
+        return Held(Constraint(grammar, "", already, final=False), loose=loose)
+    return Held(Constraint(grammar, trigger, final=False), loose=loose)
+
+
+def _loosened(tool: ToolSpec) -> ToolSpec:
+    return ToolSpec(tool.name, tool.description, loosened(tool.input_schema))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from jsonschema.exceptions import SchemaError
@@ -53,6 +53,8 @@ class Sink:
         """The name under which calls are reported."""
         self.n_calls = 0
         self.shows_thinking = True
+        self.loose: Collection[str] = ()
+        """Tools to whose schemas the model is not held after all."""
         self.repaired = False
         """To be set by whoever mends something of the call that is open."""
         self._tools = {tool.name: tool for tool in tools}
@@ -103,6 +105,7 @@ class Sink:
     def begin(self, tool: ToolSpec) -> None:
         """A call of the tool begins."""
         self._call, self._arguments, self.repaired = tool, [], False
+        self.constrained = self.constrained and tool.name not in self.loose
         if self.constrained:
             self._ready.append(ToolCallStart(new_call_id(), tool.name))
 

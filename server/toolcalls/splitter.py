@@ -7,7 +7,7 @@ held back until it is known. A call that can't be read comes out as the text it 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mlxdeck.server.messages import ToolSpec
@@ -52,8 +52,9 @@ class Splitter:
         constrained: bool = False,
         parallel: bool = True,
         shows_thinking: bool = True,
+        loose: Collection[str] = (),
     ) -> None:
-        """`constrained` says that the model is held to the schemas of the tools.
+        """`constrained` says that the model is held to the schemas of the tools, but the `loose`.
 
         Without `parallel`, the answer is over with its first call; without `shows_thinking`, what
         the model thinks is dropped.
@@ -64,7 +65,7 @@ class Splitter:
         self._names = plain.candidates(tools)
         self._source = Source()
         self._sink = Sink(reader.name, tools, self._source, constrained=constrained)
-        self._sink.shows_thinking = shows_thinking
+        self._sink.shows_thinking, self._sink.loose = shows_thinking, loose
         self._reading = self._read(thinking=thinking)
         self._constrained = constrained
         self._parallel = parallel

@@ -85,6 +85,15 @@ def test_json_of_a_schema_is_the_whole_answer_or_a_call() -> None:
     assert either.constraint is not None and either.constraint.final
 
 
+def test_one_schema_that_is_too_hard_loosens_its_own_tool_alone() -> None:
+    """It is held to types and names, and telemetry learns why."""
+    hard = {"type": "object", "properties": {"a": {"type": "string", "uniqueNames": "too hard"}}}
+    found = held(ToolChoice(), tools=(*TOOLS, ToolSpec("Hard", "", hard)), refused="uniqueNames")
+    assert found.loose == {"Hard": "too hard"} and not found.refused
+    assert "Hard" in grammar(found) and "Read" in grammar(found)
+    assert '"type": "string"' in grammar(found)
+
+
 def test_nothing_is_held_without_tools_or_against_the_engine() -> None:
     """Why not is told, in one line."""
     assert held(ToolChoice("none"), tools=()) == Held()

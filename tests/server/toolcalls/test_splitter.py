@@ -189,3 +189,12 @@ def test_thinking_that_was_not_asked_for_is_dropped() -> None:
     assert summary(splitter.feed("<think>hm</think>\n\nYes")) == [("text", "Yes")]
     splitter = Splitter(THINK, FORMATS["json_tags"], ())
     assert summary(splitter.feed("<think>\n\n</think>\n\nYes")) == [("text", "Yes")]
+
+
+def test_a_loose_tools_calls_are_kept_until_they_are_whole() -> None:
+    """And mended, although the other tools' calls stream."""
+    splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS, constrained=True, loose=("Read",))
+    pieces = [piece for char in READ.replace("}}<", ",}}<") for piece in splitter.feed(char)]
+    assert summary(pieces) == [("Read", {"path": "a.py"})]
+    (end,) = [piece for piece in pieces if isinstance(piece, ToolCallEnd)]
+    assert (end.constrained, end.repaired) == (False, True)
