@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mlxdeck.server.settings import UserError
 
-COMMANDS = ("up", "serve", "tui", "check", "parse", "models", "doctor")
+COMMANDS = ("up", "serve", "tui", "replay", "inspect", "check", "parse", "models", "doctor")
 """In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""
 
 

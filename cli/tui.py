@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlxdeck.server.settings import add_flags, from_args
 
 EXAMPLE = "mlxdeck tui ~/.local/state/mlxdeck/telemetry"
+FLAGS = (
+    "telemetry_dir",
+    *("alert_latency_p95_s", "alert_hit_rate", "alert_error_rate", "alert_queue"),
+    "alert_memory_bytes",
+)
 
 
 def add(parser: ArgumentParser) -> None:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files or folders")
-    add_flags(parser, only=("telemetry_dir",))
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        type=int,
+        const=8090,
+        metavar="PORT",
+        help="show it in a browser, on this machine only; default port: 8090",
+    )
+    add_flags(parser, only=FLAGS)
 
 
 def run(args: Namespace) -> int:
+    paths = args.paths or [from_args(args).telemetry_folder]
+    if args.serve is None:
+        return dashboard(args, paths)
+    from mlxdeck.tui.browser import serve
+
+    return serve([sys.executable, "-m", "mlxdeck.cli.main", "tui", *map(str, paths)], args.serve)
+
+
+def dashboard(
+    args: Namespace, paths: Sequence[Path], *, replay: bool = False, speed: float = 1.0
+) -> int:
+    """Run the dashboard with the user's settings."""
+    from mlxdeck.tui.alerts import Thresholds
+    from mlxdeck.tui.app import Dashboard
     from mlxdeck.tui.app import run as show
 
-    return show(args.paths or [from_args(args).telemetry_folder])
+    settings = from_args(args)
+    return show(
+        Dashboard(
+            paths,
+            replay=replay,
+            speed=speed,
+            limits=Thresholds(
+                latency_p95_s=settings.alert_latency_p95_s,
+                hit_rate=settings.alert_hit_rate,
+                error_rate=settings.alert_error_rate,
+                queue=settings.alert_queue,
+                memory_bytes=settings.alert_memory_bytes,
+            ),
+            memory=settings.home / "dashboard.json",
+        )
+    )

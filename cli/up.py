@@ -7,6 +7,7 @@ import time
 from argparse import Namespace
 
 from mlxdeck.cli import serve
+from mlxdeck.cli.tui import dashboard
 from mlxdeck.server.settings import add_flags, from_args
 
 EXAMPLE = "mlxdeck up --model mlx-community/Qwen3-8B-4bit"
@@ -18,12 +19,11 @@ def run(args: Namespace) -> int:
         return serve.run(args)
     from mlxdeck.server.background import running_server
     from mlxdeck.telemetry.report import read, session_summary
-    from mlxdeck.tui.app import run as show
 
     settings = from_args(args)
     with running_server(settings, [sys.executable, "-m", "mlxdeck.cli.main", "serve"], print):
         began_ts = time.time()
-        status = show([settings.telemetry_folder])
+        status = dashboard(args, [settings.telemetry_folder])
     store = read([settings.telemetry_folder])
     print("\n".join(session_summary(store, began_ts, time.time())))
     return status

@@ -151,6 +151,16 @@ class Settings:
     """Least serious messages that are logged."""
     tool_format: str = _setting("auto", choice("auto", *TOOL_FORMATS))
     """How the model writes tool calls; auto finds it in the model's chat template."""
+    alert_latency_p95_s: float = _setting(0.0, number(0))
+    """Seconds that the dashboard's P95 may come to before it says so; 0 for never."""
+    alert_hit_rate: float = _setting(0.0, number(0, 1))
+    """Share of tokens from cache under which it says so; 0 for never."""
+    alert_error_rate: float = _setting(0.0, number(0, 1))
+    """Share of failed requests over which it says so; 0 for never."""
+    alert_queue: int = _setting(0, whole(0))
+    """Waiting requests over which it says so; 0 for never."""
+    alert_memory_bytes: int = _setting(0, size())
+    """Memory of the model over which it says so; 0 for never."""
     engine: str = _setting("mlx", choice("mlx", "echo"), hidden=True)
     """What computes the answers; echo repeats the prompt, for tests."""
     home: Path = field(default_factory=lambda: home_folder({}))

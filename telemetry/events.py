@@ -103,6 +103,20 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """What the user asked, cut short; only with `--capture full`."""
 
 
+class Content(Attrs, frozen=True, kw_only=True):
+    """A part of a conversation, told once a stream; only with `--capture full`."""
+
+    NAME = "request.content"
+
+    kind: str = _named("mlx.content.kind", "")
+    """`system`, `tools`, `message` or `answer`."""
+    role: str = _named("mlx.content.role", "")
+    hash: str = _named("mlx.content.hash", "")
+    """What `request.start` calls it by; empty for an answer, which is this request's own."""
+    content: str = _named("mlx.content.text", "")
+    """JSON: texts, tools, or blocks as Anthropic's API writes them."""
+
+
 class CacheLookup(Attrs, frozen=True, kw_only=True):
     """What a cache knew about a request."""
 
@@ -237,6 +251,7 @@ EVENTS: dict[str, type[Attrs]] = {
         StreamStart,
         ServerStop,
         RequestStart,
+        Content,
         CacheLookup,
         FirstToken,
         ToolCall,

@@ -90,6 +90,10 @@ class Series:
     """Hit rates from 0 to 1."""
     errors: Array
     n_tool_calls: Array
+    output_tokens: Array
+    """Tokens written a second."""
+    computed_tokens: Array
+    """Prompt tokens read a second, without those from cache."""
 
 
 def nearest_rank(values: Array, ranks: Sequence[float] = RANKS) -> list[float]:
@@ -115,17 +119,21 @@ def bounds(store: Store, window: Window, now_s: float) -> tuple[float, float]:
     return now_s - window.length_s, now_s
 
 
-def ended_in(store: Store, start_ts: float, end_ts: float) -> Array:
-    """Rows of requests that ended between two moments, both included, oldest first."""
+def ended_in(store: Store, start_ts: float, end_ts: float, mask: Array | None = None) -> Array:
+    """Rows of requests that ended between two moments, both included, oldest first.
+
+    With a mask, only those that it has.
+    """
     ended = store.column("end_ts")
-    rows = np.flatnonzero((ended >= start_ts) & (ended <= end_ts))
+    wanted = (ended >= start_ts) & (ended <= end_ts)
+    rows = np.flatnonzero(wanted if mask is None else wanted & mask)
     return rows[np.argsort(ended[rows], kind="stable")]
 
 
-def summary(store: Store, window: Window, now_s: float) -> Summary:
-    """The figures of a window."""
+def summary(store: Store, window: Window, now_s: float, mask: Array | None = None) -> Summary:
+    """The figures of a window, over all requests or those of a mask."""
     start_ts, end_ts = bounds(store, window, now_s)
-    rows = ended_in(store, start_ts, end_ts)
+    rows = ended_in(store, start_ts, end_ts, mask)
     good = rows[store.column("outcome")[rows] == OK]
     return Summary(
         n_requests=len(rows),
@@ -157,7 +165,12 @@ def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:
 
 
 def series(
-    store: Store, window: Window, now_s: float, n_buckets: int, look_back: int = 1
+    store: Store,
+    window: Window,
+    now_s: float,
+    n_buckets: int,
+    look_back: int = 1,
+    mask: Array | None = None,
 ) -> Series:
     """A window in `n_buckets`; a bucket's edges move with `now_s` by whole buckets only.
 
@@ -168,7 +181,7 @@ def series(
     start_ts, end_ts = bounds(store, window, now_s)
     bucket_s = max((end_ts - start_ts) / n_buckets, 1e-3)
     start_ts = (np.floor(end_ts / bucket_s) - n_buckets + 1) * bucket_s
-    rows = ended_in(store, start_ts, end_ts)
+    rows = ended_in(store, start_ts, end_ts, mask)
     bucket = ((store.column("end_ts")[rows] - start_ts) // bucket_s).astype(np.int64)
     bucket = np.clip(bucket, 0, n_buckets - 1)
     outcome = store.column("outcome")[rows]
@@ -178,6 +191,10 @@ def series(
 
     def sums(values: Array) -> Array:
         return np.bincount(bucket, values, n_buckets)
+
+    def rates(values: Array) -> Array:
+        found = _trailing(sums(values), look_back) / (bucket_s * look_back)
+        return np.where(_trailing(sums(np.ones(len(rows))), look_back) > 0, found, np.nan)
 
     total = _trailing(sums(store.column("input_tokens")[rows]), look_back)
     nothing = np.full(n_buckets, np.nan)
@@ -195,6 +212,10 @@ def series(
         prefix=shares[1],
         errors=sums(outcome == ERROR),
         n_tool_calls=sums(store.column("n_tool_calls")[rows]),
+        output_tokens=rates(store.column("output_tokens")[rows]),
+        computed_tokens=rates(
+            store.column("input_tokens")[rows] - store.column("cached_tokens")[rows]
+        ),
     )
 
 

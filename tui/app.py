@@ -2,6 +2,7 @@
 
 All state changes happen here, in handlers on the event loop; the reading thread only posts
 messages. What is on screen is redrawn at most four times a second, and only where it changed.
+Everything is drawn as of the clock: live and replay differ in nothing else.
 """
 
 from __future__ import annotations
@@ -12,31 +13,46 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from textual import on, work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding
+from textual.message import Message
 from textual.screen import Screen
 from textual.worker import get_current_worker
 
+from mlxdeck.telemetry.clock import Clock
 from mlxdeck.telemetry.stats import WINDOWS
 from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.tail import CHUNK_BYTES, Tail
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui import status
+from mlxdeck.tui.alerts import Thresholds, Watch
 from mlxdeck.tui.commands import palette
-from mlxdeck.tui.messages import RecordsArrived, RequestChosen, SourceChanged
+from mlxdeck.tui.context import Context
+from mlxdeck.tui.listing import Listing
+from mlxdeck.tui.memory import recall, remember
+from mlxdeck.tui.messages import (
+    FilterChanged,
+    RecordsArrived,
+    RedrawAsked,
+    RequestChosen,
+    SessionChosen,
+    SourceChanged,
+)
+from mlxdeck.tui.reader import follow
+from mlxdeck.tui.replaying import REPLAY_ACTIONS, Replaying
+from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.screens.help import HelpScreen
 from mlxdeck.tui.screens.request import RequestScreen
+from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.widgets.request_table import RequestTable
+from mlxdeck.tui.widgets.transport import Transport
 
-POLL_S = 0.15
 REDRAW_S = 0.25
-MAX_QUEUED_MESSAGES = 8
-"""The reading thread waits while the application is behind by more than this."""
 THEMES = ("tokyo-night", "textual-light")
+_DASHBOARD_ACTIONS = {"window", "pause", "newest", "sessions"}
 
 
-class Dashboard(App[None]):
-    """Shows telemetry as it is written."""
+class Dashboard(Replaying):
+    """Shows telemetry as it is written, or as it was."""
 
     TITLE = "mlxdeck"
     CSS_PATH = "app.tcss"
@@ -45,116 +61,142 @@ class Dashboard(App[None]):
     BINDINGS = [
         Binding("w", "window", "Window", tooltip="Next window: 1m, 5m, 15m, 1h, all"),
         Binding("space", "pause", "Pause", tooltip="Hold the view, or go on; data keeps arriving"),
-        Binding("d", "dark", "Theme", tooltip="Dark or light"),
-        Binding("g", "newest", "Newest", show=False, tooltip="Go to the newest, and follow"),
+        Binding("s", "sessions", "Sessions", tooltip="Requests grouped by conversation"),
+        Binding("d", "dark", "Theme", show=False, tooltip="Dark or light"),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="These keys"),
         Binding("q", "quit", "Quit", tooltip="Leave"),
     ]
 
     def __init__(
-        self, paths: Sequence[Path], *, clock: Callable[[], float] = time.time, window: str = "5m"
+        self,
+        paths: Sequence[Path],
+        *,
+        clock: Callable[[], float] = time.time,
+        window: str = "",
+        replay: bool = False,
+        speed: float = 1.0,
+        limits: Thresholds | None = None,
+        memory: Path | None = None,
     ) -> None:
+        """`memory` is the file in which the user's ways are kept, if anywhere."""
         super().__init__()
-        self._paths = list(paths)
-        self._clock = clock
-        self.store = Store()
-        self.window = next(each for each in WINDOWS if each.label == window)
-        self.paused_at_s: float | None = None
-        self._source = SourceChanged([], 0, "", "")
+        self._memory = memory
+        store, ways = Store(), recall(memory)
+        labels = {each.label: each for each in WINDOWS}
+        self.context = Context(
+            list(paths),
+            store,
+            Clock(clock, replay=replay, speed=speed),
+            Listing(store),
+            Watch(limits or Thresholds()),
+            ways,
+            labels.get(window or ways.window, WINDOWS[1]),
+        )
         self._stale = True
         self._drawn_s = 0.0
 
+    @property
+    def store(self) -> Store:
+        """All that has been read."""
+        return self.context.store
+
     def on_mount(self) -> None:
-        self.theme = THEMES[0]
-        self.push_screen(DashboardScreen(self.store, [str(path) for path in self._paths]))
+        theme = self.context.ways.theme
+        self.theme = theme if theme in self.available_themes else THEMES[0]
+        self.push_screen(DashboardScreen(self.context))
         self.set_interval(REDRAW_S, self._redraw)
         self._read()
 
+    def on_unmount(self) -> None:
+        ways = self.context.ways
+        ways.window, ways.theme = self.context.window.label, self.theme
+        remember(self._memory, ways)
+
     @work(thread=True, exit_on_error=True)
     def _read(self) -> None:
-        """Follow the streams until the application ends. On a thread: touches no widget."""
-        worker, tail, before = get_current_worker(), Tail(self._paths), None
-        while not worker.is_cancelled:
-            records = tail.poll(CHUNK_BYTES // 2)
-            following = [str(path) for path in tail.following]
-            last_bad = tail.bad[-1].reason if tail.bad else ""
-            source = SourceChanged(following, tail.n_bad, last_bad, tail.refused)
-            state = (source.following, source.n_bad, source.refused)
-            if state != before:
-                before = state
-                self.post_message(source)
-            if records:
-                self.post_message(RecordsArrived(records))
-            while self.message_queue_size > MAX_QUEUED_MESSAGES and not worker.is_cancelled:
-                time.sleep(POLL_S / 10)
-            if not records:
-                time.sleep(POLL_S)
-        tail.close()
+        follow(self, self.context.places, get_current_worker())
 
     @on(RecordsArrived)
     def _take(self, message: RecordsArrived) -> None:
         self.store.feed(message.records)
+        if self.context.clock.replay:
+            self.context.clock.bounds(self.store.first_ts, self.store.last_ts)
         self._stale = True
 
     @on(SourceChanged)
     def _note_source(self, message: SourceChanged) -> None:
-        self._source = message
+        self.context.source = message
         self._stale = True
 
     @on(RequestChosen)
     def _open(self, message: RequestChosen) -> None:
-        self.push_screen(RequestScreen(self.store, message.row))
+        if message.against >= 0:
+            self.push_screen(CompareScreen(self.store, message.against, message.row))
+        else:
+            self.push_screen(RequestScreen(self.store, message.row))
+
+    @on(SessionChosen)
+    def _filter_by_session(self, message: SessionChosen) -> None:
+        self.pop_screen()
+        self.filter_by(f'session="{message.name}"')
+
+    @on(FilterChanged)
+    def _filter(self, message: FilterChanged) -> None:
+        self.filter_by(message.text, done=message.done)
+
+    @on(RedrawAsked)
+    @on(Transport.Toggled)
+    def _on_asked(self, message: Message) -> None:
+        if isinstance(message, Transport.Toggled):
+            self.action_pause()
+        self.redraw_now()
+
+    def filter_by(self, text: str, *, done: bool = True) -> None:
+        """Show what matches; with a mistake in it, the old filter stays and the mistake is told."""
+        screen = self.screen
+        if isinstance(screen, DashboardScreen):
+            screen.filter_by(text)
+            if done:
+                screen.query_one(RequestTable).focus()
+        if done and self.context.listing.text:
+            self.context.ways.used(self.context.listing.text)
+        self.redraw_now()
 
     def _redraw(self) -> None:
         """Draw what changed; without news, once a second, for the window moves on."""
-        now_s = self._clock()
-        if not self._stale and now_s - self._drawn_s < 1:
+        clock = self.context.clock
+        now_s = clock.now
+        moving = clock.replay and not clock.paused and now_s != self._drawn_s
+        if not self._stale and not moving and now_s - self._drawn_s < 1:
             return
         screen = self.screen
         if isinstance(screen, DashboardScreen) and screen.is_mounted:
-            if self.paused_at_s is None:
-                screen.show(self.window, now_s)
-            screen.show_status(self._status())
+            if clock.replay or not clock.paused:
+                screen.show(now_s)
+            for alert in screen.alerts():
+                self.notify(alert.text, title=f"! {alert.name}", severity="warning")
+            screen.show_status(status.parts(self.context))
             self._stale, self._drawn_s = False, now_s
         elif isinstance(screen, RequestScreen) and self._stale:
             screen.refresh_row()
             self._stale = False
 
-    def _status(self) -> list[str]:
-        """The top line: whether it lives, which window, what is wrong, and what runs."""
-        header = self.store.header
-        if self.paused_at_s is not None:
-            n_new = self.store.n - self.screen.query_one(RequestTable).n_items
-            state = f"[b $text-warning]‖ paused[/]  {n_new} new"
-        elif self._source.following:
-            state = "[b $text-success]● live[/]"
-        else:
-            state = "[b $text-muted]○ waiting[/]"
-        parts = [f"[b]mlxdeck[/b]  {state}", f"window [b]{self.window.label}[/b]"]
-        if self._source.n_bad:
-            parts.append(f"[b $text-warning]! {self._source.n_bad} bad lines[/]")
-        if self.store.n_dropped:
-            parts.append(f"[b $text-error]! {self.store.n_dropped} lines dropped[/]")
-        if self._source.refused:
-            parts.append(f"[b $text-error]! {self._source.refused}[/]")
-        if header:
-            parts.append(f"[b]{header.model}[/] on {header.device or '?'}")
-            if header.server_port:
-                parts.append(f"{header.server_address}:{header.server_port}")
-            parts.append(f"context {header.context_tokens:,} tokens")
-            if header.chip and header.memory_bytes:
-                parts.append(f"{header.chip}, {fmt.size(header.memory_bytes)}")
-        return parts
-
     def action_window(self) -> None:
         """The next window."""
-        self.window = WINDOWS[(WINDOWS.index(self.window) + 1) % len(WINDOWS)]
+        following = WINDOWS.index(self.context.window) + 1
+        self.context.window = WINDOWS[following % len(WINDOWS)]
         self.redraw_now()
 
     def action_pause(self) -> None:
         """Hold the view, or go on; data keeps arriving either way."""
-        self.paused_at_s = self._clock() if self.paused_at_s is None else None
+        self.context.n_held = self.store.n
+        self.context.clock.toggle()
         self.redraw_now()
+
+    def action_sessions(self) -> None:
+        """The sessions of what is listed."""
+        rows = self.context.listing.rows(self.context.as_of_ts)
+        self.push_screen(SessionsScreen(self.store, rows))
 
     def action_dark(self) -> None:
         """Switch between a dark and a light theme."""
@@ -171,29 +213,31 @@ class Dashboard(App[None]):
             self.push_screen(HelpScreen(self.screen))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Some actions are for the dashboard alone."""
-        if action in {"window", "pause", "newest"}:
+        """Some actions are for the dashboard alone, some for replays."""
+        if action in REPLAY_ACTIONS and not self.context.clock.replay:
+            return False
+        if action in _DASHBOARD_ACTIONS or action in REPLAY_ACTIONS:
             return isinstance(self.screen, DashboardScreen)
         return True
 
     def redraw_now(self) -> None:
         """Draw at the next opportunity, whatever changed."""
         self._stale = True
-        if self.paused_at_s is not None and isinstance(self.screen, DashboardScreen):
-            self.screen.show(self.window, self.paused_at_s, with_lists=False)
+        screen, clock = self.screen, self.context.clock
+        if clock.paused and not clock.replay and isinstance(screen, DashboardScreen):
+            screen.show(clock.now, below=self.context.n_held)
         self._redraw()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Textual's own commands, and every action of this application."""
         yield from super().get_system_commands(screen)
-        yield from palette(screen)
+        yield from palette(screen, () if self.context.clock.replay else REPLAY_ACTIONS)
 
 
-def run(paths: Sequence[Path]) -> int:
+def run(app: Dashboard) -> int:
     """Show the dashboard until the user leaves it; return the exit status."""
     if not sys.stdout.isatty():
         print("mlxdeck tui needs a terminal", file=sys.stderr)  # noqa: T201
         return 2
-    app = Dashboard(paths)
     app.run()
     return app.return_code or 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 
 from textual.app import SystemCommand
 from textual.screen import Screen
@@ -10,16 +10,41 @@ from textual.screen import Screen
 ACTIONS = (
     ("Window: next", "Show the next stretch of time: 1m, 5m, 15m, 1h, all", "app.window"),
     ("Pause or resume", "Keep the view as it is; data keeps arriving", "app.pause"),
+    ("Filter", "Show only the requests that match", "filter"),
+    ("No filter", "Show every request again", "unfilter"),
+    ("Sessions", "Requests grouped by conversation", "app.sessions"),
+    ("Compare", "Mark a request, then compare another one with it", "compare"),
+    ("Export", "Write the requests that are listed to a file", "export"),
     ("Log scale", "Latency on a linear or a logarithmic scale", "log"),
+    ("Dots", "Charts in braille, in blocks or in ASCII", "marker"),
+    ("Maximize", "The panel that has the focus alone, or all of them", "maximize"),
+    ("Panel: latency", "Show or hide it", "panel('latency')"),
+    ("Panel: cache", "Show or hide it", "panel('hits')"),
+    ("Panel: throughput", "Show or hide it", "panel('throughput')"),
+    ("Panel: requests", "Show or hide it", "panel('requests')"),
+    ("Panel: tool calls", "Show or hide it", "panel('calls')"),
+    ("Panel: errors", "Show or hide it", "panel('errors')"),
+    ("Replay: seek", "Go to a time, a share or by a step", "app.seek"),
+    ("Replay: faster", "The next speed", "app.faster(1)"),
+    ("Replay: slower", "The speed before", "app.faster(-1)"),
+    ("Replay: start", "Go to the recording's start", "app.go_start"),
+    ("Replay: end", "Go to the recording's end", "app.go_end"),
+    ("Replay: step", "Stand still where the next request ended", "app.step_request(1)"),
+    ("Replay: step back", "Stand still where the one before ended", "app.step_request(-1)"),
+    ("Copy as JSON", "The request that is shown", "copy_json"),
+    ("Copy as curl", "The request that is shown, as a command", "copy_curl"),
+    ("Fold", "Open or close the conversation's blocks", "fold"),
     ("Dark or light", "Switch between a dark and a light theme", "app.dark"),
     ("Newest request", "Go to the newest request and follow", "app.newest"),
 )
 
 
-def palette(screen: Screen[object]) -> Iterator[SystemCommand]:
-    """The commands, bound to the screen they act on."""
+def palette(screen: Screen[object], hidden: Collection[str]) -> Iterator[SystemCommand]:
+    """The commands, bound to the screen they act on, without the hidden actions."""
     for title, text, action in ACTIONS:
-        if action.startswith("app.") or hasattr(screen, f"action_{action}"):
+        name, _, _ = action.removeprefix("app.").partition("(")
+        holder = screen.app if action.startswith("app.") else screen
+        if name not in hidden and hasattr(holder, f"action_{name}"):
             yield SystemCommand(title, text, _runner(screen, action))
 
 

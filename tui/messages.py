@@ -28,6 +28,27 @@ class SourceChanged(Message):
 
 @dataclass
 class RequestChosen(Message):
-    """The user wants to see one request."""
+    """The user wants to see one request, or how it differs from another."""
 
     row: int
+    against: int = -1
+
+
+@dataclass
+class SessionChosen(Message):
+    """The user wants to see one conversation's requests."""
+
+    name: str
+
+
+@dataclass
+class FilterChanged(Message):
+    """Another filter was typed; `done` if the user is finished with it."""
+
+    text: str
+    done: bool = True
+
+
+@dataclass
+class RedrawAsked(Message):
+    """What is shown has changed, though not by data."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
+from mlxdeck.telemetry.events import Tick
 from mlxdeck.telemetry.stats import Series, Summary, Window
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
@@ -48,14 +51,22 @@ def _trend(values: object) -> tuple[float, ...]:
     return tuple(float(value) for value in values)  # type: ignore[attr-defined]
 
 
+def latest_tick(store: Store, now_s: float) -> Tick | None:
+    """What the server said of itself last at a moment, unless that was long before."""
+    place = bisect_right(store.ticks, now_s, key=lambda row: row.ts)
+    if not place or now_s - store.ticks[place - 1].ts > TICK_FRESH_S:
+        return None
+    return store.ticks[place - 1].tick
+
+
 def _now(store: Store, now_s: float) -> dict[str, Figure]:
     """What the last tick says, as long as it is fresh."""
-    last = store.ticks[-1] if store.ticks else None
-    if last is None or now_s - last.ts > TICK_FRESH_S:
+    tick = latest_tick(store, now_s)
+    if tick is None:
         off = Figure(fmt.UNKNOWN)
         return {"active": off, "tok/s": off, "memory": off}
-    recent = [tick for _, tick in store.ticks[-TREND_TICKS:]]
-    tick = last.tick
+    place = bisect_right(store.ticks, now_s, key=lambda row: row.ts)
+    recent = [tick for _, tick in store.ticks[max(0, place - TREND_TICKS) : place]]
     return {
         "active": Figure(
             f"{tick.active} · {tick.queued}",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlxdeck.server.observe.content import Seen
 from mlxdeck.server.observe.trace import Totals, Trace
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.writer import Emitter as Emitter
@@ -51,14 +52,14 @@ class Observer:
         self.model = model
         self.capture = capture
         self.totals = Totals()
+        self._seen = Seen()
         self._last = (Load(), time.monotonic())
 
     def begin(self, request_id: str, dialect: str, body_bytes: int) -> Trace:
         """Follow a request from here on."""
         self.totals.requests += 1
-        return Trace(
-            self.emitter, self.totals, self.model, self.capture, request_id, dialect, body_bytes
-        )
+        head = (self.emitter, self.totals, self.model, self.capture)
+        return Trace(*head, request_id, dialect, body_bytes, self._seen)
 
     def tick(self, load: Load, process_bytes: int) -> None:
         """Report the state of the server; rates are since the last report."""

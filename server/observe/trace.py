@@ -24,6 +24,7 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     Usage,
 )
+from mlxdeck.server.observe.content import HASH_DIGITS, Parts, Seen, answer
 from mlxdeck.server.redact import redacted
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.writer import Emitter
@@ -31,7 +32,6 @@ from mlxdeck.telemetry.writer import Emitter
 # Client closed the connection: nginx's code, the one that log readers know.
 STATUS_CANCELLED = 499
 LAST_USER_CHARS = 2_000
-HASH_DIGITS = 12
 
 
 class Timed(Protocol):
@@ -46,17 +46,6 @@ class Timed(Protocol):
     def prefill_s(self) -> float: ...
     @property
     def decode_s(self) -> float: ...
-
-
-class Parts(Protocol):
-    """Digests of a request's parts, as hex digits."""
-
-    @property
-    def system(self) -> str: ...
-    @property
-    def tools(self) -> str: ...
-    @property
-    def messages(self) -> tuple[str, ...]: ...
 
 
 class PartOf(Protocol):
@@ -135,6 +124,8 @@ class Trace:
     request_id: str
     dialect: str
     body_bytes: int
+    seen: Seen = field(default_factory=Seen)
+    """What the stream has told of conversations."""
     session_id: str = ""
     _began_s: float = field(default_factory=time.monotonic)
     _started: bool = False
@@ -152,6 +143,7 @@ class Trace:
     """Why the model could not be held to the schemas of the tools."""
     loose: Mapping[str, str] = field(default_factory=dict)
     """The same for single tools, by their names."""
+    _said: list[Event] = field(default_factory=list)
     _call: ToolCallStart | None = None
     _arguments: str = ""
     _n_tool_calls: int = 0
@@ -188,6 +180,8 @@ class Trace:
                 last_user_text=last_user_text(request) if full else "",
             )
         )
+        for part in self.seen.new_parts(request, parts) if full else ():
+            self._emit(part)
 
     def looked_up(self, lookup: t.CacheLookup) -> None:
         """A cache was asked: `cache.lookup`."""
@@ -265,6 +259,8 @@ class Trace:
         """An event of the answer goes out to the client."""
         if not self._work and not self._ttft_s and not isinstance(event, Started | Ping):
             self._ttft_s = time.monotonic() - self._began_s
+        if self.capture == "full":
+            self._said.append(event)
         if isinstance(event, ToolCallStart):
             self._call, self._arguments = event, ""
         elif isinstance(event, ToolCallDelta):
@@ -314,6 +310,8 @@ class Trace:
         # Without `Finished`, the tokens that were drawn all the same.
         n_output = work.n_tokens if work else usage.output_tokens
         decode_s = work.times.decode_s if work else 0.0
+        if self._said:
+            self._emit(answer(self._said))
         totals.cancelled += outcome == "cancelled"
         totals.input_tokens += usage.input_tokens
         totals.cached_tokens += usage.cached_tokens

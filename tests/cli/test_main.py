@@ -32,6 +32,7 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> list[list[Path]]:
 
     app = ModuleType("mlxdeck.tui.app")
     app.run = run  # type: ignore[attr-defined]
+    app.Dashboard = lambda paths, **_: paths  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlxdeck.tui.app", app)
     return shown
 

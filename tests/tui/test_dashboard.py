@@ -34,18 +34,18 @@ async def test_w_goes_through_the_windows(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
         seen = []
         for _ in range(5):
-            seen.append(run.app.window.label)
-            assert f"window {run.app.window.label}" in run.text
+            seen.append(run.app.context.window.label)
+            assert f"window {run.app.context.window.label}" in run.text
             await run.press("w")
         assert seen == ["5m", "15m", "1h", "all", "1m"]
-        assert run.app.window.label == "5m"
+        assert run.app.context.window.label == "5m"
 
 
 async def test_a_short_window_leaves_older_requests_out(tmp_path: Path) -> None:
     """The table still lists them."""
     async with running(tmp_path, now_s=110) as run:
         await run.press("w", "w", "w", "w")
-        assert run.app.window.label == "1m"
+        assert run.app.context.window.label == "1m"
         assert "latency of 3 answers" in run.text
         assert run.table.n_items == len(REQUESTS)
 
@@ -123,7 +123,7 @@ async def test_palette_opens_and_runs_a_command(tmp_path: Path) -> None:
         await run.press("ctrl+p", *"pause")
         await run.until(lambda: "Pause or resume" in run.text)
         await run.press("enter")
-        await run.until(lambda: run.app.paused_at_s is not None)
+        await run.until(lambda: run.app.context.clock.paused)
 
 
 async def test_empty_state_says_how_to_begin(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ async def test_other_screens_keys_do_nothing_here(tmp_path: Path) -> None:
     """They are neither in the footer nor in force."""
     async with running(tmp_path) as run:
         await run.press("enter", "w", "space")
-        assert run.app.window.label == "5m" and run.app.paused_at_s is None
+        assert run.app.context.window.label == "5m" and not run.app.context.clock.paused
         assert "Pause" not in run.text.splitlines()[-1]
         await run.press("d", "question_mark", "escape", "q")
         assert not run.app.is_running

@@ -1,22 +1,34 @@
-"""The main screen: key figures, two charts, the requests and the tool calls."""
+"""The main screen: key figures, charts, the requests, the tool calls and the errors."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Footer, Static
 
+from mlxdeck.telemetry.filters import FilterError
+from mlxdeck.telemetry.sessions import error_groups
 from mlxdeck.telemetry.stats import Series, Summary, Window, series, summary
-from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
-from mlxdeck.tui.view import edges, figures
+from mlxdeck.tui.alerts import Alert
+from mlxdeck.tui.context import Context
+from mlxdeck.tui.listing import Listing
+from mlxdeck.tui.messages import FilterChanged, RedrawAsked, RequestChosen
+from mlxdeck.tui.screens.export import ExportScreen
+from mlxdeck.tui.view import edges, figures, latest_tick
+from mlxdeck.tui.widgets.error_list import ErrorList
+from mlxdeck.tui.widgets.filter_bar import FilterBar
 from mlxdeck.tui.widgets.kpi import KpiStrip
-from mlxdeck.tui.widgets.line_chart import Axis, Line, LineChart, Tone
+from mlxdeck.tui.widgets.line_chart import MARKERS, Axis, Line, LineChart, Tone
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
+from mlxdeck.tui.widgets.transport import Transport
 
 EMPTY = """[b]No stream yet[/b]
 
@@ -32,6 +44,17 @@ This screen comes alive with the first event."""
 
 LOOK_BACK = 8
 """Each point of a chart takes in what ended in the eighth of the window before it."""
+PANELS = ("latency", "hits", "throughput", "requests", "calls", "errors")
+_ROWS = {"charts": PANELS[:3], "lists": PANELS[3:]}
+_NAMES = ("latency", "cache", "throughput", "requests", "tool calls", "errors")
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What was drawn last."""
+
+    total: Summary
+    now_s: float
 
 
 class DashboardScreen(Screen[None]):
@@ -39,78 +62,116 @@ class DashboardScreen(Screen[None]):
 
     BINDINGS = [
         Binding("tab", "app.focus_next", "Next panel", show=False),
+        Binding("slash", "filter", "Filter", key_display="/", tooltip="Show only what matches"),
+        Binding("escape", "unfilter", "No filter", show=False, tooltip="Show everything again"),
         Binding("l", "log", "Log", tooltip="Latency on a linear or a logarithmic scale"),
+        Binding("b", "marker", "Dots", show=False, tooltip="Charts in braille, blocks or ASCII"),
+        Binding("c", "compare", "Compare", tooltip="Mark a request, then compare another with it"),
+        Binding("e", "export", "Export", show=False, tooltip="Write what is listed to a file"),
+        Binding("m", "maximize", "Maximize", show=False, tooltip="This panel alone; esc: back"),
+        *(
+            Binding(str(n), f"panel('{panel}')", f"Panel: {name}", show=False)
+            for n, (panel, name) in enumerate(zip(PANELS, _NAMES, strict=True), 1)
+        ),
     ]
 
-    def __init__(self, store: Store, places: list[str]) -> None:
+    def __init__(self, context: Context) -> None:
         super().__init__()
-        self._store = store
-        self._places = places
+        self._ctx = context
+        self._store = context.store
         self._status = ""
+        self._drawn: _Drawn | None = None
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
         yield Static(id="status")
-        yield Static(EMPTY.format(places="\n  ".join(self._places)), id="empty")
+        yield FilterBar(self._store, self._ctx.ways.filters, id="filter")
+        yield Static(EMPTY.format(places="\n  ".join(map(str, self._ctx.places))), id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")
             with Horizontal(id="charts"):
                 yield LineChart(Axis(fmt.tick), "latency", id="latency")
                 yield LineChart(Axis(fmt.percent, top=1.0), "tokens from cache", id="hits")
+                yield LineChart(Axis(fmt.rate), "tokens a second", id="throughput")
             with Horizontal(id="lists"):
                 yield RequestTable(self._store, id="requests")
                 yield ToolCallList(self._store, id="calls")
+                yield ErrorList(id="errors")
+        yield Transport(self._ctx.clock, id="transport")
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
+        self.query_one(Transport).display = self._ctx.clock.replay
+        self.query_one("#latency", LineChart).threshold = self._ctx.alarm.limits.latency_p95_s
+        self.query_one("#hits", LineChart).threshold = self._ctx.alarm.limits.hit_rate
+        if self._ctx.ways.log_scale:
+            self.query_one("#latency", LineChart).toggle_log()
+        self._show_panels()
         self.query_one(RequestTable).focus()
 
-    def show(self, window: Window, now_s: float, *, with_lists: bool = True) -> None:
-        """Draw the store as it is, in a window that ends `now_s`.
-
-        Without the lists, what has come since `now_s` does not show.
-        """
+    def show(self, now_s: float, *, below: int | None = None) -> None:
+        """Draw the store as it was at a moment; with `below`, only the requests up to there."""
+        window, listing = self._ctx.window, self._ctx.listing
         empty = self._store.n_lines == 0
         self.query_one("#empty").display = empty
         self.query_one("#panels").display = not empty
         if empty:
             return
-        total = summary(self._store, window, now_s)
+        mask = listing.mask
+        total = summary(self._store, window, now_s, mask)
         strip = self.query_one(KpiStrip)
-        trends = series(self._store, window, now_s, strip.n_buckets)
+        trends = series(self._store, window, now_s, strip.n_buckets, mask=mask)
         strip.show(figures(self._store, total, trends, now_s))
-        self._show_latency(total, window, now_s)
-        self._show_hits(total, window, now_s)
-        if with_lists:
-            version = self._store.n_lines
-            self.query_one(RequestTable).show(self._store.n, version)
-            self.query_one(ToolCallList).show(len(self._store.tool_calls), version)
+        self._drawn = _Drawn(total, now_s)
+        self._show_charts(total, window, now_s, listing)
+        self._show_lists(now_s, listing, below)
+        if self._ctx.clock.replay:
+            self.query_one(Transport).refresh()
 
-    def _drawn(self, chart: LineChart, window: Window, now_s: float) -> Series:
-        return series(self._store, window, now_s, chart.n_buckets, chart.n_buckets // LOOK_BACK)
+    def _show_lists(self, now_s: float, listing: Listing, below: int | None) -> None:
+        as_of_ts = self._ctx.as_of_ts
+        version = (self._store.n_lines, listing.text, as_of_ts, below)
+        table = self.query_one(RequestTable)
+        table.as_of_ts = as_of_ts
+        rows = listing.rows(as_of_ts, below)
+        table.show(rows, version)
+        calls = listing.calls(now_s if below is not None else as_of_ts)
+        self.query_one(ToolCallList).show(calls, version)
+        errors = self.query_one(ErrorList)
+        if errors.display:
+            ended = self._store.column("end_ts")[rows] <= now_s
+            errors.show_groups(error_groups(self._store, rows[ended]), version)
+        self.query_one(FilterBar).tell(len(rows))
 
-    def _show_latency(self, total: Summary, window: Window, now_s: float) -> None:
-        chart = self.query_one("#latency", LineChart)
-        drawn = self._drawn(chart, window, now_s)
-        names = ("P50", "P95", "P99")
-        values = (total.duration.p50, total.duration.p95, total.duration.p99)
-        tones: tuple[Tone, ...] = ("good", "warn", "bad")
-        lines = [
-            Line(name, row, tone)
-            for name, row, tone in zip(names, drawn.durations, tones, strict=True)
-        ]
-        chart.border_title = f"latency of {total.duration.n} answers"
-        chart.show(
-            lines, edges(drawn, window, now_s, LOOK_BACK), [fmt.duration(value) for value in values]
-        )
+    def _show_charts(self, total: Summary, window: Window, now_s: float, listing: Listing) -> None:
+        for chart in self.query(LineChart):
+            if not chart.display:
+                continue
+            look_back = chart.n_buckets // LOOK_BACK
+            drawn = series(
+                self._store, window, now_s, chart.n_buckets, look_back, mask=listing.mask
+            )
+            lines, values = _lines(str(chart.id), drawn, total)
+            chart.show(lines, edges(drawn, window, now_s, LOOK_BACK), values)
+        self.query_one("#latency").border_title = f"latency of {total.duration.n} answers"
+        hits = fmt.percent(total.hits.total)
+        self.query_one("#hits").border_title = f"tokens from cache: {hits}"
 
-    def _show_hits(self, total: Summary, window: Window, now_s: float) -> None:
-        chart = self.query_one("#hits", LineChart)
-        drawn = self._drawn(chart, window, now_s)
-        lines = [Line("exact", drawn.exact, "good"), Line("prefix", drawn.prefix, "calm")]
-        chart.border_title = f"tokens from cache: {fmt.percent(total.hits.total)}"
-        shares = [fmt.percent(total.hits.exact), fmt.percent(total.hits.prefix)]
-        chart.show(lines, edges(drawn, window, now_s, LOOK_BACK), shares)
+    def alerts(self) -> list[Alert]:
+        """What the figures that are shown have crossed since the last time."""
+        if self._drawn is None:
+            return []
+        return self._ctx.alarm.look(self._drawn.total, latest_tick(self._store, self._drawn.now_s))
+
+    def filter_by(self, text: str) -> None:
+        """Take a filter, or tell what is wrong with it."""
+        bar = self.query_one(FilterBar)
+        try:
+            self._ctx.listing.set(text)
+        except FilterError as error:
+            bar.mistake(str(error))
+        else:
+            bar.mistake("")
 
     def show_status(self, parts: list[str]) -> None:
         """The line at the top, as markup: the first ones of the parts, as many as fit."""
@@ -124,6 +185,88 @@ class DashboardScreen(Screen[None]):
             self._status = text
             self.query_one("#status", Static).update(text)
 
+    def _show_panels(self) -> None:
+        hidden = self._ctx.ways.hidden
+        for panel in PANELS:
+            self.query_one(f"#{panel}").display = panel not in hidden
+        for row, panels in _ROWS.items():
+            self.query_one(f"#{row}").display = any(panel not in hidden for panel in panels)
+
+    def action_panel(self, panel: str) -> None:
+        """Show or hide a panel."""
+        hidden = self._ctx.ways.hidden
+        if panel in hidden:
+            hidden.remove(panel)
+        elif len(hidden) < len(PANELS) - 1:
+            hidden.append(panel)
+        self._show_panels()
+        self.call_after_refresh(self.post_message, RedrawAsked())
+
+    def action_maximize(self) -> None:
+        """The focused panel alone, or all of them again."""
+        if self.maximized:
+            self.minimize()
+        elif isinstance(self.focused, Widget):
+            self.maximize(self.focused)
+
     def action_log(self) -> None:
         """Latency on a linear or a logarithmic scale."""
-        self.query_one("#latency", LineChart).toggle_log()
+        chart = self.query_one("#latency", LineChart)
+        chart.toggle_log()
+        self._ctx.ways.log_scale = chart.log_scale
+
+    def action_marker(self) -> None:
+        """The next kind of dots."""
+        for chart in self.query(LineChart):
+            following = MARKERS.index(chart.marker) + 1
+            chart.set_marker(MARKERS[following % len(MARKERS)])
+
+    def action_filter(self) -> None:
+        """Type a filter."""
+        self.query_one(FilterBar).open(self._ctx.listing.text)
+
+    def action_unfilter(self) -> None:
+        """Show everything again, panels too."""
+        if self.maximized:
+            self.minimize()
+        elif self._ctx.listing.text:
+            self.post_message(FilterChanged(""))
+
+    def action_compare(self) -> None:
+        """Mark the request under the cursor, or compare it with the one that is marked."""
+        table = self.query_one(RequestTable)
+        if table.item < 0:
+            return
+        if table.marked in (-1, table.item):
+            table.marked = -1 if table.marked == table.item else table.item
+            table.refresh()
+            if table.marked >= 0:
+                self.notify("marked as A: press c on another one", timeout=3)
+            return
+        self.post_message(RequestChosen(table.item, against=table.marked))
+        table.marked = -1
+        table.refresh()
+
+    def action_export(self) -> None:
+        """Write what is listed to a file."""
+        rows = self._ctx.listing.rows(self._ctx.as_of_ts)
+        self.app.push_screen(ExportScreen(self._store, rows))
+
+
+def _lines(chart: str, drawn: Series, total: Summary) -> tuple[list[Line], list[str]]:
+    """What a chart shows, and the figures in its legend."""
+    if chart == "latency":
+        tones: tuple[Tone, ...] = ("good", "warn", "bad")
+        names = ("P50", "P95", "P99")
+        lines = [
+            Line(name, row, tone)
+            for name, row, tone in zip(names, drawn.durations, tones, strict=True)
+        ]
+        found = (total.duration.p50, total.duration.p95, total.duration.p99)
+        return lines, [fmt.duration(value) for value in found]
+    if chart == "hits":
+        shares = [fmt.percent(total.hits.exact), fmt.percent(total.hits.prefix)]
+        return [Line("exact", drawn.exact, "good"), Line("prefix", drawn.prefix, "calm")], shares
+    written, read = drawn.output_tokens, drawn.computed_tokens
+    lines = [Line("written", written, "good"), Line("read", read, "calm")]
+    return lines, ["", ""]

@@ -14,9 +14,12 @@ from textual.screen import Screen
 from textual.widgets import Collapsible, Footer, Static
 
 from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.detail import NotCaptured, curl, detail
+from mlxdeck.telemetry.lines import lines_of
 from mlxdeck.telemetry.store import CACHES, OUTCOMES, Store
-from mlxdeck.telemetry.tail import read_line
 from mlxdeck.tui import format as fmt
+from mlxdeck.tui.clipboard import copy
+from mlxdeck.tui.widgets.conversation import Conversation
 from mlxdeck.tui.widgets.request_table import tokens_per_s
 from mlxdeck.tui.widgets.tool_calls import verdict
 from mlxdeck.tui.widgets.waterfall import PHASES, Span, TokenBar, Waterfall
@@ -37,6 +40,9 @@ class RequestScreen(Screen[None]):
         Binding("p,left", "step(-1)", "Older"),
         Binding("s", "same_session(-1)", "Older in session"),
         Binding("S", "same_session(1)", "Newer in session", show=False),
+        Binding("y", "copy_json", "Copy", tooltip="Copy the request as JSON"),
+        Binding("u", "copy_curl", "curl", show=False, tooltip="Copy the request as a curl command"),
+        Binding("o", "fold", "Fold", show=False, tooltip="Open or close the conversation's blocks"),
     ]
 
     def __init__(self, store: Store, row: int) -> None:
@@ -53,6 +59,7 @@ class RequestScreen(Screen[None]):
             yield TokenBar(id="tokens")
             yield Static(id="facts")
             yield Static(id="calls")
+            yield Conversation(id="conversation")
             with Collapsible(title="raw events", id="raw", collapsed=False):
                 yield Static(id="lines")
         yield Footer(compact=True)
@@ -64,6 +71,7 @@ class RequestScreen(Screen[None]):
             ("tokens", "tokens"),
             ("facts", "request"),
             ("calls", "tool calls"),
+            ("conversation", "conversation"),
         ):
             body.query_one(f"#{name}").border_title = title
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
@@ -86,6 +94,25 @@ class RequestScreen(Screen[None]):
             row += step
         self._go(row)
 
+    def action_copy_json(self) -> None:
+        """The request as JSON, on the clipboard."""
+        self._copied("the request as JSON", json.dumps(detail(self._store, self._row), indent=2))
+
+    def action_copy_curl(self) -> None:
+        """The request as a command that sends it again, on the clipboard."""
+        try:
+            self._copied("a curl command", curl(detail(self._store, self._row)))
+        except NotCaptured as error:
+            self.notify(str(error), severity="warning")
+
+    def action_fold(self) -> None:
+        """Open or close all blocks of the conversation."""
+        self.query_one(Conversation).fold()
+
+    def _copied(self, what: str, text: str) -> None:
+        by = copy(self.app, text)
+        self.notify(f"{what}, {len(text):,} characters, by {by}", title="copied", timeout=3)
+
     def _go(self, row: int) -> None:
         if 0 <= row < self._store.n:
             self._row = row
@@ -100,29 +127,19 @@ class RequestScreen(Screen[None]):
 
     def _show(self) -> None:
         self._last_place = int(self._store.column("last_place")[self._row])
-        raw = self._raw_lines()
+        raw = lines_of(self._store, self._row)
         lines = [t.decode(line).attrs for line in raw]
         self._show_title()
         self._show_time()
         self.query_one("#facts", Static).update(self._facts(lines))
+        paths = dict.fromkeys(place.path for place in self._store.places(self._row))
+        self.query_one(Conversation).show(lines, list(paths))
         calls = [line for line in lines if isinstance(line, t.ToolCall)]
         self.query_one("#calls").display = bool(calls)
         self.query_one("#calls", Static).update(_calls(calls))
         pretty = "\n".join(json.dumps(json.loads(line), indent=2) for line in raw)
         shown = highlight(pretty, language="json") if pretty else "the file is gone"
         self.query_one("#lines", Static).update(shown)
-
-    def _raw_lines(self) -> list[bytes]:
-        """Its lines, read again; none of a file that is gone or has been written anew."""
-        request_id, found = self._store.request_ids[self._row], []
-        for place in self._store.places(self._row):
-            raw = read_line(place.path, place.offset)
-            try:
-                if t.decode(raw).request_id == request_id:
-                    found.append(raw)
-            except t.Unreadable:
-                continue
-        return found
 
     def _show_title(self) -> None:
         store, row = self._store, self._row

@@ -22,6 +22,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # Bits of the dots of a braille cell, [row][column], https://www.unicode.org/charts/PDF/U2800.pdf.
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8)
 _BLANK = 0x2800
+# The same dots as quarters of a cell: bits of top left, top right, bottom left, bottom right.
+_QUARTERS = (0x03, 0x18, 0x44, 0xA0)
+_BLOCKS = " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"
+MARKERS = ("braille", "block", "ascii")
+_ASCII = ("*", "o", ".")
 # Which of four dots in a row are drawn: solid, dashed, dotted.
 _DASHES = ((1, 1, 1, 1), (1, 1, 1, 0), (1, 0, 1, 0))
 _LEGEND_MARKS = ("━", "╍", "┅")
@@ -75,6 +80,9 @@ class LineChart(Widget):
         self._axis = axis
         self.border_title = title
         self.log_scale = False
+        self.marker = MARKERS[0]
+        self.threshold: float | None = None
+        """A value that is drawn as a line across."""
         self._lines: list[Line] = []
         self._edges: tuple[str, str, str] = ("", "", "")
         self._legend = ""
@@ -109,6 +117,11 @@ class LineChart(Widget):
         self.log_scale = not self.log_scale
         self._show_legend()
         self._canvas = None
+        self.refresh()
+
+    def set_marker(self, marker: str) -> None:
+        """Draw with one of `MARKERS`: not every terminal has every character."""
+        self.marker, self._canvas = marker, None
         self.refresh()
 
     def _show_legend(self) -> None:
@@ -147,7 +160,11 @@ class LineChart(Widget):
             # Where lines meet, their colours take turns, so that none is hidden.
             owner[(dots > 0) & ((owner < 0) | (columns % len(drawn) == index))] = index
         labels = self._labels(plot.height, low, high)
-        strips = [self._line(labels.get(y, ""), masks[y], owner[y]) for y in range(plot.height)]
+        ruled = self._ruled(plot, low, high)
+        strips = [
+            self._line(labels.get(y, ""), masks[y], owner[y], ruled=y == ruled)
+            for y in range(plot.height)
+        ]
         return [*strips, self._bottom(plot.width)]
 
     def _range(self) -> tuple[float, float]:
@@ -193,6 +210,14 @@ class LineChart(Widget):
         heights = np.clip(np.round(share * (rows - 1)), 0, rows - 1).astype(int)
         return np.where(known, heights, -1)
 
+    def _ruled(self, plot: Size, low: float, high: float) -> int:
+        """The line of cells that the threshold goes through; -1 if it is not in sight."""
+        if not self.threshold or not low <= self.threshold <= high:
+            return -1
+        rows = plot.height * 4
+        (height,) = self._heights(np.array([self.threshold]), low, high, rows)
+        return int((rows - 1 - height) // 4)
+
     def _labels(self, height: int, low: float, high: float) -> dict[int, str]:
         """Texts of the axis, by the line they stand in."""
         if self.log_scale and low > 0:
@@ -208,19 +233,31 @@ class LineChart(Widget):
             for share, value in zip(shares.tolist(), values.tolist(), strict=True)
         }
 
-    def _line(self, label: str, masks: Array, owner: Array) -> Strip:
+    def _cell(self, mask: int, owner: int, *, ruled: bool) -> str:
+        """One cell as a character of the marker."""
+        if not mask:
+            return ("-" if self.marker == "ascii" else "╌") if ruled else " "
+        if self.marker == "braille":
+            return chr(_BLANK + mask)
+        if self.marker == "ascii":
+            return _ASCII[owner]
+        return _BLOCKS[sum(1 << n for n, bits in enumerate(_QUARTERS) if mask & bits)]
+
+    def _line(self, label: str, masks: Array, owner: Array, *, ruled: bool) -> Strip:
         axis = self.get_component_rich_style("chart--axis")
         segments = [
             Segment(f"{label:>{_GUTTER - 2}} ┤" if label else " " * (_GUTTER - 1) + "│", axis)
         ]
         styles = [self.get_component_rich_style(f"chart--{line.tone}") for line in self._lines]
+        empty = self.get_component_rich_style("chart--bad") if ruled else Style()
         start = 0
         for x in range(1, len(masks) + 1):
             if x == len(masks) or owner[x] != owner[start]:
                 text = "".join(
-                    chr(_BLANK + mask) if mask else " " for mask in masks[start:x].tolist()
+                    self._cell(mask, int(owner[start]), ruled=ruled)
+                    for mask in masks[start:x].tolist()
                 )
-                style = styles[owner[start]] if owner[start] >= 0 else Style()
+                style = styles[owner[start]] if owner[start] >= 0 else empty
                 segments.append(Segment(text, style))
                 start = x
         return self._on_background(segments)

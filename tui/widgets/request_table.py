@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -102,6 +103,8 @@ COLUMNS = (
 )
 
 
+_DOT: Cell = ("·", "muted")
+_UNDER_WAY: dict[str, Cell] = {"": _MARKS[OPEN], "end": (OUTCOMES[OPEN], "accent")}
 MIN_BAR = 24
 """Where at least so many cells are left, they show where a request's time went."""
 MAX_END = 26
@@ -142,6 +145,10 @@ class RequestTable(VirtualList):
     def __init__(self, store: Store, *, id: str | None = None) -> None:
         super().__init__("requests", id=id)
         self._store = store
+        self.as_of_ts = math.inf
+        """What happened later is not shown."""
+        self.marked = -1
+        """The request that another one is to be compared with."""
 
     def header(self, width: int) -> list[Cell]:
         """The titles, aligned as their columns."""
@@ -152,10 +159,23 @@ class RequestTable(VirtualList):
     def cells(self, item: int, width: int) -> list[Cell]:
         """One request."""
         columns, bar = fitting(width)
-        made = {column.title: column.cell(self._store, item) for column in columns}
+        if self._later(item):
+            made = {column.title: _UNDER_WAY.get(column.title, _DOT) for column in columns}
+            made["time"] = _time(self._store, item)
+            made["session"] = _session(self._store, item)
+        else:
+            made = {column.title: column.cell(self._store, item) for column in columns}
+        if item == self.marked:
+            made[""] = ("A", "accent")
         texts = _line(columns, width - bar, lambda column: made[column.title][0])
         cells = [(text, made[column.title][1]) for column, text in zip(columns, texts, strict=True)]
-        return cells + _shares(self._store, item, bar - 1) if bar else cells
+        if not bar or self._later(item):
+            return cells
+        return cells + _shares(self._store, item, bar - 1)
+
+    def _later(self, row: int) -> bool:
+        """Whether it ended after what is shown."""
+        return bool(self._store.column("end_ts")[row] > self.as_of_ts)
 
     def chosen(self, item: int) -> None:
         """Ask for this request's screen."""

@@ -6,6 +6,9 @@ it stands on the newest, where it stays the newest.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -14,6 +17,8 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+Items = np.ndarray[Any, np.dtype[np.int64]]
+"""Numbers that mean something to a subclass, oldest first."""
 Cell = tuple[str, str]
 """A text and the component class that styles it; empty for plain."""
 
@@ -26,8 +31,8 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("down,j", "move(1)", "Down", show=False),
         Binding("pageup", "page(-1)", "Page up", show=False),
         Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home", "newest", "Newest", show=False),
-        Binding("end", "oldest", "Oldest", show=False),
+        Binding("home,g", "newest", "Newest", show=False),
+        Binding("end,G", "oldest", "Oldest", show=False),
         Binding("enter", "choose", "Open", tooltip="See it in full"),
     ]
     COMPONENT_CLASSES = {
@@ -61,8 +66,8 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
     def __init__(self, title: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.border_title = title
-        self.n_items = 0
-        self._shown_version = -1
+        self._items: Items = np.zeros(0, np.int64)
+        self._shown_version: object = None
         self.cursor = 0
         """Line of the cursor, counted from the newest item."""
 
@@ -78,23 +83,29 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         """The user chose an item."""
         raise NotImplementedError
 
-    def show(self, n_items: int, version: int) -> None:
-        """Show this many items; those that were there keep their numbers.
+    @property
+    def n_items(self) -> int:
+        """How many items are listed."""
+        return len(self._items)
+
+    def show(self, items: Items, version: object) -> None:
+        """List these items, oldest first; the cursor stays on its own, if that is still there.
 
         Nothing is drawn unless `version` is another one than last time.
         """
         if version == self._shown_version:
             return
         self._shown_version = version
-        n_new = n_items - self.n_items
-        scrolled = self.scroll_offset.y
-        if n_new > 0 and self.cursor > 0:
-            self.cursor += n_new
-            scrolled += n_new
-        self.n_items = n_items
-        self.cursor = max(0, min(self.cursor, n_items - 1))
-        self.virtual_size = Size(self.scrollable_content_region.width, n_items + 1)
-        if n_new > 0 and self.cursor > 0:
+        before, line = self.item, self.cursor
+        self._items = items
+        if line > 0:
+            found = np.flatnonzero(items == before)
+            line = len(items) - 1 - int(found[-1]) if len(found) else line
+        moved = line - self.cursor
+        scrolled = self.scroll_offset.y + moved
+        self.cursor = max(0, min(line, len(items) - 1))
+        self.virtual_size = Size(self.scrollable_content_region.width, len(items) + 1)
+        if moved:
             self.scroll_to(y=scrolled, animate=False, force=True, immediate=True)
         self._tell_place()
         self.refresh()
@@ -111,7 +122,13 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
     @property
     def item(self) -> int:
         """The item under the cursor, -1 if there is none."""
-        return self.n_items - 1 - self.cursor
+        return int(self._items[self.n_items - 1 - self.cursor]) if self.n_items else -1
+
+    def go_to(self, item: int) -> None:
+        """Put the cursor on an item, if it is listed."""
+        found = np.flatnonzero(self._items == item)
+        if len(found):
+            self._go(self.n_items - 1 - int(found[-1]))
 
     def render_line(self, y: int) -> Strip:
         """The header stays in place; everything below scrolls."""
@@ -125,7 +142,9 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         if line == self.cursor:
             # Only its background: what the cells say by their colours stays readable.
             cursor = Style(bgcolor=self.get_component_rich_style("list--cursor").bgcolor)
-        return self._strip(self.cells(self.n_items - 1 - line, width), width, cursor)
+        return self._strip(
+            self.cells(int(self._items[self.n_items - 1 - line]), width), width, cursor
+        )
 
     def _style(self, name: str) -> Style:
         style = self.get_component_rich_style(name)

@@ -1,0 +1,49 @@
+"""One request in full, on standard output. As text, as JSON, or as a curl command."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from mlxdeck.server.settings import UserError, add_flags, from_args
+
+EXAMPLE = "mlxdeck inspect tests/data/recording.jsonl --json"
+
+
+def add(parser: ArgumentParser) -> None:
+    parser.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a file or a folder")
+    parser.add_argument(
+        "request", nargs="?", default="", metavar="REQUEST", help="how its id begins; the last one"
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print JSON")
+    how.add_argument("--curl", action="store_true", help="print a command that sends it again")
+    add_flags(parser, only=("telemetry_dir",))
+
+
+def run(args: Namespace) -> int:
+    from mlxdeck.telemetry.detail import NotCaptured, curl, detail
+    from mlxdeck.telemetry.report import read
+    from mlxdeck.tui.inspect import show
+
+    path = args.path or from_args(args).telemetry_folder
+    if not path.exists():
+        raise UserError(f"there is no {path}")
+    store = read([path])
+    found = [row for row, name in enumerate(store.request_ids) if name.startswith(args.request)]
+    if not found:
+        raise UserError(f"no request {args.request or ''} in {path}".replace("  ", " "))
+    if args.request and len(found) > 1:
+        raise UserError(f"{len(found)} requests begin with {args.request}: give more of the id")
+    told = detail(store, found[-1])
+    if args.json:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    elif args.curl:
+        try:
+            print(curl(told))
+        except NotCaptured as error:
+            raise UserError(str(error)) from error
+    else:
+        show(told)
+    return 0

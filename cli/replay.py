@@ -1,0 +1,38 @@
+"""The dashboard on a recording, at any speed. Seek, step by request, pause."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+
+from mlxdeck.cli.tui import FLAGS, dashboard
+from mlxdeck.server.settings import UserError, add_flags
+
+EXAMPLE = "mlxdeck replay tests/data/recording.jsonl --speed 4"
+
+
+def add(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
+    parser.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="N", help="0.25 to 64, or max; default: 1"
+    )
+    add_flags(parser, only=FLAGS)
+
+
+def run(args: Namespace) -> int:
+    missing = [str(path) for path in args.paths if not path.exists()]
+    if missing:
+        raise UserError(f"there is no {missing[0]}")
+    return dashboard(args, args.paths, replay=True, speed=args.speed)
+
+
+def _speed(text: str) -> float:
+    if text == "max":
+        return float("inf")
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0.25 <= speed <= 64:
+        raise ArgumentTypeError("a number from 0.25 to 64, or max, is expected")
+    return speed

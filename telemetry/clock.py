@@ -1,0 +1,132 @@
+"""The time that a dashboard shows: now, or a place in a recording that moves at some speed.
+
+Live and replay differ in nothing else: everything is drawn as of `Clock.now`. For one thread.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, math.inf)
+"""The last one is as fast as it reads."""
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
+_SHIFT = re.compile(r"([+-])\s*(\d+(?:\.\d+)?)\s*([smh])")
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600}
+DAY_S = 86_400
+
+
+class Clock:
+    """Wall time, or a recording's; all moments are in Unix seconds."""
+
+    def __init__(
+        self, wall: Callable[[], float] = time.time, *, replay: bool = False, speed: float = 1.0
+    ) -> None:
+        self.replay = replay
+        self.speed = speed
+        self.first_ts = self.last_ts = 0.0
+        self._wall = wall
+        self._held_ts: float | None = None
+        self._anchor_ts = 0.0
+        self._anchor_wall_s = wall()
+
+    @property
+    def now(self) -> float:
+        """The moment that is shown."""
+        if self._held_ts is not None:
+            return self._held_ts
+        return self._running
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stands still because somebody wants it to."""
+        return self._held_ts is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether a replay has come to the recording's end."""
+        return self.replay and self.now >= self.last_ts
+
+    @property
+    def position(self) -> float:
+        """How far into the recording, from 0 to 1."""
+        length_s = self.last_ts - self.first_ts
+        return min(1.0, max(0.0, (self.now - self.first_ts) / length_s)) if length_s > 0 else 1.0
+
+    @property
+    def _running(self) -> float:
+        if not self.replay:
+            return self._wall()
+        if math.isinf(self.speed):
+            return self.last_ts
+        passed_s = (self._wall() - self._anchor_wall_s) * self.speed
+        return min(self.last_ts, self._anchor_ts + passed_s)
+
+    def bounds(self, first_ts: float, last_ts: float) -> None:
+        """What the recording covers; the first time, it begins to play from its start."""
+        if not self.last_ts:
+            self._anchor_ts, self._anchor_wall_s = first_ts, self._wall()
+        elif first_ts < self.first_ts and self._anchor_ts == self.first_ts:
+            self._anchor_ts = first_ts
+        self.first_ts, self.last_ts = first_ts, last_ts
+
+    def toggle(self) -> None:
+        """Stand still, or go on: a replay from where it stood, live at the present."""
+        if self._held_ts is None:
+            self._held_ts = self.now
+            return
+        held, self._held_ts = self._held_ts, None
+        if self.replay:
+            # At the end, to go on means to begin again.
+            self._play_from(self.first_ts if held >= self.last_ts else held)
+
+    def seek(self, ts: float) -> None:
+        """Go to a moment of the recording."""
+        ts = min(self.last_ts, max(self.first_ts, ts))
+        if self._held_ts is not None:
+            self._held_ts = ts
+        else:
+            self._play_from(ts)
+
+    def hold_at(self, ts: float) -> None:
+        """Go to a moment and stand still there."""
+        self._held_ts = min(self.last_ts, max(self.first_ts, ts))
+
+    def faster(self, steps: int) -> None:
+        """Change the speed by steps through `SPEEDS`."""
+        nearest = min(range(len(SPEEDS)), key=lambda n: abs(SPEEDS[n] - self.speed))
+        if self.speed in SPEEDS:
+            nearest = SPEEDS.index(self.speed)
+        at = self.now
+        self.speed = SPEEDS[min(len(SPEEDS) - 1, max(0, nearest + steps))]
+        if self.replay and self._held_ts is None:
+            self._play_from(at)
+
+    def _play_from(self, ts: float) -> None:
+        self._anchor_ts, self._anchor_wall_s = ts, self._wall()
+
+
+def moment(text: str, clock: Clock) -> float:
+    """What a user means by `50%`, `14:03`, `14:03:20`, `+30s` or `-5m`, in a recording.
+
+    Raises:
+        ValueError: None of these.
+    """
+    text = text.strip()
+    if found := _PERCENT.fullmatch(text):
+        return clock.first_ts + (clock.last_ts - clock.first_ts) * float(found[1]) / 100
+    if found := _SHIFT.fullmatch(text):
+        shift_s = float(found[2]) * _UNIT_S[found[3]]
+        return clock.now + (shift_s if found[1] == "+" else -shift_s)
+    if found := _TIME.fullmatch(text):
+        there = time.localtime(clock.now)
+        named = (int(found[1]) * 60 + int(found[2])) * 60 + int(found[3] or 0)
+        midnight = clock.now - ((there.tm_hour * 60 + there.tm_min) * 60 + there.tm_sec)
+        # The day on which that time lies within the recording, if there is one.
+        days = (midnight + named + n * DAY_S for n in (0, -1, 1))
+        within = [ts for ts in days if clock.first_ts <= ts <= clock.last_ts + 1]
+        return within[0] if within else midnight + named
+    raise ValueError("a time like 14:03, a share like 50%, or a step like +30s is expected")

@@ -1,0 +1,119 @@
+"""One request in full, read back from its lines: as plain values, and as a command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import msgspec
+
+from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.lines import content, lines_of
+from mlxdeck.telemetry.store import CACHES, OUTCOMES, Store
+
+PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
+HOW_TO_CAPTURE = "the text was not captured: start the server with --capture full to keep it"
+
+
+class NotCaptured(Exception):
+    """The stream does not hold what a request said."""
+
+    def __init__(self) -> None:
+        super().__init__(HOW_TO_CAPTURE)
+
+
+def detail(store: Store, row: int) -> dict[str, Any]:
+    """Everything that is known of a request, ready for JSON; seconds, tokens and bytes."""
+    lines = [t.decode(line) for line in lines_of(store, row)]
+    found: dict[str, Any] = {
+        "request_id": store.request_ids[row],
+        "session_id": store.text("session", row),
+        "start_ts": _number(store, "start_ts", row),
+        "outcome": OUTCOMES[int(store.column("outcome")[row])],
+        "status": int(store.column("status")[row]),
+        "cache": CACHES[int(store.column("cache")[row])],
+        "duration_s": _number(store, "duration_s", row),
+        "ttft_s": _number(store, "ttft_s", row),
+        "phases_s": {name: _number(store, f"{name}_s", row) for name in PHASES},
+        "tokens": {
+            name: int(store.column(f"{name}_tokens")[row]) for name in ("input", "cached", "output")
+        },
+    }
+    attrs = [line.attrs for line in lines]
+    found["request"] = next((_fields(a) for a in attrs if isinstance(a, t.RequestStart)), {})
+    found["lookups"] = [_fields(a) for a in attrs if isinstance(a, t.CacheLookup)]
+    found["tool_calls"] = [_call(a) for a in attrs if isinstance(a, t.ToolCall)]
+    found["errors"] = [_fields(a) for a in attrs if isinstance(a, t.Error)]
+    return found | _said(store, row, found["request"], attrs)
+
+
+def _said(
+    store: Store, row: int, request: dict[str, Any], attrs: list[t.Attrs | None]
+) -> dict[str, Any]:
+    """System prompt, tools, messages and answer, as far as they were captured."""
+    hashes = [request.get("system_hash", ""), request.get("tools_hash", "")]
+    hashes += request.get("message_hashes", ())
+    paths = dict.fromkeys(place.path for place in store.places(row))
+    parts = content(paths, hashes)
+    messages = [parts.get(each) for each in hashes[2:]]
+    answers = [a for a in attrs if isinstance(a, t.Content) and a.kind == "answer"]
+    if not messages or not all(messages):
+        return {}
+    found: dict[str, Any] = {
+        "messages": [
+            {"role": part.role, "content": _json(part.content)} for part in messages if part
+        ],
+        "answer": _json(answers[-1].content) if answers else [],
+    }
+    for name, digest in zip(("system", "tools"), hashes, strict=False):
+        if digest in parts:
+            found[name] = _json(parts[digest].content)
+    return found
+
+
+def curl(found: dict[str, Any], url: str = "http://127.0.0.1:8081") -> str:
+    """A command that sends the request again.
+
+    Raises:
+        NotCaptured: Its text is not there.
+    """
+    if "messages" not in found:
+        raise NotCaptured
+    request = found["request"]
+    body: dict[str, Any] = {"model": request["model"], "max_tokens": request["max_tokens"]}
+    for name in ("temperature", "top_p", "top_k"):
+        if request.get(name) is not None:
+            body[name] = request[name]
+    if request.get("stream"):
+        body["stream"] = True
+    if found.get("system"):
+        body["system"] = [{"type": "text", "text": text} for text in found["system"]]
+    if found.get("tools"):
+        body["tools"] = found["tools"]
+    if request.get("tool_choice") in ("any", "none"):
+        body["tool_choice"] = {"type": request["tool_choice"]}
+    body["messages"] = found["messages"]
+    parts = ["curl", f"{url}/v1/messages", "-H", "content-type: application/json"]
+    return shlex.join([*parts, "-d", json.dumps(body, ensure_ascii=False)])
+
+
+def _call(call: t.ToolCall) -> dict[str, Any]:
+    fields = _fields(call)
+    return {**fields, "arguments": _json(call.arguments) if call.arguments else None}
+
+
+def _fields(attrs: t.Attrs) -> dict[str, Any]:
+    return {name: getattr(attrs, name) for name in attrs.__struct_fields__}
+
+
+def _json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _number(store: Store, name: str, row: int) -> float | None:
+    value = float(store.column(name)[row])
+    return value if value == value else None

@@ -1,0 +1,326 @@
+"""The dashboard's filter language: one line to a mask over the rows of a store. Pure.
+
+    tool:Read status:error latency>2s (hit<0.5 or tokens_in>8k) not session:abc text:"a b"
+
+Terms are joined by `and` where nothing stands between them; `-` before one is `not`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from mlxdeck.telemetry.store import CACHES, EXACT, OUTCOMES, Store
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Numbers = np.ndarray[Any, np.dtype[Any]]
+Kind = Literal["seconds", "count", "share", "text"]
+
+_UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_POWERS = {"": 1, "k": 1_000, "m": 1_000_000}
+_TOKEN = re.compile(r'\s*(?:([()])|([-!])(?=\S)|((?:"[^"]*"?|[^\s()"])+))')
+_TERM = re.compile(r"([A-Za-z_]+)(>=|<=|[:=<>])(.*)", re.DOTALL)
+_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)\s*([a-z%]*)", re.IGNORECASE)
+
+
+class FilterError(ValueError):
+    """A filter that can't be understood; the place is in characters of its text."""
+
+    def __init__(self, message: str, start: int, end: int) -> None:
+        super().__init__(message)
+        self.start = start
+        self.end = end
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Something to filter by."""
+
+    kind: Kind
+    about: str
+    example: str
+    numbers: Callable[[Store], Numbers] | None = None
+    """One value a row, NaN where there is none; for kinds that are compared."""
+    texts: Callable[[Store, Callable[[str], bool]], Mask] | None = None
+    """Which rows have a text that something is true of."""
+
+
+def _column(name: str) -> Callable[[Store], Numbers]:
+    def numbers(store: Store) -> Numbers:
+        return store.column(name)
+
+    return numbers
+
+
+def _hit(store: Store) -> Numbers:
+    total = store.column("input_tokens").astype(float)
+    cached = np.where(store.column("cache") == EXACT, total, store.column("cached_tokens"))
+    shares: Numbers = np.divide(cached, total, out=np.full(len(total), np.nan), where=total > 0)
+    return shares
+
+
+def _coded(name: str) -> Callable[[Store, Callable[[str], bool]], Mask]:
+    """A column of texts by number: each text is looked at once."""
+
+    def rows(store: Store, wanted: Callable[[str], bool]) -> Mask:
+        numbers, places = np.unique(store.column(name), return_inverse=True)
+        good = np.array([wanted(store.strings[int(number)]) for number in numbers], bool)
+        return np.asarray(good[places] if len(numbers) else np.zeros(0, bool))
+
+    return rows
+
+
+def _listed(name: str, texts: Sequence[str]) -> Callable[[Store, Callable[[str], bool]], Mask]:
+    def rows(store: Store, wanted: Callable[[str], bool]) -> Mask:
+        good = np.array([wanted(text) for text in texts])
+        return np.asarray(good[store.column(name)])
+
+    return rows
+
+
+def _called(store: Store, wanted: Callable[[str], bool]) -> Mask:
+    found = np.zeros(store.n, bool)
+    found[[call.row for call in store.tool_calls if wanted(call.call.name)]] = True
+    return found
+
+
+def _ids(store: Store, wanted: Callable[[str], bool]) -> Mask:
+    return np.fromiter((wanted(name) for name in store.request_ids), bool, store.n)
+
+
+def _anywhere(store: Store, wanted: Callable[[str], bool]) -> Mask:
+    found = _ids(store, wanted) | _called(store, wanted)
+    for name in ("model", "session", "error_type", "finish"):
+        found |= _coded(name)(store, wanted)
+    found[[call.row for call in store.tool_calls if wanted(call.call.arguments)]] = True
+    return found
+
+
+FIELDS: Mapping[str, Field] = {
+    "latency": Field("seconds", "whole time", "latency>2s", _column("duration_s")),
+    "ttft": Field("seconds", "time to the first token", "ttft>500ms", _column("ttft_s")),
+    "queue": Field("seconds", "time in the queue", "queue>1s", _column("queue_s")),
+    "prefill": Field("seconds", "time to read the prompt", "prefill>10s", _column("prefill_s")),
+    "decode": Field("seconds", "time to write the answer", "decode<1m", _column("decode_s")),
+    "hit": Field("share", "share of the prompt from cache", "hit<50%", _hit),
+    "tokens_in": Field("count", "tokens of the prompt", "tokens_in>8k", _column("input_tokens")),
+    "tokens_out": Field("count", "tokens of the answer", "tokens_out>=1", _column("output_tokens")),
+    "cached": Field("count", "tokens from cache", "cached>0", _column("cached_tokens")),
+    "tools": Field("count", "number of tool calls", "tools>1", _column("n_tool_calls")),
+    "code": Field("count", "HTTP status", "code=529", _column("status")),
+    "tool": Field("text", "a tool it called", "tool:Read", texts=_called),
+    "model": Field("text", "model it asked for", "model:qwen", texts=_coded("model")),
+    "session": Field("text", "the client's session", "session:1f2e", texts=_coded("session")),
+    "finish": Field("text", "why the answer ended", "finish:max_tokens", texts=_coded("finish")),
+    "error": Field("text", "type of its error", "error:overloaded", texts=_coded("error_type")),
+    "id": Field("text", "the request's own name", "id:req_1", texts=_ids),
+    "cache": Field("text", "miss, prefix or exact", "cache:exact", texts=_listed("cache", CACHES)),
+    "status": Field("text", "how it ended", "status:error", texts=_listed("outcome", OUTCOMES)),
+    "text": Field("text", "anywhere in all of these", 'text:"a b"', texts=_anywhere),
+}
+_COMPARED: Mapping[str, Callable[[Numbers, float], Mask]] = {
+    ">": lambda values, bound: values > bound,
+    ">=": lambda values, bound: values >= bound,
+    "<": lambda values, bound: values < bound,
+    "<=": lambda values, bound: values <= bound,
+    "=": lambda values, bound: np.isclose(values, bound),
+    ":": lambda values, bound: np.isclose(values, bound),
+}
+_NEEDS: Mapping[str, str] = {
+    "seconds": "a time like 2s or 300ms",
+    "count": "a number like 5 or 8k",
+    "share": "a share like 0.5 or 40%",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What requests have to be."""
+
+    text: str
+    _mask: Callable[[Store], Mask] | None = None
+
+    def mask(self, store: Store) -> Mask:
+        """For each row whether it matches."""
+        return self._mask(store) if self._mask else np.ones(store.n, bool)
+
+
+class _Token(NamedTuple):
+    text: str
+    start: int
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at = 0
+    while found := _TOKEN.match(text, at):
+        place = found.lastindex or 0
+        yield _Token(found[place], found.start(place))
+        at = found.end()
+
+
+class _Parser:
+    """Recursive descent: or < and < not < term."""
+
+    def __init__(self, text: str) -> None:
+        self._all = list(_tokens(text))
+        self._end = len(text)
+        self._at = 0
+
+    def parse(self) -> Callable[[Store], Mask] | None:
+        if not self._all:
+            return None
+        found = self._either()
+        if token := self._peek():
+            raise FilterError("a ( is missing", token.start, token.start + 1)
+        return found
+
+    def _peek(self) -> _Token | None:
+        return self._all[self._at] if self._at < len(self._all) else None
+
+    def _word(self, *words: str) -> bool:
+        token = self._peek()
+        if token is None or token.text.lower() not in words:
+            return False
+        self._at += 1
+        return True
+
+    def _either(self) -> Callable[[Store], Mask]:
+        found = self._both()
+        while self._word("or"):
+            found = _or(found, self._both())
+        return found
+
+    def _both(self) -> Callable[[Store], Mask]:
+        found = self._negated()
+        while (token := self._peek()) and token.text.lower() not in ("or", ")"):
+            self._word("and")
+            found = _and(found, self._negated())
+        return found
+
+    def _negated(self) -> Callable[[Store], Mask]:
+        if self._word("not", "-", "!"):
+            inner = self._negated()
+            return lambda store: ~inner(store)
+        token = self._peek()
+        if token is None or token.text.lower() in (")", "and", "or"):
+            start = token.start if token else self._end
+            raise FilterError("something to look for is missing", start, start + 1)
+        self._at += 1
+        if token.text != "(":
+            return _term(token)
+        found = self._either()
+        if not self._word(")"):
+            raise FilterError("a ) is missing", token.start, token.start + 1)
+        return found
+
+
+def _or(one: Callable[[Store], Mask], other: Callable[[Store], Mask]) -> Callable[[Store], Mask]:
+    return lambda store: one(store) | other(store)
+
+
+def _and(one: Callable[[Store], Mask], other: Callable[[Store], Mask]) -> Callable[[Store], Mask]:
+    return lambda store: one(store) & other(store)
+
+
+def _term(token: _Token) -> Callable[[Store], Mask]:
+    end = token.start + len(token.text)
+    found = None if token.text.startswith('"') else _TERM.fullmatch(token.text)
+    if found is None:
+        return _text_term("text", ":", token.text.strip('"'))
+    name, sign, value = found[1].lower(), found[2], found[3].strip('"')
+    field = FIELDS.get(name)
+    if field is None:
+        close = difflib.get_close_matches(name, FIELDS, 1)
+        hint = f": did you mean {close[0]}?" if close else f"; there are {', '.join(FIELDS)}"
+        raise FilterError(f"unknown field {name!r}{hint}", token.start, end)
+    if field.numbers is None:
+        if sign not in (":", "="):
+            raise FilterError(f"{name} takes : or =, as in {field.example}", token.start, end)
+        return _text_term(name, sign, value)
+    numbers, compared, bound = field.numbers, _COMPARED[sign], _bound(field.kind, value)
+    if math.isnan(bound):
+        raise FilterError(f"{name} needs {_NEEDS[field.kind]}", token.start, end)
+
+    def mask(store: Store) -> Mask:
+        with np.errstate(invalid="ignore"):
+            return compared(numbers(store), bound)
+
+    return mask
+
+
+def _text_term(name: str, sign: str, value: str) -> Callable[[Store], Mask]:
+    texts, wanted = FIELDS[name].texts, value.lower()
+    assert texts is not None
+    if sign == "=":
+        return lambda store: texts(store, lambda text: text.lower() == wanted)
+    return lambda store: texts(store, lambda text: wanted in text.lower())
+
+
+def _bound(kind: Kind, text: str) -> float:
+    """The number that a text means; NaN if it means none."""
+    found = _NUMBER.fullmatch(text.strip())
+    if found is None:
+        return math.nan
+    value, unit = float(found[1]), found[2].lower()
+    if kind == "seconds":
+        return value * _UNITS_S.get(unit or "s", math.nan)
+    if kind == "share":
+        return value / 100 if unit == "%" else value if not unit else math.nan
+    return value * _POWERS.get(unit, math.nan)
+
+
+def parse(text: str) -> Filter:
+    """Read a filter; an empty one matches everything.
+
+    Raises:
+        FilterError: It can't be understood.
+    """
+    return Filter(text, _Parser(text).parse())
+
+
+class Completion(NamedTuple):
+    """What could stand at the cursor, and which characters it would replace."""
+
+    text: str
+    start: int
+    end: int
+
+
+MAX_VALUES = 50
+
+
+def complete(text: str, cursor: int, store: Store) -> list[Completion]:
+    """Fields, and values that the store knows, that begin as the word at the cursor does."""
+    begin = cursor
+    while begin and not text[begin - 1].isspace() and text[begin - 1] not in "(-!":
+        begin -= 1
+    word = text[begin:cursor]
+    found = _TERM.fullmatch(word)
+    if found is None:
+        names = [name for name in FIELDS if name.startswith(word.lower())]
+        signs = {name: ":" if FIELDS[name].numbers is None else ">" for name in names}
+        return [Completion(name + signs[name], begin, cursor) for name in names]
+    typed = found[3].strip('"').lower()
+    values = [
+        value for value in _values(found[1].lower(), store) if value.lower().startswith(typed)
+    ]
+    quoted = [f'"{value}"' if " " in value else value for value in values[:MAX_VALUES]]
+    return [Completion(f"{found[1]}{found[2]}{value}", begin, cursor) for value in quoted]
+
+
+def _values(name: str, store: Store) -> list[str]:
+    if name == "tool":
+        return sorted({call.call.name for call in store.tool_calls if call.call.name})
+    if name in ("status", "cache"):
+        return [each for each in (OUTCOMES if name == "status" else CACHES) if each]
+    columns = {"model": "model", "session": "session", "finish": "finish", "error": "error_type"}
+    if name not in columns:
+        return []
+    numbers = np.unique(store.column(columns[name]))
+    return [text for number in numbers if (text := store.strings[int(number)])]

@@ -1,0 +1,133 @@
+"""The time that a dashboard shows: live, held, and in a recording."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+from mlxdeck.telemetry.clock import SPEEDS, Clock, moment
+
+
+class Wall:
+    """A wall clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 5000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def replay(speed: float = 1.0) -> tuple[Clock, Wall]:
+    """A recording from 100 to 200."""
+    wall = Wall()
+    clock = Clock(wall, replay=True, speed=speed)
+    clock.bounds(100, 200)
+    return clock, wall
+
+
+def test_live_is_the_wall_clock_unless_it_is_held() -> None:
+    """And going on means the present, not where it stood."""
+    wall = Wall()
+    clock = Clock(wall)
+    assert clock.now == 5000
+    clock.toggle()
+    wall.now_s = 5010
+    assert (clock.now, clock.paused) == (5000, True)
+    clock.toggle()
+    assert (clock.now, clock.paused) == (5010, False)
+
+
+@pytest.mark.parametrize("speed", SPEEDS[:-1])
+def test_a_replay_moves_at_its_speed_up_to_the_end(speed: float) -> None:
+    """From the recording's start."""
+    clock, wall = replay(speed)
+    assert (clock.now, clock.position) == (100, 0)
+    wall.now_s += 10 / speed
+    assert clock.now == pytest.approx(110)
+    wall.now_s += 1000 / speed
+    assert (clock.now, clock.ended, clock.position) == (200, True, 1)
+
+
+def test_as_fast_as_it_reads_is_at_the_end_at_once() -> None:
+    """Whatever has been read by then."""
+    clock, _ = replay(math.inf)
+    assert clock.now == 200
+    clock.bounds(100, 300)
+    assert clock.now == 300
+
+
+def test_a_replay_pauses_and_goes_on_where_it_was() -> None:
+    """From the end it begins again."""
+    clock, wall = replay()
+    wall.now_s += 30
+    clock.toggle()
+    wall.now_s += 30
+    assert clock.now == 130
+    clock.toggle()
+    wall.now_s += 5
+    assert clock.now == 135
+    clock.seek(999)
+    clock.toggle()
+    clock.toggle()
+    assert clock.now == 100
+
+
+def test_seeking_stays_within_the_recording() -> None:
+    """Playing goes on from there; held stays held."""
+    clock, wall = replay()
+    clock.seek(150)
+    wall.now_s += 1
+    assert clock.now == 151
+    clock.hold_at(20)
+    assert (clock.now, clock.paused) == (100, True)
+    clock.seek(180)
+    wall.now_s += 1
+    assert clock.now == 180
+
+
+def test_changing_the_speed_does_not_jump() -> None:
+    """It goes through the list and stops at its ends."""
+    clock, wall = replay()
+    wall.now_s += 10
+    clock.faster(1)
+    assert (clock.now, clock.speed) == (110, 2)
+    wall.now_s += 10
+    assert clock.now == 130
+    clock.faster(-99)
+    assert clock.speed == SPEEDS[0]
+    clock.faster(99)
+    assert clock.speed == math.inf
+
+
+def test_a_recording_that_grows_keeps_its_place() -> None:
+    """Older parts may be read later, too."""
+    clock, wall = replay()
+    wall.now_s += 10
+    clock.bounds(100, 400)
+    assert clock.now == 110
+    clock, wall = replay()
+    clock.bounds(50, 200)
+    assert clock.now == 50
+
+
+def test_moments_are_named_as_people_do() -> None:
+    """Shares, steps and times of day."""
+    clock, _ = replay()
+    assert moment("50%", clock) == 150
+    assert moment("+30s", clock) == 130
+    assert moment(" -1m ", clock) == 40
+    for text in ("%", "soon", "25", "+5"):
+        with pytest.raises(ValueError, match="is expected"):
+            moment(text, clock)
+    start = 1_790_000_000.0
+    clock = Clock(Wall(), replay=True)
+    clock.bounds(start, start + 3600)
+    named = time.strftime("%H:%M:%S", time.localtime(start + 600))
+    assert moment(named, clock) == start + 600
+    # The next day, if that is where it lies.
+    clock.bounds(start, start + 20 * 3600)
+    named = time.strftime("%H:%M:%S", time.localtime(start + 18 * 3600))
+    assert moment(named, clock) == start + 18 * 3600

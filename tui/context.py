@@ -1,0 +1,37 @@
+"""What the screens share: the data, the moment that is shown, and the user's ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlxdeck.telemetry.clock import Clock
+from mlxdeck.telemetry.stats import WINDOWS, Window
+from mlxdeck.telemetry.store import Store
+from mlxdeck.tui.alerts import Watch
+from mlxdeck.tui.listing import Listing
+from mlxdeck.tui.memory import Ways
+from mlxdeck.tui.messages import SourceChanged
+
+
+@dataclass(slots=True)
+class Context:
+    """Owned by the application; screens read it, and post messages to have it changed."""
+
+    places: Sequence[Path]
+    """Where streams are looked for."""
+    store: Store
+    clock: Clock
+    listing: Listing
+    alarm: Watch
+    ways: Ways
+    window: Window = WINDOWS[1]
+    source: SourceChanged = field(default_factory=lambda: SourceChanged([], 0, "", ""))
+    n_held: int = 0
+    """How many requests there were when the view was held."""
+
+    @property
+    def as_of_ts(self) -> float:
+        """What was written later is not shown: infinity unless something is replayed."""
+        return self.clock.now if self.clock.replay else float("inf")

@@ -1,0 +1,120 @@
+"""One request on standard output, for `mlxdeck inspect`: the request screen without a screen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from mlxdeck.telemetry.detail import HOW_TO_CAPTURE
+from mlxdeck.tui import format as fmt
+
+PIPE_WIDTH = 100
+BAR_CELLS = 40
+
+
+def show(found: dict[str, Any], file: TextIO = sys.stdout) -> None:
+    """Print what `detail` has found; in a pipe without colours, 100 cells wide."""
+    width = None if file.isatty() else PIPE_WIDTH
+    console = Console(file=file, width=width, highlight=False)
+    console.print(_head(found))
+    for title, body in _sections(found):
+        console.print(Panel(body, title=title, title_align="left", border_style="dim"))
+
+
+def _head(found: dict[str, Any]) -> Text:
+    parts = [found["request_id"], fmt.clock(found["start_ts"] or float("nan")), found["outcome"]]
+    parts += [found["cache"] and f"cache: {found['cache']}", found["session_id"]]
+    return Text("  ·  ".join(part for part in parts if part), "bold")
+
+
+def _sections(found: dict[str, Any]) -> Iterator[tuple[str, RenderableType]]:
+    yield "time", _time(found)
+    yield "tokens", _tokens(found["tokens"])
+    yield "request", _request(found)
+    if found["tool_calls"]:
+        yield "tool calls", Group(*map(_call, found["tool_calls"]))
+    for error in found["errors"]:
+        yield "error", Text(f"{error['error_type']} while {error['phase']}: {error['message']}")
+    if "messages" in found:
+        yield "conversation", Group(*_messages(found))
+    else:
+        yield "conversation", Text(HOW_TO_CAPTURE, "dim")
+
+
+def _time(found: dict[str, Any]) -> Table:
+    phases = {name: seconds or 0.0 for name, seconds in found["phases_s"].items()}
+    total_s = max(found["duration_s"] or 0.0, sum(phases.values()), 1e-9)
+    table, before_s = Table.grid(padding=(0, 2)), 0.0
+    for name, seconds in phases.items():
+        start = round(before_s / total_s * BAR_CELLS)
+        length = max(1, round(seconds / total_s * BAR_CELLS)) if seconds else 0
+        bar = " " * min(start, BAR_CELLS - length) + "█" * length
+        share = fmt.percent(seconds / total_s)
+        table.add_row(name, f"{bar:<{BAR_CELLS}}", f"{fmt.duration(seconds):>7}", f"{share:>5}")
+        before_s += seconds
+    table.add_row("total", "", f"{fmt.duration(total_s):>7}", "")
+    if found["ttft_s"]:
+        table.add_row("first token", "", f"{fmt.duration(found['ttft_s']):>7}", "")
+    return table
+
+
+def _tokens(tokens: dict[str, int]) -> Text:
+    known, out = tokens["cached"], tokens["output"]
+    new = tokens["input"] - known
+    share = f" ({fmt.percent(known / tokens['input'])} of the prompt)" if tokens["input"] else ""
+    return Text(f"{known:,} cached{share}  ·  {new:,} new  ·  {out:,} out")
+
+
+def _request(found: dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    request = found["request"]
+    for name in ("model", "dialect", "stream", "max_tokens", "temperature", "top_p", "top_k"):
+        if request.get(name) not in (None, ""):
+            table.add_row(name, str(request[name]))
+    table.add_row("messages", str(request.get("n_messages", 0)))
+    names = ", ".join(request.get("tool_names", ()))
+    table.add_row("tools", f"{request.get('n_tools', 0)}  {fmt.one_line(names, 300)}")
+    for lookup in found["lookups"]:
+        table.add_row(f"{lookup['cache']} cache", _lookup(lookup))
+    return table
+
+
+def _lookup(lookup: dict[str, Any]) -> str:
+    said = f"{lookup['result']}"
+    if lookup["miss_reason"]:
+        said += f", {lookup['miss_reason']}"
+    if lookup["prompt_tokens"]:
+        said += f", {lookup['matched_tokens']:,} of {lookup['prompt_tokens']:,} tokens"
+    if lookup["diverged_at_token"] >= 0:
+        said += f", parted at token {lookup['diverged_at_token']:,} in {lookup['diverged_block']}"
+    return said + (f", from {lookup['tier']}" if lookup["tier"] else "")
+
+
+def _call(call: dict[str, Any]) -> Text:
+    text = Text.assemble((call["name"] or "?", "bold"), f"  {call['parser']}")
+    for name in ("constrained", "repaired"):
+        text.append(f", {name}" if call[name] else "")
+    if not call["parse_ok"]:
+        text.append(f", not readable: {call['parse_error']}", "bold")
+    if call["arguments"] is not None:
+        text.append("\n" + json.dumps(call["arguments"], indent=2, ensure_ascii=False))
+    return text
+
+
+def _messages(found: dict[str, Any]) -> Iterator[Text]:
+    for message in [*found["messages"], {"role": "answer", "content": found["answer"]}]:
+        for block in message["content"] if isinstance(message["content"], list) else []:
+            kind = block.get("type", "")
+            said = block.get("text") or block.get("thinking") or block.get("content")
+            body = said if isinstance(said, str) else json.dumps(block.get("input"), indent=2)
+            label = message["role"] if kind == "text" else f"{message['role']} {kind}"
+            yield Text.assemble((label, "bold"), f"  {body}")

@@ -1,0 +1,68 @@
+"""Which requests and tool calls are listed: those known at a moment that match a filter. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mlxdeck.telemetry.filters import Filter, parse
+from mlxdeck.telemetry.store import Store
+
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Listing:
+    """A view of a store; `rows` and `calls` are in the order of time, oldest first."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.text = ""
+        self._filter: Filter = parse("")
+        self._mask_of: object = None
+        self._mask = np.zeros(0, bool)
+
+    def set(self, text: str) -> None:
+        """Filter by this from now on.
+
+        Raises:
+            FilterError: It can't be understood; the old one stays.
+        """
+        self._filter = parse(text)
+        self.text = text.strip()
+        self._mask_of = None
+
+    @property
+    def mask(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        """For each row of the store whether it matches; None if everything does."""
+        if not self.text:
+            return None
+        if self._mask_of != self._store.n_lines:
+            self._mask, self._mask_of = self._filter.mask(self._store), self._store.n_lines
+        return self._mask
+
+    def rows(self, as_of_ts: float = math.inf, below: int | None = None) -> Rows:
+        """Requests that had begun by then; with `below`, only rows with a lower number."""
+        starts = self._store.column("start_ts")[:below]
+        rows: Rows = np.arange(len(starts))
+        if len(starts) and np.any(starts[1:] < starts[:-1]):
+            rows = np.argsort(starts, kind="stable")
+        if not math.isinf(as_of_ts):
+            rows = rows[: np.searchsorted(starts[rows], as_of_ts, side="right")]
+        mask = self.mask
+        if mask is not None:
+            rows = rows[mask[rows]]
+        return rows
+
+    def calls(self, as_of_ts: float = math.inf) -> Rows:
+        """Numbers of the tool calls in the store that were made by then."""
+        calls, mask = self._store.tool_calls, self.mask
+        numbers: Rows = np.arange(len(calls))
+        if math.isinf(as_of_ts) and mask is None:
+            return numbers
+        known = np.fromiter((call.ts <= as_of_ts for call in calls), bool, len(calls))
+        if mask is not None:
+            known &= mask[np.fromiter((call.row for call in calls), np.int64, len(calls))]
+        chosen: Rows = numbers[known]
+        return chosen

@@ -1,0 +1,57 @@
+"""What the dashboard remembers from one time to the next: window, theme, panels, filters."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+MAX_FILTERS = 20
+
+
+@dataclass(slots=True)
+class Ways:
+    """One user's."""
+
+    window: str = "5m"
+    theme: str = ""
+    hidden: list[str] = field(default_factory=lambda: ["throughput", "errors"])
+    """Panels that are not shown."""
+    filters: list[str] = field(default_factory=list)
+    """Used before, the latest first."""
+    log_scale: bool = False
+
+    def used(self, text: str) -> None:
+        """A filter was used."""
+        self.filters = [text, *(each for each in self.filters if each != text)][:MAX_FILTERS]
+
+
+def recall(path: Path | None) -> Ways:
+    """What was written last; the default for what was not, or can't be read."""
+    ways = Ways()
+    try:
+        found = json.loads(path.read_bytes()) if path else {}
+    except (OSError, ValueError):
+        return ways
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if type(value) is type(getattr(ways, name, None)):
+            setattr(ways, name, value)
+    ways.hidden = [each for each in ways.hidden if isinstance(each, str)]
+    ways.filters = [each for each in ways.filters if isinstance(each, str)]
+    return ways
+
+
+def remember(path: Path | None, ways: Ways) -> None:
+    """Write it down; that it can't be is no reason to complain at the end of a session."""
+    if path is None:
+        return
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            json.dump(asdict(ways), file)
+        temporary.replace(path)
+    except OSError:
+        return

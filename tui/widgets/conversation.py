@@ -1,0 +1,115 @@
+"""A conversation as roles with blocks that fold, tool calls next to their results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from textual.containers import Vertical
+from textual.widgets import Collapsible, Static
+
+from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.compare import readable
+from mlxdeck.telemetry.lines import content
+from mlxdeck.tui import format as fmt
+
+MAX_CHARS = 20_000
+"""More of one block is not drawn."""
+OPEN_LAST = 2
+"""So many blocks at the end are open from the start."""
+MAX_BLOCKS = 400
+NOT_CAPTURED = (
+    "The text was not captured. To keep it from now on, start the server with\n"
+    "  mlxdeck serve --capture full"
+)
+
+
+class Block(NamedTuple):
+    """A part of the conversation."""
+
+    title: str
+    text: str
+
+
+class Conversation(Vertical):
+    """System prompt, tools, messages and the answer."""
+
+    DEFAULT_CSS = """
+    Conversation { height: auto; }
+    Conversation Collapsible { border: none; padding: 0; background: $background; }
+    Conversation Static { height: auto; padding: 0 0 1 2; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._shown: list[Block] | None = None
+
+    def show(self, lines: Sequence[t.Attrs | None], paths: Sequence[Path]) -> None:
+        """Show what the files hold of it, or how to have it kept."""
+        blocks = list(_blocks(lines, paths))
+        if blocks == self._shown:
+            return
+        self._shown = blocks
+        self.remove_children()
+        if not blocks:
+            self.mount(Static(NOT_CAPTURED, markup=False))
+            return
+        first_open = len(blocks) - OPEN_LAST
+        self.mount_all(
+            Collapsible(
+                Static(block.text, markup=False),
+                title=block.title,
+                collapsed=n < first_open,
+            )
+            for n, block in enumerate(blocks[-MAX_BLOCKS:])
+        )
+
+    def fold(self) -> None:
+        """Open all blocks, or close them if all are open."""
+        blocks = list(self.query(Collapsible))
+        closed = any(block.collapsed for block in blocks)
+        for block in blocks:
+            block.collapsed = not closed
+
+
+def _blocks(lines: Sequence[t.Attrs | None], paths: Sequence[Path]) -> Iterator[Block]:
+    start = next((line for line in lines if isinstance(line, t.RequestStart)), None)
+    if start is None:
+        return
+    hashes = [start.system_hash, start.tools_hash, *start.message_hashes]
+    found = content(paths, hashes)
+    if not found:
+        return
+    for place, digest in enumerate(hashes):
+        if not digest:
+            continue
+        part = found.get(digest)
+        name = "system" if place == 0 else "tools" if place == 1 else f"{place - 1}"
+        if part is None:
+            yield Block(f"{name}  (not in these files)", f"told under {digest} elsewhere")
+        else:
+            text = _tools(part) if part.kind == "tools" else readable(part)
+            yield _block(f"{name} {part.role if place > 1 else ''}".rstrip(), text)
+    for line in lines:
+        if isinstance(line, t.Content) and line.kind == "answer":
+            yield _block("answer", readable(line))
+
+
+def _block(name: str, text: str) -> Block:
+    first = fmt.one_line(text.strip().split("\n")[0], 60)
+    cut = f"\n… {len(text) - MAX_CHARS:,} more characters" if len(text) > MAX_CHARS else ""
+    return Block(f"{name}  ·  {len(text):,} characters  ·  {first}", text[:MAX_CHARS] + cut)
+
+
+def _tools(part: t.Content) -> str:
+    try:
+        tools = json.loads(part.content)
+    except ValueError:
+        return part.content
+    return "\n".join(
+        f"{tool.get('name', '?')}: {fmt.one_line(str(tool.get('description', '')), 200)}"
+        for tool in tools
+        if isinstance(tool, dict)
+    )

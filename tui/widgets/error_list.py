@@ -1,0 +1,43 @@
+"""The requests that failed, grouped by how, a line each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlxdeck.telemetry.sessions import ErrorGroup
+from mlxdeck.tui import format as fmt
+from mlxdeck.tui.messages import RequestChosen
+from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
+
+
+class ErrorList(VirtualList):
+    """The latest kind first; choosing one opens its latest request."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("errors", id=id)
+        self._groups: list[ErrorGroup] = []
+
+    def show_groups(self, groups: list[ErrorGroup], version: object) -> None:
+        """List these."""
+        self._groups = groups
+        self.show(np.arange(len(groups)), version)
+
+    def header(self, width: int) -> list[Cell]:
+        """Titles, or that all is well."""
+        del width
+        if not self._groups:
+            return [("nothing has failed", "muted")]
+        return [(f"{'last':<9}{'times':>6}  kind", "")]
+
+    def cells(self, item: int, width: int) -> list[Cell]:
+        """When last, how often, what."""
+        group = self._groups[item]
+        return [
+            (f"{fmt.clock(group.last_ts)} ", "muted"),
+            (f"{group.n:>6,}  ", ""),
+            (fmt.one_line(f"✗ {group.kind or 'unknown'}", max(0, width - 17)), "bad"),
+        ]
+
+    def chosen(self, item: int) -> None:
+        """Ask for the latest of them."""
+        self.post_message(RequestChosen(self._groups[item].last_row))

@@ -1,0 +1,118 @@
+"""One line for a filter: completion while it is typed, the count of matches, help on a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.content import Content
+from textual.suggester import Suggester
+from textual.widgets import Input, Static
+
+from mlxdeck.telemetry.filters import complete
+from mlxdeck.telemetry.store import Store
+from mlxdeck.tui.messages import FilterChanged
+
+MAX_CHOICES = 8
+PLACEHOLDER = (
+    'tool:Read status:error latency>2s ttft>1s hit<0.5 tokens_in>8k text:"..."  and or not ( )'
+)
+
+
+class _Suggester(Suggester):
+    """The first completion, shown behind the cursor; right arrow takes it."""
+
+    def __init__(self, store: Store, used: Sequence[str]) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._store = store
+        self._used = used
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """A filter that was used before, or the field or value that goes on from here."""
+        for before in self._used:
+            if value and before.startswith(value):
+                return before
+        for each in complete(value, len(value), self._store):
+            whole = value[: each.start] + each.text
+            if whole.startswith(value) and whole != value:
+                return whole
+        return None
+
+
+class FilterBar(Vertical):
+    """Hidden until it is asked for."""
+
+    BINDINGS = [
+        Binding("escape", "close", "Close", show=False),
+        Binding("down", "take", "Take the first", show=False),
+    ]
+    DEFAULT_CSS = """
+    FilterBar { height: auto; display: none; background: $panel; padding: 0 1; }
+    FilterBar Input { border: none; height: 1; padding: 0; background: $panel; }
+    FilterBar Static { height: 1; color: $foreground 70%; }
+    FilterBar .-bad { color: $text-error; }
+    """
+
+    def __init__(self, store: Store, used: Sequence[str], *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._store = store
+        self._used = used
+        self._mistake = ""
+
+    def compose(self) -> ComposeResult:
+        """The line and what is to be said about it."""
+        yield Input(placeholder=PLACEHOLDER, suggester=_Suggester(self._store, self._used))
+        yield Static(id="about")
+
+    def open(self, text: str) -> None:
+        """Show it with what is in force."""
+        self.display = True
+        field = self.query_one(Input)
+        field.value = text
+        field.focus()
+
+    def tell(self, n_matching: int) -> None:
+        """How many match, and what could come next; unless a mistake is to be mended first."""
+        if not self._mistake and self.display:
+            self._say(f"{n_matching:,} match  │  {self._choices()}")
+
+    def mistake(self, text: str) -> None:
+        """What is wrong; empty if nothing is."""
+        self._mistake = text
+        if text:
+            self._say(f"✗ {text}")
+
+    def _say(self, text: str) -> None:
+        about = self.query_one("#about", Static)
+        about.set_class(bool(self._mistake), "-bad")
+        about.update(Content(text))
+
+    def _choices(self) -> str:
+        field = self.query_one(Input)
+        found = complete(field.value, field.cursor_position, self._store)
+        return "  ".join(each.text for each in found[:MAX_CHOICES])
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while it is typed."""
+        event.stop()
+        self.post_message(FilterChanged(event.value, done=False))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Keep it, and go back to the lists."""
+        event.stop()
+        self.display = False
+        self.post_message(FilterChanged(event.value, done=True))
+
+    def action_close(self) -> None:
+        """Give it up."""
+        self.display = False
+        self.post_message(FilterChanged("", done=True))
+
+    def action_take(self) -> None:
+        """Take the first of what could come next."""
+        field = self.query_one(Input)
+        for each in complete(field.value, field.cursor_position, self._store)[:1]:
+            field.value = field.value[: each.start] + each.text + field.value[each.end :]
+            field.cursor_position = each.start + len(each.text)
