@@ -20,7 +20,7 @@ class AskScreen(ModalScreen[str | None]):
         border: round $primary; border-title-color: $foreground; padding: 0 1;
         border-subtitle-color: $foreground 70%;
     }
-    AskScreen Input { border: none; background: $surface; height: 1; padding: 0; }
+    AskScreen Input, AskScreen Input:focus { background: $surface; }
     """
 
     def __init__(self, title: str, example: str) -> None:
@@ -32,7 +32,7 @@ class AskScreen(ModalScreen[str | None]):
         """One line in a box."""
         with Vertical() as box:
             box.border_title, box.border_subtitle = self._title, "enter · esc closes"
-            yield Input(placeholder=self._example)
+            yield Input(placeholder=self._example, compact=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """That is the answer."""

@@ -64,9 +64,17 @@ class DashboardScreen(Screen[None]):
         Binding("tab", "app.focus_next", "Next panel", show=False),
         Binding("slash", "filter", "Filter", key_display="/", tooltip="Show only what matches"),
         Binding("escape", "unfilter", "No filter", show=False, tooltip="Show everything again"),
-        Binding("l", "log", "Log", tooltip="Latency on a linear or a logarithmic scale"),
+        Binding(
+            "l", "log", "Log", show=False, tooltip="Latency on a linear or a logarithmic scale"
+        ),
         Binding("b", "marker", "Dots", show=False, tooltip="Charts in braille, blocks or ASCII"),
-        Binding("c", "compare", "Compare", tooltip="Mark a request, then compare another with it"),
+        Binding(
+            "c",
+            "compare",
+            "Compare",
+            show=False,
+            tooltip="Mark a request, then compare another with it",
+        ),
         Binding("e", "export", "Export", show=False, tooltip="Write what is listed to a file"),
         Binding("m", "maximize", "Maximize", show=False, tooltip="This panel alone; esc: back"),
         *(

@@ -50,7 +50,7 @@ class FilterBar(Vertical):
     ]
     DEFAULT_CSS = """
     FilterBar { height: auto; display: none; background: $panel; padding: 0 1; }
-    FilterBar Input { border: none; height: 1; padding: 0; background: $panel; }
+    FilterBar Input, FilterBar Input:focus { background: $panel; }
     FilterBar Static { height: 1; color: $foreground 70%; }
     FilterBar .-bad { color: $text-error; }
     """
@@ -63,7 +63,8 @@ class FilterBar(Vertical):
 
     def compose(self) -> ComposeResult:
         """The line and what is to be said about it."""
-        yield Input(placeholder=PLACEHOLDER, suggester=_Suggester(self._store, self._used))
+        suggester = _Suggester(self._store, self._used)
+        yield Input(placeholder=PLACEHOLDER, suggester=suggester, compact=True)
         yield Static(id="about")
 
     def open(self, text: str) -> None:

@@ -1,0 +1,167 @@
+"""Requests grouped: by conversation, by how they failed; and two compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.compare import diff, parting
+from mlxdeck.telemetry.detail import NotCaptured, curl, detail
+from mlxdeck.telemetry.export import COLUMNS, FORMATS, ExportError, write
+from mlxdeck.telemetry.lines import content
+from mlxdeck.telemetry.report import read
+from mlxdeck.telemetry.sessions import error_groups, sessions
+from mlxdeck.telemetry.store import Store
+from tests import streams
+from tests.streams import Made, Stream
+from tests.telemetry.test_filters import REQUESTS
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Six requests of two sessions."""
+    return read([streams.write(tmp_path / "x.jsonl", REQUESTS)])
+
+
+def test_sessions_add_up_what_their_requests_cost(store: Store) -> None:
+    """The one that was used last comes last."""
+    first, last = sessions(store, np.arange(store.n))
+    assert (first.name, last.name) == ("session0", "session1")
+    assert first.rows.tolist() == [0, 2, 4]
+    assert (first.input_tokens, first.n_tool_calls, last.n_errors) == (12_200, 1, 1)
+    assert first.hits.total == pytest.approx((1000 + 480) / 12_200)
+    assert first.busy_s == pytest.approx(11.25)
+    assert last.last_ts - streams.START_TS == 90
+
+
+def test_failures_are_grouped_by_their_type(tmp_path: Path) -> None:
+    """With how often, and the latest of each."""
+    made = [Made(n, outcome="error") for n in (10, 20)]
+    store = read([streams.write(tmp_path / "x.jsonl", [*made, Made(30)])])
+    (group,) = error_groups(store, np.arange(store.n))
+    assert (group.kind, group.n, group.last_row) == ("api_error", 2, 1)
+
+
+def start(**fields: object) -> t.RequestStart:
+    """The start of a request."""
+    return t.RequestStart(**{"system_hash": "s", "tools_hash": "t", **fields})  # type: ignore[arg-type]
+
+
+def test_prompts_part_at_the_first_part_that_differs() -> None:
+    """System, tools, a message; or nowhere."""
+    same = start(message_hashes=("a", "b"))
+    assert parting(same, same).place == ""
+    assert parting(same, start(system_hash="x", message_hashes=("a", "b"))).place == "system"
+    tools = parting(start(tool_names=("R",)), start(tools_hash="u", tool_names=("W",)))
+    assert (tools.place, tools.note) == ("tools", "only in A: R, only in B: W")
+    other = parting(same, start(message_hashes=("a", "c")))
+    assert (other.place, other.n_equal, other.hashes) == ("message 2", 1, ("b", "c"))
+    longer = parting(same, start(message_hashes=("a", "b", "c", "d")))
+    assert (longer.place, longer.note) == ("message 3", "B goes on for 2 more messages")
+
+
+def captured(folder: Path) -> Store:
+    """Two requests of a conversation, told as `--capture full` tells them."""
+    stream = Stream()
+    hashes = {name: name * 12 for name in "stuvw"}
+    parts = {
+        "s": ("system", "system", ["Be brief."]),
+        "t": ("tools", "", [{"name": "Read", "description": "Reads.", "input_schema": {}}]),
+        "u": ("message", "user", [{"type": "text", "text": "What is\nin a.py?"}]),
+        "v": ("message", "user", [{"type": "text", "text": "What is\nin b.py?"}]),
+    }
+    lines = [stream.header()]
+    for number, message in enumerate("uv"):
+        name = f"req_{number}"
+        told = "stu" if number == 0 else "v"
+        request = start(
+            model="local",
+            max_tokens=9,
+            temperature=0.5,
+            system_hash=hashes["s"],
+            tools_hash=hashes["t"],
+            message_hashes=(hashes[message],),
+        )
+        lines.append(stream.line(request, number, name, "one"))
+        for each in told:
+            kind, role, value = parts[each]
+            part = t.Content(kind=kind, role=role, hash=hashes[each], content=json.dumps(value))
+            lines.append(stream.line(part, number, name, "one"))
+        said = json.dumps([{"type": "text", "text": "Code."}])
+        answer = t.Content(kind="answer", role="assistant", content=said)
+        lines.append(stream.line(answer, number, name, "one"))
+        lines.append(stream.line(t.RequestEnd(outcome="ok", duration_s=1), number, name, "one"))
+    path = folder / streams.NAME
+    path.write_bytes(b"".join(lines))
+    return read([path])
+
+
+def test_what_was_captured_is_found_where_it_was_told(tmp_path: Path) -> None:
+    """Also for a later request, which only names it; a hash that nobody told is left out."""
+    store = captured(tmp_path)
+    told = detail(store, 1)
+    assert told["system"] == ["Be brief."]
+    assert told["messages"][0]["content"][0]["text"] == "What is\nin b.py?"
+    assert told["answer"] == [{"type": "text", "text": "Code."}]
+    assert content([tmp_path / streams.NAME, tmp_path / "gone"], ["z" * 12]) == {}
+
+
+def test_a_captured_difference_is_shown_as_one(tmp_path: Path) -> None:
+    """Around where it is; nothing is made up where the text is missing."""
+    captured(tmp_path)
+    both = ("u" * 12, "v" * 12)
+    found = content([tmp_path / streams.NAME], both)
+    lines = diff(found, both)
+    assert "-in a.py?" in lines and "+in b.py?" in lines and " What is" in lines
+    assert diff({}, both) == []
+
+
+def test_a_captured_request_can_be_sent_again(tmp_path: Path, store: Store) -> None:
+    """As a command; one that was not captured says how to have it."""
+    command = curl(detail(captured(tmp_path), 0))
+    assert command.startswith("curl http://127.0.0.1:8081/v1/messages")
+    body = json.loads(command.partition("-d '")[2].removesuffix("'"))
+    assert body["system"] == [{"type": "text", "text": "Be brief."}]
+    assert (body["max_tokens"], body["temperature"]) == (9, 0.5)
+    assert body["messages"][0]["role"] == "user"
+    with pytest.raises(NotCaptured, match="--capture full"):
+        curl(detail(store, 0))
+
+
+def test_a_detail_is_json(store: Store) -> None:
+    """With phases, tokens, lookups and calls."""
+    told = json.loads(json.dumps(detail(store, 1)))
+    assert told["tokens"] == {"input": 1000, "cached": 900, "output": 20}
+    assert told["phases_s"]["prefill"] == 1.0
+    assert told["tool_calls"][0]["arguments"] == {"path": "a.py"}
+    assert told["lookups"][0]["miss_reason"] == "cold"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_requests_can_be_taken_out(store: Store, tmp_path: Path, name: str) -> None:
+    """One line a request, with the columns in their order."""
+    path = tmp_path / f"out.{name}"
+    try:
+        write(store, np.array([1, 4]), path)
+    except ExportError as error:
+        assert name == "parquet" and "pip install pyarrow" in str(error)
+        return
+    if name == "csv":
+        with path.open(newline="") as file:
+            records = list(csv.DictReader(file))
+        assert tuple(records[0]) == COLUMNS
+        assert [record["request_id"] for record in records] == ["req_7_0001", "req_7_0004"]
+    if name == "jsonl":
+        first = json.loads(path.read_text().splitlines()[0])
+        assert (first["duration_s"], first["cache"]) == (2.0, "prefix")
+
+
+def test_an_unknown_format_is_refused(store: Store, tmp_path: Path) -> None:
+    """With those that there are."""
+    with pytest.raises(ExportError, match="there are csv"):
+        write(store, np.array([0]), tmp_path / "x.xml")

@@ -1,0 +1,249 @@
+"""What keys and the mouse do beyond the plain dashboard: filter, replay, panels, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, OptionList
+
+from mlxdeck.telemetry.stats import WINDOWS
+from mlxdeck.tui import clipboard
+from mlxdeck.tui.alerts import Thresholds
+from mlxdeck.tui.app import Dashboard
+from mlxdeck.tui.screens.compare import CompareScreen
+from mlxdeck.tui.screens.sessions import SessionsScreen
+from mlxdeck.tui.widgets.conversation import Conversation
+from mlxdeck.tui.widgets.line_chart import MARKERS, LineChart
+from mlxdeck.tui.widgets.transport import Transport
+from tests.streams import START_TS, write
+from tests.telemetry.test_sessions import captured
+from tests.tui.running import LAST, REQUESTS, Running, running
+
+
+async def test_a_filter_narrows_lists_and_figures(tmp_path: Path) -> None:
+    """While it is typed; escape shows everything again."""
+    async with running(tmp_path) as run:
+        await run.press("slash", *"tool:Read")
+        await run.until(lambda: run.table.n_items == 1)
+        assert run.figure("reqs") == "1" and "1 match" in run.text
+        await run.press("enter")
+        assert "/ tool:Read" in run.text and run.app.context.ways.filters == ["tool:Read"]
+        await run.press("escape")
+        await run.until(lambda: run.table.n_items == len(REQUESTS))
+
+
+async def test_a_mistake_in_a_filter_is_told(tmp_path: Path) -> None:
+    """Until it is mended."""
+    async with running(tmp_path) as run:
+        await run.press("slash", *"latncy>2s")
+        await run.until(lambda: "did you mean latency" in run.text)
+        await run.press("escape")
+        await run.until(lambda: "did you mean" not in run.text)
+        assert run.table.n_items == len(REQUESTS)
+
+
+async def test_a_filter_is_completed(tmp_path: Path) -> None:
+    """The right arrow takes what is shown, the down arrow the first choice."""
+    async with running(tmp_path) as run:
+        await run.press("slash", *"lat")
+        await run.pilot.pause(0.1)
+        await run.press("right")
+        assert run.app.screen.query_one(Input).value == "latency>"
+        run.app.screen.query_one(Input).value = "tool:"
+        run.app.screen.query_one(Input).cursor_position = 5
+        await run.press("down")
+        assert run.app.screen.query_one(Input).value == "tool:Bash"
+
+
+async def test_numbers_show_and_hide_panels(tmp_path: Path) -> None:
+    """But never the last one."""
+    async with running(tmp_path, size=(200, 50)) as run:
+        screen = run.app.screen
+        assert not screen.query_one("#throughput").display
+        await run.press("3", "6")
+        await run.until(lambda: "tokens a second" in run.text and "errors" in run.text)
+        assert "api_error" in run.text
+        await run.press("1", "2", "3")
+        assert not screen.query_one("#charts").display
+        await run.press("4", "5", "6")
+        shown = [
+            name for name in ("requests", "calls", "errors") if screen.query_one(f"#{name}").display
+        ]
+        assert len(shown) == 1
+
+
+async def test_m_shows_one_panel_alone(tmp_path: Path) -> None:
+    """And escape all of them again."""
+    async with running(tmp_path) as run:
+        await run.press("m")
+        assert run.app.screen.maximized is run.table
+        await run.press("escape")
+        assert run.app.screen.maximized is None
+
+
+async def test_b_changes_the_dots(tmp_path: Path) -> None:
+    """Through all kinds, for all charts."""
+    async with running(tmp_path) as run:
+        for marker in [*MARKERS[1:], MARKERS[0]]:
+            await run.press("b")
+            assert {chart.marker for chart in run.app.screen.query(LineChart)} == {marker}
+            await run.until(lambda: True)
+
+
+async def test_s_groups_by_session_and_enter_filters_by_one(tmp_path: Path) -> None:
+    """The list of requests is that session's alone."""
+    async with running(tmp_path) as run:
+        await run.press("s")
+        assert isinstance(run.app.screen, SessionsScreen)
+        assert "2 sessions" in run.text and "session1" in run.text
+        await run.press("enter")
+        await run.until(lambda: run.table.n_items == 3)
+        assert 'session="session1"' in run.text
+
+
+async def test_c_compares_two_requests(tmp_path: Path) -> None:
+    """The first press marks one; x swaps, escape goes back."""
+    async with running(tmp_path) as run:
+        await run.press("c", "c", "c", "down", "c")
+        assert isinstance(run.app.screen, CompareScreen)
+        assert "A req_7_0005" in run.text and "B req_7_0004" in run.text
+        assert "≠" in run.text
+        await run.press("x")
+        assert "A req_7_0004" in run.text
+        await run.press("escape")
+        assert run.table.marked == -1
+
+
+def exported(folder: Path, stream: Path) -> int:
+    """Lines of the file that stands beside the stream."""
+    (path,) = (each for each in folder.glob("mlxdeck-*.jsonl") if each != stream)
+    return len(path.read_text().splitlines())
+
+
+async def test_e_writes_what_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into the working folder, and says where."""
+    monkeypatch.chdir(tmp_path)
+    async with running(tmp_path) as run:
+        run.app.filter_by("status:ok")
+        await run.press("e")
+        assert run.app.screen.query_one(OptionList).option_count == 3
+        await run.press("down", "enter")
+        assert exported(tmp_path, run.path) == 4
+
+
+async def test_a_request_is_copied_as_json_and_as_curl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latter only if its text was captured."""
+    copied: list[str] = []
+    monkeypatch.setattr("mlxdeck.tui.screens.request.copy", lambda _, text: copied.append(text))
+    async with running(tmp_path) as run:
+        await run.press("enter", "y", "u")
+        assert json.loads(copied[0])["request_id"] == f"req_7_{LAST:04d}"
+        assert len(copied) == 1
+    captured(tmp_path)
+    app = Dashboard([run.path], clock=lambda: START_TS + 5)
+    async with app.run_test(size=(120, 50)) as pilot:
+        again = Running(app, pilot, run.path)
+        await again.until(lambda: again.table.n_items == 2)
+        await again.press("enter", "u")
+        assert copied[-1].startswith("curl ")
+        conversation = app.screen.query_one(Conversation)
+        assert "in b.py?" in again.text and "answer" in again.text
+        await again.press("o", "o")
+        assert conversation.query("Collapsible")
+
+
+async def test_over_ssh_the_terminal_copies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Programs of the machine there would fill the wrong clipboard."""
+    async with running(tmp_path) as run:
+        monkeypatch.setenv("SSH_CONNECTION", "somewhere")
+        assert clipboard.copy(run.app, "text") == "the terminal"
+        assert run.app.clipboard == "text"
+
+
+async def replaying(tmp_path: Path) -> Dashboard:
+    """A dashboard over a recording, whose wall clock stands still."""
+    path = write(tmp_path / "recording.jsonl", REQUESTS)
+    return Dashboard([path], clock=lambda: 1000.0, replay=True)
+
+
+async def test_a_replay_is_stepped_and_sought(tmp_path: Path) -> None:
+    """By request, by share, by time, to both ends, and with the mouse."""
+    app = await replaying(tmp_path)
+    async with app.run_test(size=(120, 36)) as pilot:
+        run = Running(app, pilot, tmp_path / "recording.jsonl")
+        clock = app.context.clock
+        await run.until(lambda: app.store.n == len(REQUESTS))
+        assert "replay" in run.text and clock.now == START_TS
+        assert run.table.n_items == 0
+        await run.press("right_square_bracket")
+        assert clock.now == START_TS + 40 and clock.paused
+        await run.until(lambda: run.table.n_items == 1)
+        await run.press("right_square_bracket", "right_square_bracket", "left_square_bracket")
+        assert clock.now == START_TS + 50
+        await run.press("t", *"50%", "enter")
+        assert clock.now == START_TS + 45
+        await run.until(lambda: "open" in run.text or run.table.n_items == 1)
+        await run.press("end")
+        assert clock.now == START_TS + 90 and run.table.n_items == len(REQUESTS)
+        await run.press("home")
+        assert clock.now == START_TS
+        await run.press("t", *"soon", "enter")
+        await run.until(lambda: len(app._notifications) == 1)
+        transport = app.screen.query_one(Transport)
+        await pilot.click(transport, offset=(transport.size.width // 2, 0))
+        await pilot.pause()
+        assert START_TS < clock.now < START_TS + 90
+        before = clock.paused
+        await pilot.click(transport, offset=(1, 0))
+        await pilot.pause()
+        assert clock.paused != before
+
+
+async def test_a_replay_changes_its_speed(tmp_path: Path) -> None:
+    """Said in the line of controls; a live view has no such keys."""
+    app = await replaying(tmp_path)
+    async with app.run_test(size=(120, 36)) as pilot:
+        run = Running(app, pilot, tmp_path / "recording.jsonl")
+        await run.until(lambda: app.store.n == len(REQUESTS))
+        await run.press("plus", "plus")
+        await run.until(lambda: "4×" in run.text)
+        await run.press("minus")
+        assert app.context.clock.speed == 2
+    async with running(tmp_path) as live:
+        await live.press("plus", "t", "home")
+        assert live.app.context.clock.speed == 1
+        assert not live.app.screen.query_one(Transport).display
+
+
+async def test_a_crossed_threshold_is_told_and_drawn(tmp_path: Path) -> None:
+    """In a notification, in the line at the top and across the chart."""
+    path = write(tmp_path / "recording.jsonl", REQUESTS)
+    limits = Thresholds(error_rate=0.1, latency_p95_s=3.0)
+    app = Dashboard([path], clock=lambda: START_TS + 100, limits=limits)
+    async with app.run_test(size=(120, 36)) as pilot:
+        run = Running(app, pilot, path)
+        await run.until(lambda: app.store.n == len(REQUESTS))
+        await run.until(lambda: "failed, over 10%" in run.text)
+        assert "╌" in run.text
+        assert len(app._notifications) == 1
+
+
+async def test_ways_are_kept_for_the_next_time(tmp_path: Path) -> None:
+    """Window, theme and panels."""
+    path = write(tmp_path / "recording.jsonl", REQUESTS)
+    memory = tmp_path / "dashboard.json"
+    app = Dashboard([path], clock=lambda: START_TS + 100, memory=memory)
+    async with app.run_test() as pilot:
+        await pilot.press("w", "d", "2")
+        await pilot.pause()
+    again = Dashboard([path], clock=lambda: START_TS + 100, memory=memory)
+    async with again.run_test() as pilot:
+        assert again.context.window is WINDOWS[2]
+        assert again.theme == "textual-light"
+        assert not again.screen.query_one("#hits").display

@@ -1,0 +1,60 @@
+"""Thresholds, and what is remembered from one time to the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlxdeck.telemetry.events import Tick
+from mlxdeck.telemetry.report import read
+from mlxdeck.telemetry.stats import WINDOWS, summary
+from mlxdeck.tui.alerts import Thresholds, Watch
+from mlxdeck.tui.memory import MAX_FILTERS, Ways, recall, remember
+from tests.streams import START_TS, Made, write
+
+LIMITS = Thresholds(1.0, 0.9, 0.1, 3, 1000)
+
+
+def test_each_crossing_is_told_once(tmp_path: Path) -> None:
+    """Again only after it has been gone."""
+    slow = [Made(n, 5.0, outcome="ok" if n % 2 else "error") for n in range(10, 20)]
+    total = summary(read([write(tmp_path / "a", slow)]), WINDOWS[1], START_TS + 30)
+    calm = summary(read([write(tmp_path / "b", [])]), WINDOWS[1], START_TS + 30)
+    alarm = Watch(LIMITS)
+    busy = Tick(queued=4, memory_active_bytes=2000)
+    told = {alert.name for alert in alarm.look(total, busy)}
+    assert told == {"latency", "hit rate", "errors", "queue", "memory"}
+    assert alarm.look(total, busy) == []
+    assert alarm.look(calm, None) == [] and alarm.active == []
+    assert alarm.look(total, None) != []
+
+
+def test_nothing_is_told_that_nobody_asked_for(tmp_path: Path) -> None:
+    """Nor of rates over very few requests."""
+    few = summary(read([write(tmp_path / "a", [Made(10, 9.0)])]), WINDOWS[1], START_TS + 30)
+    assert Watch(Thresholds()).look(few, Tick(queued=99)) == []
+    assert Watch(LIMITS).look(few, None) == []
+
+
+def test_ways_are_remembered(tmp_path: Path) -> None:
+    """In a file that only the user can read."""
+    path = tmp_path / "home" / "dashboard.json"
+    ways = Ways(window="1h", theme="textual-light", hidden=["hits"])
+    for n in range(MAX_FILTERS + 5):
+        ways.used(f"tool:{n}")
+    ways.used("tool:9")
+    remember(path, ways)
+    assert recall(path) == ways
+    assert ways.filters[0] == "tool:9" and len(ways.filters) == MAX_FILTERS
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_remembered_is_forgotten(tmp_path: Path) -> None:
+    """A broken file, a wrong type, no file, no folder to write to."""
+    path = tmp_path / "dashboard.json"
+    for text in ("{", '{"window": 7, "filters": "x", "hidden": [1]}', "[]"):
+        path.write_text(text)
+        assert recall(path).window == "5m" and recall(path).filters == []
+    assert recall(None) == Ways()
+    remember(None, Ways())
+    path.write_text("")
+    remember(path / "below" / "x.json", Ways())
