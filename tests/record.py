@@ -1,7 +1,7 @@
 """`make record`: a session of the real server, model and client, kept as telemetry.
 
-Writes `tests/data/recording.jsonl`, from which screenshots are made and against which the dashboard
-is tested. All that happens in it happened; only what names this machine is taken out.
+Writes `tests/data/recording.jsonl` and, with the texts, `captured.jsonl`, from which screenshots
+are made and against which the dashboard is tested. All that happens in it happened; only what names this machine is taken out.
 """
 
 from __future__ import annotations
@@ -92,6 +92,20 @@ def tools(server: Server) -> None:
             f"<tool_call>{name}(",
         ):
             ask(server, f"Use {name}, please.", begun, tools=[tool])
+        forced = {"type": "tool", "name": name}
+        ask(server, f"Use {name} for Paris.", tools=[tool], tool_choice=forced, max_tokens=64)
+
+
+def captured() -> None:
+    """A small recording of our own words with everything in it that was said."""
+    with tempfile.TemporaryDirectory() as home:
+        with serving("--capture", "full", home=Path(home)) as server:
+            conversation(server)
+            tools(server)
+            time.sleep(1.5)
+            server.stop()
+        (recorded,) = (Path(home) / "telemetry").glob("*.jsonl")
+        write(recorded, TARGET.with_name("captured.jsonl"))
 
 
 def main() -> None:
@@ -117,6 +131,7 @@ def main() -> None:
         (recorded,) = (Path(home) / "telemetry").glob("*.jsonl")
         write(recorded, target)
         shutil.rmtree(Path(home) / "telemetry")
+    captured()
 
 
 def write(recorded: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
-"""Pictures of the real dashboard over a recording, for the README: `make shots`.
+"""Pictures of the real dashboard over recordings, for the README: `make shots`.
 
-    python -m tests.shots [RECORDING]
+    python -m tests.shots [NAME...]
 
 The clock stands at the recording's last event, so that a run gives the same pictures again.
 """
@@ -23,7 +23,7 @@ from mlxdeck.telemetry.tail import Tail
 from mlxdeck.tui.app import Dashboard
 
 ROOT = Path(__file__).parent.parent
-RECORDING = ROOT / "tests" / "data" / "recording.jsonl"
+RECORDINGS = ROOT / "tests" / "data"
 FOLDER = ROOT / "screenshots"
 FONT = "DejaVu Sans Mono"
 """Has braille and box drawing, and is everywhere; the pictures name a font that must be fetched."""
@@ -39,16 +39,27 @@ class Shot:
     name: str
     size: tuple[int, int] = (120, 36)
     keys: tuple[str, ...] = ()
+    recording: str = "recording.jsonl"
+    replay_at: float | None = None
+    """The share of the recording at which a replay stands; None shows it live."""
 
 
+CAPTURED = "captured.jsonl"
 SHOTS = (
     Shot("dashboard"),
     Shot("dashboard-light", keys=("d",)),
     Shot("dashboard-80x24", (80, 24)),
-    Shot("dashboard-250x60", (250, 60)),
+    Shot("dashboard-250x60", (250, 60), keys=("3", "6")),
     Shot("dashboard-log", keys=("l",)),
-    Shot("request", keys=("tab", "down", "down", "enter")),
-    Shot("help", keys=("question_mark",)),
+    Shot("replay", replay_at=0.6),
+    Shot("replay-80x24", (80, 24), replay_at=0.6),
+    Shot("filter", keys=("slash", *"cache:prefix latency>1s")),
+    Shot("sessions", keys=("s",)),
+    Shot("compare", (120, 48), keys=("down", "c", "down", "down", "c"), recording=CAPTURED),
+    Shot("request", (120, 48), keys=("down", "down", "enter"), recording=CAPTURED),
+    Shot("request-light", (120, 48), keys=("d", "down", "down", "enter"), recording=CAPTURED),
+    Shot("request-80x24", (80, 24), keys=("down", "down", "enter"), recording=CAPTURED),
+    Shot("help", (120, 48), keys=("question_mark",)),
 )
 
 
@@ -61,12 +72,17 @@ def read(recording: Path) -> Store:
     return store
 
 
-async def take(shot: Shot, recording: Path, folder: Path) -> None:
+async def take(shot: Shot, recordings: Path, folder: Path) -> None:
     """Run the dashboard without a terminal and write what it shows, as SVG and as PNG."""
+    recording = recordings / shot.recording
     expected = read(recording)
-    app = Dashboard([recording], clock=lambda: expected.last_ts, window=WINDOW)
+    replay = shot.replay_at is not None
+    app = Dashboard([recording], clock=lambda: expected.last_ts, window=WINDOW, replay=replay)
     async with app.run_test(size=shot.size) as pilot:
         await loaded(pilot, app, expected.n_lines)
+        if shot.replay_at is not None:
+            length_s = expected.last_ts - expected.first_ts
+            app.context.clock.hold_at(expected.first_ts + length_s * shot.replay_at)
         for key in shot.keys:
             await pilot.press(key)
             await pilot.pause()
@@ -88,15 +104,14 @@ async def loaded(pilot: Pilot[None], app: Dashboard, n_lines: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Take all pictures, or those whose names are given after the recording."""
-    recording = Path(arguments[0]) if arguments else RECORDING
-    wanted = set(arguments[1:])
+    """Take all pictures, or those whose names are given."""
+    wanted = set(arguments)
     os.environ["TZ"] = "UTC"
     time.tzset()
     FOLDER.mkdir(exist_ok=True)
     for shot in SHOTS:
         if not wanted or shot.name in wanted:
-            asyncio.run(take(shot, recording, FOLDER))
+            asyncio.run(take(shot, RECORDINGS, FOLDER))
             print(FOLDER / f"{shot.name}.png")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from mlxdeck.server import background, check, doctor, launch
 from mlxdeck.server.engine import models
 from mlxdeck.server.engine.models import ResolvedModel
 from mlxdeck.server.settings import Settings, SettingsError
+
+RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"
 
 
 @pytest.fixture
@@ -151,6 +154,64 @@ def test_tui(dashboard: list[list[Path]], own_home: Path) -> None:
     assert main(["tui", "a.jsonl", "b"]) == 0
     assert main(["tui"]) == 0
     assert dashboard == [[Path("a.jsonl"), Path("b")], [own_home / "mlxdeck" / "telemetry"]]
+
+
+def test_replay(dashboard: list[list[Path]], capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording that is there, at a speed that there is."""
+    recording = str(RECORDING)
+    assert main(["replay", recording, "--speed", "4"]) == 0
+    assert main(["replay", recording, "--speed", "max"]) == 0
+    assert dashboard == [[RECORDING], [RECORDING]]
+    assert main(["replay", "nowhere.jsonl"]) == 2
+    assert "there is no nowhere.jsonl" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["replay", recording, "--speed", "99"])
+
+
+def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last request as text, any other by the beginning of its id, as JSON or as a command."""
+    assert main(["inspect", str(RECORDING)]) == 0
+    shown = capsys.readouterr().out
+    assert "prefill" in shown and "tokens" in shown and max(map(len, shown.splitlines())) <= 100
+    assert main(["inspect", str(RECORDING), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert main(["inspect", str(RECORDING), found["request_id"][:12], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    assert main(["inspect", str(RECORDING), "--curl"]) == 2
+    assert "--capture full" in capsys.readouterr().err
+    assert main(["inspect", str(RECORDING.with_name("captured.jsonl")), "--curl"]) == 0
+    assert capsys.readouterr().out.startswith("curl http://127.0.0.1:8081/v1/messages")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nowhere"], "there is no nowhere"),
+        (["R", "nope"], "no request nope"),
+        (["R", "req_"], "begin"),
+    ],
+)
+def test_inspect_tells_what_it_did_not_find(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words."""
+    assert main(["inspect", *(str(RECORDING) if each == "R" else each for each in args)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_tui_in_a_browser(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> None:
+    """The same command, run for each visitor, on this machine only."""
+    served: list[tuple[str, str, int]] = []
+
+    class Server:
+        def __init__(self, command: str, *, host: str, port: int, title: str) -> None:
+            served.append((command.split(" -m ")[1], host, port))
+
+        def serve(self) -> None: ...
+
+    monkeypatch.setattr("mlxdeck.tui.browser.Server", Server)
+    assert main(["tui", "a.jsonl", "--serve", "9000"]) == 0
+    assert served == [("mlxdeck.cli.main tui a.jsonl", "127.0.0.1", 9000)]
 
 
 def test_check(monkeypatch: pytest.MonkeyPatch) -> None:

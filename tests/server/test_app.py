@@ -399,6 +399,23 @@ async def test_telemetry_keeps_as_much_content_as_it_may(
     """Content appears only at the level that allows it."""
     async with running(EchoEngine(lambda _: CALL), capture=capture) as server:
         await server.ask("my question", tools=[READ])
+        await server.ended(1)
         (call,), (start,) = (server.telemetry.named(n) for n in ("tool_call", "request.start"))
         assert call.attrs.arguments == expected["arguments"]  # type: ignore[union-attr]
         assert start.attrs.last_user_text == expected["last"]  # type: ignore[union-attr]
+        told = [line.attrs.kind for line in server.telemetry.named("request.content")]  # type: ignore[union-attr]
+        assert told == (["tools", "message", "answer"] if capture == "full" else [])
+
+
+async def test_what_a_conversation_says_is_told_once() -> None:
+    """The second turn tells only what is new, and its own answer."""
+    async with running(EchoEngine(), capture="full") as server:
+        first = [{"role": "user", "content": "one"}]
+        more = [{"role": "assistant", "content": "one"}, {"role": "user", "content": "two"}]
+        await server.ask("", messages=first)
+        await server.ended(1)
+        await server.ask("", messages=[*first, *more])
+        await server.ended(2)
+        told = [line.attrs for line in server.telemetry.named("request.content")]
+        texts = [json.loads(part.content)[0]["text"] for part in told]  # type: ignore[union-attr]
+        assert texts == ["one", "one", "one", "two", "two"]
