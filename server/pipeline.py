@@ -254,6 +254,8 @@ class Pipeline:
         cut = False
         async with self._scheduler.submit(job) as chunks:
             yield Started(self._usage(job))
+            for piece in splitter.begin(ready.prompt.begun):
+                yield piece
             sent_s = time.monotonic()
             async for chunk in chunks:
                 if isinstance(chunk, Waiting):
@@ -309,7 +311,7 @@ class Pipeline:
         prompt = ready.prompt
         stops = request.sampling.stop_sequences
         markers = Markers(self._traits.think_start, self._traits.think_end, stops)
-        splitter = Splitter(
+        return Splitter(
             markers,
             self._tool_format,
             request.tools,
@@ -319,9 +321,6 @@ class Pipeline:
             shows_thinking=request.thinking is not False,
             loose=ready.held.loose,
         )
-        # A begun answer may have opened a call; what it said itself is not said again.
-        splitter.feed(prompt.begun)
-        return splitter
 
     @staticmethod
     def _usage(job: Job) -> Usage:

@@ -1,7 +1,8 @@
 """`make record`: a session of the real server, model and client, kept as telemetry.
 
 Writes `tests/data/recording.jsonl` and, with the texts, `captured.jsonl`, from which screenshots
-are made and against which the dashboard is tested. All that happens in it happened; only what names this machine is taken out.
+are made and against which the dashboard is tested. All that happens in it happened; only what
+names this machine is taken out.
 """
 
 from __future__ import annotations

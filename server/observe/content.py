@@ -97,8 +97,8 @@ def answer(events: Iterable[Event]) -> t.Content:
                 blocks[-1]["thinking"] += text
             case ToolCallStart(call_id, name):
                 blocks.append({"type": "tool_use", "id": call_id, "name": name, "input": ""})
-            case ToolCallDelta(text):
-                blocks[-1]["input"] += text
+            case ToolCallDelta(text) if last["type"] == "tool_use":
+                last["input"] += text
     return t.Content(kind="answer", role="assistant", content=_text(blocks))
 
 

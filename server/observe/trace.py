@@ -304,14 +304,14 @@ class Trace:
         """End the trace; without `finished` or `failed` before, the client has left."""
         if self._ended or not self._started:
             return
+        if self._said:
+            self._emit(answer(self._said))
         self._ended = True
         outcome, status = self._outcome()
         usage, work, totals = self._usage, self._work, self.totals
         # Without `Finished`, the tokens that were drawn all the same.
         n_output = work.n_tokens if work else usage.output_tokens
         decode_s = work.times.decode_s if work else 0.0
-        if self._said:
-            self._emit(answer(self._said))
         totals.cancelled += outcome == "cancelled"
         totals.input_tokens += usage.input_tokens
         totals.cached_tokens += usage.cached_tokens

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.messages import ToolCallEnd, ToolCallStart, ToolSpec
 from mlxdeck.server.toolcalls import plain
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.sink import Piece, Sink, ToolCallError
@@ -88,6 +88,16 @@ class Splitter:
     def n_calls(self) -> int:
         """How many calls have been read."""
         return self._sink.n_calls
+
+    def begin(self, text: str) -> list[Piece]:
+        """Take what the answer was given to begin with, which is not said again.
+
+        Only the call that it has left open is returned: its start belongs to what follows.
+        """
+        pieces = self.feed(text)
+        starts = [n for n, piece in enumerate(pieces) if isinstance(piece, ToolCallStart)]
+        opened = starts and not any(isinstance(each, ToolCallEnd) for each in pieces[starts[-1] :])
+        return pieces[starts[-1] :] if opened else []
 
     def feed(self, text: str) -> list[Piece]:
         """Take more of the answer; return what is certain by now."""

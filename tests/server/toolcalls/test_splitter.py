@@ -198,3 +198,13 @@ def test_a_loose_tools_calls_are_kept_until_they_are_whole() -> None:
     assert summary(pieces) == [("Read", {"path": "a.py"})]
     (end,) = [piece for piece in pieces if isinstance(piece, ToolCallEnd)]
     assert (end.constrained, end.repaired) == (False, True)
+
+
+def test_a_call_that_the_client_has_begun_has_a_start() -> None:
+    """What was given is not said again, but for the call that it has left open."""
+    begun = f'{READ} So: <tool_call>{{"name": "Read", "arguments": {{"path": "b'
+    for constrained in (True, False):
+        splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS, constrained=constrained)
+        pieces = [*splitter.begin(begun), *splitter.feed('.py"}}</tool_call>')]
+        assert summary(pieces) == [("Read", {"path": "b.py"})]
+    assert splitter.begin(READ) == []
