@@ -53,8 +53,8 @@ class Constraint:
     """In llguidance's Lark; must be one that `Grammars.check` finds nothing wrong with."""
     trigger: str = ""
     """The grammar takes hold behind this text, whenever the model writes it; empty: at once."""
-    already: str = ""
-    """What the prompt has written of it, if there is no trigger."""
+    already: str | None = None
+    """What the prompt has written of it, if it has been begun there; more may follow a trigger."""
     final: bool = True
     """Whether the answer ends with what the grammar describes, or goes on freely."""
 

@@ -78,8 +78,8 @@ class Processor:
         self._trigger = constraint.trigger.encode()
         self._final = constraint.final
         self._matcher: LLMatcher | None = None
-        if not self._trigger:
-            self._take_hold(constraint.already.encode())
+        if constraint.already is not None or not self._trigger:
+            self._take_hold((constraint.already or "").encode())
         self._tail = b""
         self._n_seen = -1
 

@@ -65,7 +65,7 @@ def held_to(
     trigger = form.trigger or form.starts[0]
     _, opened, already = begun.rpartition(trigger)
     if opened and form.closed.strip() not in already[1:]:
-        return Held(Constraint(grammar, "", already, final=False), loose=loose)
+        return Held(Constraint(grammar, trigger, already, final=False), loose=loose)
     return Held(Constraint(grammar, trigger, final=False), loose=loose)
 
 

@@ -71,7 +71,8 @@ def test_a_begun_call_is_held_from_where_it_is() -> None:
     """What the client has written of the answer may have opened one."""
     constraint = held(ToolChoice("any"), begun='So: <tool_call>\n{"name": "Re').constraint
     assert constraint is not None
-    assert constraint.already == '\n{"name": "Re' and not constraint.trigger
+    assert constraint.already == '\n{"name": "Re'
+    assert constraint.trigger == FORM.starts[0]
     assert not constraint.final
 
 
