@@ -1,7 +1,8 @@
-"""Show what the server makes of a model's answer. Text, thinking and tool calls, line by line."""
+"""Show what the server makes of a model's answer. Text, thinking and tool calls, as JSON."""
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -13,7 +14,7 @@ EXAMPLE = "mlxdeck parse answer.txt --format qwen3_coder --explain"
 
 def add(parser: ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="default: stdin")
-    parser.add_argument("--format", default="json_tags", metavar="NAME", help="default: json_tags")
+    parser.add_argument("--format", default="auto", metavar="NAME", help="default: auto")
     parser.add_argument(
         "--tools", metavar="FILE", help="JSON with the tools; default: any tool that is called"
     )
@@ -31,7 +32,7 @@ def run(args: Namespace) -> int:
         )
     except ValueError as error:
         raise UserError(str(error)) from error
-    print("\n".join(report))
+    print(json.dumps(report, indent=2, ensure_ascii=False))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a format makes of a text, in lines for a person: the work behind `mlxdeck parse`."""
+"""What a format makes of a text, as plain values: the work behind `mlxdeck parse`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from mlxdeck.server.messages import (
 )
 from mlxdeck.server.toolcalls.formats import FORMATS
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.sink import Piece, to_json
+from mlxdeck.server.toolcalls.sink import Piece
 from mlxdeck.server.toolcalls.splitter import Markers, Splitter
 
+AUTO, DEFAULT = "auto", "json_tags"
 _THINKING = Markers("<think>", "</think>")
 _UNKNOWN = re.compile(r"tool '([^']+)' was not offered")
 _CALLED = re.compile(r"^\W*([A-Za-z_][\w.-]*)\(", re.MULTILINE)
@@ -28,27 +29,39 @@ _MAX_TOOLS = 64
 _NOBODY = ToolSpec("\0", "", {})
 
 
-def explain(text: str, *, format_: str, tools: str, complete: bool, notes: bool) -> list[str]:
+def explain(text: str, *, format_: str, tools: str, complete: bool, notes: bool) -> dict[str, Any]:
     """Read a whole answer; `tools` is JSON as a client sends it, empty for any tool.
+
+    With `auto`, the format is the first one that finds the most calls.
 
     Raises:
         ValueError: There is no such format, or `tools` holds none.
     """
-    if format_ not in FORMATS:
-        raise ValueError(f"no format {format_!r}; there are: {', '.join(FORMATS)}")
-    form = FORMATS[format_]
+    if format_ != AUTO and format_ not in FORMATS:
+        raise ValueError(f"no format {format_!r}; there are: {AUTO}, {', '.join(FORMATS)}")
+    names = [DEFAULT, *FORMATS] if format_ == AUTO else [format_]
+    offered = _tools(tools) if tools else []
+    read = [_read(text, FORMATS[name], offered, complete=complete) for name in names]
+    splitter, pieces = max(read, key=lambda each: each[0].n_calls)
+    found: dict[str, Any] = {"format": names[read.index((splitter, pieces))]}
+    found["blocks"] = _blocks(pieces)
+    found["not_calls"] = [bad.error for bad in splitter.bad_calls]
+    if notes:
+        found["how"] = [{"at": place, "what": note} for place, note in splitter.notes]
+    return found
+
+
+def _read(
+    text: str, form: Form, tools: list[ToolSpec], *, complete: bool
+) -> tuple[Splitter, list[Piece]]:
+    """Read with the tools that are offered, or else with all that the text calls."""
     called = dict.fromkeys(_CALLED.findall(text))
-    offered = _tools(tools) if tools else [ToolSpec(name, "", {}) for name in called]
+    offered = list(tools) or [ToolSpec(name, "", {}) for name in called]
     splitter, pieces = _split(text, form, offered, complete=complete)
     while not tools and len(offered) < _MAX_TOOLS and (name := _unknown(splitter)):
         offered.append(ToolSpec(name, "", {}))
         splitter, pieces = _split(text, form, offered, complete=complete)
-    lines = _lines(pieces)
-    if splitter.bad_calls:
-        lines += [f"not a call  {bad.error}" for bad in splitter.bad_calls]
-    if notes:
-        lines += ["", "how:", *(f"  {place:>6}  {note}" for place, note in splitter.notes)]
-    return lines
+    return splitter, pieces
 
 
 def _split(
@@ -83,32 +96,20 @@ def _tools(raw: str) -> list[ToolSpec]:
     return found
 
 
-def _lines(pieces: list[Piece]) -> list[str]:
-    lines: list[str] = []
-    kind, said, name = "", "", ""
-
-    def flush() -> None:
-        if said:
-            lines.append(f"{kind:<10}  {to_json(said)}")
-
+def _blocks(pieces: list[Piece]) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
     for piece in pieces:
         match piece:
             case TextDelta(text) | ThinkingDelta(text):
-                now = "text" if isinstance(piece, TextDelta) else "thinking"
-                if now != kind:
-                    flush()
-                    kind, said = now, ""
-                said += text
-            case ToolCallStart(_, started):
-                flush()
-                kind, said, name = "", "", started
+                kind = "text" if isinstance(piece, TextDelta) else "thinking"
+                if not blocks or blocks[-1]["type"] != kind:
+                    blocks.append({"type": kind, kind: ""})
+                blocks[-1][kind] += text
+            case ToolCallStart(_, name):
+                blocks.append({"type": "tool_use", "name": name, "input": ""})
             case ToolCallDelta(text):
-                said += text
-            case ToolCallEnd():
-                fits = {True: "fits its schema", False: "breaks its schema", None: "no schema"}
-                how = "mended" if piece.repaired else "as written"
-                about = f"{piece.format}, {how}, {fits[piece.schema_valid]}"
-                lines.append(f"{'call':<10}  {name} {said}  ({about})")
-                said = ""
-    flush()
-    return lines
+                blocks[-1]["input"] += text
+            case ToolCallEnd(format_, _, repaired, valid):
+                blocks[-1]["input"] = msgspec.json.decode(blocks[-1]["input"])
+                blocks[-1] |= {"format": format_, "repaired": repaired, "schema_valid": valid}
+    return blocks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,46 +14,53 @@ from mlxdeck.server.toolcalls.formats import FORMATS
 from tests.server.toolcalls.cases import CASES, TOOLS
 
 
-def parsed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+def parsed(capsys: pytest.CaptureFixture[str], *args: str) -> Any:
     """What the command prints."""
     assert main(["parse", *args]) == 0
-    return capsys.readouterr().out
+    return json.loads(capsys.readouterr().out)
 
 
-def test_text_thinking_and_calls_are_lines(
+def test_text_thinking_and_calls_are_blocks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From stdin, with any tool allowed."""
-    text = (
-        "<think>hm</think>I read.\n<tool_call>{'name': 'Read', 'arguments': {'p': 1}}</tool_call>"
-    )
-    monkeypatch.setattr("sys.stdin", io.StringIO(text))
-    assert parsed(capsys).splitlines() == [
-        'thinking    "hm"',
-        'text        "I read.\\n"',
-        'call        Read {"p": 1}  (json_tags, mended, fits its schema)',
-    ]
+    """From stdin, with any tool allowed, in whatever format it is."""
+    call = "<tool_call>{'name': 'Read', 'arguments': {'p': 1}}</tool_call>"
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"<think>hm</think>I read.\n{call}"))
+    made = {"format": "json_tags", "repaired": True, "schema_valid": True}
+    assert parsed(capsys) == {
+        "format": "json_tags",
+        "blocks": [
+            {"type": "thinking", "thinking": "hm"},
+            {"type": "text", "text": "I read.\n"},
+            {"type": "tool_use", "name": "Read", "input": {"p": 1}, **made},
+        ],
+        "not_calls": [],
+    }
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_can_be_named(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("named", [True, False])
+def test_every_format_can_be_named_or_found(
+    name: str, named: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its first case comes out as a call, and `--explain` says by which road."""
     file, tools = tmp_path / "answer.txt", tmp_path / "tools.json"
     file.write_text(CASES[name][0][0])
     listed = [{"name": tool.name, "input_schema": tool.input_schema} for tool in TOOLS]
     tools.write_text(json.dumps({"tools": listed}))
-    shown = parsed(capsys, str(file), "--format", name, "--tools", str(tools), "--explain")
-    assert "call        Read" in shown
-    assert "how:" in shown and f"begins a call in format {name}" in shown
+    how = ["--format", name] if named else []
+    shown = parsed(capsys, str(file), *how, "--tools", str(tools), "--explain")
+    (call,) = shown["blocks"]
+    assert (call["name"], call["input"]) == ("Read", {"file_path": "a.py"})
+    assert any("begins a call" in note["what"] for note in shown["how"])
+    assert not named or shown["format"] == name
 
 
 def test_what_is_no_call_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the line of its own that counts in telemetry too."""
+    """As it counts in telemetry too."""
     file = tmp_path / "answer.txt"
     file.write_text("<tool_call>oops</tool_call>")
-    assert "not a call  a call was expected" in parsed(capsys, str(file))
+    assert parsed(capsys, str(file), "--format", "json_tags")["not_calls"] == ["a call was expected"]
 
 
 def test_bad_input_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
