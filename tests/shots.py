@@ -11,7 +11,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +73,9 @@ def read(recording: Path) -> Store:
     return store
 
 
-async def take(shot: Shot, recordings: Path, folder: Path) -> None:
-    """Run the dashboard without a terminal and write what it shows, as SVG and as PNG."""
+@asynccontextmanager
+async def shown(shot: Shot, recordings: Path = RECORDINGS) -> AsyncIterator[Dashboard]:
+    """The dashboard without a terminal, at what a picture shows."""
     recording = recordings / shot.recording
     expected = read(recording)
     replay = shot.replay_at is not None
@@ -88,6 +90,12 @@ async def take(shot: Shot, recordings: Path, folder: Path) -> None:
             await pilot.pause()
         app.redraw_now()
         await pilot.pause()
+        yield app
+
+
+async def take(shot: Shot, folder: Path) -> None:
+    """Write what is shown, as SVG and as PNG."""
+    async with shown(shot) as app:
         svg = app.export_screenshot(title="mlxdeck")
     svg = svg.replace("Fira Code", FONT)
     (folder / f"{shot.name}.svg").write_text(svg, encoding="utf-8")
@@ -111,7 +119,7 @@ def main(arguments: Sequence[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
     for shot in SHOTS:
         if not wanted or shot.name in wanted:
-            asyncio.run(take(shot, RECORDINGS, FOLDER))
+            asyncio.run(take(shot, FOLDER))
             print(FOLDER / f"{shot.name}.png")
 
 

@@ -60,7 +60,9 @@ def test_what_is_no_call_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[
     """As it counts in telemetry too."""
     file = tmp_path / "answer.txt"
     file.write_text("<tool_call>oops</tool_call>")
-    assert parsed(capsys, str(file), "--format", "json_tags")["not_calls"] == ["a call was expected"]
+    assert parsed(capsys, str(file), "--format", "json_tags")["not_calls"] == [
+        "a call was expected"
+    ]
 
 
 def test_bad_input_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
