@@ -6,10 +6,11 @@ there from a request's first line on; what comes later fills it in. For one thre
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -81,6 +82,9 @@ class TickRow(NamedTuple):
 
     ts: float
     tick: t.Tick
+
+
+_Row = TypeVar("_Row", ToolCallRow, TickRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ class Store:
             self._take_of_request(self._row(record), line)
         match line.attrs:
             case t.Tick() as tick:
-                self.ticks.append(TickRow(line.ts, tick))
+                _put(self.ticks, TickRow(line.ts, tick))
                 self.n_dropped = max(self.n_dropped, tick.dropped_lines)
                 del self.ticks[:-MAX_TICKS]
             case t.StreamStart() as header:
@@ -178,7 +182,7 @@ class Store:
             case t.FirstToken() as first:
                 self._arrays["ttft_s"][row] = first.ttft_s
             case t.ToolCall() as call:
-                self.tool_calls.append(ToolCallRow(line.ts, row, call))
+                _put(self.tool_calls, ToolCallRow(line.ts, row, call))
                 del self.tool_calls[:-MAX_TOOL_CALLS]
 
     def _row(self, record: Record) -> int:
@@ -241,3 +245,11 @@ class Store:
         for row in [row for row, owner in self._open.items() if owner == pid]:
             del self._open[row]
             self._arrays["outcome"][row] = LOST
+
+
+def _put(rows: list[_Row], row: _Row) -> None:
+    """In the order of time, also where streams that ran beside each other are read in turn."""
+    if rows and row.ts < rows[-1].ts:
+        insort(rows, row, key=lambda each: each.ts)
+    else:
+        rows.append(row)

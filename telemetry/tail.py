@@ -116,10 +116,12 @@ class _File:
 
 
 class Tail:
-    """Follows files, and the newest stream of each folder. For one thread."""
+    """Follows files, and the streams of folders. For one thread."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], *, whole_folders: bool = False) -> None:
+        """`whole_folders`: all streams of a folder, not only the newest and those to come."""
         self._paths = list(paths)
+        self._whole_folders = whole_folders
         self._files: dict[Path, _File] = {}
         self._seen: set[Path] = set()
         self._looked: set[Path] = set()
@@ -154,7 +156,7 @@ class Tail:
                 self._files[path] = _File(path)
 
     def _look_in(self, folder: Path) -> None:
-        """Follow the newest stream of a folder, and every one that appears later."""
+        """Follow a folder's newest stream, or all, and every one that appears later."""
         try:
             found = {path for path in folder.iterdir() if FILE_NAME.fullmatch(path.name)}
         except OSError:
@@ -164,7 +166,8 @@ class Tail:
         if folder not in self._looked and fresh:
             self._looked.add(folder)
             self._seen |= found
-            fresh = {max(fresh, key=_last_written)}
+            if not self._whole_folders:
+                fresh = {max(fresh, key=_last_written)}
         for path in sorted(fresh):
             self._seen.add(path)
             self._files[path] = _File(path)

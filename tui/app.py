@@ -114,7 +114,8 @@ class Dashboard(Replaying):
 
     @work(thread=True, exit_on_error=True)
     def _read(self) -> None:
-        follow(self, self.context.places, get_current_worker())
+        replay = self.context.clock.replay
+        follow(self, self.context.places, get_current_worker(), whole_folders=replay)
 
     @on(RecordsArrived)
     def _take(self, message: RecordsArrived) -> None:

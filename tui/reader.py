@@ -17,9 +17,11 @@ MAX_QUEUED_MESSAGES = 8
 """The thread waits while the application is behind by more than this."""
 
 
-def follow(app: App[None], paths: Sequence[Path], worker: Worker[None]) -> None:
+def follow(
+    app: App[None], paths: Sequence[Path], worker: Worker[None], *, whole_folders: bool
+) -> None:
     """Read until the worker is cancelled."""
-    tail, before = Tail(paths), None
+    tail, before = Tail(paths, whole_folders=whole_folders), None
     while not worker.is_cancelled:
         records = tail.poll(CHUNK_BYTES // 2)
         following = [str(path) for path in tail.following]

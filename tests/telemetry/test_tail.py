@@ -143,3 +143,11 @@ def test_a_line_is_found_again_by_its_offset(tmp_path: Path) -> None:
         assert record.line.event.encode() in read_line(record.path, record.offset)
     path.unlink()
     assert read_line(path, 0) == b""
+
+
+def test_a_whole_folder_is_every_stream_in_it(tmp_path: Path) -> None:
+    """For replays; otherwise the newest stands for it."""
+    for number in range(3):
+        append(tmp_path / f"mlxdeck-20260921-13132{number}-7.jsonl", tick(number))
+    assert sorted(ticks(Tail([tmp_path], whole_folders=True))) == [0, 1, 2]
+    assert len(ticks(Tail([tmp_path]))) == 1
