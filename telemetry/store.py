@@ -6,6 +6,7 @@ there from a request's first line on; what comes later fills it in. For one thre
 
 from __future__ import annotations
 
+from array import array
 from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -104,10 +105,12 @@ class Store:
         self.strings = Strings()
         self.request_ids: list[str] = []
         self._rows: dict[str, int] = {}
-        self._n_places = 0
-        self._offsets = np.empty(4096, np.int64)
-        self._files = np.empty(4096, np.int32)
-        self._previous = np.empty(4096, np.int32)
+        # A chain of lines for each request, 16 bytes a line.
+        self._offsets = array("q")
+        self._files = array("i")
+        self._previous = array("i")
+        self._last_path: Path | None = None
+        self._last_file = 0
         self._open: dict[int, int] = {}
         self.tool_calls: list[ToolCallRow] = []
         self.ticks: list[TickRow] = []
@@ -156,10 +159,14 @@ class Store:
     def _take(self, record: Record) -> None:
         line = record.line
         self.n_lines += 1
-        self.first_ts = min(self.first_ts or line.ts, line.ts)
-        self.last_ts = max(self.last_ts, line.ts)
+        ts = line.ts
+        if ts > self.last_ts:
+            self.last_ts = ts
+        if ts < self.first_ts or not self.first_ts:
+            self.first_ts = ts
         if line.request_id:
             self._take_of_request(self._row(record), line)
+            return
         match line.attrs:
             case t.Tick() as tick:
                 _put(self.ticks, TickRow(line.ts, tick))
@@ -181,6 +188,8 @@ class Store:
                 self._end(row, line, end)
             case t.FirstToken() as first:
                 self._arrays["ttft_s"][row] = first.ttft_s
+            case None:
+                self.n_unknown += 1
             case t.ToolCall() as call:
                 _put(self.tool_calls, ToolCallRow(line.ts, row, call))
                 del self.tool_calls[:-MAX_TOOL_CALLS]
@@ -196,18 +205,14 @@ class Store:
         return row
 
     def _note_place(self, row: int, record: Record) -> None:
-        """Chain the line to the one before it of the same request: 16 bytes a line."""
-        if self._n_places == len(self._offsets):
-            self._offsets, self._files, self._previous = (
-                np.concatenate([array, np.empty_like(array)])
-                for array in (self._offsets, self._files, self._previous)
-            )
-        place = self._n_places
-        self._n_places += 1
-        self._offsets[place] = record.offset
-        self._files[place] = self.strings.number(str(record.path))
-        self._previous[place] = self._arrays["last_place"][row]
-        self._arrays["last_place"][row] = place
+        """Chain the line to the one before it of the same request."""
+        if record.path is not self._last_path:
+            self._last_path, self._last_file = record.path, self.strings.number(str(record.path))
+        last = self._arrays["last_place"]
+        self._previous.append(int(last[row]))
+        last[row] = len(self._offsets)
+        self._offsets.append(record.offset)
+        self._files.append(self._last_file)
 
     def _add(self, request_id: str) -> int:
         if self.n == len(self._arrays["start_ts"]):

@@ -9,11 +9,13 @@ from pathlib import Path
 from textual.app import App
 from textual.worker import Worker
 
-from mlxdeck.telemetry.tail import CHUNK_BYTES, Tail
+from mlxdeck.telemetry.tail import Tail
 from mlxdeck.tui.messages import RecordsArrived, SourceChanged
 
 POLL_S = 0.15
-MAX_QUEUED_MESSAGES = 8
+CHUNK_BYTES = 128 << 10
+"""So much is taken in between two looks at the keyboard: about ten milliseconds of work."""
+MAX_QUEUED_MESSAGES = 2
 """The thread waits while the application is behind by more than this."""
 
 
@@ -23,7 +25,7 @@ def follow(
     """Read until the worker is cancelled."""
     tail, before = Tail(paths, whole_folders=whole_folders), None
     while not worker.is_cancelled:
-        records = tail.poll(CHUNK_BYTES // 2)
+        records = tail.poll(CHUNK_BYTES)
         following = [str(path) for path in tail.following]
         last_bad = tail.bad[-1].reason if tail.bad else ""
         source = SourceChanged(following, tail.n_bad, last_bad, tail.refused)
@@ -34,7 +36,7 @@ def follow(
         if records:
             app.post_message(RecordsArrived(records))
         while app.message_queue_size > MAX_QUEUED_MESSAGES and not worker.is_cancelled:
-            time.sleep(POLL_S / 10)
+            time.sleep(POLL_S / 100)
         if not records:
             time.sleep(POLL_S)
     tail.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -89,6 +90,12 @@ def held_to_grammars() -> None:
         grammars(Path(get(f"{server.url}/v1/status")["model_path"]))
 
 
+def long_stream() -> None:
+    """The dashboard over many requests, in a process of its own for its memory's sake."""
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-m", "tests.bench.dashboard"], check=True)
+
+
 def throughput() -> None:
     """Tokens a second at 1, 4 and 8 clients, against the bare loop and mlx_lm.server."""
     heading("Total tokens/s, SmolLM2, 32 new tokens a request, prompts all different")
@@ -139,6 +146,7 @@ def main() -> None:
         "repeats": repeats,
         "policy": policies,
         "grammars": held_to_grammars,
+        "dashboard": long_stream,
         "throughput": throughput,
     }
     for name in sys.argv[1:] or parts:

@@ -28,7 +28,11 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.mark.parametrize("shot", SHOTS, ids=lambda shot: shot.name)
+# Another theme is the same text.
+SHOWN = [shot for shot in SHOTS if not shot.name.endswith("-light")]
+
+
+@pytest.mark.parametrize("shot", SHOWN, ids=lambda shot: shot.name)
 async def test_the_screen_is_what_it_was(shot: Shot) -> None:
     """At three sizes and in every state that a picture shows."""
     async with shown(shot) as app:

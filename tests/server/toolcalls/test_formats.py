@@ -111,7 +111,7 @@ def writable(form: Form, arguments: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(call=calls())
 def test_every_format_reads_what_it_writes(
     form: Form, call: tuple[ToolSpec, dict[str, Any]]

@@ -92,7 +92,7 @@ def test_several_calls_are_one_answer_where_the_format_lists_them(form: Form) ->
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(call=calls())
 def test_any_call_that_is_written_is_one_of_the_grammar(
     form: Form, call: tuple[ToolSpec, dict[str, Any]]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdeck.server.toolcalls.repair import coerced, decode_first
@@ -49,6 +49,7 @@ def test_right_json_is_never_touched(value: Any) -> None:
     assert decode_first(text) == (value, len(text), False)
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.text(), VALUES, min_size=1), st.data())
 def test_a_part_of_an_object_never_becomes_one(value: Any, data: st.DataObject) -> None:
     """Cut anywhere, it is an error."""

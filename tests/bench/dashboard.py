@@ -1,0 +1,108 @@
+"""The dashboard over a long stream: how soon it shows something, how long it loads, its memory.
+
+python -m tests.bench.dashboard [REQUESTS]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlxdeck.telemetry.filters import parse
+from mlxdeck.telemetry.report import read
+from mlxdeck.telemetry.stats import WINDOWS, series, summary
+from mlxdeck.tui.app import Dashboard
+from mlxdeck.tui.listing import Listing
+from tests.bench.load import heading
+from tests.streams import Made, Stream
+
+N_REQUESTS = 200_000
+SPACING_S = 0.5
+KEY_PAUSE_S = 0.2
+_MB = 1024 if sys.platform != "darwin" else 1024 * 1024
+
+
+def generate(path: Path, n_requests: int) -> None:
+    """A stream of made-up requests, the same each time."""
+    stream, dice = Stream(), random.Random(1)
+    with path.open("wb") as file:
+        file.write(stream.header())
+        for number in range(n_requests):
+            made = Made(
+                number * SPACING_S,
+                dice.lognormvariate(0.5, 1),
+                dice.randint(100, 20_000),
+                dice.randint(0, 100),
+                dice.randint(1, 400),
+                cache=dice.choice(["miss", "prefix", "exact"]),
+                tool=dice.choice(["", "Read", "Bash"]),
+            )
+            file.write(b"".join(stream.request(made, number)))
+
+
+def dashboard(n_requests: int = N_REQUESTS) -> None:
+    """Everything against its budget; those are for a million requests."""
+    heading(f"Dashboard over {n_requests:,} requests (budgets are for 1,000,000)")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mlxdeck-20260921-131320-7.jsonl"
+        generate(path, n_requests)
+        print(f"file                            {path.stat().st_size / 1e6:8.0f} MB")
+        asyncio.run(_shown(path, n_requests))
+        _computed(path)
+
+
+async def _shown(path: Path, n_requests: int) -> None:
+    began_s = time.perf_counter()
+    app = Dashboard([path], clock=lambda: 1_790_000_000 + n_requests * SPACING_S, window="all")
+    answered: list[float] = []
+    first_s = 0.0
+    async with app.run_test(size=(120, 36)):
+        while app.store.n < n_requests:
+            await asyncio.sleep(KEY_PAUSE_S)
+            if app.store.n and not first_s:
+                first_s = time.perf_counter() - began_s
+            # As a key: behind what waits for the application already.
+            answer, pressed_s = asyncio.Event(), time.perf_counter()
+            app.call_later(answer.set)
+            await answer.wait()
+            answered.append(time.perf_counter() - pressed_s)
+        loaded_s = time.perf_counter() - began_s
+    print(f"first rows                      {first_s:8.2f} s   (<= 1)")
+    print(f"fully loaded, with keys pressed {loaded_s:8.2f} s   (<= 8)")
+    answered.sort()
+    print(f"a key while it loads, median    {answered[len(answered) // 2] * 1000:8.0f} ms  (<= 50)")
+    print(f"a key while it loads, slowest   {answered[-1] * 1000:8.0f} ms")
+    held_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB
+    print(f"memory of the process, at most  {held_mb:8.0f} MB  (<= 400)")
+
+
+def _computed(path: Path) -> None:
+    store = read([path])
+    listing, end_ts = Listing(store), store.last_ts
+    wanted = parse("latency>2s status:ok tool:Read")
+    works: dict[str, Callable[[], Any]] = {
+        "figures of an hour": lambda: summary(store, WINDOWS[3], end_ts),
+        "figures of everything": lambda: summary(store, WINDOWS[-1], end_ts),
+        "chart of everything": lambda: series(store, WINDOWS[-1], end_ts, 120, 15),
+        "filter": lambda: wanted.mask(store),
+        "seek to the middle": lambda: listing.rows((store.first_ts + end_ts) / 2),
+    }
+    for name, work in works.items():
+        took_s = []
+        for _ in range(5):
+            began_s = time.perf_counter()
+            work()
+            took_s.append(time.perf_counter() - began_s)
+        print(f"{name:<32}{statistics.median(took_s) * 1000:8.1f} ms")
+
+
+if __name__ == "__main__":
+    dashboard(*map(int, sys.argv[1:]))
