@@ -75,6 +75,9 @@ class Sink:
             text = text.lstrip("\n")
         if text:
             self._lead, self._lead_thought = False, True
+            if self._ready and isinstance(last := self._ready[-1], TextDelta):
+                text = last.text + text
+                self._ready.pop()
             self._ready.append(TextDelta(text))
 
     def think(self, text: str) -> None:

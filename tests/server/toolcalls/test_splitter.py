@@ -97,6 +97,12 @@ def test_text_that_cannot_be_a_marker_is_sent_at_once() -> None:
     assert list(splitter.feed("ls> here")) == [TextDelta("<tools> here")]
 
 
+def test_lines_that_come_together_go_out_together() -> None:
+    """One piece of text is one event, although lines are looked at one by one."""
+    splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS)
+    assert splitter.feed("one\ntwo\nthree") == [TextDelta("one\ntwo\nthree")]
+
+
 def test_without_tools_the_marker_is_plain_text() -> None:
     """Nobody offered a tool, so nothing is a call."""
     assert split([READ], tools=())[0] == [("text", READ)]
