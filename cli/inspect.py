@@ -31,7 +31,7 @@ def run(args: Namespace) -> int:
     if not path.exists():
         raise UserError(f"there is no {path}")
     store = read([path])
-    found = [row for row, name in enumerate(store.request_ids) if name.startswith(args.request)]
+    found = store.ids.starting_with(args.request)
     if not found:
         raise UserError(f"no request {args.request or ''} in {path}".replace("  ", " "))
     if args.request and len(found) > 1:

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.lines import content, lines_of
-from mlxdeck.telemetry.store import CACHES, OUTCOMES, Store
+from mlxdeck.telemetry.store import Store
 
 PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
 HOW_TO_CAPTURE = "the text was not captured: start the server with --capture full to keep it"
@@ -27,7 +28,7 @@ def detail(store: Store, row: int) -> dict[str, Any]:
     """Everything that is known of a request, ready for JSON; seconds, tokens and bytes."""
     lines = [t.decode(line) for line in lines_of(store, row)]
     found: dict[str, Any] = {
-        "request_id": store.request_ids[row],
+        "request_id": store.ids[row],
         "session_id": store.text("session", row),
         "start_ts": _number(store, "start_ts", row),
         "outcome": OUTCOMES[int(store.column("outcome")[row])],
@@ -54,7 +55,7 @@ def _said(
     """System prompt, tools, messages and answer, as far as they were captured."""
     hashes = [request.get("system_hash", ""), request.get("tools_hash", "")]
     hashes += request.get("message_hashes", ())
-    paths = dict.fromkeys(place.path for place in store.places(row))
+    paths = dict.fromkeys(span.path for span in store.spans(row))
     parts = content(paths, hashes)
     messages = [parts.get(each) for each in hashes[2:]]
     answers = [a for a in attrs if isinstance(a, t.Content) and a.kind == "answer"]

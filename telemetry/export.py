@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.store import CACHES, OUTCOMES, Store
+from mlxdeck.telemetry.batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.store import Store
 
-Rows = np.ndarray[Any, np.dtype[np.int64]]
+Rows = np.ndarray[Any, np.dtype[Any]]
 _NUMBERS = (
     *("start_ts", "end_ts", "duration_s", "ttft_s"),
     *("queue_s", "tokenize_s", "cache_s", "prefill_s", "decode_s"),
     *("input_tokens", "cached_tokens", "output_tokens", "n_tool_calls", "status"),
 )
-_TEXTS = ("session", "model", "finish", "error_type")
+_TEXTS = ("session", "model", "finish", "error_type", "tier")
 COLUMNS = ("request_id", *_TEXTS, "outcome", "cache", *_NUMBERS)
 
 
@@ -41,7 +42,7 @@ def write(store: Store, rows: Rows, path: Path) -> None:
 
 def _records(store: Store, rows: Rows) -> Iterator[dict[str, Any]]:
     for row in rows.tolist():
-        record: dict[str, Any] = {"request_id": store.request_ids[row]}
+        record: dict[str, Any] = {"request_id": store.ids[row]}
         record |= {name: store.text(name, row) for name in _TEXTS}
         record["outcome"] = OUTCOMES[int(store.column("outcome")[row])]
         record["cache"] = CACHES[int(store.column("cache")[row])]

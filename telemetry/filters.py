@@ -16,7 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from mlxdeck.telemetry.store import CACHES, EXACT, OUTCOMES, Store
+from mlxdeck.telemetry.batch import CACHES, EXACT, OUTCOMES
+from mlxdeck.telemetry.store import BETWEEN_TOOLS, Store
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]
@@ -85,18 +86,20 @@ def _listed(name: str, texts: Sequence[str]) -> Callable[[Store, Callable[[str],
 
 
 def _called(store: Store, wanted: Callable[[str], bool]) -> Mask:
-    found = np.zeros(store.n, bool)
-    found[[call.row for call in store.tool_calls if wanted(call.call.name)]] = True
-    return found
+    def any_of(names: str) -> bool:
+        return any(wanted(name) for name in names.split(BETWEEN_TOOLS) if name)
+
+    return _coded("tools")(store, any_of)
 
 
 def _ids(store: Store, wanted: Callable[[str], bool]) -> Mask:
-    return np.fromiter((wanted(name) for name in store.request_ids), bool, store.n)
+    names = store.ids.texts().tolist()
+    return np.fromiter((wanted(name.decode("utf-8", "replace")) for name in names), bool, store.n)
 
 
 def _anywhere(store: Store, wanted: Callable[[str], bool]) -> Mask:
     found = _ids(store, wanted) | _called(store, wanted)
-    for name in ("model", "session", "error_type", "finish"):
+    for name in ("model", "session", "error_type", "finish", "tier"):
         found |= _coded(name)(store, wanted)
     found[[call.row for call in store.tool_calls if wanted(call.call.arguments)]] = True
     return found
@@ -121,6 +124,7 @@ FIELDS: Mapping[str, Field] = {
     "error": Field("text", "type of its error", "error:overloaded", texts=_coded("error_type")),
     "id": Field("text", "the request's own name", "id:req_1", texts=_ids),
     "cache": Field("text", "miss, prefix or exact", "cache:exact", texts=_listed("cache", CACHES)),
+    "tier": Field("text", "where a hit lay: ram, disk", "tier:disk", texts=_coded("tier")),
     "status": Field("text", "how it ended", "status:error", texts=_listed("outcome", OUTCOMES)),
     "text": Field("text", "anywhere in all of these", 'text:"a b"', texts=_anywhere),
 }
@@ -316,10 +320,13 @@ def complete(text: str, cursor: int, store: Store) -> list[Completion]:
 
 def _values(name: str, store: Store) -> list[str]:
     if name == "tool":
-        return sorted({call.call.name for call in store.tool_calls if call.call.name})
+        lists = [store.strings[number] for number in np.unique(store.column("tools")).tolist()]
+        return sorted({name for names in lists for name in names.split(BETWEEN_TOOLS) if name})
     if name in ("status", "cache"):
         return [each for each in (OUTCOMES if name == "status" else CACHES) if each]
-    columns = {"model": "model", "session": "session", "finish": "finish", "error": "error_type"}
+    columns = {"error": "error_type"} | {
+        each: each for each in ("model", "session", "finish", "tier")
+    }
     if name not in columns:
         return []
     numbers = np.unique(store.column(columns[name]))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.tail import read_line
+from mlxdeck.telemetry.store import Span, Store
 
 SEARCHED_BYTES = 512 << 20
 """How far back content is looked for."""
@@ -16,15 +17,32 @@ SEARCHED_BYTES = 512 << 20
 
 def lines_of(store: Store, row: int) -> list[bytes]:
     """A request's lines as written; none of a file that is gone or has been written anew."""
-    request_id, found = store.request_ids[row], []
-    for place in store.places(row):
-        raw = read_line(place.path, place.offset)
+    found: list[tuple[float, bytes]] = []
+    for span in store.spans(row):
         try:
-            if t.decode(raw).request_id == request_id:
-                found.append(raw)
-        except t.Unreadable:
+            found += _within(span, store.ids[row])
+        except (OSError, ValueError):
+            # Gone, or empty, which can't be mapped.
             continue
-    return found
+    return [raw for _, raw in sorted(found, key=lambda each: each[0])]
+
+
+def _within(span: Span, request_id: str) -> Iterator[tuple[float, bytes]]:
+    """The lines between a request's first and last that are its own, each with its time."""
+    name = msgspec.json.encode(request_id)
+    with span.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        end = text.find(b"\n", span.last)
+        end, at = end if end >= 0 else len(text), span.first
+        while at < end and (found := text.find(name, at, end)) >= 0:
+            start = max(at, text.rfind(b"\n", at, found) + 1)
+            at = text.find(b"\n", found, end) + 1 or end + 1
+            raw = text[start : at - 1]
+            try:
+                line = t.decode(raw)
+            except t.Unreadable:
+                continue
+            if line.request_id == request_id:
+                yield line.ts, raw
 
 
 def content(paths: Iterable[Path], hashes: Sequence[str]) -> dict[str, t.Content]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from mlxdeck.telemetry.batch import ERROR
 from mlxdeck.telemetry.stats import HitRate, hit_rate
-from mlxdeck.telemetry.store import ERROR, Store
+from mlxdeck.telemetry.store import Store
 
-Rows = np.ndarray[Any, np.dtype[np.int64]]
+Rows = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)

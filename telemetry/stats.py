@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.store import ERROR, EXACT, OK, Store
+from mlxdeck.telemetry.batch import ERROR, EXACT, OK
+from mlxdeck.telemetry.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
 RANKS = (50, 95, 99)
@@ -124,10 +125,8 @@ def ended_in(store: Store, start_ts: float, end_ts: float, mask: Array | None = 
 
     With a mask, only those that it has.
     """
-    ended = store.column("end_ts")
-    wanted = (ended >= start_ts) & (ended <= end_ts)
-    rows = np.flatnonzero(wanted if mask is None else wanted & mask)
-    return rows[np.argsort(ended[rows], kind="stable")]
+    rows = store.by_end.between(start_ts, end_ts)
+    return rows if mask is None else rows[mask[rows]]
 
 
 def summary(store: Store, window: Window, now_s: float, mask: Array | None = None) -> Summary:

@@ -1,55 +1,42 @@
 """Requests as columns: one row each, numpy arrays that grow, strings by number.
 
-Fed with records in the order they were written; knows nothing of time windows or drawing. A row is
-there from a request's first line on; what comes later fills it in. For one thread.
+Fed with batches of lines in any order; knows nothing of time windows or drawing. A row is there
+from a request's first line on; what comes later fills it in. For one thread.
 """
 
 from __future__ import annotations
 
-from array import array
 from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 
 from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.tail import Record
+from mlxdeck.telemetry.batch import CODES, FIGURES, LOST, TEXTS, Batch, Column
+from mlxdeck.telemetry.ids import Ids
+from mlxdeck.telemetry.order import Order
 
-OPEN, OK, ERROR, CANCELLED, LOST = range(5)
-OUTCOMES = ("open", "ok", "error", "cancelled", "lost")
-"""`lost`: its server stopped without saying how it ended."""
-NO_CACHE, MISS, PREFIX, EXACT = range(4)
-CACHES = ("", "miss", "prefix", "exact")
 MAX_TOOL_CALLS = 20_000
+MAX_ARGUMENTS = 2_000
+"""Characters of a call's arguments that are kept; the whole of them is in the file."""
 MAX_TICKS = 100_000
+BETWEEN_TOOLS = "\n"
 
 _COLUMNS: dict[str, tuple[Any, float]] = {
     "start_ts": (np.float64, np.nan),
     "end_ts": (np.float64, np.nan),
+    **{name: (kind, 0) for name, kind in FIGURES.items()},
+    **dict.fromkeys(CODES, (np.int8, 0)),
     "duration_s": (np.float32, np.nan),
     "ttft_s": (np.float32, np.nan),
-    "queue_s": (np.float32, 0),
-    "tokenize_s": (np.float32, 0),
-    "cache_s": (np.float32, 0),
-    "prefill_s": (np.float32, 0),
-    "decode_s": (np.float32, 0),
-    "input_tokens": (np.int32, 0),
-    "cached_tokens": (np.int32, 0),
-    "output_tokens": (np.int32, 0),
-    "status": (np.int16, 0),
-    "outcome": (np.int8, OPEN),
-    "cache": (np.int8, NO_CACHE),
-    "n_tool_calls": (np.int16, 0),
-    "finish": (np.int32, 0),
-    "session": (np.int32, 0),
-    "model": (np.int32, 0),
-    "error_type": (np.int32, 0),
-    "last_place": (np.int32, -1),
+    **dict.fromkeys((*TEXTS, "session", "model", "tools", "file"), (np.int32, 0)),
+    "first_offset": (np.int64, 0),
+    "last_offset": (np.int64, 0),
 }
-_PHASES = ("queue_s", "tokenize_s", "cache_s", "prefill_s", "decode_s")
 
 
 class Strings:
@@ -66,12 +53,20 @@ class Strings:
             self._texts.append(text)
         return number
 
+    def numbers(self, texts: Iterable[str]) -> list[int]:
+        """The numbers of some texts."""
+        found = list(map(self._numbers.get, texts := list(texts)))
+        return [
+            self.number(text) if number is None else number
+            for text, number in zip(texts, found, strict=True)
+        ]
+
     def __getitem__(self, number: int) -> str:
         return self._texts[number]
 
 
 class ToolCallRow(NamedTuple):
-    """A tool call, as the list of calls shows it."""
+    """A tool call, as the list of calls shows it; long arguments are cut."""
 
     ts: float
     row: int
@@ -89,32 +84,34 @@ _Row = TypeVar("_Row", ToolCallRow, TickRow)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a line of a request stands."""
+class Span:
+    """Where a request's lines stand in a file: from one offset to another, where the last begins.
+
+    Lines of other requests may stand between them.
+    """
 
     path: Path
-    offset: int
+    first: int
+    last: int
 
 
 class Store:
-    """Every request that a stream tells of."""
+    """Every request that streams tell of."""
 
     def __init__(self) -> None:
-        self.n = 0
         self._arrays = {name: np.full(1024, fill, kind) for name, (kind, fill) in _COLUMNS.items()}
         self.strings = Strings()
-        self.request_ids: list[str] = []
-        self._rows: dict[str, int] = {}
-        # A chain of lines for each request, 16 bytes a line.
-        self._offsets = array("q")
-        self._files = array("i")
-        self._previous = array("i")
-        self._last_path: Path | None = None
-        self._last_file = 0
+        self.ids = Ids()
+        self.by_start = Order()
+        self.by_end = Order()
+        self._elsewhere: dict[int, list[Span]] = {}
+        """Of requests whose lines are in more than one file, what is not in `file`."""
         self._open: dict[int, int] = {}
+        self._stopped: dict[int, float] = {}
         self.tool_calls: list[ToolCallRow] = []
         self.ticks: list[TickRow] = []
         self.header: t.StreamStart | None = None
+        self._header_ts = 0.0
         self.first_ts = 0.0
         self.last_ts = 0.0
         self.n_lines = 0
@@ -123,7 +120,12 @@ class Store:
         self.n_dropped = 0
         """Lines that the server says it could not write."""
 
-    def column(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+    @property
+    def n(self) -> int:
+        """How many requests there are."""
+        return self.ids.n
+
+    def column(self, name: str) -> Column:
         """One column over all rows; a view that the next `feed` may outdate."""
         return self._arrays[name][: self.n]
 
@@ -136,125 +138,162 @@ class Store:
         """Requests that have begun and not ended."""
         return list(self._open)
 
-    def places(self, row: int) -> list[Place]:
-        """Where the lines of a request stand, in their order."""
-        places, at = [], int(self._arrays["last_place"][row])
-        while at >= 0:
-            path = Path(self.strings[int(self._files[at])])
-            places.append(Place(path, int(self._offsets[at])))
-            at = int(self._previous[at])
-        return places[::-1]
+    def spans(self, row: int) -> list[Span]:
+        """Where the lines of a request stand, in their order in each file."""
+        file, first, last = (
+            int(self._arrays[name][row]) for name in ("file", "first_offset", "last_offset")
+        )
+        own = Span(Path(self.strings[file]), first, last)
+        return sorted([own, *self._elsewhere.get(row, ())], key=lambda span: span.path.name)
 
     def row_of(self, request_id: str) -> int | None:
         """The row of a request, if there is such a one."""
-        return self._rows.get(request_id)
+        return self.ids.number(request_id)
 
-    def feed(self, records: Iterable[Record]) -> int:
-        """Take in more records; return how many there were."""
+    def feed(self, batches: Iterable[Batch]) -> int:
+        """Take in more lines; return how many there were."""
         n_before = self.n_lines
-        for record in records:
-            self._take(record)
+        for batch in batches:
+            self._take(batch)
         return self.n_lines - n_before
 
-    def _take(self, record: Record) -> None:
-        line = record.line
-        self.n_lines += 1
-        ts = line.ts
-        if ts > self.last_ts:
-            self.last_ts = ts
-        if ts < self.first_ts or not self.first_ts:
-            self.first_ts = ts
-        if line.request_id:
-            self._take_of_request(self._row(record), line)
+    def _take(self, batch: Batch) -> None:
+        self.n_lines += batch.n_lines
+        self.n_unknown += batch.n_unknown
+        self.last_ts = max(self.last_ts, batch.last_ts)
+        self.first_ts = min(self.first_ts or batch.first_ts, batch.first_ts)
+        rows = self._rows(batch)
+        if batch.starts:
+            models = self.strings.numbers(start.attrs.model for _, start in batch.starts)
+            self._arrays["model"][rows[[owner for owner, _ in batch.starts]]] = models
+        for owner, token in batch.first_tokens:
+            self._arrays["ttft_s"][rows[owner]] = token.attrs.ttft_s
+        self._end(batch, rows)
+        self._call(batch, rows)
+        _put(self.ticks, [TickRow(line.ts, line.attrs) for _, line in batch.ticks])
+        del self.ticks[:-MAX_TICKS]
+        dropped = [line.attrs.dropped_lines for _, line in batch.ticks]
+        self.n_dropped = max(self.n_dropped, *dropped, 0)
+        for _, header in batch.headers:
+            if header.ts >= self._header_ts:
+                self.header, self._header_ts = header.attrs, header.ts
+        for _, stop in batch.stops:
+            self.n_dropped = max(self.n_dropped, stop.attrs.dropped_lines)
+            self._stopped[stop.pid] = max(stop.ts, self._stopped.get(stop.pid, 0))
+        if self._stopped:
+            self._lose()
+
+    def _rows(self, batch: Batch) -> Column:
+        """The row of each request of a batch, with its beginning and its place noted."""
+        requests, n_before = batch.requests, self.n
+        rows: Column = self.ids.numbers(requests.names)
+        self._grow()
+        arrays, file = self._arrays, self.strings.number(str(batch.path))
+        new = rows >= n_before
+        fresh = rows[new]
+        arrays["start_ts"][fresh] = requests.begun_ts[new]
+        arrays["first_offset"][fresh] = requests.first_offsets[new]
+        arrays["last_offset"][fresh] = requests.last_offsets[new]
+        arrays["file"][fresh] = file
+        arrays["session"][rows] = self.strings.numbers(requests.sessions)
+        self.by_start.add(fresh, requests.begun_ts[new])
+        stays = new.copy()
+        stays[batch.ends.owners] = False
+        for place in np.flatnonzero(stays).tolist():
+            self._open[int(rows[place])] = requests.pids[place]
+        for place in np.flatnonzero(~new).tolist():
+            self._note(int(rows[place]), batch, place, file)
+        return rows
+
+    def _grow(self) -> None:
+        room = len(self._arrays["start_ts"])
+        if self.n <= room:
             return
-        match line.attrs:
-            case t.Tick() as tick:
-                _put(self.ticks, TickRow(line.ts, tick))
-                self.n_dropped = max(self.n_dropped, tick.dropped_lines)
-                del self.ticks[:-MAX_TICKS]
-            case t.StreamStart() as header:
-                self.header = header
-            case t.ServerStop() as stop:
-                self.n_dropped = max(self.n_dropped, stop.dropped_lines)
-                self._lose(line.pid)
-            case None:
-                self.n_unknown += 1
+        for name, array in self._arrays.items():
+            kind, fill = _COLUMNS[name]
+            more = np.full(max(room // 4, self.n - room), fill, kind)
+            self._arrays[name] = np.concatenate([array, more])
 
-    def _take_of_request(self, row: int, line: t.Line) -> None:
-        match line.attrs:
-            case t.RequestStart() as start:
-                self._begin(row, line, start)
-            case t.RequestEnd() as end:
-                self._end(row, line, end)
-            case t.FirstToken() as first:
-                self._arrays["ttft_s"][row] = first.ttft_s
-            case None:
-                self.n_unknown += 1
-            case t.ToolCall() as call:
-                _put(self.tool_calls, ToolCallRow(line.ts, row, call))
-                del self.tool_calls[:-MAX_TOOL_CALLS]
+    def _note(self, row: int, batch: Batch, place: int, file: int) -> None:
+        """More lines of a request that is known: it may have begun earlier, and go on elsewhere."""
+        requests, arrays = batch.requests, self._arrays
+        if requests.begun_ts[place] < arrays["start_ts"][row]:
+            arrays["start_ts"][row] = requests.begun_ts[place]
+            self.by_start.move([row], [requests.begun_ts[place]])
+        first, last = int(requests.first_offsets[place]), int(requests.last_offsets[place])
+        if arrays["file"][row] == file:
+            arrays["first_offset"][row] = min(first, arrays["first_offset"][row])
+            arrays["last_offset"][row] = max(last, arrays["last_offset"][row])
+            return
+        others = {span.path: span for span in self._elsewhere.get(row, ())}
+        known = others.get(batch.path, Span(batch.path, first, last))
+        others[batch.path] = Span(batch.path, min(first, known.first), max(last, known.last))
+        self._elsewhere[row] = list(others.values())
 
-    def _row(self, record: Record) -> int:
-        line = record.line
-        row = self._rows.get(line.request_id)
-        if row is None:
-            row = self._rows[line.request_id] = self._add(line.request_id)
-            self._arrays["start_ts"][row] = line.ts
-            self._open[row] = line.pid
-        self._note_place(row, record)
-        return row
+    def _end(self, batch: Batch, rows: Column) -> None:
+        ends, arrays = batch.ends, self._arrays
+        if not len(ends.owners):
+            return
+        ended = rows[ends.owners]
+        before = arrays["end_ts"][ended]
+        for name, values in ends.figures.items():
+            if name == "ttft_s":
+                # Without a first token there is no time to it.
+                values = np.where(values > 0, values, arrays[name][ended])
+            arrays[name][ended] = values
+        for name, texts in ends.texts.items():
+            arrays[name][ended] = self.strings.numbers(texts)
+        arrays["end_ts"][ended] = ends.ts
+        fresh, moved = np.isnan(before), before != ends.ts
+        self.by_end.add(ended[fresh], ends.ts[fresh])
+        if np.any(moved & ~fresh):
+            self.by_end.move(ended[moved & ~fresh], ends.ts[moved & ~fresh])
+        if self._open:
+            for row in ended.tolist():
+                self._open.pop(row, None)
 
-    def _note_place(self, row: int, record: Record) -> None:
-        """Chain the line to the one before it of the same request."""
-        if record.path is not self._last_path:
-            self._last_path, self._last_file = record.path, self.strings.number(str(record.path))
-        last = self._arrays["last_place"]
-        self._previous.append(int(last[row]))
-        last[row] = len(self._offsets)
-        self._offsets.append(record.offset)
-        self._files.append(self._last_file)
+    def _call(self, batch: Batch, rows: Column) -> None:
+        if not batch.calls:
+            return
+        called = rows[[owner for owner, _ in batch.calls]].tolist()
+        calls = [_short(line.attrs) for _, line in batch.calls]
+        tools, numbers = self._arrays["tools"], self.strings.numbers(call.name for call in calls)
+        if len(set(called)) == len(called) and not tools[called].any():
+            tools[called] = numbers
+        else:
+            for row, call in zip(called, calls, strict=True):
+                tools[row] = self._with_tool(int(tools[row]), call.name)
+        times = [line.ts for _, line in batch.calls]
+        _put(self.tool_calls, list(map(ToolCallRow, times, called, calls)))
+        del self.tool_calls[:-MAX_TOOL_CALLS]
 
-    def _add(self, request_id: str) -> int:
-        if self.n == len(self._arrays["start_ts"]):
-            for name, array in self._arrays.items():
-                kind, fill = _COLUMNS[name]
-                self._arrays[name] = np.concatenate([array, np.full(len(array), fill, kind)])
-        self.n += 1
-        self.request_ids.append(request_id)
-        return self.n - 1
+    def _with_tool(self, number: int, name: str) -> int:
+        """The number of a list of names, one longer if need be."""
+        if not number:
+            return self.strings.number(name)
+        known = self.strings[number]
+        if name in known.split(BETWEEN_TOOLS):
+            return number
+        return self.strings.number(f"{known}{BETWEEN_TOOLS}{name}")
 
-    def _begin(self, row: int, line: t.Line, start: t.RequestStart) -> None:
-        self._arrays["session"][row] = self.strings.number(line.session_id)
-        self._arrays["model"][row] = self.strings.number(start.model)
-
-    def _end(self, row: int, line: t.Line, end: t.RequestEnd) -> None:
-        arrays = self._arrays
-        self._open.pop(row, None)
-        arrays["end_ts"][row] = line.ts
-        arrays["duration_s"][row] = end.duration_s
-        if end.ttft_s:
-            arrays["ttft_s"][row] = end.ttft_s
-        for name in _PHASES:
-            arrays[name][row] = getattr(end, name)
-        arrays["input_tokens"][row] = end.input_tokens
-        arrays["cached_tokens"][row] = end.cached_tokens
-        arrays["output_tokens"][row] = end.output_tokens
-        arrays["status"][row] = end.status
-        arrays["outcome"][row] = OUTCOMES.index(end.outcome) if end.outcome in OUTCOMES else OK
-        arrays["cache"][row] = CACHES.index(end.cache_result) if end.cache_result in CACHES else 0
-        arrays["n_tool_calls"][row] = end.n_tool_calls
-        arrays["finish"][row] = self.strings.number(", ".join(end.finish_reasons))
-        arrays["error_type"][row] = self.strings.number(end.error_type)
-
-    def _lose(self, pid: int) -> None:
-        for row in [row for row, owner in self._open.items() if owner == pid]:
-            del self._open[row]
-            self._arrays["outcome"][row] = LOST
+    def _lose(self) -> None:
+        for row, pid in list(self._open.items()):
+            if self._arrays["start_ts"][row] <= self._stopped.get(pid, 0):
+                del self._open[row]
+                self._arrays["outcome"][row] = LOST
 
 
-def _put(rows: list[_Row], row: _Row) -> None:
+def _short(call: t.ToolCall) -> t.ToolCall:
+    if len(call.arguments) <= MAX_ARGUMENTS:
+        return call
+    return msgspec.structs.replace(call, arguments=call.arguments[:MAX_ARGUMENTS])
+
+
+def _put(rows: list[_Row], more: list[_Row]) -> None:
     """In the order of time, also where streams that ran beside each other are read in turn."""
-    if rows and row.ts < rows[-1].ts:
+    more.sort(key=lambda each: each.ts)
+    if not rows or not more or more[0].ts >= rows[-1].ts:
+        rows += more
+        return
+    for row in more:
         insort(rows, row, key=lambda each: each.ts)
-    else:
-        rows.append(row)

@@ -19,8 +19,8 @@ from pathlib import Path
 import resvg_py
 from textual.pilot import Pilot
 
+from mlxdeck.telemetry import report
 from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.tail import Tail
 from mlxdeck.tui.app import Dashboard
 
 ROOT = Path(__file__).parent.parent
@@ -66,11 +66,7 @@ SHOTS = (
 
 def read(recording: Path) -> Store:
     """All of a recording."""
-    tail, store = Tail([recording]), Store()
-    while records := tail.poll():
-        store.feed(records)
-    tail.close()
-    return store
+    return report.read([recording])
 
 
 @asynccontextmanager

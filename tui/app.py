@@ -29,8 +29,8 @@ from mlxdeck.tui.context import Context
 from mlxdeck.tui.listing import Listing
 from mlxdeck.tui.memory import recall, remember
 from mlxdeck.tui.messages import (
+    BatchArrived,
     FilterChanged,
-    RecordsArrived,
     RedrawAsked,
     RequestChosen,
     SessionChosen,
@@ -117,9 +117,9 @@ class Dashboard(Replaying):
         replay = self.context.clock.replay
         follow(self, self.context.places, get_current_worker(), whole_folders=replay)
 
-    @on(RecordsArrived)
-    def _take(self, message: RecordsArrived) -> None:
-        self.store.feed(message.records)
+    @on(BatchArrived)
+    def _take(self, message: BatchArrived) -> None:
+        self.store.feed([message.batch])
         if self.context.clock.replay:
             self.context.clock.bounds(self.store.first_ts, self.store.last_ts)
         self._stale = True

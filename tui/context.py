@@ -27,7 +27,7 @@ class Context:
     alarm: Watch
     ways: Ways
     window: Window = WINDOWS[1]
-    source: SourceChanged = field(default_factory=lambda: SourceChanged([], 0, "", ""))
+    source: SourceChanged = field(default_factory=lambda: SourceChanged([]))
     n_held: int = 0
     """How many requests there were when the view was held."""
 

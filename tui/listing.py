@@ -10,7 +10,7 @@ import numpy as np
 from mlxdeck.telemetry.filters import Filter, parse
 from mlxdeck.telemetry.store import Store
 
-Rows = np.ndarray[Any, np.dtype[np.int64]]
+Rows = np.ndarray[Any, np.dtype[Any]]
 
 
 class Listing:
@@ -44,16 +44,12 @@ class Listing:
 
     def rows(self, as_of_ts: float = math.inf, below: int | None = None) -> Rows:
         """Requests that had begun by then; with `below`, only rows with a lower number."""
-        starts = self._store.column("start_ts")[:below]
-        rows: Rows = np.arange(len(starts))
-        if len(starts) and np.any(starts[1:] < starts[:-1]):
-            rows = np.argsort(starts, kind="stable")
-        if not math.isinf(as_of_ts):
-            rows = rows[: np.searchsorted(starts[rows], as_of_ts, side="right")]
+        rows = self._store.by_start.between(-math.inf, as_of_ts)
+        if below is not None:
+            rows = rows[rows < below]
         mask = self.mask
-        if mask is not None:
-            rows = rows[mask[rows]]
-        return rows
+        # A copy: the order goes on changing under a view.
+        return rows.copy() if mask is None else rows[mask[rows]]
 
     def calls(self, as_of_ts: float = math.inf) -> Rows:
         """Numbers of the tool calls in the store that were made by then."""

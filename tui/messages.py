@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.message import Message
 
-from mlxdeck.telemetry.tail import Record
+from mlxdeck.telemetry.batch import Batch
+from mlxdeck.telemetry.tail import BadLine
 
 
 @dataclass
-class RecordsArrived(Message):
+class BatchArrived(Message):
     """The reading thread has more; it touches no widget and no store itself."""
 
-    records: list[Record]
+    batch: Batch
 
 
 @dataclass
@@ -21,9 +23,13 @@ class SourceChanged(Message):
     """What is being followed, or what is wrong with it, is not what it was."""
 
     following: list[str]
-    n_bad: int
-    last_bad: str
-    refused: str
+    n_bad: int = 0
+    bad: Sequence[BadLine] = ()
+    """The last ones of them."""
+    refused: str = ""
+    """Why one can't be read, if so."""
+    loaded: float = 1.0
+    """How much of what was there at the beginning has been read, from 0 to 1."""
 
 
 @dataclass

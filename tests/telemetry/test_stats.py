@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.batch import LOST, OPEN, Batch, batch
 from mlxdeck.telemetry.stats import WINDOWS, Window, nearest_rank, series, summary
-from mlxdeck.telemetry.store import LOST, OPEN, Store
-from mlxdeck.telemetry.tail import Record, Tail
+from mlxdeck.telemetry.store import Span, Store
+from mlxdeck.telemetry.tail import Tail
 from tests.streams import NAME, START_TS, Made, Stream, write
 
 made_requests = st.lists(
@@ -39,6 +40,13 @@ def loaded(requests: list[Made]) -> Store:
         store = Store()
         store.feed(Tail([path]).poll())
     return store
+
+
+def made(raw: bytes, offset: int = 0) -> Batch:
+    """Lines as a store takes them."""
+    found = batch(Path("f"), raw, offset)
+    assert found
+    return found
 
 
 def naive_percentile(values: list[float], rank: float) -> float:
@@ -102,14 +110,13 @@ def test_a_request_fills_in_as_its_events_come() -> None:
     """Open from its first line on; its end brings the figures; its lines can be found again."""
     stream, store = Stream(), Store()
     lines = stream.request(Made(2.0, tool="Read"), 0)
-    decoded = [Record(t.decode(line), Path("f"), i) for i, line in enumerate(lines)]
-    store.feed(decoded[:1])
+    store.feed([made(lines[0])])
     assert store.open_rows == [0] and store.column("outcome")[0] == OPEN
-    store.feed(decoded[1:])
+    store.feed([made(b"".join(lines[1:]), len(lines[0]))])
     assert store.open_rows == [] and store.column("output_tokens")[0] == 10
-    assert [place.offset for place in store.places(0)] == [0, 1, 2, 3]
+    assert store.spans(0) == [Span(Path("f"), 0, sum(map(len, lines[:-1])))]
     assert store.tool_calls[0].call.name == "Read" and store.tool_calls[0].row == 0
-    assert store.text("session", 0) == "session0"
+    assert store.text("session", 0) == "session0" and store.text("tools", 0) == "Read"
     assert store.row_of("req_7_0000") == 0 and store.row_of("other") is None
 
 
@@ -118,9 +125,9 @@ def test_requests_of_a_server_that_stopped_are_lost_not_active() -> None:
     store = Store()
     for pid in (1, 2):
         first = Stream(pid).request(Made(2.0), pid)[0]
-        store.feed([Record(t.decode(first), Path("f"), 0)])
+        store.feed([made(first)])
     stop = Stream(1).line(t.ServerStop(reason="stopped"), 3)
-    store.feed([Record(t.decode(stop), Path("f"), 1)])
+    store.feed([made(stop)])
     assert list(store.column("outcome")) == [LOST, OPEN]
     assert store.open_rows == [1]
 
@@ -130,7 +137,7 @@ def test_it_grows_without_forgetting() -> None:
     stream, store = Stream(), Store()
     for number in range(3000):
         end = stream.request(Made(number, output_tokens=number), number)[-1]
-        store.feed([Record(t.decode(end), Path("f"), 0)])
+        store.feed([made(end)])
     assert list(store.column("output_tokens")) == list(range(3000))
 
 
@@ -138,5 +145,5 @@ def test_unknown_events_are_counted() -> None:
     """What a newer writer of the same version adds is no error."""
     store = Store()
     raw = Stream().tick(1).replace(b'"tick"', b'"tock"')
-    store.feed([Record(t.decode(raw), Path("f"), 0)])
+    store.feed([made(raw)])
     assert store.n_unknown == 1

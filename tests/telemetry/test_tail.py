@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.telemetry.events import Tick
-from mlxdeck.telemetry.tail import MAX_LINE_BYTES, Tail, read_line
-from tests.streams import NAME, Made, Stream, write
+from mlxdeck.telemetry import report
+from mlxdeck.telemetry.lines import lines_of
+from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.tail import MAX_LINE_BYTES, NEWEST_BYTES, Tail
+from tests.streams import NAME, Made, Stream
 
 
 def ticks(tail: Tail) -> list[int]:
     """The numbers in the ticks that have come."""
-    attrs = [record.line.attrs for record in tail.poll()]
-    return [each.active for each in attrs if isinstance(each, Tick)]
+    return [line.attrs.active for batch in tail.poll() for _, line in batch.ticks]
 
 
 def append(path: Path, raw: bytes) -> None:
@@ -33,9 +34,9 @@ def test_a_file_that_comes_later_is_waited_for(tmp_path: Path) -> None:
     """Neither folder nor file need exist when the tailing begins."""
     folder = tmp_path / "not" / "yet"
     tail = Tail([folder])
-    assert tail.poll() == [] and tail.following == []
+    assert ticks(tail) == [] and tail.following == []
     folder.mkdir(parents=True)
-    assert tail.poll() == []
+    assert ticks(tail) == []
     append(folder / NAME, tick(1))
     assert ticks(tail) == [1]
     assert tail.following == [folder / NAME]
@@ -134,15 +135,44 @@ def test_a_newer_schema_is_refused_in_words(tmp_path: Path) -> None:
     assert "9" in tail.refused and NAME in tail.refused and tail.n_bad == 0
 
 
-def test_a_line_is_found_again_by_its_offset(tmp_path: Path) -> None:
+def test_a_request_is_found_again_in_its_file(tmp_path: Path) -> None:
     """Details are read when they are asked for; a file that is gone gives nothing."""
-    path = write(tmp_path / NAME, [Made(1.0), Made(2.0)])
-    records = Tail([path]).poll()
-    assert len(records) == 8
-    for record in records:
-        assert record.line.event.encode() in read_line(record.path, record.offset)
+    stream = Stream()
+    requests = [stream.request(Made(end_s), number) for number, end_s in enumerate((1.0, 2.0))]
+    path = tmp_path / NAME
+    # Two requests at once: their lines stand between each other's.
+    append(path, stream.header() + b"".join(map(b"".join, zip(*requests, strict=True))))
+    store = report.read([path])
+    for row, lines in enumerate(requests):
+        assert [line + b"\n" for line in lines_of(store, row)] == lines
     path.unlink()
-    assert read_line(path, 0) == b""
+    assert lines_of(store, 0) == []
+
+
+def test_a_request_that_goes_on_in_another_file_is_found_whole(tmp_path: Path) -> None:
+    """A rotation in the middle of a request loses none of its lines."""
+    lines = Stream().request(Made(2.0, tool="Read"), 0)
+    for number, part in enumerate((lines[:2], lines[2:])):
+        append(tmp_path / f"mlxdeck-20260921-13132{number}-7.jsonl", b"".join(part))
+    tail, store = Tail([tmp_path], whole_folders=True), Store()
+    store.feed(tail.poll())
+    assert store.n == 1 and len(store.spans(0)) == 2
+    assert [line + b"\n" for line in lines_of(store, 0)] == lines
+
+
+def test_the_end_of_a_long_file_is_read_first(tmp_path: Path) -> None:
+    """Then its beginning; every line comes once, and what is added meanwhile is not missed."""
+    path = tmp_path / NAME
+    n_ticks = 3 * NEWEST_BYTES // len(tick(0))
+    append(path, b"".join(tick(number) for number in range(n_ticks)))
+    tail = Tail([path], newest_first=True)
+    seen = [line.attrs.active for _, line in next(tail.poll(1 << 20)).ticks]
+    assert seen[0] > n_ticks // 2
+    append(path, tick(n_ticks))
+    assert tail.unread_bytes > 0
+    while more := ticks(tail):
+        seen += more
+    assert sorted(seen) == list(range(n_ticks + 1)) and tail.unread_bytes == 0
 
 
 def test_a_whole_folder_is_every_stream_in_it(tmp_path: Path) -> None:

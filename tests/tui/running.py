@@ -102,7 +102,7 @@ async def running(
     path = write(folder / NAME, requests)
     with path.open("ab") as file:
         file.write(b"".join(extra))
-    n_lines = len(Tail([path]).poll())
+    n_lines = sum(batch.n_lines for batch in Tail([path]).poll())
     app = Dashboard([path], clock=lambda: START_TS + now_s)
     async with app.run_test(size=size) as pilot:
         run = Running(app, pilot, path)

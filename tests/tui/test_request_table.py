@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlxdeck.telemetry.batch import batch
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable, fitting
-from tests.streams import Made
+from tests.streams import Made, Stream
 from tests.tui.running import LAST, REQUESTS, running
 
 MANY = [Made(float(n % 90 + 1), 0.5) for n in range(200)]
@@ -100,8 +101,9 @@ def test_columns_go_by_importance() -> None:
 
 def test_every_line_is_as_wide_as_the_table() -> None:
     """Also without a single figure known."""
-    store = Store()
-    store._add("req_1")
+    store, stream = Store(), Stream()
+    only = batch(Path("f"), stream.request(Made(1.0), 0)[0])
+    store.feed([only] if only else [])
     table = RequestTable(store)
     for width in (40, 70, 90, 140, 200):
         _, bar = fitting(width)

@@ -13,9 +13,10 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.compare import Parting, diff, parting, settings
 from mlxdeck.telemetry.lines import content, lines_of
-from mlxdeck.telemetry.store import CACHES, OUTCOMES, Store
+from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.screens.request import NOT_CAPTURED
 from mlxdeck.tui.widgets.waterfall import PHASES
@@ -72,9 +73,7 @@ class CompareScreen(Screen[None]):
 
     def _show(self) -> None:
         store, rows = self._store, self._rows
-        ids = [
-            f"[b]{name}[/b] {store.request_ids[row]}" for name, row in zip("AB", rows, strict=True)
-        ]
+        ids = [f"[b]{name}[/b] {store.ids[row]}" for name, row in zip("AB", rows, strict=True)]
         self.query_one("#title", Static).update("  ·  ".join(["compare", *ids]))
         starts = [_start(lines_of(store, row)) for row in rows]
         self.query_one("#parting", Static).update(self._parting(*starts))
@@ -94,7 +93,7 @@ class CompareScreen(Screen[None]):
         )
         if found.note:
             text.append(f"\n{found.note}")
-        places = {place.path for row in self._rows for place in self._store.places(row)}
+        places = {span.path for row in self._rows for span in self._store.spans(row)}
         lines = diff(content(sorted(places), found.hashes), found.hashes)
         if not lines:
             text.append(f"\n{found.hashes[0] or '–'} in A, {found.hashes[1] or '–'} in B", "dim")

@@ -14,9 +14,10 @@ from textual.screen import Screen
 from textual.widgets import Collapsible, Footer, Static
 
 from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.detail import NotCaptured, curl, detail
 from mlxdeck.telemetry.lines import lines_of
-from mlxdeck.telemetry.store import CACHES, OUTCOMES, Store
+from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.clipboard import copy
 from mlxdeck.tui.widgets.conversation import Conversation
@@ -49,7 +50,7 @@ class RequestScreen(Screen[None]):
         super().__init__()
         self._store = store
         self._row = row
-        self._last_place = -1
+        self._shown: object = None
 
     def compose(self) -> ComposeResult:
         """From the overview to the raw lines."""
@@ -122,17 +123,17 @@ class RequestScreen(Screen[None]):
 
     def refresh_row(self) -> None:
         """Draw again if more of the request is known by now."""
-        if self.is_mounted and self._last_place != self._store.column("last_place")[self._row]:
+        if self.is_mounted and self._shown != self._store.spans(self._row):
             self._show()
 
     def _show(self) -> None:
-        self._last_place = int(self._store.column("last_place")[self._row])
+        self._shown = self._store.spans(self._row)
         raw = lines_of(self._store, self._row)
         lines = [t.decode(line).attrs for line in raw]
         self._show_title()
         self._show_time()
         self.query_one("#facts", Static).update(self._facts(lines))
-        paths = dict.fromkeys(place.path for place in self._store.places(self._row))
+        paths = dict.fromkeys(span.path for span in self._store.spans(self._row))
         self.query_one(Conversation).show(lines, list(paths))
         calls = [line for line in lines if isinstance(line, t.ToolCall)]
         self.query_one("#calls").display = bool(calls)
@@ -145,7 +146,7 @@ class RequestScreen(Screen[None]):
         store, row = self._store, self._row
         outcome = OUTCOMES[int(store.column("outcome")[row])]
         parts = [
-            f"[b]{store.request_ids[row]}[/b]",
+            f"[b]{store.ids[row]}[/b]",
             f"{row + 1} of {store.n}",
             fmt.clock(float(store.column("start_ts")[row])),
             f"{_MARKS[outcome]} {outcome}",

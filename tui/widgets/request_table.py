@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlxdeck.telemetry.store import CACHES, ERROR, EXACT, MISS, OK, OPEN, OUTCOMES, PREFIX, Store
+from mlxdeck.telemetry.batch import CACHES, ERROR, EXACT, MISS, OK, OPEN, OUTCOMES, PREFIX
+from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList

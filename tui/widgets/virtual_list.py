@@ -17,7 +17,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-Items = np.ndarray[Any, np.dtype[np.int64]]
+Items = np.ndarray[Any, np.dtype[Any]]
 """Numbers that mean something to a subclass, oldest first."""
 Cell = tuple[str, str]
 """A text and the component class that styles it; empty for plain."""

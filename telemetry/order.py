@@ -1,0 +1,69 @@
+"""Rows in the order of a time, kept up as they come: what lies between two moments is a slice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Rows = np.ndarray[Any, np.dtype[np.int32]]
+Times = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Order:
+    """Merged when it is looked at, not when it is added to. For one thread."""
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._rows: Rows = np.zeros(1024, np.int32)
+        self._times: Times = np.zeros(1024, np.float64)
+        self._waiting: list[tuple[Any, Any]] = []
+
+    def add(self, rows: Any, times: Any) -> None:
+        """More rows, each with its time, in any order."""
+        if len(rows):
+            self._waiting.append((rows, times))
+
+    def move(self, rows: Any, times: Any) -> None:
+        """Rows that are here already have other times."""
+        self._merge()
+        stay = ~np.isin(self._rows[: self._n], rows)
+        n = int(stay.sum())
+        self._rows[:n], self._times[:n] = self._rows[: self._n][stay], self._times[: self._n][stay]
+        self._n = n
+        self.add(rows, times)
+
+    @property
+    def rows(self) -> Rows:
+        """All rows, the earliest first; those of the same time as they came. A view."""
+        self._merge()
+        return self._rows[: self._n]
+
+    @property
+    def times(self) -> Times:
+        """The time of each of `rows`. A view."""
+        self._merge()
+        return self._times[: self._n]
+
+    def between(self, start_ts: float, end_ts: float) -> Rows:
+        """The rows whose time lies between two moments, both included. A view."""
+        first = int(np.searchsorted(self.times, start_ts, side="left"))
+        last = int(np.searchsorted(self.times, end_ts, side="right"))
+        return self._rows[first:last]
+
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        rows = np.concatenate([rows for rows, _ in self._waiting]).astype(np.int32)
+        times = np.concatenate([times for _, times in self._waiting]).astype(np.float64)
+        self._waiting.clear()
+        # Only what is later than the earliest of the new ones has to move.
+        begin = int(np.searchsorted(self._times[: self._n], times.min(), side="right"))
+        rows = np.concatenate([self._rows[begin : self._n], rows])
+        times = np.concatenate([self._times[begin : self._n], times])
+        order = np.argsort(times, kind="stable")
+        self._n = begin + len(rows)
+        if self._n > len(self._rows):
+            self._rows = np.resize(self._rows, self._n * 5 // 4)
+            self._times = np.resize(self._times, self._n * 5 // 4)
+        self._rows[begin : self._n], self._times[begin : self._n] = rows[order], times[order]

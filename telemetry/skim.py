@@ -1,0 +1,170 @@
+"""Lines read only as far as a store needs them, many at once: four times as fast as in full.
+
+A block of lines is decoded in one call. Where that fails, its lines are looked at one by one, and
+those that can't be read are told apart. What is left out here is read from the file again, by
+`events.decode`, when somebody asks for a request's details.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+
+from mlxdeck.telemetry import events as t
+
+NEWLINE = 10
+
+
+class Head(msgspec.Struct, kw_only=True, gc=False, tag_field="event"):
+    """What every line has."""
+
+    v: Literal[1]
+    """As `events.SCHEMA_VERSION`: lines of another one are looked at one by one."""
+    ts: float
+    pid: int
+    request_id: str = ""
+    session_id: str = ""
+
+
+class StartAttrs(msgspec.Struct, gc=False):
+    """Of `events.RequestStart`."""
+
+    model: str = msgspec.field(default="", name="gen_ai.request.model")
+
+
+class EndAttrs(msgspec.Struct, gc=False):
+    """Of `events.RequestEnd`, with the same names and defaults."""
+
+    outcome: str = "ok"
+    finish_reasons: tuple[str, ...] = msgspec.field(
+        default=(), name="gen_ai.response.finish_reasons"
+    )
+    input_tokens: int = msgspec.field(default=0, name="gen_ai.usage.input_tokens")
+    cached_tokens: int = msgspec.field(default=0, name="gen_ai.usage.cache_read.input_tokens")
+    output_tokens: int = msgspec.field(default=0, name="gen_ai.usage.output_tokens")
+    duration_s: float = msgspec.field(default=0.0, name="gen_ai.server.request.duration")
+    ttft_s: float = msgspec.field(default=0.0, name="gen_ai.server.time_to_first_token")
+    status: int = msgspec.field(default=200, name="http.response.status_code")
+    error_type: str = msgspec.field(default="", name="error.type")
+    cache_result: str = msgspec.field(default="", name="mlx.cache.result")
+    cache_tier: str = msgspec.field(default="", name="mlx.cache.tier")
+    queue_s: float = msgspec.field(default=0.0, name="mlx.queue_s")
+    tokenize_s: float = msgspec.field(default=0.0, name="mlx.tokenize_s")
+    cache_s: float = msgspec.field(default=0.0, name="mlx.cache_s")
+    prefill_s: float = msgspec.field(default=0.0, name="mlx.prefill_s")
+    decode_s: float = msgspec.field(default=0.0, name="mlx.decode_s")
+    n_tool_calls: int = msgspec.field(default=0, name="mlx.tool_calls")
+
+
+class Header(Head, kw_only=True, gc=False, tag=t.StreamStart.NAME):
+    attrs: t.StreamStart
+
+
+class Stop(Head, kw_only=True, gc=False, tag=t.ServerStop.NAME):
+    attrs: t.ServerStop
+
+
+class Start(Head, kw_only=True, gc=False, tag=t.RequestStart.NAME):
+    attrs: StartAttrs
+
+
+class FirstToken(Head, kw_only=True, gc=False, tag=t.FirstToken.NAME):
+    attrs: t.FirstToken
+
+
+class Call(Head, kw_only=True, gc=False, tag=t.ToolCall.NAME):
+    attrs: t.ToolCall
+
+
+class End(Head, kw_only=True, gc=False, tag=t.RequestEnd.NAME):
+    attrs: EndAttrs
+
+
+class Tick(Head, kw_only=True, gc=False, tag=t.Tick.NAME):
+    attrs: t.Tick
+
+
+class Lookup(Head, kw_only=True, gc=False, tag=t.CacheLookup.NAME):
+    """Where it stands is all that is needed."""
+
+
+class Content(Head, kw_only=True, gc=False, tag=t.Content.NAME):
+    """Where it stands is all that is needed."""
+
+
+class Error(Head, kw_only=True, gc=False, tag=t.Error.NAME):
+    """Where it stands is all that is needed."""
+
+
+class Unknown(Head, kw_only=True, gc=False, tag=""):
+    """An event that this version doesn't know."""
+
+
+Skimmed: TypeAlias = (
+    Header | Stop | Start | FirstToken | Call | End | Tick | Lookup | Content | Error | Unknown
+)
+Offsets: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
+
+_decoder = msgspec.json.Decoder(Skimmed)
+
+
+class Bad(NamedTuple):
+    """A line that could not be read, and why."""
+
+    offset: int
+    error: t.Unreadable
+
+
+class Block(NamedTuple):
+    """Lines of a file that stand behind each other, and where each begins."""
+
+    lines: list[Skimmed]
+    offsets: Offsets
+    bad: list[Bad]
+
+
+def skim(raw: bytes, offset: int = 0) -> Block:
+    """Read whole lines, each with its newline; `offset` is where the first of them stands."""
+    ends = np.flatnonzero(np.frombuffer(raw, np.uint8) == NEWLINE)
+    try:
+        lines: list[Skimmed] = _decoder.decode_lines(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _one_by_one(raw, offset)
+    if len(lines) != len(ends):
+        return _one_by_one(raw, offset)
+    starts = np.empty(len(ends), np.int64)
+    starts[:1] = offset
+    starts[1:] = ends[:-1] + (offset + 1)
+    return Block(lines, starts, [])
+
+
+def _one_by_one(raw: bytes, offset: int) -> Block:
+    lines, offsets, bad = [], [], []
+    for line in raw.split(b"\n"):
+        if line.strip():
+            try:
+                lines.append(_single(line))
+                offsets.append(offset)
+            except t.Unreadable as error:
+                bad.append(Bad(offset, error))
+        offset += len(line) + 1
+    return Block(lines, np.array(offsets, np.int64), bad)
+
+
+def _single(raw: bytes) -> Skimmed:
+    try:
+        line: Skimmed = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Says what is wrong with it, unless its event is just not known here.
+        full = t.decode(raw)
+    else:
+        return line
+    return Unknown(
+        v=1,
+        ts=full.ts,
+        pid=full.pid,
+        request_id=full.request_id,
+        session_id=full.session_id,
+    )
