@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 MAX_RECENT = 1 << 16
-_WIDTH_BYTES = 32
 
 
 class Ids:
@@ -19,7 +18,7 @@ class Ids:
 
     def __init__(self) -> None:
         self.n = 0
-        self._texts = np.zeros(1024, f"S{_WIDTH_BYTES}")
+        self._texts = np.zeros(1024, "S8")
         self._recent: dict[str, int] = {}
         self._hashes = np.zeros(0, np.int64)
         self._numbers = np.zeros(0, np.int32)

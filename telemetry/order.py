@@ -48,8 +48,11 @@ class Order:
     def between(self, start_ts: float, end_ts: float) -> Rows:
         """The rows whose time lies between two moments, both included. A view."""
         first = int(np.searchsorted(self.times, start_ts, side="left"))
-        last = int(np.searchsorted(self.times, end_ts, side="right"))
-        return self._rows[first:last]
+        return self._rows[first : self.until(end_ts)]
+
+    def until(self, end_ts: float) -> int:
+        """How many rows are not later than a moment."""
+        return int(np.searchsorted(self.times, end_ts, side="right"))
 
     def _merge(self) -> None:
         if not self._waiting:

@@ -74,29 +74,6 @@ class Summary:
     n_tool_calls: int
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A window in buckets of equal length; NaN where nothing happened."""
-
-    start_ts: float
-    bucket_s: float
-    n: Array
-    """Requests that ended in each bucket."""
-    durations: Array
-    """Shape (3, buckets): P50, P95 and P99 in seconds."""
-    ttft: Array
-    """Median times to the first token in seconds."""
-    exact: Array
-    prefix: Array
-    """Hit rates from 0 to 1."""
-    errors: Array
-    n_tool_calls: Array
-    output_tokens: Array
-    """Tokens written a second."""
-    computed_tokens: Array
-    """Prompt tokens read a second, without those from cache."""
-
-
 def nearest_rank(values: Array, ranks: Sequence[float] = RANKS) -> list[float]:
     """Percentiles of `values` by nearest rank; NaN for each if there are none."""
     if not len(values):
@@ -120,19 +97,10 @@ def bounds(store: Store, window: Window, now_s: float) -> tuple[float, float]:
     return now_s - window.length_s, now_s
 
 
-def ended_in(store: Store, start_ts: float, end_ts: float, mask: Array | None = None) -> Array:
-    """Rows of requests that ended between two moments, both included, oldest first.
-
-    With a mask, only those that it has.
-    """
-    rows = store.by_end.between(start_ts, end_ts)
-    return rows if mask is None else rows[mask[rows]]
-
-
 def summary(store: Store, window: Window, now_s: float, mask: Array | None = None) -> Summary:
     """The figures of a window, over all requests or those of a mask."""
-    start_ts, end_ts = bounds(store, window, now_s)
-    rows = ended_in(store, start_ts, end_ts, mask)
+    rows = store.by_end.between(*bounds(store, window, now_s))
+    rows = rows if mask is None else rows[mask[rows]]
     good = rows[store.column("outcome")[rows] == OK]
     return Summary(
         n_requests=len(rows),
@@ -161,78 +129,3 @@ def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:
     exact = np.where(whole, store.column("input_tokens")[rows], 0)
     prefix = np.where(whole, 0, store.column("cached_tokens")[rows])
     return exact, prefix
-
-
-def series(
-    store: Store,
-    window: Window,
-    now_s: float,
-    n_buckets: int,
-    look_back: int = 1,
-    mask: Array | None = None,
-) -> Series:
-    """A window in `n_buckets`; a bucket's edges move with `now_s` by whole buckets only.
-
-    So a request stays in its bucket from one drawing to the next, and the lines don't flicker.
-    Percentiles and rates take in the `look_back` buckets that end with theirs, counts only theirs:
-    where requests are rare, a bucket alone would hold one of them, and all percentiles be the same.
-    """
-    start_ts, end_ts = bounds(store, window, now_s)
-    bucket_s = max((end_ts - start_ts) / n_buckets, 1e-3)
-    start_ts = (np.floor(end_ts / bucket_s) - n_buckets + 1) * bucket_s
-    rows = ended_in(store, start_ts, end_ts, mask)
-    bucket = ((store.column("end_ts")[rows] - start_ts) // bucket_s).astype(np.int64)
-    bucket = np.clip(bucket, 0, n_buckets - 1)
-    outcome = store.column("outcome")[rows]
-    good = outcome == OK
-    slowness = store.column("duration_s")[rows[good]]
-    waits = store.column("ttft_s")[rows[good]]
-
-    def sums(values: Array) -> Array:
-        return np.bincount(bucket, values, n_buckets)
-
-    def rates(values: Array) -> Array:
-        found = _trailing(sums(values), look_back) / (bucket_s * look_back)
-        return np.where(_trailing(sums(np.ones(len(rows))), look_back) > 0, found, np.nan)
-
-    total = _trailing(sums(store.column("input_tokens")[rows]), look_back)
-    nothing = np.full(n_buckets, np.nan)
-    shares = [
-        np.divide(_trailing(sums(part), look_back), total, out=nothing.copy(), where=total > 0)
-        for part in hit_tokens(store, rows)
-    ]
-    return Series(
-        start_ts=float(start_ts),
-        bucket_s=float(bucket_s),
-        n=np.bincount(bucket, minlength=n_buckets),
-        durations=_percentiles(slowness, bucket[good], n_buckets, look_back, RANKS),
-        ttft=_percentiles(waits, bucket[good], n_buckets, look_back, (50,))[0],
-        exact=shares[0],
-        prefix=shares[1],
-        errors=sums(outcome == ERROR),
-        n_tool_calls=sums(store.column("n_tool_calls")[rows]),
-        output_tokens=rates(store.column("output_tokens")[rows]),
-        computed_tokens=rates(
-            store.column("input_tokens")[rows] - store.column("cached_tokens")[rows]
-        ),
-    )
-
-
-def _trailing(sums: Array, look_back: int) -> Array:
-    """Each bucket with those before it, `look_back` in all."""
-    until = np.concatenate([np.zeros(look_back), np.cumsum(sums)])
-    return np.asarray(until[look_back:] - until[:-look_back])
-
-
-def _percentiles(
-    values: Array, bucket: Array, n_buckets: int, look_back: int, ranks: Sequence[float]
-) -> Array:
-    """Percentiles in each bucket, shape (ranks, buckets). `bucket` is in rising order."""
-    found = np.full((len(ranks), n_buckets), np.nan)
-    ends = np.arange(n_buckets)
-    first = np.searchsorted(bucket, ends - look_back + 1)
-    last = np.searchsorted(bucket, ends, side="right")
-    for index in np.flatnonzero(last > first):
-        part = values[first[index] : last[index]]
-        found[:, index] = nearest_rank(part[~np.isnan(part)], ranks)
-    return found

@@ -115,6 +115,8 @@ class Store:
         self.first_ts = 0.0
         self.last_ts = 0.0
         self.n_lines = 0
+        self.n_rewritten = 0
+        """How often something came of a request that had ended: what was computed is void."""
         self.n_unknown = 0
         """Lines of an event that this version doesn't know."""
         self.n_dropped = 0
@@ -217,6 +219,7 @@ class Store:
     def _note(self, row: int, batch: Batch, place: int, file: int) -> None:
         """More lines of a request that is known: it may have begun earlier, and go on elsewhere."""
         requests, arrays = batch.requests, self._arrays
+        self.n_rewritten += row not in self._open
         if requests.begun_ts[place] < arrays["start_ts"][row]:
             arrays["start_ts"][row] = requests.begun_ts[place]
             self.by_start.move([row], [requests.begun_ts[place]])

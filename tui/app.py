@@ -47,6 +47,9 @@ from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
 
 REDRAW_S = 0.25
+REST = 4
+"""Drawing rests for so many times as long as it took, so that it never has all of a core."""
+REST_LOADING = 9
 THEMES = ("tokyo-night", "textual-light")
 _DASHBOARD_ACTIONS = {"window", "pause", "newest", "sessions"}
 
@@ -94,6 +97,7 @@ class Dashboard(Replaying):
         )
         self._stale = True
         self._drawn_s = 0.0
+        self._rest_until_s = 0.0
 
     @property
     def store(self) -> Store:
@@ -170,6 +174,9 @@ class Dashboard(Replaying):
         moving = clock.replay and not clock.paused and now_s != self._drawn_s
         if not self._stale and not moving and now_s - self._drawn_s < 1:
             return
+        began_s = time.monotonic()
+        if began_s < self._rest_until_s:
+            return
         screen = self.screen
         if isinstance(screen, DashboardScreen) and screen.is_mounted:
             if clock.replay or not clock.paused:
@@ -181,6 +188,9 @@ class Dashboard(Replaying):
         elif isinstance(screen, RequestScreen) and self._stale:
             screen.refresh_row()
             self._stale = False
+        took_s = time.monotonic() - began_s
+        rest = REST if self.context.source.loaded >= 1 else REST_LOADING
+        self._rest_until_s = began_s + (1 + rest) * took_s
 
     def action_window(self) -> None:
         """The next window."""
@@ -223,7 +233,7 @@ class Dashboard(Replaying):
 
     def redraw_now(self) -> None:
         """Draw at the next opportunity, whatever changed."""
-        self._stale = True
+        self._stale, self._rest_until_s = True, 0.0
         screen, clock = self.screen, self.context.clock
         if clock.paused and not clock.replay and isinstance(screen, DashboardScreen):
             screen.show(clock.now, below=self.context.n_held)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlxdeck.telemetry.filters import Filter, parse
 from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.trend import View
 
 Rows = np.ndarray[Any, np.dtype[Any]]
 
@@ -41,6 +42,11 @@ class Listing:
         if self._mask_of != self._store.n_lines:
             self._mask, self._mask_of = self._filter.mask(self._store), self._store.n_lines
         return self._mask
+
+    @property
+    def view(self) -> View:
+        """The same for what is computed of it."""
+        return View(self.mask, self.text)
 
     def rows(self, as_of_ts: float = math.inf, below: int | None = None) -> Rows:
         """Requests that had begun by then; with `below`, only rows with a lower number."""

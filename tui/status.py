@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from rich.markup import escape
 
+from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.context import Context
 
+PROGRESS_CELLS = 10
 STALE_S = 60.0
 """After so long without an event it is said how long ago the last one was."""
 
@@ -15,6 +17,8 @@ def parts(ctx: Context) -> list[str]:
     """As markup, the most telling first."""
     store, listing = ctx.store, ctx.listing
     found = [f"[b]mlxdeck[/b]  {_state(ctx)}", f"window [b]{ctx.window.label}[/b]"]
+    if ctx.source.loaded < 1:
+        found.append(_progress(ctx.source.loaded))
     if listing.text:
         found.append(f"[b $text-accent]/ {escape(listing.text)}[/]")
     if ctx.alarm.active:
@@ -28,7 +32,12 @@ def parts(ctx: Context) -> list[str]:
     quiet_s = ctx.clock.now - store.last_ts
     if store.n_lines and not ctx.clock.replay and quiet_s > STALE_S:
         found.append(f"last event {fmt.duration(quiet_s)} ago")
-    header = store.header
+    return found + _server(store)
+
+
+def _server(store: Store) -> list[str]:
+    """What the server said of itself."""
+    header, found = store.header, []
     if header:
         found.append(f"[b]{escape(header.model)}[/] on {header.device or '?'}")
         if header.server_port:
@@ -37,6 +46,12 @@ def parts(ctx: Context) -> list[str]:
         if header.chip and header.memory_bytes:
             found.append(f"{escape(header.chip)}, {fmt.size(header.memory_bytes)}")
     return found
+
+
+def _progress(share: float) -> str:
+    done = round(share * PROGRESS_CELLS)
+    bar = "━" * done + "[$foreground 30%]" + "━" * (PROGRESS_CELLS - done) + "[/]"
+    return f"loading [$accent]{bar}[/] {fmt.percent(share)}"
 
 
 def _state(ctx: Context) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from mlxdeck.telemetry.events import Tick
-from mlxdeck.telemetry.stats import Series, Summary, Window
+from mlxdeck.telemetry.stats import Summary, Window
 from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.trend import Series
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.widgets.kpi import Figure
 

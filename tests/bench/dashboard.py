@@ -18,7 +18,8 @@ from typing import Any
 
 from mlxdeck.telemetry.filters import parse
 from mlxdeck.telemetry.report import read
-from mlxdeck.telemetry.stats import WINDOWS, series, summary
+from mlxdeck.telemetry.stats import WINDOWS, summary
+from mlxdeck.telemetry.trend import Trend
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.listing import Listing
 from tests.bench.load import heading
@@ -86,12 +87,13 @@ async def _shown(path: Path, n_requests: int) -> None:
 
 def _computed(path: Path) -> None:
     store = read([path])
-    listing, end_ts = Listing(store), store.last_ts
+    listing, end_ts, known = Listing(store), store.last_ts, Trend(15)
     wanted = parse("latency>2s status:ok tool:Read")
     works: dict[str, Callable[[], Any]] = {
         "figures of an hour": lambda: summary(store, WINDOWS[3], end_ts),
         "figures of everything": lambda: summary(store, WINDOWS[-1], end_ts),
-        "chart of everything": lambda: series(store, WINDOWS[-1], end_ts, 120, 15),
+        "chart of everything": lambda: Trend(15).series(store, WINDOWS[-1], end_ts, 120),
+        "chart of everything, moved on": lambda: known.series(store, WINDOWS[-1], end_ts, 120),
         "filter": lambda: wanted.mask(store),
         "seek to the middle": lambda: listing.rows((store.first_ts + end_ts) / 2),
     }

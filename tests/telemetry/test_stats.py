@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.batch import LOST, OPEN, Batch, batch
-from mlxdeck.telemetry.stats import WINDOWS, Window, nearest_rank, series, summary
+from mlxdeck.telemetry.stats import WINDOWS, Window, nearest_rank, summary
 from mlxdeck.telemetry.store import Span, Store
 from mlxdeck.telemetry.tail import Tail
+from mlxdeck.telemetry.trend import Trend
 from tests.streams import NAME, START_TS, Made, Stream, write
 
 made_requests = st.lists(
@@ -80,7 +81,7 @@ def test_figures_equal_a_naive_computation(
         assert got.hits.exact == pytest.approx(exact / total)
     else:
         assert math.isnan(got.hits.exact)
-    buckets = series(store, window, now_ts, 30)
+    buckets = Trend().series(store, window, now_ts, 30)
     assert buckets.errors.sum() <= buckets.n.sum()
     assert np.isnan(buckets.durations[:, buckets.n == 0]).all()
 

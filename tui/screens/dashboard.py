@@ -14,7 +14,8 @@ from textual.widgets import Footer, Static
 
 from mlxdeck.telemetry.filters import FilterError
 from mlxdeck.telemetry.sessions import error_groups
-from mlxdeck.telemetry.stats import Series, Summary, Window, series, summary
+from mlxdeck.telemetry.stats import Summary, Window
+from mlxdeck.telemetry.trend import Series, Total, Trend
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.alerts import Alert
 from mlxdeck.tui.context import Context
@@ -89,6 +90,10 @@ class DashboardScreen(Screen[None]):
         self._store = context.store
         self._status = ""
         self._drawn: _Drawn | None = None
+        self._total = Total()
+        self._trend = Trend()
+        self._wides: dict[int, Trend] = {}
+        """By the number of buckets: charts of one width share theirs."""
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -125,10 +130,9 @@ class DashboardScreen(Screen[None]):
         self.query_one("#panels").display = not empty
         if empty:
             return
-        mask = listing.mask
-        total = summary(self._store, window, now_s, mask)
-        strip = self.query_one(KpiStrip)
-        trends = series(self._store, window, now_s, strip.n_buckets, mask=mask)
+        view, strip = listing.view, self.query_one(KpiStrip)
+        total = self._total.summary(self._store, window, now_s, view)
+        trends = self._trend.series(self._store, window, now_s, strip.n_buckets, view)
         strip.show(figures(self._store, total, trends, now_s))
         self._drawn = _Drawn(total, now_s)
         self._show_charts(total, window, now_s, listing)
@@ -155,15 +159,21 @@ class DashboardScreen(Screen[None]):
         for chart in self.query(LineChart):
             if not chart.display:
                 continue
-            look_back = chart.n_buckets // LOOK_BACK
-            drawn = series(
-                self._store, window, now_s, chart.n_buckets, look_back, mask=listing.mask
+            drawn = self._wide(chart.n_buckets).series(
+                self._store, window, now_s, chart.n_buckets, listing.view
             )
             lines, values = _lines(str(chart.id), drawn, total)
             chart.show(lines, edges(drawn, window, now_s, LOOK_BACK), values)
         self.query_one("#latency").border_title = f"latency of {total.duration.n} answers"
         hits = fmt.percent(total.hits.total)
         self.query_one("#hits").border_title = f"tokens from cache: {hits}"
+
+    def _wide(self, n_buckets: int) -> Trend:
+        if n_buckets not in self._wides:
+            if len(self._wides) > len(PANELS):
+                self._wides.clear()
+            self._wides[n_buckets] = Trend(max(1, n_buckets // LOOK_BACK))
+        return self._wides[n_buckets]
 
     def alerts(self) -> list[Alert]:
         """What the figures that are shown have crossed since the last time."""

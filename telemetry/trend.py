@@ -1,0 +1,232 @@
+"""A window in buckets, of which only those are computed that have changed since the last time.
+
+A bucket's edges are whole multiples of its length, so a request stays in its bucket while the
+window moves on, and the lines of a chart don't flicker. A closed bucket is looked at again only if
+requests came late; with each look at a live stream that leaves the open one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlxdeck.telemetry.batch import ERROR, OK
+from mlxdeck.telemetry.stats import (
+    RANKS,
+    Summary,
+    Window,
+    bounds,
+    hit_tokens,
+    nearest_rank,
+    summary,
+)
+from mlxdeck.telemetry.store import Store
+
+Array = np.ndarray[Any, np.dtype[Any]]
+SUMS: Mapping[str, Callable[[Store, Array], Array]] = {
+    "n": lambda store, rows: np.ones(len(rows)),
+    "input": lambda store, rows: store.column("input_tokens")[rows],
+    "exact": lambda store, rows: hit_tokens(store, rows)[0],
+    "prefix": lambda store, rows: hit_tokens(store, rows)[1],
+    "errors": lambda store, rows: store.column("outcome")[rows] == ERROR,
+    "calls": lambda store, rows: store.column("n_tool_calls")[rows],
+    "output": lambda store, rows: store.column("output_tokens")[rows],
+    "computed": lambda store, rows: (
+        store.column("input_tokens")[rows] - store.column("cached_tokens")[rows]
+    ),
+}
+"""What is added up in each bucket, over the rows of the requests that ended in it."""
+COARSER = 1.125
+"""The buckets of "all" get longer by this factor as the stream does; until then they stay."""
+MIN_BUCKET_S = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which rows are looked at; the same `key` stands for the same choice."""
+
+    mask: Array | None = None
+    key: Hashable = None
+
+
+EVERYTHING = View()
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A window in buckets of equal length; NaN where nothing happened."""
+
+    start_ts: float
+    bucket_s: float
+    n: Array
+    """Requests that ended in each bucket."""
+    durations: Array
+    """Shape (3, buckets): P50, P95 and P99 in seconds."""
+    ttft: Array
+    """Median times to the first token in seconds."""
+    exact: Array
+    prefix: Array
+    """Hit rates from 0 to 1."""
+    errors: Array
+    n_tool_calls: Array
+    output_tokens: Array
+    """Tokens written a second."""
+    computed_tokens: Array
+    """Prompt tokens read a second, without those from cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Buckets with what comes before them, and where each begins among the rows by end."""
+
+    first: int
+    """The first bucket's number: how many of its length since 1970."""
+    bucket_s: float
+    edges: Array
+
+    @property
+    def counts(self) -> Array:
+        return np.diff(self.edges)
+
+
+class Trend:
+    """One chart's buckets. Percentiles and rates take in the `look_back` buckets that end with
+    theirs, counts only theirs: where requests are rare, a bucket alone would hold one of them, and
+    all percentiles be the same.
+    """
+
+    def __init__(self, look_back: int = 1) -> None:
+        self._look_back = look_back
+        self._key: Hashable = None
+        self._first = 0
+        self._counts = np.zeros(0, np.int64)
+        self._sums = np.zeros((len(SUMS), 0))
+        self._ranks = np.zeros((len(RANKS) + 1, 0))
+
+    def series(
+        self, store: Store, window: Window, now_s: float, n_buckets: int, view: View = EVERYTHING
+    ) -> Series:
+        """The window as it is at a moment."""
+        grid = self._grid(store, window, now_s, n_buckets)
+        key = (window, grid.bucket_s, n_buckets, view.key, store.n_rewritten)
+        stale = self._stale(key, grid)
+        if stale.any():
+            self._sum(store, grid, stale, view.mask)
+            self._rank(store, grid, stale, view.mask)
+        self._key, self._first, self._counts = key, grid.first, grid.counts
+        return self._made(grid)
+
+    def _grid(self, store: Store, window: Window, now_s: float, n_buckets: int) -> _Grid:
+        start_ts, end_ts = bounds(store, window, now_s)
+        bucket_s = max((end_ts - start_ts) / n_buckets, MIN_BUCKET_S)
+        if window.length_s is None:
+            bucket_s = COARSER ** float(np.ceil(np.log(bucket_s) / np.log(COARSER)))
+        n_all = n_buckets + self._look_back - 1
+        first = int(np.floor(end_ts / bucket_s)) - n_all + 1
+        starts = (first + np.arange(n_all + 1)) * bucket_s
+        edges = np.searchsorted(store.by_end.times, starts)
+        edges[-1] = store.by_end.until(end_ts)
+        return _Grid(first, bucket_s, np.minimum(edges, edges[-1]))
+
+    def _stale(self, key: Hashable, grid: _Grid) -> Array:
+        """Which buckets have to be computed; what is known of the others is moved to its place."""
+        n_all, moved = len(grid.counts), grid.first - self._first
+        if key != self._key or not 0 <= moved < n_all:
+            self._counts = np.full(n_all, -1)
+            self._sums = np.zeros((len(SUMS), n_all))
+            self._ranks = np.full((len(RANKS) + 1, n_all), np.nan)
+        elif moved:
+            self._counts = np.concatenate([self._counts[moved:], np.full(moved, -1)])
+            self._sums = np.roll(self._sums, -moved, axis=1)
+            self._ranks = np.roll(self._ranks, -moved, axis=1)
+        return np.asarray(self._counts != grid.counts)
+
+    def _sum(self, store: Store, grid: _Grid, stale: Array, mask: Array | None) -> None:
+        first, last = np.flatnonzero(stale)[[0, -1]]
+        rows, bucket = _rows(store, grid, first, last, mask)
+        for place, values in enumerate(SUMS.values()):
+            # One after the other: each is as long as the store may be.
+            found = np.bincount(bucket, values(store, rows), last - first + 1)
+            self._sums[place, first : last + 1] = found
+
+    def _rank(self, store: Store, grid: _Grid, stale: Array, mask: Array | None) -> None:
+        touched = np.flatnonzero(_trailing(stale.astype(float), self._look_back))
+        touched = touched[touched >= self._look_back - 1]
+        if not len(touched):
+            return
+        first = touched[0] - self._look_back + 1
+        rows, bucket = _rows(store, grid, first, touched[-1], mask)
+        good = store.column("outcome")[rows] == OK
+        rows, bucket = rows[good], bucket[good]
+        waits = store.column("ttft_s")[rows]
+        begun = ~np.isnan(waits)
+        for place, values, where, ranks in (
+            (slice(0, -1), store.column("duration_s")[rows], bucket, RANKS),
+            (slice(-1, None), waits[begun], bucket[begun], RANKS[:1]),
+        ):
+            begins = np.searchsorted(where, touched - first - self._look_back + 1)
+            ends = np.searchsorted(where, touched - first, side="right")
+            for at, begin, end in zip(touched, begins, ends, strict=True):
+                self._ranks[place, at] = nearest_rank(values[begin:end], ranks)
+
+    def _made(self, grid: _Grid) -> Series:
+        shown = slice(self._look_back - 1, None)
+        own = dict(zip(SUMS, self._sums, strict=True))
+        trailing = {name: _trailing(values, self._look_back) for name, values in own.items()}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = {name: trailing[name] / trailing["input"] for name in ("exact", "prefix")}
+            some = np.where(trailing["n"] > 0, 1.0, np.nan) / (grid.bucket_s * self._look_back)
+        return Series(
+            start_ts=(grid.first + self._look_back - 1) * grid.bucket_s,
+            bucket_s=grid.bucket_s,
+            n=own["n"][shown].astype(np.int64),
+            durations=self._ranks[:-1, shown].copy(),
+            ttft=self._ranks[-1, shown].copy(),
+            exact=shares["exact"][shown],
+            prefix=shares["prefix"][shown],
+            errors=own["errors"][shown].copy(),
+            n_tool_calls=own["calls"][shown].copy(),
+            output_tokens=(trailing["output"] * some)[shown],
+            computed_tokens=(trailing["computed"] * some)[shown],
+        )
+
+
+def _rows(
+    store: Store, grid: _Grid, first: int, last: int, mask: Array | None
+) -> tuple[Array, Array]:
+    """The rows of some buckets, and each one's bucket, counted from the first of these."""
+    rows = store.by_end.rows[grid.edges[first] : grid.edges[last + 1]]
+    bucket = np.repeat(np.arange(last - first + 1), grid.counts[first : last + 1])
+    if mask is None:
+        return rows, bucket
+    chosen = mask[rows]
+    return rows[chosen], bucket[chosen]
+
+
+def _trailing(values: Array, look_back: int) -> Array:
+    """The sum of each value and those before it, `look_back` in all."""
+    until = np.concatenate([np.zeros(look_back), np.cumsum(values)])
+    return np.asarray(until[look_back:] - until[:-look_back])
+
+
+class Total:
+    """A window's figures, computed again only if its requests are other ones than last time."""
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._found: Summary | None = None
+
+    def summary(
+        self, store: Store, window: Window, now_s: float, view: View = EVERYTHING
+    ) -> Summary:
+        """The figures at a moment."""
+        start_ts, end_ts = bounds(store, window, now_s)
+        order = store.by_end
+        first = int(np.searchsorted(order.times, start_ts))
+        key = (first, order.until(end_ts), view.key, store.n_rewritten)
+        if self._found is None or key != self._key:
+            self._key, self._found = key, summary(store, window, now_s, view.mask)
+        return self._found
