@@ -1,13 +1,210 @@
-"""The store over streams that ran beside each other."""
+"""The store against a naive computation over the same lines, whatever way they come in."""
 
 from __future__ import annotations
 
+import math
+import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry import store as stores
+from mlxdeck.telemetry.batch import CACHES, OUTCOMES, batch
+from mlxdeck.telemetry.ids import Ids
+from mlxdeck.telemetry.lines import lines_of
+from mlxdeck.telemetry.order import Order
+from mlxdeck.telemetry.stats import WINDOWS, Window
 from mlxdeck.telemetry.store import Store
 from mlxdeck.telemetry.tail import Tail
+from mlxdeck.telemetry.trend import Series, Trend, View
 from mlxdeck.tui.listing import Listing
-from tests.streams import START_TS, Made, write
+from tests.streams import START_TS, Made, Stream, write
+
+made_requests = st.builds(
+    Made,
+    end_s=st.integers(0, 4000).map(float),
+    duration_s=st.sampled_from([0.25, 1.0, 8.0, 60.0]),
+    input_tokens=st.integers(1, 20_000),
+    cached_tokens=st.integers(0, 100),
+    output_tokens=st.integers(0, 500),
+    outcome=st.sampled_from(["ok", "ok", "error", "cancelled"]),
+    cache=st.sampled_from(["miss", "exact", "prefix"]),
+    tool=st.sampled_from(["", "Read", "Bash"]),
+)
+
+
+@dataclass
+class Naive:
+    """A request put together line by line, from lines decoded in full."""
+
+    lines: list[bytes] = field(default_factory=list)
+    start_ts: float = math.inf
+    end: t.RequestEnd | None = None
+    end_ts: float = math.nan
+    model: str = ""
+    session: str = ""
+    tools: set[str] = field(default_factory=set)
+
+    def add(self, raw: bytes) -> None:
+        """Take in one more of its lines."""
+        line = t.decode(raw)
+        self.lines.append(raw.rstrip(b"\n"))
+        self.start_ts = min(self.start_ts, line.ts)
+        self.session = line.session_id
+        match line.attrs:
+            case t.RequestStart() as start:
+                self.model = start.model
+            case t.ToolCall() as call:
+                self.tools.add(call.name)
+            case t.RequestEnd() as end:
+                self.end, self.end_ts = end, line.ts
+
+
+def row_of(store: Store, row: int) -> dict[str, Any]:
+    """What the store says of a request."""
+    names = ("input_tokens", "cached_tokens", "output_tokens", "status", "n_tool_calls")
+    return {
+        **{name: store.column(name)[row].item() for name in (*names, "start_ts", "end_ts")},
+        **{name: store.text(name, row) for name in ("model", "session", "finish", "error_type")},
+        "duration_s": store.column("duration_s")[row],
+        "outcome": OUTCOMES[store.column("outcome")[row]],
+        "cache": CACHES[store.column("cache")[row]],
+        "tools": set(filter(None, store.text("tools", row).split(stores.BETWEEN_TOOLS))),
+    }
+
+
+def expected(naive: Naive) -> dict[str, Any]:
+    """The same from a naive reading; every request here has ended."""
+    end = naive.end
+    assert end
+    names = ("input_tokens", "cached_tokens", "output_tokens", "status", "n_tool_calls")
+    return {
+        **{name: getattr(end, name) for name in names},
+        **{name: getattr(naive, name) for name in ("model", "session", "start_ts", "end_ts")},
+        "duration_s": np.float32(end.duration_s),
+        "finish": ", ".join(end.finish_reasons),
+        "error_type": end.error_type,
+        "outcome": end.outcome,
+        "cache": end.cache_result,
+        "tools": naive.tools,
+    }
+
+
+@settings(max_examples=60)
+@given(st.lists(made_requests, max_size=12), st.data())
+def test_it_equals_a_naive_reading_in_whatever_order_lines_come(
+    requests: list[Made], data: st.DataObject
+) -> None:
+    """Lines of requests that ran beside each other, in two files, in pieces, the last piece first.
+
+    Every column of every request, and its lines as they are found again, are those of a reading
+    line by line in full.
+    """
+    streams = [Stream(pid) for pid in (7, 17)]
+    naive: dict[str, Naive] = {}
+    files: list[list[bytes]] = [[], []]
+    for number, made in enumerate(requests):
+        lines = streams[number % 2].request(made, number)
+        for raw in lines:
+            naive.setdefault(t.decode(raw).request_id, Naive()).add(raw)
+            # Beside the others, but not before its own.
+            file = files[number % 2]
+            at = [n for n, other in enumerate(file) if other in lines]
+            place = data.draw(st.integers(at[-1] + 1 if at else 0, len(file)))
+            file.insert(place, raw)
+    with tempfile.TemporaryDirectory() as folder:
+        pieces = []
+        for number, file in enumerate(files):
+            path = Path(folder) / f"{number}.jsonl"
+            path.write_bytes(b"".join(file))
+            cut = data.draw(st.integers(0, len(file)))
+            for part, offset in ((file[cut:], sum(map(len, file[:cut]))), (file[:cut], 0)):
+                pieces.append(batch(path, b"".join(part), offset))
+        store = Store()
+        store.feed(piece for piece in data.draw(st.permutations(pieces)) if piece)
+        assert store.n == len(naive) and store.open_rows == []
+        for name, each in naive.items():
+            row = store.row_of(name)
+            assert row is not None and store.ids[row] == name
+            assert row_of(store, row) == expected(each)
+            assert sorted(lines_of(store, row)) == sorted(each.lines)
+    for order, column in ((store.by_start, "start_ts"), (store.by_end, "end_ts")):
+        assert sorted(order.rows.tolist()) == list(range(store.n))
+        assert order.times.tolist() == sorted(store.column(column).tolist())
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.lists(made_requests, max_size=12), min_size=1, max_size=5),
+    st.sampled_from(WINDOWS),
+    st.integers(1, 6),
+    st.booleans(),
+)
+def test_a_chart_that_is_kept_up_equals_one_made_anew(
+    steps: list[list[Made]], window: Window, look_back: int, filtered: bool
+) -> None:
+    """After every few requests, late ones too, and as the window moves on."""
+    stream, store, kept = Stream(), Store(), Trend(look_back)
+    listing, number, now_ts = Listing(store), 0, START_TS
+    listing.set("status:ok" if filtered else "")
+    for step in steps:
+        lines = []
+        for made in step:
+            lines += stream.request(made, number)
+            number += 1
+        found = batch(Path("f"), b"".join(lines))
+        store.feed([found] if found else [])
+        now_ts = max(now_ts + 7, store.last_ts - 5)
+        got = kept.series(store, window, now_ts, 20, listing.view)
+        anew = Trend(look_back).series(store, window, now_ts, 20, View(listing.mask))
+        for name in Series.__slots__:
+            np.testing.assert_array_equal(getattr(got, name), getattr(anew, name), name)
+
+
+def test_each_point_of_a_chart_is_of_the_requests_in_its_stretch() -> None:
+    """Percentiles reach back over some buckets, counts do not."""
+    stream, store = Stream(), Store()
+    made = [Made(float(n), duration_s=float(n + 1)) for n in range(60)]
+    lines = b"".join(line for n, each in enumerate(made) for line in stream.request(each, n))
+    found = batch(Path("f"), lines)
+    assert found
+    store.feed([found])
+    got = Trend(3).series(store, WINDOWS[0], START_TS + 59, 6)
+    assert got.bucket_s == 10 and got.n.tolist() == [10] * 6
+    assert got.durations[0].tolist() == [5, 10, 15, 25, 35, 45]
+    assert got.durations[2].tolist() == [10, 20, 30, 40, 50, 60]
+
+
+@given(st.lists(st.lists(st.text("äb01", max_size=30), unique=True), max_size=8))
+def test_names_keep_their_numbers(batches: list[list[str]]) -> None:
+    """As a dictionary would have it, also when they have moved to the sorted array."""
+    ids, plain = Ids(), dict[str, int]()
+    for number, names in enumerate(batches):
+        for name in names:
+            plain.setdefault(name, len(plain))
+        assert ids.numbers(names).tolist() == [plain[name] for name in names]
+        if number % 2:
+            ids._settle()
+    for name, row in plain.items():
+        assert ids.number(name) == row and ids[row] == name
+    assert ids.number("none of them") is None and ids.n == len(plain)
+    found = [row for name, row in plain.items() if name.startswith("ä")]
+    assert ids.starting_with("ä") == found
+
+
+def test_rows_that_move_stay_in_order() -> None:
+    """A request that turns out to have begun earlier."""
+    order = Order()
+    order.add([0, 1, 2], [10.0, 20.0, 30.0])
+    order.move([2], [5.0])
+    order.add([3], [15.0])
+    assert order.rows.tolist() == [2, 0, 3, 1]
+    assert order.between(10, 15).tolist() == [0, 3] and order.until(9) == 1
 
 
 def test_streams_that_ran_beside_each_other_are_one_in_time(tmp_path: Path) -> None:
