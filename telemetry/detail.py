@@ -11,6 +11,7 @@ import msgspec
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.lines import content, lines_of
+from mlxdeck.telemetry.results import Result, results
 from mlxdeck.telemetry.store import Store
 
 PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
@@ -44,7 +45,9 @@ def detail(store: Store, row: int) -> dict[str, Any]:
     attrs = [line.attrs for line in lines]
     found["request"] = next((_fields(a) for a in attrs if isinstance(a, t.RequestStart)), {})
     found["lookups"] = [_fields(a) for a in attrs if isinstance(a, t.CacheLookup)]
-    found["tool_calls"] = [_call(a) for a in attrs if isinstance(a, t.ToolCall)]
+    calls = [a for a in attrs if isinstance(a, t.ToolCall)]
+    came = results(store, row, {call.call_id for call in calls if call.call_id})
+    found["tool_calls"] = [_call(call, came.get(call.call_id)) for call in calls]
     found["errors"] = [_fields(a) for a in attrs if isinstance(a, t.Error)]
     return found | _said(store, row, found["request"], attrs)
 
@@ -99,9 +102,12 @@ def curl(found: dict[str, Any], url: str = "http://127.0.0.1:8081") -> str:
     return shlex.join([*parts, "-d", json.dumps(body, ensure_ascii=False)])
 
 
-def _call(call: t.ToolCall) -> dict[str, Any]:
-    fields = _fields(call)
-    return {**fields, "arguments": _json(call.arguments) if call.arguments else None}
+def _call(call: t.ToolCall, result: Result | None) -> dict[str, Any]:
+    return {
+        **_fields(call),
+        "arguments": _json(call.arguments) if call.arguments else None,
+        "result": {"text": result.text, "failed": result.failed} if result else None,
+    }
 
 
 def _fields(attrs: t.Attrs) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -152,7 +152,7 @@ class Filter:
 
     def mask(self, store: Store) -> Mask:
         """For each row whether it matches."""
-        return self._mask(store) if self._mask else np.ones(store.n, bool)
+        return (self._mask or _everything)(store)
 
 
 class _Token(NamedTuple):
@@ -171,8 +171,9 @@ def _tokens(text: str) -> Iterator[_Token]:
 class _Parser:
     """Recursive descent: or < and < not < term."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, kept: Mapping[str, str]) -> None:
         self._all = list(_tokens(text))
+        self._kept = kept
         self._end = len(text)
         self._at = 0
 
@@ -216,12 +217,32 @@ class _Parser:
             start = token.start if token else self._end
             raise FilterError("something to look for is missing", start, start + 1)
         self._at += 1
+        if token.text.startswith("@"):
+            return self._named(token)
         if token.text != "(":
             return _term(token)
         found = self._either()
         if not self._word(")"):
             raise FilterError("a ) is missing", token.start, token.start + 1)
         return found
+
+    def _named(self, token: _Token) -> Callable[[Store], Mask]:
+        """A filter that was kept; one in another is left alone, so that none holds itself."""
+        end = token.start + len(token.text)
+        text = self._kept.get(token.text[1:])
+        if text is None:
+            known = ", ".join(f"@{name}" for name in self._kept) or "none"
+            raise FilterError(
+                f"no filter {token.text} was kept; there are {known}", token.start, end
+            )
+        try:
+            return _Parser(text, {}).parse() or _everything
+        except FilterError as error:
+            raise FilterError(f"{token.text}: {error}", token.start, end) from error
+
+
+def _everything(store: Store) -> Mask:
+    return np.ones(store.n, bool)
 
 
 def _or(one: Callable[[Store], Mask], other: Callable[[Store], Mask]) -> Callable[[Store], Mask]:
@@ -279,13 +300,13 @@ def _bound(kind: Kind, text: str) -> float:
     return value * _POWERS.get(unit, math.nan)
 
 
-def parse(text: str) -> Filter:
-    """Read a filter; an empty one matches everything.
+def parse(text: str, kept: Mapping[str, str] | None = None) -> Filter:
+    """Read a filter; an empty one matches everything. `kept` are those that `@name` stands for.
 
     Raises:
         FilterError: It can't be understood.
     """
-    return Filter(text, _Parser(text).parse())
+    return Filter(text, _Parser(text, kept or {}).parse())
 
 
 class Completion(NamedTuple):
@@ -299,8 +320,8 @@ class Completion(NamedTuple):
 MAX_VALUES = 50
 
 
-def complete(text: str, cursor: int, store: Store) -> list[Completion]:
-    """Fields, and values that the store knows, that begin as the word at the cursor does."""
+def complete(text: str, cursor: int, store: Store, kept: Iterable[str] = ()) -> list[Completion]:
+    """Fields, kept filters, and values of the store that begin as the word at the cursor does."""
     begin = cursor
     while begin and not text[begin - 1].isspace() and text[begin - 1] not in "(-!":
         begin -= 1
@@ -309,7 +330,11 @@ def complete(text: str, cursor: int, store: Store) -> list[Completion]:
     if found is None:
         names = [name for name in FIELDS if name.startswith(word.lower())]
         signs = {name: ":" if FIELDS[name].numbers is None else ">" for name in names}
-        return [Completion(name + signs[name], begin, cursor) for name in names]
+        named = [f"@{name}" for name in kept if word and f"@{name}".startswith(word)]
+        return [
+            *(Completion(name + signs[name], begin, cursor) for name in names),
+            *(Completion(name, begin, cursor) for name in named),
+        ]
     typed = found[3].strip('"').lower()
     values = [
         value for value in _values(found[1].lower(), store) if value.lower().startswith(typed)

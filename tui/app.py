@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from textual import on, work
@@ -41,6 +42,7 @@ from mlxdeck.tui.replaying import REPLAY_ACTIONS, Replaying
 from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.screens.help import HelpScreen
+from mlxdeck.tui.screens.problems import ProblemsScreen
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.widgets.request_table import RequestTable
@@ -51,7 +53,7 @@ REST = 4
 """Drawing rests for so many times as long as it took, so that it never has all of a core."""
 REST_LOADING = 9
 THEMES = ("tokyo-night", "textual-light")
-_DASHBOARD_ACTIONS = {"window", "pause", "newest", "sessions"}
+_DASHBOARD_ACTIONS = {"window", "pause", "newest", "sessions", "problems"}
 
 
 class Dashboard(Replaying):
@@ -65,6 +67,7 @@ class Dashboard(Replaying):
         Binding("w", "window", "Window", tooltip="Next window: 1m, 5m, 15m, 1h, all"),
         Binding("space", "pause", "Pause", tooltip="Hold the view, or go on; data keeps arriving"),
         Binding("s", "sessions", "Sessions", tooltip="Requests grouped by conversation"),
+        Binding("x", "problems", "Bad lines", show=False, tooltip="What could not be read"),
         Binding("d", "dark", "Theme", show=False, tooltip="Dark or light"),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="These keys"),
         Binding("q", "quit", "Quit", tooltip="Leave"),
@@ -90,7 +93,7 @@ class Dashboard(Replaying):
             list(paths),
             store,
             Clock(clock, replay=replay, speed=speed),
-            Listing(store),
+            Listing(store, ways.kept),
             Watch(limits or Thresholds()),
             ways,
             labels.get(window or ways.window, WINDOWS[1]),
@@ -209,6 +212,10 @@ class Dashboard(Replaying):
         rows = self.context.listing.rows(self.context.as_of_ts)
         self.push_screen(SessionsScreen(self.store, rows))
 
+    def action_problems(self) -> None:
+        """What could not be read."""
+        self.push_screen(ProblemsScreen(self.context))
+
     def action_dark(self) -> None:
         """Switch between a dark and a light theme."""
         self.theme = THEMES[1] if self.current_theme.dark else THEMES[0]
@@ -243,6 +250,8 @@ class Dashboard(Replaying):
         """Textual's own commands, and every action of this application."""
         yield from super().get_system_commands(screen)
         yield from palette(screen, () if self.context.clock.replay else REPLAY_ACTIONS)
+        for name, text in self.context.ways.kept.items():
+            yield SystemCommand(f"Filter: {name}", text, partial(self.filter_by, text))
 
 
 def run(app: Dashboard) -> int:

@@ -12,7 +12,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.detail import HOW_TO_CAPTURE
+from mlxdeck.tui import facts
 from mlxdeck.tui import format as fmt
 
 PIPE_WIDTH = 100
@@ -84,19 +86,8 @@ def _request(found: dict[str, Any]) -> Table:
     names = ", ".join(request.get("tool_names", ()))
     table.add_row("tools", f"{request.get('n_tools', 0)}  {fmt.one_line(names, 300)}")
     for lookup in found["lookups"]:
-        table.add_row(f"{lookup['cache']} cache", _lookup(lookup))
+        table.add_row(f"{lookup['cache']} cache", facts.lookup(t.CacheLookup(**lookup)))
     return table
-
-
-def _lookup(lookup: dict[str, Any]) -> str:
-    said = f"{lookup['result']}"
-    if lookup["miss_reason"]:
-        said += f", {lookup['miss_reason']}"
-    if lookup["prompt_tokens"]:
-        said += f", {lookup['matched_tokens']:,} of {lookup['prompt_tokens']:,} tokens"
-    if lookup["diverged_at_token"] >= 0:
-        said += f", parted at token {lookup['diverged_at_token']:,} in {lookup['diverged_block']}"
-    return said + (f", from {lookup['tier']}" if lookup["tier"] else "")
 
 
 def _call(call: dict[str, Any]) -> Text:
@@ -107,6 +98,8 @@ def _call(call: dict[str, Any]) -> Text:
         text.append(f", not readable: {call['parse_error']}", "bold")
     if call["arguments"] is not None:
         text.append("\n" + json.dumps(call["arguments"], indent=2, ensure_ascii=False))
+    if result := call["result"]:
+        text.append(f"\n← {'failed: ' if result['failed'] else ''}{result['text']}")
     return text
 
 

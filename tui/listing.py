@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ Rows = np.ndarray[Any, np.dtype[Any]]
 class Listing:
     """A view of a store; `rows` and `calls` are in the order of time, oldest first."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, kept: Mapping[str, str] | None = None) -> None:
+        """`kept` are the filters that have names."""
         self._store = store
+        self._kept = {} if kept is None else kept
         self.text = ""
         self._filter: Filter = parse("")
         self._mask_of: object = None
@@ -30,7 +33,7 @@ class Listing:
         Raises:
             FilterError: It can't be understood; the old one stays.
         """
-        self._filter = parse(text)
+        self._filter = parse(text, self._kept)
         self.text = text.strip()
         self._mask_of = None
 

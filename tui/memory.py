@@ -20,6 +20,8 @@ class Ways:
     """Panels that are not shown."""
     filters: list[str] = field(default_factory=list)
     """Used before, the latest first."""
+    kept: dict[str, str] = field(default_factory=dict)
+    """Filters by the names that the user gave them."""
     log_scale: bool = False
 
     def used(self, text: str) -> None:
@@ -38,6 +40,7 @@ def recall(path: Path | None) -> Ways:
         if type(value) is type(getattr(ways, name, None)):
             setattr(ways, name, value)
     ways.hidden = [each for each in ways.hidden if isinstance(each, str)]
+    ways.kept = {name: text for name, text in ways.kept.items() if isinstance(text, str)}
     ways.filters = [each for each in ways.filters if isinstance(each, str)]
     return ways
 

@@ -24,7 +24,7 @@ def parts(ctx: Context) -> list[str]:
     if ctx.alarm.active:
         found.append("[b $text-error]! " + "; ".join(a.text for a in ctx.alarm.active) + "[/]")
     if ctx.source.n_bad:
-        found.append(f"[b $text-warning]! {ctx.source.n_bad} bad lines[/]")
+        found.append(f"[b $text-warning]! {ctx.source.n_bad:,} bad lines (x)[/]")
     if store.n_dropped:
         found.append(f"[b $text-error]! {store.n_dropped} lines dropped[/]")
     if ctx.source.refused:

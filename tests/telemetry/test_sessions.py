@@ -111,6 +111,28 @@ def test_what_was_captured_is_found_where_it_was_told(tmp_path: Path) -> None:
     assert content([tmp_path / streams.NAME, tmp_path / "gone"], ["z" * 12]) == {}
 
 
+def test_a_tool_call_is_told_with_what_came_of_it(tmp_path: Path) -> None:
+    """From the session's next request; a call that nobody answered has no result."""
+    stream, digest = Stream(), "r" * 12
+    block = {"type": "tool_result", "tool_use_id": "toolu_1", "is_error": True}
+    said = json.dumps([{**block, "content": [{"type": "text", "text": "no such file"}]}])
+    part = t.Content(kind="message", role="user", hash=digest, content=said)
+    lines = [
+        stream.line(start(), 1, "req_1", "one"),
+        stream.line(t.ToolCall(name="Read", call_id="toolu_1"), 2, "req_1", "one"),
+        stream.line(t.ToolCall(name="Read", call_id="toolu_2"), 2, "req_1", "one"),
+        stream.line(t.RequestEnd(), 2, "req_1", "one"),
+        stream.line(start(message_hashes=("a", "b", "x")), 3, "req_2", "another"),
+        stream.line(start(message_hashes=("a", "b", "y", digest)), 4, "req_3", "one"),
+        stream.line(part, 4, "req_3", "one"),
+    ]
+    path = tmp_path / streams.NAME
+    path.write_bytes(b"".join(lines))
+    answered, unanswered = detail(read([path]), 0)["tool_calls"]
+    assert answered["result"] == {"text": "no such file", "failed": True}
+    assert unanswered["result"] is None
+
+
 def test_a_captured_difference_is_shown_as_one(tmp_path: Path) -> None:
     """Around where it is; nothing is made up where the text is missing."""
     captured(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, OptionList
 
+from mlxdeck.telemetry.filters import FIELDS
 from mlxdeck.telemetry.stats import WINDOWS
 from mlxdeck.tui import clipboard
 from mlxdeck.tui.alerts import Thresholds
@@ -15,9 +16,10 @@ from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.widgets.conversation import Conversation
+from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.line_chart import MARKERS, LineChart
 from mlxdeck.tui.widgets.transport import Transport
-from tests.streams import START_TS, write
+from tests.streams import NAME, START_TS, write
 from tests.telemetry.test_sessions import captured
 from tests.tui.running import LAST, REQUESTS, Running, running
 
@@ -55,6 +57,87 @@ async def test_a_filter_is_completed(tmp_path: Path) -> None:
         run.app.screen.query_one(Input).cursor_position = 5
         await run.press("down")
         assert run.app.screen.query_one(Input).value == "tool:Bash"
+
+
+async def test_a_filter_is_kept_under_a_name(tmp_path: Path) -> None:
+    """Then @name stands for it, in other filters too; it is offered, and in the palette."""
+    async with running(tmp_path) as run:
+        await run.press("slash", *"tool:Read or tool:Bash", "ctrl+s", *"with tools", "enter")
+        ways = run.app.context.ways
+        assert ways.kept == {"with-tools": "tool:Read or tool:Bash"}
+        field = run.app.screen.query_one(Input)
+        field.value = "@with-tools latency>2.5s"
+        await run.until(lambda: run.table.n_items == 1)
+        field.value, field.cursor_position = "@wi", 3
+        await run.press("down")
+        assert field.value == "@with-tools"
+        field.value = "@other"
+        await run.until(lambda: "there are @with-tools" in run.text)
+        commands = [each.title for each in run.app.get_system_commands(run.app.screen)]
+        assert "Filter: with-tools" in commands
+
+
+async def test_f1_explains_the_filter_language(tmp_path: Path) -> None:
+    """Every field, in words; escape goes back to what was typed."""
+    async with running(tmp_path, size=(120, 60)) as run:
+        run.app.context.ways.kept["slow"] = "latency>9s"
+        await run.press("slash", *"tool", "f1")
+        assert all(field.example in run.text for field in FIELDS.values())
+        assert "@slow" in run.text and "latency>9s" in run.text
+        await run.press("escape", *":Re")
+        assert run.app.screen.query_one(Input).value == "tool:Re"
+
+
+async def test_up_brings_back_filters_that_were_used(tmp_path: Path) -> None:
+    """The latest first, and round again."""
+    async with running(tmp_path) as run:
+        for text in ("tool:Read", "tool:Bash"):
+            await run.press("slash", *text, "enter", "escape")
+        await run.press("slash", "up")
+        field = run.app.screen.query_one(Input)
+        assert field.value == "tool:Bash"
+        await run.press("up")
+        assert field.value == "tool:Read"
+        await run.press("up")
+        assert field.value == "tool:Bash"
+
+
+async def test_x_lists_what_could_not_be_read(tmp_path: Path) -> None:
+    """With place, reason and how the line begins."""
+    extra = [b"{torn\n", b"\xffjunk [b]\n"]
+    async with running(tmp_path, extra=extra) as run:
+        await run.until(lambda: "2 bad lines" in run.text)
+        await run.press("x")
+        for words in ("2 bad lines of", f"{NAME} at byte", "{torn", "\\xffjunk [b]", "malformed"):
+            assert words in run.text
+        await run.press("escape")
+        assert "malformed" not in run.text
+
+
+async def test_two_clicks_show_a_chart_alone(tmp_path: Path) -> None:
+    """And two more all panels again."""
+    async with running(tmp_path) as run:
+        chart = run.app.screen.query_one("#latency", LineChart)
+        await run.pilot.click(chart, times=2)
+        assert run.app.screen.maximized is chart
+        await run.pilot.click(chart, times=2)
+        assert run.app.screen.maximized is None
+
+
+async def test_a_click_on_a_figure_shows_what_it_counts(tmp_path: Path) -> None:
+    """Errors, tool calls and hits."""
+    async with running(tmp_path) as run:
+        for name, n_listed in (("errors", 1), ("tools", 2), ("exact", 1), ("prefix", 2)):
+            await run.pilot.click(f"#kpi-{name}")
+            await run.until(lambda n=n_listed: run.table.n_items == n)  # type: ignore[misc]
+            assert run.app.context.listing.text == KpiStrip.FILTERS[name]
+
+
+async def test_m_shows_the_chart_that_has_the_focus_alone(tmp_path: Path) -> None:
+    """Tab and shift-tab reach the charts too."""
+    async with running(tmp_path) as run:
+        await run.press("shift+tab", "m")
+        assert run.app.screen.maximized is run.app.screen.query_one("#hits")
 
 
 async def test_numbers_show_and_hide_panels(tmp_path: Path) -> None:

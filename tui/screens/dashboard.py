@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.events import Click
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
@@ -21,7 +23,9 @@ from mlxdeck.tui.alerts import Alert
 from mlxdeck.tui.context import Context
 from mlxdeck.tui.listing import Listing
 from mlxdeck.tui.messages import FilterChanged, RedrawAsked, RequestChosen
+from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
+from mlxdeck.tui.screens.language import LanguageScreen
 from mlxdeck.tui.view import edges, figures, latest_tick
 from mlxdeck.tui.widgets.error_list import ErrorList
 from mlxdeck.tui.widgets.filter_bar import FilterBar
@@ -98,7 +102,7 @@ class DashboardScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """From top to bottom."""
         yield Static(id="status")
-        yield FilterBar(self._store, self._ctx.ways.filters, id="filter")
+        yield FilterBar(self._store, self._ctx.ways, id="filter")
         yield Static(EMPTY.format(places="\n  ".join(map(str, self._ctx.places))), id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")
@@ -227,6 +231,15 @@ class DashboardScreen(Screen[None]):
         elif isinstance(self.focused, Widget):
             self.maximize(self.focused)
 
+    @on(Click)
+    def _alone(self, event: Click) -> None:
+        """Two clicks on a chart show it alone, and two more all of them again."""
+        if event.chain == 2 and isinstance(event.widget, LineChart):
+            if self.maximized:
+                self.minimize()
+            else:
+                self.maximize(event.widget)
+
     def action_log(self) -> None:
         """Latency on a linear or a logarithmic scale."""
         chart = self.query_one("#latency", LineChart)
@@ -242,6 +255,24 @@ class DashboardScreen(Screen[None]):
     def action_filter(self) -> None:
         """Type a filter."""
         self.query_one(FilterBar).open(self._ctx.listing.text)
+
+    def action_language(self) -> None:
+        """What can be filtered by."""
+        self.app.push_screen(LanguageScreen(self._ctx.ways.kept))
+
+    def action_keep(self) -> None:
+        """Give the filter that is in force a name."""
+        if self._ctx.listing.text:
+            self.app.push_screen(AskScreen("keep this filter as", "slow"), self._keep)
+        else:
+            self.notify("there is no filter to keep", severity="warning")
+
+    def _keep(self, name: str | None) -> None:
+        if name is None:
+            return
+        name = name.removeprefix("@").replace(" ", "-")
+        self._ctx.ways.kept[name] = self._ctx.listing.text
+        self.notify(f"@{name} stands for it from now on", title="kept", timeout=3)
 
     def action_unfilter(self) -> None:
         """Show everything again, panels too."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TypeVar
 
+import numpy as np
 from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
@@ -17,7 +20,10 @@ from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.detail import NotCaptured, curl, detail
 from mlxdeck.telemetry.lines import lines_of
+from mlxdeck.telemetry.order import Rows
+from mlxdeck.telemetry.results import Result, results
 from mlxdeck.telemetry.store import Store
+from mlxdeck.tui import facts
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.clipboard import copy
 from mlxdeck.tui.widgets.conversation import Conversation
@@ -26,6 +32,10 @@ from mlxdeck.tui.widgets.tool_calls import verdict
 from mlxdeck.tui.widgets.waterfall import PHASES, Span, TokenBar, Waterfall
 
 NOT_CAPTURED = "not captured: start the server with --capture full to keep it"
+
+NO_RESULT = "no result was captured: the client tells it in the session's next request"
+MAX_RESULT = 1_500
+"""More characters of a tool's result are not drawn."""
 
 _MARKS = {"open": "◌", "ok": "✓", "error": "✗", "cancelled": "–", "lost": "–"}
 
@@ -85,15 +95,22 @@ class RequestScreen(Screen[None]):
 
     def action_step(self, step: int) -> None:
         """The next or the previous request."""
-        self._go(self._row + step)
+        self._go(self._beside(self._by_time, step))
 
     def action_same_session(self, step: int) -> None:
         """The next or the previous request of the same session."""
+        rows = self._by_time
         sessions = self._store.column("session")
-        row = self._row + step
-        while 0 <= row < self._store.n and sessions[row] != sessions[self._row]:
-            row += step
-        self._go(row)
+        self._go(self._beside(rows[sessions[rows] == sessions[self._row]], step))
+
+    @property
+    def _by_time(self) -> Rows:
+        return self._store.by_start.rows
+
+    def _beside(self, rows: Rows, step: int) -> int:
+        """So many requests further, of those that are in the order of time; -1 if there is none."""
+        place = int(np.flatnonzero(rows == self._row)[0]) + step
+        return int(rows[place]) if 0 <= place < len(rows) else -1
 
     def action_copy_json(self) -> None:
         """The request as JSON, on the clipboard."""
@@ -113,6 +130,11 @@ class RequestScreen(Screen[None]):
     def _copied(self, what: str, text: str) -> None:
         by = copy(self.app, text)
         self.notify(f"{what}, {len(text):,} characters, by {by}", title="copied", timeout=3)
+
+    @property
+    def _place(self) -> int:
+        """Which request it is, counted from the first one."""
+        return int(np.flatnonzero(self._by_time == self._row)[0]) + 1
 
     def _go(self, row: int) -> None:
         if 0 <= row < self._store.n:
@@ -137,7 +159,8 @@ class RequestScreen(Screen[None]):
         self.query_one(Conversation).show(lines, list(paths))
         calls = [line for line in lines if isinstance(line, t.ToolCall)]
         self.query_one("#calls").display = bool(calls)
-        self.query_one("#calls", Static).update(_calls(calls))
+        came = results(self._store, self._row, {call.call_id for call in calls if call.call_id})
+        self.query_one("#calls", Static).update(_calls(calls, came))
         pretty = "\n".join(json.dumps(json.loads(line), indent=2) for line in raw)
         shown = highlight(pretty, language="json") if pretty else "the file is gone"
         self.query_one("#lines", Static).update(shown)
@@ -147,7 +170,7 @@ class RequestScreen(Screen[None]):
         outcome = OUTCOMES[int(store.column("outcome")[row])]
         parts = [
             f"[b]{store.ids[row]}[/b]",
-            f"{row + 1} of {store.n}",
+            f"{self._place:,} of {store.n:,}",
             fmt.clock(float(store.column("start_ts")[row])),
             f"{_MARKS[outcome]} {outcome}",
         ]
@@ -195,7 +218,7 @@ class RequestScreen(Screen[None]):
             table.add_row("left out", ", ".join(start.removed) or "nothing")
             table.add_row("asked", start.last_user_text or NOT_CAPTURED)
         for lookup in (line for line in lines if isinstance(line, t.CacheLookup)):
-            table.add_row(f"{lookup.cache} cache", _lookup(lookup))
+            table.add_row(f"{lookup.cache} cache", facts.lookup(lookup))
         speed = tokens_per_s(store, row)
         table.add_row("first token", fmt.duration(float(store.column("ttft_s")[row])))
         table.add_row("speed", f"{fmt.rate(speed)} tokens/s")
@@ -206,29 +229,27 @@ class RequestScreen(Screen[None]):
         return table
 
 
-def _lookup(lookup: t.CacheLookup) -> str:
-    said = lookup.result if lookup.result != "miss" else f"miss ({lookup.miss_reason})"
-    if lookup.prompt_tokens:
-        share = lookup.matched_tokens / lookup.prompt_tokens
-        said += f", {lookup.matched_tokens:,} of {lookup.prompt_tokens:,} tokens"
-        said += f" ({fmt.percent(share)})"
-    if lookup.diverged_at_token >= 0:
-        said += f", parted at token {lookup.diverged_at_token:,} in {lookup.diverged_block}"
-        said += f" ({lookup.diverged_hash_before} before, {lookup.diverged_hash} now)"
-    elif lookup.result == "partial" and lookup.miss_reason:
-        said += f", the rest {lookup.miss_reason}"
-    if lookup.tier:
-        said += f", from {lookup.tier}"
-    return said + (f", key {lookup.key}" if lookup.key else "")
-
-
-def _calls(calls: list[t.ToolCall]) -> Table:
+def _calls(calls: list[t.ToolCall], came: Mapping[str, Result]) -> Table:
+    """Each call with its arguments, and below them what the tool gave back."""
     table = Table.grid(padding=(0, 2))
     for call in calls:
         mark, _ = verdict(call)
         arguments = call.arguments or (NOT_CAPTURED if call.parse_ok else call.parse_error)
-        table.add_row(f"{mark}\n{call.parser}", f"[b]{call.name or '?'}[/b]", _pretty(arguments))
+        about = Text.assemble(f"{mark}\n", (call.parser, "dim"))
+        table.add_row(about, Text(call.name or "?", "bold"), Text(_pretty(arguments)))
+        if call.parse_ok:
+            table.add_row("", *_result(came.get(call.call_id)))
     return table
+
+
+def _result(result: Result | None) -> tuple[Text, Text]:
+    if result is None:
+        return Text("← ", "dim", justify="right"), Text(NO_RESULT, "dim")
+    more = len(result.text) - MAX_RESULT
+    cut = f"\n… {more:,} more characters, in the next request" if more > 0 else ""
+    mark = Text("✗ failed" if result.failed else "←", "bold" if result.failed else "dim")
+    mark.justify = "right"
+    return mark, Text(result.text[:MAX_RESULT].rstrip() + cut)
 
 
 def _pretty(arguments: str) -> str:

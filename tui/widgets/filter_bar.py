@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -13,6 +11,7 @@ from textual.widgets import Input, Static
 
 from mlxdeck.telemetry.filters import complete
 from mlxdeck.telemetry.store import Store
+from mlxdeck.tui.memory import Ways
 from mlxdeck.tui.messages import FilterChanged
 
 MAX_CHOICES = 8
@@ -24,17 +23,17 @@ PLACEHOLDER = (
 class _Suggester(Suggester):
     """The first completion, shown behind the cursor; right arrow takes it."""
 
-    def __init__(self, store: Store, used: Sequence[str]) -> None:
+    def __init__(self, store: Store, ways: Ways) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
         self._store = store
-        self._used = used
+        self._ways = ways
 
     async def get_suggestion(self, value: str) -> str | None:
         """A filter that was used before, or the field or value that goes on from here."""
-        for before in self._used:
+        for before in self._ways.filters:
             if value and before.startswith(value):
                 return before
-        for each in complete(value, len(value), self._store):
+        for each in complete(value, len(value), self._store, self._ways.kept):
             whole = value[: each.start] + each.text
             if whole.startswith(value) and whole != value:
                 return whole
@@ -47,6 +46,9 @@ class FilterBar(Vertical):
     BINDINGS = [
         Binding("escape", "close", "Close", show=False),
         Binding("down", "take", "Take the first", show=False),
+        Binding("up", "before", "Used before", show=False),
+        Binding("f1", "screen.language", "Help", tooltip="What can be filtered by"),
+        Binding("ctrl+s", "screen.keep", "Keep", tooltip="Give this filter a name"),
     ]
     DEFAULT_CSS = """
     FilterBar { height: auto; display: none; background: $panel; padding: 0 1; }
@@ -55,15 +57,15 @@ class FilterBar(Vertical):
     FilterBar .-bad { color: $text-error; }
     """
 
-    def __init__(self, store: Store, used: Sequence[str], *, id: str | None = None) -> None:
+    def __init__(self, store: Store, ways: Ways, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._store = store
-        self._used = used
+        self._ways = ways
         self._mistake = ""
 
     def compose(self) -> ComposeResult:
         """The line and what is to be said about it."""
-        suggester = _Suggester(self._store, self._used)
+        suggester = _Suggester(self._store, self._ways)
         yield Input(placeholder=PLACEHOLDER, suggester=suggester, compact=True)
         yield Static(id="about")
 
@@ -92,7 +94,7 @@ class FilterBar(Vertical):
 
     def _choices(self) -> str:
         field = self.query_one(Input)
-        found = complete(field.value, field.cursor_position, self._store)
+        found = complete(field.value, field.cursor_position, self._store, self._ways.kept)
         return "  ".join(each.text for each in found[:MAX_CHOICES])
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -111,9 +113,17 @@ class FilterBar(Vertical):
         self.display = False
         self.post_message(FilterChanged("", done=True))
 
+    def action_before(self) -> None:
+        """The filter that was used before this one; after the last of them, the first again."""
+        field, used = self.query_one(Input), self._ways.filters
+        if used:
+            place = used.index(field.value) + 1 if field.value in used else 0
+            field.value = used[place % len(used)]
+            field.cursor_position = len(field.value)
+
     def action_take(self) -> None:
         """Take the first of what could come next."""
         field = self.query_one(Input)
-        for each in complete(field.value, field.cursor_position, self._store)[:1]:
+        for each in complete(field.value, field.cursor_position, self._store, self._ways.kept)[:1]:
             field.value = field.value[: each.start] + each.text + field.value[each.end :]
             field.cursor_position = each.start + len(each.text)

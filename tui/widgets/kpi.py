@@ -12,6 +12,8 @@ from textual.app import ComposeResult
 from textual.containers import Grid
 from textual.widget import Widget
 
+from mlxdeck.tui.messages import FilterChanged
+
 BARS = "▁▂▃▄▅▆▇█"
 
 Mood = Literal["", "good", "warn", "bad"]
@@ -76,6 +78,11 @@ class Kpi(Widget):
             self._figure = figure
             self.refresh()
 
+    def on_click(self) -> None:
+        """Show the requests that it counts."""
+        if text := KpiStrip.FILTERS.get(self._label):
+            self.post_message(FilterChanged(text))
+
     def render(self) -> Text:
         """Name, value and trend, a line each."""
         figure, width = self._figure, max(1, self.content_size.width)
@@ -101,12 +108,20 @@ class KpiStrip(Grid):
         "P99": "99 of 100 requests were at least this fast; ~: the slowest of fewer than 100",
         "TTFT": "Median time to the first token",
         "tok/s": "Tokens generated a second, now",
-        "exact": "Share of prompt tokens whose whole answer was repeated",
-        "prefix": "Share of prompt tokens whose KV state was reused",
-        "tools": "Tool calls in the window",
-        "errors": "Requests that ended in an error",
+        "exact": "Share of prompt tokens whose whole answer was repeated; click: show these",
+        "prefix": "Share of prompt tokens whose KV state was reused; click: show these",
+        "tools": "Tool calls in the window; click: show their requests",
+        "errors": "Requests that ended in an error; click: show these",
         "memory": "Bytes that MLX holds now",
     }
+
+    FILTERS = {
+        "exact": "cache:exact",
+        "prefix": "cache:prefix",
+        "tools": "tools>0",
+        "errors": "status:error",
+    }
+    """What a click on a tile shows alone."""
 
     @property
     def n_buckets(self) -> int:

@@ -57,7 +57,7 @@ class Axis:
     top: float | None = None
 
 
-class LineChart(Widget):
+class LineChart(Widget, can_focus=True):
     """A chart of up to three lines; `show` gives it something to draw."""
 
     COMPONENT_CLASSES = {"chart--good", "chart--calm", "chart--warn", "chart--bad", "chart--axis"}
@@ -68,6 +68,7 @@ class LineChart(Widget):
         border-subtitle-color: $foreground 70%;
         padding: 0 1 0 0;
     }
+    LineChart:focus { border: round $primary; }
     LineChart > .chart--good { color: $success; }
     LineChart > .chart--calm { color: $primary; }
     LineChart > .chart--warn { color: $warning; }

@@ -1,0 +1,23 @@
+"""What happened to a request, in words: for the request screen and for `mlxdeck inspect`."""
+
+from __future__ import annotations
+
+from mlxdeck.telemetry import events as t
+from mlxdeck.tui import format as fmt
+
+
+def lookup(found: t.CacheLookup) -> str:
+    """What a cache knew of it, and where the prompt parted from the nearest one before."""
+    said = found.result if found.result != "miss" else f"miss ({found.miss_reason})"
+    if found.prompt_tokens:
+        share = found.matched_tokens / found.prompt_tokens
+        said += f", {found.matched_tokens:,} of {found.prompt_tokens:,} tokens"
+        said += f" ({fmt.percent(share)})"
+    if found.diverged_at_token >= 0:
+        said += f", parted at token {found.diverged_at_token:,} in {found.diverged_block}"
+        said += f" ({found.diverged_hash_before} before, {found.diverged_hash} now)"
+    elif found.result == "partial" and found.miss_reason:
+        said += f", the rest {found.miss_reason}"
+    if found.tier:
+        said += f", from {found.tier}"
+    return said + (f", key {found.key}" if found.key else "")
