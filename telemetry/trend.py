@@ -7,7 +7,7 @@ requests came late; with each look at a live stream that leaves the open one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,11 @@ SUMS: Mapping[str, Callable[[Store, Array], Array]] = {
     ),
 }
 """What is added up in each bucket, over the rows of the requests that ended in it."""
+RANKED: Mapping[str, tuple[slice, Sequence[float]]] = {
+    "duration_s": (slice(0, len(RANKS)), RANKS),
+    "ttft_s": (slice(len(RANKS), None), RANKS[:1]),
+}
+"""Of which columns there are percentiles, which ones, and where they stand."""
 COARSER = 1.125
 """The buckets of "all" get longer by this factor as the stream does; until then they stay."""
 MIN_BUCKET_S = 1e-3
@@ -64,7 +69,7 @@ class Series:
     n: Array
     """Requests that ended in each bucket."""
     durations: Array
-    """Shape (3, buckets): P50, P95 and P99 in seconds."""
+    """Shape (3, buckets): P50, P95 and P99 in seconds; NaN if they were not asked for."""
     ttft: Array
     """Median times to the first token in seconds."""
     exact: Array
@@ -98,8 +103,10 @@ class Trend:
     all percentiles be the same.
     """
 
-    def __init__(self, look_back: int = 1) -> None:
+    def __init__(self, look_back: int = 1, ranked: Collection[str] = RANKED) -> None:
+        """`ranked` are those of `RANKED` of which percentiles are wanted; they cost the most."""
         self._look_back = look_back
+        self._ranked = ranked
         self._key: Hashable = None
         self._first = 0
         self._counts = np.zeros(0, np.int64)
@@ -155,18 +162,17 @@ class Trend:
     def _rank(self, store: Store, grid: _Grid, stale: Array, mask: Array | None) -> None:
         touched = np.flatnonzero(_trailing(stale.astype(float), self._look_back))
         touched = touched[touched >= self._look_back - 1]
-        if not len(touched):
+        if not len(touched) or not self._ranked:
             return
         first = touched[0] - self._look_back + 1
         rows, bucket = _rows(store, grid, first, touched[-1], mask)
         good = store.column("outcome")[rows] == OK
         rows, bucket = rows[good], bucket[good]
-        waits = store.column("ttft_s")[rows]
-        begun = ~np.isnan(waits)
-        for place, values, where, ranks in (
-            (slice(0, -1), store.column("duration_s")[rows], bucket, RANKS),
-            (slice(-1, None), waits[begun], bucket[begun], RANKS[:1]),
-        ):
+        for name in self._ranked:
+            place, ranks = RANKED[name]
+            values = store.column(name)[rows]
+            known = ~np.isnan(values)
+            values, where = values[known], bucket[known]
             begins = np.searchsorted(where, touched - first - self._look_back + 1)
             ends = np.searchsorted(where, touched - first, side="right")
             for at, begin, end in zip(touched, begins, ends, strict=True):

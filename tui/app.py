@@ -1,7 +1,7 @@
 """The dashboard: reads streams on a thread of its own, keeps the store, and shows it.
 
 All state changes happen here, in handlers on the event loop; the reading thread only posts
-messages. What is on screen is redrawn at most four times a second, and only where it changed.
+messages. What is on screen is redrawn at most seven times a second, and only where it changed.
 Everything is drawn as of the clock: live and replay differ in nothing else.
 """
 
@@ -48,7 +48,7 @@ from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
 
-REDRAW_S = 0.25
+REDRAW_S = 0.15
 REST = 4
 """Drawing rests for so many times as long as it took, so that it never has all of a core."""
 REST_LOADING = 9

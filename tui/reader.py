@@ -14,6 +14,8 @@ from mlxdeck.telemetry.tail import Tail
 from mlxdeck.tui.messages import BatchArrived, SourceChanged
 
 POLL_S = 0.15
+BUSY_POLL_S = 0.05
+"""While lines come."""
 CHUNK_BYTES = 512 << 10
 """So much is taken in between two looks at the keyboard: a few milliseconds of work."""
 MAX_QUEUED_MESSAGES = 4
@@ -41,8 +43,8 @@ def follow(
             if worker.is_cancelled:
                 break
         report.tell()
-        if not found:
-            time.sleep(POLL_S)
+        if not report.loading:
+            time.sleep(BUSY_POLL_S if found else POLL_S)
     tail.close()
 
 
@@ -54,6 +56,11 @@ class _Report:
         self._post = post
         self._told: object = None
         self._most_bytes = 0
+
+    @property
+    def loading(self) -> bool:
+        """Whether there is much that has not been read yet."""
+        return self._most_bytes > 0
 
     def tell(self) -> None:
         tail, left_bytes = self._tail, self._tail.unread_bytes

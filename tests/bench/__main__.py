@@ -96,6 +96,12 @@ def long_stream() -> None:
     subprocess.run([sys.executable, "-m", "tests.bench.dashboard"], check=True)
 
 
+def live_stream() -> None:
+    """The dashboard while events come."""
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-m", "tests.bench.live"], check=True)
+
+
 def throughput() -> None:
     """Tokens a second at 1, 4 and 8 clients, against the bare loop and mlx_lm.server."""
     heading("Total tokens/s, SmolLM2, 32 new tokens a request, prompts all different")
@@ -147,6 +153,7 @@ def main() -> None:
         "policy": policies,
         "grammars": held_to_grammars,
         "dashboard": long_stream,
+        "live": live_stream,
         "throughput": throughput,
     }
     for name in sys.argv[1:] or parts:

@@ -6,6 +6,7 @@ python -m tests.bench.dashboard [REQUESTS]
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import resource
 import statistics
@@ -22,7 +23,9 @@ from mlxdeck.telemetry.stats import WINDOWS, summary
 from mlxdeck.telemetry.trend import Trend
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.listing import Listing
+from mlxdeck.tui.widgets.request_table import RequestTable
 from tests.bench.load import heading
+from tests.bench.viewers import compare
 from tests.streams import Made, Stream
 
 N_REQUESTS = 200_000
@@ -57,7 +60,9 @@ def dashboard(n_requests: int = N_REQUESTS) -> None:
         generate(path, n_requests)
         print(f"file                            {path.stat().st_size / 1e6:8.0f} MB")
         asyncio.run(_shown(path, n_requests))
+        asyncio.run(_used(path, n_requests))
         _computed(path)
+        compare(path, n_requests)
 
 
 async def _shown(path: Path, n_requests: int) -> None:
@@ -83,6 +88,30 @@ async def _shown(path: Path, n_requests: int) -> None:
     print(f"a key while it loads, slowest   {answered[-1] * 1000:8.0f} ms")
     held_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB
     print(f"memory of the process, at most  {held_mb:8.0f} MB  (<= 400)")
+
+
+async def _used(path: Path, n_requests: int) -> None:
+    """Keys on all of it, until what they ask for is drawn."""
+    end_ts = 1_790_000_000 + n_requests * SPACING_S
+    app = Dashboard([path], clock=lambda: end_ts, window="all", replay=True, speed=math.inf)
+    async with app.run_test(size=(120, 36)) as pilot:
+        while app.store.n < n_requests or app.context.source.loaded < 1:
+            await asyncio.sleep(KEY_PAUSE_S)
+        await pilot.pause()
+        keys = {
+            "a key: filter by error": lambda: app.filter_by("status:error or latency>9s"),
+            "a key: no filter": lambda: app.filter_by(""),
+            "a key: seek to the start": app.action_go_start,
+            "a key: seek to the end": app.action_go_end,
+            "a key: seek to the middle": lambda: app._seek("50%"),
+            "a key: cursor down": lambda: app.screen.query_one(RequestTable).action_move(1),
+            "a key: sessions": app.action_sessions,
+        }
+        for name, act in keys.items():
+            began_s = time.perf_counter()
+            act()
+            await pilot.pause()
+            print(f"{name:<32}{(time.perf_counter() - began_s) * 1000:8.0f} ms")
 
 
 def _computed(path: Path) -> None:

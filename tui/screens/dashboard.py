@@ -96,8 +96,8 @@ class DashboardScreen(Screen[None]):
         self._drawn: _Drawn | None = None
         self._total = Total()
         self._trend = Trend()
-        self._wides: dict[int, Trend] = {}
-        """By the number of buckets: charts of one width share theirs."""
+        self._trends: dict[tuple[int, bool], Trend] = {}
+        """By the number of buckets, and whether there are percentiles: charts share theirs."""
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -163,21 +163,23 @@ class DashboardScreen(Screen[None]):
         for chart in self.query(LineChart):
             if not chart.display:
                 continue
-            drawn = self._wide(chart.n_buckets).series(
-                self._store, window, now_s, chart.n_buckets, listing.view
-            )
+            trend = self._kept(str(chart.id), chart.n_buckets)
+            drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
             lines, values = _lines(str(chart.id), drawn, total)
             chart.show(lines, edges(drawn, window, now_s, LOOK_BACK), values)
         self.query_one("#latency").border_title = f"latency of {total.duration.n} answers"
         hits = fmt.percent(total.hits.total)
         self.query_one("#hits").border_title = f"tokens from cache: {hits}"
 
-    def _wide(self, n_buckets: int) -> Trend:
-        if n_buckets not in self._wides:
-            if len(self._wides) > len(PANELS):
-                self._wides.clear()
-            self._wides[n_buckets] = Trend(max(1, n_buckets // LOOK_BACK))
-        return self._wides[n_buckets]
+    def _kept(self, chart: str, n_buckets: int) -> Trend:
+        key = (n_buckets, chart == "latency")
+        if key not in self._trends:
+            if len(self._trends) > len(PANELS):
+                # Of sizes that the window had once.
+                self._trends.clear()
+            ranked = ("duration_s",) if chart == "latency" else ()
+            self._trends[key] = Trend(max(1, n_buckets // LOOK_BACK), ranked)
+        return self._trends[key]
 
     def alerts(self) -> list[Alert]:
         """What the figures that are shown have crossed since the last time."""

@@ -1,0 +1,86 @@
+"""The dashboard on a stream that grows: how soon an event is on the screen, and what that costs."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mlxdeck.tui.app import Dashboard
+from mlxdeck.tui.widgets.request_table import RequestTable
+from tests.bench.load import heading
+from tests.streams import NAME, START_TS, Made, Stream
+
+EVENTS_PER_S = 500
+SECONDS = 12.0
+IDLE_S = 12.0
+PULSE_S = 0.02
+
+
+class Writer(threading.Thread):
+    """Appends requests to a stream at a steady rate."""
+
+    def __init__(self, path: Path, now_s: Callable[[], float]) -> None:
+        super().__init__(daemon=True)
+        self._path = path
+        self._now_s = now_s
+        self.written_s: list[float] = []
+        """When each request's last line was written."""
+
+    def run(self) -> None:
+        """Write as many events as are due, until the time is over."""
+        stream, n_events, began_s = Stream(), 0, time.perf_counter()
+        with self._path.open("ab", buffering=0) as file:
+            while (passed_s := time.perf_counter() - began_s) < SECONDS:
+                while n_events < passed_s * EVENTS_PER_S:
+                    made = Made(self._now_s(), 0.5, tool="Read")
+                    lines = stream.request(made, len(self.written_s))
+                    file.write(b"".join(lines))
+                    n_events += len(lines)
+                    self.written_s.append(time.perf_counter())
+                time.sleep(PULSE_S)
+
+
+async def _measured(path: Path) -> None:
+    began_s = time.perf_counter()
+
+    def now_s() -> float:
+        return time.perf_counter() - began_s
+
+    app = Dashboard([path], clock=lambda: START_TS + now_s())
+    async with app.run_test(size=(140, 50)):
+        await asyncio.sleep(2)
+        writer = Writer(path, now_s)
+        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        writer.start()
+        table, shown_s = app.screen.query_one(RequestTable), list[float]()
+        while writer.is_alive() or len(shown_s) < len(writer.written_s):
+            await asyncio.sleep(0.005)
+            shown_s += [time.perf_counter()] * (table.n_items - len(shown_s))
+        busy = (time.process_time() - cpu_s) / (time.perf_counter() - wall_s)
+        waits = sorted(b - a for a, b in zip(writer.written_s, shown_s, strict=True))
+        cpu_s = time.process_time()
+        await asyncio.sleep(IDLE_S)
+        idle = (time.process_time() - cpu_s) / IDLE_S
+    print(f"requests written                {len(waits):8,}")
+    median_ms, late_ms = (waits[int(len(waits) * share)] * 1000 for share in (0.5, 0.95))
+    print(f"event to screen, median         {median_ms:8.0f} ms")
+    print(f"event to screen, P95            {late_ms:8.0f} ms  (<= 250)")
+    print(f"a core while events come        {busy:8.1%}   (with the writer)")
+    print(f"a core when idle                {idle:8.1%}   (<= 8%)")
+
+
+def live() -> None:
+    """Against the budgets."""
+    heading(f"Dashboard on a live stream, {EVENTS_PER_S} events a second")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / NAME
+        path.write_bytes(Stream().header())
+        asyncio.run(_measured(path))
+
+
+if __name__ == "__main__":
+    live()
