@@ -114,7 +114,9 @@ class Bad(NamedTuple):
     """A line that could not be read, and why."""
 
     offset: int
-    error: t.Unreadable
+    reason: str
+    newer: bool
+    """Whether it was written by a newer version."""
 
 
 class Block(NamedTuple):
@@ -148,7 +150,7 @@ def _one_by_one(raw: bytes, offset: int) -> Block:
                 lines.append(_single(line))
                 offsets.append(offset)
             except t.Unreadable as error:
-                bad.append(Bad(offset, error))
+                bad.append(Bad(offset, str(error), isinstance(error, t.NewerSchema)))
         offset += len(line) + 1
     return Block(lines, np.array(offsets, np.int64), bad)
 

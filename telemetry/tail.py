@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlxdeck.telemetry.batch import Batch
-from mlxdeck.telemetry.events import NewerSchema
 from mlxdeck.telemetry.files import FILE_NAME
-from mlxdeck.telemetry.skim import skim
+from mlxdeck.telemetry.frames import Frame, frame
+from mlxdeck.telemetry.helper import Part, line_after, parts
+from mlxdeck.telemetry.regions import CHUNK_BYTES, Region
+from mlxdeck.telemetry.skim import Bad
 
-CHUNK_BYTES = 256 << 10
-"""So much is decoded at once: as long as that stays in a core's cache, it is fastest."""
-MAX_LINE_BYTES = 16 << 20
-"""A longer line is no telemetry of ours; it is skipped up to its end."""
 MAX_KEPT_BAD_LINES = 500
 NEWEST_BYTES = 4 << 20
 """So much of a file's end is read before the rest, where that is wanted."""
@@ -34,43 +32,6 @@ class BadLine(NamedTuple):
     reason: str
 
 
-class _Region:
-    """A stretch of a file, read from its start on and cut where lines end."""
-
-    def __init__(self, start: int, end: int | None = None) -> None:
-        self._offset = start
-        self._end = end
-        self._partial = b""
-        self._skipping = False
-
-    @property
-    def at(self) -> int:
-        """Up to where it has been read."""
-        return self._offset + len(self._partial)
-
-    def room(self, limit: int) -> int:
-        """How many bytes may be read of it, at most `limit`."""
-        return limit if self._end is None else min(limit, self._end - self.at)
-
-    def cut(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
-        """Whole lines with where they begin; what is left waits for more."""
-        text = self._partial + chunk
-        whole = text.rfind(b"\n") + 1
-        offset, self._partial = self._offset, text[whole:]
-        self._offset += whole
-        if whole:
-            begin = text.find(b"\n") + 1 if self._skipping else 0
-            self._skipping = False
-            if begin < whole:
-                yield offset + begin, text[begin:whole]
-        if len(self._partial) > MAX_LINE_BYTES:
-            if not self._skipping:
-                # Its beginning stands for it, and is counted as a bad line.
-                yield self._offset, self._partial[:1000] + b"\n"
-            self._offset += len(self._partial)
-            self._partial, self._skipping = b"", True
-
-
 class _File:
     """One file from some offset on; of a long one its end first, if that is wanted."""
 
@@ -80,37 +41,43 @@ class _File:
         """Why it can't be opened; empty if it can, or isn't there."""
         self._newest_first = newest_first
         self._fd = -1
-        self._new = _Region(0)
-        self._old: _Region | None = None
+        self._new = Region(0)
+        self._old: deque[Part] = deque()
+        """What was there when it was opened, of a long file."""
 
-    def read(self, max_bytes: int) -> Iterator[tuple[int, bytes]]:
-        """Whole lines that have not been read yet, with where they begin."""
+    def read(self, max_bytes: int) -> Iterator[Frame]:
+        """What has not been read yet, up to about `max_bytes`."""
         if self._fd < 0 and not self._open():
             return
         left = max_bytes
         while left > 0:
-            region, chunk = self._chunk(min(CHUNK_BYTES, left))
-            if chunk:
-                left -= len(chunk)
-                yield from region.cut(chunk)
-            elif self._fd < 0 or not self._changed():
+            try:
+                found = self._next(min(CHUNK_BYTES, left))
+            except OSError:
+                # A disk that went away; it may come back.
+                self.close()
+                return
+            if found:
+                left -= CHUNK_BYTES
+                yield found
+            elif not self._changed():
                 return
 
-    def _chunk(self, n_bytes: int) -> tuple[_Region, bytes]:
-        """What comes next, and which part it is of; the new before the old."""
-        try:
-            chunk = os.pread(self._fd, n_bytes, self._new.at)
-            if chunk or self._old is None:
-                return self._new, chunk
-            region = self._old
-            chunk = os.pread(self._fd, region.room(n_bytes), region.at)
-        except OSError:
-            # A disk that went away; it may come back.
-            self.close()
-            return self._new, b""
-        if not region.room(1 + len(chunk)) > len(chunk):
-            self._old = None
-        return region, chunk
+    def _next(self, n_bytes: int) -> Frame | None:
+        if not self._newest_first and (found := self._next_old()):
+            return found
+        if chunk := os.pread(self._fd, n_bytes, self._new.at):
+            return frame(self.path, self._new, chunk)
+        return self._next_old()
+
+    def _next_old(self) -> Frame | None:
+        """From each part in turn, for they are read at the same time."""
+        while self._old:
+            if found := self._old[0].next():
+                self._old.rotate(-1)
+                return found
+            self._old.popleft().close()
+        return None
 
     @property
     def unread_bytes(self) -> int:
@@ -118,7 +85,7 @@ class _File:
         if self._fd < 0:
             return 0
         left = max(0, os.fstat(self._fd).st_size - self._new.at)
-        return left + (self._old.room(1 << 62) if self._old else 0)
+        return left + sum(part.unread_bytes for part in self._old)
 
     def _open(self) -> bool:
         try:
@@ -133,14 +100,18 @@ class _File:
         return True
 
     def _restart(self) -> None:
-        self._new, self._old = _Region(0), None
+        self._end_old()
+        self._new = Region(0)
         start = os.fstat(self._fd).st_size - NEWEST_BYTES
-        if not self._newest_first or start < NEWEST_BYTES:
+        if start < NEWEST_BYTES:
             return
-        found = os.pread(self._fd, NEWEST_BYTES, start).find(b"\n")
-        if found >= 0:
-            boundary = start + found + 1
-            self._new, self._old = _Region(boundary), _Region(0, boundary)
+        boundary = line_after(self._fd, start)
+        self._new = Region(boundary)
+        self._old = deque(parts(self.path, self._fd, boundary))
+
+    def _end_old(self) -> None:
+        while self._old:
+            self._old.pop().close()
 
     def _changed(self) -> bool:
         """At the end of what is open: whether there is something else to read by now."""
@@ -160,6 +131,7 @@ class _File:
 
     def close(self) -> None:
         """Let go of the file."""
+        self._end_old()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -201,12 +173,10 @@ class Tail:
         """What has come since the last call, up to about `max_bytes` a file."""
         self._look()
         for file in self._files.values():
-            for offset, raw in file.read(max_bytes):
-                block = skim(raw, offset)
-                for bad in block.bad:
-                    self._note(file.path, bad.offset, bad.error)
-                if block.lines:
-                    yield Batch.of(file.path, block.lines, block.offsets)
+            for found in file.read(max_bytes):
+                for bad in found.bad:
+                    self._note(file.path, bad)
+                yield from found.batches
 
     def close(self) -> None:
         """Let go of every file."""
@@ -240,12 +210,12 @@ class Tail:
     def _follow(self, path: Path) -> None:
         self._files[path] = _File(path, newest_first=self._newest_first)
 
-    def _note(self, path: Path, offset: int, error: Exception) -> None:
-        if isinstance(error, NewerSchema):
-            self._refused = f"{path.name}: {error}"
+    def _note(self, path: Path, bad: Bad) -> None:
+        if bad.newer:
+            self._refused = f"{path.name}: {bad.reason}"
         else:
             self.n_bad += 1
-            self.bad.append(BadLine(path, offset, str(error)))
+            self.bad.append(BadLine(path, bad.offset, bad.reason))
 
 
 def _last_written(path: Path) -> tuple[float, str]:

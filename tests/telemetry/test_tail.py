@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mlxdeck.telemetry import report
+from mlxdeck.telemetry import helper, report
+from mlxdeck.telemetry.batch import batch as of_bytes
 from mlxdeck.telemetry.lines import lines_of
+from mlxdeck.telemetry.regions import MAX_LINE_BYTES
 from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.tail import MAX_LINE_BYTES, NEWEST_BYTES, Tail
-from tests.streams import NAME, Made, Stream
+from mlxdeck.telemetry.tail import NEWEST_BYTES, Tail
+from tests.streams import NAME, Made, Stream, write
 
 
 def ticks(tail: Tail) -> list[int]:
@@ -173,6 +176,58 @@ def test_the_end_of_a_long_file_is_read_first(tmp_path: Path) -> None:
     while more := ticks(tail):
         seen += more
     assert sorted(seen) == list(range(n_ticks + 1)) and tail.unread_bytes == 0
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("n_frames", [None, 0, 2])
+def test_a_long_file_is_read_by_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest_first: bool, n_frames: int | None
+) -> None:
+    """It comes to the same, also when they are ended from outside after some of it."""
+    monkeypatch.setattr(helper, "HELPED_BYTES", 1 << 19)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("mlxdeck.telemetry.tail.NEWEST_BYTES", 100_000)
+    path = tmp_path / NAME
+    made = [Made(n / 10, tool="Read") for n in range(1500)]
+    write(path, made)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:700_000] + b"\n{torn\n" + raw[700_000:])
+    tail, store, plain = Tail([path], newest_first=newest_first), Store(), Store()
+    polled = tail.poll()
+    if n_frames is not None:
+        for _ in range(1 + n_frames):
+            store.feed([next(polled)])
+        (file,) = tail._files.values()
+        assert len(file._old) == 2
+        for part in file._old:
+            assert part._process
+            part._process.kill()
+    store.feed(polled)
+    while tail.unread_bytes:
+        store.feed(tail.poll(1 << 18))
+    tail.close()
+    plain.feed([batch for batch in [of_bytes(path, path.read_bytes())] if batch])
+    assert tail.n_bad == 3 and store.n == plain.n == len(made)
+    for row in range(store.n):
+        other = plain.row_of(store.ids[row])
+        assert other is not None and store.spans(row) == plain.spans(other)
+        for name in ("start_ts", "duration_s", "tools", "session", "outcome"):
+            value, expected = store.column(name)[row], plain.column(name)[other]
+            assert np.array_equal(value, expected, equal_nan=True)
+
+
+def test_a_helper_ends_with_the_tailing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is left."""
+    monkeypatch.setattr(helper, "HELPED_BYTES", 1)
+    monkeypatch.setattr("mlxdeck.telemetry.tail.NEWEST_BYTES", 1000)
+    path = write(tmp_path / NAME, [Made(n) for n in range(9000)])
+    tail = Tail([path])
+    next(tail.poll())
+    (file,) = tail._files.values()
+    process = file._old[0]._process
+    assert process and process.poll() is None
+    tail.close()
+    assert process.returncode is not None
 
 
 def test_a_whole_folder_is_every_stream_in_it(tmp_path: Path) -> None:

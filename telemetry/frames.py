@@ -1,0 +1,31 @@
+"""A chunk of a file and what its lines come to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from mlxdeck.telemetry.batch import Batch
+from mlxdeck.telemetry.regions import Region
+from mlxdeck.telemetry.skim import Bad, skim
+
+
+class Frame(msgspec.Struct):
+    """What came of a chunk of the file."""
+
+    end: int
+    """Up to where lines have been taken of the file."""
+    batches: list[Batch]
+    bad: list[Bad]
+
+
+def frame(path: Path, region: Region, chunk: bytes) -> Frame:
+    """The lines that the next chunk of a region completes."""
+    batches, bad = [], []
+    for offset, raw in region.cut(chunk):
+        block = skim(raw, offset)
+        bad += block.bad
+        if block.lines:
+            batches.append(Batch.of(path, block.lines, block.offsets))
+    return Frame(region.cut_at, batches, bad)
