@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mlxdeck.telemetry.batch import ERROR
-from mlxdeck.telemetry.stats import HitRate, hit_rate
+from mlxdeck.telemetry.stats import HitRate, hit_tokens
 from mlxdeck.telemetry.store import Store
 
 Rows = np.ndarray[Any, np.dtype[Any]]
@@ -35,30 +36,52 @@ class Session:
 
 def sessions(store: Store, rows: Rows) -> list[Session]:
     """The sessions of some requests, the one that was used last at the end."""
-    numbers = store.column("session")[rows]
-    found = []
-    for number in np.unique(numbers):
-        own = rows[numbers == number]
-        own = own[np.argsort(store.column("start_ts")[own], kind="stable")]
-        found.append(_session(store, store.strings[int(number)], own))
-    return sorted(found, key=lambda session: session.last_ts)
-
-
-def _session(store: Store, name: str, rows: Rows) -> Session:
-    ended = store.column("end_ts")[rows]
+    if not len(rows):
+        return []
     starts = store.column("start_ts")[rows]
-    return Session(
-        name=name,
-        rows=rows,
-        n_errors=int((store.column("outcome")[rows] == ERROR).sum()),
-        n_tool_calls=int(store.column("n_tool_calls")[rows].sum()),
-        input_tokens=int(store.column("input_tokens")[rows].sum()),
-        output_tokens=int(store.column("output_tokens")[rows].sum()),
-        hits=hit_rate(store, rows),
-        busy_s=float(np.nansum(store.column("duration_s")[rows])),
-        first_ts=float(starts[0]),
-        last_ts=float(np.nanmax(np.concatenate([starts, ended[~np.isnan(ended)]]))),
+    order = np.lexsort((starts, store.column("session")[rows]))
+    rows, starts = rows[order], starts[order]
+    numbers = store.column("session")[rows]
+    begins = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
+
+    def sums(values: Any) -> list[Any]:
+        found: list[Any] = np.add.reduceat(values, begins).tolist()
+        return found
+
+    exact, prefix = hit_tokens(store, rows)
+    ended = store.column("end_ts")[rows]
+    last = np.maximum.reduceat(np.where(np.isnan(ended), starts, np.maximum(starts, ended)), begins)
+    columns = zip(
+        np.split(rows, begins[1:]),
+        sums(store.column("outcome")[rows] == ERROR),
+        sums(store.column("n_tool_calls")[rows].astype(np.int64)),
+        sums(store.column("input_tokens")[rows].astype(np.int64)),
+        sums(store.column("output_tokens")[rows].astype(np.int64)),
+        sums(exact.astype(np.int64)),
+        sums(prefix.astype(np.int64)),
+        sums(np.nan_to_num(store.column("duration_s")[rows].astype(np.float64))),
+        starts[begins].tolist(),
+        last.tolist(),
+        strict=True,
     )
+    found = [
+        Session(
+            name=store.text("session", int(own[0])),
+            rows=own,
+            n_errors=n_errors,
+            n_tool_calls=n_calls,
+            input_tokens=read,
+            output_tokens=written,
+            hits=HitRate(repeated / read, known / read) if read else HitRate(math.nan, math.nan),
+            busy_s=busy_s,
+            first_ts=first_ts,
+            last_ts=last_ts,
+        )
+        for own, n_errors, n_calls, read, written, repeated, known, busy_s, first_ts, last_ts in (
+            columns
+        )
+    ]
+    return sorted(found, key=lambda session: session.last_ts)
 
 
 @dataclass(frozen=True, slots=True)
