@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mlxdeck.telemetry.batch import CACHES, EXACT, OUTCOMES
-from mlxdeck.telemetry.store import BETWEEN_TOOLS, Store
+from mlxdeck.telemetry.store import BETWEEN_TOOLS, Store, Table
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]
@@ -46,30 +46,30 @@ class Field:
     kind: Kind
     about: str
     example: str
-    numbers: Callable[[Store], Numbers] | None = None
+    numbers: Callable[[Table], Numbers] | None = None
     """One value a row, NaN where there is none; for kinds that are compared."""
-    texts: Callable[[Store, Callable[[str], bool]], Mask] | None = None
+    texts: Callable[[Table, Callable[[str], bool]], Mask] | None = None
     """Which rows have a text that something is true of."""
 
 
-def _column(name: str) -> Callable[[Store], Numbers]:
-    def numbers(store: Store) -> Numbers:
+def _column(name: str) -> Callable[[Table], Numbers]:
+    def numbers(store: Table) -> Numbers:
         return store.column(name)
 
     return numbers
 
 
-def _hit(store: Store) -> Numbers:
+def _hit(store: Table) -> Numbers:
     total = store.column("input_tokens").astype(float)
     cached = np.where(store.column("cache") == EXACT, total, store.column("cached_tokens"))
     shares: Numbers = np.divide(cached, total, out=np.full(len(total), np.nan), where=total > 0)
     return shares
 
 
-def _coded(name: str) -> Callable[[Store, Callable[[str], bool]], Mask]:
+def _coded(name: str) -> Callable[[Table, Callable[[str], bool]], Mask]:
     """A column of texts by number: each text is looked at once."""
 
-    def rows(store: Store, wanted: Callable[[str], bool]) -> Mask:
+    def rows(store: Table, wanted: Callable[[str], bool]) -> Mask:
         numbers, places = np.unique(store.column(name), return_inverse=True)
         good = np.array([wanted(store.strings[int(number)]) for number in numbers], bool)
         return np.asarray(good[places] if len(numbers) else np.zeros(0, bool))
@@ -77,27 +77,27 @@ def _coded(name: str) -> Callable[[Store, Callable[[str], bool]], Mask]:
     return rows
 
 
-def _listed(name: str, texts: Sequence[str]) -> Callable[[Store, Callable[[str], bool]], Mask]:
-    def rows(store: Store, wanted: Callable[[str], bool]) -> Mask:
+def _listed(name: str, texts: Sequence[str]) -> Callable[[Table, Callable[[str], bool]], Mask]:
+    def rows(store: Table, wanted: Callable[[str], bool]) -> Mask:
         good = np.array([wanted(text) for text in texts])
         return np.asarray(good[store.column(name)])
 
     return rows
 
 
-def _called(store: Store, wanted: Callable[[str], bool]) -> Mask:
+def _called(store: Table, wanted: Callable[[str], bool]) -> Mask:
     def any_of(names: str) -> bool:
         return any(wanted(name) for name in names.split(BETWEEN_TOOLS) if name)
 
     return _coded("tools")(store, any_of)
 
 
-def _ids(store: Store, wanted: Callable[[str], bool]) -> Mask:
-    names = store.ids.texts().tolist()
+def _ids(store: Table, wanted: Callable[[str], bool]) -> Mask:
+    names = store.names().tolist()
     return np.fromiter((wanted(name.decode("utf-8", "replace")) for name in names), bool, store.n)
 
 
-def _anywhere(store: Store, wanted: Callable[[str], bool]) -> Mask:
+def _anywhere(store: Table, wanted: Callable[[str], bool]) -> Mask:
     found = _ids(store, wanted) | _called(store, wanted)
     for name in ("model", "session", "error_type", "finish", "tier"):
         found |= _coded(name)(store, wanted)
@@ -148,9 +148,9 @@ class Filter:
     """What requests have to be."""
 
     text: str
-    _mask: Callable[[Store], Mask] | None = None
+    _mask: Callable[[Table], Mask] | None = None
 
-    def mask(self, store: Store) -> Mask:
+    def mask(self, store: Table) -> Mask:
         """For each row whether it matches."""
         return (self._mask or _everything)(store)
 
@@ -177,7 +177,7 @@ class _Parser:
         self._end = len(text)
         self._at = 0
 
-    def parse(self) -> Callable[[Store], Mask] | None:
+    def parse(self) -> Callable[[Table], Mask] | None:
         if not self._all:
             return None
         found = self._either()
@@ -195,20 +195,20 @@ class _Parser:
         self._at += 1
         return True
 
-    def _either(self) -> Callable[[Store], Mask]:
+    def _either(self) -> Callable[[Table], Mask]:
         found = self._both()
         while self._word("or"):
             found = _or(found, self._both())
         return found
 
-    def _both(self) -> Callable[[Store], Mask]:
+    def _both(self) -> Callable[[Table], Mask]:
         found = self._negated()
         while (token := self._peek()) and token.text.lower() not in ("or", ")"):
             self._word("and")
             found = _and(found, self._negated())
         return found
 
-    def _negated(self) -> Callable[[Store], Mask]:
+    def _negated(self) -> Callable[[Table], Mask]:
         if self._word("not", "-", "!"):
             inner = self._negated()
             return lambda store: ~inner(store)
@@ -226,7 +226,7 @@ class _Parser:
             raise FilterError("a ) is missing", token.start, token.start + 1)
         return found
 
-    def _named(self, token: _Token) -> Callable[[Store], Mask]:
+    def _named(self, token: _Token) -> Callable[[Table], Mask]:
         """A filter that was kept; one in another is left alone, so that none holds itself."""
         end = token.start + len(token.text)
         text = self._kept.get(token.text[1:])
@@ -241,19 +241,19 @@ class _Parser:
             raise FilterError(f"{token.text}: {error}", token.start, end) from error
 
 
-def _everything(store: Store) -> Mask:
+def _everything(store: Table) -> Mask:
     return np.ones(store.n, bool)
 
 
-def _or(one: Callable[[Store], Mask], other: Callable[[Store], Mask]) -> Callable[[Store], Mask]:
+def _or(one: Callable[[Table], Mask], other: Callable[[Table], Mask]) -> Callable[[Table], Mask]:
     return lambda store: one(store) | other(store)
 
 
-def _and(one: Callable[[Store], Mask], other: Callable[[Store], Mask]) -> Callable[[Store], Mask]:
+def _and(one: Callable[[Table], Mask], other: Callable[[Table], Mask]) -> Callable[[Table], Mask]:
     return lambda store: one(store) & other(store)
 
 
-def _term(token: _Token) -> Callable[[Store], Mask]:
+def _term(token: _Token) -> Callable[[Table], Mask]:
     end = token.start + len(token.text)
     found = None if token.text.startswith('"') else _TERM.fullmatch(token.text)
     if found is None:
@@ -272,14 +272,14 @@ def _term(token: _Token) -> Callable[[Store], Mask]:
     if math.isnan(bound):
         raise FilterError(f"{name} needs {_NEEDS[field.kind]}", token.start, end)
 
-    def mask(store: Store) -> Mask:
+    def mask(store: Table) -> Mask:
         with np.errstate(invalid="ignore"):
             return compared(numbers(store), bound)
 
     return mask
 
 
-def _text_term(name: str, sign: str, value: str) -> Callable[[Store], Mask]:
+def _text_term(name: str, sign: str, value: str) -> Callable[[Table], Mask]:
     texts, wanted = FIELDS[name].texts, value.lower()
     assert texts is not None
     if sign == "=":

@@ -10,7 +10,7 @@ from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -37,6 +37,8 @@ _COLUMNS: dict[str, tuple[Any, float]] = {
     "first_offset": (np.int64, 0),
     "last_offset": (np.int64, 0),
 }
+_KNOWN_EARLY = {"start_ts", "session", "model", "file"}
+"""What is known of a request that has not ended."""
 
 
 class Strings:
@@ -95,6 +97,23 @@ class Span:
     last: int
 
 
+class Table(Protocol):
+    """What filters look at: a store, or some of its rows as they were at a moment."""
+
+    strings: Strings
+    tool_calls: list[ToolCallRow]
+
+    @property
+    def n(self) -> int:
+        """How many rows there are."""
+
+    def column(self, name: str) -> Column:
+        """One column over all rows."""
+
+    def names(self) -> Column:
+        """The requests' ids over all rows, as UTF-8."""
+
+
 class Store:
     """Every request that streams tell of."""
 
@@ -134,6 +153,14 @@ class Store:
     def text(self, name: str, row: int) -> str:
         """A cell of a column of texts."""
         return self.strings[int(self._arrays[name][row])]
+
+    def names(self) -> Column:
+        """The requests' ids over all rows, as UTF-8."""
+        return self.ids.texts()
+
+    def running(self, rows: Column) -> Table:
+        """Some requests as they were before they ended."""
+        return _Running(self, rows)
 
     @property
     def open_rows(self) -> list[int]:
@@ -284,6 +311,28 @@ class Store:
             if self._arrays["start_ts"][row] <= self._stopped.get(pid, 0):
                 del self._open[row]
                 self._arrays["outcome"][row] = LOST
+
+
+class _Running:
+    """Rows of a store without what their end has filled in."""
+
+    def __init__(self, store: Store, rows: Column) -> None:
+        self._store = store
+        self._rows = rows
+        self.strings = store.strings
+        self.tool_calls: list[ToolCallRow] = []
+        self.n = len(rows)
+
+    def column(self, name: str) -> Column:
+        """As far as it was known from a request's start on."""
+        if name in _KNOWN_EARLY:
+            return self._store.column(name)[self._rows]
+        kind, fill = _COLUMNS[name]
+        return np.full(self.n, fill, kind)
+
+    def names(self) -> Column:
+        """Their ids."""
+        return self._store.names()[self._rows]
 
 
 def _short(call: t.ToolCall) -> t.ToolCall:

@@ -57,8 +57,15 @@ class Listing:
         if below is not None:
             rows = rows[rows < below]
         mask = self.mask
-        # A copy: the order goes on changing under a view.
-        return rows.copy() if mask is None else rows[mask[rows]]
+        if mask is None:
+            # A copy: the order goes on changing under a view.
+            return rows.copy()
+        chosen = mask[rows]
+        later = np.flatnonzero(self._store.column("end_ts")[rows] > as_of_ts)
+        if len(later):
+            # How they ended was not known then.
+            chosen[later] = self._filter.mask(self._store.running(rows[later]))
+        return rows[chosen]
 
     def calls(self, as_of_ts: float = math.inf) -> Rows:
         """Numbers of the tool calls in the store that were made by then."""

@@ -227,3 +227,18 @@ def test_streams_that_ran_beside_each_other_are_one_in_time(tmp_path: Path) -> N
     assert len(listing.calls(START_TS + 40)) == 4
     listing.set("id:req_7")
     assert len(listing.rows()) == 5 and len(listing.calls()) == 5
+
+
+def test_what_was_not_known_at_a_moment_does_not_match() -> None:
+    """A request that ran then is listed by what it began with alone."""
+    stream, store = Stream(), Store()
+    made = [Made(10.0, duration_s=8.0, tool="Read"), Made(30.0, duration_s=28.0, tool="Read")]
+    found = batch(Path("f"), b"".join(b"".join(stream.request(m, n)) for n, m in enumerate(made)))
+    store.feed([found] if found else [])
+    listing = Listing(store)
+    for text, then, at_last in (
+        ("latency>1s", 1, 2), ("tool:Read", 1, 2), ("status:open", 1, 0), ("cached<1", 2, 2),
+        ("session:session1", 1, 1), ("id:0001", 1, 1), ('text:"a.py"', 1, 2), ("not ttft>1s", 1, 0),
+    ):  # fmt: skip
+        listing.set(text)
+        assert (len(listing.rows(START_TS + 20)), len(listing.rows())) == (then, at_last), text
