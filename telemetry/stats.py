@@ -53,6 +53,8 @@ class HitRate:
 
     exact: float
     prefix: float
+    slower: float = 0.0
+    """What of both came from a disk or another machine, not from memory."""
 
     @property
     def total(self) -> float:
@@ -72,6 +74,10 @@ class Summary:
     input_tokens: int
     output_tokens: int
     n_tool_calls: int
+
+
+IN_MEMORY = ("", "ram", "flight")
+"""Tiers that are no slower than memory; `flight` is an answer that was just being written."""
 
 
 def nearest_rank(values: Array, ranks: Sequence[float] = RANKS) -> list[float]:
@@ -120,7 +126,8 @@ def hit_rate(store: Store, rows: Array) -> HitRate:
     if not total:
         return HitRate(float("nan"), float("nan"))
     exact, prefix = hit_tokens(store, rows)
-    return HitRate(float(exact.sum() / total), float(prefix.sum() / total))
+    slower = slower_tokens(store, rows)
+    return HitRate(*(float(part.sum() / total) for part in (exact, prefix, slower)))
 
 
 def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:
@@ -129,3 +136,10 @@ def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:
     exact = np.where(whole, store.column("input_tokens")[rows], 0)
     prefix = np.where(whole, 0, store.column("cached_tokens")[rows])
     return exact, prefix
+
+
+def slower_tokens(store: Store, rows: Array) -> Array:
+    """Prompt tokens per row that were known, but not in memory."""
+    near = [store.strings.number(name) for name in IN_MEMORY]
+    far = ~np.isin(store.column("tier")[rows], near)
+    return np.where(far, sum(hit_tokens(store, rows)), 0)

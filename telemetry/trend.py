@@ -21,6 +21,7 @@ from mlxdeck.telemetry.stats import (
     bounds,
     hit_tokens,
     nearest_rank,
+    slower_tokens,
     summary,
 )
 from mlxdeck.telemetry.store import Store
@@ -31,6 +32,7 @@ SUMS: Mapping[str, Callable[[Store, Array], Array]] = {
     "input": lambda store, rows: store.column("input_tokens")[rows],
     "exact": lambda store, rows: hit_tokens(store, rows)[0],
     "prefix": lambda store, rows: hit_tokens(store, rows)[1],
+    "slower": slower_tokens,
     "errors": lambda store, rows: store.column("outcome")[rows] == ERROR,
     "calls": lambda store, rows: store.column("n_tool_calls")[rows],
     "output": lambda store, rows: store.column("output_tokens")[rows],
@@ -74,7 +76,8 @@ class Series:
     """Median times to the first token in seconds."""
     exact: Array
     prefix: Array
-    """Hit rates from 0 to 1."""
+    slower: Array
+    """Hit rates from 0 to 1: whole answers, cached states, and what of both was not in memory."""
     errors: Array
     n_tool_calls: Array
     output_tokens: Array
@@ -183,7 +186,9 @@ class Trend:
         own = dict(zip(SUMS, self._sums, strict=True))
         trailing = {name: _trailing(values, self._look_back) for name, values in own.items()}
         with np.errstate(divide="ignore", invalid="ignore"):
-            shares = {name: trailing[name] / trailing["input"] for name in ("exact", "prefix")}
+            shares = {
+                name: trailing[name] / trailing["input"] for name in ("exact", "prefix", "slower")
+            }
             some = np.where(trailing["n"] > 0, 1.0, np.nan) / (grid.bucket_s * self._look_back)
         return Series(
             start_ts=(grid.first + self._look_back - 1) * grid.bucket_s,
@@ -193,6 +198,7 @@ class Trend:
             ttft=self._ranks[-1, shown].copy(),
             exact=shares["exact"][shown],
             prefix=shares["prefix"][shown],
+            slower=shares["slower"][shown],
             errors=own["errors"][shown].copy(),
             n_tool_calls=own["calls"][shown].copy(),
             output_tokens=(trailing["output"] * some)[shown],

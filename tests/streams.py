@@ -25,6 +25,7 @@ class Made:
     outcome: str = "ok"
     cache: str = "miss"
     tool: str = ""
+    tier: str = "ram"
 
 
 class Stream:
@@ -78,6 +79,7 @@ class Stream:
             status=200 if made.outcome == "ok" else 500,
             error_type="" if made.outcome == "ok" else "api_error",
             cache_result=made.cache,
+            cache_tier=made.tier if made.cache in ("exact", "prefix") else "",
             n_tool_calls=int(bool(made.tool)),
         )
         return [*lines, self.line(end, made.end_s, name, session)]

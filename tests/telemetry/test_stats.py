@@ -99,12 +99,14 @@ def test_hit_rates_are_weighted_by_tokens_and_add_up() -> None:
     store = loaded(
         [
             Made(1, input_tokens=1000, cached_tokens=1000, cache="exact"),
-            Made(2, input_tokens=2000, cached_tokens=1500, cache="prefix"),
+            Made(2, input_tokens=2000, cached_tokens=1500, cache="prefix", tier="disk"),
             Made(3, input_tokens=1000, cache="miss"),
         ]
     )
     hits = summary(store, WINDOWS[-1], START_TS + 4).hits
     assert (hits.exact, hits.prefix, hits.total) == (0.25, 0.375, 0.625)
+    assert hits.slower == 0.375
+    assert Trend(9).series(store, WINDOWS[-1], START_TS + 4, 9).slower[-1] == 0.375
 
 
 def test_a_request_fills_in_as_its_events_come() -> None:

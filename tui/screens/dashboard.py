@@ -316,8 +316,12 @@ def _lines(chart: str, drawn: Series, total: Summary) -> tuple[list[Line], list[
         found = (total.duration.p50, total.duration.p95, total.duration.p99)
         return lines, [fmt.duration(value) for value in found]
     if chart == "hits":
-        shares = [fmt.percent(total.hits.exact), fmt.percent(total.hits.prefix)]
-        return [Line("exact", drawn.exact, "good"), Line("prefix", drawn.prefix, "calm")], shares
+        lines = [Line("exact", drawn.exact, "good"), Line("prefix", drawn.prefix, "calm")]
+        shares = [total.hits.exact, total.hits.prefix]
+        if total.hits.slower > 0:
+            lines.append(Line("not in memory", drawn.slower, "warn"))
+            shares.append(total.hits.slower)
+        return lines, [fmt.percent(share) for share in shares]
     written, read = drawn.output_tokens, drawn.computed_tokens
     lines = [Line("written", written, "good"), Line("read", read, "calm")]
     return lines, ["", ""]
