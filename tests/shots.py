@@ -61,6 +61,7 @@ SHOTS = (
     Shot("request-light", (120, 48), keys=("d", "down", "down", "enter"), recording=CAPTURED),
     Shot("request-80x24", (80, 24), keys=("down", "down", "enter"), recording=CAPTURED),
     Shot("help", (120, 48), keys=("question_mark",)),
+    Shot("filter-help", (120, 48), keys=("slash", "f1")),
 )
 
 

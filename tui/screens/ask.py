@@ -14,7 +14,7 @@ class AskScreen(ModalScreen[str | None]):
 
     BINDINGS = [Binding("escape", "dismiss(None)", "Close")]
     DEFAULT_CSS = """
-    AskScreen { align: center middle; background: $background 60%; }
+    AskScreen { align: center middle; }
     AskScreen > Vertical {
         width: 56; max-width: 95%; height: auto; background: $surface;
         border: round $primary; border-title-color: $foreground; padding: 0 1;

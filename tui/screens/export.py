@@ -23,7 +23,7 @@ class ExportScreen(ModalScreen[None]):
 
     BINDINGS = [Binding("escape", "dismiss", "Close")]
     DEFAULT_CSS = """
-    ExportScreen { align: center middle; background: $background 60%; }
+    ExportScreen { align: center middle; }
     ExportScreen > Vertical {
         width: 44; height: auto; background: $surface; padding: 0 1;
         border: round $primary; border-title-color: $foreground;

@@ -30,7 +30,7 @@ class LanguageScreen(ModalScreen[None]):
 
     BINDINGS = [Binding("escape,f1,q,enter", "dismiss", "Close")]
     DEFAULT_CSS = """
-    LanguageScreen { align: center middle; background: $background 60%; }
+    LanguageScreen { align: center middle; }
     LanguageScreen > VerticalScroll {
         width: 70; max-width: 96%; height: auto; max-height: 90%;
         border: round $primary; border-title-color: $foreground; background: $surface;

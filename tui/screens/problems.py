@@ -25,7 +25,7 @@ class ProblemsScreen(ModalScreen[None]):
 
     BINDINGS = [Binding("escape,x,q,enter", "dismiss", "Close")]
     DEFAULT_CSS = """
-    ProblemsScreen { align: center middle; background: $background 60%; }
+    ProblemsScreen { align: center middle; }
     ProblemsScreen > VerticalScroll {
         width: 96%; max-width: 120; height: auto; max-height: 90%;
         border: round $primary; border-title-color: $foreground; background: $surface;

@@ -79,7 +79,8 @@ class FilterBar(Vertical):
     def tell(self, n_matching: int) -> None:
         """How many match, and what could come next; unless a mistake is to be mended first."""
         if not self._mistake and self.display:
-            self._say(f"{n_matching:,} match  │  {self._choices()}")
+            choices = self._choices()
+            self._say(f"{n_matching:,} match" + (f"  │  {choices}" if choices else ""))
 
     def mistake(self, text: str) -> None:
         """What is wrong; empty if nothing is."""
