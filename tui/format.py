@@ -6,10 +6,11 @@ import math
 import time
 
 UNKNOWN = "–"
+DAY_S = 86_400
 
 
 def duration(seconds: float) -> str:
-    """`0.4ms`, `450ms`, `1.44s`, `12.3s`, `1m15s`, `2h03m`."""
+    """`0.4ms`, `450ms`, `1.44s`, `12.3s`, `1m15s`, `2h03m`, `3d05h`."""
     if math.isnan(seconds) or not seconds:
         return UNKNOWN if seconds else "0"
     if seconds < 0.01:
@@ -21,7 +22,10 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
-    return f"{minutes // 60}h{minutes % 60:02d}m"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours}h{minutes:02d}m"
+    return f"{hours // 24}d{hours % 24:02d}h"
 
 
 def tick(seconds: float) -> str:
@@ -71,6 +75,13 @@ def percent(share: float) -> str:
 def clock(ts: float) -> str:
     """Time of day here."""
     return UNKNOWN if math.isnan(ts) else time.strftime("%H:%M:%S", time.localtime(ts))
+
+
+def moment(ts: float, length_s: float) -> str:
+    """Time of day, or the day where a stretch of time has several."""
+    if length_s < DAY_S or math.isnan(ts):
+        return clock(ts)
+    return time.strftime("%d %b %H:%M", time.localtime(ts))
 
 
 def one_line(text: str, width: int) -> str:

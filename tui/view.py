@@ -91,7 +91,7 @@ def edges(series: Series, window: Window, now_s: float, look_back: int) -> tuple
     middle = f"each point: last {fmt.tick(_round(length_s / look_back))}"
     if window.length_s is not None:
         return f"-{window.label}", middle, "now"
-    return fmt.clock(series.start_ts), middle, fmt.clock(now_s)
+    return fmt.moment(series.start_ts, length_s), middle, fmt.moment(now_s, length_s)
 
 
 def _round(seconds: float) -> float:

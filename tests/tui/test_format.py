@@ -20,7 +20,7 @@ NAN = math.nan
     [
         (0.0, "0"), (0.00004, "0.0ms"), (0.0004, "0.4ms"), (0.45, "450ms"), (0.9996, "1.00s"),
         (1.444, "1.44s"), (9.996, "10.0s"), (59.96, "1m00s"), (75, "1m15s"), (7380, "2h03m"),
-        (NAN, "–"),
+        (277_300, "3d05h"), (NAN, "–"),
     ],
 )  # fmt: skip
 def test_duration(seconds: float, text: str) -> None:
@@ -82,6 +82,13 @@ def test_time_of_day_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         time.tzset()
     assert fmt.clock(NAN) == "–"
+
+
+def test_a_stretch_of_days_is_told_with_dates() -> None:
+    """One within a day by its times."""
+    assert fmt.moment(1_790_000_000, 600) == fmt.clock(1_790_000_000)
+    assert fmt.moment(1_790_000_000, 200_000).startswith("21 Sep ")
+    assert fmt.moment(NAN, 200_000) == "–"
 
 
 def test_one_line() -> None:

@@ -167,7 +167,7 @@ class DashboardScreen(Screen[None]):
             drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
             lines, values = _lines(str(chart.id), drawn, total)
             chart.show(lines, edges(drawn, window, now_s, LOOK_BACK), values)
-        self.query_one("#latency").border_title = f"latency of {total.duration.n} answers"
+        self.query_one("#latency").border_title = f"latency of {total.duration.n:,} answers"
         hits = fmt.percent(total.hits.total)
         self.query_one("#hits").border_title = f"tokens from cache: {hits}"
 
