@@ -7,7 +7,7 @@ those that can't be read are told apart. What is left out here is read from the 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -17,14 +17,22 @@ from mlxdeck.telemetry import events as t
 NEWLINE = 10
 
 
+# What lies beyond these is no figure of ours, and would not fit a column or a calendar.
+_Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+_Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+_Small = Annotated[int, msgspec.Meta(ge=0, lt=2**15)]
+_Name = Annotated[str, msgspec.Meta(max_length=100)]
+
+
 class Head(msgspec.Struct, kw_only=True, gc=False, tag_field="event"):
     """What every line has."""
 
     v: Literal[1]
     """As `events.SCHEMA_VERSION`: lines of another one are looked at one by one."""
-    ts: float
+    ts: _Moment
     pid: int
-    request_id: str = ""
+    request_id: _Name = ""
     session_id: str = ""
 
 
@@ -41,21 +49,27 @@ class EndAttrs(msgspec.Struct, gc=False):
     finish_reasons: tuple[str, ...] = msgspec.field(
         default=(), name="gen_ai.response.finish_reasons"
     )
-    input_tokens: int = msgspec.field(default=0, name="gen_ai.usage.input_tokens")
-    cached_tokens: int = msgspec.field(default=0, name="gen_ai.usage.cache_read.input_tokens")
-    output_tokens: int = msgspec.field(default=0, name="gen_ai.usage.output_tokens")
-    duration_s: float = msgspec.field(default=0.0, name="gen_ai.server.request.duration")
-    ttft_s: float = msgspec.field(default=0.0, name="gen_ai.server.time_to_first_token")
-    status: int = msgspec.field(default=200, name="http.response.status_code")
+    input_tokens: _Tokens = msgspec.field(default=0, name="gen_ai.usage.input_tokens")
+    cached_tokens: _Tokens = msgspec.field(default=0, name="gen_ai.usage.cache_read.input_tokens")
+    output_tokens: _Tokens = msgspec.field(default=0, name="gen_ai.usage.output_tokens")
+    duration_s: _Seconds = msgspec.field(default=0.0, name="gen_ai.server.request.duration")
+    ttft_s: _Seconds = msgspec.field(default=0.0, name="gen_ai.server.time_to_first_token")
+    status: _Small = msgspec.field(default=200, name="http.response.status_code")
     error_type: str = msgspec.field(default="", name="error.type")
     cache_result: str = msgspec.field(default="", name="mlx.cache.result")
     cache_tier: str = msgspec.field(default="", name="mlx.cache.tier")
-    queue_s: float = msgspec.field(default=0.0, name="mlx.queue_s")
-    tokenize_s: float = msgspec.field(default=0.0, name="mlx.tokenize_s")
-    cache_s: float = msgspec.field(default=0.0, name="mlx.cache_s")
-    prefill_s: float = msgspec.field(default=0.0, name="mlx.prefill_s")
-    decode_s: float = msgspec.field(default=0.0, name="mlx.decode_s")
-    n_tool_calls: int = msgspec.field(default=0, name="mlx.tool_calls")
+    queue_s: _Seconds = msgspec.field(default=0.0, name="mlx.queue_s")
+    tokenize_s: _Seconds = msgspec.field(default=0.0, name="mlx.tokenize_s")
+    cache_s: _Seconds = msgspec.field(default=0.0, name="mlx.cache_s")
+    prefill_s: _Seconds = msgspec.field(default=0.0, name="mlx.prefill_s")
+    decode_s: _Seconds = msgspec.field(default=0.0, name="mlx.decode_s")
+    n_tool_calls: _Small = msgspec.field(default=0, name="mlx.tool_calls")
+
+
+class FirstTokenAttrs(msgspec.Struct, gc=False):
+    """Of `events.FirstToken`."""
+
+    ttft_s: _Seconds = msgspec.field(default=0.0, name="gen_ai.server.time_to_first_token")
 
 
 class Header(Head, kw_only=True, gc=False, tag=t.StreamStart.NAME):
@@ -71,7 +85,7 @@ class Start(Head, kw_only=True, gc=False, tag=t.RequestStart.NAME):
 
 
 class FirstToken(Head, kw_only=True, gc=False, tag=t.FirstToken.NAME):
-    attrs: t.FirstToken
+    attrs: FirstTokenAttrs
 
 
 class Call(Head, kw_only=True, gc=False, tag=t.ToolCall.NAME):
@@ -158,9 +172,11 @@ def _one_by_one(raw: bytes, offset: int) -> Block:
 def _single(raw: bytes) -> Skimmed:
     try:
         line: Skimmed = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # Says what is wrong with it, unless its event is just not known here.
         full = t.decode(raw)
+        if full.event in t.EVENTS:
+            raise t.Unreadable(str(error)) from error
     else:
         return line
     return Unknown(

@@ -127,6 +127,8 @@ class Store:
         """Of requests whose lines are in more than one file, what is not in `file`."""
         self._open: dict[int, int] = {}
         self._stopped: dict[int, float] = {}
+        self._servers: dict[tuple[str, str, int], tuple[float, int]] = {}
+        """The process that listened at an address last, and since when."""
         self.tool_calls: list[ToolCallRow] = []
         self.ticks: list[TickRow] = []
         self.header: t.StreamStart | None = None
@@ -206,9 +208,10 @@ class Store:
         for _, header in batch.headers:
             if header.ts >= self._header_ts:
                 self.header, self._header_ts = header.attrs, header.ts
+            self._began(header.ts, header.pid, header.attrs)
         for _, stop in batch.stops:
             self.n_dropped = max(self.n_dropped, stop.attrs.dropped_lines)
-            self._stopped[stop.pid] = max(stop.ts, self._stopped.get(stop.pid, 0))
+            self._note_stop(stop.pid, stop.ts)
         if self._stopped:
             self._lose()
 
@@ -305,6 +308,19 @@ class Store:
         if name in known.split(BETWEEN_TOOLS):
             return number
         return self.strings.number(f"{known}{BETWEEN_TOOLS}{name}")
+
+    def _began(self, ts: float, pid: int, header: t.StreamStart) -> None:
+        """Two processes can't listen at one address: the one before has been killed."""
+        address = (header.host, header.server_address, header.server_port)
+        if not header.server_port:
+            return
+        (_, before), (later_ts, later) = sorted([(ts, pid), self._servers.get(address, (ts, pid))])
+        self._servers[address] = (later_ts, later)
+        if before != later:
+            self._note_stop(before, later_ts)
+
+    def _note_stop(self, pid: int, ts: float) -> None:
+        self._stopped[pid] = max(ts, self._stopped.get(pid, 0))
 
     def _lose(self) -> None:
         for row, pid in list(self._open.items()):

@@ -135,6 +135,23 @@ def test_requests_of_a_server_that_stopped_are_lost_not_active() -> None:
     assert store.open_rows == [1]
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_requests_of_a_server_that_was_killed_are_lost(newest_first: bool) -> None:
+    """As soon as another process listens at its address; a rotation by itself says nothing."""
+    header = t.StreamStart(server_address="127.0.0.1", server_port=8081)
+    old, new = Stream(1), Stream(2)
+    parts = [
+        old.line(header, 1) + old.request(Made(3.0), 0)[0],
+        old.line(header, 4) + old.request(Made(6.0), 1)[0],
+        new.line(header, 8) + new.request(Made(10.0), 2)[0],
+    ]
+    store = Store()
+    for part in reversed(parts) if newest_first else parts:
+        store.feed([made(part)])
+    outcomes = {store.ids[row]: int(store.column("outcome")[row]) for row in range(store.n)}
+    assert outcomes == {"req_1_0000": LOST, "req_1_0001": LOST, "req_2_0002": OPEN}
+
+
 def test_it_grows_without_forgetting() -> None:
     """Thousands of rows keep their values while the columns are enlarged."""
     stream, store = Stream(), Store()

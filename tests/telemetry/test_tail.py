@@ -117,6 +117,29 @@ def test_a_bad_line_is_counted_and_kept(tmp_path: Path, bad: bytes) -> None:
     assert tail.bad[0].offset == len(tick(1)) and tail.bad[0].reason
 
 
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (b'"gen_ai.usage.input_tokens":100', b'"gen_ai.usage.input_tokens":9999999999'),
+        (b'"gen_ai.usage.input_tokens":100', b'"gen_ai.usage.input_tokens":-1'),
+        (b'"gen_ai.server.request.duration":1.0', b'"gen_ai.server.request.duration":1e300'),
+        (b'"mlx.tool_calls":1', b'"mlx.tool_calls":70000'),
+        (b'"ts":1790000009.0', b'"ts":1e99'),
+        (b'"request_id":"req_7_0000"', b'"request_id":"%b"' % (b"x" * 101)),
+    ],
+)
+def test_a_figure_beyond_all_measure_is_a_bad_line(tmp_path: Path, was: bytes, now: bytes) -> None:
+    """It is told apart, and what comes with it is read."""
+    *lines, end = Stream().request(Made(9.0, tool="Read"), 0)
+    bad = end.replace(was, now)
+    assert bad != end
+    append(tmp_path / NAME, b"".join(lines) + bad + tick(1))
+    tail, store = Tail([tmp_path]), Store()
+    store.feed(tail.poll())
+    assert tail.n_bad == 1 and len(store.ticks) == 1 and store.n == 1
+    assert store.open_rows == [0] and store.n_unknown == 0
+
+
 def test_an_endless_line_is_skipped(tmp_path: Path) -> None:
     """A line beyond all measure doesn't fill the memory."""
     path = tmp_path / NAME

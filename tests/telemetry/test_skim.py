@@ -1,0 +1,47 @@
+"""Reading lines only as far as needed: the same fields as in full, and nothing more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+
+from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry import skim
+
+SHORT = {
+    t.RequestStart: skim.StartAttrs,
+    t.RequestEnd: skim.EndAttrs,
+    t.FirstToken: skim.FirstTokenAttrs,
+}
+EVERY_EVENT = (Path(__file__).parent.parent / "data" / "v1.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("full", "short"), SHORT.items(), ids=lambda kind: kind.__name__)
+def test_fields_are_those_of_the_event(full: type[t.Attrs], short: type[msgspec.Struct]) -> None:
+    """By name, name in the line, and default."""
+    known = {field.name: field for field in msgspec.structs.fields(full)}
+    for field in msgspec.structs.fields(short):
+        assert field.encode_name == known[field.name].encode_name
+        assert field.default == known[field.name].default
+
+
+@pytest.mark.parametrize("name", t.EVENTS)
+def test_every_event_is_known(name: str) -> None:
+    """A new one has to be listed, or a whole block of lines would be read one by one."""
+    tags = {msgspec.inspect.type_info(kind).tag for kind in get_args(skim.Skimmed)}  # type: ignore[attr-defined]
+    assert name in tags
+
+
+def test_a_block_is_what_its_lines_are() -> None:
+    """Read at once or one by one, with where each begins."""
+    fast = skim.skim(EVERY_EVENT, 1000)
+    slow = skim._one_by_one(EVERY_EVENT, 1000)
+    assert fast.lines == slow.lines and fast.offsets.tolist() == slow.offsets.tolist()
+    assert {type(line) for line in fast.lines} | {skim.Unknown} == set(get_args(skim.Skimmed))
+    raw = EVERY_EVENT.split(b"\n")
+    for line, offset, text in zip(fast.lines, fast.offsets.tolist(), raw, strict=False):
+        assert EVERY_EVENT[offset - 1000 :].startswith(text)
+        assert line.ts == t.decode(text).ts
