@@ -6,13 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from rich.table import Table
 from rich.text import Text
-from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from mlxdeck.telemetry.filters import FIELDS
+from mlxdeck.tui.screens.page import PageScreen
 
 RULES = (
     ("a b", "both; the same as: a and b"),
@@ -25,34 +22,16 @@ RULES = (
 )
 
 
-class LanguageScreen(ModalScreen[None]):
+class LanguageScreen(PageScreen):
     """Any of its keys goes back to the filter."""
 
     BINDINGS = [Binding("escape,f1,q,enter", "dismiss", "Close")]
-    DEFAULT_CSS = """
-    LanguageScreen { align: center middle; }
-    LanguageScreen > VerticalScroll {
-        width: 70; max-width: 96%; height: auto; max-height: 90%;
-        border: round $primary; border-title-color: $foreground; background: $surface;
-        border-subtitle-color: $foreground 70%;
-        padding: 1 2;
-    }
-    LanguageScreen Static { width: 1fr; height: auto; }
-    """
 
     def __init__(self, kept: Mapping[str, str]) -> None:
-        super().__init__()
-        self._kept = kept
-
-    def compose(self) -> ComposeResult:
-        """Fields, rules, and what was kept."""
-        with VerticalScroll() as box:
-            box.border_title, box.border_subtitle = "filters", "esc closes"
-            fields = [(field.example, field.about) for field in FIELDS.values()]
-            kept = [(f"@{name}", text) for name, text in self._kept.items()]
-            for title, rows in (("", fields), ("together", RULES), ("kept", kept)):
-                if rows:
-                    yield Static(_table(title, rows))
+        fields = [(field.example, field.about) for field in FIELDS.values()]
+        names = [(f"@{name}", text) for name, text in kept.items()]
+        groups = (("", fields), ("together", RULES), ("kept", names))
+        super().__init__("filters", [_table(title, rows) for title, rows in groups if rows])
 
 
 def _table(title: str, rows: Iterable[tuple[str, str]]) -> Table:

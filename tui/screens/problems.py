@@ -6,51 +6,30 @@ import os
 
 from rich.table import Table
 from rich.text import Text
-from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from mlxdeck.telemetry.tail import BadLine
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.context import Context
+from mlxdeck.tui.screens.page import PageScreen
 
 SHOWN_BYTES = 300
 MAX_SHOWN = 200
 
 
-class ProblemsScreen(ModalScreen[None]):
+class ProblemsScreen(PageScreen):
     """The latest first; as they were when it was opened."""
 
     BINDINGS = [Binding("escape,x,q,enter", "dismiss", "Close")]
-    DEFAULT_CSS = """
-    ProblemsScreen { align: center middle; }
-    ProblemsScreen > VerticalScroll {
-        width: 96%; max-width: 120; height: auto; max-height: 90%;
-        border: round $primary; border-title-color: $foreground; background: $surface;
-        border-subtitle-color: $foreground 70%;
-        padding: 1 2;
-    }
-    ProblemsScreen Static { width: 1fr; height: auto; }
-    """
+    DEFAULT_CSS = "ProblemsScreen > VerticalScroll { width: 96%; max-width: 120; }"
 
     def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._ctx = context
-
-    def compose(self) -> ComposeResult:
-        """A summary, then a bad line in two: what is wrong where, and how it begins."""
-        source = self._ctx.source
-        with VerticalScroll() as box:
-            box.border_title, box.border_subtitle = "what could not be read", "esc closes"
-            yield Static(_summary(self._ctx), markup=False)
-            table = Table.grid(padding=(0, 2))
-            for bad in list(reversed(source.bad))[:MAX_SHOWN]:
-                table.add_row(Text(f"\n{bad.path.name} at byte {bad.offset:,}", "bold"))
-                table.add_row(Text(bad.reason))
-                table.add_row(Text(_beginning(bad), "dim"))
-            yield Static(table)
+        table = Table.grid(padding=(0, 2))
+        for bad in list(reversed(context.source.bad))[:MAX_SHOWN]:
+            table.add_row(Text(f"\n{bad.path.name} at byte {bad.offset:,}", "bold"))
+            table.add_row(Text(bad.reason))
+            table.add_row(Text(_beginning(bad), "dim"))
+        super().__init__("what could not be read", [_summary(context), table])
 
 
 def _summary(ctx: Context) -> str:
