@@ -1,18 +1,22 @@
 """Lines of one file turned into columns, so that a store takes in thousands at once. Pure.
 
-Made on the thread that reads; the store, on the thread that shows, has little left to do.
+Made on the thread that reads, or in a process beside it; the store, on the thread that shows, has
+little left to do. Texts that repeat are told once a batch, so that a batch is also short on the way
+from one process to another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
+import msgspec
 import numpy as np
 
+from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry import skim
 
 OPEN, OK, ERROR, CANCELLED, LOST = range(5)
@@ -20,6 +24,9 @@ OUTCOMES = ("open", "ok", "error", "cancelled", "lost")
 """`lost`: its server stopped without saying how it ended."""
 NO_CACHE, MISS, PREFIX, EXACT = range(4)
 CACHES = ("", "miss", "prefix", "exact")
+
+MAX_ARGUMENTS = 2_000
+"""Characters of a call's arguments that are kept; the whole of them is in the file."""
 
 Column = np.ndarray[Any, np.dtype[Any]]
 _Kind = TypeVar("_Kind", bound=skim.Head)
@@ -49,32 +56,79 @@ _KINDS: Mapping[type[skim.Head], int] = {
 }
 
 
+_pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A column of texts: each text once, and for each value its place among them."""
+
+    distinct: Sequence[str]
+    places: Column
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> Texts:
+        """Such a column of some texts."""
+        values = list(values)
+        places = {text: place for place, text in enumerate(dict.fromkeys(values))}
+        found = np.fromiter(map(places.__getitem__, values), np.int32, len(values))
+        return cls(list(places), found)
+
+
 @dataclass(frozen=True, slots=True)
 class Requests:
     """Requests that lines are about, in the order in which they appear: one value each."""
 
-    names: Sequence[str]
+    names: Column
+    """Their ids, as UTF-8."""
     begun_ts: Column
     """The time of the first line here."""
     first_offsets: Column
     last_offsets: Column
-    pids: Sequence[int]
-    sessions: Sequence[str]
+    pids: Column
+    sessions: Texts
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Requests that end here; `owners` are places in `Requests.names`."""
+    """Requests that end here; `owners` are places in `Requests.names`, here and below."""
 
     owners: Column
     ts: Column
     figures: Mapping[str, Column]
-    texts: Mapping[str, Sequence[str]]
+    texts: Mapping[str, Texts]
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Requests that begin here."""
+
+    owners: Column
+    models: Texts
+
+
+@dataclass(frozen=True, slots=True)
+class FirstTokens:
+    """Requests that have their first token here."""
+
+    owners: Column
+    ttft_s: Column
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Tool calls."""
+
+    owners: Column
+    ts: Column
+    names: Texts
+    packed: Sequence[bytes]
+    """Each as MessagePack of `events.ToolCall`, for few of them are ever looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Lines of one file. A number before a line is the place of its request in `requests`."""
+    """Lines of one file."""
 
     path: Path
     n_lines: int
@@ -83,43 +137,41 @@ class Batch:
     last_ts: float
     requests: Requests
     ends: Ends
-    starts: Sequence[tuple[int, skim.Start]]
-    first_tokens: Sequence[tuple[int, skim.FirstToken]]
-    calls: Sequence[tuple[int, skim.Call]]
-    ticks: Sequence[tuple[int, skim.Tick]]
-    headers: Sequence[tuple[int, skim.Header]]
-    stops: Sequence[tuple[int, skim.Stop]]
+    starts: Starts
+    first_tokens: FirstTokens
+    calls: Calls
+    ticks: Sequence[skim.Tick]
+    headers: Sequence[skim.Header]
+    stops: Sequence[skim.Stop]
 
     @classmethod
     def of(cls, path: Path, lines: Sequence[skim.Skimmed], offsets: skim.Offsets) -> Batch:
         """`lines` is not empty; `offsets` are where each of them begins."""
-        named = list(map(attrgetter("request_id"), lines))
-        names = [name for name in dict.fromkeys(named) if name]
-        numbers = {"": -1} | {name: number for number, name in enumerate(names)}
-        owners = np.fromiter(map(numbers.__getitem__, named), np.int64, len(lines))
+        named = Texts.of(map(attrgetter("request_id"), lines))
+        kept = np.array([bool(name) for name in named.distinct])
+        owners = np.where(kept, np.cumsum(kept) - 1, -1)[named.places]
         times = np.fromiter(map(attrgetter("ts"), lines), np.float64, len(lines))
         kinds = np.fromiter(map(_KINDS.__getitem__, map(type, lines)), np.int8, len(lines))
 
-        def those(kind: type[_Kind], *, owned: bool = False) -> list[tuple[int, _Kind]]:
-            found = np.flatnonzero(kinds == _KINDS[kind])
-            found = found[owners[found] >= 0] if owned else found
-            chosen = [lines[place] for place in found.tolist()]
-            return list(zip(owners[found].tolist(), cast("list[_Kind]", chosen), strict=True))
+        def those(kind: type[_Kind], least: int = -1) -> tuple[Column, list[_Kind]]:
+            places = np.flatnonzero((kinds == _KINDS[kind]) & (owners >= least))
+            found = [lines[place] for place in places.tolist()]
+            return owners[places], cast("list[_Kind]", found)
 
         return cls(
             path=path,
             n_lines=len(lines),
-            n_unknown=len(those(skim.Unknown)),
+            n_unknown=int((kinds == _KINDS[skim.Unknown]).sum()),
             first_ts=float(times.min()),
             last_ts=float(times.max()),
-            requests=_requests(names, owners, lines, times, offsets),
-            ends=_ends(those(skim.End, owned=True)),
-            starts=those(skim.Start, owned=True),
-            first_tokens=those(skim.FirstToken, owned=True),
-            calls=those(skim.Call, owned=True),
-            ticks=those(skim.Tick),
-            headers=those(skim.Header),
-            stops=those(skim.Stop),
+            requests=_requests([n for n in named.distinct if n], owners, lines, times, offsets),
+            ends=_ends(*those(skim.End, 0)),
+            starts=_starts(*those(skim.Start, 0)),
+            first_tokens=_first_tokens(*those(skim.FirstToken, 0)),
+            calls=_calls(*those(skim.Call, 0)),
+            ticks=those(skim.Tick)[1],
+            headers=those(skim.Header)[1],
+            stops=those(skim.Stop)[1],
         )
 
 
@@ -137,17 +189,17 @@ def _requests(
     first[owners[::-1]] = places[::-1]
     begins = [lines[place] for place in first.tolist()]
     return Requests(
-        names=names,
+        names=np.array([name.encode() for name in names], "S"),
         begun_ts=times[first],
         first_offsets=offsets[first],
         last_offsets=offsets[last],
-        pids=[line.pid for line in begins],
-        sessions=[line.session_id for line in begins],
+        pids=np.fromiter(map(attrgetter("pid"), begins), np.int64, len(begins)),
+        sessions=Texts.of(map(attrgetter("session_id"), begins)),
     )
 
 
-def _ends(pairs: Sequence[tuple[int, skim.End]]) -> Ends:
-    attrs, n = [line.attrs for _, line in pairs], len(pairs)
+def _ends(owners: Column, lines: Sequence[skim.End]) -> Ends:
+    attrs, n = [line.attrs for line in lines], len(lines)
     figures = {
         name: np.fromiter(map(attrgetter(name), attrs), kind, n) for name, kind in FIGURES.items()
     }
@@ -155,11 +207,36 @@ def _ends(pairs: Sequence[tuple[int, skim.End]]) -> Ends:
         other = UNKNOWN_CODES[name]
         figures[name] = np.array([codes.get(value(end), other) for end in attrs], np.int8)
     return Ends(
-        owners=np.array([owner for owner, _ in pairs], np.int64),
-        ts=np.array([line.ts for _, line in pairs], np.float64),
+        owners=owners,
+        ts=_times(lines),
         figures=figures,
-        texts={name: list(map(value, attrs)) for name, value in TEXTS.items()},
+        texts={name: Texts.of(map(value, attrs)) for name, value in TEXTS.items()},
     )
+
+
+def _starts(owners: Column, lines: Sequence[skim.Start]) -> Starts:
+    return Starts(owners, Texts.of(line.attrs.model for line in lines))
+
+
+def _first_tokens(owners: Column, lines: Sequence[skim.FirstToken]) -> FirstTokens:
+    return FirstTokens(owners, np.array([line.attrs.ttft_s for line in lines], np.float32))
+
+
+def _calls(owners: Column, lines: Sequence[skim.Call]) -> Calls:
+    calls = [_short(line.attrs) for line in lines]
+    return Calls(
+        owners, _times(lines), Texts.of(call.name for call in calls), list(map(_pack, calls))
+    )
+
+
+def _short(call: t.ToolCall) -> t.ToolCall:
+    if len(call.arguments) <= MAX_ARGUMENTS:
+        return call
+    return msgspec.structs.replace(call, arguments=call.arguments[:MAX_ARGUMENTS])
+
+
+def _times(lines: Sequence[skim.Head]) -> Column:
+    return np.fromiter(map(attrgetter("ts"), lines), np.float64, len(lines))
 
 
 def batch(path: Path, raw: bytes, offset: int = 0) -> Batch | None:

@@ -6,6 +6,7 @@ when it ends too soon, its part is read in this process, only more slowly.
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
 import subprocess
@@ -23,6 +24,8 @@ from mlxdeck.telemetry.regions import CHUNK_BYTES, MAX_LINE_BYTES, Region
 HELPED_BYTES = 32 << 20
 """A shorter part is read sooner than a process starts."""
 MAX_HELPERS = 4
+NICE = 5
+"""They give way to the process that shows what they find, and answers keys."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -116,8 +119,8 @@ class Part:
 
 def parts(path: Path, fd: int, end: int) -> list[Part]:
     """The beginning of a file, up to where a line ends, in parts for several processes."""
-    # One core is for the process that takes in what they find.
-    n_parts = min(MAX_HELPERS, max(1, (os.cpu_count() or 1) - 1), max(1, end // HELPED_BYTES))
+    # Taking in what they find is a fifth of the work, so that no core is left for that alone.
+    n_parts = min(MAX_HELPERS, os.cpu_count() or 1, max(1, end // HELPED_BYTES))
     cuts = {line_after(fd, end * n // n_parts) for n in range(1, n_parts)} - {0, end}
     starts = [0, *sorted(cuts)]
     return [Part(path, fd, a, b) for a, b in zip(starts, [*starts[1:], end], strict=True)]
@@ -131,6 +134,9 @@ def line_after(fd: int, at: int) -> int:
 
 def main(path: Path, fd: int, start: int, end: int) -> None:
     """The process itself."""
+    os.nice(NICE)
+    # Nothing here holds itself, and there are millions of lines to look through.
+    gc.disable()
     out = sys.stdout.buffer
     try:
         for found in frames(path, fd, start, end):

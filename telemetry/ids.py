@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 MAX_RECENT = 1 << 16
+Names = np.ndarray[Any, np.dtype[np.bytes_]]
+"""As UTF-8."""
 
 
 class Ids:
@@ -19,7 +20,7 @@ class Ids:
     def __init__(self) -> None:
         self.n = 0
         self._texts = np.zeros(1024, "S8")
-        self._recent: dict[str, int] = {}
+        self._recent: dict[bytes, int] = {}
         self._hashes = np.zeros(0, np.int64)
         self._numbers = np.zeros(0, np.int32)
 
@@ -31,24 +32,26 @@ class Ids:
 
     def number(self, name: str) -> int | None:
         """The number of a name, if it has one."""
-        found = self._recent.get(name)
+        raw = name.encode("utf-8", "replace")
+        found = self._recent.get(raw)
         if found is not None:
             return found
-        old = int(self._among_old([name])[0])
+        old = int(self._among_old([raw])[0])
         return old if old >= 0 else None
 
-    def numbers(self, names: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def numbers(self, names: Names) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The numbers of some names, all different; those that have none get one."""
-        known = list(map(self._recent.get, names))
-        found = np.array([-1 if number is None else number for number in known], np.int64)
+        listed = names.tolist()
+        get = self._recent.get
+        found = np.array([get(name, -1) for name in listed], np.int64)
         unknown = np.flatnonzero(found < 0)
         if len(unknown) and len(self._hashes):
-            found[unknown] = self._among_old([names[place] for place in unknown.tolist()])
+            found[unknown] = self._among_old([listed[place] for place in unknown.tolist()])
             unknown = np.flatnonzero(found < 0)
         if len(unknown):
-            found[unknown] = np.arange(self.n, self.n + len(unknown))
-            fresh = [names[place] for place in unknown.tolist()]
-            self._recent.update(zip(fresh, range(self.n, self.n + len(fresh)), strict=True))
+            fresh = names[unknown]
+            found[unknown] = numbers = np.arange(self.n, self.n + len(fresh))
+            self._recent.update(zip(fresh.tolist(), numbers.tolist(), strict=True))
             self._put(fresh)
         if len(self._recent) > MAX_RECENT:
             self._settle()
@@ -59,35 +62,38 @@ class Ids:
         begins = np.char.startswith(self._texts[: self.n], prefix.encode())
         return [int(number) for number in np.flatnonzero(begins)]
 
-    def texts(self) -> np.ndarray[Any, np.dtype[np.bytes_]]:
+    def texts(self) -> Names:
         """All names as UTF-8, in the order of their numbers."""
         return self._texts[: self.n]
 
-    def _put(self, names: Sequence[str]) -> None:
-        raw = [name.encode("utf-8", "replace") for name in names]
-        width = max(map(len, raw), default=0)
-        if width > self._texts.itemsize:
-            self._texts = self._texts.astype(f"S{width}")
-        if self.n + len(raw) > len(self._texts):
-            self._texts = np.resize(self._texts, (self.n + len(raw)) * 5 // 4)
-        self._texts[self.n : self.n + len(raw)] = raw
-        self.n += len(raw)
+    def _put(self, names: Names) -> None:
+        if names.itemsize > self._texts.itemsize:
+            self._texts = self._texts.astype(names.dtype)
+        if self.n + len(names) > len(self._texts):
+            self._texts = np.resize(self._texts, (self.n + len(names)) * 5 // 4)
+        self._texts[self.n : self.n + len(names)] = names
+        self.n += len(names)
 
-    def _among_old(self, names: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _among_old(self, names: list[bytes]) -> np.ndarray[Any, np.dtype[np.int64]]:
         found = np.full(len(names), -1, np.int64)
         if not len(self._hashes):
             return found
         wanted = np.fromiter(map(hash, names), np.int64, len(names))
+        # In their order the search goes through memory in one direction.
+        order = np.argsort(wanted)
+        wanted = wanted[order]
         places = np.searchsorted(self._hashes, wanted)
         for at in np.flatnonzero(self._hashes[places.clip(max=len(self._hashes) - 1)] == wanted):
-            found[at] = self._equal(names[int(at)], int(places[at]), int(wanted[at]))
+            name = int(order[at])
+            found[name] = self._equal(names[name], int(places[at]), int(wanted[at]))
         return found
 
-    def _equal(self, name: str, place: int, wanted: int) -> int:
+    def _equal(self, name: bytes, place: int, wanted: int) -> int:
         """Of all names with the same hash, this one."""
         while place < len(self._hashes) and self._hashes[place] == wanted:
-            if self[int(self._numbers[place])] == name:
-                return int(self._numbers[place])
+            number = int(self._numbers[place])
+            if self._texts[number] == name:
+                return number
             place += 1
         return -1
 

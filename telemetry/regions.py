@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-CHUNK_BYTES = 256 << 10
-"""So much is decoded at once: as long as that stays in a core's cache, it is fastest."""
+CHUNK_BYTES = 1 << 20
+"""So much is decoded at once: less costs more rounds, more would hold up the keyboard."""
 MAX_LINE_BYTES = 16 << 20
 """A longer line is no telemetry of ours; it is skipped up to its end."""
 

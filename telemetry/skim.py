@@ -22,6 +22,7 @@ _Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 _Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 _Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 _Small = Annotated[int, msgspec.Meta(ge=0, lt=2**15)]
+_Pid = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 _Name = Annotated[str, msgspec.Meta(max_length=100)]
 
 
@@ -31,7 +32,7 @@ class Head(msgspec.Struct, kw_only=True, gc=False, tag_field="event"):
     v: Literal[1]
     """As `events.SCHEMA_VERSION`: lines of another one are looked at one by one."""
     ts: _Moment
-    pid: int
+    pid: _Pid
     request_id: _Name = ""
     session_id: str = ""
 

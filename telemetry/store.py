@@ -6,23 +6,21 @@ from a request's first line on; what comes later fills it in. For one thread.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
 from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.batch import CODES, FIGURES, LOST, TEXTS, Batch, Column
+from mlxdeck.telemetry.batch import CODES, FIGURES, LOST, TEXTS, Batch, Column, Texts
 from mlxdeck.telemetry.ids import Ids
 from mlxdeck.telemetry.order import Order
+from mlxdeck.telemetry.recent import Recent
 
 MAX_TOOL_CALLS = 20_000
-MAX_ARGUMENTS = 2_000
-"""Characters of a call's arguments that are kept; the whole of them is in the file."""
 MAX_TICKS = 100_000
 BETWEEN_TOOLS = "\n"
 
@@ -55,13 +53,10 @@ class Strings:
             self._texts.append(text)
         return number
 
-    def numbers(self, texts: Iterable[str]) -> list[int]:
-        """The numbers of some texts."""
-        found = list(map(self._numbers.get, texts := list(texts)))
-        return [
-            self.number(text) if number is None else number
-            for text, number in zip(texts, found, strict=True)
-        ]
+    def numbers(self, texts: Texts) -> Column:
+        """The numbers of a column of texts."""
+        own: Column = np.array([self.number(text) for text in texts.distinct], np.int32)
+        return own[texts.places] if len(own) else own
 
     def __getitem__(self, number: int) -> str:
         return self._texts[number]
@@ -72,17 +67,15 @@ class ToolCallRow(NamedTuple):
 
     ts: float
     row: int
-    call: t.ToolCall
+    packed: bytes
+
+    @property
+    def call(self) -> t.ToolCall:
+        """The call, decoded anew each time."""
+        return _unpack(self.packed)
 
 
-class TickRow(NamedTuple):
-    """A tick and when it was."""
-
-    ts: float
-    tick: t.Tick
-
-
-_Row = TypeVar("_Row", ToolCallRow, TickRow)
+_unpack = msgspec.msgpack.Decoder(t.ToolCall).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +94,10 @@ class Table(Protocol):
     """What filters look at: a store, or some of its rows as they were at a moment."""
 
     strings: Strings
-    tool_calls: list[ToolCallRow]
+
+    @property
+    def tool_calls(self) -> Sequence[ToolCallRow]:
+        """Their tool calls, as far as they are kept."""
 
     @property
     def n(self) -> int:
@@ -129,8 +125,8 @@ class Store:
         self._stopped: dict[int, float] = {}
         self._servers: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
-        self.tool_calls: list[ToolCallRow] = []
-        self.ticks: list[TickRow] = []
+        self.tool_calls = Recent[ToolCallRow](MAX_TOOL_CALLS)
+        self.ticks = Recent[t.Tick](MAX_TICKS)
         self.header: t.StreamStart | None = None
         self._header_ts = 0.0
         self.first_ts = 0.0
@@ -194,22 +190,19 @@ class Store:
         self.last_ts = max(self.last_ts, batch.last_ts)
         self.first_ts = min(self.first_ts or batch.first_ts, batch.first_ts)
         rows = self._rows(batch)
-        if batch.starts:
-            models = self.strings.numbers(start.attrs.model for _, start in batch.starts)
-            self._arrays["model"][rows[[owner for owner, _ in batch.starts]]] = models
-        for owner, token in batch.first_tokens:
-            self._arrays["ttft_s"][rows[owner]] = token.attrs.ttft_s
+        self._arrays["model"][rows[batch.starts.owners]] = self.strings.numbers(batch.starts.models)
+        self._arrays["ttft_s"][rows[batch.first_tokens.owners]] = batch.first_tokens.ttft_s
         self._end(batch, rows)
         self._call(batch, rows)
-        _put(self.ticks, [TickRow(line.ts, line.attrs) for _, line in batch.ticks])
-        del self.ticks[:-MAX_TICKS]
-        dropped = [line.attrs.dropped_lines for _, line in batch.ticks]
+        times = np.array([line.ts for line in batch.ticks])
+        self.ticks.add(times, (line.attrs for line in batch.ticks))
+        dropped = [line.attrs.dropped_lines for line in batch.ticks]
         self.n_dropped = max(self.n_dropped, *dropped, 0)
-        for _, header in batch.headers:
+        for header in batch.headers:
             if header.ts >= self._header_ts:
                 self.header, self._header_ts = header.attrs, header.ts
             self._began(header.ts, header.pid, header.attrs)
-        for _, stop in batch.stops:
+        for stop in batch.stops:
             self.n_dropped = max(self.n_dropped, stop.attrs.dropped_lines)
             self._note_stop(stop.pid, stop.ts)
         if self._stopped:
@@ -232,7 +225,7 @@ class Store:
         stays = new.copy()
         stays[batch.ends.owners] = False
         for place in np.flatnonzero(stays).tolist():
-            self._open[int(rows[place])] = requests.pids[place]
+            self._open[int(rows[place])] = int(requests.pids[place])
         for place in np.flatnonzero(~new).tolist():
             self._note(int(rows[place]), batch, place, file)
         return rows
@@ -286,19 +279,17 @@ class Store:
                 self._open.pop(row, None)
 
     def _call(self, batch: Batch, rows: Column) -> None:
-        if not batch.calls:
+        calls = batch.calls
+        if not len(calls.owners):
             return
-        called = rows[[owner for owner, _ in batch.calls]].tolist()
-        calls = [_short(line.attrs) for _, line in batch.calls]
-        tools, numbers = self._arrays["tools"], self.strings.numbers(call.name for call in calls)
-        if len(set(called)) == len(called) and not tools[called].any():
-            tools[called] = numbers
+        called, names = rows[calls.owners], self.strings.numbers(calls.names)
+        tools, known = self._arrays["tools"], called.tolist()
+        if len(set(known)) == len(known) and not tools[called].any():
+            tools[called] = names
         else:
-            for row, call in zip(called, calls, strict=True):
-                tools[row] = self._with_tool(int(tools[row]), call.name)
-        times = [line.ts for _, line in batch.calls]
-        _put(self.tool_calls, list(map(ToolCallRow, times, called, calls)))
-        del self.tool_calls[:-MAX_TOOL_CALLS]
+            for row, number in zip(known, names.tolist(), strict=True):
+                tools[row] = self._with_tool(int(tools[row]), self.strings[number])
+        self.tool_calls.add(calls.ts, map(ToolCallRow, calls.ts.tolist(), known, calls.packed))
 
     def _with_tool(self, number: int, name: str) -> int:
         """The number of a list of names, one longer if need be."""
@@ -336,7 +327,7 @@ class _Running:
         self._store = store
         self._rows = rows
         self.strings = store.strings
-        self.tool_calls: list[ToolCallRow] = []
+        self.tool_calls: Sequence[ToolCallRow] = ()
         self.n = len(rows)
 
     def column(self, name: str) -> Column:
@@ -349,19 +340,3 @@ class _Running:
     def names(self) -> Column:
         """Their ids."""
         return self._store.names()[self._rows]
-
-
-def _short(call: t.ToolCall) -> t.ToolCall:
-    if len(call.arguments) <= MAX_ARGUMENTS:
-        return call
-    return msgspec.structs.replace(call, arguments=call.arguments[:MAX_ARGUMENTS])
-
-
-def _put(rows: list[_Row], more: list[_Row]) -> None:
-    """In the order of time, also where streams that ran beside each other are read in turn."""
-    more.sort(key=lambda each: each.ts)
-    if not rows or not more or more[0].ts >= rows[-1].ts:
-        rows += more
-        return
-    for row in more:
-        insort(rows, row, key=lambda each: each.ts)

@@ -68,13 +68,11 @@ class Listing:
         return rows[chosen]
 
     def calls(self, as_of_ts: float = math.inf) -> Rows:
-        """Numbers of the tool calls in the store that were made by then."""
+        """The numbers of the tool calls that were made by then."""
         calls, mask = self._store.tool_calls, self.mask
-        numbers: Rows = np.arange(len(calls))
-        if math.isinf(as_of_ts) and mask is None:
+        n_known = calls.until(as_of_ts)
+        numbers = calls.numbers[:n_known]
+        if mask is None:
             return numbers
-        known = np.fromiter((call.ts <= as_of_ts for call in calls), bool, len(calls))
-        if mask is not None:
-            known &= mask[np.fromiter((call.row for call in calls), np.int64, len(calls))]
-        chosen: Rows = numbers[known]
-        return chosen
+        rows = np.fromiter((call.row for call in calls[:n_known]), np.int64, n_known)
+        return numbers[mask[rows]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 from mlxdeck.telemetry.events import Tick
 from mlxdeck.telemetry.stats import Summary, Window
 from mlxdeck.telemetry.store import Store
@@ -54,10 +52,10 @@ def _trend(values: object) -> tuple[float, ...]:
 
 def latest_tick(store: Store, now_s: float) -> Tick | None:
     """What the server said of itself last at a moment, unless that was long before."""
-    place = bisect_right(store.ticks, now_s, key=lambda row: row.ts)
-    if not place or now_s - store.ticks[place - 1].ts > TICK_FRESH_S:
+    place = store.ticks.until(now_s)
+    if not place or now_s - store.ticks.times[place - 1] > TICK_FRESH_S:
         return None
-    return store.ticks[place - 1].tick
+    return store.ticks[place - 1]
 
 
 def _now(store: Store, now_s: float) -> dict[str, Figure]:
@@ -66,8 +64,8 @@ def _now(store: Store, now_s: float) -> dict[str, Figure]:
     if tick is None:
         off = Figure(fmt.UNKNOWN)
         return {"active": off, "tok/s": off, "memory": off}
-    place = bisect_right(store.ticks, now_s, key=lambda row: row.ts)
-    recent = [tick for _, tick in store.ticks[max(0, place - TREND_TICKS) : place]]
+    place = store.ticks.until(now_s)
+    recent = store.ticks[max(0, place - TREND_TICKS) : place]
     return {
         "active": Figure(
             f"{tick.active} · {tick.queued}",

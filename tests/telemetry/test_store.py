@@ -18,6 +18,7 @@ from mlxdeck.telemetry.batch import CACHES, OUTCOMES, batch
 from mlxdeck.telemetry.ids import Ids
 from mlxdeck.telemetry.lines import lines_of
 from mlxdeck.telemetry.order import Order
+from mlxdeck.telemetry.recent import Recent
 from mlxdeck.telemetry.stats import WINDOWS, Window
 from mlxdeck.telemetry.store import Store
 from mlxdeck.telemetry.tail import Tail
@@ -187,7 +188,9 @@ def test_names_keep_their_numbers(batches: list[list[str]]) -> None:
     for number, names in enumerate(batches):
         for name in names:
             plain.setdefault(name, len(plain))
-        assert ids.numbers(names).tolist() == [plain[name] for name in names]
+        assert ids.numbers(np.array([n.encode() for n in names], "S")).tolist() == [
+            plain[name] for name in names
+        ]
         if number % 2:
             ids._settle()
     for name, row in plain.items():
@@ -195,6 +198,26 @@ def test_names_keep_their_numbers(batches: list[list[str]]) -> None:
     assert ids.number("none of them") is None and ids.n == len(plain)
     found = [row for name, row in plain.items() if name.startswith("ä")]
     assert ids.starting_with("ä") == found
+
+
+@given(st.lists(st.lists(st.integers(0, 50), max_size=9)), st.integers(1, 20), st.booleans())
+def test_the_newest_are_kept_in_order(
+    batches: list[list[int]], limit: int, looked_at: bool
+) -> None:
+    """As a sorted list would have it; each keeps its number for as long as it is there."""
+    recent, naive = Recent[str](limit), list[tuple[int, int]]()
+    for more in batches:
+        numbers = range(len(naive), len(naive) + len(more))
+        naive += zip(more, numbers, strict=True)
+        recent.add(np.array(more, float), [f"at {ts}" for ts in more])
+        assert not looked_at or len(recent) <= limit
+    left = sorted(naive, key=lambda each: each[0])[-limit:]
+    assert recent.times.tolist() == [ts for ts, _ in left]
+    assert len(recent) == len(left) and recent.until(25) == sum(ts <= 25 for ts, _ in left)
+    assert recent[-3:] == [f"at {ts}" for ts, _ in left][-3:]
+    for ts, number in naive:
+        found = recent.numbered(number)
+        assert found == (f"at {ts}" if number in recent.numbers else None)
 
 
 def test_rows_that_move_stay_in_order() -> None:
@@ -217,7 +240,7 @@ def test_streams_that_ran_beside_each_other_are_one_in_time(tmp_path: Path) -> N
     while store.feed(tail.poll(2000)):
         pass
     tail.close()
-    ticks, calls = ([row.ts for row in rows] for rows in (store.ticks, store.tool_calls))
+    ticks, calls = (rows.times.tolist() for rows in (store.ticks, store.tool_calls))
     assert ticks == sorted(ticks) and len(ticks) == 2
     assert calls == sorted(calls) and len(calls) == 9
     listing = Listing(store)

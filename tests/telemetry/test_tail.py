@@ -19,7 +19,7 @@ from tests.streams import NAME, Made, Stream, write
 
 def ticks(tail: Tail) -> list[int]:
     """The numbers in the ticks that have come."""
-    return [line.attrs.active for batch in tail.poll() for _, line in batch.ticks]
+    return [line.attrs.active for batch in tail.poll() for line in batch.ticks]
 
 
 def append(path: Path, raw: bytes) -> None:
@@ -192,7 +192,7 @@ def test_the_end_of_a_long_file_is_read_first(tmp_path: Path) -> None:
     n_ticks = 3 * NEWEST_BYTES // len(tick(0))
     append(path, b"".join(tick(number) for number in range(n_ticks)))
     tail = Tail([path], newest_first=True)
-    seen = [line.attrs.active for _, line in next(tail.poll(1 << 20)).ticks]
+    seen = [line.attrs.active for line in next(tail.poll(1 << 20)).ticks]
     assert seen[0] > n_ticks // 2
     append(path, tick(n_ticks))
     assert tail.unread_bytes > 0
@@ -208,10 +208,10 @@ def test_a_long_file_is_read_by_processes(
 ) -> None:
     """It comes to the same, also when they are ended from outside after some of it."""
     monkeypatch.setattr(helper, "HELPED_BYTES", 1 << 19)
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr("mlxdeck.telemetry.tail.NEWEST_BYTES", 100_000)
     path = tmp_path / NAME
-    made = [Made(n / 10, tool="Read") for n in range(1500)]
+    made = [Made(n / 10, tool="Read") for n in range(5000)]
     write(path, made)
     raw = path.read_bytes()
     path.write_bytes(raw[:700_000] + b"\n{torn\n" + raw[700_000:])

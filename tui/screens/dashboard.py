@@ -94,10 +94,11 @@ class DashboardScreen(Screen[None]):
         self._store = context.store
         self._status = ""
         self._drawn: _Drawn | None = None
-        self._total = Total()
-        self._trend = Trend()
-        self._trends: dict[tuple[int, bool], Trend] = {}
-        """By the number of buckets, and whether there are percentiles: charts share theirs."""
+        # What is known without a filter stays while there is one.
+        self._totals = (Total(), Total())
+        self._strip_trends = (Trend(), Trend())
+        self._trends: dict[tuple[int, bool, bool], Trend] = {}
+        """By the number of buckets, whether there are percentiles, and whether it is filtered."""
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -134,9 +135,11 @@ class DashboardScreen(Screen[None]):
         self.query_one("#panels").display = not empty
         if empty:
             return
-        view, strip = listing.view, self.query_one(KpiStrip)
-        total = self._total.summary(self._store, window, now_s, view)
-        trends = self._trend.series(self._store, window, now_s, strip.n_buckets, view)
+        view, strip, filtered = listing.view, self.query_one(KpiStrip), bool(listing.text)
+        total = self._totals[filtered].summary(self._store, window, now_s, view)
+        trends = self._strip_trends[filtered].series(
+            self._store, window, now_s, strip.n_buckets, view
+        )
         strip.show(figures(self._store, total, trends, now_s))
         self._drawn = _Drawn(total, now_s)
         self._show_charts(total, window, now_s, listing)
@@ -163,7 +166,7 @@ class DashboardScreen(Screen[None]):
         for chart in self.query(LineChart):
             if not chart.display:
                 continue
-            trend = self._kept(str(chart.id), chart.n_buckets)
+            trend = self._kept(str(chart.id), chart.n_buckets, filtered=bool(listing.text))
             drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
             lines, values = _lines(str(chart.id), drawn, total)
             chart.show(lines, edges(drawn, window, now_s, LOOK_BACK), values)
@@ -171,10 +174,10 @@ class DashboardScreen(Screen[None]):
         hits = fmt.percent(total.hits.total)
         self.query_one("#hits").border_title = f"tokens from cache: {hits}"
 
-    def _kept(self, chart: str, n_buckets: int) -> Trend:
-        key = (n_buckets, chart == "latency")
+    def _kept(self, chart: str, n_buckets: int, *, filtered: bool) -> Trend:
+        key = (n_buckets, chart == "latency", filtered)
         if key not in self._trends:
-            if len(self._trends) > len(PANELS):
+            if len(self._trends) > 2 * len(PANELS):
                 # Of sizes that the window had once.
                 self._trends.clear()
             ranked = ("duration_s",) if chart == "latency" else ()

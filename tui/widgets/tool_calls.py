@@ -37,12 +37,16 @@ class ToolCallList(VirtualList):
 
     def cells(self, item: int, width: int) -> list[Cell]:
         """Time, verdict, name, arguments and, if there is room, the format they came in."""
-        ts, _, call = self._store.tool_calls[item]
+        row = self._store.tool_calls.numbered(item)
+        if row is None:
+            # So many came since that it was let go of.
+            return []
+        call = row.call
         mark, kind = verdict(call)
         names, room = _widths(width)
         arguments = call.arguments or (call.parse_error if not call.parse_ok else "(not captured)")
         return [
-            (f"{fmt.clock(ts)} ", "muted"),
+            (f"{fmt.clock(row.ts)} ", "muted"),
             (mark[0] + " ", kind),
             (f"{fmt.one_line(call.name or mark[2:], names):<{names}} ", "" if call.name else kind),
             (f"{fmt.one_line(arguments, room):<{room}}", "muted"),
@@ -51,7 +55,8 @@ class ToolCallList(VirtualList):
 
     def chosen(self, item: int) -> None:
         """Ask for the request that made the call."""
-        self.post_message(RequestChosen(self._store.tool_calls[item].row))
+        if row := self._store.tool_calls.numbered(item):
+            self.post_message(RequestChosen(row.row))
 
 
 def _widths(width: int) -> tuple[int, int]:
