@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 # make PYTHON=python3.12 chooses an interpreter; it matters only while there is no .venv.
 PYTHON :=
 ARGS :=
+# Two at a time halves the time that tests take; more would load the model as many times.
+PYTEST := $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve test check format e2e bench shots record schema lock clean
@@ -21,13 +23,13 @@ serve: $(STAMP) ## the server alone; ARGS="--port 8082" passes flags on
 	@$(BIN)/mlxdeck serve $(ARGS)
 
 test: $(STAMP) ## all tests but those with real clients
-	$(BIN)/python -m pytest -m "not e2e" $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: $(STAMP) ## format, lint, types and tests, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not e2e" $(ARGS)
+	$(PYTEST) $(ARGS)
 
 format: $(STAMP) ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff check --fix --exit-zero .
