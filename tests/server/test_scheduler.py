@@ -162,7 +162,7 @@ async def test_a_fault_fails_the_running_jobs_and_serving_goes_on() -> None:
             *(answer(scheduler, job("abc")) for _ in range(3)), return_exceptions=True
         )
         assert any(isinstance(result, EngineFailed) for result in results)
-        assert engine.n_resets == 1
+        await until(lambda: engine.n_resets == 1)
         assert scheduler.healthy
         assert await answer(scheduler, job("again")) == ("again", "stop")
 
