@@ -29,7 +29,10 @@ def duration(seconds: float) -> str:
 
 
 def tick(seconds: float) -> str:
-    """`0`, `5ms`, `2.5s`, `20s`: a duration that is round, on an axis."""
+    """`0`, `5ms`, `2.5s`, `20s`, `4m`, `1h`: a duration that is round, on an axis."""
+    for unit, length_s in (("h", 3600), ("m", 60)):
+        if seconds >= length_s and seconds % length_s == 0:
+            return f"{seconds // length_s:.0f}{unit}"
     if not 0 < seconds < 60:
         return duration(seconds)
     return f"{seconds:.3g}s" if seconds >= 1 else f"{seconds * 1000:.3g}ms"

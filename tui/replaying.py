@@ -77,6 +77,10 @@ class Replaying(App[None]):
             self.notify(str(error), severity="error")
         self.redraw_now()
 
+    @on(Transport.Hurried)
+    def _hurry(self) -> None:
+        self.action_faster(1)
+
     @on(Transport.Sought)
     def _seek_share(self, message: Transport.Sought) -> None:
         clock = self.context.clock

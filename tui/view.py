@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mlxdeck.telemetry.events import Tick
+from mlxdeck.telemetry.order import Rows
 from mlxdeck.telemetry.stats import Summary, Window
 from mlxdeck.telemetry.store import Store
 from mlxdeck.telemetry.trend import Series
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.widgets.kpi import Figure
+from mlxdeck.tui.widgets.line_chart import TimeAxis
+from mlxdeck.tui.widgets.plot import Line, Tone
 
 TICK_FRESH_S = 15.0
 """An older tick says nothing of now: a server ticks every ten seconds even when idle."""
 TREND_TICKS = 40
+STEPS = {60.0: 4, 300.0: 5, 900.0: 3, 3600.0: 4}
+"""Into how many parts the axis of a window is divided, so that each is a round time."""
+N_STEPS = 4
 
 
 def figures(store: Store, summary: Summary, series: Series, now_s: float) -> dict[str, Figure]:
@@ -83,14 +91,58 @@ def _now(store: Store, now_s: float) -> dict[str, Figure]:
     }
 
 
-def edges(series: Series, window: Window, now_s: float, look_back: int) -> tuple[str, str, str]:
-    """What stands under a chart: left end, middle, right end."""
-    length_s = series.bucket_s * len(series.n)
-    middle = f"each point: last {fmt.tick(_round(length_s / look_back))}"
-    if window.length_s is not None:
-        return f"-{window.label}", middle, "now"
-    return fmt.moment(series.start_ts, length_s), middle, fmt.moment(now_s, length_s)
+def time_axis(series: Series, window: Window, now_s: float) -> TimeAxis:
+    """What stands under a chart: how long ago, or when."""
+    n_buckets = len(series.n)
+    length_s = series.bucket_s * n_buckets
+    end_ts = series.start_ts + length_s
+    if window.length_s is None:
+        shares = [n / N_STEPS for n in range(N_STEPS)]
+        texts = [fmt.moment(series.start_ts + share * length_s, length_s) for share in shares]
+        return TimeAxis(series.start_ts, end_ts, (*texts, fmt.moment(now_s, length_s)))
+    n_steps = STEPS.get(window.length_s, N_STEPS)
+    ago_s = [window.length_s * n / n_steps for n in range(n_steps, 0, -1)]
+    return TimeAxis(series.start_ts, end_ts, (*(f"-{fmt.tick(s)}" for s in ago_s), "now"))
 
 
-def _round(seconds: float) -> float:
-    return round(seconds, 1 if seconds < 10 else 0)
+def chart_lines(chart: str, drawn: Series, total: Summary) -> tuple[list[Line], list[str]]:
+    """What a chart shows, and the figures in its legend."""
+    if chart == "latency":
+        tones: tuple[Tone, ...] = ("good", "warn", "bad")
+        names = ("P50", "P95", "P99")
+        lines = [
+            Line(name, row, tone)
+            for name, row, tone in zip(names, drawn.durations, tones, strict=True)
+        ]
+        found = (total.duration.p50, total.duration.p95, total.duration.p99)
+        return lines, [fmt.duration(value) for value in found]
+    if chart == "hits":
+        lines = [Line("exact", drawn.exact, "good"), Line("prefix", drawn.prefix, "calm")]
+        shares = [total.hits.exact, total.hits.prefix]
+        if total.hits.slower > 0:
+            lines.append(Line("not in memory", drawn.slower, "warn"))
+            shares.append(total.hits.slower)
+        return lines, [fmt.percent(share) for share in shares]
+    written, read = drawn.output_tokens, drawn.computed_tokens
+    lines = [Line("written", written, "good"), Line("read", read, "calm")]
+    return lines, ["", ""]
+
+
+def chart_title(chart: str, total: Summary) -> str:
+    """What stands above a chart."""
+    if chart == "latency":
+        return f"latency of {total.duration.n:,} answers"
+    if chart == "hits":
+        return f"tokens from cache: {fmt.percent(total.hits.total)}"
+    return "tokens a second"
+
+
+def stands_out(store: Store, rows: Rows, chart: str) -> int:
+    """Of some requests the one that explains a chart best; -1 if there are none."""
+    if not len(rows):
+        return -1
+    if chart == "hits":
+        values = store.column("input_tokens")[rows] - store.column("cached_tokens")[rows]
+    else:
+        values = store.column("duration_s" if chart == "latency" else "output_tokens")[rows]
+    return int(rows[int(np.argmax(np.nan_to_num(values, nan=-1)))])

@@ -17,7 +17,8 @@ from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.widgets.conversation import Conversation
 from mlxdeck.tui.widgets.kpi import KpiStrip
-from mlxdeck.tui.widgets.line_chart import MARKERS, LineChart
+from mlxdeck.tui.widgets.line_chart import LineChart
+from mlxdeck.tui.widgets.plot import MARKERS
 from mlxdeck.tui.widgets.transport import Transport
 from tests.streams import NAME, START_TS, write
 from tests.telemetry.test_sessions import captured

@@ -17,7 +17,7 @@ from textual.widgets import Footer, Static
 from mlxdeck.telemetry.filters import FilterError
 from mlxdeck.telemetry.sessions import error_groups
 from mlxdeck.telemetry.stats import Summary, Window
-from mlxdeck.telemetry.trend import Series, Total, Trend
+from mlxdeck.telemetry.trend import Total, Trend
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.alerts import Alert
 from mlxdeck.tui.context import Context
@@ -26,11 +26,19 @@ from mlxdeck.tui.messages import FilterChanged, RedrawAsked, RequestChosen
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
-from mlxdeck.tui.view import edges, figures, latest_tick
+from mlxdeck.tui.view import (
+    chart_lines,
+    chart_title,
+    figures,
+    latest_tick,
+    stands_out,
+    time_axis,
+)
 from mlxdeck.tui.widgets.error_list import ErrorList
 from mlxdeck.tui.widgets.filter_bar import FilterBar
 from mlxdeck.tui.widgets.kpi import KpiStrip
-from mlxdeck.tui.widgets.line_chart import MARKERS, Axis, Line, LineChart, Tone
+from mlxdeck.tui.widgets.line_chart import LineChart
+from mlxdeck.tui.widgets.plot import MARKERS, Axis
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
 from mlxdeck.tui.widgets.transport import Transport
@@ -115,7 +123,7 @@ class DashboardScreen(Screen[None]):
                 yield RequestTable(self._store, id="requests")
                 yield ToolCallList(self._store, id="calls")
                 yield ErrorList(id="errors")
-        yield Transport(self._ctx.clock, id="transport")
+        yield Transport(self._ctx.clock, self._store, id="transport")
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
@@ -166,13 +174,15 @@ class DashboardScreen(Screen[None]):
         for chart in self.query(LineChart):
             if not chart.display:
                 continue
-            trend = self._kept(str(chart.id), chart.n_buckets, filtered=bool(listing.text))
+            name = str(chart.id)
+            trend = self._kept(name, chart.n_buckets, filtered=bool(listing.text))
             drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
-            lines, values = _lines(str(chart.id), drawn, total)
-            chart.show(lines, edges(drawn, window, now_s, LOOK_BACK), values)
-        self.query_one("#latency").border_title = f"latency of {total.duration.n:,} answers"
-        hits = fmt.percent(total.hits.total)
-        self.query_one("#hits").border_title = f"tokens from cache: {hits}"
+            lines, values = chart_lines(name, drawn, total)
+            chart.look_back = _look_back(chart.n_buckets)
+            chart.show(lines, time_axis(drawn, window, now_s), values)
+            span_s = drawn.bucket_s * chart.look_back
+            each = f"  each point: last {fmt.tick(round(span_s, 1))}"
+            chart.border_title = chart_title(name, total) + (each if chart.n_buckets > 48 else "")
 
     def _kept(self, chart: str, n_buckets: int, *, filtered: bool) -> Trend:
         key = (n_buckets, chart == "latency", filtered)
@@ -181,7 +191,7 @@ class DashboardScreen(Screen[None]):
                 # Of sizes that the window had once.
                 self._trends.clear()
             ranked = ("duration_s",) if chart == "latency" else ()
-            self._trends[key] = Trend(max(1, n_buckets // LOOK_BACK), ranked)
+            self._trends[key] = Trend(_look_back(n_buckets), ranked)
         return self._trends[key]
 
     def alerts(self) -> list[Alert]:
@@ -235,6 +245,17 @@ class DashboardScreen(Screen[None]):
             self.minimize()
         elif isinstance(self.focused, Widget):
             self.maximize(self.focused)
+
+    @on(LineChart.Chosen)
+    def _find(self, message: LineChart.Chosen) -> None:
+        """The request that stands out up to that moment, in the table."""
+        ended = self._store.by_end.between(message.start_ts, message.end_ts)
+        mask = self._ctx.listing.mask
+        row = stands_out(
+            self._store, ended if mask is None else ended[mask[ended]], str(message.chart.id)
+        )
+        if row >= 0:
+            self.query_one(RequestTable).go_to(row)
 
     @on(Click)
     def _alone(self, event: Click) -> None:
@@ -307,24 +328,5 @@ class DashboardScreen(Screen[None]):
         self.app.push_screen(ExportScreen(self._store, rows))
 
 
-def _lines(chart: str, drawn: Series, total: Summary) -> tuple[list[Line], list[str]]:
-    """What a chart shows, and the figures in its legend."""
-    if chart == "latency":
-        tones: tuple[Tone, ...] = ("good", "warn", "bad")
-        names = ("P50", "P95", "P99")
-        lines = [
-            Line(name, row, tone)
-            for name, row, tone in zip(names, drawn.durations, tones, strict=True)
-        ]
-        found = (total.duration.p50, total.duration.p95, total.duration.p99)
-        return lines, [fmt.duration(value) for value in found]
-    if chart == "hits":
-        lines = [Line("exact", drawn.exact, "good"), Line("prefix", drawn.prefix, "calm")]
-        shares = [total.hits.exact, total.hits.prefix]
-        if total.hits.slower > 0:
-            lines.append(Line("not in memory", drawn.slower, "warn"))
-            shares.append(total.hits.slower)
-        return lines, [fmt.percent(share) for share in shares]
-    written, read = drawn.output_tokens, drawn.computed_tokens
-    lines = [Line("written", written, "good"), Line("read", read, "calm")]
-    return lines, ["", ""]
+def _look_back(n_buckets: int) -> int:
+    return max(1, n_buckets // LOOK_BACK)

@@ -39,7 +39,8 @@ class Conversation(Vertical):
     DEFAULT_CSS = """
     Conversation { height: auto; }
     Conversation Collapsible { border: none; padding: 0; background: $background; }
-    Conversation Static { height: auto; padding: 0 0 1 2; }
+    Conversation Collapsible Contents { padding: 0 0 1 3; }
+    Conversation Static { height: auto; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:

@@ -1,66 +1,57 @@
-"""Lines over time in braille dots, drawn line by line.
-
-Each value spans its bucket as a step, so that a single request in a quiet hour is still seen, and
-buckets in which nothing happened stay empty. Lines differ in dash pattern as well as in colour.
-"""
+"""Lines over time, drawn line by line; a cursor tells the values of one moment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
+from textual.binding import Binding
 from textual.geometry import Size
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from mlxdeck.tui import format as fmt
+from mlxdeck.tui.widgets.plot import MARKERS, Axis, Drawing, Line, Plot, Tone, cell
 
-# Bits of the dots of a braille cell, [row][column], https://www.unicode.org/charts/PDF/U2800.pdf.
-_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8)
-_BLANK = 0x2800
-# The same dots as quarters of a cell: bits of top left, top right, bottom left, bottom right.
-_QUARTERS = (0x03, 0x18, 0x44, 0xA0)
-_BLOCKS = " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"
-MARKERS = ("braille", "block", "ascii")
-_ASCII = ("*", "o", ".")
-# Which of four dots in a row are drawn: solid, dashed, dotted.
-_DASHES = ((1, 1, 1, 1), (1, 1, 1, 0), (1, 0, 1, 0))
+_GUTTER = 8
+"""Cells left of the plot: six for a number, one between, one for the axis."""
 _LEGEND_MARKS = ("━", "╍", "┅")
-Tone = Literal["good", "calm", "warn", "bad"]
 _COLOURS: dict[Tone, str] = {
     "good": "$success",
     "calm": "$primary",
     "warn": "$warning",
     "bad": "$error",
 }
+_RULE, _GRID, _CURSOR = ("╌", "-"), ("┈", " "), ("│", "|")
+"""Each in Unicode and in ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a chart."""
+class TimeAxis:
+    """The horizontal axis: which stretch of time, and texts spread evenly over it."""
 
-    label: str
-    values: Array
-    """One value a bucket; NaN for none."""
-    tone: Tone
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """The vertical axis: how its numbers look, and its range if it is fixed."""
-
-    text: Callable[[float], str]
-    top: float | None = None
+    start_ts: float = 0.0
+    end_ts: float = 0.0
+    texts: tuple[str, ...] = ()
 
 
 class LineChart(Widget, can_focus=True):
     """A chart of up to three lines; `show` gives it something to draw."""
 
-    COMPONENT_CLASSES = {"chart--good", "chart--calm", "chart--warn", "chart--bad", "chart--axis"}
+    BINDINGS = [
+        Binding("left", "look(-1)", "Look back", show=False, tooltip="Values of a moment before"),
+        Binding("right", "look(1)", "Look on", show=False, tooltip="Values of a moment later"),
+        Binding("enter", "choose", "Find", tooltip="The request that stands out at that moment"),
+    ]
+    COMPONENT_CLASSES = {
+        *("chart--good", "chart--calm", "chart--warn", "chart--bad"),
+        *("chart--axis", "chart--grid", "chart--cursor"),
+    }
     DEFAULT_CSS = """
     LineChart {
         border: round $foreground 20%;
@@ -74,7 +65,17 @@ class LineChart(Widget, can_focus=True):
     LineChart > .chart--warn { color: $warning; }
     LineChart > .chart--bad { color: $error; }
     LineChart > .chart--axis { color: $foreground 55%; }
+    LineChart > .chart--grid { color: $foreground 15%; }
+    LineChart > .chart--cursor { color: $foreground 70%; }
     """
+
+    @dataclass
+    class Chosen(Message):
+        """The user points at a moment: what ended up to it, from `start_ts` on?"""
+
+        chart: LineChart
+        start_ts: float
+        end_ts: float
 
     def __init__(self, axis: Axis, title: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -84,9 +85,13 @@ class LineChart(Widget, can_focus=True):
         self.marker = MARKERS[0]
         self.threshold: float | None = None
         """A value that is drawn as a line across."""
+        self.look_back = 1
+        """So many buckets go into each value."""
+        self.cursor = -1
+        """The column whose values are told; -1 for none."""
         self._lines: list[Line] = []
-        self._edges: tuple[str, str, str] = ("", "", "")
-        self._legend = ""
+        self._times = TimeAxis()
+        self._values: Sequence[str] = ()
         self._canvas: list[Strip] | None = None
 
     @property
@@ -94,39 +99,29 @@ class LineChart(Widget, can_focus=True):
         """How many buckets it can show: one for each column of cells."""
         return max(8, self._plot_size().width)
 
-    def show(self, lines: list[Line], edges: tuple[str, str, str], values: list[str]) -> None:
-        """Draw these; `edges` label the left end, the middle and the right end.
-
-        The legend names each line and one of the `values`.
-        """
-        self._legend = "  ".join(
-            f"[{_COLOURS[line.tone]}]{mark}[/] {line.label} {value}"
-            for mark, line, value in zip(_LEGEND_MARKS, lines, values, strict=False)
-        )
-        self._show_legend()
+    def show(self, lines: list[Line], times: TimeAxis, values: Sequence[str]) -> None:
+        """Draw these; the legend names each line and one of the `values`."""
         same = len(lines) == len(self._lines) and all(
             np.array_equal(new.values, old.values, equal_nan=True)
             for new, old in zip(lines, self._lines, strict=True)
         )
-        if same and edges == self._edges:
-            return
-        self._lines, self._edges, self._canvas = lines, edges, None
-        self.refresh()
+        self._values = values
+        moved = times.texts != self._times.texts
+        self._lines, self._times = lines, times
+        self._show_legend()
+        if not same or moved:
+            self._redraw()
 
     def toggle_log(self) -> None:
         """Switch between a linear and a logarithmic scale; only the latter says so."""
         self.log_scale = not self.log_scale
         self._show_legend()
-        self._canvas = None
-        self.refresh()
+        self._redraw()
 
     def set_marker(self, marker: str) -> None:
         """Draw with one of `MARKERS`: not every terminal has every character."""
-        self.marker, self._canvas = marker, None
-        self.refresh()
-
-    def _show_legend(self) -> None:
-        self.border_subtitle = ("log scale  " if self.log_scale else "") + self._legend
+        self.marker = marker
+        self._redraw()
 
     def notify_style_update(self) -> None:
         """Draw anew in the theme's colours."""
@@ -134,6 +129,64 @@ class LineChart(Widget, can_focus=True):
         super().notify_style_update()
 
     def on_resize(self) -> None:
+        self._redraw()
+
+    def on_blur(self) -> None:
+        self._look_at(-1)
+
+    def on_leave(self) -> None:
+        self._look_at(-1)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """What the mouse points at is told."""
+        offset = event.get_content_offset(self)
+        self._look_at(offset.x - _GUTTER if offset else -1)
+
+    def on_click(self, event: events.Click) -> None:
+        """What stands out there is looked for; two clicks are for the screen."""
+        offset = event.get_content_offset(self)
+        if event.chain == 1 and offset:
+            self._look_at(offset.x - _GUTTER)
+            self.action_choose()
+
+    def action_look(self, step: int) -> None:
+        """Move the cursor, from the newest moment on."""
+        last = self._plot_size().width - 1
+        self._look_at(max(0, min(last, last if self.cursor < 0 else self.cursor + step)))
+
+    def action_choose(self) -> None:
+        """Ask for what stands out at the moment under the cursor."""
+        if self.cursor >= 0 and self._lines:
+            n_buckets, bucket = len(self._lines[0].values), self._bucket()
+            bucket_s = (self._times.end_ts - self._times.start_ts) / n_buckets
+            end_ts = self._times.start_ts + (bucket + 1) * bucket_s
+            self.post_message(self.Chosen(self, end_ts - self.look_back * bucket_s, end_ts))
+
+    def _look_at(self, column: int) -> None:
+        column = column if 0 <= column < self._plot_size().width else -1
+        if column != self.cursor:
+            self.cursor = column
+            self._show_legend()
+            self._redraw()
+
+    def _bucket(self) -> int:
+        return self.cursor * len(self._lines[0].values) // self._plot_size().width
+
+    def _show_legend(self) -> None:
+        parts, values = ["log scale"] if self.log_scale else [], self._values
+        if self.cursor >= 0 and self._lines:
+            at, n_buckets = self._bucket(), len(self._lines[0].values)
+            length_s = self._times.end_ts - self._times.start_ts
+            moment = self._times.start_ts + length_s * (at + 1) / n_buckets
+            parts.append(f"[b]{fmt.moment(moment, length_s)}[/b]")
+            values = [self._axis.text(float(line.values[at])) for line in self._lines]
+        parts += [
+            f"[{_COLOURS[line.tone]}]{mark}[/] {line.label} {value}"
+            for mark, line, value in zip(_LEGEND_MARKS, self._lines, values, strict=False)
+        ]
+        self.border_subtitle = "  ".join(parts)
+
+    def _redraw(self) -> None:
         self._canvas = None
         self.refresh()
 
@@ -147,130 +200,42 @@ class LineChart(Widget, can_focus=True):
         return Size(max(4, self.size.width - _GUTTER), max(1, self.size.height - 1))
 
     def _draw(self) -> list[Strip]:
-        plot = self._plot_size()
-        low, high = self._range()
-        masks = np.zeros((plot.height, plot.width), np.uint8)
-        owner = np.full((plot.height, plot.width), -1, np.int8)
-        drawn = [
-            self._dots(line.values, plot, low, high, dash)
-            for line, dash in zip(self._lines, _DASHES, strict=False)
-        ]
-        columns = np.arange(plot.width)
-        for index, dots in enumerate(drawn):
-            masks |= dots
-            # Where lines meet, their colours take turns, so that none is hidden.
-            owner[(dots > 0) & ((owner < 0) | (columns % len(drawn) == index))] = index
-        labels = self._labels(plot.height, low, high)
-        ruled = self._ruled(plot, low, high)
+        plot = Plot.of(self._lines, self._axis, self._plot_size(), log=self.log_scale)
+        drawing, labels, ruled = plot.draw(self._lines), plot.labels(), plot.row(self.threshold)
         strips = [
-            self._line(labels.get(y, ""), masks[y], owner[y], ruled=y == ruled)
-            for y in range(plot.height)
+            self._line(drawing, y, labels.get(y), ruled=y == ruled) for y in range(plot.size.height)
         ]
-        return [*strips, self._bottom(plot.width)]
+        return [*strips, self._bottom(plot.size.width)]
 
-    def _range(self) -> tuple[float, float]:
-        values = [line.values[~np.isnan(line.values)] for line in self._lines]
-        known = np.concatenate(values) if values else np.array([])
-        if self.log_scale and len(known) and (positive := known[known > 0]).size:
-            low = 10 ** np.floor(np.log10(positive.min()))
-            return float(low), max(nice_top(float(positive.max())), float(low) * 10)
-        top = self._axis.top or (nice_top(float(known.max())) if len(known) else 1.0)
-        return 0.0, top
-
-    def _dots(
-        self, values: Array, plot: Size, low: float, high: float, dash: tuple[int, ...]
-    ) -> Array:
-        """One line as braille masks, shape (height, width)."""
-        rows, columns = plot.height * 4, plot.width * 2
-        grid = np.zeros((rows, columns), bool)
-        heights = self._heights(values, low, high, rows)
-        bucket_of = np.minimum(np.arange(columns) * len(values) // columns, len(values) - 1)
-        before = -1
-        for x, height in enumerate(heights[bucket_of]):
-            if height < 0:
-                before = -1
-                continue
-            if dash[x % 4]:
-                grid[rows - 1 - height, x] = True
-            if before >= 0 and before != height:
-                first, last = sorted((before, height))
-                grid[rows - 1 - last : rows - first, x] = True
-            before = height
-        cells = grid.reshape(plot.height, 4, plot.width, 2)
-        masks: Array = (cells * _DOTS[None, :, None, :]).sum(axis=(1, 3)).astype(np.uint8)
-        return masks
-
-    def _heights(self, values: Array, low: float, high: float, rows: int) -> Array:
-        """Dot rows from the bottom; -1 where there is no value."""
-        known = ~np.isnan(values)
-        filled = np.where(known, values, low)
-        if self.log_scale and low > 0:
-            share = np.log(np.maximum(filled, low) / low) / np.log(high / low)
-        else:
-            share = (filled - low) / (high - low)
-        heights = np.clip(np.round(share * (rows - 1)), 0, rows - 1).astype(int)
-        return np.where(known, heights, -1)
-
-    def _ruled(self, plot: Size, low: float, high: float) -> int:
-        """The line of cells that the threshold goes through; -1 if it is not in sight."""
-        if not self.threshold or not low <= self.threshold <= high:
-            return -1
-        rows = plot.height * 4
-        (height,) = self._heights(np.array([self.threshold]), low, high, rows)
-        return int((rows - 1 - height) // 4)
-
-    def _labels(self, height: int, low: float, high: float) -> dict[int, str]:
-        """Texts of the axis, by the line they stand in."""
-        if self.log_scale and low > 0:
-            decades = np.arange(np.log10(low), np.log10(high) + 1e-9)
-            step = int(np.ceil(len(decades) / max(1, height // 2)))
-            values = 10.0 ** decades[::step]
-            shares = np.log(values / low) / np.log(high / low)
-        else:
-            shares = np.linspace(0, 1, 5 if height >= 9 else 3 if height >= 4 else 2)
-            values = low + (high - low) * shares
-        return {
-            round((height - 1) * (1 - share)): self._axis.text(value)
-            for share, value in zip(shares.tolist(), values.tolist(), strict=True)
-        }
-
-    def _cell(self, mask: int, owner: int, *, ruled: bool) -> str:
-        """One cell as a character of the marker."""
-        if not mask:
-            return ("-" if self.marker == "ascii" else "╌") if ruled else " "
-        if self.marker == "braille":
-            return chr(_BLANK + mask)
-        if self.marker == "ascii":
-            return _ASCII[owner]
-        return _BLOCKS[sum(1 << n for n, bits in enumerate(_QUARTERS) if mask & bits)]
-
-    def _line(self, label: str, masks: Array, owner: Array, *, ruled: bool) -> Strip:
+    def _line(self, drawing: Drawing, y: int, label: float | None, *, ruled: bool) -> Strip:
         axis = self.get_component_rich_style("chart--axis")
-        segments = [
-            Segment(f"{label:>{_GUTTER - 2}} ┤" if label else " " * (_GUTTER - 1) + "│", axis)
-        ]
+        text = "" if label is None else self._axis.text(label)
+        left = f"{text:>{_GUTTER - 2}} ┤" if text else " " * (_GUTTER - 1) + "│"
+        segments = [Segment(left, axis)]
         styles = [self.get_component_rich_style(f"chart--{line.tone}") for line in self._lines]
-        empty = self.get_component_rich_style("chart--bad") if ruled else Style()
-        start = 0
-        for x in range(1, len(masks) + 1):
-            if x == len(masks) or owner[x] != owner[start]:
-                text = "".join(
-                    self._cell(mask, int(owner[start]), ruled=ruled)
-                    for mask in masks[start:x].tolist()
-                )
-                style = styles[owner[start]] if owner[start] >= 0 else empty
-                segments.append(Segment(text, style))
-                start = x
-        return self._on_background(segments)
+        cursor = self.get_component_rich_style("chart--cursor")
+        plain = int(self.marker == "ascii")
+        empty, filling = " ", Style()
+        if ruled:
+            empty, filling = _RULE[plain], self.get_component_rich_style("chart--bad")
+        elif text:
+            empty, filling = _GRID[plain], self.get_component_rich_style("chart--grid")
+        run, before = "", filling
+        masks, owners = drawing.masks[y].tolist(), drawing.owners[y].tolist()
+        for x, (mask, owner) in enumerate(zip(masks, owners, strict=True)):
+            style = styles[owner] if mask else cursor if x == self.cursor else filling
+            if style != before:
+                segments.append(Segment(run, before))
+                run, before = "", style
+            if mask:
+                run += cell(mask, owner, self.marker)
+            else:
+                run += _CURSOR[plain] if x == self.cursor else empty
+        return self._on_background([*segments, Segment(run, before)])
 
     def _bottom(self, width: int) -> Strip:
-        left, middle, right = self._edges
-        text = f"{left}{right:>{max(0, width - len(left))}}"
-        at = (width - len(middle)) // 2
-        # The middle only where it touches neither end.
-        if len(left) < at and at + len(middle) < width - len(right):
-            text = text[:at] + middle + text[at + len(middle) :]
         axis = self.get_component_rich_style("chart--axis")
+        text = spread(self._times.texts, width)
         return self._on_background([Segment(" " * _GUTTER + text, axis)])
 
     def _on_background(self, segments: list[Segment]) -> Strip:
@@ -278,14 +243,15 @@ class LineChart(Widget, can_focus=True):
         return strip.apply_style(Style(bgcolor=self.rich_style.bgcolor))
 
 
-_GUTTER = 8
-"""Cells left of the plot: six for a number, one between, one for the axis."""
+def spread(texts: Sequence[str], width: int) -> str:
+    """Texts at even distances, the first and the last at the ends; those that touch are left out.
 
-
-def nice_top(value: float) -> float:
-    """The next number above that is round, and so are its quarters."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** np.floor(np.log10(value))
-    steps = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10)
-    return float(next(step * power for step in steps if value <= step * power * 1.001))
+    The ends come first: they say which stretch of time it is.
+    """
+    line, last = [" "] * width, len(texts) - 1
+    for n in sorted(range(len(texts)), key=lambda n: n not in (0, last)):
+        at = round((width - 1) * n / max(1, last)) - len(texts[n]) * n // max(1, last)
+        room = line[max(0, at - 1) : at + len(texts[n]) + 1]
+        if at >= 0 and all(each == " " for each in room):
+            line[at : at + len(texts[n])] = texts[n]
+    return "".join(line)[:width]

@@ -1,18 +1,26 @@
-"""The controls of a replay: where it stands, how fast it goes; a click on the bar seeks."""
+"""The controls of a replay: where it stands, how fast it goes, and when how much happened.
+
+A click on the bar seeks; one on the speed makes it faster.
+"""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 from rich.text import Text
 from textual import events
 from textual.message import Message
 from textual.widget import Widget
 
 from mlxdeck.telemetry.clock import Clock
+from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
+from mlxdeck.tui.widgets.kpi import BARS
 
 _PLAY, _PAUSE = "▶", "‖"
+_SPEED_CELLS = (2, 7)
+"""Where the speed stands."""
 
 
 class Transport(Widget):
@@ -36,10 +44,15 @@ class Transport(Widget):
     class Toggled(Message):
         """Play, or pause."""
 
-    def __init__(self, clock: Clock, *, id: str | None = None) -> None:
+    class Hurried(Message):
+        """The next speed."""
+
+    def __init__(self, clock: Clock, store: Store, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._clock = clock
+        self._store = store
         self._bar = (0, 1)
+        self._drawn: tuple[object, str] = (None, "")
 
     def render(self) -> Text:
         """As the clock stands."""
@@ -53,19 +66,36 @@ class Transport(Widget):
         width = max(1, self.content_size.width - len(left) - len(right))
         done = round(clock.position * (width - 1))
         self._bar = (len(left), width)
+        bars = self._bars(width)
         return Text.assemble(
             (left, "bold"),
-            ("━" * done + "●", self.get_component_rich_style("transport--done")),
-            ("─" * (width - 1 - done), self.get_component_rich_style("transport--left")),
+            (bars[:done], self.get_component_rich_style("transport--done")),
+            ("┃", "bold"),
+            (bars[done + 1 :], self.get_component_rich_style("transport--left")),
             (right, muted),
             no_wrap=True,
         )
 
+    def _bars(self, width: int) -> str:
+        """How many requests began when: the more, the higher."""
+        clock, times = self._clock, self._store.by_start.times
+        key = (len(times), clock.first_ts, clock.last_ts, width)
+        if key != self._drawn[0]:
+            length_s = max(clock.last_ts - clock.first_ts, 1e-9)
+            edges = clock.first_ts + length_s * np.arange(width + 1) / width
+            counts = np.diff(np.searchsorted(times, edges))
+            # The root keeps a lone request in sight beside a crowd.
+            heights = np.ceil(np.sqrt(counts / max(1, counts.max())) * (len(BARS) - 1))
+            self._drawn = (key, "".join(BARS[int(height)] for height in heights))
+        return self._drawn[1]
+
     def on_click(self, event: events.Click) -> None:
-        """On the bar: go there; left of it: play or pause."""
+        """On the bar: go there; on the speed: faster; left of it: play or pause."""
         start, width = self._bar
         x = event.get_content_offset_capture(self).x - start
-        if x < 0:
+        if _SPEED_CELLS[0] <= x + start < _SPEED_CELLS[1]:
+            self.post_message(self.Hurried())
+        elif x < 0:
             self.post_message(self.Toggled())
         elif x < width:
             self.post_message(self.Sought(x / max(1, width - 1)))

@@ -42,12 +42,17 @@ class Waterfall(Widget):
         super().__init__(id=id)
         self._spans: list[Span] = []
         self._total_s = 0.0
+        self._scale_s = 0.0
 
-    def show(self, spans: list[Span], total_s: float) -> None:
-        """Draw these; what they leave of the total is drawn as `other`."""
+    def show(self, spans: list[Span], total_s: float, scale_s: float = 0.0) -> None:
+        """Draw these; what they leave of the total is drawn as `other`.
+
+        The whole width stands for `scale_s`, if that is longer than the total.
+        """
         rest = total_s - sum(span.seconds for span in spans)
         other = [Span("other", rest)] if rest > 0.005 * total_s else []
         self._spans, self._total_s = [*spans, *other], total_s
+        self._scale_s = max(total_s, scale_s)
         self.refresh(layout=True)
 
     def render(self) -> Text:
@@ -55,11 +60,12 @@ class Waterfall(Widget):
         muted = self.get_component_rich_style("span--muted")
         width = max(10, self.size.width - 28)
         text, before_s = Text(no_wrap=True), 0.0
+        eighths = width * 8 / self._scale_s if self._scale_s else 0.0
         for span in self._spans:
             share = span.seconds / self._total_s if self._total_s else 0.0
             style = self.get_component_rich_style(f"span--{span.name}")
-            start = round(before_s / self._total_s * width * 8) if self._total_s else 0
-            length = max(1, round(share * width * 8)) if span.seconds > 0 else 0
+            start = round(before_s * eighths)
+            length = max(1, round(span.seconds * eighths)) if span.seconds > 0 else 0
             text.append(f"{span.name:<10}", muted if not span.seconds else "")
             text.append_text(_bar(start, length, width, style))
             text.append(f" {fmt.duration(span.seconds):>7}", "bold" if share > 0.5 else "")
@@ -70,7 +76,10 @@ class Waterfall(Widget):
 
 
 def _bar(start_eighths: int, length_eighths: int, width: int, style: Style) -> Text:
-    """A bar on `width` cells, exact to an eighth of a cell at both ends."""
+    """A bar on `width` cells: it ends at an eighth of a cell, and begins at a half one.
+
+    Blocks grow from the left; of those that are open there, terminals have only the half one.
+    """
     if not length_eighths:
         return Text(" " * width)
     start = min(start_eighths, width * 8 - 1)
@@ -81,8 +90,7 @@ def _bar(start_eighths: int, length_eighths: int, width: int, style: Style) -> T
     if first == last:
         bar.append(_EIGHTHS[max(1, part - skipped)], style)
     else:
-        # Blocks grow from the left, so one that begins inside its cell is drawn in reverse.
-        bar.append(_EIGHTHS[skipped] if skipped else "█", style + Style(reverse=bool(skipped)))
+        bar.append("█" if skipped < 3 else "▐" if skipped < 6 else " ", style)
         bar.append("█" * (last - first - 1) + (_EIGHTHS[part] if part else ""), style)
     bar.pad_right(width - bar.cell_len)
     return bar
