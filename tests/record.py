@@ -45,15 +45,20 @@ READ = {
     },
 }
 TOPICS = ("the sea", "a small dog", "winter", "bread", "the moon", "trains", "an old map", "tea")
+RULES = "You help with a Python project. Answer in one sentence. Read files before you edit. "
+GUIDE = "You are a helpful guide. "
+GUIDED = "5f0c2d7e-guide"
+PAUSE_S = 6.0
+"""How long somebody thinks."""
 
 
-def ask(server: Server, *turns: str, **fields: Any) -> Any:
+def ask(server: Server, *turns: str, session: str = GUIDED, **fields: Any) -> Any:
     """A conversation over the Messages API; None if it is refused."""
     roles = ("user", "assistant")
     messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]
     body = {"model": "local", "max_tokens": 48, "temperature": 0, "messages": messages, **fields}
     request = urllib.request.Request(f"{server.url}/v1/messages", json.dumps(body).encode())
-    request.add_header("X-Claude-Code-Session-Id", fields.get("session", "5f0c2d7e-recording"))
+    request.add_header("X-Claude-Code-Session-Id", session)
     try:
         with urllib.request.urlopen(request, timeout=300) as response:
             return json.load(response)
@@ -73,17 +78,42 @@ def leave(server: Server, text: str) -> None:
         time.sleep(2)
 
 
-def conversation(server: Server) -> None:
-    """Several turns that grow, each repeated once."""
-    turns = ["What is the capital of France?"]
-    for question in ("And of Italy?", "Which one is larger?", "Thank you."):
-        for _ in range(2):
-            answer = ask(server, *turns, system="You are a helpful guide. " * 20)
+def conversation(
+    server: Server, *questions: str, system: str = GUIDE * 20, times: int = 1, **fields: Any
+) -> None:
+    """Several turns that grow, each asked so many times."""
+    turns = list[str]()
+    for question in questions:
+        turns.append(question)
+        for _ in range(times):
+            answer = ask(server, *turns, system=system, **fields)
         text = "".join(block.get("text", "") for block in answer["content"])
-        turns += [text or "Yes.", question]
+        turns.append(text or "Yes.")
+        time.sleep(PAUSE_S)
 
 
-def tools(server: Server) -> None:
+def guided(server: Server) -> None:
+    """One that is known by heart after the first time."""
+    questions = ("What is the capital of France?", "And of Italy?", "Which one is larger?")
+    conversation(server, *questions, times=2)
+
+
+def coding(server: Server, session: str, first: str = "") -> None:
+    """A long system prompt, short turns: what a coding agent sends. `first` stands before all."""
+    conversation(
+        server,
+        "The tests fail. What should I look at first?",
+        "It says that a file is missing.",
+        "The file is there now.",
+        "Now they are slow.",
+        "What else?",
+        system=first + RULES * 60,
+        session=session,
+        tools=[READ],
+    )
+
+
+def tools(server: Server, session: str = GUIDED) -> None:
     """Calls whose beginning the client writes, as far as this small model needs it, and results."""
     for tool, argument in ((WEATHER, "city"), (READ, "file_path")):
         name = tool["name"]
@@ -92,16 +122,34 @@ def tools(server: Server) -> None:
             f'I will look. <tool_call>{{"name": "{name}", "arguments": {{"{argument}": "',
             f"<tool_call>{name}(",
         ):
-            ask(server, f"Use {name}, please.", begun, tools=[tool])
+            ask(server, f"Use {name}, please.", begun, tools=[tool], session=session)
         forced = {"type": "tool", "name": name}
-        ask(server, f"Use {name} for Paris.", tools=[tool], tool_choice=forced, max_tokens=64)
+        ask(
+            server,
+            f"Use {name} for Paris.",
+            tools=[tool],
+            tool_choice=forced,
+            max_tokens=64,
+            session=session,
+        )
+
+
+def together(server: Server, max_tokens: int, session: str) -> None:
+    """Several clients at once."""
+    with ThreadPoolExecutor(len(TOPICS)) as pool:
+        prompts = [f"Tell me a story about {topic}." for topic in TOPICS]
+        list(
+            pool.map(
+                lambda text: ask(server, text, max_tokens=max_tokens, session=session), prompts
+            )
+        )
 
 
 def captured() -> None:
     """A small recording of our own words with everything in it that was said."""
     with tempfile.TemporaryDirectory() as home:
         with serving("--capture", "full", home=Path(home)) as server:
-            conversation(server)
+            guided(server)
             tools(server)
             time.sleep(1.5)
             server.stop()
@@ -109,24 +157,35 @@ def captured() -> None:
         write(recorded, TARGET.with_name("captured.jsonl"))
 
 
+def session(server: Server, folder: Path) -> None:
+    """What somebody does in five minutes, with Claude Code and with programs of their own."""
+    rule = ["--tools", "", "--system-prompt", "You answer in one short sentence."]
+    for question in ("Say hello.", "Say hello.", "What is the capital of France?"):
+        claude(server.url, "--bare", "-p", question, *rule, cwd=folder)
+    guided(server)
+    coding(server, "c0de0001-first")
+    tools(server, "70015e70-tools")
+    for temperature in (0, 0.7, 9):
+        ask(server, "Tell me about " + TOPICS[0], temperature=temperature)
+    together(server, 32, "57041e50-stories")
+    leave(server, "A long text follows. " * 150)
+    claude(server.url, "-p", "What is in this folder?", cwd=folder)
+    # The same rules for another one: what both share is known.
+    coding(server, "c0de0002-second")
+    ask(server, "seventeen " * 9000)
+    guided(server)
+    tools(server, "70015e70-tools")
+    # A line that changes each day, in front: nothing behind it is known any more.
+    coding(server, "c0de0003-next-day", "Today is Tuesday. ")
+    together(server, 24, "57041e51-more-stories")
+    guided(server)
+
+
 def main() -> None:
     """Make the recording."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
     with tempfile.TemporaryDirectory() as home, serving(home=Path(home)) as server:
-        rule = ["--tools", "", "--system-prompt", "You answer in one short sentence."]
-        for question in ("Say hello.", "Say hello.", "What is the capital of France?"):
-            claude(server.url, "--bare", "-p", question, *rule, cwd=Path(home))
-        conversation(server)
-        tools(server)
-        for temperature in (0, 0.7, 9):
-            ask(server, "Tell me about " + TOPICS[0], temperature=temperature)
-        with ThreadPoolExecutor(8) as pool:
-            prompts = [f"Tell me a story about {topic}." for topic in TOPICS]
-            list(pool.map(lambda text: ask(server, text, max_tokens=32), prompts))
-        leave(server, "A long text follows. " * 150)
-        claude(server.url, "-p", "What is in this folder?", cwd=Path(home))
-        ask(server, "seventeen " * 9000)
-        conversation(server)
+        session(server, Path(home))
         time.sleep(1.5)
         server.stop()
         (recorded,) = (Path(home) / "telemetry").glob("*.jsonl")

@@ -29,7 +29,7 @@ FOLDER = ROOT / "screenshots"
 FONT = "DejaVu Sans Mono"
 """Has braille and box drawing, and is everywhere; the pictures name a font that must be fetched."""
 ZOOM = 2
-WINDOW = "1m"
+WINDOW = "5m"
 """What the recording is long."""
 
 
@@ -52,6 +52,7 @@ SHOTS = (
     Shot("dashboard-80x24", (80, 24)),
     Shot("dashboard-250x60", (250, 60), keys=("3", "6")),
     Shot("dashboard-log", keys=("l",)),
+    Shot("cursor", keys=("o", "shift+tab", "shift+tab", *["left"] * 17, "enter")),
     Shot("replay", replay_at=0.6),
     Shot("replay-80x24", (80, 24), replay_at=0.6),
     Shot("filter", keys=("slash", *"cache:prefix latency>1s")),

@@ -210,7 +210,9 @@ class Dashboard(Replaying):
     def action_sessions(self) -> None:
         """The sessions of what is listed."""
         rows = self.context.listing.rows(self.context.as_of_ts)
-        self.push_screen(SessionsScreen(self.store, rows))
+        table = self.screen.query_one(RequestTable)
+        current = self.store.text("session", table.item) if table.n_items else ""
+        self.push_screen(SessionsScreen(self.store, rows, current, self.context.as_of_ts))
 
     def action_problems(self) -> None:
         """What could not be read."""

@@ -17,6 +17,7 @@ ACTIONS = (
     ("Bad lines", "What could not be read of the stream, and why", "app.problems"),
     ("Sessions", "Requests grouped by conversation", "app.sessions"),
     ("Compare", "Mark a request, then compare another one with it", "compare"),
+    ("Order: next", "Newest, slowest or longest requests first", "order"),
     ("Export", "Write the requests that are listed to a file", "export"),
     ("Log scale", "Latency on a linear or a logarithmic scale", "log"),
     ("Dots", "Charts in braille, in blocks or in ASCII", "marker"),

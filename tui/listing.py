@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,35 @@ from mlxdeck.telemetry.trend import View
 Rows = np.ndarray[Any, np.dtype[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What requests are listed by, the highest first."""
+
+    column: str
+    title: str
+    """Of the column, as the table shows it."""
+    first: str
+    """What the first of them is."""
+
+
+ORDERS = (
+    Order("", "time", "newest"),
+    Order("duration_s", "total", "slowest"),
+    Order("ttft_s", "ttft", "latest first token"),
+    Order("input_tokens", "in", "longest prompt"),
+    Order("output_tokens", "out", "longest answer"),
+)
+
+
 class Listing:
-    """A view of a store; `rows` and `calls` are in the order of time, oldest first."""
+    """A view of a store. Calls are in the order of time, oldest first, as rows are by default."""
 
     def __init__(self, store: Store, kept: Mapping[str, str] | None = None) -> None:
         """`kept` are the filters that have names."""
         self._store = store
         self._kept = {} if kept is None else kept
         self.text = ""
+        self.order = ORDERS[0]
         self._filter: Filter = parse("")
         self._mask_of: object = None
         self._mask = np.zeros(0, bool)
@@ -52,20 +74,30 @@ class Listing:
         return View(self.mask, self.text)
 
     def rows(self, as_of_ts: float = math.inf, below: int | None = None) -> Rows:
-        """Requests that had begun by then; with `below`, only rows with a lower number."""
+        """Requests that had begun by then, in the order that is asked for.
+
+        With `below`, only rows with a lower number.
+        """
         rows = self._store.by_start.between(-math.inf, as_of_ts)
         if below is not None:
             rows = rows[rows < below]
+        later = self._store.column("end_ts")[rows] > as_of_ts
         mask = self.mask
-        if mask is None:
-            # A copy: the order goes on changing under a view.
-            return rows.copy()
-        chosen = mask[rows]
-        later = np.flatnonzero(self._store.column("end_ts")[rows] > as_of_ts)
-        if len(later):
-            # How they ended was not known then.
-            chosen[later] = self._filter.mask(self._store.running(rows[later]))
-        return rows[chosen]
+        if mask is not None:
+            chosen = mask[rows]
+            if later.any():
+                # How they ended was not known then.
+                chosen[later] = self._filter.mask(self._store.running(rows[later]))
+            rows, later = rows[chosen], later[chosen]
+        # A copy: the order goes on changing under a view.
+        return self._ordered(rows, later) if self.order.column else rows.copy()
+
+    def _ordered(self, rows: Rows, later: Rows) -> Rows:
+        """By a figure, the lowest first; what is not known yet comes before all."""
+        values = self._store.column(self.order.column)[rows].astype(np.float32)
+        values[later] = np.nan
+        # One request after the other where figures are the same.
+        return rows[np.argsort(np.nan_to_num(values, nan=-1.0), kind="stable")]
 
     def calls(self, as_of_ts: float = math.inf) -> Rows:
         """The numbers of the tool calls that were made by then."""

@@ -23,6 +23,8 @@ class Ways:
     kept: dict[str, str] = field(default_factory=dict)
     """Filters by the names that the user gave them."""
     log_scale: bool = False
+    marker: str = ""
+    """What charts are drawn with."""
 
     def used(self, text: str) -> None:
         """A filter was used."""

@@ -41,6 +41,13 @@ class RequestChosen(Message):
 
 
 @dataclass
+class OrderAsked(Message):
+    """The user wants requests listed by a column, named by its title."""
+
+    title: str
+
+
+@dataclass
 class SessionChosen(Message):
     """The user wants to see one conversation's requests."""
 

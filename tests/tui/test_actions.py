@@ -187,14 +187,59 @@ async def test_s_groups_by_session_and_enter_filters_by_one(tmp_path: Path) -> N
         assert 'session="session1"' in run.text
 
 
+async def test_a_session_shows_its_requests(tmp_path: Path) -> None:
+    """Those of the one under the cursor; tab goes there, enter opens one, escape comes back."""
+    async with running(tmp_path) as run:
+        await run.press("down", "s")
+        sessions = run.app.screen
+        assert "requests of session0" in run.text and run.table.n_items == 3
+        await run.press("up")
+        assert "requests of session1" in run.text
+        await run.press("tab", "enter")
+        assert run.shown_row == LAST
+        await run.press("escape")
+        assert run.app.screen is sessions
+
+
+async def test_o_lists_the_slowest_first(tmp_path: Path) -> None:
+    """Then by first token, prompt and answer, and by time again; a click on a title does it too."""
+    async with running(tmp_path) as run:
+        await run.press("o")
+        await run.until(lambda: run.table.item == 0)
+        assert "requests, slowest first" in run.text and "slowest of 6" in run.text
+        await run.press("o", "o")
+        await run.until(lambda: run.table.item == 4)
+        await run.press("down")
+        assert "1 above · g: longest prompt" in run.text
+        titles = run.text.splitlines()[run.table.region.y + 1]
+        await run.pilot.click(run.table, offset=(titles.index(" out") + 3, 1))
+        await run.until(lambda: "longest answer of" in run.text)
+        assert run.table.item == 4
+        await run.pilot.click(run.table, offset=(titles.index("time") + 1, 1))
+        await run.until(lambda: "newest of 6" in run.text)
+        assert run.table.item == LAST
+
+
+async def test_an_order_keeps_to_what_was_known(tmp_path: Path) -> None:
+    """In a replay, a request that runs has no duration yet."""
+    app = await replaying(tmp_path)
+    async with app.run_test(size=(120, 36)) as pilot:
+        run = Running(app, pilot, tmp_path / "recording.jsonl")
+        await run.until(lambda: app.store.n == len(REQUESTS))
+        await run.press("t", *"97%", "enter", "o")
+        await run.until(lambda: run.table.n_items == len(REQUESTS))
+        assert int(run.table._items[0]) == LAST and run.table.item == 0
+
+
 async def test_c_compares_two_requests(tmp_path: Path) -> None:
     """The first press marks one; x swaps, escape goes back."""
     async with running(tmp_path) as run:
         await run.press("c", "c", "c", "down", "c")
         assert isinstance(run.app.screen, CompareScreen)
         assert "A req_7_0005" in run.text and "B req_7_0004" in run.text
-        assert "≠" in run.text
+        assert "≠" in run.text and "-1.00s  0.75×" in run.text
         await run.press("x")
+        assert "+1.00s  1.3×" in run.text
         assert "A req_7_0004" in run.text
         await run.press("escape")
         assert run.table.marked == -1
@@ -287,6 +332,9 @@ async def test_a_replay_is_stepped_and_sought(tmp_path: Path) -> None:
         await pilot.click(transport, offset=(1, 0))
         await pilot.pause()
         assert clock.paused != before
+        await pilot.click(transport, offset=(6, 0))
+        await pilot.pause()
+        assert clock.speed == 2
 
 
 async def test_a_replay_changes_its_speed(tmp_path: Path) -> None:
@@ -319,15 +367,16 @@ async def test_a_crossed_threshold_is_told_and_drawn(tmp_path: Path) -> None:
 
 
 async def test_ways_are_kept_for_the_next_time(tmp_path: Path) -> None:
-    """Window, theme and panels."""
+    """Window, theme, panels and dots."""
     path = write(tmp_path / "recording.jsonl", REQUESTS)
     memory = tmp_path / "dashboard.json"
     app = Dashboard([path], clock=lambda: START_TS + 100, memory=memory)
     async with app.run_test() as pilot:
-        await pilot.press("w", "d", "2")
+        await pilot.press("w", "d", "2", "b")
         await pilot.pause()
     again = Dashboard([path], clock=lambda: START_TS + 100, memory=memory)
     async with again.run_test() as pilot:
         assert again.context.window is WINDOWS[2]
         assert again.theme == "textual-light"
+        assert {chart.marker for chart in again.screen.query(LineChart)} == {MARKERS[1]}
         assert not again.screen.query_one("#hits").display

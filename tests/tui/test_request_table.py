@@ -43,7 +43,7 @@ async def test_the_cursor_stays_on_its_request(tmp_path: Path) -> None:
         await run.add_request(Made(95))
         await run.add_request(Made(96))
         assert run.table.item == before
-        assert "4 newer" in run.text
+        assert "4 above" in run.text
         await run.press("g")
         assert run.table.item == LAST + 2
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
@@ -19,17 +20,15 @@ from mlxdeck.telemetry.lines import content, lines_of
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.screens.request import NOT_CAPTURED
-from mlxdeck.tui.widgets.waterfall import PHASES
+from mlxdeck.tui.widgets.waterfall import PHASES, Span, Waterfall
 
-_SECONDS = (*(f"{phase}_s" for phase in PHASES), "ttft_s", "duration_s")
-_TOKENS = ("input_tokens", "cached_tokens", "output_tokens")
-_LABELS = {
-    "ttft_s": "first token",
-    "duration_s": "total",
-    "input_tokens": "prompt",
-    "cached_tokens": "of it cached",
-    "output_tokens": "answer",
+_TIMES = {**{f"{phase}_s": phase for phase in PHASES}, "ttft_s": "first token"} | {
+    "duration_s": "total"
 }
+_TOKENS = {"input_tokens": "prompt", "cached_tokens": "of it cached", "output_tokens": "answer"}
+_DIFF_STYLES = {"+": "$text-success", "-": "$text-error", "@": "$foreground 60%"}
+SAME_SHARE, SAME_S = 0.05, 0.001
+"""Times that are closer to each other than one of these are told as the same."""
 
 
 class CompareScreen(Screen[None]):
@@ -39,6 +38,10 @@ class CompareScreen(Screen[None]):
         Binding("escape,c", "app.pop_screen", "Back"),
         Binding("x", "swap", "Swap", tooltip="A becomes B"),
     ]
+    DEFAULT_CSS = """
+    CompareScreen Horizontal { height: auto; }
+    CompareScreen Waterfall { width: 1fr; }
+    """
 
     def __init__(self, store: Store, one: int, other: int) -> None:
         super().__init__()
@@ -46,21 +49,24 @@ class CompareScreen(Screen[None]):
         self._rows = (one, other)
 
     def compose(self) -> ComposeResult:
-        """From figures to text."""
+        """What the prompts have in common, then where the time went, then figure by figure."""
         yield Static(id="title")
         with VerticalScroll(id="body"):
             yield Static(id="parting", classes="box")
+            with Horizontal():
+                yield Waterfall(id="time-a", classes="box")
+                yield Waterfall(id="time-b", classes="box")
+            yield Static(id="figures", classes="box")
             yield Static(id="settings", classes="box")
-            yield Static(id="times", classes="box")
-            yield Static(id="tokens2", classes="box")
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
         for name, title in (
             ("parting", "where the prompts part"),
+            ("time-a", "time of A"),
+            ("time-b", "time of B, on the same scale"),
+            ("figures", "figures"),
             ("settings", "request"),
-            ("times", "time"),
-            ("tokens2", "tokens"),
         ):
             self.query_one(f"#{name}").border_title = title
         self._show()
@@ -77,42 +83,66 @@ class CompareScreen(Screen[None]):
         self.query_one("#title", Static).update("  ·  ".join(["compare", *ids]))
         starts = [_start(lines_of(store, row)) for row in rows]
         self.query_one("#parting", Static).update(self._parting(*starts))
+        self._show_times()
+        self.query_one("#figures", Static).update(_table(self._figures()))
         told = [dict(settings(start)) for start in starts]
         self.query_one("#settings", Static).update(
-            _side_by_side((name, told[0][name], told[1][name]) for name in told[0])
+            _table((name, told[0][name], told[1][name], "") for name in told[0])
         )
-        self.query_one("#times", Static).update(_side_by_side(self._figures(_SECONDS)))
-        self.query_one("#tokens2", Static).update(_side_by_side(self._figures(_TOKENS)))
 
-    def _parting(self, one: t.RequestStart, other: t.RequestStart) -> Text:
+    def _show_times(self) -> None:
+        totals_s = [self._number("duration_s", row) for row in self._rows]
+        for name, row, total_s in zip("ab", self._rows, totals_s, strict=True):
+            spans = [Span(phase, self._number(f"{phase}_s", row)) for phase in PHASES]
+            self.query_one(f"#time-{name}", Waterfall).show(spans, total_s, max(totals_s))
+
+    def _parting(self, one: t.RequestStart, other: t.RequestStart) -> Content:
         found = parting(one, other)
         if not found.place:
-            return Text(found.note)
-        text = Text.assemble(
-            ("first difference: ", "dim"), (found.place, "bold"), f"  {_before(found)}"
-        )
+            return Content(found.note)
+        parts = [
+            Content.from_markup("[$foreground 60%]first difference:[/] "),
+            Content.styled(found.place, "bold"),
+            Content(f"  {_before(found)}"),
+        ]
         if found.note:
-            text.append(f"\n{found.note}")
+            parts.append(Content(f"\n{found.note}"))
         places = {span.path for row in self._rows for span in self._store.spans(row)}
         lines = diff(content(sorted(places), found.hashes), found.hashes)
         if not lines:
-            text.append(f"\n{found.hashes[0] or '–'} in A, {found.hashes[1] or '–'} in B", "dim")
-            text.append(f"\ntext {NOT_CAPTURED}", "dim")
+            hashes = f"\n{found.hashes[0] or '–'} in A, {found.hashes[1] or '–'} in B"
+            parts.append(Content.styled(f"{hashes}\ntext {NOT_CAPTURED}", "$foreground 60%"))
         for line in lines[2:]:
-            style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "")
-            text.append(f"\n{line}", style)
-        return text
+            parts.append(Content.styled(f"\n{line}", _DIFF_STYLES.get(line[:1], "")))
+        return Content("").join(parts)
 
-    def _figures(self, names: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
-        for name in names:
-            values = [float(self._store.column(name)[row]) for row in self._rows]
-            show = fmt.duration if name.endswith("_s") else lambda value: f"{value:,.0f}"
-            yield _LABELS.get(name, name.removesuffix("_s")), show(values[0]), show(values[1])
-        if names is _TOKENS:
-            caches = [CACHES[int(self._store.column("cache")[row])] for row in self._rows]
-            ends = [OUTCOMES[int(self._store.column("outcome")[row])] for row in self._rows]
-            yield "cache", caches[0], caches[1]
-            yield "outcome", ends[0], ends[1]
+    def _number(self, name: str, row: int) -> float:
+        """A figure that may not be known yet as 0."""
+        value = float(self._store.column(name)[row])
+        return value if value == value else 0.0
+
+    def _figures(self) -> Iterator[tuple[str, str, str, str]]:
+        """Name, A, B, and what changed from the one to the other."""
+        for column, name in _TIMES.items():
+            one, other = (self._number(column, row) for row in self._rows)
+            yield name, fmt.duration(one), fmt.duration(other), _longer(one, other)
+        for column, name in _TOKENS.items():
+            one, other = (self._number(column, row) for row in self._rows)
+            change = f"{other - one:+,.0f}" if one != other else ""
+            yield name, f"{one:,.0f}", f"{other:,.0f}", change
+        for name, texts in (("cache", CACHES), ("outcome", OUTCOMES)):
+            codes = [int(self._store.column(name)[row]) for row in self._rows]
+            yield name, texts[codes[0]], texts[codes[1]], ""
+
+
+def _longer(one_s: float, other_s: float) -> str:
+    """By how much time B differs from A, and how many times as long it took."""
+    change_s = other_s - one_s
+    if abs(change_s) < max(SAME_S, SAME_SHARE * max(one_s, other_s)):
+        return ""
+    sign = "+" if change_s > 0 else "-"
+    times = f"  {other_s / one_s:.{1 if other_s > one_s else 2}f}×" if one_s and other_s else ""
+    return f"{sign}{fmt.duration(abs(change_s))}{times}"
 
 
 def _before(found: Parting) -> str:
@@ -122,7 +152,8 @@ def _before(found: Parting) -> str:
         return "the system prompt is the same"
     if not found.n_equal:
         return "system prompt and tools are the same"
-    return f"system prompt, tools and {found.n_equal} messages are the same"
+    messages = "1 message" if found.n_equal == 1 else f"{found.n_equal} messages"
+    return f"system prompt, tools and {messages} are the same"
 
 
 def _start(lines: list[bytes]) -> t.RequestStart:
@@ -130,16 +161,17 @@ def _start(lines: list[bytes]) -> t.RequestStart:
     return next((each for each in decoded if isinstance(each, t.RequestStart)), t.RequestStart())
 
 
-def _side_by_side(rows: Iterator[tuple[str, str, str]]) -> Table:
+def _table(rows: Iterable[tuple[str, str, str, str]]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True, min_width=12)
     table.add_column(width=1)
-    table.add_column(min_width=16)
-    table.add_column(min_width=16)
-    table.add_row("", "", "[b]A[/b]", "[b]B[/b]")
-    for name, one, other in rows:
-        # A sign and not only a colour says that they differ.
-        differs = one != other
+    for _ in range(3):
+        table.add_column(min_width=14)
+    table.add_row("", "", "[b]A[/b]", "[b]B[/b]", "")
+    for name, one, other, change in rows:
+        # A sign and not only a weight says that they differ; times never are quite the same.
+        differs = bool(change) or (one != other and name not in _TIMES.values())
         style = "bold" if differs else ""
-        table.add_row(name, "≠" if differs else "", Text(one, style), Text(other, style))
+        mark = "≠" if differs else ""
+        table.add_row(name, mark, Text(one, style), Text(other, style), Text(change, style))
     return table

@@ -21,8 +21,8 @@ from mlxdeck.telemetry.trend import Total, Trend
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.alerts import Alert
 from mlxdeck.tui.context import Context
-from mlxdeck.tui.listing import Listing
-from mlxdeck.tui.messages import FilterChanged, RedrawAsked, RequestChosen
+from mlxdeck.tui.listing import ORDERS, Listing, Order
+from mlxdeck.tui.messages import FilterChanged, OrderAsked, RedrawAsked, RequestChosen
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
@@ -88,6 +88,9 @@ class DashboardScreen(Screen[None]):
             show=False,
             tooltip="Mark a request, then compare another with it",
         ),
+        Binding(
+            "o", "order", "Order", show=False, tooltip="Newest, slowest, longest requests first"
+        ),
         Binding("e", "export", "Export", show=False, tooltip="Write what is listed to a file"),
         Binding("m", "maximize", "Maximize", show=False, tooltip="This panel alone; esc: back"),
         *(
@@ -116,9 +119,9 @@ class DashboardScreen(Screen[None]):
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")
             with Horizontal(id="charts"):
-                yield LineChart(Axis(fmt.tick), "latency", id="latency")
-                yield LineChart(Axis(fmt.percent, top=1.0), "tokens from cache", id="hits")
-                yield LineChart(Axis(fmt.rate), "tokens a second", id="throughput")
+                yield LineChart(Axis(fmt.tick, fmt.duration), "latency", id="latency")
+                yield LineChart(Axis(fmt.percent, fmt.percent, 1.0), "tokens from cache", id="hits")
+                yield LineChart(Axis(fmt.rate, fmt.rate), "tokens a second", id="throughput")
             with Horizontal(id="lists"):
                 yield RequestTable(self._store, id="requests")
                 yield ToolCallList(self._store, id="calls")
@@ -132,6 +135,9 @@ class DashboardScreen(Screen[None]):
         self.query_one("#hits", LineChart).threshold = self._ctx.alarm.limits.hit_rate
         if self._ctx.ways.log_scale:
             self.query_one("#latency", LineChart).toggle_log()
+        if self._ctx.ways.marker in MARKERS:
+            for chart in self.query(LineChart):
+                chart.set_marker(self._ctx.ways.marker)
         self._show_panels()
         self.query_one(RequestTable).focus()
 
@@ -157,7 +163,7 @@ class DashboardScreen(Screen[None]):
 
     def _show_lists(self, now_s: float, listing: Listing, below: int | None) -> None:
         as_of_ts = self._ctx.as_of_ts
-        version = (self._store.n_lines, listing.text, as_of_ts, below)
+        version = (self._store.n_lines, listing.text, listing.order, as_of_ts, below)
         table = self.query_one(RequestTable)
         table.as_of_ts = as_of_ts
         rows = listing.rows(as_of_ts, below)
@@ -277,6 +283,7 @@ class DashboardScreen(Screen[None]):
         for chart in self.query(LineChart):
             following = MARKERS.index(chart.marker) + 1
             chart.set_marker(MARKERS[following % len(MARKERS)])
+            self._ctx.ways.marker = chart.marker
 
     def action_filter(self) -> None:
         """Type a filter."""
@@ -321,6 +328,25 @@ class DashboardScreen(Screen[None]):
         self.post_message(RequestChosen(table.item, against=table.marked))
         table.marked = -1
         table.refresh()
+
+    def action_order(self) -> None:
+        """The next order of the requests."""
+        following = ORDERS.index(self._ctx.listing.order) + 1
+        self._list_by(ORDERS[following % len(ORDERS)])
+
+    @on(OrderAsked)
+    def _on_order_asked(self, message: OrderAsked) -> None:
+        for order in ORDERS:
+            if order.title == message.title:
+                self._list_by(order)
+
+    def _list_by(self, order: Order) -> None:
+        table = self.query_one(RequestTable)
+        self._ctx.listing.order = order
+        table.first_word = order.first
+        table.border_title = f"requests, {order.first} first" if order.column else "requests"
+        table.action_newest()
+        self.post_message(RedrawAsked())
 
     def action_export(self) -> None:
         """Write what is listed to a file."""

@@ -16,6 +16,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from mlxdeck.tui import format as fmt
+from mlxdeck.tui.messages import RedrawAsked
 from mlxdeck.tui.widgets.plot import MARKERS, Axis, Drawing, Line, Plot, Tone, cell
 
 _GUTTER = 8
@@ -129,7 +130,9 @@ class LineChart(Widget, can_focus=True):
         super().notify_style_update()
 
     def on_resize(self) -> None:
+        """It has room for other buckets now."""
         self._redraw()
+        self.post_message(RedrawAsked())
 
     def on_blur(self) -> None:
         self._look_at(-1)
@@ -179,7 +182,7 @@ class LineChart(Widget, can_focus=True):
             length_s = self._times.end_ts - self._times.start_ts
             moment = self._times.start_ts + length_s * (at + 1) / n_buckets
             parts.append(f"[b]{fmt.moment(moment, length_s)}[/b]")
-            values = [self._axis.text(float(line.values[at])) for line in self._lines]
+            values = [self._axis.value(float(line.values[at])) for line in self._lines]
         parts += [
             f"[{_COLOURS[line.tone]}]{mark}[/] {line.label} {value}"
             for mark, line, value in zip(_LEGEND_MARKS, self._lines, values, strict=False)
@@ -244,14 +247,15 @@ class LineChart(Widget, can_focus=True):
 
 
 def spread(texts: Sequence[str], width: int) -> str:
-    """Texts at even distances, the first and the last at the ends; those that touch are left out.
-
-    The ends come first: they say which stretch of time it is.
-    """
-    line, last = [" "] * width, len(texts) - 1
-    for n in sorted(range(len(texts)), key=lambda n: n not in (0, last)):
-        at = round((width - 1) * n / max(1, last)) - len(texts[n]) * n // max(1, last)
-        room = line[max(0, at - 1) : at + len(texts[n]) + 1]
-        if at >= 0 and all(each == " " for each in room):
-            line[at : at + len(texts[n])] = texts[n]
-    return "".join(line)[:width]
+    """Texts at even distances, the first and the last at the ends; as many as don't touch."""
+    last = len(texts) - 1
+    for step in (step for step in range(1, last + 1) if last % step == 0):
+        line = ""
+        for n in range(0, last + 1, step):
+            at = round((width - len(texts[n])) * n / last)
+            if at < len(line) + bool(line):
+                break
+            line = line.ljust(at) + texts[n]
+        else:
+            return line
+    return " " * width

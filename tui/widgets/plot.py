@@ -40,9 +40,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The vertical axis: how its numbers look, and its range if it is fixed."""
+    """The vertical axis: how its round numbers look, how others do, its range if it is fixed."""
 
     text: Callable[[float], str]
+    value: Callable[[float], str]
     top: float | None = None
 
 

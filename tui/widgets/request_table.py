@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from textual import events
 
 from mlxdeck.telemetry.batch import CACHES, ERROR, EXACT, MISS, OK, OPEN, OUTCOMES, PREFIX
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
-from mlxdeck.tui.messages import RequestChosen
+from mlxdeck.tui.messages import OrderAsked, RequestChosen
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 
 _MARKS = {OPEN: ("◌", "accent"), OK: ("✓", "good"), ERROR: ("✗", "bad")}
@@ -106,11 +107,12 @@ COLUMNS = (
 
 _DOT: Cell = ("·", "muted")
 _UNDER_WAY: dict[str, Cell] = {"": _MARKS[OPEN], "end": (OUTCOMES[OPEN], "accent")}
-MIN_BAR = 24
+MIN_BAR = 20
 """Where at least so many cells are left, they show where a request's time went."""
-MAX_END = 26
+MAX_END = 20
 _PHASES = (("queue_s", "┄", "warn"), ("prefill_s", "━", "accent"), ("decode_s", "─", "muted"))
 _LEGEND: list[Cell] = [("┄ queue ", "warn"), ("━ prefill ", "accent"), ("─ decode", "muted")]
+_LEGEND_CELLS = sum(len(text) for text, _ in _LEGEND)
 
 
 def fitting(width: int) -> tuple[list[Column], int]:
@@ -155,7 +157,9 @@ class RequestTable(VirtualList):
         """The titles, aligned as their columns."""
         columns, bar = fitting(width)
         titles = [(text, "") for text in _line(columns, width - bar, lambda c: c.title)]
-        return [*titles, *_LEGEND] if bar else titles
+        if not bar:
+            return titles
+        return [*titles, *(_LEGEND if bar > _LEGEND_CELLS else [("where its time went", "")])]
 
     def cells(self, item: int, width: int) -> list[Cell]:
         """One request."""
@@ -181,6 +185,18 @@ class RequestTable(VirtualList):
     def chosen(self, item: int) -> None:
         """Ask for this request's screen."""
         self.post_message(RequestChosen(item))
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on a title asks for an order by it; the rest is as in any list."""
+        offset = event.get_content_offset_capture(self)
+        if offset.y == 0:
+            self.post_message(OrderAsked(self._title_at(offset.x)))
+            event.prevent_default()
+
+    def _title_at(self, x: int) -> str:
+        columns, _ = fitting(self.scrollable_content_region.width)
+        ends = np.cumsum([column.width + 1 for column in columns])
+        return columns[min(int(np.searchsorted(ends, x, side="right")), len(columns) - 1)].title
 
 
 def _line(columns: list[Column], width: int, text_of: Callable[[Column], str]) -> list[str]:

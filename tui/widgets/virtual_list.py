@@ -70,6 +70,8 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         self._shown_version: object = None
         self.cursor = 0
         """Line of the cursor, counted from the newest item."""
+        self.first_word = "newest"
+        """What the first line is, in the order in which they are listed."""
 
     def header(self, width: int) -> list[Cell]:
         """The line above the items."""
@@ -82,6 +84,9 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
     def chosen(self, item: int) -> None:
         """The user chose an item."""
         raise NotImplementedError
+
+    def moved(self, item: int) -> None:
+        """The user moved the cursor to an item."""
 
     @property
     def n_items(self) -> int:
@@ -115,9 +120,9 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         if not self.n_items:
             self.border_subtitle = ""
         elif self.cursor == 0:
-            self.border_subtitle = f"newest of {self.n_items:,}"
+            self.border_subtitle = f"{self.first_word} of {self.n_items:,}"
         else:
-            self.border_subtitle = f"{self.cursor:,} newer · g: newest"
+            self.border_subtitle = f"{self.cursor:,} above · g: {self.first_word}"
 
     @property
     def item(self) -> int:
@@ -201,3 +206,5 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         self.scroll_to(y=top, animate=False, force=True, immediate=True)
         self._tell_place()
         self.refresh()
+        if self.n_items:
+            self.moved(self.item)

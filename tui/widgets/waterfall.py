@@ -38,8 +38,8 @@ class Waterfall(Widget):
     Waterfall > .span--muted { color: $foreground 55%; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
         self._spans: list[Span] = []
         self._total_s = 0.0
         self._scale_s = 0.0
