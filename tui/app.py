@@ -243,6 +243,9 @@ class Dashboard(Replaying):
     def redraw_now(self) -> None:
         """Draw at the next opportunity, whatever changed."""
         self._stale, self._rest_until_s = True, 0.0
+        if not self.screen_stack:
+            # Asked for by a widget while all of them go.
+            return
         screen, clock = self.screen, self.context.clock
         if clock.paused and not clock.replay and isinstance(screen, DashboardScreen):
             screen.show(clock.now, below=self.context.n_held)
