@@ -108,6 +108,15 @@ class Starts:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookups:
+    """Requests that don't end here, of which the prompt is known here."""
+
+    owners: Column
+    input_tokens: Column
+    cached_tokens: Column
+
+
+@dataclass(frozen=True, slots=True)
 class FirstTokens:
     """Requests that have their first token here."""
 
@@ -138,6 +147,7 @@ class Batch:
     requests: Requests
     ends: Ends
     starts: Starts
+    lookups: Lookups
     first_tokens: FirstTokens
     calls: Calls
     ticks: Sequence[skim.Tick]
@@ -158,6 +168,7 @@ class Batch:
             found = [lines[place] for place in places.tolist()]
             return owners[places], cast("list[_Kind]", found)
 
+        ends = _ends(*those(skim.End, 0))
         return cls(
             path=path,
             n_lines=len(lines),
@@ -165,8 +176,9 @@ class Batch:
             first_ts=float(times.min()),
             last_ts=float(times.max()),
             requests=_requests([n for n in named.distinct if n], owners, lines, times, offsets),
-            ends=_ends(*those(skim.End, 0)),
+            ends=ends,
             starts=_starts(*those(skim.Start, 0)),
+            lookups=_lookups(*those(skim.Lookup, 0), ends.owners),
             first_tokens=_first_tokens(*those(skim.FirstToken, 0)),
             calls=_calls(*those(skim.Call, 0)),
             ticks=those(skim.Tick)[1],
@@ -216,6 +228,16 @@ def _ends(owners: Column, lines: Sequence[skim.End]) -> Ends:
 
 def _starts(owners: Column, lines: Sequence[skim.Start]) -> Starts:
     return Starts(owners, Texts.of(line.attrs.model for line in lines))
+
+
+def _lookups(owners: Column, lines: Sequence[skim.Lookup], ended: Column) -> Lookups:
+    places = np.flatnonzero(~np.isin(owners, ended))
+    found = [lines[place].attrs for place in places.tolist()]
+    return Lookups(
+        owners[places],
+        np.array([attrs.input_tokens for attrs in found], np.int32),
+        np.array([attrs.cached_tokens for attrs in found], np.int32),
+    )
 
 
 def _first_tokens(owners: Column, lines: Sequence[skim.FirstToken]) -> FirstTokens:

@@ -24,7 +24,7 @@ from mlxdeck.telemetry.regions import CHUNK_BYTES, MAX_LINE_BYTES, Region
 HELPED_BYTES = 32 << 20
 """A shorter part is read sooner than a process starts."""
 MAX_HELPERS = 4
-NICE = 5
+NICE = 10
 """They give way to the process that shows what they find, and answers keys."""
 _LENGTH = struct.Struct("<I")
 

@@ -73,6 +73,13 @@ class FirstTokenAttrs(msgspec.Struct, gc=False):
     ttft_s: _Seconds = msgspec.field(default=0.0, name="gen_ai.server.time_to_first_token")
 
 
+class LookupAttrs(msgspec.Struct, gc=False):
+    """Of `events.CacheLookup`."""
+
+    input_tokens: _Tokens = msgspec.field(default=0, name="mlx.cache.prompt_tokens")
+    cached_tokens: _Tokens = msgspec.field(default=0, name="mlx.cache.matched_tokens")
+
+
 class Header(Head, kw_only=True, gc=False, tag=t.StreamStart.NAME):
     attrs: t.StreamStart
 
@@ -102,7 +109,7 @@ class Tick(Head, kw_only=True, gc=False, tag=t.Tick.NAME):
 
 
 class Lookup(Head, kw_only=True, gc=False, tag=t.CacheLookup.NAME):
-    """Where it stands is all that is needed."""
+    attrs: LookupAttrs
 
 
 class Content(Head, kw_only=True, gc=False, tag=t.Content.NAME):

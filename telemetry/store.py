@@ -191,6 +191,7 @@ class Store:
         self.first_ts = min(self.first_ts or batch.first_ts, batch.first_ts)
         rows = self._rows(batch)
         self._arrays["model"][rows[batch.starts.owners]] = self.strings.numbers(batch.starts.models)
+        self._look_up(batch, rows)
         self._arrays["ttft_s"][rows[batch.first_tokens.owners]] = batch.first_tokens.ttft_s
         self._end(batch, rows)
         self._call(batch, rows)
@@ -255,6 +256,14 @@ class Store:
         known = others.get(batch.path, Span(batch.path, first, last))
         others[batch.path] = Span(batch.path, min(first, known.first), max(last, known.last))
         self._elsewhere[row] = list(others.values())
+
+    def _look_up(self, batch: Batch, rows: Column) -> None:
+        """What is known of a prompt while its request runs; its end says the same and more."""
+        found = batch.lookups
+        known = (found.input_tokens > 0) & np.isnan(self._arrays["end_ts"][rows[found.owners]])
+        running = rows[found.owners[known]]
+        self._arrays["input_tokens"][running] = found.input_tokens[known]
+        self._arrays["cached_tokens"][running] = found.cached_tokens[known]
 
     def _end(self, batch: Batch, rows: Column) -> None:
         ends, arrays = batch.ends, self._arrays

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.events import FirstToken
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.screens.request import NOT_CAPTURED
 from mlxdeck.tui.widgets.waterfall import TokenBar, Waterfall
@@ -93,6 +94,9 @@ async def test_a_running_request_fills_in(tmp_path: Path) -> None:
         await run.add(start)
         await run.press("enter")
         assert "◌ open" in run.text and "50 cached" not in run.text
+        token = FirstToken(ttft_s=0.9, queue_s=0.1, prefill_s=0.8)
+        await run.add(run._stream.line(token, 94, "req_7_0077"))
+        await run.until(lambda: "800ms" in run.text and "900ms" in run.text)
         await run.add(end)
         await run.until(lambda: "50 cached" in run.text)
         assert "✓ ok" in run.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlxdeck.telemetry.batch import batch
+from mlxdeck.telemetry.events import CacheLookup
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable, fitting
@@ -72,13 +73,16 @@ async def test_a_click_chooses_and_a_second_one_opens(tmp_path: Path) -> None:
 
 
 async def test_a_request_is_there_while_it_runs(tmp_path: Path) -> None:
-    """Marked as open from its first event on, and filled in by its last."""
+    """Marked as open, with its prompt and its time so far, and filled in by its last event."""
     async with running(tmp_path, REQUESTS[:1], size=(180, 30)) as run:
         start, *_, end = run._stream.request(Made(95, cached_tokens=50), 5)
         await run.add(start)
-        assert "◌" in run.text and "open" in run.text
+        assert "◌" in run.text and "open" in run.text and "6.00s" in run.text
+        lookup = CacheLookup(cache="prefix", prompt_tokens=400, matched_tokens=100)
+        await run.add(run._stream.line(lookup, 94, "req_7_0005"))
+        assert "400    25%" in run.text
         await run.add(end)
-        assert "◌" not in run.text and "50%" in run.text
+        assert "◌" not in run.text and "50%" in run.text and "25%" not in run.text
 
 
 async def test_outcome_and_cache_are_told_by_marks_and_words(tmp_path: Path) -> None:

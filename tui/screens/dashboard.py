@@ -165,7 +165,7 @@ class DashboardScreen(Screen[None]):
         as_of_ts = self._ctx.as_of_ts
         version = (self._store.n_lines, listing.text, listing.order, as_of_ts, below)
         table = self.query_one(RequestTable)
-        table.as_of_ts = as_of_ts
+        table.as_of_ts, table.now_ts = as_of_ts, now_s
         rows = listing.rows(as_of_ts, below)
         table.show(rows, version)
         calls = listing.calls(now_s if below is not None else as_of_ts)

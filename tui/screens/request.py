@@ -153,7 +153,7 @@ class RequestScreen(Screen[None]):
         raw = lines_of(self._store, self._row)
         lines = [t.decode(line).attrs for line in raw]
         self._show_title()
-        self._show_time()
+        self._show_time(_first(lines, t.FirstToken))
         self.query_one("#facts", Static).update(self._facts(lines))
         paths = dict.fromkeys(span.path for span in self._store.spans(self._row))
         self.query_one(Conversation).show(lines, list(paths))
@@ -180,9 +180,12 @@ class RequestScreen(Screen[None]):
             parts.append(f"session {session[:8]}")
         self.query_one("#title", Static).update("  ·  ".join(parts))
 
-    def _show_time(self) -> None:
+    def _show_time(self, first: t.FirstToken | None) -> None:
+        """Of a request that runs, what it told with its first token."""
         store, row = self._store, self._row
         spans = [Span(name, float(store.column(f"{name}_s")[row])) for name in PHASES]
+        if first and OUTCOMES[int(store.column("outcome")[row])] == "open":
+            spans = [Span(name, float(getattr(first, f"{name}_s", 0.0))) for name in PHASES]
         total_s = float(store.column("duration_s")[row])
         done = sum(span.seconds for span in spans)
         self.query_one(Waterfall).show(spans, total_s if total_s == total_s else done)

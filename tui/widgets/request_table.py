@@ -150,6 +150,8 @@ class RequestTable(VirtualList):
         self._store = store
         self.as_of_ts = math.inf
         """What happened later is not shown."""
+        self.now_ts = math.nan
+        """The moment up to which a running request's time is told."""
         self.marked = -1
         """The request that another one is to be compared with."""
 
@@ -170,6 +172,9 @@ class RequestTable(VirtualList):
             made["session"] = _session(self._store, item)
         else:
             made = {column.title: column.cell(self._store, item) for column in columns}
+        if made["end"] == _UNDER_WAY["end"] and "total" in made:
+            elapsed_s = self.now_ts - float(self._store.column("start_ts")[item])
+            made["total"] = (fmt.duration(max(0.0, elapsed_s)), "accent")
         if item == self.marked:
             made[""] = ("A", "accent")
         texts = _line(columns, width - bar, lambda column: made[column.title][0])
