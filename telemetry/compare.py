@@ -104,8 +104,18 @@ def settings(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     for name in ("temperature", "top_p", "top_k"):
         value = getattr(start, name)
         yield name, "model's own" if value is None else f"{value:g}"
-    yield "tool_choice", start.tool_choice
+    yield "stops at", ", ".join(map(repr, start.stop_sequences)) or "nothing else"
+    yield "tool_choice", " ".join(filter(None, (start.tool_choice, start.forced_tool)))
+    yield "thinking", _thinking(start)
+    yield "answer", start.answer_format
     yield "tools", f"{start.n_tools}"
     yield "messages", f"{start.n_messages}"
     yield "body", f"{start.body_bytes:,} bytes"
     yield "left out", ", ".join(start.removed) or "nothing"
+
+
+def _thinking(start: t.RequestStart) -> str:
+    if start.thinking is None:
+        return "model's own"
+    limit = f", at most {start.thinking_tokens:,} tokens" if start.thinking_tokens else ""
+    return f"{'on' if start.thinking else 'off'}{limit}"

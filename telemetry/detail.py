@@ -15,6 +15,7 @@ from mlxdeck.telemetry.results import Result, results
 from mlxdeck.telemetry.store import Store
 
 PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
+DEFAULT_SERVER = "http://127.0.0.1:8081"
 HOW_TO_CAPTURE = "the text was not captured: start the server with --capture full to keep it"
 
 
@@ -31,6 +32,7 @@ def detail(store: Store, row: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "request_id": store.ids[row],
         "session_id": store.text("session", row),
+        "server": _server(store.header),
         "start_ts": _number(store, "start_ts", row),
         "outcome": OUTCOMES[int(store.column("outcome")[row])],
         "status": int(store.column("status")[row]),
@@ -76,7 +78,7 @@ def _said(
     return found
 
 
-def curl(found: dict[str, Any], url: str = "http://127.0.0.1:8081") -> str:
+def curl(found: dict[str, Any]) -> str:
     """A command that sends the request again.
 
     Raises:
@@ -95,11 +97,32 @@ def curl(found: dict[str, Any], url: str = "http://127.0.0.1:8081") -> str:
         body["system"] = [{"type": "text", "text": text} for text in found["system"]]
     if found.get("tools"):
         body["tools"] = found["tools"]
-    if request.get("tool_choice") in ("any", "none"):
-        body["tool_choice"] = {"type": request["tool_choice"]}
+    if request.get("stop_sequences"):
+        body["stop_sequences"] = request["stop_sequences"]
+    body |= _asked(request)
     body["messages"] = found["messages"]
-    parts = ["curl", f"{url}/v1/messages", "-H", "content-type: application/json"]
+    parts = ["curl", f"{found['server']}/v1/messages", "-H", "content-type: application/json"]
     return shlex.join([*parts, "-d", json.dumps(body, ensure_ascii=False)])
+
+
+def _asked(request: dict[str, Any]) -> dict[str, Any]:
+    """What the answer has to be like, as Anthropic's API writes it."""
+    body: dict[str, Any] = {}
+    choice: dict[str, Any] = {"type": request.get("tool_choice", "auto")}
+    if request.get("forced_tool"):
+        choice["name"] = request["forced_tool"]
+    if request.get("one_call"):
+        choice["disable_parallel_tool_use"] = True
+    if choice != {"type": "auto"}:
+        body["tool_choice"] = choice
+    if request.get("thinking") is not None:
+        tokens = request.get("thinking_tokens")
+        kind = "disabled" if not request["thinking"] else "enabled" if tokens else "adaptive"
+        body["thinking"] = {"type": kind, **({"budget_tokens": tokens} if tokens else {})}
+    if request.get("answer_schema"):
+        schema = _json(request["answer_schema"])
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    return body
 
 
 def _call(call: t.ToolCall, result: Result | None) -> dict[str, Any]:
@@ -119,6 +142,13 @@ def _json(text: str) -> Any:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         return text
+
+
+def _server(header: t.StreamStart | None) -> str:
+    """Where the server listens whose stream was begun last."""
+    if header is None or not header.server_port:
+        return DEFAULT_SERVER
+    return f"http://{header.server_address}:{header.server_port}"
 
 
 def _number(store: Store, name: str, row: int) -> float | None:

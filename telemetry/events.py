@@ -92,6 +92,17 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     n_tools: int = _named("mlx.tools", 0)
     tool_names: tuple[str, ...] = _named("mlx.tool_names", ())
     tool_choice: str = _named("mlx.tool_choice", "auto")
+    forced_tool: str = _named("mlx.tool_choice.name", "")
+    """The tool that has to be called, where `tool_choice` is `tool`."""
+    one_call: bool = _named("mlx.tool_choice.one_call", False)
+    """Whether the client forbids several calls in one answer."""
+    thinking: bool | None = _named("mlx.thinking", None)
+    """What the client asked for; None leaves it to the model."""
+    thinking_tokens: int = _named("mlx.thinking.budget_tokens", 0)
+    answer_format: str = _named("mlx.answer_format", "text")
+    """`text`, or `json_schema` where the answer has to conform to one."""
+    answer_schema: str = _named("mlx.answer_schema", "")
+    """That schema as JSON; only with `--capture full`."""
     queue_depth: int = _named("mlx.queue.depth", 0)
     removed: tuple[str, ...] = _named("mlx.prompt.removed", ())
     """Names of the canonical rules that took something out of the prompt."""

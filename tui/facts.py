@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.compare import settings
 from mlxdeck.tui import format as fmt
+
+PARAMETERS = (
+    *("max_tokens", "temperature", "top_p", "top_k", "stops at"),
+    *("tool_choice", "thinking", "answer"),
+)
+USUAL = ("model's own", "nothing else", "auto", "text")
+
+
+def parameters(start: t.RequestStart) -> str:
+    """What a request asked for, as far as it is not what it gets anyway."""
+    told = dict(settings(start))
+    return ", ".join(f"{name} {told[name]}" for name in PARAMETERS if told[name] not in USUAL)
 
 
 def lookup(found: t.CacheLookup) -> str:

@@ -79,12 +79,15 @@ def _request(found: dict[str, Any]) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     request = found["request"]
-    for name in ("model", "dialect", "stream", "max_tokens", "temperature", "top_p", "top_k"):
-        if request.get(name) not in (None, ""):
-            table.add_row(name, str(request[name]))
-    table.add_row("messages", str(request.get("n_messages", 0)))
-    names = ", ".join(request.get("tool_names", ()))
-    table.add_row("tools", f"{request.get('n_tools', 0)}  {fmt.one_line(names, 300)}")
+    if request:
+        start = t.RequestStart(**request)
+        streamed = "streamed" if start.stream else "in one piece"
+        table.add_row("model", start.model)
+        table.add_row("sent", f"{start.dialect}, {streamed}, {fmt.size(start.body_bytes)}")
+        table.add_row("parameters", facts.parameters(start))
+        table.add_row("messages", f"{start.n_messages}")
+        names = ", ".join(start.tool_names)
+        table.add_row("tools", f"{start.n_tools}  {fmt.one_line(names, 300)}")
     for lookup in found["lookups"]:
         table.add_row(f"{lookup['cache']} cache", facts.lookup(t.CacheLookup(**lookup)))
     return table

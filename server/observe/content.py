@@ -54,7 +54,7 @@ class Seen:
             if digest and digest not in self._hashes:
                 self._hashes.add(digest)
                 yield t.Content(
-                    kind=kind, role=role, hash=digest[:HASH_DIGITS], content=_text(value)
+                    kind=kind, role=role, hash=digest[:HASH_DIGITS], content=as_json(value)
                 )
 
 
@@ -99,10 +99,11 @@ def answer(events: Iterable[Event]) -> t.Content:
                 blocks.append({"type": "tool_use", "id": call_id, "name": name, "input": ""})
             case ToolCallDelta(text) if last["type"] == "tool_use":
                 last["input"] += text
-    return t.Content(kind="answer", role="assistant", content=_text(blocks))
+    return t.Content(kind="answer", role="assistant", content=as_json(blocks))
 
 
-def _text(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """A value as JSON text."""
     try:
         return msgspec.json.encode(value).decode()
     except UnicodeEncodeError:

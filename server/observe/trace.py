@@ -24,7 +24,7 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     Usage,
 )
-from mlxdeck.server.observe.content import HASH_DIGITS, Parts, Seen, answer
+from mlxdeck.server.observe.content import HASH_DIGITS, Parts, Seen, answer, as_json
 from mlxdeck.server.redact import redacted
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.writer import Emitter
@@ -172,6 +172,14 @@ class Trace:
                 n_tools=len(request.tools),
                 tool_names=tuple(tool.name for tool in request.tools),
                 tool_choice=request.tool_choice.mode,
+                forced_tool=request.tool_choice.name,
+                one_call=not request.tool_choice.parallel,
+                thinking=request.thinking,
+                thinking_tokens=request.thinking_tokens,
+                answer_format="json_schema" if request.answer_schema else "text",
+                answer_schema=as_json(request.answer_schema)
+                if full and request.answer_schema
+                else "",
                 queue_depth=queue_depth,
                 removed=removed,
                 system_hash=parts.system[:HASH_DIGITS],

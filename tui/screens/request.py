@@ -203,18 +203,10 @@ class RequestScreen(Screen[None]):
         table.add_column(style="dim", no_wrap=True)
         table.add_column()
         if start:
-            sampling = {
-                "max_tokens": start.max_tokens,
-                "temperature": start.temperature,
-                "top_p": start.top_p,
-                "top_k": start.top_k,
-                "tool_choice": start.tool_choice,
-            }
-            told = ", ".join(f"{k} {v}" for k, v in sampling.items() if v is not None)
             table.add_row("model", f"{start.model}, served by {end.model if end else '…'}")
             streamed = "streamed" if start.stream else "in one piece"
             table.add_row("sent", f"{start.dialect}, {streamed}, {fmt.size(start.body_bytes)}")
-            table.add_row("sampling", told)
+            table.add_row("parameters", facts.parameters(start))
             table.add_row("messages", f"{start.n_messages}")
             names = ", ".join(start.tool_names)
             table.add_row("tools", f"{start.n_tools}  {fmt.one_line(names, 400)}")
