@@ -35,6 +35,7 @@ ACTIONS = (
     ("Replay: end", "Go to the recording's end", "app.go_end"),
     ("Replay: step", "Stand still where the next request ended", "app.step_request(1)"),
     ("Replay: step back", "Stand still where the one before ended", "app.step_request(-1)"),
+    ("Compare with before", "The session's request before the one that is shown", "compare_before"),
     ("Copy as JSON", "The request that is shown", "copy_json"),
     ("Copy as curl", "The request that is shown, as a command", "copy_curl"),
     ("Fold", "Open or close the conversation's blocks", "fold"),

@@ -49,6 +49,15 @@ async def test_s_stays_in_the_session(tmp_path: Path) -> None:
         assert run.shown_row == LAST
 
 
+async def test_c_compares_with_the_turn_before(tmp_path: Path) -> None:
+    """Of the same session; the first one has none."""
+    async with running(tmp_path) as run:
+        await run.press("enter", "c")
+        assert f"A req_7_{LAST - 2:04d}" in run.text and f"B req_7_{LAST:04d}" in run.text
+        await run.press("escape", "s", "s", "c")
+        assert run.shown_row == 1 and len(run.app._notifications) == 1
+
+
 async def test_it_tells_all_that_is_known(tmp_path: Path) -> None:
     """Phases with shares, tokens, caches, parameters, tool calls and the events as JSON."""
     async with running(tmp_path, size=TALL) as run:

@@ -26,6 +26,7 @@ from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import facts
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.clipboard import copy
+from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.widgets.conversation import Conversation
 from mlxdeck.tui.widgets.request_table import tokens_per_s
 from mlxdeck.tui.widgets.tool_calls import verdict
@@ -51,6 +52,7 @@ class RequestScreen(Screen[None]):
         Binding("p,left", "step(-1)", "Older"),
         Binding("s", "same_session(-1)", "Older in session"),
         Binding("S", "same_session(1)", "Newer in session", show=False),
+        Binding("c", "compare_before", "Compare", tooltip="With the session's request before it"),
         Binding("y", "copy_json", "Copy", tooltip="Copy the request as JSON"),
         Binding("u", "copy_curl", "curl", show=False, tooltip="Copy the request as a curl command"),
         Binding("o", "fold", "Fold", show=False, tooltip="Open or close the conversation's blocks"),
@@ -99,9 +101,20 @@ class RequestScreen(Screen[None]):
 
     def action_same_session(self, step: int) -> None:
         """The next or the previous request of the same session."""
+        self._go(self._in_session(step))
+
+    def action_compare_before(self) -> None:
+        """What changed since the request before it in the same session."""
+        before = self._in_session(-1)
+        if before < 0:
+            self.notify("it is the first one of its session", severity="warning")
+        else:
+            self.post_message(RequestChosen(self._row, against=before))
+
+    def _in_session(self, step: int) -> int:
         rows = self._by_time
         sessions = self._store.column("session")
-        self._go(self._beside(rows[sessions[rows] == sessions[self._row]], step))
+        return self._beside(rows[sessions[rows] == sessions[self._row]], step)
 
     @property
     def _by_time(self) -> Rows:
