@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The machine may be shared: how long an example takes says nothing.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 # Looked up before any test has another home: what tests download is kept between runs.
 CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

@@ -60,7 +60,7 @@ def arbitrary(kind: type[Attrs]) -> st.SearchStrategy[Attrs]:
 
 
 @pytest.mark.parametrize("kind", EVENTS.values(), ids=EVENTS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_every_event_comes_back_as_it_was(kind: type[Attrs], data: st.DataObject) -> None:
     """Whatever an event holds, reading its line gives it back, and it is one line."""
@@ -171,7 +171,6 @@ def test_anything_else_is_unreadable(line: bytes) -> None:
         decode(line)
 
 
-@settings(deadline=None)
 @given(line=st.binary())
 def test_no_bytes_break_the_reader(line: bytes) -> None:
     """Damage on the disk is never more than an unreadable line."""

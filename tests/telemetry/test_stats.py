@@ -57,7 +57,7 @@ def naive_percentile(values: list[float], rank: float) -> float:
     return sorted(values)[max(0, math.ceil(rank / 100 * len(values)) - 1)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(made_requests, st.sampled_from(WINDOWS), st.floats(0, 4100))
 def test_figures_equal_a_naive_computation(
     requests: list[Made], window: Window, now_s: float

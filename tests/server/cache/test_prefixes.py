@@ -226,4 +226,4 @@ TestCaching = Caching.TestCase
 TestAdaptiveCaching = AdaptiveCaching.TestCase
 TestUntrimmableCaching = UntrimmableCaching.TestCase
 for machine in (TestCaching, TestAdaptiveCaching, TestUntrimmableCaching):
-    machine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    machine.settings = settings(max_examples=60, stateful_step_count=30)

@@ -144,7 +144,7 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), json_values, st.booleans())
 def test_no_body_does_more_than_be_refused(
     name: str, data: st.DataObject, value: Any, whole: bool
