@@ -9,12 +9,15 @@ import math
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, math.inf)
 """The last one is as fast as it reads."""
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
 _SHIFT = re.compile(r"([+-])\s*(\d+(?:\.\d+)?)\s*([smh])")
-_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}.*")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
 DAY_S = 86_400
 
@@ -110,7 +113,7 @@ class Clock:
 
 
 def moment(text: str, clock: Clock) -> float:
-    """What a user means by `50%`, `14:03`, `14:03:20`, `+30s` or `-5m`, in a recording.
+    """What a user means by `50%`, `14:03`, `2026-11-24 14:03:20`, `+30s` or `-5m`, in a recording.
 
     Raises:
         ValueError: None of these.
@@ -129,4 +132,7 @@ def moment(text: str, clock: Clock) -> float:
         days = (midnight + named + n * DAY_S for n in (0, -1, 1))
         within = [ts for ts in days if clock.first_ts <= ts <= clock.last_ts + 1]
         return within[0] if within else midnight + named
+    if _DAY.fullmatch(text):
+        with suppress(ValueError):
+            return datetime.fromisoformat(text).astimezone().timestamp()
     raise ValueError("a time like 14:03, a share like 50%, or a step like +30s is expected")

@@ -23,10 +23,13 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["seconds", "count", "share", "text"]
 
+MAX_WORDS = 100
+"""Parentheses count too: each may be one level deeper."""
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _POWERS = {"": 1, "k": 1_000, "m": 1_000_000}
-_TOKEN = re.compile(r'\s*(?:([()])|([-!])(?=\S)|((?:"[^"]*"?|[^\s()"])+))')
-_TERM = re.compile(r"([A-Za-z_]+)(>=|<=|[:=<>])(.*)", re.DOTALL)
+_SIGN = r"[A-Za-z_]+\s*(?:>=|<=|[:=<>])"
+_TOKEN = re.compile(rf'\s*(?:([()])|([-!])(?=\S)|((?:{_SIGN}\s*)?(?:"[^"]*"?|[^\s()"])+|{_SIGN}))')
+_TERM = re.compile(r"([A-Za-z_]+)\s*(>=|<=|[:=<>])\s*(.*)", re.DOTALL)
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)\s*([a-z%]*)", re.IGNORECASE)
 
 
@@ -180,6 +183,8 @@ class _Parser:
     def parse(self) -> Callable[[Table], Mask] | None:
         if not self._all:
             return None
+        if len(self._all) > MAX_WORDS:
+            raise FilterError(f"at most {MAX_WORDS} words", self._all[MAX_WORDS].start, self._end)
         found = self._either()
         if token := self._peek():
             raise FilterError("a ( is missing", token.start, token.start + 1)
@@ -289,14 +294,17 @@ def _text_term(name: str, sign: str, value: str) -> Callable[[Table], Mask]:
 
 def _bound(kind: Kind, text: str) -> float:
     """The number that a text means; NaN if it means none."""
-    found = _NUMBER.fullmatch(text.strip())
+    found = _NUMBER.fullmatch(text.strip().replace(",", ""))
     if found is None:
         return math.nan
     value, unit = float(found[1]), found[2].lower()
     if kind == "seconds":
         return value * _UNITS_S.get(unit or "s", math.nan)
     if kind == "share":
-        return value / 100 if unit == "%" else value if not unit else math.nan
+        if unit not in ("", "%"):
+            return math.nan
+        # A share of more than everything can only be meant in percent.
+        return value / 100 if unit or value > 1 else value
     return value * _POWERS.get(unit, math.nan)
 
 

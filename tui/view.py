@@ -125,7 +125,9 @@ def chart_lines(chart: str, drawn: Series, total: Summary) -> tuple[list[Line], 
         return lines, [fmt.percent(share) for share in shares]
     written, read = drawn.output_tokens, drawn.computed_tokens
     lines = [Line("written", written, "good"), Line("read", read, "calm")]
-    return lines, ["", ""]
+    cached = np.nan_to_num(total.hits.total) * total.input_tokens
+    sums = (total.output_tokens, total.input_tokens - cached)
+    return lines, [f"{fmt.count(n)} in all" for n in sums]
 
 
 def chart_title(chart: str, total: Summary) -> str:

@@ -119,7 +119,9 @@ def test_moments_are_named_as_people_do() -> None:
     assert moment("50%", clock) == 150
     assert moment("+30s", clock) == 130
     assert moment(" -1m ", clock) == 40
-    for text in ("%", "soon", "25", "+5"):
+    day = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(86_400))
+    assert moment(day, clock) == 86_400
+    for text in ("%", "soon", "25", "+5", "25:00", "14:99", "2026-99-99"):
         with pytest.raises(ValueError, match="is expected"):
             moment(text, clock)
     start = 1_790_000_000.0

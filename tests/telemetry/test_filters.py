@@ -42,6 +42,9 @@ MATCHES: dict[str, list[int]] = {
     "latency>=2": [0, 1, 4, 5],
     "latency<300ms": [2],
     "ttft>1s": [0, 4, 5],
+    "ttft > 1s and tokens_in = 1,000": [],
+    "tool: Read or cache = exact": [1, 2],
+    "hit<50": [0, 4, 5],
     "hit>=90%": [1, 2],
     "hit<0.5": [0, 4, 5],
     "tokens_in>8k": [0],
@@ -94,6 +97,8 @@ def test_every_field_has_an_example_that_works(store: Store, name: str) -> None:
         ("a or", "something to look for is missing"),
         ("not", "something to look for is missing"),
         ("and a", "something to look for is missing"),
+        ("(" * 5000, "at most 100 words"),
+        ("a " * 5000, "at most 100 words"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(text: str, message: str) -> None:

@@ -143,3 +143,15 @@ async def test_the_mouse_points_at_a_moment(tmp_path: Path) -> None:
         assert run.table.item in range(len(REQUESTS))
         await run.pilot.hover(run.table)
         assert chart.cursor == -1
+
+
+async def test_a_cursor_survives_another_width(tmp_path: Path) -> None:
+    """It is gone, for it pointed at another moment."""
+    async with running(tmp_path) as run:
+        chart = await chart_with_cursor(run)
+        assert chart.cursor > 50
+        await run.pilot.resize_terminal(70, 30)
+        await run.until(lambda: chart.n_buckets < 50)
+        assert chart.cursor == -1
+        await run.press("left", "left")
+        assert chart.cursor == chart.n_buckets - 2

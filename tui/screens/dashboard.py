@@ -55,6 +55,15 @@ or server and dashboard together:
 
 This screen comes alive with the first event."""
 
+NOTHING = """[b]Nothing to replay[/b]
+
+There is no event in
+  [b]{places}[/b]
+
+In a folder, streams are looked for whose names are like
+  [b]mlxdeck-20261124-093000-4711.jsonl[/b]
+Any other file is replayed by its own name."""
+
 LOOK_BACK = 8
 """Each point of a chart takes in what ended in the eighth of the window before it."""
 PANELS = ("latency", "hits", "throughput", "requests", "calls", "errors")
@@ -115,7 +124,8 @@ class DashboardScreen(Screen[None]):
         """From top to bottom."""
         yield Static(id="status")
         yield FilterBar(self._store, self._ctx.ways, id="filter")
-        yield Static(EMPTY.format(places="\n  ".join(map(str, self._ctx.places))), id="empty")
+        empty = NOTHING if self._ctx.clock.replay else EMPTY
+        yield Static(empty.format(places="\n  ".join(map(str, self._ctx.places))), id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")
             with Horizontal(id="charts"):

@@ -131,6 +131,7 @@ class LineChart(Widget, can_focus=True):
 
     def on_resize(self) -> None:
         """It has room for other buckets now."""
+        self.cursor = -1
         self._redraw()
         self.post_message(RedrawAsked())
 
@@ -173,7 +174,9 @@ class LineChart(Widget, can_focus=True):
             self._redraw()
 
     def _bucket(self) -> int:
-        return self.cursor * len(self._lines[0].values) // self._plot_size().width
+        n_buckets = len(self._lines[0].values)
+        # The values may still be those of another width.
+        return min(n_buckets - 1, self.cursor * n_buckets // self._plot_size().width)
 
     def _show_legend(self) -> None:
         parts, values = ["log scale"] if self.log_scale else [], self._values
