@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+from rich.table import Table
+from rich.text import Text
+
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.compare import settings
 from mlxdeck.tui import format as fmt
@@ -11,6 +16,28 @@ PARAMETERS = (
     *("tool_choice", "thinking", "answer"),
 )
 USUAL = ("model's own", "nothing else", "auto", "text")
+
+
+def table(told: Iterable[tuple[str, str]]) -> Table:
+    """Names and what is to be said of them; texts of others are nothing but text in it."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    for name, text in told:
+        grid.add_row(Text(name), Text(text))
+    return grid
+
+
+def request(start: t.RequestStart) -> Iterator[tuple[str, str]]:
+    """What came in."""
+    streamed = "streamed" if start.stream else "in one piece"
+    names = ", ".join(start.tool_names)
+    yield "model", start.model
+    yield "sent", f"{start.dialect}, {streamed}, {fmt.size(start.body_bytes)}"
+    yield "parameters", parameters(start)
+    yield "messages", f"{start.n_messages}"
+    yield "tools", f"{start.n_tools}  {fmt.one_line(names, 400)}"
+    yield "left out", ", ".join(start.removed) or "nothing"
 
 
 def parameters(start: t.RequestStart) -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import time
 
+from rich.cells import cell_len, set_cell_size
+
+from mlxdeck.tui.plain import CONTROLS
+
 UNKNOWN = "–"
 DAY_S = 86_400
 
@@ -88,6 +92,11 @@ def moment(ts: float, length_s: float) -> str:
 
 
 def one_line(text: str, width: int) -> str:
-    """Cut to a width, with line breaks shown."""
-    flat = text.replace("\n", "⏎ ").replace("\t", " ")
-    return flat if len(flat) <= width else flat[: max(0, width - 1)] + "…"
+    """Cut to a width in cells, with line breaks shown and without other control characters."""
+    flat = text.replace("\n", "⏎ ").replace("\t", " ").translate(CONTROLS)
+    return flat if cell_len(flat) <= width else set_cell_size(flat, max(0, width - 1)) + "…"
+
+
+def filled(text: str, width: int) -> str:
+    """The same, filled up to the width with blanks on the right."""
+    return set_cell_size(one_line(text, width), width)

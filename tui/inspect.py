@@ -16,15 +16,18 @@ from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.detail import HOW_TO_CAPTURE
 from mlxdeck.tui import facts
 from mlxdeck.tui import format as fmt
+from mlxdeck.tui.plain import plain
 
 PIPE_WIDTH = 100
 BAR_CELLS = 40
 
 
-def show(found: dict[str, Any], file: TextIO = sys.stdout) -> None:
+def show(found: dict[str, Any], file: TextIO | None = None) -> None:
     """Print what `detail` has found; in a pipe without colours, 100 cells wide."""
+    file = file or sys.stdout
     width = None if file.isatty() else PIPE_WIDTH
     console = Console(file=file, width=width, highlight=False)
+    found = plain(found)
     console.print(_head(found))
     for title, body in _sections(found):
         console.print(Panel(body, title=title, title_align="left", border_style="dim"))
@@ -75,22 +78,10 @@ def _tokens(tokens: dict[str, int]) -> Text:
 
 
 def _request(found: dict[str, Any]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    request = found["request"]
-    if request:
-        start = t.RequestStart(**request)
-        streamed = "streamed" if start.stream else "in one piece"
-        table.add_row("model", start.model)
-        table.add_row("sent", f"{start.dialect}, {streamed}, {fmt.size(start.body_bytes)}")
-        table.add_row("parameters", facts.parameters(start))
-        table.add_row("messages", f"{start.n_messages}")
-        names = ", ".join(start.tool_names)
-        table.add_row("tools", f"{start.n_tools}  {fmt.one_line(names, 300)}")
+    told = list(facts.request(t.RequestStart(**found["request"]))) if found["request"] else []
     for lookup in found["lookups"]:
-        table.add_row(f"{lookup['cache']} cache", facts.lookup(t.CacheLookup(**lookup)))
-    return table
+        told.append((f"{lookup['cache']} cache", facts.lookup(t.CacheLookup(**lookup))))
+    return facts.table(told)
 
 
 def _call(call: dict[str, Any]) -> Text:

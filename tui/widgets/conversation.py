@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from textual.containers import Vertical
+from textual.markup import escape
 from textual.widgets import Collapsible, Static
 
 from mlxdeck.telemetry import events as t
@@ -57,14 +58,16 @@ class Conversation(Vertical):
         if not blocks:
             self.mount(Static(NOT_CAPTURED, markup=False))
             return
-        first_open = len(blocks) - OPEN_LAST
+        shown = blocks[-MAX_BLOCKS:]
+        if len(shown) < len(blocks):
+            self.mount(Static(f"{len(blocks) - len(shown):,} blocks before these", markup=False))
         self.mount_all(
             Collapsible(
                 Static(block.text, markup=False),
-                title=block.title,
-                collapsed=n < first_open,
+                title=escape(block.title),
+                collapsed=n < len(shown) - OPEN_LAST,
             )
-            for n, block in enumerate(blocks[-MAX_BLOCKS:])
+            for n, block in enumerate(shown)
         )
 
     def fold(self) -> None:

@@ -1,0 +1,40 @@
+"""Text of others as nothing but text: what it may hold must not reach the terminal as a command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.segment import Segment
+from textual.color import Color
+from textual.filter import LineFilter
+
+_LINE_BREAKS = {9, 10}
+CONTROLS: Mapping[int, None] = dict.fromkeys([*range(32), 127, *range(0x80, 0xA0)])
+"""The control characters C0, DEL and C1, ECMA-48 part 5; escape sequences begin with one."""
+_ALL_BUT_BREAKS = {code: None for code in CONTROLS if code not in _LINE_BREAKS}
+
+
+class Plain(LineFilter):
+    """Leaves control characters out of every line that is drawn."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same segments, with nothing in them that a terminal would obey."""
+        del background
+        return [
+            segment
+            if segment.control or segment.text.isprintable()
+            else Segment(segment.text.translate(CONTROLS), segment.style)
+            for segment in segments
+        ]
+
+
+def plain(value: Any) -> Any:
+    """A value made of texts, lists and dictionaries, without control characters in its texts."""
+    if isinstance(value, str):
+        return value.translate(_ALL_BUT_BREAKS)
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    return value
