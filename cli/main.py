@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.set_defaults(run=module.run)
         module.add(command)
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without some character is no reason to fail.
+            stream.reconfigure(errors="replace")
     try:
         status = int(args.run(args))
         sys.stdout.flush()

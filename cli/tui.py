@@ -36,7 +36,13 @@ def run(args: Namespace) -> int:
         return dashboard(args, paths)
     from mlxdeck.tui.browser import serve
 
-    return serve([sys.executable, "-m", "mlxdeck.cli.main", "tui", *map(str, paths)], args.serve)
+    flags = [
+        f"--{name.replace('_', '-')}={value}"
+        for name in FLAGS
+        if (value := getattr(args, name, None)) is not None
+    ]
+    own = [sys.executable, "-m", "mlxdeck.cli.main", "tui"]
+    return serve([*own, *map(str, paths), *flags], args.serve)
 
 
 def dashboard(

@@ -78,10 +78,10 @@ class Clock:
 
     def toggle(self) -> None:
         """Stand still, or go on: a replay from where it stood, live at the present."""
-        if self._held_ts is None:
+        if self._held_ts is None and not self.ended:
             self._held_ts = self.now
             return
-        held, self._held_ts = self._held_ts, None
+        held, self._held_ts = self.now, None
         if self.replay:
             # At the end, to go on means to begin again.
             self._play_from(self.first_ts if held >= self.last_ts else held)
@@ -89,7 +89,8 @@ class Clock:
     def seek(self, ts: float) -> None:
         """Go to a moment of the recording."""
         ts = min(self.last_ts, max(self.first_ts, ts))
-        if self._held_ts is not None:
+        if self._held_ts is not None or math.isinf(self.speed):
+            # As fast as it reads it would be at its end again at once.
             self._held_ts = ts
         else:
             self._play_from(ts)

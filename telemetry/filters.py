@@ -317,6 +317,20 @@ def parse(text: str, kept: Mapping[str, str] | None = None) -> Filter:
     return Filter(text, _Parser(text, kept or {}).parse())
 
 
+NAME = re.compile(r"[\w-]+")
+"""Of a filter that is kept."""
+
+
+def expanded(text: str, kept: Mapping[str, str]) -> str:
+    """A filter without the names of others, so that it stays what it is when they change."""
+    parts, end = [], 0
+    for token in _tokens(text):
+        if token.text.startswith("@"):
+            parts += [text[end : token.start], f"({kept[token.text[1:]]})"]
+            end = token.start + len(token.text)
+    return "".join([*parts, text[end:]])
+
+
 class Completion(NamedTuple):
     """What could stand at the cursor, and which characters it would replace."""
 
@@ -330,9 +344,13 @@ MAX_VALUES = 50
 
 def complete(text: str, cursor: int, store: Store, kept: Iterable[str] = ()) -> list[Completion]:
     """Fields, kept filters, and values of the store that begin as the word at the cursor does."""
-    begin = cursor
-    while begin and not text[begin - 1].isspace() and text[begin - 1] not in "(-!":
-        begin -= 1
+    begin, quoted = 0, False
+    for place, character in enumerate(text[:cursor]):
+        quoted ^= character == '"'
+        if not quoted and (character.isspace() or character == "("):
+            begin = place + 1
+    while text[begin:cursor].startswith(("-", "!")):
+        begin += 1
     word = text[begin:cursor]
     found = _TERM.fullmatch(word)
     if found is None:
@@ -347,8 +365,8 @@ def complete(text: str, cursor: int, store: Store, kept: Iterable[str] = ()) -> 
     values = [
         value for value in _values(found[1].lower(), store) if value.lower().startswith(typed)
     ]
-    quoted = [f'"{value}"' if " " in value else value for value in values[:MAX_VALUES]]
-    return [Completion(f"{found[1]}{found[2]}{value}", begin, cursor) for value in quoted]
+    words = [f'"{value}"' if " " in value else value for value in values[:MAX_VALUES]]
+    return [Completion(f"{found[1]}{found[2]}{value}", begin, cursor) for value in words]
 
 
 def _values(name: str, store: Store) -> list[str]:

@@ -62,6 +62,14 @@ class Strings:
         return self._texts[number]
 
 
+class TickRow(NamedTuple):
+    """A tick, and the process that told it."""
+
+    ts: float
+    pid: int
+    tick: t.Tick
+
+
 class ToolCallRow(NamedTuple):
     """A tool call, as the list of calls shows it; long arguments are cut."""
 
@@ -126,7 +134,7 @@ class Store:
         self._servers: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
         self.tool_calls = Recent[ToolCallRow](MAX_TOOL_CALLS)
-        self.ticks = Recent[t.Tick](MAX_TICKS)
+        self.ticks = Recent[TickRow](MAX_TICKS)
         self.header: t.StreamStart | None = None
         self._header_ts = 0.0
         self.first_ts = 0.0
@@ -136,8 +144,7 @@ class Store:
         """How often something came of a request that had ended: what was computed is void."""
         self.n_unknown = 0
         """Lines of an event that this version doesn't know."""
-        self.n_dropped = 0
-        """Lines that the server says it could not write."""
+        self._dropped: dict[int, int] = {}
 
     @property
     def n(self) -> int:
@@ -159,6 +166,20 @@ class Store:
     def running(self, rows: Column) -> Table:
         """Some requests as they were before they ended."""
         return _Running(self, rows)
+
+    @property
+    def n_open(self) -> int:
+        """How many requests have begun and not ended."""
+        return len(self._open)
+
+    @property
+    def n_dropped(self) -> int:
+        """Lines that servers say they could not write."""
+        return sum(self._dropped.values())
+
+    def stopped_ts(self, pid: int) -> float:
+        """When a server's process said that it stops, or was found to be gone; 0 if it wasn't."""
+        return self._stopped.get(pid, 0.0)
 
     @property
     def open_rows(self) -> list[int]:
@@ -196,18 +217,22 @@ class Store:
         self._end(batch, rows)
         self._call(batch, rows)
         times = np.array([line.ts for line in batch.ticks])
-        self.ticks.add(times, (line.attrs for line in batch.ticks))
-        dropped = [line.attrs.dropped_lines for line in batch.ticks]
-        self.n_dropped = max(self.n_dropped, *dropped, 0)
+        self.ticks.add(times, (TickRow(line.ts, line.pid, line.attrs) for line in batch.ticks))
+        for tick in batch.ticks:
+            self._drop(tick.pid, tick.attrs.dropped_lines)
         for header in batch.headers:
             if header.ts >= self._header_ts:
                 self.header, self._header_ts = header.attrs, header.ts
             self._began(header.ts, header.pid, header.attrs)
         for stop in batch.stops:
-            self.n_dropped = max(self.n_dropped, stop.attrs.dropped_lines)
+            self._drop(stop.pid, stop.attrs.dropped_lines)
             self._note_stop(stop.pid, stop.ts)
         if self._stopped:
             self._lose()
+
+    def _drop(self, pid: int, n_lines: int) -> None:
+        if n_lines > self._dropped.get(pid, 0):
+            self._dropped[pid] = n_lines
 
     def _rows(self, batch: Batch) -> Column:
         """The row of each request of a batch, with its beginning and its place noted."""

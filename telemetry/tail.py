@@ -148,7 +148,8 @@ class Tail:
         self._whole_folders = whole_folders
         self._newest_first = newest_first
         self._files: dict[Path, _File] = {}
-        self._seen: set[Path] = set()
+        self._passed: dict[Path, float] = {}
+        """Streams of folders that are not followed, and when each was written last."""
         self._looked: set[Path] = set()
         self._refused = ""
         self.n_bad = 0
@@ -197,18 +198,21 @@ class Tail:
         except OSError:
             # Removed, or not ours to read; either may change.
             return
-        fresh = found - self._seen
+        fresh = found - self._files.keys()
         if folder not in self._looked and fresh:
             self._looked.add(folder)
-            self._seen |= found
             if not self._whole_folders:
-                fresh = {max(fresh, key=_last_written)}
+                newest = max(fresh, key=_last_written)
+                self._passed |= {path: _last_written(path)[0] for path in fresh - {newest}}
         for path in sorted(fresh):
-            self._seen.add(path)
-            self._follow(path)
+            # Another server may still write to an older one.
+            if path not in self._passed or _last_written(path)[0] > self._passed[path]:
+                self._follow(path)
 
     def _follow(self, path: Path) -> None:
-        self._files[path] = _File(path, newest_first=self._newest_first)
+        known = {os.path.realpath(each) for each in self._files}
+        if os.path.realpath(path) not in known:
+            self._files[path] = _File(path, newest_first=self._newest_first)
 
     def _note(self, path: Path, bad: Bad) -> None:
         if bad.newer:

@@ -16,8 +16,11 @@ from pathlib import Path
 from textual import on, work
 from textual.app import SystemCommand
 from textual.binding import Binding
+from textual.filter import LineFilter
+from textual.markup import escape
 from textual.message import Message
 from textual.screen import Screen
+from textual.widgets import Input
 from textual.worker import get_current_worker
 
 from mlxdeck.telemetry.clock import Clock
@@ -36,7 +39,9 @@ from mlxdeck.tui.messages import (
     RequestChosen,
     SessionChosen,
     SourceChanged,
+    WaysChanged,
 )
+from mlxdeck.tui.plain import Plain
 from mlxdeck.tui.reader import follow
 from mlxdeck.tui.replaying import REPLAY_ACTIONS, Replaying
 from mlxdeck.tui.screens.compare import CompareScreen
@@ -62,7 +67,7 @@ class Dashboard(Replaying):
     TITLE = "mlxdeck"
     CSS_PATH = "app.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal"), (180, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (20, "-short"), (30, "-tall")]
     BINDINGS = [
         Binding("w", "window", "Window", tooltip="Next window: 1m, 5m, 15m, 1h, all"),
         Binding("space", "pause", "Pause", tooltip="Hold the view, or go on; data keeps arriving"),
@@ -98,9 +103,14 @@ class Dashboard(Replaying):
             ways,
             labels.get(window or ways.window, WINDOWS[1]),
         )
+        self._dashboard = DashboardScreen(self.context)
         self._stale = True
         self._drawn_s = 0.0
         self._rest_until_s = 0.0
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Those of Textual, and one that keeps what others wrote from commanding the terminal."""
+        return [*super().get_line_filters(), Plain()]
 
     @property
     def store(self) -> Store:
@@ -110,7 +120,7 @@ class Dashboard(Replaying):
     def on_mount(self) -> None:
         theme = self.context.ways.theme
         self.theme = theme if theme in self.available_themes else THEMES[0]
-        self.push_screen(DashboardScreen(self.context))
+        self.push_screen(self._dashboard)
         self.set_interval(REDRAW_S, self._redraw)
         self._read()
 
@@ -140,13 +150,19 @@ class Dashboard(Replaying):
     def _open(self, message: RequestChosen) -> None:
         if message.against >= 0:
             self.push_screen(CompareScreen(self.store, message.against, message.row))
-        else:
-            self.push_screen(RequestScreen(self.store, message.row))
+        elif not isinstance(self.screen, RequestScreen):
+            # The second one of two fast clicks finds it open.
+            self.push_screen(RequestScreen(self.context, message.row))
 
     @on(SessionChosen)
     def _filter_by_session(self, message: SessionChosen) -> None:
-        self.pop_screen()
-        self.filter_by(f'session="{message.name}"')
+        if isinstance(self.screen, SessionsScreen):
+            self.pop_screen()
+            self.filter_by(f'session="{message.name}"')
+
+    @on(WaysChanged)
+    def _remember(self) -> None:
+        remember(self._memory, self.context.ways)
 
     @on(FilterChanged)
     def _filter(self, message: FilterChanged) -> None:
@@ -181,16 +197,18 @@ class Dashboard(Replaying):
         if began_s < self._rest_until_s:
             return
         screen = self.screen
+        for alert in self._dashboard.alerts(now_s):
+            self.notify(alert.text, title=f"! {alert.name}", severity="warning")
         if isinstance(screen, DashboardScreen) and screen.is_mounted:
             if clock.replay or not clock.paused:
                 screen.show(now_s)
-            for alert in screen.alerts():
-                self.notify(alert.text, title=f"! {alert.name}", severity="warning")
             screen.show_status(status.parts(self.context))
-            self._stale, self._drawn_s = False, now_s
-        elif isinstance(screen, RequestScreen) and self._stale:
-            screen.refresh_row()
             self._stale = False
+        elif isinstance(screen, RequestScreen):
+            screen.refresh_row()
+        elif isinstance(screen, SessionsScreen) and self._stale:
+            screen.show_sessions()
+        self._drawn_s = now_s
         took_s = time.monotonic() - began_s
         rest = REST if self.context.source.loaded >= 1 else REST_LOADING
         self._rest_until_s = began_s + (1 + rest) * took_s
@@ -209,10 +227,8 @@ class Dashboard(Replaying):
 
     def action_sessions(self) -> None:
         """The sessions of what is listed."""
-        rows = self.context.listing.rows(self.context.as_of_ts)
         table = self.screen.query_one(RequestTable)
-        current = self.store.text("session", table.item) if table.n_items else ""
-        self.push_screen(SessionsScreen(self.store, rows, current, self.context.as_of_ts))
+        self.push_screen(SessionsScreen(self.context, table.item))
 
     def action_problems(self) -> None:
         """What could not be read."""
@@ -234,10 +250,16 @@ class Dashboard(Replaying):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Some actions are for the dashboard alone, some for replays."""
+        if action in ("go_start", "go_end") and isinstance(self.focused, Input):
+            # There they move in the text.
+            return False
+        return self._allowed(action, self.screen)
+
+    def _allowed(self, action: str, screen: Screen[object]) -> bool:
         if action in REPLAY_ACTIONS and not self.context.clock.replay:
             return False
         if action in _DASHBOARD_ACTIONS or action in REPLAY_ACTIONS:
-            return isinstance(self.screen, DashboardScreen)
+            return isinstance(screen, DashboardScreen)
         return True
 
     def redraw_now(self) -> None:
@@ -254,9 +276,10 @@ class Dashboard(Replaying):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Textual's own commands, and every action of this application."""
         yield from super().get_system_commands(screen)
-        yield from palette(screen, () if self.context.clock.replay else REPLAY_ACTIONS)
+        yield from palette(screen, lambda action: self._allowed(action, screen))
         for name, text in self.context.ways.kept.items():
-            yield SystemCommand(f"Filter: {name}", text, partial(self.filter_by, text))
+            act = partial(self.filter_by, text)
+            yield SystemCommand(f"Filter: {escape(name)}", escape(text), act)
 
 
 def run(app: Dashboard) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from textual.app import SystemCommand
 from textual.screen import Screen
@@ -21,7 +21,6 @@ ACTIONS = (
     ("Export", "Write the requests that are listed to a file", "export"),
     ("Log scale", "Latency on a linear or a logarithmic scale", "log"),
     ("Dots", "Charts in braille, in blocks or in ASCII", "marker"),
-    ("Maximize", "The panel that has the focus alone, or all of them", "maximize"),
     ("Panel: latency", "Show or hide it", "panel('latency')"),
     ("Panel: cache", "Show or hide it", "panel('hits')"),
     ("Panel: throughput", "Show or hide it", "panel('throughput')"),
@@ -44,12 +43,12 @@ ACTIONS = (
 )
 
 
-def palette(screen: Screen[object], hidden: Collection[str]) -> Iterator[SystemCommand]:
-    """The commands, bound to the screen they act on, without the hidden actions."""
+def palette(screen: Screen[object], allowed: Callable[[str], bool]) -> Iterator[SystemCommand]:
+    """The commands that are allowed, bound to the screen they act on."""
     for title, text, action in ACTIONS:
         name, _, _ = action.removeprefix("app.").partition("(")
         holder = screen.app if action.startswith("app.") else screen
-        if name not in hidden and hasattr(holder, f"action_{name}"):
+        if allowed(name) and hasattr(holder, f"action_{name}"):
             yield SystemCommand(title, text, _runner(screen, action))
 
 

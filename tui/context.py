@@ -10,7 +10,7 @@ from mlxdeck.telemetry.clock import Clock
 from mlxdeck.telemetry.stats import WINDOWS, Window
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui.alerts import Watch
-from mlxdeck.tui.listing import Listing
+from mlxdeck.tui.listing import Listing, Rows
 from mlxdeck.tui.memory import Ways
 from mlxdeck.tui.messages import SourceChanged
 
@@ -33,5 +33,11 @@ class Context:
 
     @property
     def as_of_ts(self) -> float:
-        """What was written later is not shown: infinity unless something is replayed."""
-        return self.clock.now if self.clock.replay else float("inf")
+        """What happened later is not shown: infinity unless something is replayed, or held."""
+        return self.clock.now if self.clock.replay or self.clock.paused else float("inf")
+
+    @property
+    def rows(self) -> Rows:
+        """The requests that are listed."""
+        held = self.clock.paused and not self.clock.replay
+        return self.listing.rows(self.as_of_ts, self.n_held if held else None)

@@ -65,3 +65,8 @@ class FilterChanged(Message):
 @dataclass
 class RedrawAsked(Message):
     """What is shown has changed, though not by data."""
+
+
+@dataclass
+class WaysChanged(Message):
+    """Something is to be remembered that would be missed if the application ended badly."""

@@ -74,7 +74,7 @@ class Replaying(App[None]):
         try:
             self.context.clock.seek(moment(text, self.context.clock))
         except ValueError as error:
-            self.notify(str(error), severity="error")
+            self.notify(str(error), severity="error", markup=False)
         self.redraw_now()
 
     @on(Transport.Hurried)

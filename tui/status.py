@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
+from textual.markup import escape
 
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.context import Context
 
 PROGRESS_CELLS = 10
+MAX_FILTER = 40
 STALE_S = 60.0
 """After so long without an event it is said how long ago the last one was."""
 
@@ -20,7 +21,7 @@ def parts(ctx: Context) -> list[str]:
     if ctx.source.loaded < 1:
         found.append(_progress(ctx.source.loaded))
     if listing.text:
-        found.append(f"[b $text-accent]/ {escape(listing.text)}[/]")
+        found.append(f"[b $text-accent]/ {escape(fmt.one_line(listing.text, MAX_FILTER))}[/]")
     if ctx.alarm.active:
         found.append("[b $text-error]! " + "; ".join(a.text for a in ctx.alarm.active) + "[/]")
     if ctx.source.n_bad:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from mlxdeck.telemetry.batch import OK
 from mlxdeck.telemetry.events import Tick
 from mlxdeck.telemetry.order import Rows
 from mlxdeck.telemetry.stats import Summary, Window
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.store import Store, TickRow
 from mlxdeck.telemetry.trend import Series
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.widgets.kpi import Figure
@@ -60,20 +63,51 @@ def _trend(values: object) -> tuple[float, ...]:
 
 def latest_tick(store: Store, now_s: float) -> Tick | None:
     """What the server said of itself last at a moment, unless that was long before."""
+    found = summed_ticks(store, now_s)
+    return found[-1] if found else None
+
+
+def summed_ticks(store: Store, now_s: float) -> list[Tick]:
+    """What all servers that ran at a moment said of themselves, as one; the last of them is now.
+
+    Empty if none has said anything for a while.
+    """
     place = store.ticks.until(now_s)
-    if not place or now_s - store.ticks.times[place - 1] > TICK_FRESH_S:
-        return None
-    return store.ticks[place - 1]
+    rows = store.ticks[max(0, place - TREND_TICKS) : place]
+    if not rows or now_s - rows[-1].ts > TICK_FRESH_S:
+        return []
+    latest: dict[int, TickRow] = {}
+    sums = []
+    for row in rows:
+        latest[row.pid] = row
+        told = [
+            each.tick
+            for each in latest.values()
+            if each.ts >= row.ts - TICK_FRESH_S
+            and not each.ts <= store.stopped_ts(each.pid) < row.ts
+        ]
+        sums.append(_sum(told))
+    return sums
+
+
+def _sum(ticks: Sequence[Tick]) -> Tick:
+    if len(ticks) == 1:
+        return ticks[0]
+    return Tick(
+        active=sum(tick.active for tick in ticks),
+        queued=sum(tick.queued for tick in ticks),
+        output_tokens_per_s=sum(tick.output_tokens_per_s for tick in ticks),
+        memory_active_bytes=sum(tick.memory_active_bytes for tick in ticks),
+    )
 
 
 def _now(store: Store, now_s: float) -> dict[str, Figure]:
     """What the last tick says, as long as it is fresh."""
-    tick = latest_tick(store, now_s)
-    if tick is None:
+    recent = summed_ticks(store, now_s)
+    if not recent:
         off = Figure(fmt.UNKNOWN)
         return {"active": off, "tok/s": off, "memory": off}
-    place = store.ticks.until(now_s)
-    recent = store.ticks[max(0, place - TREND_TICKS) : place]
+    tick = recent[-1]
     return {
         "active": Figure(
             f"{tick.active} · {tick.queued}",
@@ -143,6 +177,11 @@ def stands_out(store: Store, rows: Rows, chart: str) -> int:
     """Of some requests the one that explains a chart best; -1 if there are none."""
     if not len(rows):
         return -1
+    if chart == "latency":
+        # As the chart does, which is of answers.
+        rows = rows[store.column("outcome")[rows] == OK]
+        if not len(rows):
+            return -1
     if chart == "hits":
         values = store.column("input_tokens")[rows] - store.column("cached_tokens")[rows]
     else:

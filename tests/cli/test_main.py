@@ -252,3 +252,18 @@ def test_bare_checkout_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(program, "version", version)
     assert program.own_version() == "(not installed)"
+
+
+def test_a_dashboard_in_a_browser_has_the_same_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Thresholds too."""
+    asked: list[list[str]] = []
+
+    def serve(argv: list[str], port: int) -> int:
+        asked.append(argv)
+        return port
+
+    monkeypatch.setattr("mlxdeck.tui.browser.serve", serve)
+    assert main(["tui", str(tmp_path), "--serve", "8123", "--alert-queue", "4"]) == 8123
+    assert asked[0][-2:] == [str(tmp_path), "--alert-queue=4"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry.filters import FIELDS, FilterError, complete, parse
+from mlxdeck.telemetry.filters import FIELDS, FilterError, complete, expanded, parse
 from mlxdeck.telemetry.report import read
 from mlxdeck.telemetry.store import Store
 from tests.streams import Made, write
@@ -116,6 +116,8 @@ def test_completion_knows_fields_and_the_stores_values(store: Store) -> None:
     assert (found.text, found.start, found.end) == ("tool:Read", 6, 12)
     assert [each.text for each in complete("(status:e", 9, store)] == ["status:error"]
     assert complete("latency>2", 9, store) == []
+    assert [each.text for each in complete("-tool:b", 7, store)] == ["tool:Bash"]
+    assert complete('text:"a la', 10, store) == [] and complete("model:qwen-co", 13, store) == []
 
 
 TERMS: dict[str, Any] = {
@@ -156,3 +158,11 @@ def test_any_text_is_a_filter_or_a_mistake(store: Store, text: str) -> None:
         parse(text).mask(store)
     except FilterError as error:
         assert str(error)
+
+
+def test_a_filter_is_kept_without_names_of_others() -> None:
+    """So that it stays what it is when they change, also under its own old name."""
+    kept = {"slow": "latency>2s or ttft>1s"}
+    assert expanded("@slow status:ok", kept) == "(latency>2s or ttft>1s) status:ok"
+    assert expanded("not @slow", kept) == "not (latency>2s or ttft>1s)"
+    assert expanded('text:"@slow"', kept) == 'text:"@slow"'

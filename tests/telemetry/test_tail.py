@@ -259,3 +259,24 @@ def test_a_whole_folder_is_every_stream_in_it(tmp_path: Path) -> None:
         append(tmp_path / f"mlxdeck-20260921-13132{number}-7.jsonl", tick(number))
     assert sorted(ticks(Tail([tmp_path], whole_folders=True))) == [0, 1, 2]
     assert len(ticks(Tail([tmp_path]))) == 1
+
+
+def test_an_older_stream_that_goes_on_is_followed(tmp_path: Path) -> None:
+    """Another server may write beside the newest one; what is over stays unread."""
+    over, older, newest = (tmp_path / f"mlxdeck-20260921-13132{n}-7.jsonl" for n in range(3))
+    for n, path in enumerate((over, older, newest)):
+        append(path, tick(n))
+        os.utime(path, (1000 + n, 1000 + n))
+    tail = Tail([tmp_path])
+    assert ticks(tail) == [2] and ticks(tail) == []
+    append(older, tick(11))
+    assert ticks(tail) == [1, 11]
+    assert set(tail.following) == {older, newest}
+
+
+def test_a_file_is_read_once(tmp_path: Path) -> None:
+    """Also if it is named twice, by itself and by its folder, or by a link."""
+    path = tmp_path / NAME
+    append(path, tick(1))
+    (tmp_path / "link.jsonl").symlink_to(path)
+    assert ticks(Tail([path, tmp_path, tmp_path / "link.jsonl"])) == [1]

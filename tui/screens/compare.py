@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
+from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
@@ -79,7 +82,9 @@ class CompareScreen(Screen[None]):
 
     def _show(self) -> None:
         store, rows = self._store, self._rows
-        ids = [f"[b]{name}[/b] {store.ids[row]}" for name, row in zip("AB", rows, strict=True)]
+        ids = [
+            f"[b]{name}[/b] {escape(store.ids[row])}" for name, row in zip("AB", rows, strict=True)
+        ]
         self.query_one("#title", Static).update("  ·  ".join(["compare", *ids]))
         starts = [_start(lines_of(store, row)) for row in rows]
         self.query_one("#parting", Static).update(self._parting(*starts))
@@ -91,9 +96,9 @@ class CompareScreen(Screen[None]):
         )
 
     def _show_times(self) -> None:
-        totals_s = [self._number("duration_s", row) for row in self._rows]
+        totals_s = np.nan_to_num([self._number("duration_s", row) for row in self._rows]).tolist()
         for name, row, total_s in zip("ab", self._rows, totals_s, strict=True):
-            spans = [Span(phase, self._number(f"{phase}_s", row)) for phase in PHASES]
+            spans = [Span(p, float(self._store.column(f"{p}_s")[row])) for p in PHASES]
             self.query_one(f"#time-{name}", Waterfall).show(spans, total_s, max(totals_s))
 
     def _parting(self, one: t.RequestStart, other: t.RequestStart) -> Content:
@@ -117,9 +122,10 @@ class CompareScreen(Screen[None]):
         return Content("").join(parts)
 
     def _number(self, name: str, row: int) -> float:
-        """A figure that may not be known yet as 0."""
-        value = float(self._store.column(name)[row])
-        return value if value == value else 0.0
+        """A figure; NaN if it is not known yet."""
+        running = math.isnan(self._store.column("end_ts")[row])
+        known = not running or name in ("input_tokens", "cached_tokens")
+        return float(self._store.column(name)[row]) if known else math.nan
 
     def _figures(self) -> Iterator[tuple[str, str, str, str]]:
         """Name, A, B, and what changed from the one to the other."""
@@ -128,8 +134,9 @@ class CompareScreen(Screen[None]):
             yield name, fmt.duration(one), fmt.duration(other), _longer(one, other)
         for column, name in _TOKENS.items():
             one, other = (self._number(column, row) for row in self._rows)
-            change = f"{other - one:+,.0f}" if one != other else ""
-            yield name, f"{one:,.0f}", f"{other:,.0f}", change
+            change = f"{other - one:+,.0f}" if abs(other - one) > 0 else ""
+            told = [fmt.UNKNOWN if math.isnan(n) else f"{n:,.0f}" for n in (one, other)]
+            yield name, told[0], told[1], change
         for name, texts in (("cache", CACHES), ("outcome", OUTCOMES)):
             codes = [int(self._store.column(name)[row]) for row in self._rows]
             yield name, texts[codes[0]], texts[codes[1]], ""
@@ -138,7 +145,7 @@ class CompareScreen(Screen[None]):
 def _longer(one_s: float, other_s: float) -> str:
     """By how much time B differs from A, and how many times as long it took."""
     change_s = other_s - one_s
-    if abs(change_s) < max(SAME_S, SAME_SHARE * max(one_s, other_s)):
+    if math.isnan(change_s) or abs(change_s) < max(SAME_S, SAME_SHARE * max(one_s, other_s)):
         return ""
     sign = "+" if change_s > 0 else "-"
     times = f"  {other_s / one_s:.{1 if other_s > one_s else 2}f}×" if one_s and other_s else ""
@@ -173,5 +180,5 @@ def _table(rows: Iterable[tuple[str, str, str, str]]) -> Table:
         differs = bool(change) or (one != other and name not in _TIMES.values())
         style = "bold" if differs else ""
         mark = "≠" if differs else ""
-        table.add_row(name, mark, Text(one, style), Text(other, style), Text(change, style))
+        table.add_row(Text(name), mark, Text(one, style), Text(other, style), Text(change, style))
     return table

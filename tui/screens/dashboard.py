@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import Click
+from textual.markup import escape
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
-from mlxdeck.telemetry.filters import FilterError
+from mlxdeck.telemetry.filters import NAME, FilterError, expanded
 from mlxdeck.telemetry.sessions import error_groups
 from mlxdeck.telemetry.stats import Summary, Window
 from mlxdeck.telemetry.trend import Total, Trend
@@ -22,7 +21,13 @@ from mlxdeck.tui import format as fmt
 from mlxdeck.tui.alerts import Alert
 from mlxdeck.tui.context import Context
 from mlxdeck.tui.listing import ORDERS, Listing, Order
-from mlxdeck.tui.messages import FilterChanged, OrderAsked, RedrawAsked, RequestChosen
+from mlxdeck.tui.messages import (
+    FilterChanged,
+    OrderAsked,
+    RedrawAsked,
+    RequestChosen,
+    WaysChanged,
+)
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
@@ -71,14 +76,6 @@ _ROWS = {"charts": PANELS[:3], "lists": PANELS[3:]}
 _NAMES = ("latency", "cache", "throughput", "requests", "tool calls", "errors")
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """What was drawn last."""
-
-    total: Summary
-    now_s: float
-
-
 class DashboardScreen(Screen[None]):
     """Draws what the application hands to `show`; holds no state but the widgets'."""
 
@@ -113,7 +110,6 @@ class DashboardScreen(Screen[None]):
         self._ctx = context
         self._store = context.store
         self._status = ""
-        self._drawn: _Drawn | None = None
         # What is known without a filter stays while there is one.
         self._totals = (Total(), Total())
         self._strip_trends = (Trend(), Trend())
@@ -125,7 +121,8 @@ class DashboardScreen(Screen[None]):
         yield Static(id="status")
         yield FilterBar(self._store, self._ctx.ways, id="filter")
         empty = NOTHING if self._ctx.clock.replay else EMPTY
-        yield Static(empty.format(places="\n  ".join(map(str, self._ctx.places))), id="empty")
+        places = escape("\n  ".join(map(str, self._ctx.places)))
+        yield Static(empty.format(places=places), id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")
             with Horizontal(id="charts"):
@@ -165,7 +162,6 @@ class DashboardScreen(Screen[None]):
             self._store, window, now_s, strip.n_buckets, view
         )
         strip.show(figures(self._store, total, trends, now_s))
-        self._drawn = _Drawn(total, now_s)
         self._show_charts(total, window, now_s, listing)
         self._show_lists(now_s, listing, below)
         if self._ctx.clock.replay:
@@ -173,7 +169,9 @@ class DashboardScreen(Screen[None]):
 
     def _show_lists(self, now_s: float, listing: Listing, below: int | None) -> None:
         as_of_ts = self._ctx.as_of_ts
-        version = (self._store.n_lines, listing.text, listing.order, as_of_ts, below)
+        # While requests run, their time goes on.
+        second = int(now_s) if self._store.n_open else 0
+        version = (self._store.n_lines, listing.text, listing.order, as_of_ts, below, second)
         table = self.query_one(RequestTable)
         table.as_of_ts, table.now_ts = as_of_ts, now_s
         rows = listing.rows(as_of_ts, below)
@@ -210,11 +208,12 @@ class DashboardScreen(Screen[None]):
             self._trends[key] = Trend(_look_back(n_buckets), ranked)
         return self._trends[key]
 
-    def alerts(self) -> list[Alert]:
-        """What the figures that are shown have crossed since the last time."""
-        if self._drawn is None:
+    def alerts(self, now_s: float) -> list[Alert]:
+        """What the window's figures have crossed since the last time, whatever is filtered."""
+        if not self._store.n_lines:
             return []
-        return self._ctx.alarm.look(self._drawn.total, latest_tick(self._store, self._drawn.now_s))
+        total = self._totals[False].summary(self._store, self._ctx.window, now_s)
+        return self._ctx.alarm.look(total, latest_tick(self._store, now_s))
 
     def filter_by(self, text: str) -> None:
         """Take a filter, or tell what is wrong with it."""
@@ -231,9 +230,8 @@ class DashboardScreen(Screen[None]):
         room, text = self.size.width - 2, ""
         for part in parts:
             longer = f"{text}  │  {part}" if text else part
-            if Content.from_markup(longer).cell_length > room and text:
-                break
-            text = longer
+            if not text or Content.from_markup(longer).cell_length <= room:
+                text = longer
         if text != self._status:
             self._status = text
             self.query_one("#status", Static).update(text)
@@ -241,12 +239,14 @@ class DashboardScreen(Screen[None]):
     def _show_panels(self) -> None:
         hidden = self._ctx.ways.hidden
         for panel in PANELS:
-            self.query_one(f"#{panel}").display = panel not in hidden
+            self.query_one(f"#{panel}").set_class(panel in hidden, "-off")
         for row, panels in _ROWS.items():
-            self.query_one(f"#{row}").display = any(panel not in hidden for panel in panels)
+            self.query_one(f"#{row}").set_class(all(p in hidden for p in panels), "-off")
 
     def action_panel(self, panel: str) -> None:
         """Show or hide a panel."""
+        if self.maximized:
+            self.minimize()
         hidden = self._ctx.ways.hidden
         if panel in hidden:
             hidden.remove(panel)
@@ -297,6 +297,8 @@ class DashboardScreen(Screen[None]):
 
     def action_filter(self) -> None:
         """Type a filter."""
+        if self.maximized:
+            self.minimize()
         self.query_one(FilterBar).open(self._ctx.listing.text)
 
     def action_language(self) -> None:
@@ -314,7 +316,12 @@ class DashboardScreen(Screen[None]):
         if name is None:
             return
         name = name.removeprefix("@").replace(" ", "-")
-        self._ctx.ways.kept[name] = self._ctx.listing.text
+        if not NAME.fullmatch(name):
+            self.notify("a name is made of letters, digits, - and _", severity="error")
+            return
+        kept = self._ctx.ways.kept
+        kept[name] = expanded(self._ctx.listing.text, kept)
+        self.post_message(WaysChanged())
         self.notify(f"@{name} stands for it from now on", title="kept", timeout=3)
 
     def action_unfilter(self) -> None:
@@ -360,8 +367,7 @@ class DashboardScreen(Screen[None]):
 
     def action_export(self) -> None:
         """Write what is listed to a file."""
-        rows = self._ctx.listing.rows(self._ctx.as_of_ts)
-        self.app.push_screen(ExportScreen(self._store, rows))
+        self.app.push_screen(ExportScreen(self._store, self._ctx.rows, self._ctx.as_of_ts))
 
 
 def _look_back(n_buckets: int) -> int:

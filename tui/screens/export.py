@@ -32,8 +32,9 @@ class ExportScreen(ModalScreen[None]):
     ExportScreen OptionList { border: none; height: auto; background: $surface; }
     """
 
-    def __init__(self, store: Store, rows: Rows) -> None:
+    def __init__(self, store: Store, rows: Rows, as_of_ts: float) -> None:
         super().__init__()
+        self._as_of_ts = as_of_ts
         self._store = store
         self._rows = rows
 
@@ -51,8 +52,8 @@ class ExportScreen(ModalScreen[None]):
         path = Path.cwd() / time.strftime(f"mlxdeck-%Y%m%d-%H%M%S.{name}")
         self.dismiss()
         try:
-            write(self._store, self._rows, path)
+            write(self._store, self._rows, path, self._as_of_ts)
         except (ExportError, OSError) as error:
-            self.app.notify(str(error), title="not exported", severity="error")
+            self.app.notify(str(error), title="not exported", severity="error", markup=False)
             return
-        self.app.notify(f"{len(self._rows):,} requests in {path}", title="exported")
+        self.app.notify(f"{len(self._rows):,} requests in {path}", title="exported", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -13,19 +14,20 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.highlight import highlight
+from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Collapsible, Footer, Static
 
 from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.batch import CACHES, OPEN, OUTCOMES
 from mlxdeck.telemetry.detail import NotCaptured, curl, detail
 from mlxdeck.telemetry.lines import lines_of
 from mlxdeck.telemetry.order import Rows
 from mlxdeck.telemetry.results import Result, results
-from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import facts
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.clipboard import copy
+from mlxdeck.tui.context import Context
 from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.widgets.conversation import Conversation
 from mlxdeck.tui.widgets.request_table import tokens_per_s
@@ -58,9 +60,10 @@ class RequestScreen(Screen[None]):
         Binding("o", "fold", "Fold", show=False, tooltip="Open or close the conversation's blocks"),
     ]
 
-    def __init__(self, store: Store, row: int) -> None:
+    def __init__(self, context: Context, row: int) -> None:
         super().__init__()
-        self._store = store
+        self._ctx = context
+        self._store = context.store
         self._row = row
         self._shown: object = None
 
@@ -118,7 +121,15 @@ class RequestScreen(Screen[None]):
 
     @property
     def _by_time(self) -> Rows:
-        return self._store.by_start.rows
+        """All requests that had begun by the moment that is shown."""
+        return self._store.by_start.between(-math.inf, self._ctx.as_of_ts)
+
+    @property
+    def _outcome(self) -> str:
+        """How it had ended by then, if it had."""
+        if self._store.column("end_ts")[self._row] > self._ctx.as_of_ts:
+            return OUTCOMES[OPEN]
+        return OUTCOMES[int(self._store.column("outcome")[self._row])]
 
     def _beside(self, rows: Rows, step: int) -> int:
         """So many requests further, of those that are in the order of time; -1 if there is none."""
@@ -134,7 +145,7 @@ class RequestScreen(Screen[None]):
         try:
             self._copied("a curl command", curl(detail(self._store, self._row)))
         except NotCaptured as error:
-            self.notify(str(error), severity="warning")
+            self.notify(str(error), severity="warning", markup=False)
 
     def action_fold(self) -> None:
         """Open or close all blocks of the conversation."""
@@ -158,15 +169,21 @@ class RequestScreen(Screen[None]):
 
     def refresh_row(self) -> None:
         """Draw again if more of the request is known by now."""
-        if self.is_mounted and self._shown != self._store.spans(self._row):
+        if self.is_mounted and self._shown != self._version:
             self._show()
 
+    @property
+    def _version(self) -> object:
+        return self._store.spans(self._row), self._outcome
+
     def _show(self) -> None:
-        self._shown = self._store.spans(self._row)
-        raw = lines_of(self._store, self._row)
-        lines = [t.decode(line).attrs for line in raw]
+        self._shown = self._version
+        read = [(raw, t.decode(raw)) for raw in lines_of(self._store, self._row)]
+        # What was written later than the moment that is shown is not known yet.
+        read = [(raw, line) for raw, line in read if line.ts <= self._ctx.as_of_ts]
+        raw, lines = [raw for raw, _ in read], [line.attrs for _, line in read]
         self._show_title()
-        self._show_time(_first(lines, t.FirstToken))
+        self._show_time(lines)
         self.query_one("#facts", Static).update(self._facts(lines))
         paths = dict.fromkeys(span.path for span in self._store.spans(self._row))
         self.query_one(Conversation).show(lines, list(paths))
@@ -179,62 +196,60 @@ class RequestScreen(Screen[None]):
         self.query_one("#lines", Static).update(shown)
 
     def _show_title(self) -> None:
-        store, row = self._store, self._row
-        outcome = OUTCOMES[int(store.column("outcome")[row])]
+        store, row, outcome = self._store, self._row, self._outcome
         parts = [
-            f"[b]{store.ids[row]}[/b]",
-            f"{self._place:,} of {store.n:,}",
+            f"[b]{escape(store.ids[row])}[/b]",
+            f"{self._place:,} of {len(self._by_time):,}",
             fmt.clock(float(store.column("start_ts")[row])),
             f"{_MARKS[outcome]} {outcome}",
         ]
-        if cache := CACHES[int(store.column("cache")[row])]:
+        if (cache := CACHES[int(store.column("cache")[row])]) and outcome != "open":
             parts.append(f"{cache} hit" if cache != "miss" else "cache miss")
         if session := store.text("session", row):
-            parts.append(f"session {session[:8]}")
+            parts.append(f"session {escape(session[:8])}")
         self.query_one("#title", Static).update("  ·  ".join(parts))
 
-    def _show_time(self, first: t.FirstToken | None) -> None:
-        """Of a request that runs, what it told with its first token."""
+    def _show_time(self, lines: list[t.Attrs | None]) -> None:
+        """Of a request that runs, what it told with its first token and of its prompt."""
         store, row = self._store, self._row
-        spans = [Span(name, float(store.column(f"{name}_s")[row])) for name in PHASES]
-        if first and OUTCOMES[int(store.column("outcome")[row])] == "open":
-            spans = [Span(name, float(getattr(first, f"{name}_s", 0.0))) for name in PHASES]
-        total_s = float(store.column("duration_s")[row])
-        done = sum(span.seconds for span in spans)
-        self.query_one(Waterfall).show(spans, total_s if total_s == total_s else done)
+        running = self._outcome == OUTCOMES[OPEN]
+        first = _first(lines, t.FirstToken) or t.FirstToken()
+        prompt = [line for line in lines if isinstance(line, t.CacheLookup) and line.prompt_tokens]
+
+        def told(name: str) -> float:
+            """A figure of the request's end, or of its first token."""
+            return float(getattr(first, name, 0) if running else store.column(name)[row])
+
+        spans = [Span(name, told(f"{name}_s")) for name in PHASES]
+        total_s, done = told("duration_s"), sum(span.seconds for span in spans)
+        self.query_one(Waterfall).show(spans, total_s if total_s > 0 else done)
         total, cached, out = (
-            int(store.column(name)[row])
-            for name in ("input_tokens", "cached_tokens", "output_tokens")
+            int(told(name)) for name in ("input_tokens", "cached_tokens", "output_tokens")
         )
+        if running and prompt:
+            total, cached = prompt[-1].prompt_tokens, prompt[-1].matched_tokens
         self.query_one(TokenBar).show(cached, total - cached, out)
 
     def _facts(self, lines: list[t.Attrs | None]) -> Table:
         store, row = self._store, self._row
         start, end = _first(lines, t.RequestStart), _first(lines, t.RequestEnd)
         error = _first(lines, t.Error)
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column()
+        first = _first(lines, t.FirstToken)
+        told = list(facts.request(start)) if start else []
         if start:
-            table.add_row("model", f"{start.model}, served by {end.model if end else '…'}")
-            streamed = "streamed" if start.stream else "in one piece"
-            table.add_row("sent", f"{start.dialect}, {streamed}, {fmt.size(start.body_bytes)}")
-            table.add_row("parameters", facts.parameters(start))
-            table.add_row("messages", f"{start.n_messages}")
-            names = ", ".join(start.tool_names)
-            table.add_row("tools", f"{start.n_tools}  {fmt.one_line(names, 400)}")
-            table.add_row("left out", ", ".join(start.removed) or "nothing")
-            table.add_row("asked", start.last_user_text or NOT_CAPTURED)
+            told[0] = ("model", f"{start.model}, served by {end.model if end else '…'}")
+            told.append(("asked", start.last_user_text or NOT_CAPTURED))
         for lookup in (line for line in lines if isinstance(line, t.CacheLookup)):
-            table.add_row(f"{lookup.cache} cache", facts.lookup(lookup))
-        speed = tokens_per_s(store, row)
-        table.add_row("first token", fmt.duration(float(store.column("ttft_s")[row])))
-        table.add_row("speed", f"{fmt.rate(speed)} tokens/s")
+            told.append((f"{lookup.cache} cache", facts.lookup(lookup)))
+        ttft_s = end.ttft_s if end and end.ttft_s else first.ttft_s if first else math.nan
+        told.append(("first token", fmt.duration(ttft_s)))
+        if end:
+            told.append(("speed", f"{fmt.rate(tokens_per_s(store, row))} tokens/s"))
         if end and end.finish_reasons:
-            table.add_row("ended by", ", ".join(end.finish_reasons))
+            told.append(("ended by", ", ".join(end.finish_reasons)))
         if error:
-            table.add_row("error", f"{error.error_type} while {error.phase}: {error.message}")
-        return table
+            told.append(("error", f"{error.error_type} while {error.phase}: {error.message}"))
+        return facts.table(told)
 
 
 def _calls(calls: list[t.ToolCall], came: Mapping[str, Result]) -> Table:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.markup import escape
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from mlxdeck.telemetry.sessions import Rows, Session, sessions
+from mlxdeck.telemetry.sessions import Session, sessions
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
+from mlxdeck.tui.context import Context
 from mlxdeck.tui.messages import SessionChosen
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
@@ -35,9 +36,21 @@ class SessionList(VirtualList):
 
         session: Session
 
-    def __init__(self, found: list[Session], *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__("sessions", id=id)
-        self._found = found
+        self._found: dict[int, Session] = {}
+        """By the number of its name in the store, so that the cursor stays on it."""
+
+    def show_sessions(self, found: list[Session], store: Store, version: object) -> None:
+        """List these."""
+        numbers = [int(store.column("session")[each.rows[0]]) for each in found]
+        self._found = dict(zip(numbers, found, strict=True))
+        self.show(np.array(numbers, np.int64), version)
+
+    @property
+    def session(self) -> Session | None:
+        """The one under the cursor."""
+        return self._found.get(self.item)
 
     def header(self, width: int) -> list[Cell]:
         """Titles."""
@@ -59,7 +72,7 @@ class SessionList(VirtualList):
         )
         return [
             (f"{fmt.clock(session.last_ts)} ", "muted"),
-            (f"{fmt.one_line(session.name or '(unnamed)', room - 1):<{room}}", ""),
+            (fmt.filled(session.name or "(unnamed)", room - 1) + " ", ""),
             *(
                 (f"{text:>{cells}}", "bad" if title == "errors" and session.n_errors else "")
                 for text, (title, cells) in zip(texts, _TITLES, strict=True)
@@ -87,47 +100,47 @@ class SessionsScreen(Screen[None]):
         Binding("escape,s", "app.pop_screen", "Back"),
     ]
 
-    def __init__(
-        self, store: Store, rows: Rows, current: str = "", as_of_ts: float = math.inf
-    ) -> None:
-        """The cursor begins on the session whose name is `current`, if it is there.
-
-        What happened later than `as_of_ts` is not shown.
-        """
+    def __init__(self, context: Context, request: int = -1) -> None:
+        """The cursor begins on the session of a request, if there is one."""
         super().__init__()
-        self._store = store
-        self._found = sessions(store, rows)
-        self._current = current
-        self._as_of_ts = as_of_ts
+        self._ctx = context
+        self._request = request
+        self._version = 0
 
     def compose(self) -> ComposeResult:
         """The list, and below it the requests of the one under the cursor."""
-        n_requests = sum(len(session.rows) for session in self._found)
-        yield Static(
-            f"[b]{len(self._found):,} sessions[/b]  ·  {n_requests:,} requests  ·  "
-            "enter filters by one",
-            id="title",
-        )
-        yield SessionList(self._found, id="sessions")
-        yield RequestTable(self._store, id="turns")
+        yield Static(id="title")
+        yield SessionList(id="sessions")
+        yield RequestTable(self._ctx.store, id="turns")
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
         listed = self.query_one(SessionList)
-        listed.show(np.arange(len(self._found)), 0)
         listed.focus()
-        names = [session.name for session in self._found]
-        if self._current in names:
-            listed.go_to(names.index(self._current))
-        if self._found:
-            self._show(self._found[listed.item])
+        self.show_sessions()
+        if self._request >= 0:
+            listed.go_to(int(self._ctx.store.column("session")[self._request]))
+
+    def show_sessions(self) -> None:
+        """As they are by now; the cursor stays on its own."""
+        rows, listed = self._ctx.rows, self.query_one(SessionList)
+        found = sessions(self._ctx.store, rows)
+        self._version += 1
+        self.query_one("#title", Static).update(
+            f"[b]{len(found):,} sessions[/b]  ·  {len(rows):,} requests  ·  enter filters by one"
+        )
+        listed.show_sessions(found, self._ctx.store, self._version)
+        if session := listed.session:
+            self._show_turns(session)
 
     @on(SessionList.Moved)
     def _follow(self, message: SessionList.Moved) -> None:
-        self._show(message.session)
+        self._show_turns(message.session)
 
-    def _show(self, session: Session) -> None:
-        turns = self.query_one("#turns", RequestTable)
-        turns.border_title = f"requests of {session.name or 'no session'}"
-        turns.cursor, turns.as_of_ts = 0, self._as_of_ts
-        turns.show(session.rows, session.name)
+    def _show_turns(self, session: Session) -> None:
+        turns, ctx = self.query_one("#turns", RequestTable), self._ctx
+        title = f"requests of {escape(session.name) or 'no session'}"
+        if turns.border_title != title:
+            turns.border_title, turns.cursor = title, 0
+        turns.as_of_ts, turns.now_ts = ctx.as_of_ts, ctx.clock.now
+        turns.show(session.rows, (session.name, self._version))

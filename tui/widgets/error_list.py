@@ -15,12 +15,15 @@ class ErrorList(VirtualList):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__("errors", id=id)
-        self._groups: list[ErrorGroup] = []
+        self._groups: dict[int, ErrorGroup] = {}
+        """By a number that a kind keeps, so that the cursor stays on it."""
+        self._numbers: dict[str, int] = {}
 
     def show_groups(self, groups: list[ErrorGroup], version: object) -> None:
         """List these."""
-        self._groups = groups
-        self.show(np.arange(len(groups)), version)
+        numbers = [self._numbers.setdefault(each.kind, len(self._numbers)) for each in groups]
+        self._groups = dict(zip(numbers, groups, strict=True))
+        self.show(np.array(numbers, np.int64), version)
 
     def header(self, width: int) -> list[Cell]:
         """Titles, or that all is well."""

@@ -62,6 +62,7 @@ class FilterBar(Vertical):
         self._store = store
         self._ways = ways
         self._mistake = ""
+        self._before = ""
 
     def compose(self) -> ComposeResult:
         """The line and what is to be said about it."""
@@ -71,7 +72,7 @@ class FilterBar(Vertical):
 
     def open(self, text: str) -> None:
         """Show it with what is in force."""
-        self.display = True
+        self.display, self._before = True, text
         field = self.query_one(Input)
         field.value = text
         field.focus()
@@ -106,13 +107,17 @@ class FilterBar(Vertical):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep it, and go back to the lists."""
         event.stop()
+        if self._mistake:
+            # It stays open, to be mended.
+            self.app.bell()
+            return
         self.display = False
         self.post_message(FilterChanged(event.value, done=True))
 
     def action_close(self) -> None:
-        """Give it up."""
-        self.display = False
-        self.post_message(FilterChanged("", done=True))
+        """Give it up; what was in force before is again."""
+        self.display, self._mistake = False, ""
+        self.post_message(FilterChanged(self._before, done=True))
 
     def action_before(self) -> None:
         """The filter that was used before this one; after the last of them, the first again."""

@@ -209,13 +209,13 @@ def _line(columns: list[Column], width: int, text_of: Callable[[Column], str]) -
     left = width - sum(column.width + 1 for column in columns[:-1])
     widths = [*(column.width for column in columns[:-1]), max(columns[-1].width, left - 1)]
     return [
-        _aligned(fmt.one_line(text_of(column), room), room, left=column.left)
+        _aligned(text_of(column), room, left=column.left)
         for column, room in zip(columns, widths, strict=True)
     ]
 
 
 def _aligned(text: str, width: int, *, left: bool) -> str:
-    return (text.ljust(width) if left else text.rjust(width)) + " "
+    return (fmt.filled(text, width) if left else fmt.one_line(text, width).rjust(width)) + " "
 
 
 def tokens_per_s(store: Store, row: int) -> float:

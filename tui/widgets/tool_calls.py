@@ -48,8 +48,8 @@ class ToolCallList(VirtualList):
         return [
             (f"{fmt.clock(row.ts)} ", "muted"),
             (mark[0] + " ", kind),
-            (f"{fmt.one_line(call.name or mark[2:], names):<{names}} ", "" if call.name else kind),
-            (f"{fmt.one_line(arguments, room):<{room}}", "muted"),
+            (f"{fmt.filled(call.name or mark[2:], names)} ", "" if call.name else kind),
+            (fmt.filled(arguments, room), "muted"),
             (f"  {call.parser}", "muted"),
         ]
 

@@ -102,8 +102,9 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
             return
         self._shown_version = version
         before, line = self.item, self.cursor
+        followed = line == 0 and self.scroll_offset.y == 0
         self._items = items
-        if line > 0:
+        if not followed:
             found = np.flatnonzero(items == before)
             line = len(items) - 1 - int(found[-1]) if len(found) else line
         moved = line - self.cursor

@@ -12,6 +12,8 @@ from mlxdeck.tui import format as fmt
 
 PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
 """In the order in which a request goes through them."""
+_TEXT_CELLS = 24
+"""Name, length and share."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -28,7 +30,7 @@ class Waterfall(Widget):
 
     COMPONENT_CLASSES = {f"span--{name}" for name in (*PHASES, "other")} | {"span--muted"}
     DEFAULT_CSS = """
-    Waterfall { height: auto; }
+    Waterfall { height: auto; text-wrap: nowrap; }
     Waterfall > .span--tokenize { color: $secondary; }
     Waterfall > .span--cache { color: $success; }
     Waterfall > .span--queue { color: $warning; }
@@ -58,7 +60,7 @@ class Waterfall(Widget):
     def render(self) -> Text:
         """A line for each span: name, bar, length and share."""
         muted = self.get_component_rich_style("span--muted")
-        width = max(10, self.size.width - 28)
+        width = max(4, self.content_size.width - _TEXT_CELLS)
         text, before_s = Text(no_wrap=True), 0.0
         eighths = width * 8 / self._scale_s if self._scale_s else 0.0
         for span in self._spans:
@@ -69,7 +71,7 @@ class Waterfall(Widget):
             text.append(f"{span.name:<10}", muted if not span.seconds else "")
             text.append_text(_bar(start, length, width, style))
             text.append(f" {fmt.duration(span.seconds):>7}", "bold" if share > 0.5 else "")
-            text.append(f" {fmt.percent(share):>6}\n", muted)
+            text.append(f" {fmt.percent(share):>5}\n", muted)
             before_s += span.seconds
         text.append(f"{'total':<10}{' ' * width} {fmt.duration(self._total_s):>7}", "bold")
         return text
