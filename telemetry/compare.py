@@ -70,10 +70,11 @@ def readable(part: t.Content) -> str:
         return part.content
     if not isinstance(value, list):
         return part.content
-    return "\n".join(_piece(each) for each in value)
+    return "\n".join(map(piece, value))
 
 
-def _piece(value: object) -> str:
+def piece(value: object) -> str:
+    """A block of a message as text for a person."""
     if isinstance(value, str):
         return value
     if not isinstance(value, dict):

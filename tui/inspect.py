@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.compare import piece
 from mlxdeck.telemetry.detail import HOW_TO_CAPTURE
 from mlxdeck.tui import facts
 from mlxdeck.tui import format as fmt
@@ -99,9 +100,6 @@ def _call(call: dict[str, Any]) -> Text:
 
 def _messages(found: dict[str, Any]) -> Iterator[Text]:
     for message in [*found["messages"], {"role": "answer", "content": found["answer"]}]:
-        for block in message["content"] if isinstance(message["content"], list) else []:
-            kind = block.get("type", "")
-            said = block.get("text") or block.get("thinking") or block.get("content")
-            body = said if isinstance(said, str) else json.dumps(block.get("input"), indent=2)
-            label = message["role"] if kind == "text" else f"{message['role']} {kind}"
-            yield Text.assemble((label, "bold"), f"  {body}")
+        blocks = message["content"]
+        for block in blocks if isinstance(blocks, list) else [blocks]:
+            yield Text.assemble((message["role"], "bold"), f"  {piece(block)}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rich.style import Style
 from rich.text import Text
+from textual.geometry import Size
 from textual.widget import Widget
 
 from mlxdeck.tui import format as fmt
@@ -56,6 +57,10 @@ class Waterfall(Widget):
         self._spans, self._total_s = [*spans, *other], total_s
         self._scale_s = max(total_s, scale_s)
         self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """A line for each span and one for the total, whatever the width."""
+        return len(self._spans) + 1
 
     def render(self) -> Text:
         """A line for each span: name, bar, length and share."""
