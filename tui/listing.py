@@ -81,7 +81,9 @@ class Listing:
         rows = self._store.by_start.between(-math.inf, as_of_ts)
         if below is not None:
             rows = rows[rows < below]
-        later = self._store.column("end_ts")[rows] > as_of_ts
+        later = np.zeros(len(rows), bool)
+        if not math.isinf(as_of_ts):
+            later = self._store.column("end_ts")[rows] > as_of_ts
         mask = self.mask
         if mask is not None:
             chosen = mask[rows]
