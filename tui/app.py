@@ -208,6 +208,7 @@ class Dashboard(Replaying):
             screen.refresh_row()
         elif isinstance(screen, SessionsScreen) and self._stale:
             screen.show_sessions()
+            self._stale = False
         self._drawn_s = now_s
         took_s = time.monotonic() - began_s
         rest = REST if self.context.source.loaded >= 1 else REST_LOADING

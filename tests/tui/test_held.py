@@ -199,3 +199,16 @@ async def test_a_tick_without_news_counts_the_time(tmp_path: Path) -> None:
         await run.until(lambda: "31.0s" in run.text)
         await run.press("s")
         assert "31.0s" in run.text
+
+
+async def test_what_came_meanwhile_is_drawn(tmp_path: Path) -> None:
+    """After a request's screen and after the sessions', also while the view is held."""
+    async with running(tmp_path) as run:
+        for n, key in enumerate(("enter", "s"), 1):
+            await run.press("space", key)
+            await run.add_request(Made(95))
+            await run.press("escape")
+            await run.pilot.pause(0.2)
+            assert "paused  1 new" in run.text
+            await run.press("space")
+            await run.until(lambda n=n: run.table.n_items == len(REQUESTS) + n)  # type: ignore[misc]

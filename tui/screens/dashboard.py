@@ -148,6 +148,10 @@ class DashboardScreen(Screen[None]):
         self._show_panels()
         self.query_one(RequestTable).focus()
 
+    def on_screen_resume(self) -> None:
+        """What came while another screen was open is drawn."""
+        self.post_message(RedrawAsked())
+
     def show(self, now_s: float, *, below: int | None = None) -> None:
         """Draw the store as it was at a moment; with `below`, only the requests up to there."""
         window, listing = self._ctx.window, self._ctx.listing
