@@ -15,6 +15,7 @@ from mlxdeck.telemetry.results import Result, results
 from mlxdeck.telemetry.store import Store
 
 PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
+"""In the order in which a request goes through them."""
 DEFAULT_SERVER = "http://127.0.0.1:8081"
 HOW_TO_CAPTURE = "the text was not captured: start the server with --capture full to keep it"
 

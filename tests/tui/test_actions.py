@@ -347,6 +347,8 @@ async def test_a_replay_changes_its_speed(tmp_path: Path) -> None:
         await run.until(lambda: "4×" in run.text)
         await run.press("minus")
         assert app.context.clock.speed == 2
+        await run.press("equals_sign")
+        assert app.context.clock.speed == 4
     async with running(tmp_path) as live:
         await live.press("plus", "t", "home")
         assert live.app.context.clock.speed == 1

@@ -19,11 +19,12 @@ from textual.widgets import Footer, Static
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.compare import Parting, diff, parting, settings
+from mlxdeck.telemetry.detail import PHASES
 from mlxdeck.telemetry.lines import content, lines_of
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.screens.request import NOT_CAPTURED
-from mlxdeck.tui.widgets.waterfall import PHASES, Span, Waterfall
+from mlxdeck.tui.widgets.waterfall import Span, Waterfall
 
 _TIMES = {**{f"{phase}_s": phase for phase in PHASES}, "ttft_s": "first token"} | {
     "duration_s": "total"

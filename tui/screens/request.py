@@ -20,7 +20,7 @@ from textual.widgets import Collapsible, Footer, Static
 
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.batch import CACHES, OPEN, OUTCOMES
-from mlxdeck.telemetry.detail import NotCaptured, curl, detail
+from mlxdeck.telemetry.detail import PHASES, NotCaptured, curl, detail
 from mlxdeck.telemetry.lines import lines_of
 from mlxdeck.telemetry.order import Rows
 from mlxdeck.telemetry.results import Result, results
@@ -32,7 +32,7 @@ from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.widgets.conversation import Conversation
 from mlxdeck.tui.widgets.request_table import tokens_per_s
 from mlxdeck.tui.widgets.tool_calls import verdict
-from mlxdeck.tui.widgets.waterfall import PHASES, Span, TokenBar, Waterfall
+from mlxdeck.tui.widgets.waterfall import Span, TokenBar, Waterfall
 
 NOT_CAPTURED = "not captured: start the server with --capture full to keep it"
 

@@ -9,10 +9,9 @@ from rich.text import Text
 from textual.geometry import Size
 from textual.widget import Widget
 
+from mlxdeck.telemetry.detail import PHASES
 from mlxdeck.tui import format as fmt
 
-PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
-"""In the order in which a request goes through them."""
 _TEXT_CELLS = 24
 """Name, length and share."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
