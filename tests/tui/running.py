@@ -63,7 +63,29 @@ class Running:
     async def press(self, *keys: str) -> None:
         """Press keys, and let what they do come to rest."""
         await self.pilot.press(*keys)
-        await self.pilot.pause()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until nothing is left to handle or to draw.
+
+        Pilot guesses that from the time which the processor spent on this process; on a busy
+        machine that is little, whatever is left to do.
+        """
+        n_quiet = 0
+        for _ in range(1000):
+            await self.pilot.pause(0)
+            n_quiet = n_quiet + 1 if self._at_rest else 0
+            if n_quiet == 3:
+                return
+        raise AssertionError(f"it never came to rest; on screen was:\n{self.text}")
+
+    @property
+    def _at_rest(self) -> bool:
+        screen = self.app.screen
+        waiting = (each.message_queue_size for each in screen.walk_children(with_self=True))
+        return not (screen._layout_required or screen._dirty_widgets or screen._callbacks) and not (
+            any(waiting)
+        )
 
     async def add(self, *lines: bytes) -> None:
         """Append lines to the stream, and wait until they are taken in."""
@@ -86,7 +108,7 @@ class Running:
         else:
             raise AssertionError(f"it never came about; on screen was:\n{self.text}")
         self.app.redraw_now()
-        await self.pilot.pause()
+        await self.settle()
 
 
 @asynccontextmanager

@@ -326,14 +326,14 @@ async def test_a_replay_is_stepped_and_sought(tmp_path: Path) -> None:
         await run.until(lambda: len(app._notifications) == 1)
         transport = app.screen.query_one(Transport)
         await pilot.click(transport, offset=(transport.size.width // 2, 0))
-        await pilot.pause()
+        await run.settle()
         assert START_TS < clock.now < START_TS + 90
         before = clock.paused
         await pilot.click(transport, offset=(1, 0))
-        await pilot.pause()
+        await run.settle()
         assert clock.paused != before
         await pilot.click(transport, offset=(6, 0))
-        await pilot.pause()
+        await run.settle()
         assert clock.speed == 2
 
 

@@ -107,7 +107,7 @@ async def test_alerts_are_of_everything_and_told_everywhere(tmp_path: Path) -> N
         run = Running(app, pilot, path)
         await run.until(lambda: app.store.n == len(REQUESTS))
         app.filter_by("hit<0.1")
-        await pilot.pause()
+        await run.settle()
         assert not app.context.alarm.active
         await run.press("enter")
         await run.add(Stream().tick(99, queued=50))

@@ -68,7 +68,7 @@ async def test_a_click_chooses_and_a_second_one_opens(tmp_path: Path) -> None:
         assert run.table.cursor == 2
         assert isinstance(run.app.screen, DashboardScreen)
         await run.pilot.click("#requests", offset=(10, 4))
-        await run.pilot.pause()
+        await run.settle()
         assert run.shown_row == LAST - 2
 
 
