@@ -18,6 +18,7 @@ import numpy as np
 
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry import skim
+from mlxdeck.telemetry.columns import Column
 
 OPEN, OK, ERROR, CANCELLED, LOST = range(5)
 OUTCOMES = ("open", "ok", "error", "cancelled", "lost")
@@ -28,7 +29,6 @@ CACHES = ("", "miss", "prefix", "exact")
 MAX_ARGUMENTS = 2_000
 """Characters of a call's arguments that are kept; the whole of them is in the file."""
 
-Column = np.ndarray[Any, np.dtype[Any]]
 _Kind = TypeVar("_Kind", bound=skim.Head)
 FIGURES: Mapping[str, Any] = {
     **dict.fromkeys(

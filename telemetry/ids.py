@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mlxdeck.telemetry.columns import grown
+
 MAX_RECENT = 1 << 16
 Names = np.ndarray[Any, np.dtype[np.bytes_]]
 """As UTF-8."""
@@ -68,9 +70,11 @@ class Ids:
 
     def _put(self, names: Names) -> None:
         if names.itemsize > self._texts.itemsize:
-            self._texts = self._texts.astype(names.dtype)
+            longer = np.zeros(len(self._texts), names.dtype)
+            longer[: self.n] = self._texts[: self.n]
+            self._texts = longer
         if self.n + len(names) > len(self._texts):
-            self._texts = np.resize(self._texts, (self.n + len(names)) * 5 // 4)
+            self._texts = grown(self._texts, self.n, self.n + len(names))
         self._texts[self.n : self.n + len(names)] = names
         self.n += len(names)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mlxdeck.telemetry.columns import grown
+
 Rows = np.ndarray[Any, np.dtype[np.int32]]
 Times = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -65,8 +67,10 @@ class Order:
         rows = np.concatenate([self._rows[begin : self._n], rows])
         times = np.concatenate([self._times[begin : self._n], times])
         order = np.argsort(times, kind="stable")
-        self._n = begin + len(rows)
-        if self._n > len(self._rows):
-            self._rows = np.resize(self._rows, self._n * 5 // 4)
-            self._times = np.resize(self._times, self._n * 5 // 4)
+        n = begin + len(rows)
+        if n > len(self._rows):
+            self._rows, self._times = (
+                grown(each, self._n, n) for each in (self._rows, self._times)
+            )
+        self._n = n
         self._rows[begin : self._n], self._times[begin : self._n] = rows[order], times[order]

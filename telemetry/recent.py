@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 
 Times = np.ndarray[Any, np.dtype[np.float64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+_Column = np.ndarray[Any, np.dtype[Any]]
 _T = TypeVar("_T")
 
 
-class Recent(Sequence[_T], Generic[_T]):
-    """Merged when it is looked at, not when it is added to. For one thread."""
+class _Columns(NamedTuple):
+    times: _Column
+    numbers: _Column
+    owners: _Column
+    values: _Column
 
-    def __init__(self, limit: int) -> None:
-        """At most `limit` are kept."""
+
+_KINDS = (np.float64, np.int64, np.int64, object)
+
+
+class Recent(Sequence[_T], Generic[_T]):
+    """Merged when it is looked at, not when it is added to. For one thread.
+
+    Kept as columns, so that the garbage collector has nothing to look through.
+    """
+
+    def __init__(self, limit: int, make: Callable[[float, int, Any], _T]) -> None:
+        """At most `limit` are kept; `make` puts one together: its time, its owner, its value."""
         self._limit = limit
+        self._make = make
         self._n_added = 0
-        self._times: Times = np.zeros(0, np.float64)
-        self._numbers: Numbers = np.zeros(0, np.int64)
-        self._values = np.zeros(0, object)
-        self._waiting: list[tuple[Times, Numbers, Any]] = []
+        self._columns = _Columns(*(np.zeros(0, kind) for kind in _KINDS))
+        self._waiting: list[_Columns] = []
         self._n_waiting = 0
 
-    def add(self, times: Times, values: Iterable[_T]) -> None:
-        """More of them, each with its time, in any order."""
+    def add(self, times: Times, owners: Numbers, values: Sequence[Any]) -> None:
+        """More of them, in any order."""
         n = len(times)
         if not n:
             return
         numbers = np.arange(self._n_added, self._n_added + n)
-        self._waiting.append((times, numbers, np.fromiter(values, object, n)))
+        self._waiting.append(_Columns(times, numbers, owners, np.fromiter(values, object, n)))
         self._n_added += n
         self._n_waiting += n
         if self._n_waiting > self._limit:
@@ -40,14 +53,17 @@ class Recent(Sequence[_T], Generic[_T]):
     @property
     def times(self) -> Times:
         """The time of each, the earliest first."""
-        self._merge()
-        return self._times
+        return self._merged.times
 
     @property
     def numbers(self) -> Numbers:
         """The number of each, which stays its own when others come and go."""
-        self._merge()
-        return self._numbers
+        return self._merged.numbers
+
+    @property
+    def owners(self) -> Numbers:
+        """Whose each is."""
+        return self._merged.owners
 
     def numbered(self, number: int) -> _T | None:
         """The one with a number, if it is still there."""
@@ -59,8 +75,7 @@ class Recent(Sequence[_T], Generic[_T]):
         return int(np.searchsorted(self.times, ts, side="right"))
 
     def __len__(self) -> int:
-        self._merge()
-        return len(self._times)
+        return len(self._merged.times)
 
     @overload
     def __getitem__(self, place: int) -> _T: ...
@@ -69,18 +84,22 @@ class Recent(Sequence[_T], Generic[_T]):
     def __getitem__(self, place: slice) -> list[_T]: ...
 
     def __getitem__(self, place: int | slice) -> _T | list[_T]:
-        self._merge()
+        times, _, owners, values = self._merged
         if isinstance(place, slice):
-            return list(self._values[place])
-        found: _T = self._values[place]
-        return found
+            columns = (column[place].tolist() for column in (times, owners, values))
+            return list(map(self._make, *columns))
+        return self._make(float(times[place]), int(owners[place]), values[place])
+
+    @property
+    def _merged(self) -> _Columns:
+        if self._waiting:
+            self._merge()
+        return self._columns
 
     def _merge(self) -> None:
-        if not self._waiting:
-            return
-        parts = [(self._times, self._numbers, self._values), *self._waiting]
-        times, numbers, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+        parts = zip(self._columns, *self._waiting, strict=True)
+        whole = _Columns(*map(np.concatenate, parts))
         self._waiting.clear()
         self._n_waiting = 0
-        order = np.argsort(times, kind="stable")[-self._limit :]
-        self._times, self._numbers, self._values = times[order], numbers[order], values[order]
+        order = np.argsort(whole.times, kind="stable")[-self._limit :]
+        self._columns = _Columns(*(column[order] for column in whole))

@@ -32,7 +32,7 @@ def session_summary(store: Store, since_ts: float, now_ts: float) -> list[str]:
     if duration.n:
         lines.append(
             f"latency P50 {duration.p50:.2f} s, P95 {duration.p95:.2f} s, "
-            f"first token P50 {total.ttft.p50:.2f} s"
+            f"first token P50 {total.ttft_p50:.2f} s"
         )
     if total.input_tokens:
         lines.append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,8 @@ class Summary:
     n_requests: int
     n_errors: int
     duration: Percentiles
-    ttft: Percentiles
+    ttft_p50: float
+    """In seconds, NaN if there was no first token."""
     hits: HitRate
     input_tokens: int
     output_tokens: int
@@ -87,6 +89,47 @@ def nearest_rank(values: Array, ranks: Sequence[float] = RANKS) -> list[float]:
     places = [max(0, int(np.ceil(rank / 100 * len(values))) - 1) for rank in ranks]
     ordered = np.partition(values, sorted(set(places)))
     return [float(ordered[place]) for place in places]
+
+
+def trailing_ranks(values: Array, edges: Array, look_back: int, ranks: Sequence[float]) -> Array:
+    """Percentiles by nearest rank over each `look_back` buckets that follow one another.
+
+    `values` are 32-bit numbers, one bucket's after the other's; `edges` tell where each begins, and
+    where the last one ends. Shape (ranks, buckets - look_back + 1); NaN where there are no values.
+
+    The bits of a value are found from the highest one down, for all ranks and places at once: one
+    is set if fewer values than the rank's place are less than that.
+    """
+    firsts = np.arange(len(edges) - look_back)
+    counts = edges[look_back:] - edges[:-look_back]
+    places = np.ceil(np.outer(ranks, counts) / 100)
+    buckets = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    sought = buckets << 32 | _sortable(values)
+    for begin, end in pairwise(edges):
+        # Twice as fast as all of it at once.
+        sought[begin:end].sort()
+    within = firsts[:, None] + np.arange(look_back)
+    found = np.zeros((len(ranks), len(firsts)), np.int64)
+    for bit in range(31, -1, -1):
+        tried = found | 1 << bit
+        until = np.searchsorted(sought, within << 32 | tried[..., None])
+        n_less = (until - edges[within]).sum(axis=-1)
+        found = np.where(n_less < places, tried, found)
+    return np.where(counts > 0, _from_sortable(found), np.nan)
+
+
+_SIGN = 1 << 31
+
+
+def _sortable(values: Array) -> Array:
+    """The bits of 32-bit floats as whole numbers that are in the same order."""
+    bits = np.asarray(values, np.float32).view(np.int32).astype(np.int64)
+    return np.where(bits < 0, ~bits, bits + _SIGN)
+
+
+def _from_sortable(numbers: Array) -> Array:
+    bits = np.where(numbers < _SIGN, ~numbers, numbers - _SIGN)
+    return bits.astype(np.int32).view(np.float32)
 
 
 def percentiles(values: Array) -> Percentiles:
@@ -108,11 +151,12 @@ def summary(store: Store, window: Window, now_s: float, mask: Array | None = Non
     rows = store.by_end.between(*bounds(store, window, now_s))
     rows = rows if mask is None else rows[mask[rows]]
     good = rows[store.column("outcome")[rows] == OK]
+    ttft_s = store.column("ttft_s")[good]
     return Summary(
         n_requests=len(rows),
         n_errors=int((store.column("outcome")[rows] == ERROR).sum()),
         duration=percentiles(store.column("duration_s")[good]),
-        ttft=percentiles(store.column("ttft_s")[good]),
+        ttft_p50=nearest_rank(ttft_s[~np.isnan(ttft_s)], RANKS[:1])[0],
         hits=hit_rate(store, rows),
         input_tokens=int(store.column("input_tokens")[rows].sum()),
         output_tokens=int(store.column("output_tokens")[rows].sum()),
@@ -126,7 +170,7 @@ def hit_rate(store: Store, rows: Array) -> HitRate:
     if not total:
         return HitRate(float("nan"), float("nan"))
     exact, prefix = hit_tokens(store, rows)
-    slower = slower_tokens(store, rows)
+    slower = np.where(slower_tiers(store, rows), exact + prefix, 0)
     return HitRate(*(float(part.sum() / total) for part in (exact, prefix, slower)))
 
 
@@ -138,8 +182,9 @@ def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:
     return exact, prefix
 
 
-def slower_tokens(store: Store, rows: Array) -> Array:
-    """Prompt tokens per row that were known, but not in memory."""
+def slower_tiers(store: Store, rows: Array) -> Array:
+    """Whether what was known of a row's prompt was elsewhere than in memory."""
     near = [store.strings.number(name) for name in IN_MEMORY]
-    far = ~np.isin(store.column("tier")[rows], near)
-    return np.where(far, sum(hit_tokens(store, rows)), 0)
+    far = np.ones(len(store.strings), bool)
+    far[near] = False
+    return np.asarray(far[store.column("tier")[rows]])

@@ -15,10 +15,12 @@ import msgspec
 import numpy as np
 
 from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.batch import CODES, FIGURES, LOST, TEXTS, Batch, Column, Texts
+from mlxdeck.telemetry.batch import CODES, FIGURES, LOST, TEXTS, Batch, Texts
+from mlxdeck.telemetry.columns import Column, grown
 from mlxdeck.telemetry.ids import Ids
 from mlxdeck.telemetry.order import Order
 from mlxdeck.telemetry.recent import Recent
+from mlxdeck.telemetry.skim import Tick
 
 MAX_TOOL_CALLS = 20_000
 MAX_TICKS = 100_000
@@ -60,6 +62,9 @@ class Strings:
 
     def __getitem__(self, number: int) -> str:
         return self._texts[number]
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
 
 class TickRow(NamedTuple):
@@ -122,7 +127,7 @@ class Store:
     """Every request that streams tell of."""
 
     def __init__(self) -> None:
-        self._arrays = {name: np.full(1024, fill, kind) for name, (kind, fill) in _COLUMNS.items()}
+        self._arrays = {name: np.zeros(1024, kind) for name, (kind, _) in _COLUMNS.items()}
         self.strings = Strings()
         self.ids = Ids()
         self.by_start = Order()
@@ -133,8 +138,8 @@ class Store:
         self._stopped: dict[int, float] = {}
         self._servers: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
-        self.tool_calls = Recent[ToolCallRow](MAX_TOOL_CALLS)
-        self.ticks = Recent[TickRow](MAX_TICKS)
+        self.tool_calls = Recent(MAX_TOOL_CALLS, ToolCallRow)
+        self.ticks = Recent(MAX_TICKS, TickRow)
         self.header: t.StreamStart | None = None
         self._header_ts = 0.0
         self.first_ts = 0.0
@@ -216,10 +221,7 @@ class Store:
         self._arrays["ttft_s"][rows[batch.first_tokens.owners]] = batch.first_tokens.ttft_s
         self._end(batch, rows)
         self._call(batch, rows)
-        times = np.array([line.ts for line in batch.ticks])
-        self.ticks.add(times, (TickRow(line.ts, line.pid, line.attrs) for line in batch.ticks))
-        for tick in batch.ticks:
-            self._drop(tick.pid, tick.attrs.dropped_lines)
+        self._tick(batch.ticks)
         for header in batch.headers:
             if header.ts >= self._header_ts:
                 self.header, self._header_ts = header.attrs, header.ts
@@ -230,6 +232,12 @@ class Store:
         if self._stopped:
             self._lose()
 
+    def _tick(self, ticks: Sequence[Tick]) -> None:
+        times, pids = np.array([line.ts for line in ticks]), np.array([line.pid for line in ticks])
+        self.ticks.add(times, pids, [line.attrs for line in ticks])
+        for tick in ticks:
+            self._drop(tick.pid, tick.attrs.dropped_lines)
+
     def _drop(self, pid: int, n_lines: int) -> None:
         if n_lines > self._dropped.get(pid, 0):
             self._dropped[pid] = n_lines
@@ -238,7 +246,7 @@ class Store:
         """The row of each request of a batch, with its beginning and its place noted."""
         requests, n_before = batch.requests, self.n
         rows: Column = self.ids.numbers(requests.names)
-        self._grow()
+        self._grow(n_before)
         arrays, file = self._arrays, self.strings.number(str(batch.path))
         new = rows >= n_before
         fresh = rows[new]
@@ -256,14 +264,12 @@ class Store:
             self._note(int(rows[place]), batch, place, file)
         return rows
 
-    def _grow(self) -> None:
-        room = len(self._arrays["start_ts"])
-        if self.n <= room:
-            return
+    def _grow(self, n_before: int) -> None:
         for name, array in self._arrays.items():
-            kind, fill = _COLUMNS[name]
-            more = np.full(max(room // 4, self.n - room), fill, kind)
-            self._arrays[name] = np.concatenate([array, more])
+            if self.n > len(array):
+                self._arrays[name] = grown(array, n_before, self.n)
+            if fill := _COLUMNS[name][1]:
+                self._arrays[name][n_before : self.n] = fill
 
     def _note(self, row: int, batch: Batch, place: int, file: int) -> None:
         """More lines of a request that is known: it may have begun earlier, and go on elsewhere."""
@@ -323,7 +329,7 @@ class Store:
         else:
             for row, number in zip(known, names.tolist(), strict=True):
                 tools[row] = self._with_tool(int(tools[row]), self.strings[number])
-        self.tool_calls.add(calls.ts, map(ToolCallRow, calls.ts.tolist(), known, calls.packed))
+        self.tool_calls.add(calls.ts, called, calls.packed)
 
     def _with_tool(self, number: int, name: str) -> int:
         """The number of a list of names, one longer if need be."""

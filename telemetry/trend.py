@@ -7,7 +7,7 @@ requests came late; with each look at a live stream that leaves the open one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,27 +20,15 @@ from mlxdeck.telemetry.stats import (
     Window,
     bounds,
     hit_tokens,
-    nearest_rank,
-    slower_tokens,
+    slower_tiers,
     summary,
+    trailing_ranks,
 )
 from mlxdeck.telemetry.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
-SUMS: Mapping[str, Callable[[Store, Array], Array]] = {
-    "n": lambda store, rows: np.ones(len(rows)),
-    "input": lambda store, rows: store.column("input_tokens")[rows],
-    "exact": lambda store, rows: hit_tokens(store, rows)[0],
-    "prefix": lambda store, rows: hit_tokens(store, rows)[1],
-    "slower": slower_tokens,
-    "errors": lambda store, rows: store.column("outcome")[rows] == ERROR,
-    "calls": lambda store, rows: store.column("n_tool_calls")[rows],
-    "output": lambda store, rows: store.column("output_tokens")[rows],
-    "computed": lambda store, rows: (
-        store.column("input_tokens")[rows] - store.column("cached_tokens")[rows]
-    ),
-}
-"""What is added up in each bucket, over the rows of the requests that ended in it."""
+SUMS = ("n", "input", "exact", "prefix", "slower", "errors", "calls", "output", "computed")
+"""What is added up in each bucket, over the requests that ended in it."""
 RANKED: Mapping[str, tuple[slice, Sequence[float]]] = {
     "duration_s": (slice(0, len(RANKS)), RANKS),
     "ttft_s": (slice(len(RANKS), None), RANKS[:1]),
@@ -123,9 +111,10 @@ class Trend:
         grid = self._grid(store, window, now_s, n_buckets)
         key = (window, grid.bucket_s, n_buckets, view.key, store.n_rewritten)
         stale = self._stale(key, grid)
-        if stale.any():
-            self._sum(store, grid, stale, view.mask)
-            self._rank(store, grid, stale, view.mask)
+        for first, last in _runs(stale):
+            self._sum(store, grid, first, last, view.mask)
+        for first, last in _runs(_trailing(stale.astype(int), self._look_back) > 0):
+            self._rank(store, grid, first, last, view.mask)
         self._key, self._first, self._counts = key, grid.first, grid.counts
         return self._made(grid)
 
@@ -154,32 +143,26 @@ class Trend:
             self._ranks = np.roll(self._ranks, -moved, axis=1)
         return np.asarray(self._counts != grid.counts)
 
-    def _sum(self, store: Store, grid: _Grid, stale: Array, mask: Array | None) -> None:
-        first, last = np.flatnonzero(stale)[[0, -1]]
-        rows, bucket = _rows(store, grid, first, last, mask)
-        for place, values in enumerate(SUMS.values()):
-            # One after the other: each is as long as the store may be.
-            found = np.bincount(bucket, values(store, rows), last - first + 1)
-            self._sums[place, first : last + 1] = found
+    def _sum(self, store: Store, grid: _Grid, first: int, last: int, mask: Array | None) -> None:
+        rows, edges = _rows(store, grid, first, last, mask)
+        self._sums[0, first : last + 1] = np.diff(edges)
+        # One after the other: each is as long as the store may be.
+        for place, values in enumerate(_summed(store, rows), 1):
+            self._sums[place, first : last + 1] = _added_up(values, edges)
 
-    def _rank(self, store: Store, grid: _Grid, stale: Array, mask: Array | None) -> None:
-        touched = np.flatnonzero(_trailing(stale.astype(float), self._look_back))
-        touched = touched[touched >= self._look_back - 1]
-        if not len(touched) or not self._ranked:
+    def _rank(self, store: Store, grid: _Grid, first: int, last: int, mask: Array | None) -> None:
+        """Of the windows that end with these buckets, as far as all of them is known."""
+        first = max(first, self._look_back - 1)
+        if first > last or not self._ranked:
             return
-        first = touched[0] - self._look_back + 1
-        rows, bucket = _rows(store, grid, first, touched[-1], mask)
-        good = store.column("outcome")[rows] == OK
-        rows, bucket = rows[good], bucket[good]
+        rows, edges = _rows(store, grid, first - self._look_back + 1, last, mask)
+        rows, edges = _those(rows, edges, store.column("outcome")[rows] == OK)
         for name in self._ranked:
             place, ranks = RANKED[name]
             values = store.column(name)[rows]
-            known = ~np.isnan(values)
-            values, where = values[known], bucket[known]
-            begins = np.searchsorted(where, touched - first - self._look_back + 1)
-            ends = np.searchsorted(where, touched - first, side="right")
-            for at, begin, end in zip(touched, begins, ends, strict=True):
-                self._ranks[place, at] = nearest_rank(values[begin:end], ranks)
+            known, within = _those(values, edges, ~np.isnan(values))
+            found = trailing_ranks(known, within, self._look_back, ranks)
+            self._ranks[place, first : last + 1] = found
 
     def _made(self, grid: _Grid) -> Series:
         shown = slice(self._look_back - 1, None)
@@ -209,13 +192,42 @@ class Trend:
 def _rows(
     store: Store, grid: _Grid, first: int, last: int, mask: Array | None
 ) -> tuple[Array, Array]:
-    """The rows of some buckets, and each one's bucket, counted from the first of these."""
-    rows = store.by_end.rows[grid.edges[first] : grid.edges[last + 1]]
-    bucket = np.repeat(np.arange(last - first + 1), grid.counts[first : last + 1])
-    if mask is None:
-        return rows, bucket
-    chosen = mask[rows]
-    return rows[chosen], bucket[chosen]
+    """The rows of some buckets, where each of these begins among them, and the end."""
+    edges = grid.edges[first : last + 2]
+    rows = store.by_end.rows[edges[0] : edges[-1]]
+    edges = edges - edges[0]
+    return (rows, edges) if mask is None else _those(rows, edges, mask[rows])
+
+
+def _those(values: Array, edges: Array, chosen: Array) -> tuple[Array, Array]:
+    """Some of the values, and where the buckets begin among them."""
+    return values[chosen], np.concatenate([[0], np.cumsum(chosen)])[edges]
+
+
+def _summed(store: Store, rows: Array) -> Iterator[Array]:
+    """What is added up, in the order of `SUMS`, from the second on."""
+    read, written = store.column("input_tokens")[rows], store.column("output_tokens")[rows]
+    exact, prefix = hit_tokens(store, rows)
+    yield from (read, exact, prefix)
+    yield np.where(slower_tiers(store, rows), exact + prefix, 0)
+    yield store.column("outcome")[rows] == ERROR
+    yield store.column("n_tool_calls")[rows]
+    yield written
+    yield read - store.column("cached_tokens")[rows]
+
+
+def _added_up(values: Array, edges: Array) -> Array:
+    """The sum of each bucket."""
+    sums, some = np.zeros(len(edges) - 1), np.diff(edges) > 0
+    if some.any():
+        sums[some] = np.add.reduceat(values, edges[:-1][some], dtype=np.int64)
+    return sums
+
+
+def _runs(flags: Array) -> list[tuple[int, int]]:
+    """The first and the last place of each stretch that is set."""
+    turns = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(first), int(end) - 1) for first, end in turns.reshape(-1, 2)]
 
 
 def _trailing(values: Array, look_back: int) -> Array:

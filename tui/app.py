@@ -7,9 +7,10 @@ Everything is drawn as of the clock: live and replay differ in nothing else.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -107,6 +108,9 @@ class Dashboard(Replaying):
         self._stale = True
         self._drawn_s = 0.0
         self._rest_until_s = 0.0
+        self._parts: Iterator[None] | None = None
+        """What is left to draw of what has been begun."""
+        self._took_s = 0.0
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Those of Textual, and one that keeps what others wrote from commanding the terminal."""
@@ -193,26 +197,40 @@ class Dashboard(Replaying):
         moving = clock.replay and not clock.paused and now_s != self._drawn_s
         if not self._stale and not moving and now_s - self._drawn_s < 1:
             return
-        began_s = time.monotonic()
-        if began_s < self._rest_until_s:
-            return
-        screen = self.screen
+        if self._parts is None and time.monotonic() >= self._rest_until_s:
+            self._parts, self._took_s = self._drawing(now_s), 0.0
+            self._draw_on()
+
+    def _draw_on(self) -> None:
+        """While a long file is read one part of it, and then what was pressed; else all at once."""
+        began_s, at_once = time.monotonic(), self.context.source.loaded >= 1
+        for _ in self._parts or ():
+            if not at_once:
+                self.call_later(self._draw_on)
+                break
+        else:
+            self._parts = None
+        self._took_s += time.monotonic() - began_s
+        rest = REST if at_once else REST_LOADING
+        self._rest_until_s = time.monotonic() + rest * self._took_s
+
+    def _drawing(self, now_s: float) -> Iterator[None]:
+        clock, screen = self.context.clock, self.screen
         for alert in self._dashboard.alerts(now_s):
             self.notify(alert.text, title=f"! {alert.name}", severity="warning")
+        yield
         if isinstance(screen, DashboardScreen) and screen.is_mounted:
-            if clock.replay or not clock.paused:
-                screen.show(now_s)
-            screen.show_status(status.parts(self.context))
+            # What comes from here on is drawn the next time.
             self._stale = False
+            if clock.replay or not clock.paused:
+                yield from screen.drawing(now_s)
+            screen.show_status(status.parts(self.context))
         elif isinstance(screen, RequestScreen):
             screen.refresh_row()
         elif isinstance(screen, SessionsScreen) and self._stale:
             screen.show_sessions()
             self._stale = False
         self._drawn_s = now_s
-        took_s = time.monotonic() - began_s
-        rest = REST if self.context.source.loaded >= 1 else REST_LOADING
-        self._rest_until_s = began_s + (1 + rest) * took_s
 
     def action_window(self) -> None:
         """The next window."""
@@ -265,7 +283,7 @@ class Dashboard(Replaying):
 
     def redraw_now(self) -> None:
         """Draw at the next opportunity, whatever changed."""
-        self._stale, self._rest_until_s = True, 0.0
+        self._stale, self._rest_until_s, self._parts = True, 0.0, None
         if not self.screen_stack:
             # Asked for by a widget while all of them go.
             return
@@ -283,10 +301,16 @@ class Dashboard(Replaying):
             yield SystemCommand(f"Filter: {escape(name)}", escape(text), act)
 
 
+def settle_memory() -> None:
+    """Spare the garbage collector what stays: it looked through that for 60 ms at a time."""
+    gc.freeze()
+
+
 def run(app: Dashboard) -> int:
     """Show the dashboard until the user leaves it; return the exit status."""
     if not sys.stdout.isatty():
         print("mlxdeck tui needs a terminal", file=sys.stderr)  # noqa: T201
         return 2
+    settle_memory()
     app.run()
     return app.return_code or 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlxdeck.telemetry.filters import Filter, parse
 from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.trend import View
+from mlxdeck.telemetry.trend import EVERYTHING, View
 
 Rows = np.ndarray[Any, np.dtype[Any]]
 
@@ -71,7 +71,7 @@ class Listing:
     @property
     def view(self) -> View:
         """The same for what is computed of it."""
-        return View(self.mask, self.text)
+        return View(self.mask, self.text) if self.text else EVERYTHING
 
     def rows(self, as_of_ts: float = math.inf, below: int | None = None) -> Rows:
         """Requests that had begun by then, in the order that is asked for.
@@ -108,5 +108,4 @@ class Listing:
         numbers = calls.numbers[:n_known]
         if mask is None:
             return numbers
-        rows = np.fromiter((call.row for call in calls[:n_known]), np.int64, n_known)
-        return numbers[mask[rows]]
+        return numbers[mask[calls.owners[:n_known]]]

@@ -38,7 +38,7 @@ def figures(store: Store, summary: Summary, series: Series, now_s: float) -> dic
         "P99": Figure(
             fmt.duration(duration.p99), _trend(series.durations[2]), mark=_few(duration.n, 100)
         ),
-        "TTFT": Figure(fmt.duration(summary.ttft.p50), _trend(series.ttft)),
+        "TTFT": Figure(fmt.duration(summary.ttft_p50), _trend(series.ttft)),
         "exact": Figure(fmt.percent(summary.hits.exact), _trend(series.exact), top=1.0),
         "prefix": Figure(fmt.percent(summary.hits.prefix), _trend(series.prefix), top=1.0),
         "tools": Figure(fmt.count(summary.n_tool_calls), _trend(series.n_tool_calls)),

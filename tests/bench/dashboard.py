@@ -21,7 +21,7 @@ from mlxdeck.telemetry.filters import parse
 from mlxdeck.telemetry.report import read
 from mlxdeck.telemetry.stats import WINDOWS, summary
 from mlxdeck.telemetry.trend import Trend
-from mlxdeck.tui.app import Dashboard
+from mlxdeck.tui.app import Dashboard, settle_memory
 from mlxdeck.tui.listing import Listing
 from mlxdeck.tui.widgets.request_table import RequestTable
 from tests.bench.load import heading
@@ -58,6 +58,7 @@ def dashboard(n_requests: int = N_REQUESTS) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mlxdeck-20260921-131320-7.jsonl"
         generate(path, n_requests)
+        settle_memory()
         print(f"file                            {path.stat().st_size / 1e6:8.0f} MB")
         asyncio.run(_shown(path, n_requests))
         asyncio.run(_used(path, n_requests))

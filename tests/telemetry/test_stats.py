@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.batch import LOST, OPEN, Batch, batch
-from mlxdeck.telemetry.stats import WINDOWS, Window, nearest_rank, summary
+from mlxdeck.telemetry.stats import (
+    RANKS,
+    WINDOWS,
+    Window,
+    nearest_rank,
+    summary,
+    trailing_ranks,
+)
 from mlxdeck.telemetry.store import Span, Store
 from mlxdeck.telemetry.tail import Tail
 from mlxdeck.telemetry.trend import Trend
@@ -167,3 +174,22 @@ def test_unknown_events_are_counted() -> None:
     raw = Stream().tick(1).replace(b'"tick"', b'"tock"')
     store.feed([made(raw)])
     assert store.n_unknown == 1
+
+
+_FLOATS = st.floats(-(2**30), 2**30, width=32)
+
+
+@given(st.lists(st.lists(_FLOATS, max_size=6), min_size=1, max_size=9), st.integers(1, 9))
+def test_ranks_of_buckets_in_a_row_are_those_of_their_values(
+    buckets: list[list[float]], look_back: int
+) -> None:
+    """Whatever the buckets hold, also nothing, and numbers below zero."""
+    look_back = min(look_back, len(buckets))
+    edges = np.cumsum([0, *map(len, buckets)])
+    values = np.array([value for bucket in buckets for value in bucket], np.float32)
+    wanted = [
+        nearest_rank(values[edges[at] : edges[at + look_back]])
+        for at in range(len(buckets) - look_back + 1)
+    ]
+    got = trailing_ranks(values, edges, look_back, RANKS)
+    np.testing.assert_array_equal(got, np.transpose(wanted))

@@ -205,19 +205,20 @@ def test_the_newest_are_kept_in_order(
     batches: list[list[int]], limit: int, looked_at: bool
 ) -> None:
     """As a sorted list would have it; each keeps its number for as long as it is there."""
-    recent, naive = Recent[str](limit), list[tuple[int, int]]()
+    recent = Recent(limit, lambda ts, owner, text: f"{owner} {text} {ts:.0f}")
+    naive = list[tuple[int, int]]()
     for more in batches:
         numbers = range(len(naive), len(naive) + len(more))
         naive += zip(more, numbers, strict=True)
-        recent.add(np.array(more, float), [f"at {ts}" for ts in more])
+        recent.add(np.array(more, float), np.array(more, int) + 1, ["at"] * len(more))
         assert not looked_at or len(recent) <= limit
     left = sorted(naive, key=lambda each: each[0])[-limit:]
     assert recent.times.tolist() == [ts for ts, _ in left]
     assert len(recent) == len(left) and recent.until(25) == sum(ts <= 25 for ts, _ in left)
-    assert recent[-3:] == [f"at {ts}" for ts, _ in left][-3:]
+    assert recent[-3:] == [f"{ts + 1} at {ts}" for ts, _ in left][-3:]
     for ts, number in naive:
         found = recent.numbered(number)
-        assert found == (f"at {ts}" if number in recent.numbers else None)
+        assert found == (f"{ts + 1} at {ts}" if number in recent.numbers else None)
 
 
 def test_rows_that_move_stay_in_order() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -15,7 +17,7 @@ from textual.widgets import Footer, Static
 
 from mlxdeck.telemetry.filters import NAME, FilterError, expanded
 from mlxdeck.telemetry.sessions import error_groups
-from mlxdeck.telemetry.stats import Summary, Window
+from mlxdeck.telemetry.stats import Summary
 from mlxdeck.telemetry.trend import Total, Trend
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.alerts import Alert
@@ -154,6 +156,11 @@ class DashboardScreen(Screen[None]):
 
     def show(self, now_s: float, *, below: int | None = None) -> None:
         """Draw the store as it was at a moment; with `below`, only the requests up to there."""
+        for _ in self.drawing(now_s, below=below):
+            pass
+
+    def drawing(self, now_s: float, *, below: int | None = None) -> Iterator[None]:
+        """The same in parts, for over many requests all of it takes long."""
         window, listing = self._ctx.window, self._ctx.listing
         empty = self._store.n_lines == 0
         self.query_one("#empty").display = empty
@@ -162,11 +169,16 @@ class DashboardScreen(Screen[None]):
             return
         view, strip, filtered = listing.view, self.query_one(KpiStrip), bool(listing.text)
         total = self._totals[filtered].summary(self._store, window, now_s, view)
+        yield
         trends = self._strip_trends[filtered].series(
             self._store, window, now_s, strip.n_buckets, view
         )
         strip.show(figures(self._store, total, trends, now_s))
-        self._show_charts(total, window, now_s, listing)
+        for chart in self.query(LineChart):
+            if chart.display:
+                yield
+                self._show_chart(chart, total, now_s)
+        yield
         self._show_lists(now_s, listing, below)
         if self._ctx.clock.replay:
             self.query_one(Transport).refresh()
@@ -188,19 +200,16 @@ class DashboardScreen(Screen[None]):
             errors.show_groups(error_groups(self._store, rows[ended]), version)
         self.query_one(FilterBar).tell(len(rows))
 
-    def _show_charts(self, total: Summary, window: Window, now_s: float, listing: Listing) -> None:
-        for chart in self.query(LineChart):
-            if not chart.display:
-                continue
-            name = str(chart.id)
-            trend = self._kept(name, chart.n_buckets, filtered=bool(listing.text))
-            drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
-            lines, values = chart_lines(name, drawn, total)
-            chart.look_back = _look_back(chart.n_buckets)
-            chart.show(lines, time_axis(drawn, window, now_s), values)
-            span_s = drawn.bucket_s * chart.look_back
-            each = f"  each point: last {fmt.tick(round(span_s, 1))}"
-            chart.border_title = chart_title(name, total) + (each if chart.n_buckets > 48 else "")
+    def _show_chart(self, chart: LineChart, total: Summary, now_s: float) -> None:
+        window, listing, name = self._ctx.window, self._ctx.listing, str(chart.id)
+        trend = self._kept(name, chart.n_buckets, filtered=bool(listing.text))
+        drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
+        lines, values = chart_lines(name, drawn, total)
+        chart.look_back = _look_back(chart.n_buckets)
+        chart.show(lines, time_axis(drawn, window, now_s), values)
+        span_s = drawn.bucket_s * chart.look_back
+        each = f"  each point: last {fmt.tick(round(span_s, 1))}"
+        chart.border_title = chart_title(name, total) + (each if chart.n_buckets > 48 else "")
 
     def _kept(self, chart: str, n_buckets: int, *, filtered: bool) -> Trend:
         key = (n_buckets, chart == "latency", filtered)
@@ -238,7 +247,7 @@ class DashboardScreen(Screen[None]):
                 text = longer
         if text != self._status:
             self._status = text
-            self.query_one("#status", Static).update(text)
+            self.query_one("#status", Static).update(text, layout=False)
 
     def _show_panels(self) -> None:
         hidden = self._ctx.ways.hidden

@@ -110,11 +110,21 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         moved = line - self.cursor
         scrolled = self.scroll_offset.y + moved
         self.cursor = max(0, min(line, len(items) - 1))
-        self.virtual_size = Size(self.scrollable_content_region.width, len(items) + 1)
+        self._scroll_over(len(items) + 1)
         if moved:
             self.scroll_to(y=scrolled, animate=False, force=True, immediate=True)
         self._tell_place()
         self.refresh()
+
+    def _scroll_over(self, n_lines: int) -> None:
+        size = Size(self.scrollable_content_region.width, n_lines)
+        longer = n_lines >= self.virtual_size.height
+        if longer and size.width == self.virtual_size.width and self.show_vertical_scrollbar:
+            # Setting it lays out the whole screen, which takes 30 ms, where only the bar changes.
+            self.set_reactive(VirtualList.virtual_size, size)
+            self.vertical_scrollbar.window_virtual_size = n_lines
+        else:
+            self.virtual_size = size
 
     def _tell_place(self) -> None:
         """Whether the newest item is followed, or else where the cursor stands."""
