@@ -45,7 +45,7 @@ def write(store: Store, rows: Rows, path: Path, as_of_ts: float = math.inf) -> N
 
 
 def _records(store: Store, rows: Rows, as_of_ts: float) -> Iterator[dict[str, Any]]:
-    later = (store.column("end_ts")[rows] > as_of_ts).tolist()
+    later = store.later(rows, as_of_ts).tolist()
     for row, running in zip(rows.tolist(), later, strict=True):
         record: dict[str, Any] = {"request_id": store.ids[row]}
         record |= {name: store.text(name, row) for name in _TEXTS}

@@ -10,14 +10,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from mlxdeck.telemetry.batch import CACHES, EXACT, OUTCOMES
-from mlxdeck.telemetry.store import BETWEEN_TOOLS, Store, Table
+from mlxdeck.telemetry.store import BETWEEN_TOOLS, Table
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]
@@ -28,8 +28,10 @@ MAX_WORDS = 100
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _POWERS = {"": 1, "k": 1_000, "m": 1_000_000}
 _SIGN = r"[A-Za-z_]+\s*(?:>=|<=|[:=<>])"
-_TOKEN = re.compile(rf'\s*(?:([()])|([-!])(?=\S)|((?:{_SIGN}\s*)?(?:"[^"]*"?|[^\s()"])+|{_SIGN}))')
-_TERM = re.compile(r"([A-Za-z_]+)\s*(>=|<=|[:=<>])\s*(.*)", re.DOTALL)
+_QUOTED = r'"(?:[^"\\]|\\.)*"?'
+_TOKEN = re.compile(rf'\s*(?:([()])|([-!])(?=\S)|((?:{_SIGN}\s*)?(?:{_QUOTED}|[^\s()"])+|{_SIGN}))')
+TERM = re.compile(r"([A-Za-z_]+)\s*(>=|<=|[:=<>])\s*(.*)", re.DOTALL)
+"""A field, a sign and a value that may be quoted."""
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)\s*([a-z%]*)", re.IGNORECASE)
 
 
@@ -260,10 +262,10 @@ def _and(one: Callable[[Table], Mask], other: Callable[[Table], Mask]) -> Callab
 
 def _term(token: _Token) -> Callable[[Table], Mask]:
     end = token.start + len(token.text)
-    found = None if token.text.startswith('"') else _TERM.fullmatch(token.text)
+    found = None if token.text.startswith('"') else TERM.fullmatch(token.text)
     if found is None:
-        return _text_term("text", ":", token.text.strip('"'))
-    name, sign, value = found[1].lower(), found[2], found[3].strip('"')
+        return _text_term("text", ":", unquoted(token.text))
+    name, sign, value = found[1].lower(), found[2], unquoted(found[3])
     field = FIELDS.get(name)
     if field is None:
         close = difflib.get_close_matches(name, FIELDS, 1)
@@ -308,6 +310,21 @@ def _bound(kind: Kind, text: str) -> float:
     return value * _POWERS.get(unit, math.nan)
 
 
+def quoted(text: str) -> str:
+    """A text as a value, whatever it holds."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def unquoted(value: str) -> str:
+    """What a value means: without its quotation marks, and with those that were escaped."""
+
+    def inner(found: re.Match[str]) -> str:
+        return re.sub(r'\\(["\\])', r"\1", found[1])
+
+    return re.sub(r'"((?:[^"\\]|\\.)*)"?', inner, value)
+
+
 def parse(text: str, kept: Mapping[str, str] | None = None) -> Filter:
     """Read a filter; an empty one matches everything. `kept` are those that `@name` stands for.
 
@@ -329,56 +346,3 @@ def expanded(text: str, kept: Mapping[str, str]) -> str:
             parts += [text[end : token.start], f"({kept[token.text[1:]]})"]
             end = token.start + len(token.text)
     return "".join([*parts, text[end:]])
-
-
-class Completion(NamedTuple):
-    """What could stand at the cursor, and which characters it would replace."""
-
-    text: str
-    start: int
-    end: int
-
-
-MAX_VALUES = 50
-
-
-def complete(text: str, cursor: int, store: Store, kept: Iterable[str] = ()) -> list[Completion]:
-    """Fields, kept filters, and values of the store that begin as the word at the cursor does."""
-    begin, quoted = 0, False
-    for place, character in enumerate(text[:cursor]):
-        quoted ^= character == '"'
-        if not quoted and (character.isspace() or character == "("):
-            begin = place + 1
-    while text[begin:cursor].startswith(("-", "!")):
-        begin += 1
-    word = text[begin:cursor]
-    found = _TERM.fullmatch(word)
-    if found is None:
-        names = [name for name in FIELDS if name.startswith(word.lower())]
-        signs = {name: ":" if FIELDS[name].numbers is None else ">" for name in names}
-        named = [f"@{name}" for name in kept if word and f"@{name}".startswith(word)]
-        return [
-            *(Completion(name + signs[name], begin, cursor) for name in names),
-            *(Completion(name, begin, cursor) for name in named),
-        ]
-    typed = found[3].strip('"').lower()
-    values = [
-        value for value in _values(found[1].lower(), store) if value.lower().startswith(typed)
-    ]
-    words = [f'"{value}"' if " " in value else value for value in values[:MAX_VALUES]]
-    return [Completion(f"{found[1]}{found[2]}{value}", begin, cursor) for value in words]
-
-
-def _values(name: str, store: Store) -> list[str]:
-    if name == "tool":
-        lists = [store.strings[number] for number in np.unique(store.column("tools")).tolist()]
-        return sorted({name for names in lists for name in names.split(BETWEEN_TOOLS) if name})
-    if name in ("status", "cache"):
-        return [each for each in (OUTCOMES if name == "status" else CACHES) if each]
-    columns = {"error": "error_type"} | {
-        each: each for each in ("model", "session", "finish", "tier")
-    }
-    if name not in columns:
-        return []
-    numbers = np.unique(store.column(columns[name]))
-    return [text for number in numbers if (text := store.strings[int(number)])]

@@ -29,6 +29,16 @@ class Region:
         """Up to where its lines have been given out."""
         return self._offset
 
+    @property
+    def rest(self) -> bytes:
+        """What has been read of a line whose end is missing; empty of one that is skipped."""
+        return b"" if self._skipping else self._partial
+
+    def take_rest(self) -> None:
+        """It has been given out."""
+        self._offset += len(self._partial)
+        self._partial = b""
+
     def room(self, limit: int) -> int:
         """How many bytes may be read of it, at most `limit`."""
         return limit if self._end is None else min(limit, self._end - self.at)

@@ -15,12 +15,13 @@ import msgspec
 import numpy as np
 
 from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.batch import CODES, FIGURES, LOST, TEXTS, Batch, Texts
+from mlxdeck.telemetry.batch import CODES, FIGURES, LOST, TEXTS, Batch, Calls
 from mlxdeck.telemetry.columns import Column, grown
 from mlxdeck.telemetry.ids import Ids
 from mlxdeck.telemetry.order import Order
 from mlxdeck.telemetry.recent import Recent
 from mlxdeck.telemetry.skim import Tick
+from mlxdeck.telemetry.strings import Strings
 
 MAX_TOOL_CALLS = 20_000
 MAX_TICKS = 100_000
@@ -39,32 +40,6 @@ _COLUMNS: dict[str, tuple[Any, float]] = {
 }
 _KNOWN_EARLY = {"start_ts", "session", "model", "file"}
 """What is known of a request that has not ended."""
-
-
-class Strings:
-    """Texts by number; 0 is the empty one."""
-
-    def __init__(self) -> None:
-        self._numbers = {"": 0}
-        self._texts = [""]
-
-    def number(self, text: str) -> int:
-        """The number of a text, a new one if need be."""
-        number = self._numbers.setdefault(text, len(self._texts))
-        if number == len(self._texts):
-            self._texts.append(text)
-        return number
-
-    def numbers(self, texts: Texts) -> Column:
-        """The numbers of a column of texts."""
-        own: Column = np.array([self.number(text) for text in texts.distinct], np.int32)
-        return own[texts.places] if len(own) else own
-
-    def __getitem__(self, number: int) -> str:
-        return self._texts[number]
-
-    def __len__(self) -> int:
-        return len(self._texts)
 
 
 class TickRow(NamedTuple):
@@ -135,6 +110,8 @@ class Store:
         self._elsewhere: dict[int, list[Span]] = {}
         """Of requests whose lines are in more than one file, what is not in `file`."""
         self._open: dict[int, int] = {}
+        self._lost: dict[int, float] = {}
+        """Since when it is known of a row that nobody will tell its end."""
         self._stopped: dict[int, float] = {}
         self._servers: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
@@ -176,6 +153,12 @@ class Store:
     def n_open(self) -> int:
         """How many requests have begun and not ended."""
         return len(self._open)
+
+    def later(self, rows: Column, ts: float) -> Column:
+        """Which of some rows came to their end, or were lost, only after a moment."""
+        lost = [row for row, lost_ts in self._lost.items() if lost_ts > ts]
+        ended: Column = self.column("end_ts")[rows] > ts
+        return ended | np.isin(rows, lost) if lost else ended
 
     @property
     def n_dropped(self) -> int:
@@ -314,22 +297,39 @@ class Store:
         self.by_end.add(ended[fresh], ends.ts[fresh])
         if np.any(moved & ~fresh):
             self.by_end.move(ended[moved & ~fresh], ends.ts[moved & ~fresh])
-        if self._open:
+        if self._open or self._lost:
             for row in ended.tolist():
                 self._open.pop(row, None)
+                self._lost.pop(row, None)
 
     def _call(self, batch: Batch, rows: Column) -> None:
         calls = batch.calls
         if not len(calls.owners):
             return
         called, names = rows[calls.owners], self.strings.numbers(calls.names)
+        fresh = self._unheard(called, calls)
         tools, known = self._arrays["tools"], called.tolist()
         if len(set(known)) == len(known) and not tools[called].any():
             tools[called] = names
         else:
             for row, number in zip(known, names.tolist(), strict=True):
                 tools[row] = self._with_tool(int(tools[row]), self.strings[number])
-        self.tool_calls.add(calls.ts, called, calls.packed)
+        if fresh.all():
+            self.tool_calls.add(calls.ts, called, calls.packed)
+        else:
+            packed = [calls.packed[place] for place in np.flatnonzero(fresh).tolist()]
+            self.tool_calls.add(calls.ts[fresh], called[fresh], packed)
+
+    def _unheard(self, called: Column, calls: Calls) -> Column:
+        """Which calls are not known already, from a file that was written anew with the same."""
+        fresh = np.ones(len(called), bool)
+        for place in np.flatnonzero(self._arrays["tools"][called]).tolist():
+            row = ToolCallRow(float(calls.ts[place]), int(called[place]), calls.packed[place])
+            near = slice(
+                *np.searchsorted(self.tool_calls.times, [row.ts, np.nextafter(row.ts, np.inf)])
+            )
+            fresh[place] = row not in self.tool_calls[near]
+        return fresh
 
     def _with_tool(self, number: int, name: str) -> int:
         """The number of a list of names, one longer if need be."""
@@ -357,6 +357,7 @@ class Store:
         for row, pid in list(self._open.items()):
             if self._arrays["start_ts"][row] <= self._stopped.get(pid, 0):
                 del self._open[row]
+                self._lost[row] = self._stopped[pid]
                 self._arrays["outcome"][row] = LOST
 
 

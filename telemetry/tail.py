@@ -17,7 +17,7 @@ from mlxdeck.telemetry.files import FILE_NAME
 from mlxdeck.telemetry.frames import Frame, frame
 from mlxdeck.telemetry.helper import Part, line_after, parts
 from mlxdeck.telemetry.regions import CHUNK_BYTES, Region
-from mlxdeck.telemetry.skim import Bad
+from mlxdeck.telemetry.skim import Bad, skim
 
 MAX_KEPT_BAD_LINES = 500
 NEWEST_BYTES = 4 << 20
@@ -68,7 +68,16 @@ class _File:
             return found
         if chunk := os.pread(self._fd, n_bytes, self._new.at):
             return frame(self.path, self._new, chunk)
-        return self._next_old()
+        return self._next_old() or self._last_line()
+
+    def _last_line(self) -> Frame | None:
+        """One whose newline is missing though all else is there, as in a file that was cut."""
+        raw, offset = self._new.rest, self._new.cut_at
+        block = skim(raw + b"\n", offset) if raw.endswith(b"}") else None
+        if block is None or block.bad:
+            return None
+        self._new.take_rest()
+        return Frame(self._new.cut_at, [Batch.of(self.path, block.lines, block.offsets)], [])
 
     def _next_old(self) -> Frame | None:
         """From each part in turn, for they are read at the same time."""

@@ -25,6 +25,7 @@ from textual.widgets import Input
 from textual.worker import get_current_worker
 
 from mlxdeck.telemetry.clock import Clock
+from mlxdeck.telemetry.filters import quoted
 from mlxdeck.telemetry.stats import WINDOWS
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import status
@@ -153,7 +154,7 @@ class Dashboard(Replaying):
     @on(RequestChosen)
     def _open(self, message: RequestChosen) -> None:
         if message.against >= 0:
-            self.push_screen(CompareScreen(self.store, message.against, message.row))
+            self.push_screen(CompareScreen(self.context, message.against, message.row))
         elif not isinstance(self.screen, RequestScreen):
             # The second one of two fast clicks finds it open.
             self.push_screen(RequestScreen(self.context, message.row))
@@ -162,11 +163,17 @@ class Dashboard(Replaying):
     def _filter_by_session(self, message: SessionChosen) -> None:
         if isinstance(self.screen, SessionsScreen):
             self.pop_screen()
-            self.filter_by(f'session="{message.name}"')
+            self.filter_by(f"session={quoted(message.name)}")
 
     @on(WaysChanged)
     def _remember(self) -> None:
         remember(self._memory, self.context.ways)
+
+    def _forget(self, name: str) -> None:
+        """A filter that was kept is not wanted any more."""
+        del self.context.ways.kept[name]
+        self._remember()
+        self.notify(f"@{name} is forgotten", timeout=3)
 
     @on(FilterChanged)
     def _filter(self, message: FilterChanged) -> None:
@@ -299,6 +306,8 @@ class Dashboard(Replaying):
         for name, text in self.context.ways.kept.items():
             act = partial(self.filter_by, text)
             yield SystemCommand(f"Filter: {escape(name)}", escape(text), act)
+            forget = partial(self._forget, name)
+            yield SystemCommand(f"Forget filter: {escape(name)}", escape(text), forget)
 
 
 def settle_memory() -> None:

@@ -79,9 +79,26 @@ def percent(share: float) -> str:
     return f"{value:.1f}%" if 99 < value < 99.95 else f"{value:.0f}%"
 
 
-def clock(ts: float) -> str:
-    """Time of day here."""
-    return UNKNOWN if math.isnan(ts) else time.strftime("%H:%M:%S", time.localtime(ts))
+def clock(ts: float, day_ts: float = math.nan) -> str:
+    """Time of day here, `13:20:01`; the day, `21 Sep`, if it is another one than that of `day_ts`.
+
+    Both take eight cells.
+    """
+    if math.isnan(ts):
+        return UNKNOWN
+    if not math.isnan(day_ts) and days_apart(ts, day_ts):
+        return time.strftime("%d %b  ", time.localtime(ts))
+    return time.strftime("%H:%M:%S", time.localtime(ts))
+
+
+def dated(ts: float) -> str:
+    """Day and time of day here, `21 Sep 13:20:01`."""
+    return UNKNOWN if math.isnan(ts) else time.strftime("%d %b %H:%M:%S", time.localtime(ts))
+
+
+def days_apart(ts: float, other_ts: float) -> bool:
+    """Whether two moments are on different days here."""
+    return time.localtime(ts)[:3] != time.localtime(other_ts)[:3]
 
 
 def moment(ts: float, length_s: float) -> str:

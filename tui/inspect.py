@@ -35,7 +35,7 @@ def show(found: dict[str, Any], file: TextIO | None = None) -> None:
 
 
 def _head(found: dict[str, Any]) -> Text:
-    parts = [found["request_id"], fmt.clock(found["start_ts"] or float("nan")), found["outcome"]]
+    parts = [found["request_id"], fmt.dated(found["start_ts"] or float("nan")), found["outcome"]]
     parts += [found["cache"] and f"cache: {found['cache']}", found["session_id"]]
     return Text("  ·  ".join(part for part in parts if part), "bold")
 

@@ -83,7 +83,7 @@ class Listing:
             rows = rows[rows < below]
         later = np.zeros(len(rows), bool)
         if not math.isinf(as_of_ts):
-            later = self._store.column("end_ts")[rows] > as_of_ts
+            later = self._store.later(rows, as_of_ts)
         mask = self.mask
         if mask is not None:
             chosen = mask[rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 MAX_FILTERS = 20
@@ -26,9 +26,15 @@ class Ways:
     marker: str = ""
     """What charts are drawn with."""
 
+    known: set[str] = field(default_factory=set, compare=False)
+    """The names of filters that were kept when it was read or written last. Is not written."""
+
     def used(self, text: str) -> None:
         """A filter was used."""
         self.filters = [text, *(each for each in self.filters if each != text)][:MAX_FILTERS]
+
+
+_WRITTEN = [each.name for each in fields(Ways) if each.name != "known"]
 
 
 def recall(path: Path | None) -> Ways:
@@ -39,24 +45,32 @@ def recall(path: Path | None) -> Ways:
     except (OSError, ValueError):
         return ways
     for name, value in found.items() if isinstance(found, dict) else ():
-        if type(value) is type(getattr(ways, name, None)):
+        if name in _WRITTEN and type(value) is type(getattr(ways, name, None)):
             setattr(ways, name, value)
     ways.hidden = [each for each in ways.hidden if isinstance(each, str)]
     ways.kept = {name: text for name, text in ways.kept.items() if isinstance(text, str)}
+    ways.known = set(ways.kept)
     ways.filters = [each for each in ways.filters if isinstance(each, str)]
     return ways
 
 
 def remember(path: Path | None, ways: Ways) -> None:
-    """Write it down; that it can't be is no reason to complain at the end of a session."""
+    """Write it down; that it can't be is no reason to complain at the end of a session.
+
+    Filters that another dashboard kept meanwhile are added.
+    """
     if path is None:
         return
+    for name, text in recall(path).kept.items():
+        if name not in ways.known:
+            ways.kept.setdefault(name, text)
+    ways.known = set(ways.kept)
     temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
-            json.dump(asdict(ways), file)
+            json.dump({name: asdict(ways)[name] for name in _WRITTEN}, file)
         temporary.replace(path)
     except OSError:
         return

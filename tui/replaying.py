@@ -41,8 +41,7 @@ class Replaying(App[None]):
 
     def action_step_request(self, step: int) -> None:
         """Stand still where the next or the previous request ended."""
-        ended = self.context.store.column("end_ts")
-        times = np.sort(ended[~np.isnan(ended)])
+        times = self.context.store.by_end.times
         now = self.context.clock.now
         if step > 0:
             place = int(np.searchsorted(times, now, side="right"))

@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry.filters import FIELDS, FilterError, complete, expanded, parse
+from mlxdeck.telemetry.batch import batch
+from mlxdeck.telemetry.completion import complete
+from mlxdeck.telemetry.events import RequestStart
+from mlxdeck.telemetry.filters import FIELDS, FilterError, expanded, parse, quoted, unquoted
 from mlxdeck.telemetry.report import read
 from mlxdeck.telemetry.store import Store
-from tests.streams import Made, write
+from tests.streams import Made, Stream, write
 
 REQUESTS = (
     Made(40, 8.0, 10_000, 0, 40, cache="miss"),
@@ -166,3 +169,13 @@ def test_a_filter_is_kept_without_names_of_others() -> None:
     assert expanded("@slow status:ok", kept) == "(latency>2s or ttft>1s) status:ok"
     assert expanded("not @slow", kept) == "not (latency>2s or ttft>1s)"
     assert expanded('text:"@slow"', kept) == 'text:"@slow"'
+
+
+@given(st.text(max_size=20), st.sampled_from(["session=", "session:", ""]))
+def test_any_text_can_be_quoted(name: str, field: str) -> None:
+    """Also with quotation marks, parentheses, backslashes and signs; it finds itself."""
+    assert unquoted(quoted(name)) == name
+    store, stream = Store(), Stream()
+    request = stream.line(RequestStart(model="m", dialect="anthropic"), 0, "req", name)
+    store.feed([batch(Path("a"), request) or pytest.fail()])
+    assert parse(f"not (not {field}{quoted(name)})").mask(store).tolist() == [True]

@@ -67,6 +67,31 @@ def test_a_truncated_file_is_read_from_its_start_again(tmp_path: Path) -> None:
     assert ticks(tail) == [3]
 
 
+def test_what_is_written_again_is_not_told_twice(tmp_path: Path) -> None:
+    """A file that is truncated and written anew with the same lines, and one more call."""
+    path = tmp_path / NAME
+    stream, made = Stream(), Made(9, tool="Read")
+    lines = stream.request(made, 0)
+    append(path, b"".join(lines))
+    store, tail = Store(), Tail([path])
+    store.feed(tail.poll())
+    os.truncate(path, 0)
+    assert not list(tail.poll())
+    append(path, b"".join([*lines, *stream.request(made, 1)]))
+    store.feed(tail.poll())
+    assert store.n == 2 and [row.row for row in store.tool_calls] == [0, 1]
+
+
+def test_a_last_line_needs_no_newline(tmp_path: Path) -> None:
+    """It is read when it is whole; the newline that comes later is no line."""
+    path, raw = tmp_path / NAME, tick(1) + tick(2)
+    append(path, raw[:-1])
+    tail = Tail([path])
+    assert ticks(tail) == [1, 2] and ticks(tail) == []
+    append(path, b"\n" + tick(3))
+    assert ticks(tail) == [3] and tail.n_bad == 0
+
+
 def test_a_renamed_file_is_read_to_its_end_before_the_new_one(tmp_path: Path) -> None:
     """Rotation by renaming loses no line of either file."""
     path = tmp_path / NAME

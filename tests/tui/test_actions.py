@@ -74,8 +74,10 @@ async def test_a_filter_is_kept_under_a_name(tmp_path: Path) -> None:
         assert field.value == "@with-tools"
         field.value = "@other"
         await run.until(lambda: "there are @with-tools" in run.text)
-        commands = [each.title for each in run.app.get_system_commands(run.app.screen)]
+        commands = {each.title: each for each in run.app.get_system_commands(run.app.screen)}
         assert "Filter: with-tools" in commands
+        commands["Forget filter: with-tools"].callback()
+        assert ways.kept == {}
 
 
 async def test_f1_explains_the_filter_language(tmp_path: Path) -> None:

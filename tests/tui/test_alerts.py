@@ -48,6 +48,21 @@ def test_ways_are_remembered(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_two_dashboards_keep_their_filters(tmp_path: Path) -> None:
+    """What the other one kept is added, and what was forgotten stays so."""
+    path = tmp_path / "dashboard.json"
+    remember(path, Ways(kept={"slow": "latency>9s", "old": "tool:Read"}))
+    one, other = recall(path), recall(path)
+    one.kept["mine"] = "status:ok"
+    del one.kept["old"]
+    remember(path, one)
+    other.kept["theirs"] = "status:error"
+    del other.kept["old"]
+    remember(path, other)
+    assert recall(path).kept.keys() == {"slow", "mine", "theirs"}
+    assert other.kept.keys() == {"slow", "mine", "theirs"}
+
+
 def test_what_cannot_be_remembered_is_forgotten(tmp_path: Path) -> None:
     """A broken file, a wrong type, no file, no folder to write to."""
     path = tmp_path / "dashboard.json"

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from mlxdeck.telemetry.events import ServerStop
+from mlxdeck.tui import format as fmt
 from mlxdeck.tui.alerts import Thresholds
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.widgets.error_list import ErrorList
 from mlxdeck.tui.widgets.line_chart import LineChart
+from mlxdeck.tui.widgets.tool_calls import ToolCallList
 from tests.streams import NAME, START_TS, Made, Stream, write
 from tests.tui.running import NOW_S, REQUESTS, Running, running
 
@@ -63,6 +66,39 @@ async def test_a_replay_knows_nothing_of_later(
         await run.press("escape", "e", "down", "enter")
         last = exported(path)
         assert last["outcome"] == "open" and last["duration_s"] is None
+
+
+async def test_a_replay_does_not_know_yet_what_is_lost(tmp_path: Path) -> None:
+    """Neither in the list nor in a filter nor on its screen, before its server stopped."""
+    stream = Stream()
+    lines = stream.request(Made(90, 10.0), 0)[:2]
+    path = tmp_path / NAME
+    path.write_bytes(b"".join([stream.header(), *lines, stream.line(ServerStop(), 95)]))
+    app = Dashboard([path], clock=lambda: 1000.0, replay=True)
+    async with app.run_test(size=(120, 36)) as pilot:
+        run = Running(app, pilot, path)
+        await run.until(lambda: app.store.n == 1)
+        for at_s, outcome in ((85, "open"), (96, "lost")):
+            app.context.clock.hold_at(START_TS + at_s)
+            app.filter_by(f"status:{outcome}")
+            await run.until(lambda: run.table.n_items == 1)
+            assert f" {outcome} " in run.text
+            await run.press("enter")
+            assert f"{'◌' if outcome == 'open' else '–'} {outcome}" in run.text
+            await run.press("escape")
+
+
+async def test_several_days_are_told_apart(tmp_path: Path) -> None:
+    """Rows by day and time; what has room for one of them by the day."""
+    day_s = 86_400
+    made = [Made(50, tool="Read"), Made(day_s + 60, tool="Bash")]
+    async with running(tmp_path, made, now_s=day_s + 100) as run:
+        await run.press("w", "w", "w")
+        old, new = (fmt.dated(START_TS + at_s - 1) for at_s in (50, day_s + 60))
+        await run.until(lambda: old in run.text and new in run.text)
+        calls = run.app.screen.query_one(ToolCallList)
+        times = [calls.cells(number, 60)[0][0] for number in range(2)]
+        assert times == [f"{old[:6]}   ", f"{fmt.clock(START_TS + day_s + 60)} "]
 
 
 def exported(stream: Path) -> dict[str, Any]:

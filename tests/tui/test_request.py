@@ -40,6 +40,27 @@ async def test_n_and_p_go_to_the_neighbours(tmp_path: Path) -> None:
         assert run.shown_row == 0
 
 
+async def test_n_and_p_stay_among_what_is_listed(tmp_path: Path) -> None:
+    """In its order and by its filter; what is not listed goes by time."""
+    async with running(tmp_path) as run:
+        await run.press("o", "enter")
+        slowest = run.shown_row
+        assert slowest == 0 and "6 of 6 by total" in run.text
+        await run.press("p")
+        assert run.shown_row == LAST and "5 of 6 by total" in run.text
+        await run.press("escape", "o", "o", "o", "o")
+        run.app.filter_by("tool:Read or tool:Bash")
+        await run.settle()
+        await run.press("enter")
+        assert run.shown_row == 4 and "2 of 2 that match" in run.text
+        await run.press("p")
+        assert run.shown_row == 1
+        await run.press("S")
+        assert run.shown_row == 3 and "4 of 6" in run.text
+        await run.press("n")
+        assert run.shown_row == 4
+
+
 async def test_s_stays_in_the_session(tmp_path: Path) -> None:
     """Every second request of the made-up stream belongs to it."""
     async with running(tmp_path) as run:

@@ -21,8 +21,8 @@ from mlxdeck.telemetry.batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.compare import Parting, diff, parting, settings
 from mlxdeck.telemetry.detail import PHASES
 from mlxdeck.telemetry.lines import content, lines_of
-from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
+from mlxdeck.tui.context import Context
 from mlxdeck.tui.screens.request import NOT_CAPTURED
 from mlxdeck.tui.widgets.waterfall import Span, Waterfall
 
@@ -47,9 +47,10 @@ class CompareScreen(Screen[None]):
     CompareScreen Waterfall { width: 1fr; }
     """
 
-    def __init__(self, store: Store, one: int, other: int) -> None:
+    def __init__(self, context: Context, one: int, other: int) -> None:
         super().__init__()
-        self._store = store
+        self._store = context.store
+        self._as_of_ts = context.as_of_ts
         self._rows = (one, other)
 
     def compose(self) -> ComposeResult:
@@ -99,7 +100,8 @@ class CompareScreen(Screen[None]):
     def _show_times(self) -> None:
         totals_s = np.nan_to_num([self._number("duration_s", row) for row in self._rows]).tolist()
         for name, row, total_s in zip("ab", self._rows, totals_s, strict=True):
-            spans = [Span(p, float(self._store.column(f"{p}_s")[row])) for p in PHASES]
+            known = {phase: self._number(f"{phase}_s", row) for phase in PHASES}
+            spans = [Span(phase, np.nan_to_num(seconds)) for phase, seconds in known.items()]
             self.query_one(f"#time-{name}", Waterfall).show(spans, total_s, max(totals_s))
 
     def _parting(self, one: t.RequestStart, other: t.RequestStart) -> Content:
@@ -123,10 +125,14 @@ class CompareScreen(Screen[None]):
         return Content("").join(parts)
 
     def _number(self, name: str, row: int) -> float:
-        """A figure; NaN if it is not known yet."""
+        """A figure; NaN if it was not known by the moment that is shown."""
         running = math.isnan(self._store.column("end_ts")[row])
-        known = not running or name in ("input_tokens", "cached_tokens")
-        return float(self._store.column(name)[row]) if known else math.nan
+        told = not running or name in ("input_tokens", "cached_tokens")
+        return float(self._store.column(name)[row]) if told and not self._later(row) else math.nan
+
+    def _later(self, row: int) -> bool:
+        """Whether it ended after the moment that is shown."""
+        return bool(self._store.later(np.array([row]), self._as_of_ts)[0])
 
     def _figures(self) -> Iterator[tuple[str, str, str, str]]:
         """Name, A, B, and what changed from the one to the other."""
@@ -139,7 +145,9 @@ class CompareScreen(Screen[None]):
             told = [fmt.UNKNOWN if math.isnan(n) else f"{n:,.0f}" for n in (one, other)]
             yield name, told[0], told[1], change
         for name, texts in (("cache", CACHES), ("outcome", OUTCOMES)):
-            codes = [int(self._store.column(name)[row]) for row in self._rows]
+            codes = [
+                0 if self._later(row) else int(self._store.column(name)[row]) for row in self._rows
+            ]
             yield name, texts[codes[0]], texts[codes[1]], ""
 
 

@@ -197,7 +197,8 @@ class DashboardScreen(Screen[None]):
         errors = self.query_one(ErrorList)
         if errors.display:
             ended = self._store.column("end_ts")[rows] <= now_s
-            errors.show_groups(error_groups(self._store, rows[ended]), version)
+            groups = error_groups(self._store, rows[ended])
+            errors.show_groups(groups, self._store.last_ts, version)
         self.query_one(FilterBar).tell(len(rows))
 
     def _show_chart(self, chart: LineChart, total: Summary, now_s: float) -> None:

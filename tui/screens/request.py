@@ -50,8 +50,8 @@ class RequestScreen(Screen[None]):
 
     BINDINGS = [
         Binding("escape", "app.pop_screen", "Back"),
-        Binding("n,right", "step(1)", "Newer"),
-        Binding("p,left", "step(-1)", "Older"),
+        Binding("n,right", "step(1)", "Newer", tooltip="The one above it in the list"),
+        Binding("p,left", "step(-1)", "Older", tooltip="The one below it in the list"),
         Binding("s", "same_session(-1)", "Older in session"),
         Binding("S", "same_session(1)", "Newer in session", show=False),
         Binding("c", "compare_before", "Compare", tooltip="With the session's request before it"),
@@ -99,8 +99,8 @@ class RequestScreen(Screen[None]):
         return self._row
 
     def action_step(self, step: int) -> None:
-        """The next or the previous request."""
-        self._go(self._beside(self._by_time, step))
+        """The next or the previous request of those that are listed."""
+        self._go(self._beside(self._listed, step))
 
     def action_same_session(self, step: int) -> None:
         """The next or the previous request of the same session."""
@@ -120,6 +120,12 @@ class RequestScreen(Screen[None]):
         return self._beside(rows[sessions[rows] == sessions[self._row]], step)
 
     @property
+    def _listed(self) -> Rows:
+        """What the dashboard lists, as far as this request is among it; else all."""
+        rows = self._ctx.rows
+        return rows if self._row in rows else self._by_time
+
+    @property
     def _by_time(self) -> Rows:
         """All requests that had begun by the moment that is shown."""
         return self._store.by_start.between(-math.inf, self._ctx.as_of_ts)
@@ -127,9 +133,8 @@ class RequestScreen(Screen[None]):
     @property
     def _outcome(self) -> str:
         """How it had ended by then, if it had."""
-        if self._store.column("end_ts")[self._row] > self._ctx.as_of_ts:
-            return OUTCOMES[OPEN]
-        return OUTCOMES[int(self._store.column("outcome")[self._row])]
+        later = self._store.later(np.array([self._row]), self._ctx.as_of_ts)[0]
+        return OUTCOMES[OPEN if later else int(self._store.column("outcome")[self._row])]
 
     def _beside(self, rows: Rows, step: int) -> int:
         """So many requests further, of those that are in the order of time; -1 if there is none."""
@@ -156,9 +161,13 @@ class RequestScreen(Screen[None]):
         self.notify(f"{what}, {len(text):,} characters, by {by}", title="copied", timeout=3)
 
     @property
-    def _place(self) -> int:
-        """Which request it is, counted from the first one."""
-        return int(np.flatnonzero(self._by_time == self._row)[0]) + 1
+    def _place(self) -> str:
+        """Which request it is of those that are listed, counted from the last line."""
+        rows, listing = self._listed, self._ctx.listing
+        place = int(np.flatnonzero(rows == self._row)[0]) + 1
+        by = f" by {listing.order.title}" if listing.order.column else ""
+        match = " that match" if listing.text and len(rows) < len(self._by_time) else ""
+        return f"{place:,} of {len(rows):,}{match}{by}"
 
     def _go(self, row: int) -> None:
         if 0 <= row < self._store.n:
@@ -197,10 +206,11 @@ class RequestScreen(Screen[None]):
 
     def _show_title(self) -> None:
         store, row, outcome = self._store, self._row, self._outcome
+        told = fmt.dated if fmt.days_apart(store.first_ts, store.last_ts) else fmt.clock
         parts = [
             f"[b]{escape(store.ids[row])}[/b]",
-            f"{self._place:,} of {len(self._by_time):,}",
-            fmt.clock(float(store.column("start_ts")[row])),
+            self._place,
+            told(float(store.column("start_ts")[row])),
             f"{_MARKS[outcome]} {outcome}",
         ]
         if (cache := CACHES[int(store.column("cache")[row])]) and outcome != "open":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,11 +41,13 @@ class SessionList(VirtualList):
         super().__init__("sessions", id=id)
         self._found: dict[int, Session] = {}
         """By the number of its name in the store, so that the cursor stays on it."""
+        self._day_ts = math.nan
 
     def show_sessions(self, found: list[Session], store: Store, version: object) -> None:
         """List these."""
         numbers = [int(store.column("session")[each.rows[0]]) for each in found]
         self._found = dict(zip(numbers, found, strict=True))
+        self._day_ts = store.last_ts
         self.show(np.array(numbers, np.int64), version)
 
     @property
@@ -71,7 +74,7 @@ class SessionList(VirtualList):
             fmt.duration(session.last_ts - session.first_ts),
         )
         return [
-            (f"{fmt.clock(session.last_ts)} ", "muted"),
+            (f"{fmt.clock(session.last_ts, self._day_ts)} ", "muted"),
             (fmt.filled(session.name or "(unnamed)", room - 1) + " ", ""),
             *(
                 (f"{text:>{cells}}", "bad" if title == "errors" and session.n_errors else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mlxdeck.telemetry.sessions import ErrorGroup
@@ -18,9 +20,11 @@ class ErrorList(VirtualList):
         self._groups: dict[int, ErrorGroup] = {}
         """By a number that a kind keeps, so that the cursor stays on it."""
         self._numbers: dict[str, int] = {}
+        self._day_ts = math.nan
 
-    def show_groups(self, groups: list[ErrorGroup], version: object) -> None:
-        """List these."""
+    def show_groups(self, groups: list[ErrorGroup], day_ts: float, version: object) -> None:
+        """List these; times on another day than `day_ts` are told by their day."""
+        self._day_ts = day_ts
         numbers = [self._numbers.setdefault(each.kind, len(self._numbers)) for each in groups]
         self._groups = dict(zip(numbers, groups, strict=True))
         self.show(np.array(numbers, np.int64), version)
@@ -36,7 +40,7 @@ class ErrorList(VirtualList):
         """When last, how often, what."""
         group = self._groups[item]
         return [
-            (f"{fmt.clock(group.last_ts)} ", "muted"),
+            (f"{fmt.clock(group.last_ts, self._day_ts)} ", "muted"),
             (f"{group.n:>6,}  ", ""),
             (fmt.one_line(f"✗ {group.kind or 'unknown'}", max(0, width - 17)), "bad"),
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from textual import events
@@ -56,6 +56,10 @@ def _time(store: Store, row: int) -> Cell:
     return fmt.clock(float(store.column("start_ts")[row])), "muted"
 
 
+def _dated(store: Store, row: int) -> Cell:
+    return fmt.dated(float(store.column("start_ts")[row])), "muted"
+
+
 def _session(store: Store, row: int) -> Cell:
     return store.text("session", row)[:8] or "·", "muted"
 
@@ -105,6 +109,8 @@ COLUMNS = (
 )
 
 
+_DATED = replace(COLUMNS[1], width=15, cell=_dated)
+"""Instead, where there are several days."""
 _DOT: Cell = ("·", "muted")
 _UNDER_WAY: dict[str, Cell] = {"": _MARKS[OPEN], "end": (OUTCOMES[OPEN], "accent")}
 MIN_BAR = 20
@@ -115,9 +121,9 @@ _LEGEND: list[Cell] = [("┄ queue ", "warn"), ("━ prefill ", "accent"), ("─
 _LEGEND_CELLS = sum(len(text) for text, _ in _LEGEND)
 
 
-def fitting(width: int) -> tuple[list[Column], int]:
+def fitting(width: int, *, dated: bool = False) -> tuple[list[Column], int]:
     """The columns that fit, the least important left out first, and the cells left for bars."""
-    columns = list(COLUMNS)
+    columns = [_DATED if dated and column is COLUMNS[1] else column for column in COLUMNS]
     while _needed(columns) > width and len(columns) > 3:
         columns.remove(min(columns, key=lambda column: column.keep))
     left = width - _needed(columns) - (MAX_END - columns[-1].width)
@@ -157,7 +163,7 @@ class RequestTable(VirtualList):
 
     def header(self, width: int) -> list[Cell]:
         """The titles, aligned as their columns."""
-        columns, bar = fitting(width)
+        columns, bar = self._fitting(width)
         titles = [(text, "") for text in _line(columns, width - bar, lambda c: c.title)]
         if not bar:
             return titles
@@ -165,11 +171,12 @@ class RequestTable(VirtualList):
 
     def cells(self, item: int, width: int) -> list[Cell]:
         """One request."""
-        columns, bar = fitting(width)
+        columns, bar = self._fitting(width)
         if self._later(item):
             made = {column.title: _UNDER_WAY.get(column.title, _DOT) for column in columns}
-            made["time"] = _time(self._store, item)
-            made["session"] = _session(self._store, item)
+            for column in columns:
+                if column.title in ("time", "session"):
+                    made[column.title] = column.cell(self._store, item)
         else:
             made = {column.title: column.cell(self._store, item) for column in columns}
         if made["end"] == _UNDER_WAY["end"] and "total" in made:
@@ -183,9 +190,13 @@ class RequestTable(VirtualList):
             return cells
         return cells + _shares(self._store, item, bar - 1)
 
+    def _fitting(self, width: int) -> tuple[list[Column], int]:
+        dated = fmt.days_apart(self._store.first_ts, self._store.last_ts)
+        return fitting(width, dated=dated)
+
     def _later(self, row: int) -> bool:
         """Whether it ended after what is shown."""
-        return bool(self._store.column("end_ts")[row] > self.as_of_ts)
+        return bool(self._store.later(np.array([row]), self.as_of_ts)[0])
 
     def chosen(self, item: int) -> None:
         """Ask for this request's screen."""
@@ -199,7 +210,7 @@ class RequestTable(VirtualList):
             event.prevent_default()
 
     def _title_at(self, x: int) -> str:
-        columns, _ = fitting(self.scrollable_content_region.width)
+        columns, _ = self._fitting(self.scrollable_content_region.width)
         ends = np.cumsum([column.width + 1 for column in columns])
         return columns[min(int(np.searchsorted(ends, x, side="right")), len(columns) - 1)].title
 

@@ -46,7 +46,7 @@ class ToolCallList(VirtualList):
         names, room = _widths(width)
         arguments = call.arguments or (call.parse_error if not call.parse_ok else "(not captured)")
         return [
-            (f"{fmt.clock(row.ts)} ", "muted"),
+            (f"{fmt.clock(row.ts, self._store.last_ts)} ", "muted"),
             (mark[0] + " ", kind),
             (f"{fmt.filled(call.name or mark[2:], names)} ", "" if call.name else kind),
             (fmt.filled(arguments, room), "muted"),

@@ -59,7 +59,9 @@ class Transport(Widget):
         clock = self._clock
         muted = self.get_component_rich_style("transport--muted")
         state = _PAUSE if clock.paused else "■" if clock.ended else _PLAY
-        left = f"{state} {speed(clock.speed):>5}  {fmt.clock(clock.now)} "
+        several = fmt.days_apart(clock.first_ts, clock.last_ts)
+        now = fmt.dated(clock.now) if several else fmt.clock(clock.now)
+        left = f"{state} {speed(clock.speed):>5}  {now} "
         passed_s = max(0.0, clock.now - clock.first_ts)
         length_s = max(0.0, clock.last_ts - clock.first_ts)
         right = f" {fmt.duration(passed_s)} of {fmt.duration(length_s)}, {clock.position:.0%}"
