@@ -131,7 +131,7 @@ FIELDS: Mapping[str, Field] = {
     "cache": Field("text", "miss, prefix or exact", "cache:exact", texts=_listed("cache", CACHES)),
     "tier": Field("text", "where a hit lay: ram, disk", "tier:disk", texts=_coded("tier")),
     "status": Field("text", "how it ended", "status:error", texts=_listed("outcome", OUTCOMES)),
-    "text": Field("text", "anywhere in all of these", 'text:"a b"', texts=_anywhere),
+    "text": Field("text", "in any of these, or said in it", 'text:"a b"', texts=_anywhere),
 }
 _COMPARED: Mapping[str, Callable[[Numbers, float], Mask]] = {
     ">": lambda values, bound: values > bound,
@@ -153,6 +153,8 @@ class Filter:
     """What requests have to be."""
 
     text: str
+    said: frozenset[str] = frozenset()
+    """Texts that are looked for in what was captured; `Table.saying` tells what was found."""
     _mask: Callable[[Table], Mask] | None = None
 
     def mask(self, store: Table) -> Mask:
@@ -179,6 +181,7 @@ class _Parser:
     def __init__(self, text: str, kept: Mapping[str, str]) -> None:
         self._all = list(_tokens(text))
         self._kept = kept
+        self.said = set[str]()
         self._end = len(text)
         self._at = 0
 
@@ -227,7 +230,7 @@ class _Parser:
         if token.text.startswith("@"):
             return self._named(token)
         if token.text != "(":
-            return _term(token)
+            return self._term(token)
         found = self._either()
         if not self._word(")"):
             raise FilterError("a ) is missing", token.start, token.start + 1)
@@ -243,9 +246,20 @@ class _Parser:
                 f"no filter {token.text} was kept; there are {known}", token.start, end
             )
         try:
-            return _Parser(text, {}).parse() or _everything
+            inner = _Parser(text, {})
+            found = inner.parse() or _everything
         except FilterError as error:
             raise FilterError(f"{token.text}: {error}", token.start, end) from error
+        self.said |= inner.said
+        return found
+
+    def _term(self, token: _Token) -> Callable[[Table], Mask]:
+        name, sign, value = _read(token)
+        found = _compared(token, name, sign, value)
+        if name != "text" or sign != ":":
+            return found
+        self.said.add(value)
+        return lambda store: found(store) | store.saying(value)
 
 
 def _everything(store: Table) -> Mask:
@@ -260,13 +274,16 @@ def _and(one: Callable[[Table], Mask], other: Callable[[Table], Mask]) -> Callab
     return lambda store: one(store) & other(store)
 
 
-def _term(token: _Token) -> Callable[[Table], Mask]:
-    end = token.start + len(token.text)
+def _read(token: _Token) -> tuple[str, str, str]:
+    """Field, sign and value; a word alone is a text."""
     found = None if token.text.startswith('"') else TERM.fullmatch(token.text)
     if found is None:
-        return _text_term("text", ":", unquoted(token.text))
-    name, sign, value = found[1].lower(), found[2], unquoted(found[3])
-    field = FIELDS.get(name)
+        return "text", ":", unquoted(token.text)
+    return found[1].lower(), found[2], unquoted(found[3])
+
+
+def _compared(token: _Token, name: str, sign: str, value: str) -> Callable[[Table], Mask]:
+    end, field = token.start + len(token.text), FIELDS.get(name)
     if field is None:
         close = difflib.get_close_matches(name, FIELDS, 1)
         hint = f": did you mean {close[0]}?" if close else f"; there are {', '.join(FIELDS)}"
@@ -331,7 +348,9 @@ def parse(text: str, kept: Mapping[str, str] | None = None) -> Filter:
     Raises:
         FilterError: It can't be understood.
     """
-    return Filter(text, _Parser(text, kept or {}).parse())
+    parser = _Parser(text, kept or {})
+    mask = parser.parse()
+    return Filter(text, frozenset(parser.said), mask)
 
 
 NAME = re.compile(r"[\w-]+")

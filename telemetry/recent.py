@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
+import msgspec
 import numpy as np
+
+from mlxdeck.telemetry import events as t
 
 Times = np.ndarray[Any, np.dtype[np.float64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -103,3 +106,27 @@ class Recent(Sequence[_T], Generic[_T]):
         self._n_waiting = 0
         order = np.argsort(whole.times, kind="stable")[-self._limit :]
         self._columns = _Columns(*(column[order] for column in whole))
+
+
+class TickRow(NamedTuple):
+    """A tick, and the process that told it."""
+
+    ts: float
+    pid: int
+    tick: t.Tick
+
+
+class ToolCallRow(NamedTuple):
+    """A tool call, as the list of calls shows it; long arguments are cut."""
+
+    ts: float
+    row: int
+    packed: bytes
+
+    @property
+    def call(self) -> t.ToolCall:
+        """The call, decoded anew each time."""
+        return _unpack(self.packed)
+
+
+_unpack = msgspec.msgpack.Decoder(t.ToolCall).decode

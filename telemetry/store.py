@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 
 from mlxdeck.telemetry import events as t
@@ -19,7 +18,7 @@ from mlxdeck.telemetry.batch import CODES, FIGURES, LOST, TEXTS, Batch, Calls
 from mlxdeck.telemetry.columns import Column, grown
 from mlxdeck.telemetry.ids import Ids
 from mlxdeck.telemetry.order import Order
-from mlxdeck.telemetry.recent import Recent
+from mlxdeck.telemetry.recent import Recent, TickRow, ToolCallRow
 from mlxdeck.telemetry.skim import Tick
 from mlxdeck.telemetry.strings import Strings
 
@@ -40,30 +39,6 @@ _COLUMNS: dict[str, tuple[Any, float]] = {
 }
 _KNOWN_EARLY = {"start_ts", "session", "model", "file"}
 """What is known of a request that has not ended."""
-
-
-class TickRow(NamedTuple):
-    """A tick, and the process that told it."""
-
-    ts: float
-    pid: int
-    tick: t.Tick
-
-
-class ToolCallRow(NamedTuple):
-    """A tool call, as the list of calls shows it; long arguments are cut."""
-
-    ts: float
-    row: int
-    packed: bytes
-
-    @property
-    def call(self) -> t.ToolCall:
-        """The call, decoded anew each time."""
-        return _unpack(self.packed)
-
-
-_unpack = msgspec.msgpack.Decoder(t.ToolCall).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +72,9 @@ class Table(Protocol):
     def names(self) -> Column:
         """The requests' ids over all rows, as UTF-8."""
 
+    def saying(self, text: str) -> Column:
+        """For each row whether it says a text, as far as that was searched for."""
+
 
 class Store:
     """Every request that streams tell of."""
@@ -117,6 +95,9 @@ class Store:
         """The process that listened at an address last, and since when."""
         self.tool_calls = Recent(MAX_TOOL_CALLS, ToolCallRow)
         self.ticks = Recent(MAX_TICKS, TickRow)
+        self._said: dict[str, set[str]] = {}
+        self.n_found = 0
+        """How often a search for a text has found more: what was computed of filters is void."""
         self.header: t.StreamStart | None = None
         self._header_ts = 0.0
         self.first_ts = 0.0
@@ -173,6 +154,18 @@ class Store:
     def open_rows(self) -> list[int]:
         """Requests that have begun and not ended."""
         return list(self._open)
+
+    def note_said(self, text: str, request_ids: Iterable[str]) -> None:
+        """A search has found that these requests say a text."""
+        self._said.setdefault(text, set()).update(request_ids)
+        self.n_found += 1
+
+    def saying(self, text: str) -> Column:
+        """For each row whether it says a text, as far as that was searched for."""
+        found = np.zeros(self.n, bool)
+        rows = map(self.ids.number, self._said.get(text, ()))
+        found[[row for row in rows if row is not None]] = True
+        return found
 
     def spans(self, row: int) -> list[Span]:
         """Where the lines of a request stand, in their order in each file."""
@@ -381,3 +374,7 @@ class _Running:
     def names(self) -> Column:
         """Their ids."""
         return self._store.names()[self._rows]
+
+    def saying(self, text: str) -> Column:
+        """Of what is said until the end nothing was known."""
+        return np.zeros(self.n, bool)

@@ -39,6 +39,8 @@ from mlxdeck.tui.messages import (
     FilterChanged,
     RedrawAsked,
     RequestChosen,
+    Searched,
+    SearchedAll,
     SessionChosen,
     SourceChanged,
     WaysChanged,
@@ -52,6 +54,7 @@ from mlxdeck.tui.screens.help import HelpScreen
 from mlxdeck.tui.screens.problems import ProblemsScreen
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
+from mlxdeck.tui.searching import search
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
 
@@ -112,6 +115,7 @@ class Dashboard(Replaying):
         self._parts: Iterator[None] | None = None
         """What is left to draw of what has been begun."""
         self._took_s = 0.0
+        self._sought = frozenset[str]()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Those of Textual, and one that keeps what others wrote from commanding the terminal."""
@@ -193,9 +197,34 @@ class Dashboard(Replaying):
             screen.filter_by(text)
             if done:
                 screen.query_one(RequestTable).focus()
+        self._look_for(self.context.listing.said)
         if done and self.context.listing.text:
             self.context.ways.used(self.context.listing.text)
         self.redraw_now()
+
+    def _look_for(self, texts: frozenset[str]) -> None:
+        if texts != self._sought:
+            self._sought = self.context.sought = texts
+            self.workers.cancel_group(self, "search")
+            if texts:
+                self._search(texts)
+
+    @work(thread=True, group="search", exit_on_error=True)
+    def _search(self, texts: frozenset[str]) -> None:
+        context = self.context
+        search(self, texts, lambda: [*map(Path, context.source.following)], get_current_worker())
+
+    @on(Searched)
+    def _note_found(self, message: Searched) -> None:
+        self.store.note_said(message.text, message.ids)
+        self._stale = True
+
+    @on(SearchedAll)
+    def _note_searched(self, message: SearchedAll) -> None:
+        if message.texts == self._sought:
+            self.context.sought = frozenset()
+            # A view that is held is drawn only when it is asked for.
+            self.redraw_now()
 
     def _redraw(self) -> None:
         """Draw what changed; without news, once a second, for the window moves on."""

@@ -28,6 +28,8 @@ class Context:
     ways: Ways
     window: Window = WINDOWS[1]
     source: SourceChanged = field(default_factory=lambda: SourceChanged([]))
+    sought: frozenset[str] = frozenset()
+    """Texts that are being looked for, while not all that was captured has been looked through."""
     n_held: int = 0
     """How many requests there were when the view was held."""
 

@@ -60,18 +60,28 @@ class Listing:
         self._mask_of = None
 
     @property
+    def said(self) -> frozenset[str]:
+        """Texts that are to be looked for in what was captured."""
+        return self._filter.said
+
+    @property
     def mask(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
         """For each row of the store whether it matches; None if everything does."""
         if not self.text:
             return None
-        if self._mask_of != self._store.n_lines:
-            self._mask, self._mask_of = self._filter.mask(self._store), self._store.n_lines
+        if self._mask_of != self.version:
+            self._mask, self._mask_of = self._filter.mask(self._store), self.version
         return self._mask
+
+    @property
+    def version(self) -> object:
+        """As long as it is the same, so is what is listed at a moment."""
+        return self._store.n_lines, self._store.n_found, self.text, self.order
 
     @property
     def view(self) -> View:
         """The same for what is computed of it."""
-        return View(self.mask, self.text) if self.text else EVERYTHING
+        return View(self.mask, (self.text, self._store.n_found)) if self.text else EVERYTHING
 
     def rows(self, as_of_ts: float = math.inf, below: int | None = None) -> Rows:
         """Requests that had begun by then, in the order that is asked for.

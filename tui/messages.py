@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from textual.message import Message
@@ -38,6 +38,21 @@ class RequestChosen(Message):
 
     row: int
     against: int = -1
+
+
+@dataclass
+class Searched(Message):
+    """More requests were found that say a text."""
+
+    text: str
+    ids: set[str]
+
+
+@dataclass
+class SearchedAll(Message):
+    """All that there is was looked through for these texts."""
+
+    texts: Collection[str]
 
 
 @dataclass

@@ -21,7 +21,9 @@ def parts(ctx: Context) -> list[str]:
     if ctx.source.loaded < 1:
         found.append(_progress(ctx.source.loaded))
     if listing.text:
-        found.append(f"[b $text-accent]/ {escape(fmt.one_line(listing.text, MAX_FILTER))}[/]")
+        searching = "  searching…" if ctx.sought else ""
+        shown = escape(fmt.one_line(listing.text, MAX_FILTER))
+        found.append(f"[b $text-accent]/ {shown}[/]{searching}")
     if ctx.alarm.active:
         found.append("[b $text-error]! " + "; ".join(a.text for a in ctx.alarm.active) + "[/]")
     if ctx.source.n_bad:

@@ -9,8 +9,9 @@ import numpy as np
 from mlxdeck.telemetry.batch import OK
 from mlxdeck.telemetry.events import Tick
 from mlxdeck.telemetry.order import Rows
+from mlxdeck.telemetry.recent import TickRow
 from mlxdeck.telemetry.stats import Summary, Window
-from mlxdeck.telemetry.store import Store, TickRow
+from mlxdeck.telemetry.store import Store
 from mlxdeck.telemetry.trend import Series
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.widgets.kpi import Figure

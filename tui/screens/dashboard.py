@@ -187,7 +187,7 @@ class DashboardScreen(Screen[None]):
         as_of_ts = self._ctx.as_of_ts
         # While requests run, their time goes on.
         second = int(now_s) if self._store.n_open else 0
-        version = (self._store.n_lines, listing.text, listing.order, as_of_ts, below, second)
+        version = (listing.version, as_of_ts, below, second)
         table = self.query_one(RequestTable)
         table.as_of_ts, table.now_ts = as_of_ts, now_s
         rows = listing.rows(as_of_ts, below)
@@ -199,7 +199,7 @@ class DashboardScreen(Screen[None]):
             ended = self._store.column("end_ts")[rows] <= now_s
             groups = error_groups(self._store, rows[ended])
             errors.show_groups(groups, self._store.last_ts, version)
-        self.query_one(FilterBar).tell(len(rows))
+        self.query_one(FilterBar).tell(len(rows), searching=bool(self._ctx.sought))
 
     def _show_chart(self, chart: LineChart, total: Summary, now_s: float) -> None:
         window, listing, name = self._ctx.window, self._ctx.listing, str(chart.id)

@@ -77,11 +77,12 @@ class FilterBar(Vertical):
         field.value = text
         field.focus()
 
-    def tell(self, n_matching: int) -> None:
+    def tell(self, n_matching: int, *, searching: bool) -> None:
         """How many match, and what could come next; unless a mistake is to be mended first."""
         if not self._mistake and self.display:
             choices = self._choices()
-            self._say(f"{n_matching:,} match" + (f"  │  {choices}" if choices else ""))
+            so_far = " so far" if searching else ""
+            self._say(f"{n_matching:,} match{so_far}" + (f"  │  {choices}" if choices else ""))
 
     def mistake(self, text: str) -> None:
         """What is wrong; empty if nothing is."""

@@ -1,0 +1,38 @@
+"""The searching thread: looks for texts in what was captured. Touches no widget and no store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from textual.app import App
+from textual.worker import Worker
+
+from mlxdeck.telemetry.said import Search
+from mlxdeck.tui.messages import Searched, SearchedAll
+from mlxdeck.tui.reader import POLL_S
+
+BREATH_S = 0.001
+"""Between two chunks, so that keys are answered."""
+
+
+def search(
+    app: App[None],
+    texts: Collection[str],
+    paths: Callable[[], list[Path]],
+    worker: Worker[None],
+) -> None:
+    """Look for all of the texts until the worker is cancelled; what is added later is looked at."""
+    searches, told = {text: Search(text) for text in texts}, False
+    while not worker.is_cancelled:
+        done = True
+        for text, each in searches.items():
+            found, more = each.look(paths())
+            done &= not more
+            if found and not worker.is_cancelled:
+                app.post_message(Searched(text, found))
+        if done and not told:
+            told = True
+            app.post_message(SearchedAll(texts))
+        time.sleep(POLL_S if done else BREATH_S)
