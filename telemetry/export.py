@@ -1,38 +1,65 @@
-"""Requests of a store as a table in a file: CSV, JSON lines, or Parquet where pyarrow is there."""
+"""Requests of a store as a table in a file: CSV, JSON lines, or Parquet where pyarrow is there.
+
+What is written is taken out of the store first, as columns: that is a matter of milliseconds, and
+the writing may then go on in another thread.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlxdeck.telemetry.batch import CACHES, OPEN, OUTCOMES
+from mlxdeck.telemetry.columns import Column
 from mlxdeck.telemetry.store import Store
 
-Rows = np.ndarray[Any, np.dtype[Any]]
 Record = dict[str, Any]
-_NUMBERS = (
+_SECONDS = (
     *("start_ts", "end_ts", "duration_s", "ttft_s"),
     *("queue_s", "tokenize_s", "cache_s", "prefill_s", "decode_s"),
-    *("input_tokens", "cached_tokens", "output_tokens", "n_tool_calls", "status"),
 )
+_COUNTS = ("input_tokens", "cached_tokens", "output_tokens", "n_tool_calls", "status")
 _TEXTS = ("session", "model", "finish", "error_type", "tier")
-COLUMNS = ("request_id", *_TEXTS, "outcome", "cache", *_NUMBERS)
+_CODES: Mapping[str, tuple[str, ...]] = {"outcome": OUTCOMES, "cache": CACHES}
+COLUMNS = ("request_id", *_TEXTS, *_CODES, *_SECONDS, *_COUNTS)
+_KNOWN_EARLY = ("request_id", "session", "model", "start_ts", "outcome")
+"""What is known of a request that runs."""
+_CHUNK = 10_000
 
 
 class ExportError(Exception):
     """It can't be written; the text says why and what would help."""
 
 
-def write(store: Store, rows: Rows, path: Path, as_of_ts: float = math.inf) -> None:
-    """Write rows to a file in the format that its name ends with, one of `FORMATS`.
+def take(store: Store, rows: Column, as_of_ts: float = math.inf) -> Mapping[str, Column]:
+    """Some requests as columns with the names of `COLUMNS`, for `write`.
 
-    Requests that ended after `as_of_ts` are written as what they were then: open.
+    Requests that ended after `as_of_ts` are taken as what they were then: open. Of those nothing is
+    told but when they began, and whose they are.
+    """
+    later = store.later(rows, as_of_ts) | (store.column("outcome")[rows] == OPEN)
+    found: dict[str, Column] = {"request_id": store.names()[rows]}
+    for name in _TEXTS:
+        numbers, places = np.unique(store.column(name)[rows], return_inverse=True)
+        texts = [store.strings[number] for number in numbers.tolist()]
+        found[name] = np.array(texts, object)[places]
+    for name, texts_of in _CODES.items():
+        codes = np.where(later, OPEN, store.column(name)[rows])
+        found[name] = np.array(texts_of, object)[codes]
+    found |= {name: store.column(name)[rows] for name in (*_SECONDS, *_COUNTS)}
+    return found | {"later": later}
+
+
+def write(taken: Mapping[str, Column], path: Path) -> None:
+    """Write what was taken to a file in the format that its name ends with, one of `FORMATS`.
 
     Raises:
         ExportError: There is no such format, or it needs a package that is not there.
@@ -41,50 +68,65 @@ def write(store: Store, rows: Rows, path: Path, as_of_ts: float = math.inf) -> N
     name = path.suffix.removeprefix(".")
     if name not in FORMATS:
         raise ExportError(f"no format {name!r}; there are {', '.join(FORMATS)}")
-    FORMATS[name](list(_records(store, rows, as_of_ts)), path)
+    FORMATS[name](_records(taken), path)
 
 
-def _records(store: Store, rows: Rows, as_of_ts: float) -> Iterator[dict[str, Any]]:
-    later = store.later(rows, as_of_ts).tolist()
-    for row, running in zip(rows.tolist(), later, strict=True):
-        record: dict[str, Any] = {"request_id": store.ids[row]}
-        record |= {name: store.text(name, row) for name in _TEXTS}
-        record["outcome"] = OUTCOMES[int(store.column("outcome")[row])]
-        record["cache"] = CACHES[int(store.column("cache")[row])]
-        for name in _NUMBERS:
-            value = store.column(name)[row].item()
-            # Not known is no number; six digits are more than was measured.
-            record[name] = None if value != value else round(value, 6)
-        if running:
-            known = ("request_id", "session", "model", "start_ts")
-            record = {name: record[name] if name in known else None for name in record}
-            record["outcome"] = OUTCOMES[OPEN]
-        yield record
+def _records(taken: Mapping[str, Column]) -> Iterator[Record]:
+    for start in range(0, len(taken["later"]), _CHUNK):
+        part = {name: column[start : start + _CHUNK] for name, column in taken.items()}
+        columns = [_values(name, part) for name in COLUMNS]
+        for values in zip(*columns, strict=True):
+            yield dict(zip(COLUMNS, values, strict=True))
 
 
-def _csv(records: Sequence[Record], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+def _values(name: str, part: Mapping[str, Column]) -> list[Any]:
+    column, unknown = part[name], np.zeros(len(part[name]), bool)
+    if name == "request_id":
+        return [raw.decode("utf-8", "replace") for raw in column.tolist()]
+    if name in _SECONDS:
+        # Not known is no number; six digits are more than was measured.
+        column, unknown = np.round(column.astype(np.float64), 6), np.isnan(column)
+    if name not in _KNOWN_EARLY:
+        unknown = unknown | part["later"]
+    values: list[Any] = column.tolist()
+    for place in np.flatnonzero(unknown).tolist():
+        values[place] = None
+    return values
+
+
+def _own(path: str, flags: int) -> int:
+    """Opens a file that only its owner may read."""
+    return os.open(path, flags, 0o600)
+
+
+def _csv(records: Iterable[Record], path: Path) -> None:
+    with open(path, "w", encoding="utf-8", newline="", opener=_own) as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(records)
 
 
-def _jsonl(records: Sequence[Record], path: Path) -> None:
-    with path.open("w", encoding="utf-8") as file:
+def _jsonl(records: Iterable[Record], path: Path) -> None:
+    with open(path, "w", encoding="utf-8", newline="", opener=_own) as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _parquet(records: Sequence[Record], path: Path) -> None:
+def _parquet(records: Iterable[Record], path: Path) -> None:
     try:
         import pyarrow as pa  # type: ignore[import-not-found]
         import pyarrow.parquet as pq  # type: ignore[import-not-found]
     except ImportError as error:
         raise ExportError("Parquet needs one more package: pip install pyarrow") from error
-    pq.write_table(pa.Table.from_pylist(list(records)), path)
+    kinds = dict.fromkeys(COLUMNS, pa.string())
+    kinds |= dict.fromkeys(_SECONDS, pa.float64()) | dict.fromkeys(_COUNTS, pa.int64())
+    schema, left = pa.schema(kinds.items()), iter(records)
+    with open(path, "wb", opener=_own) as file, pq.ParquetWriter(file, schema) as writer:
+        while chunk := list(islice(left, _CHUNK)):
+            writer.write_table(pa.Table.from_pylist(chunk, schema))
 
 
-FORMATS: Mapping[str, Callable[[Sequence[Record], Path], None]] = {
+FORMATS: Mapping[str, Callable[[Iterable[Record], Path], None]] = {
     "csv": _csv,
     "jsonl": _jsonl,
     "parquet": _parquet,

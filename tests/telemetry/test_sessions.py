@@ -12,7 +12,7 @@ import pytest
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.compare import diff, parting
 from mlxdeck.telemetry.detail import NotCaptured, curl, detail
-from mlxdeck.telemetry.export import COLUMNS, FORMATS, ExportError, write
+from mlxdeck.telemetry.export import COLUMNS, FORMATS, ExportError, take, write
 from mlxdeck.telemetry.lines import content
 from mlxdeck.telemetry.report import read
 from mlxdeck.telemetry.sessions import error_groups, sessions
@@ -169,10 +169,11 @@ def test_requests_can_be_taken_out(store: Store, tmp_path: Path, name: str) -> N
     """One line a request, with the columns in their order."""
     path = tmp_path / f"out.{name}"
     try:
-        write(store, np.array([1, 4]), path)
+        write(take(store, np.array([1, 4])), path)
     except ExportError as error:
         assert name == "parquet" and "pip install pyarrow" in str(error)
         return
+    assert path.stat().st_mode & 0o777 == 0o600
     if name == "csv":
         with path.open(newline="") as file:
             records = list(csv.DictReader(file))
@@ -186,4 +187,4 @@ def test_requests_can_be_taken_out(store: Store, tmp_path: Path, name: str) -> N
 def test_an_unknown_format_is_refused(store: Store, tmp_path: Path) -> None:
     """With those that there are."""
     with pytest.raises(ExportError, match="there are csv"):
-        write(store, np.array([0]), tmp_path / "x.xml")
+        write(take(store, np.array([0])), tmp_path / "x.xml")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from textual import on
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from mlxdeck.telemetry.export import FORMATS, ExportError, write
-from mlxdeck.telemetry.sessions import Rows
+from mlxdeck.telemetry.columns import Column
+from mlxdeck.telemetry.export import FORMATS, ExportError, take, write
 from mlxdeck.telemetry.store import Store
 
 
@@ -32,7 +34,7 @@ class ExportScreen(ModalScreen[None]):
     ExportScreen OptionList { border: none; height: auto; background: $surface; }
     """
 
-    def __init__(self, store: Store, rows: Rows, as_of_ts: float) -> None:
+    def __init__(self, store: Store, rows: Column, as_of_ts: float) -> None:
         super().__init__()
         self._as_of_ts = as_of_ts
         self._store = store
@@ -51,9 +53,16 @@ class ExportScreen(ModalScreen[None]):
         name = str(event.option_id)
         path = Path.cwd() / time.strftime(f"mlxdeck-%Y%m%d-%H%M%S.{name}")
         self.dismiss()
-        try:
-            write(self._store, self._rows, path, self._as_of_ts)
-        except (ExportError, OSError) as error:
-            self.app.notify(str(error), title="not exported", severity="error", markup=False)
-            return
-        self.app.notify(f"{len(self._rows):,} requests in {path}", title="exported", markup=False)
+        # As they are now; a million of them take a while to write.
+        put = partial(_put, self.app, take(self._store, self._rows, self._as_of_ts), path)
+        self.app.run_worker(put, thread=True, group="export")
+
+
+def _put(app: App[object], taken: Mapping[str, Column], path: Path) -> None:
+    """Write it, on a thread of its own, and tell what came of it."""
+    try:
+        write(taken, path)
+    except (ExportError, OSError) as error:
+        app.notify(str(error), title="not exported", severity="error", markup=False)
+    else:
+        app.notify(f"{len(taken['later']):,} requests in {path}", title="exported", markup=False)
