@@ -48,9 +48,7 @@ def take(store: Store, rows: Column, as_of_ts: float = math.inf) -> Mapping[str,
     later = store.later(rows, as_of_ts) | (store.column("outcome")[rows] == OPEN)
     found: dict[str, Column] = {"request_id": store.names()[rows]}
     for name in _TEXTS:
-        numbers, places = np.unique(store.column(name)[rows], return_inverse=True)
-        texts = [store.strings[number] for number in numbers.tolist()]
-        found[name] = np.array(texts, object)[places]
+        found[name] = store.strings.texts(store.column(name)[rows])
     for name, texts_of in _CODES.items():
         codes = np.where(later, OPEN, store.column(name)[rows])
         found[name] = np.array(texts_of, object)[codes]

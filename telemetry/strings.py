@@ -27,6 +27,10 @@ class Strings:
         own: Column = np.array([self.number(text) for text in texts.distinct], np.int32)
         return own[texts.places] if len(own) else own
 
+    def texts(self, numbers: Column) -> Column:
+        """The texts of some numbers."""
+        return np.array(self._texts, object)[numbers]
+
     def __getitem__(self, number: int) -> str:
         return self._texts[number]
 
