@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from textual import on, work
+from textual import constants, on, work
 from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.filter import LineFilter
@@ -346,7 +346,8 @@ def settle_memory() -> None:
 
 def run(app: Dashboard) -> int:
     """Show the dashboard until the user leaves it; return the exit status."""
-    if not sys.stdout.isatty():
+    # In a browser there is none; the driver says so.
+    if not sys.stdout.isatty() and not constants.DRIVER:
         print("mlxdeck tui needs a terminal", file=sys.stderr)  # noqa: T201
         return 2
     settle_memory()

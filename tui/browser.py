@@ -1,17 +1,54 @@
-"""The dashboard in a browser, by textual-serve: each visitor gets one of their own."""
+"""The dashboard in a browser, by textual-serve: each visitor gets one of their own.
+
+A page of anybody that is open in the same browser could reach it too, read the streams and press
+keys: whoever does not come from its own page is turned away.
+"""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 
+from aiohttp import web
+from aiohttp.typedefs import Handler
 from textual_serve.server import Server
 
 HOST, PORT = "127.0.0.1", 8090
 """This machine only: whoever can reach it can read the streams."""
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; connect-src 'self' ws://{0}; "
+    "frame-ancestors 'none'"
+)
+"""Nothing is fetched from elsewhere, as the page's font would be."""
+
+
+class OwnServer(Server):
+    """For pages of its own alone."""
+
+    async def _make_app(self) -> web.Application:
+        app = await super()._make_app()
+        hosts = {f"{name}:{self.port}" for name in (HOST, "localhost")}
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            origin = request.headers.get("Origin")
+            # Another name may have been made to point here.
+            own = request.host in hosts
+            if not own or (origin and origin not in {f"http://{host}" for host in hosts}):
+                raise web.HTTPForbidden(text="only for pages of this dashboard")
+            return await handler(request)
+
+        async def restrict(request: web.Request, response: web.StreamResponse) -> None:
+            del request
+            response.headers["Content-Security-Policy"] = _POLICY.format(f"{HOST}:{self.port}")
+
+        app.middlewares.append(guard)
+        app.on_response_prepare.append(restrict)
+        return app
 
 
 def serve(command: Sequence[str], port: int = PORT) -> int:
     """Run `command` for everyone who comes, until it is interrupted."""
-    Server(shlex.join(command), host=HOST, port=port, title="mlxdeck").serve()
+    OwnServer(shlex.join(command), host=HOST, port=port, title="mlxdeck").serve()
     return 0

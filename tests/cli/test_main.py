@@ -209,7 +209,7 @@ def test_tui_in_a_browser(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> No
 
         def serve(self) -> None: ...
 
-    monkeypatch.setattr("mlxdeck.tui.browser.Server", Server)
+    monkeypatch.setattr("mlxdeck.tui.browser.OwnServer", Server)
     assert main(["tui", "a.jsonl", "--serve", "9000"]) == 0
     assert served == [("mlxdeck.cli.main tui a.jsonl", "127.0.0.1", 9000)]
 
