@@ -86,7 +86,7 @@ def clock(ts: float, day_ts: float = math.nan) -> str:
     """
     if math.isnan(ts):
         return UNKNOWN
-    if not math.isnan(day_ts) and days_apart(ts, day_ts):
+    if days_apart(ts, day_ts):
         return time.strftime("%d %b  ", time.localtime(ts))
     return time.strftime("%H:%M:%S", time.localtime(ts))
 
@@ -97,7 +97,9 @@ def dated(ts: float) -> str:
 
 
 def days_apart(ts: float, other_ts: float) -> bool:
-    """Whether two moments are on different days here."""
+    """Whether two moments are on different days here; a moment that is not known is on no other."""
+    if math.isnan(ts) or math.isnan(other_ts):
+        return False
     return time.localtime(ts)[:3] != time.localtime(other_ts)[:3]
 
 

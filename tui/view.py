@@ -165,6 +165,14 @@ def chart_lines(chart: str, drawn: Series, total: Summary) -> tuple[list[Line], 
     return lines, [f"{fmt.count(n)} in all" for n in sums]
 
 
+def nothing_in(window: Window, *, filtered: bool) -> str:
+    """Why a chart is empty, and what would help."""
+    what = "no match" if filtered else "nothing"
+    if window.length_s is None:
+        return f"{what} yet"
+    return f"{what} in the last {window.label}  ·  w: longer"
+
+
 def chart_title(chart: str, total: Summary) -> str:
     """What stands above a chart."""
     if chart == "latency":

@@ -155,3 +155,14 @@ async def test_a_cursor_survives_another_width(tmp_path: Path) -> None:
         assert chart.cursor == -1
         await run.press("left", "left")
         assert chart.cursor == chart.n_buckets - 2
+
+
+async def test_an_empty_chart_says_what_would_help(tmp_path: Path) -> None:
+    """Nothing in the window, or nothing of it that matches, until there is."""
+    async with running(tmp_path, now_s=5000) as run:
+        assert "nothing in the last 5m  ·  w: longer" in run.text
+        await run.press("w", "w", "w")
+        assert "nothing in" not in run.text
+        run.app.filter_by("tool:none")
+        await run.settle()
+        assert "no match yet" in run.text

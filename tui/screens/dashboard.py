@@ -38,6 +38,7 @@ from mlxdeck.tui.view import (
     chart_title,
     figures,
     latest_tick,
+    nothing_in,
     stands_out,
     time_axis,
 )
@@ -192,13 +193,14 @@ class DashboardScreen(Screen[None]):
         table.as_of_ts, table.now_ts = as_of_ts, now_s
         rows = listing.rows(as_of_ts, below)
         table.show(rows, version)
-        calls = listing.calls(now_s if below is not None else as_of_ts)
-        self.query_one(ToolCallList).show(calls, version)
+        calls = self.query_one(ToolCallList)
+        calls.now_ts = now_s
+        calls.show(listing.calls(now_s if below is not None else as_of_ts), version)
         errors = self.query_one(ErrorList)
         if errors.display:
             ended = self._store.column("end_ts")[rows] <= now_s
             groups = error_groups(self._store, rows[ended])
-            errors.show_groups(groups, self._store.last_ts, version)
+            errors.show_groups(groups, now_s, version)
         self.query_one(FilterBar).tell(len(rows), searching=bool(self._ctx.sought))
 
     def _show_chart(self, chart: LineChart, total: Summary, now_s: float) -> None:
@@ -207,7 +209,8 @@ class DashboardScreen(Screen[None]):
         drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
         lines, values = chart_lines(name, drawn, total)
         chart.look_back = _look_back(chart.n_buckets)
-        chart.show(lines, time_axis(drawn, window, now_s), values)
+        hint = "" if total.n_requests else nothing_in(window, filtered=bool(listing.text))
+        chart.show(lines, time_axis(drawn, window, now_s), values, hint)
         span_s = drawn.bucket_s * chart.look_back
         each = f"  each point: last {fmt.tick(round(span_s, 1))}"
         chart.border_title = chart_title(name, total) + (each if chart.n_buckets > 48 else "")

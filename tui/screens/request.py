@@ -206,7 +206,7 @@ class RequestScreen(Screen[None]):
 
     def _show_title(self) -> None:
         store, row, outcome = self._store, self._row, self._outcome
-        told = fmt.dated if fmt.days_apart(store.first_ts, store.last_ts) else fmt.clock
+        told = fmt.dated if fmt.days_apart(store.first_ts, self._ctx.clock.now) else fmt.clock
         parts = [
             f"[b]{escape(store.ids[row])}[/b]",
             self._place,

@@ -43,11 +43,13 @@ class SessionList(VirtualList):
         """By the number of its name in the store, so that the cursor stays on it."""
         self._day_ts = math.nan
 
-    def show_sessions(self, found: list[Session], store: Store, version: object) -> None:
+    def show_sessions(
+        self, found: list[Session], store: Store, now_ts: float, version: object
+    ) -> None:
         """List these."""
         numbers = [int(store.column("session")[each.rows[0]]) for each in found]
         self._found = dict(zip(numbers, found, strict=True))
-        self._day_ts = store.last_ts
+        self._day_ts = now_ts
         self.show(np.array(numbers, np.int64), version)
 
     @property
@@ -132,7 +134,7 @@ class SessionsScreen(Screen[None]):
         self.query_one("#title", Static).update(
             f"[b]{len(found):,} sessions[/b]  ·  {len(rows):,} requests  ·  enter filters by one"
         )
-        listed.show_sessions(found, self._ctx.store, self._version)
+        listed.show_sessions(found, self._ctx.store, self._ctx.clock.now, self._version)
         if session := listed.session:
             self._show_turns(session)
 

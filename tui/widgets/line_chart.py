@@ -88,6 +88,8 @@ class LineChart(Widget, can_focus=True):
         """A value that is drawn as a line across."""
         self.look_back = 1
         """So many buckets go into each value."""
+        self.hint = ""
+        """What is told in the middle where there is nothing to draw."""
         self.cursor = -1
         """The column whose values are told; -1 for none."""
         self._lines: list[Line] = []
@@ -100,14 +102,20 @@ class LineChart(Widget, can_focus=True):
         """How many buckets it can show: one for each column of cells."""
         return max(8, self._plot_size().width)
 
-    def show(self, lines: list[Line], times: TimeAxis, values: Sequence[str]) -> None:
-        """Draw these; the legend names each line and one of the `values`."""
+    def show(
+        self, lines: list[Line], times: TimeAxis, values: Sequence[str], hint: str = ""
+    ) -> None:
+        """Draw these; the legend names each line and one of the `values`.
+
+        Where there is nothing to draw the `hint` says why.
+        """
         same = len(lines) == len(self._lines) and all(
             np.array_equal(new.values, old.values, equal_nan=True)
             for new, old in zip(lines, self._lines, strict=True)
         )
         self._values = values
-        moved = times.texts != self._times.texts
+        moved = (times.texts, hint) != (self._times.texts, self.hint)
+        self.hint = hint
         self._lines, self._times = lines, times
         self._show_legend()
         if not same or moved:
@@ -211,7 +219,14 @@ class LineChart(Widget, can_focus=True):
         strips = [
             self._line(drawing, y, labels.get(y), ruled=y == ruled) for y in range(plot.size.height)
         ]
+        if self.hint and not drawing.masks.any():
+            strips[plot.size.height // 2] = self._hint(plot.size.width)
         return [*strips, self._bottom(plot.size.width)]
+
+    def _hint(self, width: int) -> Strip:
+        axis = self.get_component_rich_style("chart--axis")
+        text = fmt.one_line(self.hint, width).center(width)
+        return self._on_background([Segment(" " * (_GUTTER - 1) + "│" + text, axis)])
 
     def _line(self, drawing: Drawing, y: int, label: float | None, *, ruled: bool) -> Strip:
         axis = self.get_component_rich_style("chart--axis")

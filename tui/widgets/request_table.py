@@ -191,8 +191,7 @@ class RequestTable(VirtualList):
         return cells + _shares(self._store, item, bar - 1)
 
     def _fitting(self, width: int) -> tuple[list[Column], int]:
-        dated = fmt.days_apart(self._store.first_ts, self._store.last_ts)
-        return fitting(width, dated=dated)
+        return fitting(width, dated=fmt.days_apart(self._store.first_ts, self.now_ts))
 
     def _later(self, row: int) -> bool:
         """Whether it ended after what is shown."""

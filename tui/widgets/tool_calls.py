@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mlxdeck.telemetry.events import ToolCall
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
@@ -26,6 +28,8 @@ class ToolCallList(VirtualList):
     def __init__(self, store: Store, *, id: str | None = None) -> None:
         super().__init__("tool calls", id=id)
         self._store = store
+        self.now_ts = math.nan
+        """The moment that is shown: of calls on another day the day is told."""
 
     def header(self, width: int) -> list[Cell]:
         """Titles, or what is not there yet."""
@@ -46,7 +50,7 @@ class ToolCallList(VirtualList):
         names, room = _widths(width)
         arguments = call.arguments or (call.parse_error if not call.parse_ok else "(not captured)")
         return [
-            (f"{fmt.clock(row.ts, self._store.last_ts)} ", "muted"),
+            (f"{fmt.clock(row.ts, self.now_ts)} ", "muted"),
             (mark[0] + " ", kind),
             (f"{fmt.filled(call.name or mark[2:], names)} ", "" if call.name else kind),
             (fmt.filled(arguments, room), "muted"),
