@@ -44,12 +44,12 @@ class SessionList(VirtualList):
         self._day_ts = math.nan
 
     def show_sessions(
-        self, found: list[Session], store: Store, now_ts: float, version: object
+        self, found: list[Session], store: Store, day_ts: float, version: object
     ) -> None:
-        """List these."""
+        """List these; times on another day than `day_ts` are told by their day."""
         numbers = [int(store.column("session")[each.rows[0]]) for each in found]
         self._found = dict(zip(numbers, found, strict=True))
-        self._day_ts = now_ts
+        self._day_ts = day_ts
         self.show(np.array(numbers, np.int64), version)
 
     @property
