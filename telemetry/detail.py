@@ -33,7 +33,7 @@ def detail(store: Store, row: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "request_id": store.ids[row],
         "session_id": store.text("session", row),
-        "server": _server(store.header),
+        "server": server_url(store.header),
         "start_ts": _number(store, "start_ts", row),
         "outcome": OUTCOMES[int(store.column("outcome")[row])],
         "status": int(store.column("status")[row]),
@@ -145,7 +145,7 @@ def _json(text: str) -> Any:
         return text
 
 
-def _server(header: t.StreamStart | None) -> str:
+def server_url(header: t.StreamStart | None) -> str:
     """Where the server listens whose stream was begun last."""
     if header is None or not header.server_port:
         return DEFAULT_SERVER

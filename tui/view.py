@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from textual.markup import escape
 
 from mlxdeck.telemetry.batch import OK
+from mlxdeck.telemetry.detail import server_url
 from mlxdeck.telemetry.events import Tick
 from mlxdeck.telemetry.order import Rows
 from mlxdeck.telemetry.recent import TickRow
@@ -17,6 +20,27 @@ from mlxdeck.tui import format as fmt
 from mlxdeck.tui.widgets.kpi import Figure
 from mlxdeck.tui.widgets.line_chart import TimeAxis
 from mlxdeck.tui.widgets.plot import Line, Tone
+
+_NO_STREAM = """[b]No stream yet[/b]
+
+Nothing has been written to
+  [b]{places}[/b]
+
+Start a server in another terminal:
+  [b]mlxdeck serve[/b]
+or server and dashboard together:
+  [b]mlxdeck up[/b]
+
+This screen comes alive with the first event."""
+
+_NOTHING = """[b]Nothing to replay[/b]
+
+There is no event in
+  [b]{places}[/b]
+
+In a folder, streams are looked for whose names are like
+  [b]mlxdeck-20261124-093000-4711.jsonl[/b]
+Any other file is replayed by its own name."""
 
 TICK_FRESH_S = 15.0
 """An older tick says nothing of now: a server ticks every ten seconds even when idle."""
@@ -165,10 +189,29 @@ def chart_lines(chart: str, drawn: Series, total: Summary) -> tuple[list[Line], 
     return lines, [f"{fmt.count(n)} in all" for n in sums]
 
 
-def nothing_in(window: Window, *, filtered: bool) -> str:
+def no_stream(places: Sequence[Path], *, replay: bool) -> str:
+    """What stands there before the first event, as markup."""
+    listed = escape("\n  ".join(map(str, places)))
+    return (_NOTHING if replay else _NO_STREAM).format(places=listed)
+
+
+def no_requests(store: Store, *, filtered: bool) -> Sequence[str]:
+    """What stands in the list of requests while it is empty."""
+    if store.n:
+        return ["no request matches  ·  esc: all of them"] if filtered else ["none at this moment"]
+    return [
+        "no request yet; for Claude Code in another terminal:",
+        "",
+        f"  export ANTHROPIC_BASE_URL={server_url(store.header)}",
+        "  export ANTHROPIC_AUTH_TOKEN=local ANTHROPIC_MODEL=local",
+        "  claude",
+    ]
+
+
+def nothing_in(store: Store, window: Window, *, filtered: bool) -> str:
     """Why a chart is empty, and what would help."""
     what = "no match" if filtered else "nothing"
-    if window.length_s is None:
+    if window.length_s is None or not store.n:
         return f"{what} yet"
     return f"{what} in the last {window.label}  ·  w: longer"
 

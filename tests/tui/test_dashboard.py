@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual import events
+from textual.widgets import Input
 
 from mlxdeck.telemetry import events as t
 from mlxdeck.tui.app import THEMES, Dashboard
@@ -188,3 +190,22 @@ async def test_new_requests_are_followed_from_the_top(tmp_path: Path) -> None:
         await run.add_request(Made(95))
         assert run.table.item == LAST + 1
         assert "newest of 7" in run.text
+
+
+async def test_what_is_typed_at_once_is_typed_into_the_filter(tmp_path: Path) -> None:
+    """A filter that is pasted with its slash; in the filter a slash is a character."""
+    async with running(tmp_path) as run:
+        for character in "/tool:Read/":
+            key = {"/": "slash", ":": "colon"}.get(character, character)
+            run.app.post_message(events.Key(key, character))
+        await run.until(lambda: run.app.screen.query_one(Input).value == "tool:Read/")
+        assert "no request matches" in run.text
+
+
+async def test_an_empty_list_says_how_to_fill_it(tmp_path: Path) -> None:
+    """With the address of the server that wrote the stream."""
+    start = t.StreamStart(model="made-up", server_address="127.0.0.1", server_port=8099)
+    async with running(tmp_path, [], extra=[Stream().line(start, 1)]) as run:
+        assert "export ANTHROPIC_BASE_URL=http://127.0.0.1:8099" in run.text
+        await run.add_request(Made(95))
+        assert "ANTHROPIC" not in run.text

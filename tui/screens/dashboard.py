@@ -10,10 +10,9 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import Click
-from textual.markup import escape
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
 
 from mlxdeck.telemetry.filters import NAME, FilterError, expanded
 from mlxdeck.telemetry.sessions import error_groups
@@ -38,6 +37,8 @@ from mlxdeck.tui.view import (
     chart_title,
     figures,
     latest_tick,
+    no_requests,
+    no_stream,
     nothing_in,
     stands_out,
     time_axis,
@@ -51,27 +52,6 @@ from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
 from mlxdeck.tui.widgets.transport import Transport
 
-EMPTY = """[b]No stream yet[/b]
-
-Nothing has been written to
-  [b]{places}[/b]
-
-Start a server in another terminal:
-  [b]mlxdeck serve[/b]
-or server and dashboard together:
-  [b]mlxdeck up[/b]
-
-This screen comes alive with the first event."""
-
-NOTHING = """[b]Nothing to replay[/b]
-
-There is no event in
-  [b]{places}[/b]
-
-In a folder, streams are looked for whose names are like
-  [b]mlxdeck-20261124-093000-4711.jsonl[/b]
-Any other file is replayed by its own name."""
-
 LOOK_BACK = 8
 """Each point of a chart takes in what ended in the eighth of the window before it."""
 PANELS = ("latency", "hits", "throughput", "requests", "calls", "errors")
@@ -84,7 +64,15 @@ class DashboardScreen(Screen[None]):
 
     BINDINGS = [
         Binding("tab", "app.focus_next", "Next panel", show=False),
-        Binding("slash", "filter", "Filter", key_display="/", tooltip="Show only what matches"),
+        # Before others, so that what is typed right behind it is in the filter already.
+        Binding(
+            "slash",
+            "filter",
+            "Filter",
+            key_display="/",
+            tooltip="Show only what matches",
+            priority=True,
+        ),
         Binding("escape", "unfilter", "No filter", show=False, tooltip="Show everything again"),
         Binding(
             "l", "log", "Log", show=False, tooltip="Latency on a linear or a logarithmic scale"
@@ -123,9 +111,7 @@ class DashboardScreen(Screen[None]):
         """From top to bottom."""
         yield Static(id="status")
         yield FilterBar(self._store, self._ctx.ways, id="filter")
-        empty = NOTHING if self._ctx.clock.replay else EMPTY
-        places = escape("\n  ".join(map(str, self._ctx.places)))
-        yield Static(empty.format(places=places), id="empty")
+        yield Static(no_stream(self._ctx.places, replay=self._ctx.clock.replay), id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")
             with Horizontal(id="charts"):
@@ -191,6 +177,7 @@ class DashboardScreen(Screen[None]):
         version = (listing.version, as_of_ts, below, second)
         table = self.query_one(RequestTable)
         table.as_of_ts, table.now_ts = as_of_ts, now_s
+        table.empty = no_requests(self._store, filtered=bool(listing.text))
         rows = listing.rows(as_of_ts, below)
         table.show(rows, version)
         calls = self.query_one(ToolCallList)
@@ -205,11 +192,12 @@ class DashboardScreen(Screen[None]):
 
     def _show_chart(self, chart: LineChart, total: Summary, now_s: float) -> None:
         window, listing, name = self._ctx.window, self._ctx.listing, str(chart.id)
-        trend = self._kept(name, chart.n_buckets, filtered=bool(listing.text))
+        filtered = bool(listing.text)
+        trend = self._kept(name, chart.n_buckets, filtered=filtered)
         drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
         lines, values = chart_lines(name, drawn, total)
         chart.look_back = _look_back(chart.n_buckets)
-        hint = "" if total.n_requests else nothing_in(window, filtered=bool(listing.text))
+        hint = "" if total.n_requests else nothing_in(self._store, window, filtered=filtered)
         chart.show(lines, time_axis(drawn, window, now_s), values, hint)
         span_s = drawn.bucket_s * chart.look_back
         each = f"  each point: last {fmt.tick(round(span_s, 1))}"
@@ -311,6 +299,11 @@ class DashboardScreen(Screen[None]):
             following = MARKERS.index(chart.marker) + 1
             chart.set_marker(MARKERS[following % len(MARKERS)])
             self._ctx.ways.marker = chart.marker
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In a text the filter's key is a character."""
+        del parameters
+        return not (action == "filter" and isinstance(self.focused, Input))
 
     def action_filter(self) -> None:
         """Type a filter."""

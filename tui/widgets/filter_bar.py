@@ -75,7 +75,8 @@ class FilterBar(Vertical):
         self.display, self._before = True, text
         field = self.query_one(Input)
         field.value = text
-        field.focus()
+        # At once: the next key may be here already.
+        self.screen.set_focus(field)
 
     def tell(self, n_matching: int, *, searching: bool) -> None:
         """How many match, and what could come next; unless a mistake is to be mended first."""

@@ -6,6 +6,7 @@ it stands on the newest, where it stays the newest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from textual.binding import Binding
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+
+from mlxdeck.tui import format as fmt
 
 Items = np.ndarray[Any, np.dtype[Any]]
 """Numbers that mean something to a subclass, oldest first."""
@@ -70,6 +73,8 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         self._shown_version: object = None
         self.cursor = 0
         """Line of the cursor, counted from the newest item."""
+        self.empty: Sequence[str] = ()
+        """The lines that stand there where no item is listed."""
         self.first_word = "newest"
         """What the first line is, in the order in which they are listed."""
 
@@ -152,6 +157,9 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         if y == 0:
             return self._strip(self.header(width), width, self._style("list--header"))
         line = self.scroll_offset.y + y - 1
+        if not self.n_items and y <= len(self.empty):
+            text = fmt.filled(self.empty[y - 1], width)
+            return self._strip([(text, "muted")], width, Style())
         if line >= self.n_items:
             return Strip.blank(width, Style(bgcolor=self.rich_style.bgcolor))
         cursor = Style()
