@@ -26,6 +26,8 @@ OUTCOMES = ("open", "ok", "error", "cancelled", "lost")
 NO_CACHE, MISS, PREFIX, EXACT = range(4)
 CACHES = ("", "miss", "prefix", "exact")
 
+UNREADABLE = "(unreadable)"
+"""The name under which calls are found that have none, because they could not be read."""
 MAX_ARGUMENTS = 2_000
 """Characters of a call's arguments that are kept; the whole of them is in the file."""
 
@@ -49,6 +51,7 @@ TEXTS: Mapping[str, Callable[[skim.EndAttrs], str]] = {
     "finish": lambda end: ", ".join(end.finish_reasons),
     "error_type": attrgetter("error_type"),
     "tier": attrgetter("cache_tier"),
+    "served": attrgetter("model"),
 }
 """The same for columns of texts."""
 _KINDS: Mapping[type[skim.Head], int] = {
@@ -246,9 +249,8 @@ def _first_tokens(owners: Column, lines: Sequence[skim.FirstToken]) -> FirstToke
 
 def _calls(owners: Column, lines: Sequence[skim.Call]) -> Calls:
     calls = [_short(line.attrs) for line in lines]
-    return Calls(
-        owners, _times(lines), Texts.of(call.name for call in calls), list(map(_pack, calls))
-    )
+    names = Texts.of(call.name or UNREADABLE for call in calls)
+    return Calls(owners, _times(lines), names, list(map(_pack, calls)))
 
 
 def _short(call: t.ToolCall) -> t.ToolCall:

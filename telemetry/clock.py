@@ -16,6 +16,7 @@ SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, math.inf)
 """The last one is as fast as it reads."""
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
 _SHIFT = re.compile(r"([+-])\s*(\d+(?:\.\d+)?)\s*([smh])")
+_SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}.*")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
@@ -83,7 +84,9 @@ class Clock:
             return
         held, self._held_ts = self.now, None
         if self.replay:
-            # At the end, to go on means to begin again.
+            # At the end, to go on means to begin again, and so that one sees it.
+            if math.isinf(self.speed) and held >= self.last_ts:
+                self.speed = 1.0
             self._play_from(self.first_ts if held >= self.last_ts else held)
 
     def seek(self, ts: float) -> None:
@@ -114,17 +117,30 @@ class Clock:
 
 
 def moment(text: str, clock: Clock) -> float:
-    """What a user means by `50%`, `14:03`, `2026-11-24 14:03:20`, `+30s` or `-5m`, in a recording.
+    """What a user means by `50%`, `14:03`, `2026-11-24 14:03:20`, `1m30s`, `+30s` or `-5m`.
 
     Raises:
-        ValueError: None of these.
+        ValueError: None of these, or a time that is not in the recording.
     """
-    text = text.strip()
+    ts = _meant(text.strip(), clock)
+    if not clock.first_ts - 1 <= ts <= clock.last_ts + 1 and not _SHIFT.fullmatch(text.strip()):
+        first, last = (
+            time.strftime("%d %b %H:%M:%S", time.localtime(each))
+            for each in (clock.first_ts, clock.last_ts)
+        )
+        raise ValueError(f"the recording goes from {first} to {last}")
+    return ts
+
+
+def _meant(text: str, clock: Clock) -> float:
     if found := _PERCENT.fullmatch(text):
         return clock.first_ts + (clock.last_ts - clock.first_ts) * float(found[1]) / 100
     if found := _SHIFT.fullmatch(text):
         shift_s = float(found[2]) * _UNIT_S[found[3]]
         return clock.now + (shift_s if found[1] == "+" else -shift_s)
+    if text and (found := _SPAN.fullmatch(text)):
+        hours, minutes, seconds = (float(part or 0) for part in found.groups())
+        return clock.first_ts + (hours * 60 + minutes) * 60 + seconds
     if found := _TIME.fullmatch(text):
         there = time.localtime(clock.now)
         named = (int(found[1]) * 60 + int(found[2])) * 60 + int(found[3] or 0)
@@ -136,4 +152,6 @@ def moment(text: str, clock: Clock) -> float:
     if _DAY.fullmatch(text):
         with suppress(ValueError):
             return datetime.fromisoformat(text).astimezone().timestamp()
-    raise ValueError("a time like 14:03, a share like 50%, or a step like +30s is expected")
+    raise ValueError(
+        "a time like 14:03 or 1m30s, a share like 50%, or a step like +30s is expected"
+    )

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mlxdeck.telemetry.batch import CACHES, OUTCOMES
-from mlxdeck.telemetry.filters import FIELDS, TERM, quoted, unquoted
+from mlxdeck.telemetry.filters import ALIASES, FIELDS
 from mlxdeck.telemetry.store import BETWEEN_TOOLS, Store
+from mlxdeck.telemetry.words import TERM, quoted, unquoted
 
 
 class Completion(NamedTuple):
@@ -53,16 +54,20 @@ def complete(text: str, cursor: int, store: Store, kept: Iterable[str] = ()) -> 
     return [Completion(f"{found[1]}{found[2]}{value}", begin, cursor) for value in words]
 
 
+_COLUMNS = {
+    "model": ("model", "served"),
+    "error": ("error_type",),
+    **{name: (name,) for name in ("session", "finish", "tier")},
+}
+"""Which columns hold the values of a field."""
+
+
 def _values(name: str, store: Store) -> list[str]:
     if name == "tool":
         lists = [store.strings[number] for number in np.unique(store.column("tools")).tolist()]
         return sorted({name for names in lists for name in names.split(BETWEEN_TOOLS) if name})
     if name in ("status", "cache"):
         return [each for each in (OUTCOMES if name == "status" else CACHES) if each]
-    columns = {"error": "error_type"} | {
-        each: each for each in ("model", "session", "finish", "tier")
-    }
-    if name not in columns:
-        return []
-    numbers = np.unique(store.column(columns[name]))
-    return [text for number in numbers if (text := store.strings[int(number)])]
+    columns = _COLUMNS.get(ALIASES.get(name, name), ())
+    numbers = {int(number) for column in columns for number in np.unique(store.column(column))}
+    return [text for number in sorted(numbers) if (text := store.strings[number])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -100,18 +101,21 @@ def curl(found: dict[str, Any]) -> str:
         body["tools"] = found["tools"]
     if request.get("stop_sequences"):
         body["stop_sequences"] = request["stop_sequences"]
-    body |= _asked(request)
+    body |= _asked(request, found.get("tools", ()))
     body["messages"] = found["messages"]
     parts = ["curl", f"{found['server']}/v1/messages", "-H", "content-type: application/json"]
     return shlex.join([*parts, "-d", json.dumps(body, ensure_ascii=False)])
 
 
-def _asked(request: dict[str, Any]) -> dict[str, Any]:
+def _asked(request: dict[str, Any], tools: Sequence[Any]) -> dict[str, Any]:
     """What the answer has to be like, as Anthropic's API writes it."""
     body: dict[str, Any] = {}
     choice: dict[str, Any] = {"type": request.get("tool_choice", "auto")}
     if request.get("forced_tool"):
         choice["name"] = request["forced_tool"]
+    elif choice["type"] == "tool":
+        # A stream of an early version does not tell which.
+        choice = {"type": "tool", "name": tools[0]["name"]} if len(tools) == 1 else {"type": "any"}
     if request.get("one_call"):
         choice["disable_parallel_tool_use"] = True
     if choice != {"type": "auto"}:

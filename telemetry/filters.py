@@ -10,29 +10,21 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mlxdeck.telemetry.batch import CACHES, EXACT, OUTCOMES
 from mlxdeck.telemetry.store import BETWEEN_TOOLS, Table
+from mlxdeck.telemetry.words import TERM, Kind, Token, number, tokens, unquoted
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]
-Kind = Literal["seconds", "count", "share", "text"]
 
 MAX_WORDS = 100
 """Parentheses count too: each may be one level deeper."""
-_UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_POWERS = {"": 1, "k": 1_000, "m": 1_000_000}
-_SIGN = r"[A-Za-z_]+\s*(?:>=|<=|[:=<>])"
-_QUOTED = r'"(?:[^"\\]|\\.)*"?'
-_TOKEN = re.compile(rf'\s*(?:([()])|([-!])(?=\S)|((?:{_SIGN}\s*)?(?:{_QUOTED}|[^\s()"])+|{_SIGN}))')
-TERM = re.compile(r"([A-Za-z_]+)\s*(>=|<=|[:=<>])\s*(.*)", re.DOTALL)
-"""A field, a sign and a value that may be quoted."""
-_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)\s*([a-z%]*)", re.IGNORECASE)
 
 
 class FilterError(ValueError):
@@ -64,6 +56,15 @@ def _column(name: str) -> Callable[[Table], Numbers]:
     return numbers
 
 
+def _known(name: str) -> Callable[[Table], Numbers]:
+    """Tokens, which are not known of a request that was refused, or whose prompt is not read."""
+
+    def numbers(store: Table) -> Numbers:
+        return np.where(store.column("input_tokens") > 0, store.column(name), np.nan)
+
+    return numbers
+
+
 def _hit(store: Table) -> Numbers:
     total = store.column("input_tokens").astype(float)
     cached = np.where(store.column("cache") == EXACT, total, store.column("cached_tokens"))
@@ -90,6 +91,16 @@ def _listed(name: str, texts: Sequence[str]) -> Callable[[Table, Callable[[str],
     return rows
 
 
+def _either(*names: str) -> Callable[[Table, Callable[[str], bool]], Mask]:
+    def rows(store: Table, wanted: Callable[[str], bool]) -> Mask:
+        found = np.zeros(store.n, bool)
+        for name in names:
+            found |= _coded(name)(store, wanted)
+        return found
+
+    return rows
+
+
 def _called(store: Table, wanted: Callable[[str], bool]) -> Mask:
     def any_of(names: str) -> bool:
         return any(wanted(name) for name in names.split(BETWEEN_TOOLS) if name)
@@ -103,9 +114,8 @@ def _ids(store: Table, wanted: Callable[[str], bool]) -> Mask:
 
 
 def _anywhere(store: Table, wanted: Callable[[str], bool]) -> Mask:
-    found = _ids(store, wanted) | _called(store, wanted)
-    for name in ("model", "session", "error_type", "finish", "tier"):
-        found |= _coded(name)(store, wanted)
+    texts = _either("model", "served", "session", "error_type", "finish", "tier")
+    found = _ids(store, wanted) | _called(store, wanted) | texts(store, wanted)
     found[[call.row for call in store.tool_calls if wanted(call.call.arguments)]] = True
     return found
 
@@ -117,13 +127,15 @@ FIELDS: Mapping[str, Field] = {
     "prefill": Field("seconds", "time to read the prompt", "prefill>10s", _column("prefill_s")),
     "decode": Field("seconds", "time to write the answer", "decode<1m", _column("decode_s")),
     "hit": Field("share", "share of the prompt from cache", "hit<50%", _hit),
-    "tokens_in": Field("count", "tokens of the prompt", "tokens_in>8k", _column("input_tokens")),
-    "tokens_out": Field("count", "tokens of the answer", "tokens_out>=1", _column("output_tokens")),
-    "cached": Field("count", "tokens from cache", "cached>0", _column("cached_tokens")),
+    "tokens_in": Field("count", "tokens of the prompt", "tokens_in>8k", _known("input_tokens")),
+    "tokens_out": Field("count", "tokens of the answer", "tokens_out>=1", _known("output_tokens")),
+    "cached": Field("count", "tokens from cache", "cached>0", _known("cached_tokens")),
     "tools": Field("count", "number of tool calls", "tools>1", _column("n_tool_calls")),
     "code": Field("count", "HTTP status", "code=529", _column("status")),
-    "tool": Field("text", "a tool it called", "tool:Read", texts=_called),
-    "model": Field("text", "model it asked for", "model:qwen", texts=_coded("model")),
+    "tool": Field("text", "a tool it called, or unreadable", "tool:Read", texts=_called),
+    "model": Field(
+        "text", "model it asked for, or got", "model:qwen", texts=_either("model", "served")
+    ),
     "session": Field("text", "the client's session", "session:1f2e", texts=_coded("session")),
     "finish": Field("text", "why the answer ended", "finish:max_tokens", texts=_coded("finish")),
     "error": Field("text", "type of its error", "error:overloaded", texts=_coded("error_type")),
@@ -133,13 +145,16 @@ FIELDS: Mapping[str, Field] = {
     "status": Field("text", "how it ended", "status:error", texts=_listed("outcome", OUTCOMES)),
     "text": Field("text", "in any of these, or said in it", 'text:"a b"', texts=_anywhere),
 }
+ALIASES = {
+    **{"total": "latency", "duration": "latency", "in": "tokens_in", "out": "tokens_out"},
+    **{"end": "finish", "outcome": "status"},
+}
+"""What columns and figures are called elsewhere."""
 _COMPARED: Mapping[str, Callable[[Numbers, float], Mask]] = {
     ">": lambda values, bound: values > bound,
     ">=": lambda values, bound: values >= bound,
     "<": lambda values, bound: values < bound,
     "<=": lambda values, bound: values <= bound,
-    "=": lambda values, bound: np.isclose(values, bound),
-    ":": lambda values, bound: np.isclose(values, bound),
 }
 _NEEDS: Mapping[str, str] = {
     "seconds": "a time like 2s or 300ms",
@@ -162,24 +177,11 @@ class Filter:
         return (self._mask or _everything)(store)
 
 
-class _Token(NamedTuple):
-    text: str
-    start: int
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while found := _TOKEN.match(text, at):
-        place = found.lastindex or 0
-        yield _Token(found[place], found.start(place))
-        at = found.end()
-
-
 class _Parser:
     """Recursive descent: or < and < not < term."""
 
     def __init__(self, text: str, kept: Mapping[str, str]) -> None:
-        self._all = list(_tokens(text))
+        self._all = list(tokens(text))
         self._kept = kept
         self.said = set[str]()
         self._end = len(text)
@@ -195,7 +197,7 @@ class _Parser:
             raise FilterError("a ( is missing", token.start, token.start + 1)
         return found
 
-    def _peek(self) -> _Token | None:
+    def _peek(self) -> Token | None:
         return self._all[self._at] if self._at < len(self._all) else None
 
     def _word(self, *words: str) -> bool:
@@ -236,7 +238,7 @@ class _Parser:
             raise FilterError("a ) is missing", token.start, token.start + 1)
         return found
 
-    def _named(self, token: _Token) -> Callable[[Table], Mask]:
+    def _named(self, token: Token) -> Callable[[Table], Mask]:
         """A filter that was kept; one in another is left alone, so that none holds itself."""
         end = token.start + len(token.text)
         text = self._kept.get(token.text[1:])
@@ -253,7 +255,7 @@ class _Parser:
         self.said |= inner.said
         return found
 
-    def _term(self, token: _Token) -> Callable[[Table], Mask]:
+    def _term(self, token: Token) -> Callable[[Table], Mask]:
         name, sign, value = _read(token)
         found = _compared(token, name, sign, value)
         if name != "text" or sign != ":":
@@ -274,15 +276,16 @@ def _and(one: Callable[[Table], Mask], other: Callable[[Table], Mask]) -> Callab
     return lambda store: one(store) & other(store)
 
 
-def _read(token: _Token) -> tuple[str, str, str]:
+def _read(token: Token) -> tuple[str, str, str]:
     """Field, sign and value; a word alone is a text."""
     found = None if token.text.startswith('"') else TERM.fullmatch(token.text)
     if found is None:
         return "text", ":", unquoted(token.text)
-    return found[1].lower(), found[2], unquoted(found[3])
+    name = found[1].lower()
+    return ALIASES.get(name, name), found[2], unquoted(found[3])
 
 
-def _compared(token: _Token, name: str, sign: str, value: str) -> Callable[[Table], Mask]:
+def _compared(token: Token, name: str, sign: str, value: str) -> Callable[[Table], Mask]:
     end, field = token.start + len(token.text), FIELDS.get(name)
     if field is None:
         close = difflib.get_close_matches(name, FIELDS, 1)
@@ -292,13 +295,15 @@ def _compared(token: _Token, name: str, sign: str, value: str) -> Callable[[Tabl
         if sign not in (":", "="):
             raise FilterError(f"{name} takes : or =, as in {field.example}", token.start, end)
         return _text_term(name, sign, value)
-    numbers, compared, bound = field.numbers, _COMPARED[sign], _bound(field.kind, value)
+    numbers, (bound, half) = field.numbers, number(field.kind, value)
     if math.isnan(bound):
         raise FilterError(f"{name} needs {_NEEDS[field.kind]}", token.start, end)
 
     def mask(store: Table) -> Mask:
         with np.errstate(invalid="ignore"):
-            return compared(numbers(store), bound)
+            if sign in _COMPARED:
+                return _COMPARED[sign](numbers(store), bound)
+            return np.asarray(np.abs(numbers(store) - bound) <= half)
 
     return mask
 
@@ -309,37 +314,6 @@ def _text_term(name: str, sign: str, value: str) -> Callable[[Table], Mask]:
     if sign == "=":
         return lambda store: texts(store, lambda text: text.lower() == wanted)
     return lambda store: texts(store, lambda text: wanted in text.lower())
-
-
-def _bound(kind: Kind, text: str) -> float:
-    """The number that a text means; NaN if it means none."""
-    found = _NUMBER.fullmatch(text.strip().replace(",", ""))
-    if found is None:
-        return math.nan
-    value, unit = float(found[1]), found[2].lower()
-    if kind == "seconds":
-        return value * _UNITS_S.get(unit or "s", math.nan)
-    if kind == "share":
-        if unit not in ("", "%"):
-            return math.nan
-        # A share of more than everything can only be meant in percent.
-        return value / 100 if unit or value > 1 else value
-    return value * _POWERS.get(unit, math.nan)
-
-
-def quoted(text: str) -> str:
-    """A text as a value, whatever it holds."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def unquoted(value: str) -> str:
-    """What a value means: without its quotation marks, and with those that were escaped."""
-
-    def inner(found: re.Match[str]) -> str:
-        return re.sub(r'\\(["\\])', r"\1", found[1])
-
-    return re.sub(r'"((?:[^"\\]|\\.)*)"?', inner, value)
 
 
 def parse(text: str, kept: Mapping[str, str] | None = None) -> Filter:
@@ -360,7 +334,7 @@ NAME = re.compile(r"[\w-]+")
 def expanded(text: str, kept: Mapping[str, str]) -> str:
     """A filter without the names of others, so that it stays what it is when they change."""
     parts, end = [], 0
-    for token in _tokens(text):
+    for token in tokens(text):
         if token.text.startswith("@"):
             parts += [text[end : token.start], f"({kept[token.text[1:]]})"]
             end = token.start + len(token.text)

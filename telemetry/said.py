@@ -1,7 +1,7 @@
-"""Which requests say a text, as far as what they say was captured. Reads files; for one thread.
+"""Which requests say a text, as far as that was captured. Reads files; for one thread.
 
-A stream tells each part of a conversation once, with the request that brought it: there it is
-found, and not in every later turn that sends it again.
+What a request says is its prompt, its answer, and the message of its error. A stream tells each
+part of a conversation once, with the request that brought it; later ones name it by its hash.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.telemetry.events import Content
+from mlxdeck.telemetry.events import Content, Error, RequestStart
 from mlxdeck.telemetry.regions import CHUNK_BYTES, Region
 
-_MARK = b'"%b"' % Content.NAME.encode()
+_HEAD_BYTES = 300
+_MARKS = tuple(f'"event":"{kind.NAME}"'.encode() for kind in (Content, Error, RequestStart))
 
 
 class _Attrs(msgspec.Struct):
     kind: str = msgspec.field(default="", name="mlx.content.kind")
+    hash: str = msgspec.field(default="", name="mlx.content.hash")
     content: str = msgspec.field(default="", name="mlx.content.text")
+    error: str = msgspec.field(default="", name="message")
+    system: str = msgspec.field(default="", name="mlx.hash.system")
+    messages: tuple[str, ...] = msgspec.field(default=(), name="mlx.hash.messages")
 
 
 class _Line(msgspec.Struct):
@@ -40,6 +45,8 @@ class Search:
         # As it stands in the JSON that is searched.
         self._escaped = msgspec.json.encode(self._wanted).decode()[1:-1]
         self._regions: dict[Path, Region] = {}
+        self._hashes: set[str] = set()
+        """Of parts that say it."""
 
     def look(self, paths: Iterable[Path]) -> tuple[set[str], bool]:
         """Read a chunk of each file: the ids that were found, and whether there may be more."""
@@ -61,20 +68,35 @@ class Search:
         return found, more
 
     def _among(self, raw: bytes) -> Iterator[str]:
-        if _MARK not in raw:
+        if not any(mark in raw for mark in self._marks):
             return
         for line in raw.split(b"\n"):
-            if _MARK not in line:
-                continue
-            try:
-                told = _decode(line)
-                if told.attrs.kind != "tools" and self._says(told.attrs.content):
-                    yield told.request_id
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                # Whoever reads the stream counts it.
-                continue
+            # The event stands near the beginning, whatever a text may hold.
+            if any(mark in line[:_HEAD_BYTES] for mark in self._marks):
+                try:
+                    told = _decode(line)
+                    if self._says(told.attrs):
+                        yield told.request_id
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    # Whoever reads the stream counts it.
+                    continue
 
-    def _says(self, content: str) -> bool:
+    @property
+    def _marks(self) -> tuple[bytes, ...]:
+        """Of lines that may tell something; requests only name what was told before."""
+        return _MARKS if self._hashes else _MARKS[:-1]
+
+    def _says(self, attrs: _Attrs) -> bool:
+        if not self._hashes.isdisjoint((attrs.system, *attrs.messages)):
+            return True
+        if self._wanted in attrs.error.lower():
+            return True
+        said = attrs.kind != "tools" and self._within(attrs.content)
+        if said and attrs.hash:
+            self._hashes.add(attrs.hash)
+        return said
+
+    def _within(self, content: str) -> bool:
         if self._escaped not in content.lower():
             return False
         return any(self._wanted in text.lower() for text in _texts(msgspec.json.decode(content)))

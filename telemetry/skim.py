@@ -46,6 +46,7 @@ class StartAttrs(msgspec.Struct, gc=False):
 class EndAttrs(msgspec.Struct, gc=False):
     """Of `events.RequestEnd`, with the same names and defaults."""
 
+    model: str = msgspec.field(default="", name="gen_ai.response.model")
     outcome: str = "ok"
     finish_reasons: tuple[str, ...] = msgspec.field(
         default=(), name="gen_ai.response.finish_reasons"

@@ -2,7 +2,8 @@
 
     python -m tests.shots [NAME...]
 
-The clock stands at the recording's last event, so that a run gives the same pictures again.
+The clock stands just before the recording's server stops, so that a run gives the same pictures
+again, of a server that runs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FOLDER = ROOT / "screenshots"
 FONT = "DejaVu Sans Mono"
 """Has braille and box drawing, and is everywhere; the pictures name a font that must be fetched."""
 ZOOM = 2
+BEFORE_END_S = 0.2
 WINDOW = "5m"
 """What the recording is long."""
 
@@ -77,7 +79,8 @@ async def shown(shot: Shot, recordings: Path = RECORDINGS) -> AsyncIterator[Dash
     recording = recordings / shot.recording
     expected = read(recording)
     replay = shot.replay_at is not None
-    app = Dashboard([recording], clock=lambda: expected.last_ts, window=WINDOW, replay=replay)
+    now_s = expected.last_ts - BEFORE_END_S
+    app = Dashboard([recording], clock=lambda: now_s, window=WINDOW, replay=replay)
     async with app.run_test(size=shot.size) as pilot:
         await loaded(pilot, app, expected.n_lines)
         if shot.replay_at is not None:

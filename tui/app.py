@@ -25,9 +25,9 @@ from textual.widgets import Input
 from textual.worker import get_current_worker
 
 from mlxdeck.telemetry.clock import Clock
-from mlxdeck.telemetry.filters import quoted
 from mlxdeck.telemetry.stats import WINDOWS
 from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.words import quoted
 from mlxdeck.tui import status
 from mlxdeck.tui.alerts import Thresholds, Watch
 from mlxdeck.tui.commands import palette

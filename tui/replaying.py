@@ -40,8 +40,10 @@ class Replaying(App[None]):
         self.redraw_now()
 
     def action_step_request(self, step: int) -> None:
-        """Stand still where the next or the previous request ended."""
-        times = self.context.store.by_end.times
+        """Stand still where the next or the previous request ended that matches the filter."""
+        times, mask = self.context.store.by_end.times, self.context.listing.mask
+        if mask is not None:
+            times = times[mask[self.context.store.by_end.rows]]
         now = self.context.clock.now
         if step > 0:
             place = int(np.searchsorted(times, now, side="right"))
@@ -65,16 +67,14 @@ class Replaying(App[None]):
 
     def action_seek(self) -> None:
         """Ask where to."""
-        self.push_screen(AskScreen("go to", "14:03, 14:03:20, 50%, +30s, -5m"), self._seek)
+        clock = self.context.clock
+        ask = AskScreen("go to", "14:03, 1m30s, 50%, +30s, -5m", lambda text: moment(text, clock))
+        self.push_screen(ask, self._seek)
 
     def _seek(self, text: str | None) -> None:
-        if not text:
-            return
-        try:
+        if text:
             self.context.clock.seek(moment(text, self.context.clock))
-        except ValueError as error:
-            self.notify(str(error), severity="error", markup=False)
-        self.redraw_now()
+            self.redraw_now()
 
     @on(Transport.Hurried)
     def _hurry(self) -> None:

@@ -2,66 +2,111 @@
 
 from __future__ import annotations
 
-from textual.markup import escape
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from textual.content import Content
 
 from mlxdeck.telemetry.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.context import Context
 
 PROGRESS_CELLS = 10
-MAX_FILTER = 40
+MAX_FILTER, MIN_FILTER = 40, 14
+_BETWEEN = Content("  │  ")
+_ACCENT, _GOOD, _WARN, _BAD = (
+    f"b $text-{name}" for name in ("accent", "success", "warning", "error")
+)
 STALE_S = 60.0
 """After so long without an event it is said how long ago the last one was."""
 
 
-def parts(ctx: Context) -> list[str]:
-    """As markup, the most telling first."""
-    store, listing = ctx.store, ctx.listing
-    found = [f"[b]mlxdeck[/b]  {_state(ctx)}", f"window [b]{ctx.window.label}[/b]"]
-    if ctx.source.loaded < 1:
-        found.append(_progress(ctx.source.loaded))
-    if listing.text:
+class Part(NamedTuple):
+    """Something that is told; with a short form, it is told even where there is little room."""
+
+    text: Content
+    short: Content | None = None
+
+
+def parts(ctx: Context) -> Iterator[Part]:
+    """The most telling first."""
+    source, state, window = ctx.source, _state(ctx), Content.styled(ctx.window.label, "b")
+    yield Part(Content.assemble(("mlxdeck", "b"), "  ", state), state)
+    yield Part(Content.assemble("window ", window), window)
+    if source.loaded < 1:
+        yield Part(_progress(source.loaded), Content(fmt.percent(source.loaded)))
+    if filtered := ctx.listing.text:
+        long, short = (f"/ {fmt.one_line(filtered, n)}" for n in (MAX_FILTER, MIN_FILTER))
         searching = "  searching…" if ctx.sought else ""
-        shown = escape(fmt.one_line(listing.text, MAX_FILTER))
-        found.append(f"[b $text-accent]/ {shown}[/]{searching}")
-    if ctx.alarm.active:
-        found.append("[b $text-error]! " + "; ".join(a.text for a in ctx.alarm.active) + "[/]")
-    if ctx.source.n_bad:
-        found.append(f"[b $text-warning]! {ctx.source.n_bad:,} bad lines (x)[/]")
-    if store.n_dropped:
-        found.append(f"[b $text-error]! {store.n_dropped} lines dropped[/]")
-    if ctx.source.refused:
-        found.append(f"[b $text-error]! {escape(ctx.source.refused)}[/]")
-    quiet_s = ctx.clock.now - store.last_ts
-    if store.n_lines and not ctx.clock.replay and quiet_s > STALE_S:
-        found.append(f"last event {fmt.duration(quiet_s)} ago")
-    return found + _server(store)
+        yield Part(Content.assemble((long, _ACCENT), searching), Content.styled(short, _ACCENT))
+    if active := ctx.alarm.active:
+        some = f"{len(active)} alerts" if len(active) > 1 else "1 alert"
+        yield _mark("; ".join(alert.text for alert in active), some)
+    if source.n_bad:
+        yield _mark(f"{source.n_bad:,} bad lines (x)", f"{source.n_bad:,} bad (x)", _WARN)
+    if ctx.store.n_dropped:
+        yield _mark(f"{ctx.store.n_dropped:,} lines dropped", f"{ctx.store.n_dropped:,} dropped")
+    if source.refused:
+        yield _mark(source.refused, "refused (x)")
+    quiet_s = ctx.clock.now - ctx.store.last_ts
+    if ctx.store.n_lines and not ctx.clock.replay and quiet_s > STALE_S:
+        ago = f"{fmt.duration(quiet_s)} ago"
+        yield Part(Content(f"last event {ago}"), Content(ago))
+    yield from map(Part, _server(ctx.store))
 
 
-def _server(store: Store) -> list[str]:
+def _mark(text: str, short: str, style: str = _BAD) -> Part:
+    return Part(Content.styled(f"! {text}", style), Content.styled(f"! {short}", style))
+
+
+def fitted(told: Iterable[Part], width: int) -> Content:
+    """The parts in one line of so many cells.
+
+    First come those that have a short form, in that or, as far as there is room, in full; then the
+    others, as many as fit.
+    """
+    told = list(told)
+    pressing = [(part.text, part.short) for part in told if part.short]
+    texts = [short for _, short in pressing]
+    while len(texts) > 1 and _line(texts).cell_length > width:
+        texts.pop()
+    for place, (long, _) in enumerate(pressing[: len(texts)]):
+        longer = [*texts[:place], long, *texts[place + 1 :]]
+        texts = longer if _line(longer).cell_length <= width else texts
+    for other in (part.text for part in told if not part.short):
+        if _line([*texts, other]).cell_length > width:
+            break
+        texts.append(other)
+    return _line(texts)
+
+
+def _line(texts: Sequence[Content]) -> Content:
+    return _BETWEEN.join(texts)
+
+
+def _server(store: Store) -> Iterator[Content]:
     """What the server said of itself."""
-    header, found = store.header, []
-    if header:
-        found.append(f"[b]{escape(header.model)}[/] on {header.device or '?'}")
+    if header := store.header:
+        yield Content.assemble((header.model, "b"), f" on {header.device or '?'}")
         if header.server_port:
-            found.append(f"{header.server_address}:{header.server_port}")
-        found.append(f"context {header.context_tokens:,} tokens")
+            yield Content(f"{header.server_address}:{header.server_port}")
+        yield Content(f"context {header.context_tokens:,} tokens")
         if header.chip and header.memory_bytes:
-            found.append(f"{escape(header.chip)}, {fmt.size(header.memory_bytes)}")
-    return found
+            yield Content(f"{header.chip}, {fmt.size(header.memory_bytes)}")
 
 
-def _progress(share: float) -> str:
+def _progress(share: float) -> Content:
     done = round(share * PROGRESS_CELLS)
-    bar = "━" * done + "[$foreground 30%]" + "━" * (PROGRESS_CELLS - done) + "[/]"
-    return f"loading [$accent]{bar}[/] {fmt.percent(share)}"
+    left = ("━" * (PROGRESS_CELLS - done), "$foreground 30%")
+    return Content.assemble("loading ", ("━" * done, "$accent"), left, f" {fmt.percent(share)}")
 
 
-def _state(ctx: Context) -> str:
+def _state(ctx: Context) -> Content:
     if ctx.clock.replay:
-        return "[b $text-accent]↻ replay[/]"
+        return Content.styled("↻ replay", _ACCENT)
     if ctx.clock.paused:
-        return f"[b $text-warning]‖ paused[/]  {ctx.store.n - ctx.n_held} new"
+        n_new = ctx.store.n - ctx.n_held
+        return Content.assemble(("‖ paused", _WARN), f"  {n_new} new")
     if ctx.source.following:
-        return "[b $text-success]● live[/]"
-    return "[b $text-muted]○ waiting[/]"
+        return Content.styled("● live", _GOOD)
+    return Content.styled("○ waiting", "b $text-muted")

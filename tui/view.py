@@ -95,24 +95,28 @@ def latest_tick(store: Store, now_s: float) -> Tick | None:
 def summed_ticks(store: Store, now_s: float) -> list[Tick]:
     """What all servers that ran at a moment said of themselves, as one; the last of them is now.
 
-    Empty if none has said anything for a while.
+    Empty if none has said anything for a while, or all have stopped.
     """
     place = store.ticks.until(now_s)
     rows = store.ticks[max(0, place - TREND_TICKS) : place]
     if not rows or now_s - rows[-1].ts > TICK_FRESH_S:
         return []
     latest: dict[int, TickRow] = {}
+
+    def running(ts: float) -> list[Tick]:
+        """What those said last that still ran at a moment."""
+        return [
+            row.tick
+            for row in latest.values()
+            if row.ts >= ts - TICK_FRESH_S and not row.ts <= store.stopped_ts(row.pid) <= ts
+        ]
+
     sums = []
     for row in rows:
         latest[row.pid] = row
-        told = [
-            each.tick
-            for each in latest.values()
-            if each.ts >= row.ts - TICK_FRESH_S
-            and not each.ts <= store.stopped_ts(each.pid) < row.ts
-        ]
-        sums.append(_sum(told))
-    return sums
+        sums.append(_sum(running(row.ts)))
+    now = running(now_s)
+    return [*sums[:-1], _sum(now)] if now else []
 
 
 def _sum(ticks: Sequence[Tick]) -> Tick:

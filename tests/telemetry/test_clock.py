@@ -119,8 +119,12 @@ def test_moments_are_named_as_people_do() -> None:
     assert moment("50%", clock) == 150
     assert moment("+30s", clock) == 130
     assert moment(" -1m ", clock) == 40
-    day = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(86_400))
-    assert moment(day, clock) == 86_400
+    day = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(160))
+    assert moment(day, clock) == 160
+    assert moment("1m30s", clock) == 190 and moment("20s", clock) == 120
+    for outside in ("2m", "150%", "2026-11-25", time.strftime("%H:%M:%S", time.localtime(9000))):
+        with pytest.raises(ValueError, match="the recording goes from .* to "):
+            moment(outside, clock)
     for text in ("%", "soon", "25", "+5", "25:00", "14:99", "2026-99-99"):
         with pytest.raises(ValueError, match="is expected"):
             moment(text, clock)
@@ -133,3 +137,14 @@ def test_moments_are_named_as_people_do() -> None:
     clock.bounds(start, start + 20 * 3600)
     named = time.strftime("%H:%M:%S", time.localtime(start + 18 * 3600))
     assert moment(named, clock) == start + 18 * 3600
+
+
+def test_what_ended_at_full_speed_begins_again_so_that_one_sees_it() -> None:
+    """As fast as it reads, it would be at its end at once."""
+    clock, wall = replay()
+    clock.faster(20)
+    assert clock.ended
+    clock.toggle()
+    assert clock.now == 100 and clock.speed == 1
+    wall.now_s += 5
+    assert clock.now == 105

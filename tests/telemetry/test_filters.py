@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from mlxdeck.telemetry.batch import batch
 from mlxdeck.telemetry.completion import complete
 from mlxdeck.telemetry.events import RequestStart
-from mlxdeck.telemetry.filters import FIELDS, FilterError, expanded, parse, quoted, unquoted
+from mlxdeck.telemetry.filters import FIELDS, FilterError, expanded, parse
 from mlxdeck.telemetry.report import read
 from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.words import quoted, unquoted
 from tests.streams import Made, Stream, write
 
 REQUESTS = (
@@ -70,6 +71,22 @@ MATCHES: dict[str, list[int]] = {
     '"a.py"': [1, 4],
     'text:"a.py" tool:Bash': [4],
     "!status:ok": [3, 5],
+    # A request that was refused has no tokens, neither many nor few.
+    "tokens_in<10k": [1, 2, 4, 5],
+    "tokens_out>=0": [0, 1, 2, 4, 5],
+    "not cached<1": [1, 2, 3, 4],
+    # As the screens show them.
+    "latency=2.00s": [1],
+    "latency=2.01s": [],
+    "hit=90%": [1],
+    "tokens_in=1.2k": [4],
+    "tokens_in=1k": [1, 2],
+    "latency>2 s tool:Bash": [4],
+    "(latency>2 s)": [0, 4, 5],
+    "ttft>.9 s": [0, 1, 4, 5],
+    "total>2s": [0, 4, 5],
+    "in>8k or end:none": [0],
+    "model:made-up": [0, 1, 2, 3, 4, 5],
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mlxdeck.telemetry.events import Content
+from mlxdeck.telemetry.events import Content, Error, RequestStart
 from mlxdeck.telemetry.said import Search
 from tests.streams import NAME, Stream
 
@@ -45,12 +45,11 @@ def found(search: Search, path: Path) -> set[str]:
         ("a.py", {"three"}),
         ("weather", set()),
         ("terse", {"one"}),
+        ("too LONG", {"four"}),
     ],
 )
-def test_texts_are_found_where_they_were_said_first(
-    tmp_path: Path, text: str, ids: set[str]
-) -> None:
-    """Prompts, answers and arguments, but neither the names of blocks nor tools on offer."""
+def test_texts_are_found_in_what_was_said(tmp_path: Path, text: str, ids: set[str]) -> None:
+    """Prompts, answers, arguments and errors, but neither names of blocks nor tools on offer."""
     path = tmp_path / NAME
     use = {"type": "tool_use", "name": "Read", "input": {"path": "src/a.py"}}
     path.write_bytes(
@@ -63,10 +62,35 @@ def test_texts_are_found_where_they_were_said_first(
                 said("two", [{"type": "text", "text": 'paris: a\nb, say "hi"'}], "answer"),
                 b'{"event":"request.content", broken paris\n',
                 said("three", [{"type": "text", "text": "die Größe"}, use]),
+                STREAM.line(Error(message="prompt is too long"), 1, "four"),
             ]
         )
     )
     assert found(Search(text), path) == ids
+
+
+def test_later_turns_say_what_they_carry(tmp_path: Path) -> None:
+    """Of what was told before, they name the hash; other requests name other ones."""
+    path = tmp_path / NAME
+    first = Content(kind="message", role="user", hash="aa", content='["Paris"]')
+    answer = Content(kind="answer", role="assistant", content='["London"]')
+    other = Content(kind="message", role="user", hash="bb", content='["Rome"]')
+    path.write_bytes(
+        b"".join(
+            STREAM.line(attrs, 1, request)
+            for request, attrs in (
+                ("one", RequestStart(message_hashes=("aa",))),
+                ("one", first),
+                ("one", answer),
+                ("two", RequestStart(message_hashes=("aa", "bb"))),
+                ("two", other),
+                ("three", RequestStart(message_hashes=("bb",))),
+            )
+        )
+    )
+    assert found(Search("paris"), path) == {"one", "two"}
+    assert found(Search("london"), path) == {"one"}
+    assert found(Search("rome"), path) == {"two", "three"}
 
 
 def test_what_is_added_is_found_and_what_is_gone_is_no_mistake(tmp_path: Path) -> None:

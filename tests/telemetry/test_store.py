@@ -261,7 +261,7 @@ def test_what_was_not_known_at_a_moment_does_not_match() -> None:
     store.feed([found] if found else [])
     listing = Listing(store)
     for text, then, at_last in (
-        ("latency>1s", 1, 2), ("tool:Read", 1, 2), ("status:open", 1, 0), ("cached<1", 2, 2),
+        ("latency>1s", 1, 2), ("tool:Read", 1, 2), ("status:open", 1, 0), ("cached<1", 1, 2),
         ("session:session1", 1, 1), ("id:0001", 1, 1), ('text:"a.py"', 1, 2), ("not ttft>1s", 1, 0),
     ):  # fmt: skip
         listing.set(text)

@@ -325,7 +325,8 @@ async def test_a_replay_is_stepped_and_sought(tmp_path: Path) -> None:
         await run.press("home")
         assert clock.now == START_TS
         await run.press("t", *"soon", "enter")
-        await run.until(lambda: len(app._notifications) == 1)
+        await run.until(lambda: "a share like 50%" in run.text)
+        await run.press("escape")
         transport = app.screen.query_one(Transport)
         await pilot.click(transport, offset=(transport.size.width // 2, 0))
         await run.settle()

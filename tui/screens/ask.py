@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 
 class AskScreen(ModalScreen[str | None]):
@@ -20,11 +23,16 @@ class AskScreen(ModalScreen[str | None]):
         border: round $primary; border-title-color: $foreground; padding: 0 1;
         border-subtitle-color: $foreground 70%;
     }
+    AskScreen Static { color: $text-error; }
     AskScreen Input, AskScreen Input:focus { background: $surface; }
     """
 
-    def __init__(self, title: str, example: str) -> None:
+    def __init__(
+        self, title: str, example: str, check: Callable[[str], object] | None = None
+    ) -> None:
+        """`check` raises a ValueError, in words, for what is no answer."""
         super().__init__()
+        self._check = check
         self._title = title
         self._example = example
 
@@ -33,8 +41,16 @@ class AskScreen(ModalScreen[str | None]):
         with Vertical() as box:
             box.border_title, box.border_subtitle = self._title, "enter · esc closes"
             yield Input(placeholder=self._example, compact=True)
+            yield Static()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """That is the answer."""
+        """That is the answer, or what is wrong with it."""
         event.stop()
-        self.dismiss(event.value.strip() or None)
+        answer = event.value.strip()
+        try:
+            if answer and self._check:
+                self._check(answer)
+        except ValueError as error:
+            self.query_one(Static).update(Content(f"✗ {error}"))
+        else:
+            self.dismiss(answer or None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from textual import on
 from textual.app import ComposeResult
@@ -32,6 +32,7 @@ from mlxdeck.tui.messages import (
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
+from mlxdeck.tui.status import Part, fitted
 from mlxdeck.tui.view import (
     chart_lines,
     chart_title,
@@ -100,7 +101,7 @@ class DashboardScreen(Screen[None]):
         super().__init__()
         self._ctx = context
         self._store = context.store
-        self._status = ""
+        self._status = Content()
         # What is known without a filter stays while there is one.
         self._totals = (Total(), Total())
         self._strip_trends = (Trend(), Trend())
@@ -230,14 +231,10 @@ class DashboardScreen(Screen[None]):
         else:
             bar.mistake("")
 
-    def show_status(self, parts: list[str]) -> None:
-        """The line at the top, as markup: the first ones of the parts, as many as fit."""
-        room, text = self.size.width - 2, ""
-        for part in parts:
-            longer = f"{text}  │  {part}" if text else part
-            if not text or Content.from_markup(longer).cell_length <= room:
-                text = longer
-        if text != self._status:
+    def show_status(self, told: Iterable[Part]) -> None:
+        """The line at the top."""
+        text = fitted(told, self.size.width - 2)
+        if not text.is_same(self._status):
             self._status = text
             self.query_one("#status", Static).update(text, layout=False)
 
