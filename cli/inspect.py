@@ -31,7 +31,8 @@ def run(args: Namespace) -> int:
     if not path.exists():
         raise UserError(f"there is no {path}")
     store = read([path])
-    found = store.ids.starting_with(args.request)
+    begins = (args.request, f"req_{args.request}")
+    found = next(filter(None, map(store.ids.starting_with, begins)), [])
     if not found:
         raise UserError(f"no request {args.request or ''} in {path}".replace("  ", " "))
     if args.request and len(found) > 1:

@@ -339,12 +339,11 @@ def decode(line: bytes) -> Line:
     try:
         envelope = _envelopes.decode(line)
         if envelope.v > SCHEMA_VERSION:
-            raise NewerSchema(
-                f"schema version {envelope.v}, but this mlxdeck reads up to {SCHEMA_VERSION}"
-            )
+            _refuse_newer(line)
         decoder = _attrs.get(envelope.event)
         attrs = decoder.decode(envelope.attrs) if decoder else None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _refuse_newer(line)
         raise Unreadable(str(error)) from error
     return Line(
         ts=envelope.ts,
@@ -356,6 +355,22 @@ def decode(line: bytes) -> Line:
         session_id=envelope.session_id,
         attrs=attrs,
     )
+
+
+class _Version(msgspec.Struct):
+    v: int = 0
+
+
+def _refuse_newer(line: bytes) -> None:
+    """Whatever else is wrong with it: a newer version may write otherwise."""
+    try:
+        version = msgspec.json.decode(line, type=_Version).v
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if version > SCHEMA_VERSION:
+        raise NewerSchema(
+            f"schema version {version}, but this mlxdeck reads up to {SCHEMA_VERSION}"
+        )
 
 
 def json_schema() -> dict[str, Any]:

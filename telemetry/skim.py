@@ -7,6 +7,7 @@ those that can't be read are told apart. What is left out here is read from the 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -173,9 +174,21 @@ def _one_by_one(raw: bytes, offset: int) -> Block:
                 lines.append(_single(line))
                 offsets.append(offset)
             except t.Unreadable as error:
-                bad.append(Bad(offset, str(error), isinstance(error, t.NewerSchema)))
+                bad.append(Bad(offset, _in_words(error), isinstance(error, t.NewerSchema)))
         offset += len(line) + 1
     return Block(lines, np.array(offsets, np.int64), bad)
+
+
+def _in_words(error: t.Unreadable) -> str:
+    """`attrs.duration: expected float, got str`, instead of how the decoder says it."""
+    found = _AT.fullmatch(str(error))
+    if found is None:
+        return str(error)
+    reason = found[1].replace("`", "")
+    return f"{found[2]}: {reason[:1].lower()}{reason[1:]}"
+
+
+_AT = re.compile(r"(.*) - at `\$\.(.*)`")
 
 
 def _single(raw: bytes) -> Skimmed:

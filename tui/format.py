@@ -14,9 +14,11 @@ DAY_S = 86_400
 
 
 def duration(seconds: float) -> str:
-    """`0.4ms`, `450ms`, `1.44s`, `12.3s`, `1m15s`, `2h03m`, `3d05h`."""
+    """`40µs`, `0.4ms`, `450ms`, `1.44s`, `12.3s`, `1m15s`, `2h03m`, `3d05h`."""
     if math.isnan(seconds) or not seconds:
         return UNKNOWN if seconds else "0"
+    if abs(seconds) < 0.00005:
+        return f"{seconds * 1e6:.0f}µs"
     if seconds < 0.01:
         return f"{seconds * 1000:.1f}ms"
     if seconds < 0.9995:

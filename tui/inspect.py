@@ -18,6 +18,7 @@ from mlxdeck.telemetry.detail import HOW_TO_CAPTURE
 from mlxdeck.tui import facts
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.plain import plain
+from mlxdeck.tui.widgets.waterfall import OTHER_SHARE
 
 PIPE_WIDTH = 100
 BAR_CELLS = 40
@@ -57,6 +58,8 @@ def _sections(found: dict[str, Any]) -> Iterator[tuple[str, RenderableType]]:
 def _time(found: dict[str, Any]) -> Table:
     phases = {name: seconds or 0.0 for name, seconds in found["phases_s"].items()}
     total_s = max(found["duration_s"] or 0.0, sum(phases.values()), 1e-9)
+    if (rest_s := total_s - sum(phases.values())) > OTHER_SHARE * total_s:
+        phases["other"] = rest_s
     table, before_s = Table.grid(padding=(0, 2)), 0.0
     for name, seconds in phases.items():
         start = round(before_s / total_s * BAR_CELLS)
@@ -73,6 +76,8 @@ def _time(found: dict[str, Any]) -> Table:
 
 def _tokens(tokens: dict[str, int]) -> Text:
     known, out = tokens["cached"], tokens["output"]
+    if not tokens["input"] and not out:
+        return Text("not known: the prompt was not read", "dim")
     new = tokens["input"] - known
     share = f" ({fmt.percent(known / tokens['input'])} of the prompt)" if tokens["input"] else ""
     return Text(f"{known:,} cached{share}  ·  {new:,} new  ·  {out:,} out")

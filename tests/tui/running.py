@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 
 from mlxdeck.telemetry.tail import Tail
 from mlxdeck.tui.app import Dashboard
+from mlxdeck.tui.screens.dashboard import PANELS
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.widgets.kpi import Kpi
 from mlxdeck.tui.widgets.request_table import RequestTable
@@ -54,6 +55,12 @@ class Running:
         """The request whose screen is open."""
         assert isinstance(self.app.screen, RequestScreen)
         return self.app.screen.row
+
+    @property
+    def alone(self) -> list[str]:
+        """The panels that are shown, if the line at the top is still above them."""
+        assert self.text.startswith(" mlxdeck")
+        return [name for name in PANELS if self.app.screen.query_one(f"#{name}").region.area]
 
     def figure(self, name: str) -> str:
         """What a tile of the strip at the top says."""

@@ -20,7 +20,7 @@ from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.line_chart import LineChart
 from mlxdeck.tui.widgets.plot import MARKERS
 from mlxdeck.tui.widgets.transport import Transport
-from tests.streams import NAME, START_TS, write
+from tests.streams import NAME, START_TS, Stream, write
 from tests.telemetry.test_sessions import captured
 from tests.tui.running import LAST, REQUESTS, Running, running
 
@@ -107,12 +107,18 @@ async def test_up_brings_back_filters_that_were_used(tmp_path: Path) -> None:
 
 async def test_x_lists_what_could_not_be_read(tmp_path: Path) -> None:
     """With place, reason and how the line begins."""
-    extra = [b"{torn\n", b"\xffjunk [b]\n"]
+    typed = Stream().tick(1).replace(b'"pid":7', b'"pid":"seven"')
+    extra = [b"{torn\n", typed, b"\xffjunk [b]\n"]
     async with running(tmp_path, extra=extra) as run:
-        await run.until(lambda: "2 bad lines" in run.text)
+        await run.until(lambda: "3 bad lines" in run.text)
         await run.press("x")
-        for words in ("2 bad lines of", f"{NAME} at byte", "{torn", "\\xffjunk [b]", "malformed"):
+        last = run.path.read_bytes().count(b"\n")
+        for words in ("3 bad lines of", "{torn", "\\xffjunk [b]", "malformed"):
             assert words in run.text
+        assert f"{NAME} line {last - 2:,}\n" in "\n".join(
+            line.strip(" │") + "\n" for line in run.text.splitlines()
+        )
+        assert "pid: expected int, got str" in run.text and f"line {last:,}" in run.text
         await run.press("escape")
         assert "malformed" not in run.text
 
@@ -122,9 +128,9 @@ async def test_two_clicks_show_a_chart_alone(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
         chart = run.app.screen.query_one("#latency", LineChart)
         await run.pilot.click(chart, times=2)
-        assert run.app.screen.maximized is chart
+        assert run.alone == ["latency"]
         await run.pilot.click(chart, times=2)
-        assert run.app.screen.maximized is None
+        assert len(run.alone) == 4
 
 
 async def test_a_click_on_a_figure_shows_what_it_counts(tmp_path: Path) -> None:
@@ -140,7 +146,7 @@ async def test_m_shows_the_chart_that_has_the_focus_alone(tmp_path: Path) -> Non
     """Tab and shift-tab reach the charts too."""
     async with running(tmp_path) as run:
         await run.press("shift+tab", "m")
-        assert run.app.screen.maximized is run.app.screen.query_one("#hits")
+        assert run.alone == ["hits"]
 
 
 async def test_numbers_show_and_hide_panels(tmp_path: Path) -> None:
@@ -164,9 +170,9 @@ async def test_m_shows_one_panel_alone(tmp_path: Path) -> None:
     """And escape all of them again."""
     async with running(tmp_path) as run:
         await run.press("m")
-        assert run.app.screen.maximized is run.table
+        assert run.alone == ["requests"]
         await run.press("escape")
-        assert run.app.screen.maximized is None
+        assert len(run.alone) == 4
 
 
 async def test_b_changes_the_dots(tmp_path: Path) -> None:

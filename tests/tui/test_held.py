@@ -193,12 +193,26 @@ async def test_fast_hands_open_one_screen(tmp_path: Path) -> None:
 
 
 async def test_a_maximized_panel_makes_way(tmp_path: Path) -> None:
-    """For a filter that is typed, and when it is hidden."""
+    """When it is hidden; a filter that is typed leaves it alone."""
     async with running(tmp_path) as run:
         await run.press("m", "slash", *"tool:Read")
-        assert run.app.screen.maximized is None and "tool:Read" in run.text
-        await run.press("enter", "m", "4")
-        assert run.app.screen.maximized is None and "latency" in run.text
+        assert run.alone == ["requests"] and "tool:Read" in run.text
+        await run.press("enter", "4")
+        assert run.alone == ["latency", "hits", "calls"]
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (250, 60)])
+@pytest.mark.parametrize("panel", ["hits", "requests", "calls"])
+async def test_a_panel_alone_has_all_the_room(
+    tmp_path: Path, size: tuple[int, int], panel: str
+) -> None:
+    """Between the line at the top and the keys, in any terminal."""
+    async with running(tmp_path, size=size) as run:
+        widget = run.app.screen.query_one(f"#{panel}")
+        widget.focus()
+        await run.press("m")
+        assert run.alone == [panel]
+        assert (widget.region.width, widget.region.height) == (size[0], size[1] - 2)
 
 
 async def test_a_mistake_keeps_the_filter_open(tmp_path: Path) -> None:

@@ -118,8 +118,11 @@ class CompareScreen(Screen[None]):
         places = {span.path for row in self._rows for span in self._store.spans(row)}
         lines = diff(content(sorted(places), found.hashes), found.hashes)
         if not lines:
-            hashes = f"\n{found.hashes[0] or '–'} in A, {found.hashes[1] or '–'} in B"
-            parts.append(Content.styled(f"{hashes}\ntext {NOT_CAPTURED}", "$foreground 60%"))
+            hashes = ", ".join(
+                f"{digest} in {name}" if digest else f"none in {name}"
+                for digest, name in zip(found.hashes, "AB", strict=True)
+            )
+            parts.append(Content.styled(f"\n{hashes}\ntext {NOT_CAPTURED}", "$foreground 60%"))
         for line in lines[2:]:
             parts.append(Content.styled(f"\n{line}", _DIFF_STYLES.get(line[:1], "")))
         return Content("").join(parts)

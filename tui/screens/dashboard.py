@@ -11,7 +11,6 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import Click
 from textual.screen import Screen
-from textual.widget import Widget
 from textual.widgets import Footer, Input, Static
 
 from mlxdeck.telemetry.filters import NAME, FilterError, expanded
@@ -52,6 +51,7 @@ from mlxdeck.tui.widgets.plot import MARKERS, Axis
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
 from mlxdeck.tui.widgets.transport import Transport
+from mlxdeck.tui.widgets.virtual_list import VirtualList
 
 LOOK_BACK = 8
 """Each point of a chart takes in what ended in the eighth of the window before it."""
@@ -102,6 +102,8 @@ class DashboardScreen(Screen[None]):
         self._ctx = context
         self._store = context.store
         self._status = Content()
+        self.alone = ""
+        """The panel that is shown without the others; empty for none."""
         # What is known without a filter stays while there is one.
         self._totals = (Total(), Total())
         self._strip_trends = (Trend(), Trend())
@@ -176,6 +178,9 @@ class DashboardScreen(Screen[None]):
         # While requests run, their time goes on.
         second = int(now_s) if self._store.n_open else 0
         version = (listing.version, as_of_ts, below, second)
+        for each in self.query(VirtualList):
+            # The figures above are of the window.
+            each.scope = "that match" if listing.text else "in all"
         table = self.query_one(RequestTable)
         table.as_of_ts, table.now_ts = as_of_ts, now_s
         table.empty = no_requests(self._store, filtered=bool(listing.text))
@@ -239,30 +244,34 @@ class DashboardScreen(Screen[None]):
             self.query_one("#status", Static).update(text, layout=False)
 
     def _show_panels(self) -> None:
-        hidden = self._ctx.ways.hidden
+        shown = {self.alone} if self.alone else set(PANELS) - set(self._ctx.ways.hidden)
+        self.set_class(bool(self.alone), "-alone")
         for panel in PANELS:
-            self.query_one(f"#{panel}").set_class(panel in hidden, "-off")
+            widget = self.query_one(f"#{panel}")
+            widget.set_class(panel not in shown, "-off")
+            widget.set_class(panel == self.alone, "-only")
         for row, panels in _ROWS.items():
-            self.query_one(f"#{row}").set_class(all(p in hidden for p in panels), "-off")
+            self.query_one(f"#{row}").set_class(shown.isdisjoint(panels), "-off")
 
     def action_panel(self, panel: str) -> None:
         """Show or hide a panel."""
-        if self.maximized:
-            self.minimize()
         hidden = self._ctx.ways.hidden
         if panel in hidden:
             hidden.remove(panel)
         elif len(hidden) < len(PANELS) - 1:
             hidden.append(panel)
-        self._show_panels()
-        self.call_after_refresh(self.post_message, RedrawAsked())
+        self._show_alone("")
 
     def action_maximize(self) -> None:
         """The focused panel alone, or all of them again."""
-        if self.maximized:
-            self.minimize()
-        elif isinstance(self.focused, Widget):
-            self.maximize(self.focused)
+        focused = self.focused.id if self.focused else None
+        self._show_alone("" if self.alone or focused not in PANELS else str(focused))
+
+    def _show_alone(self, panel: str) -> None:
+        """Show one panel and no other; with none, all that are wanted."""
+        self.alone = panel
+        self._show_panels()
+        self.call_after_refresh(self.post_message, RedrawAsked())
 
     @on(LineChart.Chosen)
     def _find(self, message: LineChart.Chosen) -> None:
@@ -279,10 +288,7 @@ class DashboardScreen(Screen[None]):
     def _alone(self, event: Click) -> None:
         """Two clicks on a chart show it alone, and two more all of them again."""
         if event.chain == 2 and isinstance(event.widget, LineChart):
-            if self.maximized:
-                self.minimize()
-            else:
-                self.maximize(event.widget)
+            self._show_alone("" if self.alone else str(event.widget.id))
 
     def action_log(self) -> None:
         """Latency on a linear or a logarithmic scale."""
@@ -304,8 +310,6 @@ class DashboardScreen(Screen[None]):
 
     def action_filter(self) -> None:
         """Type a filter."""
-        if self.maximized:
-            self.minimize()
         self.query_one(FilterBar).open(self._ctx.listing.text)
 
     def action_language(self) -> None:
@@ -333,8 +337,8 @@ class DashboardScreen(Screen[None]):
 
     def action_unfilter(self) -> None:
         """Show everything again, panels too."""
-        if self.maximized:
-            self.minimize()
+        if self.alone:
+            self._show_alone("")
         elif self._ctx.listing.text:
             self.post_message(FilterChanged(""))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 from textual.binding import Binding
 
+from mlxdeck.telemetry.regions import CHUNK_BYTES
 from mlxdeck.telemetry.tail import BadLine
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.context import Context
@@ -15,6 +18,8 @@ from mlxdeck.tui.screens.page import PageScreen
 
 SHOWN_BYTES = 300
 MAX_SHOWN = 200
+COUNTED_BYTES = 128 << 20
+"""Further into a file, a place is told in bytes: counting lines would take too long."""
 
 
 class ProblemsScreen(PageScreen):
@@ -25,8 +30,15 @@ class ProblemsScreen(PageScreen):
 
     def __init__(self, context: Context) -> None:
         table = Table.grid(padding=(0, 2))
-        for bad in list(reversed(context.source.bad))[:MAX_SHOWN]:
-            table.add_row(Text(f"\n{bad.path.name} at byte {bad.offset:,}", "bold"))
+        shown = list(reversed(context.source.bad))[:MAX_SHOWN]
+        numbers = {
+            path: _line_numbers(path, [bad.offset for bad in shown if bad.path == path])
+            for path in {bad.path for bad in shown}
+        }
+        for bad in shown:
+            number = numbers[bad.path].get(bad.offset)
+            place = f"line {number:,}" if number else f"at byte {bad.offset:,}"
+            table.add_row(Text(f"\n{bad.path.name} {place}", "bold"))
             table.add_row(Text(bad.reason))
             table.add_row(Text(_beginning(bad), "dim"))
         super().__init__("what could not be read", [_summary(context), table])
@@ -42,6 +54,24 @@ def _summary(ctx: Context) -> str:
     if store.n_unknown:
         found.append(f"{store.n_unknown:,} of events that this version doesn't know")
     return "\n".join(found)
+
+
+def _line_numbers(path: Path, offsets: Iterable[int]) -> dict[int, int]:
+    """In which line each offset lies, of those that are soon counted."""
+    found: dict[int, int] = {}
+    at, number = 0, 1
+    try:
+        with path.open("rb") as file:
+            for offset in sorted(offset for offset in offsets if offset <= COUNTED_BYTES):
+                while at < offset:
+                    part = file.read(min(CHUNK_BYTES, offset - at))
+                    if not part:
+                        return found
+                    number, at = number + part.count(b"\n"), at + len(part)
+                found[offset] = number
+    except OSError:
+        return {}
+    return found
 
 
 def _beginning(bad: BadLine) -> str:

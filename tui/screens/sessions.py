@@ -23,13 +23,15 @@ from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 
 _TITLES = (
-    *(("turns", 6), ("read", 7), ("cached", 7), ("written", 8), ("tools", 6), ("errors", 7)),
+    *(("turns", 6), ("prompt", 7), ("cached", 7), ("written", 8), ("tools", 6), ("errors", 7)),
     *(("busy", 7), ("length", 7)),
 )
 
 
 class SessionList(VirtualList):
     """The one that was used last comes first."""
+
+    BINDINGS = [Binding("enter", "choose", "Filter by it")]
 
     @dataclass
     class Moved(Message):

@@ -44,6 +44,7 @@ class TimeAxis:
 class LineChart(Widget, can_focus=True):
     """A chart of up to three lines; `show` gives it something to draw."""
 
+    ALLOW_MAXIMIZE = False
     BINDINGS = [
         Binding("left", "look(-1)", "Look back", show=False, tooltip="Values of a moment before"),
         Binding("right", "look(1)", "Look on", show=False, tooltip="Values of a moment later"),

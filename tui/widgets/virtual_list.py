@@ -29,6 +29,9 @@ Cell = tuple[str, str]
 class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
     """Subclasses say how a header and an item look, and what choosing one does."""
 
+    ALLOW_MAXIMIZE = False
+    """Textual's way of it hides the line at the top too."""
+
     BINDINGS = [
         Binding("up,k", "move(-1)", "Up", show=False),
         Binding("down,j", "move(1)", "Down", show=False),
@@ -75,6 +78,8 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         """Line of the cursor, counted from the newest item."""
         self.empty: Sequence[str] = ()
         """The lines that stand there where no item is listed."""
+        self.scope = ""
+        """Of which items it lists all, in a word or two."""
         self.first_word = "newest"
         """What the first line is, in the order in which they are listed."""
 
@@ -136,7 +141,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         if not self.n_items:
             self.border_subtitle = ""
         elif self.cursor == 0:
-            self.border_subtitle = f"{self.first_word} of {self.n_items:,}"
+            self.border_subtitle = f"{self.first_word} of {self.n_items:,} {self.scope}".rstrip()
         else:
             self.border_subtitle = f"{self.cursor:,} above · g: {self.first_word}"
 

@@ -14,6 +14,8 @@ from mlxdeck.tui import format as fmt
 
 _TEXT_CELLS = 24
 """Name, length and share."""
+OTHER_SHARE = 0.005
+"""Less of the time than this belongs to no phase without being told."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -52,7 +54,7 @@ class Waterfall(Widget):
         The whole width stands for `scale_s`, if that is longer than the total.
         """
         rest = total_s - sum(span.seconds for span in spans)
-        other = [Span("other", rest)] if rest > 0.005 * total_s else []
+        other = [Span("other", rest)] if rest > OTHER_SHARE * total_s else []
         self._spans, self._total_s = [*spans, *other], total_s
         self._scale_s = max(total_s, scale_s)
         self.refresh(layout=True)
@@ -124,7 +126,9 @@ class TokenBar(Widget):
 
     def render(self) -> Text:
         """The bar, and below it what its parts are."""
-        total = sum(self._parts) or 1
+        total, prompt = sum(self._parts), self._parts[0] + self._parts[1]
+        if not total:
+            return Text("not known: the prompt was not read", style="dim")
         text, legend = Text(no_wrap=True), Text("\n", no_wrap=True)
         for n, name, fill in zip(
             self._parts, ("cached", "new", "out"), ("█", "▓", "░"), strict=True
@@ -133,6 +137,7 @@ class TokenBar(Widget):
             cells = max(1, round(n / total * self.size.width)) if n else 0
             text.append(fill * cells, style)
             legend.append(f"{fill} ", style)
-            legend.append(f"{n:,} {name} ({fmt.percent(n / total)})   ")
+            share = f" ({fmt.percent(n / prompt)} of the prompt)" if name == "cached" else ""
+            legend.append(f"{n:,} {name}{share}   ")
         text.truncate(self.size.width)
         return text + legend
