@@ -112,6 +112,11 @@ def moment(ts: float, length_s: float) -> str:
     return time.strftime("%d %b %H:%M", time.localtime(ts))
 
 
+def counted(n: int, what: str) -> str:
+    """`1 request`, `2,000 requests`."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
 def one_line(text: str, width: int) -> str:
     """Cut to a width in cells, with line breaks shown and without other control characters."""
     flat = text.replace("\n", "⏎ ").replace("\t", " ").translate(CONTROLS)

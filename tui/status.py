@@ -40,10 +40,12 @@ def parts(ctx: Context) -> Iterator[Part]:
         searching = "  searching…" if ctx.sought else ""
         yield Part(Content.assemble((long, _ACCENT), searching), Content.styled(short, _ACCENT))
     if active := ctx.alarm.active:
-        some = f"{len(active)} alerts" if len(active) > 1 else "1 alert"
+        some = fmt.counted(len(active), "alert")
         yield _mark("; ".join(alert.text for alert in active), some)
     if source.n_bad:
-        yield _mark(f"{source.n_bad:,} bad lines (x)", f"{source.n_bad:,} bad (x)", _WARN)
+        yield _mark(
+            f"{fmt.counted(source.n_bad, 'bad line')} (x)", f"{source.n_bad:,} bad (x)", _WARN
+        )
     if ctx.store.n_dropped:
         yield _mark(f"{ctx.store.n_dropped:,} lines dropped", f"{ctx.store.n_dropped:,} dropped")
     if source.refused:

@@ -223,7 +223,7 @@ def nothing_in(store: Store, window: Window, *, filtered: bool) -> str:
 def chart_title(chart: str, total: Summary) -> str:
     """What stands above a chart."""
     if chart == "latency":
-        return f"latency of {total.duration.n:,} answers"
+        return f"latency of {fmt.counted(total.duration.n, 'answer')}"
     if chart == "hits":
         return f"tokens from cache: {fmt.percent(total.hits.total)}"
     return "tokens a second"

@@ -95,3 +95,8 @@ def test_one_line() -> None:
     """Line breaks are shown, what is too long is cut."""
     assert fmt.one_line("a\nb\tc", 10) == "a⏎ b c"
     assert fmt.one_line("abcdef", 4) == "abc…"
+
+
+def test_counted() -> None:
+    """One of a thing is not several."""
+    assert [fmt.counted(n, "line") for n in (0, 1, 2000)] == ["0 lines", "1 line", "2,000 lines"]

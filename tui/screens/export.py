@@ -18,6 +18,7 @@ from textual.widgets.option_list import Option
 from mlxdeck.telemetry.columns import Column
 from mlxdeck.telemetry.export import FORMATS, ExportError, take, write
 from mlxdeck.telemetry.store import Store
+from mlxdeck.tui import format as fmt
 
 
 class ExportScreen(ModalScreen[None]):
@@ -43,7 +44,7 @@ class ExportScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """One line a format."""
         with Vertical() as box:
-            box.border_title = f"export {len(self._rows):,} requests"
+            box.border_title = f"export {fmt.counted(len(self._rows), 'request')}"
             box.border_subtitle = "esc closes"
             yield OptionList(*(Option(name, id=name) for name in FORMATS))
 
@@ -65,4 +66,5 @@ def _put(app: App[object], taken: Mapping[str, Column], path: Path) -> None:
     except (ExportError, OSError) as error:
         app.notify(str(error), title="not exported", severity="error", markup=False)
     else:
-        app.notify(f"{len(taken['later']):,} requests in {path}", title="exported", markup=False)
+        written = fmt.counted(len(taken["later"]), "request")
+        app.notify(f"{written} in {path}", title="exported", markup=False)

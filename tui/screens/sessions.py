@@ -134,7 +134,8 @@ class SessionsScreen(Screen[None]):
         found = sessions(self._ctx.store, rows)
         self._version += 1
         self.query_one("#title", Static).update(
-            f"[b]{len(found):,} sessions[/b]  ·  {len(rows):,} requests  ·  enter filters by one"
+            f"[b]{fmt.counted(len(found), 'session')}[/b]  ·  "
+            f"{fmt.counted(len(rows), 'request')}  ·  enter filters by one"
         )
         listed.show_sessions(found, self._ctx.store, self._ctx.clock.now, self._version)
         if session := listed.session:
