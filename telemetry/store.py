@@ -99,7 +99,7 @@ class Store:
         self.n_found = 0
         """How often a search for a text has found more: what was computed of filters is void."""
         self.header: t.StreamStart | None = None
-        self._header_ts = 0.0
+        self._header_ts, self._header_pid = 0.0, 0
         self.first_ts = 0.0
         self.last_ts = 0.0
         self.n_lines = 0
@@ -149,6 +149,10 @@ class Store:
     def stopped_ts(self, pid: int) -> float:
         """When a server's process said that it stops, or was found to be gone; 0 if it wasn't."""
         return self._stopped.get(pid, 0.0)
+
+    def stopped(self, ts: float) -> bool:
+        """Whether the server that was started last had stopped by a moment."""
+        return 0 < self._header_ts <= self.stopped_ts(self._header_pid) <= ts
 
     @property
     def open_rows(self) -> list[int]:
@@ -201,6 +205,7 @@ class Store:
         for header in batch.headers:
             if header.ts >= self._header_ts:
                 self.header, self._header_ts = header.attrs, header.ts
+                self._header_pid = header.pid
             self._began(header.ts, header.pid, header.attrs)
         for stop in batch.stops:
             self._drop(stop.pid, stop.attrs.dropped_lines)

@@ -50,6 +50,8 @@ def parts(ctx: Context) -> Iterator[Part]:
         yield _mark(f"{ctx.store.n_dropped:,} lines dropped", f"{ctx.store.n_dropped:,} dropped")
     if source.refused:
         yield _mark(source.refused, "refused (x)")
+    if ctx.store.stopped(ctx.clock.now):
+        yield _mark("server stopped", "stopped", _WARN)
     quiet_s = ctx.clock.now - ctx.store.last_ts
     if ctx.store.n_lines and not ctx.clock.replay and quiet_s > STALE_S:
         ago = f"{fmt.duration(quiet_s)} ago"

@@ -83,6 +83,7 @@ async def test_a_replay_does_not_know_yet_what_is_lost(tmp_path: Path) -> None:
             app.filter_by(f"status:{outcome}")
             await run.until(lambda: run.table.n_items == 1)
             assert f" {outcome} " in run.text
+            assert ("server stopped" in run.text) == (outcome == "lost")
             await run.press("enter")
             assert f"{'◌' if outcome == 'open' else '–'} {outcome}" in run.text
             await run.press("escape")
