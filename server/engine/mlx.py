@@ -7,15 +7,12 @@ arrays. Cached states are handed out as copies that share memory until one of th
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from jinja2 import TemplateError
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
@@ -31,13 +28,13 @@ from mlxdeck.server.engine import (
     Sampled,
     State,
     Step,
-    TemplateTraits,
-    ToolMarkers,
 )
 from mlxdeck.server.engine.device import device
 from mlxdeck.server.engine.mlx_grammars import MlxGrammars
 from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
 from mlxdeck.server.engine.mlx_thinking import ThinkingBudget
+from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer
+from mlxdeck.server.engine.model_info import model_info
 from mlxdeck.server.engine.models import load_weights, resolve
 from mlxdeck.server.errors import EngineFailed
 
@@ -45,8 +42,6 @@ from mlxdeck.server.errors import EngineFailed
 FREE_MEMORY_SHARE = 0.5
 # Boundaries nearer to one another than this are not worth a step of their own.
 MIN_SEGMENT_TOKENS = 64
-# Weights are too large to hash whole at every start.
-N_SAMPLES, SAMPLE_BYTES = 256, 4096
 
 
 @functools.lru_cache(maxsize=64)
@@ -226,114 +221,3 @@ def free_memory_bytes() -> int:
     found = device()
     used = int(mx.get_active_memory()) if found.kind == "metal" else 0
     return max(0, found.model_bytes - used)
-
-
-def model_info(name: str, path: Path, config: Mapping[str, Any], context_tokens: int) -> ModelInfo:
-    """Describe a loaded model; `context_tokens` narrows its own window, never widens it."""
-    text = config.get("text_config", config)
-    own = int(text.get("max_position_embeddings", 0)) or 8192
-    defaults = {}
-    if (file := path / "generation_config.json").exists():
-        defaults = json.loads(file.read_text(encoding="utf-8"))
-    sampled = defaults.get("do_sample", "temperature" in defaults)
-    return ModelInfo(
-        name=name,
-        path=str(path),
-        signature=signature(path),
-        context_tokens=min(own, context_tokens or own),
-        device="metal" if mx.default_device() == mx.Device(mx.gpu) else "cpu",
-        temperature=float(defaults.get("temperature") or 1.0) if sampled else 0.0,
-        top_p=float(defaults.get("top_p") or 1.0),
-        top_k=int(defaults.get("top_k") or 0),
-    )
-
-
-def signature(path: Path) -> str:
-    """Hash what decides answers: the small files whole, of the weights the header and samples.
-
-    Equal on every machine that holds the same files, so that machines may share answers.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(path.iterdir()):
-        n_bytes = file.stat().st_size
-        if file.suffix in {".json", ".jinja", ".txt", ".model"} and n_bytes < 1 << 26:
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-        elif file.suffix == ".safetensors":
-            digest.update(f"{file.name}\0{n_bytes}".encode())
-            with file.open("rb") as weights:
-                for at in range(0, n_bytes, max(SAMPLE_BYTES, n_bytes // N_SAMPLES)):
-                    weights.seek(at)
-                    digest.update(weights.read(SAMPLE_BYTES))
-    return digest.hexdigest()
-
-
-class MlxTokenizer:
-    """A `Tokenizer` over mlx-lm's wrapper."""
-
-    def __init__(self, wrapper: Any) -> None:
-        self.wrapper = wrapper
-        self.traits = traits(wrapper)
-
-    def render(
-        self,
-        messages: list[dict[str, Any]],
-        tools: list[dict[str, Any]] | None,
-        options: Mapping[str, Any],
-    ) -> str:
-        """Apply the chat template."""
-        try:
-            return str(
-                self.wrapper.apply_chat_template(
-                    messages, tools=tools, tokenize=False, add_generation_prompt=True, **options
-                )
-            )
-        except (TemplateError, TypeError, KeyError) as error:
-            raise ValueError(f"the chat template refuses this conversation: {error}") from error
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids; the template has already written every special token."""
-        return list(self.wrapper.encode(text, add_special_tokens=False))
-
-    def encode_with_ends(self, text: str) -> tuple[list[int], Sequence[int]]:
-        """Token ids and where each ends; only fast tokenizers know the latter."""
-        backend = getattr(self.wrapper, "backend_tokenizer", None)
-        if backend is None:
-            return self.encode(text), ()
-        encoded = backend.encode(text, add_special_tokens=False)
-        return list(encoded.ids), [end for _, end in encoded.offsets]
-
-
-THINK_TAGS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("[THINK]", "[/THINK]"),
-    ("<seed:think>", "</seed:think>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-)
-"""Thinking in models that the library doesn't know to think; looked for in the template."""
-
-
-def traits(wrapper: Any) -> TemplateTraits:
-    """Read off the template what it can express."""
-    template = wrapper.chat_template
-    source = template if isinstance(template, str) else json.dumps(template or "")
-    markers = None
-    if wrapper.has_tool_calling:
-        parse = wrapper.tool_parser
-        markers = ToolMarkers(
-            name=parse.__module__.rsplit(".", 1)[-1],
-            start=wrapper.tool_call_start,
-            end=wrapper.tool_call_end,
-            parse=parse,
-        )
-    shown = ((start, end) for start, end in THINK_TAGS if start in source and end in source)
-    think_start, think_end = next(shown, ("", ""))
-    return TemplateTraits(
-        has_tools="tools" in source,
-        has_thinking=bool(wrapper.has_thinking or think_start),
-        think_start=wrapper.think_start or think_start,
-        think_end=wrapper.think_end or think_end,
-        tool_markers=markers,
-        source=source,
-    )
