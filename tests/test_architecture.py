@@ -42,7 +42,7 @@ MAY_ALSO_IMPORT = {
 """A module, or a package with all that is in it."""
 
 LAYERS = (
-    {"errors", "redact"},
+    {"errors", "redact", "lenient_json"},
     {"messages"},
     {"engine"},
     {"dialects", "prompt", "cache", "scheduler", "toolcalls", "observe"},

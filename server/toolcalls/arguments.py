@@ -11,14 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from mlxdeck.server.lenient_json import ESCAPED, decode_first
 from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.repair import (
-    ESCAPED,
-    coerced,
-    decode_first,
-    kinds_of,
-    property_schema,
-)
+from mlxdeck.server.toolcalls.repair import coerced, kinds_of, property_schema
 from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
 from mlxdeck.server.toolcalls.source import Reading, Source, finish
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlxdeck.server.lenient_json import decode_first
 from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.toolcalls.arguments import MAX_NAME
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.grammar import Rules, comma_list, literal, parameters, quoted
-from mlxdeck.server.toolcalls.repair import coerced, decode_first, kinds_of, property_schema
+from mlxdeck.server.toolcalls.repair import coerced, kinds_of, property_schema
 from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
 from mlxdeck.server.toolcalls.source import Reading, Source
 

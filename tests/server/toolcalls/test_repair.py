@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdeck.server.toolcalls.repair import coerced, decode_first
+from mlxdeck.server.lenient_json import decode_first
+from mlxdeck.server.toolcalls.repair import coerced
 from mlxdeck.server.toolcalls.sink import conforms
 
 VALUES = st.recursive(
