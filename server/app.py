@@ -56,8 +56,9 @@ def create_app(
         KEEP_ALIVE_TIMEOUT=600,
         GRACEFUL_SHUTDOWN_TIMEOUT=2.0,
         ACCESS_LOG=False,
+        MOTD=False,
     )
-    service = app.ctx.service = Service(settings, engine, open_emitter, app.stop)
+    service = app.ctx.service = Service(settings, engine, open_emitter)
 
     # Before: the first request may come with the first breath.
     @app.before_server_start

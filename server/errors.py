@@ -101,3 +101,18 @@ class EngineFailed(ServerError):
     """The model could not be loaded, or raised while it ran."""
 
     retryable = True
+
+
+MAX_REASON_CHARS = 600
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, whatever its type, in a line that a person can read."""
+    if isinstance(error, ServerError):
+        text = error.message
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        text = f"{type(error).__name__}: {error}" if str(error).strip() else type(error).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON_CHARS else f"{text[: MAX_REASON_CHARS - 1]}…"

@@ -1,30 +1,46 @@
 """Starts a server as `mlxdeck serve` does: BLAS, engine, telemetry, then Sanic until it is stopped.
 
 The only module that decides which engine runs. MLX is imported in here, after a fast BLAS is in
-the process, and nowhere on the way to here.
+the process, and nowhere on the way to here. It is also the process's edge: whatever goes wrong
+between the start and the ready line ends up in `serve`, as one line and status 1.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import platform
+import signal
 import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
+
+from sanic import Sanic
+from sanic.server.async_server import AsyncioServer
 
 from mlxdeck.server.app import Announce, create_app
 from mlxdeck.server.engine import Engine, ModelInfo
+from mlxdeck.server.errors import one_line
 from mlxdeck.server.observe import Emitter, open_emitter
-from mlxdeck.server.service import versions
-from mlxdeck.server.settings import Settings, SettingsError
+from mlxdeck.server.service import Service, versions
+from mlxdeck.server.settings import Settings, SettingsError, UserError
 
 log = logging.getLogger(__name__)
 
+DRAIN_S = 2.0
+"""How long answers that are being sent may take once the server is told to stop."""
+
 
 def serve(settings: Settings, announce: Announce) -> int:
-    """Run until SIGINT or SIGTERM; return the exit status.
+    """Run until SIGINT or SIGTERM; return the exit status: 1 if it was never ready.
 
-    `announce` is told, a line each, how loading goes and that the server is ready.
+    `announce` is told, a line each, how loading goes and that the server is ready, or why it
+    cannot be.
 
     Raises:
         SettingsError: The port is taken, or the tool format unknown.
@@ -32,7 +48,39 @@ def serve(settings: Settings, announce: Announce) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    _check_port(settings)
+
+    def say(line: str) -> None:
+        # Whoever read it may have gone; that is no reason to stop.
+        with suppress(OSError):
+            announce(line)
+
+    service: Service | None = None
+    status = 1
+    with _port(settings) as listener:
+        try:
+            with _quiet_interrupt():
+                app = make_app(settings, make_engine(settings), say)
+            service = app.ctx.service
+            asyncio.run(_run(app, settings, listener))
+            status = 0 if service.info is not None else 1
+        except UserError:
+            raise
+        # The process's edge: whatever is raised before the server is ready ends up here.
+        except (Exception, SystemExit) as error:
+            log.debug("the start failed", exc_info=error)
+            say(f"mlxdeck cannot start: {one_line(error)}")
+    if service is not None and service.scheduler.alive:
+        # In the middle of a download, or of a library's code: that can't be ended from outside,
+        # and Python must not be taken apart under it.
+        logging.shutdown()
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)
+    return status
+
+
+def make_app(settings: Settings, engine: Engine, say: Announce) -> Sanic[Any, Any]:
+    """Everything but the socket."""
 
     def emitter(info: ModelInfo) -> Emitter:
         return open_emitter(
@@ -42,15 +90,76 @@ def serve(settings: Settings, announce: Announce) -> int:
             header=stream_header(settings, info),
         )
 
-    app = create_app(settings, make_engine(settings), emitter, announce)
-    app.run(
-        host=settings.host,
-        port=settings.port,
-        single_process=True,
-        motd=False,
-        access_log=False,
+    app = create_app(settings, engine, emitter, say)
+    # The fast event loop, where there is one.
+    app.setup_loop()
+    return app
+
+
+async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket) -> None:
+    """Serve until a signal comes; raise what keeps the server from getting ready.
+
+    Not `app.run`, which can only be stopped once it has come to run for ever: a model that fails
+    before that would leave a server that never ends.
+    """
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    # Nothing is accepted before there is a service that could say that it loads.
+    server = await app.create_server(
+        sock=listener, access_log=False, asyncio_server_kwargs={"start_serving": False}
     )
-    return 1 if app.ctx.service.failed else 0
+    assert server is not None
+    try:
+        await server.startup()
+        await server.before_start()
+        try:
+            await server.start_serving()
+        except OSError as error:
+            raise _taken(settings, error) from error
+        await server.after_start()
+        loading, stopping = app.ctx.service.loading, asyncio.create_task(told.wait())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not told.is_set():
+            await loading
+        await stopping
+    finally:
+        await _stop(app, server)
+
+
+async def _stop(app: Sanic[Any, Any], server: AsyncioServer) -> None:
+    """End what runs, give answers a moment to get out, and cut what is left."""
+    if app.state.is_started:
+        await server.before_stop()
+    closed = server.close()
+    for connection in list(server.connections):
+        connection.close_if_idle()
+    until_s = time.monotonic() + DRAIN_S
+    # Polled: connections end without telling.
+    while server.connections and time.monotonic() < until_s:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    app.shutdown_tasks(timeout=0)
+    for connection in list(server.connections):
+        connection.abort()
+    await closed
+    Sanic.unregister_app(app)
+
+
+@contextmanager
+def _quiet_interrupt() -> Iterator[None]:
+    """Let Ctrl+C end the process at once: there is nothing to be saved while MLX is imported.
+
+    A `KeyboardInterrupt` in the middle of an import can come out as any other error.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
+        os._exit(128 + number)
+
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -78,18 +187,28 @@ def make_engine(settings: Settings) -> Engine:
     )
 
 
-def _check_port(settings: Settings) -> None:
-    """Say in plain words that the port is taken, before a model is loaded in vain."""
+@contextmanager
+def _port(settings: Settings) -> Iterator[socket.socket]:
+    """The port, held from before a model is loaded in vain; it listens once the server runs.
+
+    Raises:
+        SettingsError: It is taken.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host.strip("[]"), settings.port))
+            listener.bind((settings.host.strip("[]"), settings.port))
         except OSError as error:
-            raise SettingsError(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-                "is a server running already? Choose another with --port"
-            ) from error
+            raise _taken(settings, error) from error
+        yield listener
+
+
+def _taken(settings: Settings, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+        "is a server running already? Choose another with --port"
+    )
 
 
 def stream_header(settings: Settings, info: ModelInfo) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mlxdeck.server.engine import Dice, Engine, ModelInfo, Progress
-from mlxdeck.server.errors import EngineFailed, Overloaded
+from mlxdeck.server.errors import EngineFailed, Overloaded, one_line
 from mlxdeck.server.observe import Emitter, Load, Observer
 from mlxdeck.server.pipeline import Pipeline
 from mlxdeck.server.scheduler import Scheduler
@@ -47,15 +48,15 @@ class Service:
         settings: Settings,
         engine: Engine,
         open_emitter: OpenEmitter,
-        give_up: Callable[[], None],
     ) -> None:
         self.settings = settings
         self._engine = engine
         self._open_emitter = open_emitter
-        self._give_up = give_up
         self._began_s = time.monotonic()
         self.info: ModelInfo | None = None
-        self._warming: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._opened = AsyncExitStack()
+        """What has to be closed once the engine stands, also if starting went no further."""
         self.scheduler = Scheduler(
             engine,
             max_batch=settings.max_batch,
@@ -67,7 +68,7 @@ class Service:
 
     async def start(self, progress: Progress) -> None:
         """Begin to load the model; returns at once."""
-        self._loading = asyncio.create_task(self._load(progress))
+        self.loading = asyncio.create_task(self._load(progress))
 
     async def _load(self, progress: Progress) -> None:
         found: list[tuple[ModelInfo, int]] = []
@@ -77,15 +78,13 @@ class Service:
             found.append((info, self.settings.prefix_cache_bytes or self._engine.spare_bytes()))
 
         self.scheduler.start(progress, loaded)
-        try:
-            await self.scheduler.ready
-        except EngineFailed as error:
-            progress(f"mlxdeck cannot start: {error.message}")
-            self._give_up()
-            raise
+        await self.scheduler.ready
         info, prefix_bytes = found[0]
-        self.observer = Observer(self._open_emitter(info), info.name, self.settings.capture)
+        emitter = self._open_emitter(info)
+        self._opened.push_async_callback(asyncio.to_thread, emitter.close)
+        self.observer = Observer(emitter, info.name, self.settings.capture)
         self.tiers = Tiers(self.settings, self._engine, info, self.scheduler, prefix_bytes)
+        self._opened.push_async_callback(self.tiers.close)
         self.pipeline = Pipeline(
             info,
             self._engine.tokenizer,
@@ -98,12 +97,12 @@ class Service:
             grammars=self._engine.grammars,
             ping_s=self.settings.ping_s,
         )
+        warmer = Warmer(self.pipeline, self.scheduler, self.tiers.caches.systems)
         self.info = info
-        self._ticking = asyncio.create_task(self._tick())
+        self._tasks.append(asyncio.create_task(self._tick()))
         progress(f"mlxdeck ready on {self.settings.url} (model {info.name})")
         if self.settings.warm:
-            warmer = Warmer(self.pipeline, self.scheduler, self.tiers.caches.systems)
-            self._warming = asyncio.create_task(warmer.run(self.settings, progress))
+            self._tasks.append(asyncio.create_task(warmer.run(self.settings, progress)))
 
     def _dice(self, info: ModelInfo) -> Dice:
         """How requests are sampled that don't say: as the user set it, else as the model asks."""
@@ -116,16 +115,13 @@ class Service:
 
     async def stop(self) -> None:
         """End everything, in the order that loses nothing."""
-        self._loading.cancel()
+        self.loading.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self.info is not None:
-            self._ticking.cancel()
-            if self._warming is not None:
-                self._warming.cancel()
             self.pipeline.close()
         await self.scheduler.stop()
-        if self.info is not None:
-            await self.tiers.close()
-            await asyncio.to_thread(self.observer.emitter.close)
+        await self._opened.aclose()
 
     async def ready(self) -> None:
         """Wait for the model.
@@ -135,14 +131,16 @@ class Service:
             EngineFailed: It could not be loaded.
         """
         try:
-            await asyncio.wait_for(asyncio.shield(self._loading), LOAD_WAIT_S)
+            await asyncio.wait_for(asyncio.shield(self.loading), LOAD_WAIT_S)
         except TimeoutError:
             raise Overloaded("the model is still loading", retry_after_s=15) from None
+        except Exception as error:
+            raise EngineFailed(one_line(error)) from error
 
     @property
     def failed(self) -> bool:
         """Whether the model could not be loaded."""
-        return self.info is None and self._loading.done()
+        return self.info is None and self.loading.done()
 
     @property
     def uptime_s(self) -> float:

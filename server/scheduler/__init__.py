@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from mlxdeck.server.engine import Engine, ModelInfo, Prefilled, Progress, Step
-from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError
+from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError, one_line
 from mlxdeck.server.scheduler.job import Chunk, Done, Job, Piece, Waiting
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class Scheduler:
         self._prefill_tokens = 0
         self._beat_s = time.monotonic()
         self._failure: EngineFailed | None = None
+        self._is_loaded = False
         self._n_expected = 0
         self.memory = engine.memory()
         """As of the last step."""
@@ -78,7 +79,8 @@ class Scheduler:
     def start(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
         """Start the thread and load the model on it.
 
-        Both callbacks run on the engine thread. `ready` is done once `loaded` has returned.
+        Both callbacks run on the engine thread. `ready` is done once `loaded` has returned; it
+        raises `EngineFailed` if anything at all goes wrong before that.
         """
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
@@ -88,10 +90,18 @@ class Scheduler:
         self._thread.start()
 
     async def stop(self) -> None:
-        """End the thread after the step it is in; jobs still running fail."""
+        """End the thread after the step it is in; jobs still running fail.
+
+        A model that is still being fetched or loaded is not waited for: `alive` tells.
+        """
         self._inbox.put(None)
-        # A model that is being fetched is not waited for: the thread ends with the process.
-        await asyncio.to_thread(self._thread.join, STOP_S)
+        if self._is_loaded:
+            await asyncio.to_thread(self._thread.join, STOP_S)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine thread still runs; it may be anywhere in the library's code."""
+        return hasattr(self, "_thread") and self._thread.is_alive()
 
     @property
     def healthy(self) -> bool:
@@ -180,15 +190,8 @@ class Scheduler:
     # From here on: the engine thread.
 
     def _main(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
-        try:
-            loaded(self._engine.load(progress))
-        except EngineFailed as error:
-            self._failure = error
-            failure = error
-            self._on_loop(lambda: self.ready.set_exception(failure))
+        if not self._load(progress, loaded):
             return
-        self.memory = self._engine.memory()
-        self._on_loop(lambda: self.ready.set_result(None))
         try:
             while self._drain():
                 self._gather()
@@ -199,6 +202,29 @@ class Scheduler:
             self._failure = EngineFailed("the engine has stopped")
             self._fail_all(self._failure)
             self._engine.close()
+
+    def _load(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> bool:
+        try:
+            loaded(self._engine.load(progress))
+            self.memory = self._engine.memory()
+        # The thread's edge: whatever a model's files or a library raise, who waits is told.
+        except BaseException as error:
+            log.debug("loading failed", exc_info=error)
+            failure = error if isinstance(error, EngineFailed) else EngineFailed(one_line(error))
+            self._failure = failure
+            self._on_loop(lambda: self._settle(failure))
+            return False
+        self._is_loaded = True
+        self._on_loop(lambda: self._settle(None))
+        return True
+
+    def _settle(self, failure: EngineFailed | None) -> None:
+        if self.ready.done():
+            return  # Cancelled: the server is being stopped.
+        if failure is None:
+            self.ready.set_result(None)
+        else:
+            self.ready.set_exception(failure)
 
     def _drain(self) -> bool:
         """Run what the inbox holds, waiting for it when there is nothing else to do."""
