@@ -87,6 +87,18 @@ class Sampling:
     top_p: float | None = None
     top_k: int | None = None
     stop_sequences: tuple[str, ...] = ()
+    min_p: float = 0.0
+    """Least probability of a token, as a share of the likeliest one's; 0 is none."""
+    seed: int | None = None
+    """What the same draw is had again with; None leaves it to chance."""
+    presence_penalty: float = 0.0
+    """Taken off the logit of every token that the answer holds already."""
+    frequency_penalty: float = 0.0
+    """The same, as often as it holds it."""
+    repetition_penalty: float = 1.0
+    """What such a token's logit is divided by, or multiplied with if it is negative."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids, ascending, and what is added to their logits."""
 
 
 @dataclass(frozen=True, slots=True)

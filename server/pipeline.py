@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -22,13 +23,14 @@ from mlxdeck.server.cache.responses import complete_answer
 from mlxdeck.server.cache.seen import Miss
 from mlxdeck.server.cache.states import Found, StateCache
 from mlxdeck.server.cache.systems import Systems
-from mlxdeck.server.engine import Dice, Grammars, ModelInfo, Run, Thinking, Tokenizer
-from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.engine import Grammars, ModelInfo, Run, SamplingParams, Thinking, Tokenizer
+from mlxdeck.server.errors import BadRequest, EngineFailed
 from mlxdeck.server.messages import (
     ChatRequest,
     Event,
     Finished,
     Ping,
+    Sampling,
     Started,
     StopReason,
     Usage,
@@ -77,12 +79,14 @@ class Pipeline:
         *,
         caches: Caches,
         rules_off: Collection[str],
+        signature: str,
         tool_format: Form,
         grammars: Grammars,
-        dice: Dice,
+        sampling: SamplingParams,
         max_output_tokens: int,
         ping_s: float,
     ) -> None:
+        """`signature` changes with whatever else but the request draws an answer."""
         self.info = info
         self.caches = caches
         self._rules_off = rules_off
@@ -96,9 +100,8 @@ class Pipeline:
             max_output_tokens,
             ordered=SCHEMA_ORDER not in rules_off,
         )
-        # The server's own settings decide an answer as much as the weights do.
-        self._signature = f"{info.signature} {dice} {max_output_tokens} {tool_format.name}"
-        self._dice = dice
+        self._signature = signature
+        self._sampling = sampling
         self._tool_format = tool_format
         self._grammars = grammars
         self._ping_s = ping_s
@@ -114,6 +117,7 @@ class Pipeline:
             ServerError: One, and nothing after it.
         """
         request, removed = canonical(request, self._rules_off)
+        check_biases(request.sampling, self.info)
         parts = digests(request)
         trace.accepted(request, parts, removed, self._scheduler.status.queued)
         async with aclosing(self._source(parts, request, trace, fresh=fresh)) as events:
@@ -126,7 +130,9 @@ class Pipeline:
     ) -> AsyncGenerator[Event]:
         """Where the answer comes from: known, under way for somebody else, or to be found."""
         began_s = time.monotonic()
-        key = answer_key(parts, request, self._signature)
+        now = datetime.now().astimezone()
+        clock = [now.strftime(each) for each in self._traits.clock_formats]
+        key = answer_key(parts, request, self._signature, clock)
         exact = self.caches.exact
         if fresh or not exact.enabled:
             trace.exact(key, reason="bypassed" if fresh else "disabled")
@@ -202,7 +208,7 @@ class Pipeline:
         lease = states.ram.lease(run_tokens)
         try:
             if lease.n_cached < n:
-                run = Run(run_tokens, lease.n_cached, lease.state, 1, Dice(), (n,))
+                run = Run(run_tokens, lease.n_cached, lease.state, 1, SamplingParams(), (n,))
                 job = Job(run, lambda kept: states.keep(kept, n, lease, at_most_tokens=n))
                 async with self._scheduler.submit(job) as chunks:
                     async for _ in chunks:
@@ -284,28 +290,37 @@ class Pipeline:
         yield Finished(_stop_reason(splitter, cut=cut), self._usage(job), splitter.stopped_by)
 
     def _job(self, request: ChatRequest, ready: _Ready) -> Job:
-        prompt, lease, ours = ready.prompt, ready.found.lease, self._dice
-        sampling, traits, thinking = request.sampling, self._traits, None
+        prompt, lease = ready.prompt, ready.found.lease
+        traits, thinking = self._traits, None
         if request.thinking_tokens and traits.think_end:
             tags = (traits.think_start, traits.think_end)
             thinking = Thinking(*tags, prompt.in_thinking, request.thinking_tokens)
-        dice = Dice(
-            ours.temperature if sampling.temperature is None else sampling.temperature,
-            ours.top_p if sampling.top_p is None else sampling.top_p,
-            ours.top_k if sampling.top_k is None else sampling.top_k,
-        )
         layout, states = prompt.layout, self.caches.states
         run = Run(
             prompt.tokens,
             lease.n_cached,
             lease.state,
             prompt.max_tokens,
-            dice,
+            self._sampling_of(request.sampling),
             layout.boundaries(),
             ready.held.constraint,
             thinking,
         )
         return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease))
+
+    def _sampling_of(self, asked: Sampling) -> SamplingParams:
+        ours = self._sampling
+        return SamplingParams(
+            ours.temperature if asked.temperature is None else asked.temperature,
+            ours.top_p if asked.top_p is None else asked.top_p,
+            ours.top_k if asked.top_k is None else asked.top_k,
+            asked.min_p,
+            asked.seed,
+            asked.presence_penalty,
+            asked.frequency_penalty,
+            asked.repetition_penalty,
+            asked.logit_bias,
+        )
 
     def _splitter(self, request: ChatRequest, ready: _Ready) -> Splitter:
         prompt = ready.prompt
@@ -325,6 +340,18 @@ class Pipeline:
     @staticmethod
     def _usage(job: Job) -> Usage:
         return Usage(len(job.run.tokens), job.run.n_cached, job.n_tokens)
+
+
+def check_biases(sampling: Sampling, info: ModelInfo) -> None:
+    """Refuse a bias for a token that the model lacks.
+
+    Raises:
+        BadRequest: There is one; it says which.
+    """
+    highest = sampling.logit_bias[-1][0] if sampling.logit_bias else 0
+    if info.vocab_tokens and highest >= info.vocab_tokens:
+        reason = f"the model's tokens are 0 to {info.vocab_tokens - 1:,}"
+        raise BadRequest(f"logit_bias.{highest}", reason)
 
 
 def _report(splitter: Splitter, trace: Trace) -> None:

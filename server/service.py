@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mlxdeck.server.engine import Dice, Engine, ModelInfo, Progress
+from mlxdeck.server.engine import Engine, ModelInfo, Progress, SamplingParams
 from mlxdeck.server.errors import EngineFailed, Overloaded, one_line
 from mlxdeck.server.observe import Emitter, Load, Observer
 from mlxdeck.server.pipeline import Pipeline
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 LOAD_WAIT_S = 60.0
 TICK_S = 1.0
 IDLE_TICK_S = 10.0
+DRAWING = ("canonical_off", "max_kv_tokens", "max_output_tokens")
+"""Settings that change answers, but for those that the model is asked for where they are open."""
 
 OpenEmitter = Callable[[ModelInfo], Emitter]
 
@@ -85,15 +87,18 @@ class Service:
         self.observer = Observer(emitter, info.name, self.settings.capture)
         self.tiers = Tiers(self.settings, self._engine, info, self.scheduler, prefix_bytes)
         self._opened.push_async_callback(self.tiers.close)
+        sampling = self._sampling(info)
+        tool_format = choose_format(self.settings.tool_format, self._engine.tokenizer.traits)
         self.pipeline = Pipeline(
             info,
             self._engine.tokenizer,
             self.scheduler,
             caches=self.tiers.caches,
             rules_off=self.settings.canonical_off.split(","),
-            dice=self._dice(info),
+            sampling=sampling,
             max_output_tokens=self.settings.max_output_tokens,
-            tool_format=choose_format(self.settings.tool_format, self._engine.tokenizer.traits),
+            signature=answer_signature(info, self.settings, sampling, tool_format.name),
+            tool_format=tool_format,
             grammars=self._engine.grammars,
             ping_s=self.settings.ping_s,
         )
@@ -104,10 +109,10 @@ class Service:
         if self.settings.warm:
             self._tasks.append(asyncio.create_task(warmer.run(self.settings, progress)))
 
-    def _dice(self, info: ModelInfo) -> Dice:
+    def _sampling(self, info: ModelInfo) -> SamplingParams:
         """How requests are sampled that don't say: as the user set it, else as the model asks."""
         told = self.settings
-        return Dice(
+        return SamplingParams(
             info.temperature if told.temperature is None else told.temperature,
             info.top_p if told.top_p is None else told.top_p,
             info.top_k if told.top_k is None else told.top_k,
@@ -250,6 +255,14 @@ class Service:
                 "prefix_cache_bytes": load.prefix_bytes,
             },
         }
+
+
+def answer_signature(
+    info: ModelInfo, settings: Settings, sampling: SamplingParams, tool_format: str
+) -> str:
+    """What draws an answer beside the request: the model, and what the server was told of it."""
+    told = {name: getattr(settings, name) for name in DRAWING}
+    return f"{info.signature} {info.context_tokens} {sampling} {tool_format} {told}"
 
 
 def versions() -> dict[str, str]:

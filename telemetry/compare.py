@@ -11,6 +11,8 @@ from mlxdeck.telemetry import events as t
 
 CONTEXT_LINES = 3
 MAX_DIFF_LINES = 200
+SAMPLING = ("min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty")
+"""Of a request's parameters, those that few clients send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def settings(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     for name in ("temperature", "top_p", "top_k"):
         value = getattr(start, name)
         yield name, "model's own" if value is None else f"{value:g}"
+    yield "sampling", ", ".join(_sampling(start)) or "as usual"
     yield "stops at", ", ".join(map(repr, start.stop_sequences)) or "nothing else"
     yield "tool_choice", " ".join(filter(None, (start.tool_choice, start.forced_tool)))
     yield "thinking", _thinking(start)
@@ -113,6 +116,17 @@ def settings(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     yield "messages", f"{start.n_messages}"
     yield "body", f"{start.body_bytes:,} bytes"
     yield "left out", ", ".join(start.removed) or "nothing"
+
+
+def _sampling(start: t.RequestStart) -> Iterator[str]:
+    """What is seldom asked for."""
+    usual = t.RequestStart()
+    for name in SAMPLING:
+        value = getattr(start, name)
+        if value != getattr(usual, name):
+            yield f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+    if start.n_biased_tokens:
+        yield f"logit_bias of {start.n_biased_tokens:,}"
 
 
 def _thinking(start: t.RequestStart) -> str:

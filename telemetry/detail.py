@@ -11,6 +11,7 @@ import msgspec
 
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.compare import SAMPLING
 from mlxdeck.telemetry.lines import content, lines_of
 from mlxdeck.telemetry.results import Result, results
 from mlxdeck.telemetry.store import Store
@@ -90,8 +91,9 @@ def curl(found: dict[str, Any]) -> str:
         raise NotCaptured
     request = found["request"]
     body: dict[str, Any] = {"model": request["model"], "max_tokens": request["max_tokens"]}
-    for name in ("temperature", "top_p", "top_k"):
-        if request.get(name) is not None:
+    usual = t.RequestStart()
+    for name in ("temperature", "top_p", "top_k", *SAMPLING):
+        if request.get(name) not in (None, getattr(usual, name)):
             body[name] = request[name]
     if request.get("stream"):
         body["stream"] = True

@@ -85,6 +85,13 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     temperature: float | None = _named("gen_ai.request.temperature", None)
     top_p: float | None = _named("gen_ai.request.top_p", None)
     top_k: int | None = _named("gen_ai.request.top_k", None)
+    min_p: float = _named("mlx.request.min_p", 0.0)
+    seed: int | None = _named("gen_ai.request.seed", None)
+    presence_penalty: float = _named("gen_ai.request.presence_penalty", 0.0)
+    frequency_penalty: float = _named("gen_ai.request.frequency_penalty", 0.0)
+    repetition_penalty: float = _named("mlx.request.repetition_penalty", 1.0)
+    n_biased_tokens: int = _named("mlx.request.biased_tokens", 0)
+    """How many tokens `logit_bias` names."""
     stop_sequences: tuple[str, ...] = _named("gen_ai.request.stop_sequences", ())
     conversation_id: str = _named("gen_ai.conversation.id", "")
     body_bytes: int = _named("http.request.body.size", 0)

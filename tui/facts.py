@@ -12,10 +12,10 @@ from mlxdeck.telemetry.compare import settings
 from mlxdeck.tui import format as fmt
 
 PARAMETERS = (
-    *("max_tokens", "temperature", "top_p", "top_k", "stops at"),
+    *("max_tokens", "temperature", "top_p", "top_k", "sampling", "stops at"),
     *("tool_choice", "thinking", "answer"),
 )
-USUAL = ("model's own", "nothing else", "auto", "text")
+USUAL = ("model's own", "as usual", "nothing else", "auto", "text")
 
 
 def table(told: Iterable[tuple[str, str]]) -> Table:

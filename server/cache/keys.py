@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import msgspec
 
-from mlxdeck.server.messages import ChatRequest
+from mlxdeck.server.messages import ChatRequest, Message
 
 # Raised when the same request would be rendered or parsed differently than before.
-FORM = 2
+FORM = 3
 MODEL_DIGITS = 16
+
+# Who asks, for whom, and how the answer is sent: none of it draws one.
+ASIDE = frozenset({"model", "stream", "stream_usage", "session_id"})
+_PARTS = frozenset({"system", "tools", "messages"})
+# Whatever else a request holds; a new field is in the key until it is put aside.
+_DRAWN = tuple(
+    each.name for each in fields(ChatRequest) if each.name not in ASIDE and each.name not in _PARTS
+)
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -33,18 +42,25 @@ def digests(request: ChatRequest) -> Digests:
     return Digests(
         digest(request.system) if request.system else "",
         digest(request.tools) if request.tools else "",
-        tuple(digest(message) for message in request.messages),
+        tuple(_message(message) for message in request.messages),
     )
 
 
-def answer_key(parts: Digests, request: ChatRequest, signature: str) -> str:
+def _message(message: Message) -> str:
+    # By their fields alone, a text and a thought are the same.
+    return digest((message.role, [(type(block).__name__, block) for block in message.blocks]))
+
+
+def answer_key(
+    parts: Digests, request: ChatRequest, signature: str, clock: Sequence[str] = ()
+) -> str:
     """The key of a canonical request's answer by the model of that signature.
 
-    The model's name, the way the answer is sent, and whose conversation it is are no part of it.
+    `clock` is what the chat template would print of the time. The model's name, the way the answer
+    is sent, and whose conversation it is are no part of the key.
     """
-    thinking = (request.thinking, request.thinking_tokens)
-    how = (request.tool_choice, request.sampling, thinking, request.answer_schema)
-    return digest((FORM, parts, how)) + digest(signature)[:MODEL_DIGITS]
+    how = [getattr(request, name) for name in _DRAWN]
+    return digest((FORM, parts, how, clock)) + digest(signature)[:MODEL_DIGITS]
 
 
 def request_of(key: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from mlxdeck.server.dialects.anthropic_stream import AnthropicEncoder, error_body
-from mlxdeck.server.dialects.fields import count, decode_object, join, number, required, text, typed
+from mlxdeck.server.dialects.fields import count, decode_object, join, required, text, typed
+from mlxdeck.server.dialects.sampling import sampling
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.messages import (
     Block,
@@ -161,13 +162,7 @@ def _sampling(fields: dict[str, Any]) -> Sampling:
     max_tokens = count(fields, "max_tokens", 1)
     if max_tokens is None:
         raise BadRequest("max_tokens", "expected an integer")
-    return Sampling(
-        max_tokens=max_tokens,
-        temperature=number(fields, "temperature", 0, 1),
-        top_p=number(fields, "top_p", 0, 1),
-        top_k=count(fields, "top_k", 0),
-        stop_sequences=tuple(stops),
-    )
+    return sampling(fields, max_tokens, tuple(stops), hottest=1)
 
 
 def _tools(fields: dict[str, Any]) -> tuple[tuple[ToolSpec, ...], set[str]]:

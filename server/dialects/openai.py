@@ -1,7 +1,7 @@
 """OpenAI's chat completions: `POST /v1/chat/completions`.
 
 Format: https://platform.openai.com/docs/api-reference/chat. What has no meaning for a local model
-(seed, penalties, store, user, service tier) is dropped; what would change the shape of the answer
+(store, user, service tier) is dropped; what would change the shape of the answer
 and can't be had (several choices, log probabilities, audio) is refused.
 """
 
@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.server.dialects.fields import count, decode_object, join, number, required, text, typed
+from mlxdeck.server.dialects.fields import count, decode_object, join, required, text, typed
 from mlxdeck.server.dialects.openai_stream import OpenAIEncoder, error_body
+from mlxdeck.server.dialects.sampling import sampling
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.messages import (
     Block,
@@ -179,14 +180,13 @@ def _sampling(fields: dict[str, Any]) -> Sampling:
     for i, each in enumerate(stops):
         if not typed(each, str, f"stop.{i}"):
             raise BadRequest(f"stop.{i}", "must not be empty")
-    limit = count(fields, "max_completion_tokens", 1) or count(fields, "max_tokens", 1)
-    return Sampling(
-        max_tokens=limit or NO_LIMIT_TOKENS,
-        temperature=number(fields, "temperature", 0, 2),
-        top_p=number(fields, "top_p", 0, 1),
-        top_k=count(fields, "top_k", 0),
-        stop_sequences=tuple(stops),
-    )
+    limits = (_limit(fields, name) for name in ("max_completion_tokens", "max_tokens"))
+    return sampling(fields, next(filter(None, limits), NO_LIMIT_TOKENS), tuple(stops), hottest=2)
+
+
+def _limit(fields: dict[str, Any], name: str) -> int | None:
+    """Most tokens that the answer may have; some say -1 for as many as there is room for."""
+    return NO_LIMIT_TOKENS if fields.get(name) == -1 else count(fields, name, 1)
 
 
 def _tools(fields: dict[str, Any]) -> tuple[ToolSpec, ...]:

@@ -34,15 +34,26 @@ class ModelInfo:
     top_p: float = 1.0
     top_k: int = 0
     """The model authors' own sampling, for requests that leave it open."""
+    vocab_tokens: int = 0
+    """How many tokens there are; 0 if that isn't known."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dice:
-    """How to draw a token, with nothing left open. Temperature 0 is greedy."""
+class SamplingParams:
+    """How to draw a token, with nothing left open. Temperature 0 is greedy.
+
+    Penalties count the tokens of the answer, and none of the prompt's.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ class Run:
     """How many of them `state` holds; less than `len(tokens)`."""
     state: State | None
     max_tokens: int
-    dice: Dice
+    sampling: SamplingParams
     boundaries: tuple[int, ...] = ()
     """Numbers of leading tokens that other prompts may begin with too, in ascending order."""
     constraint: Constraint | None = None
@@ -183,6 +194,8 @@ class TemplateTraits:
     tool_markers: ToolMarkers | None = None
     source: str = field(default="", repr=False)
     """The template's own text."""
+    clock_formats: tuple[str, ...] = ()
+    """What it prints of the local time, as `strftime` takes it; the prompt changes with that."""
 
 
 class Tokenizer(Protocol):

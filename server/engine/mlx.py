@@ -6,19 +6,17 @@ arrays. Cached states are handed out as copies that share memory until one of th
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.sample_utils import make_sampler
 
 from mlxdeck.server.engine import (
-    Dice,
     KVState,
     Memory,
     ModelInfo,
@@ -31,6 +29,7 @@ from mlxdeck.server.engine import (
 )
 from mlxdeck.server.engine.device import device
 from mlxdeck.server.engine.mlx_grammars import MlxGrammars
+from mlxdeck.server.engine.mlx_sampling import penalties, sampler
 from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
 from mlxdeck.server.engine.mlx_thinking import ThinkingBudget
 from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer
@@ -42,12 +41,6 @@ from mlxdeck.server.errors import EngineFailed
 FREE_MEMORY_SHARE = 0.5
 # Boundaries nearer to one another than this are not worth a step of their own.
 MIN_SEGMENT_TOKENS = 64
-
-
-@functools.lru_cache(maxsize=64)
-def sampler(dice: Dice) -> Callable[[mx.array], mx.array]:
-    """One sampler object per setting, so that sequences which share it are drawn in one call."""
-    return make_sampler(temp=dice.temperature, top_p=dice.top_p, top_k=dice.top_k)  # type: ignore[no-any-return]
 
 
 class MlxEngine:
@@ -92,7 +85,8 @@ class MlxEngine:
         self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
         self.reset()
-        return model_info(resolved.name, resolved.path, config, self._context_tokens)
+        info = model_info(resolved.name, resolved.path, config, self._context_tokens)
+        return replace(info, vocab_tokens=len(wrapper._tokenizer))
 
     def spare_bytes(self) -> int:
         """A share of what is left of the memory that models may use."""
@@ -107,7 +101,7 @@ class MlxEngine:
                 [run.max_tokens],
                 caches=[run.state] if run.n_cached else None,
                 all_tokens=[tokens[: run.n_cached]],
-                samplers=[sampler(run.dice)],
+                samplers=[sampler(run.sampling)],
                 logits_processors=[self._processors(run)],
             )
         except ValueError as error:
@@ -119,6 +113,9 @@ class MlxEngine:
     def _processors(self, run: Run) -> list[Any] | None:
         wrapper = self.tokenizer.wrapper
         found: list[Any] = []
+        # Masks come behind: whatever is penalised, only what they allow is drawn.
+        if changed := penalties(run.sampling):
+            found.append(changed)
         if run.constraint:
             found.append(self.grammars.processor(run.constraint))
         if run.thinking:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from mlxdeck.server.engine import TemplateTraits, ToolMarkers
+from mlxdeck.server.engine.template_clock import clock_formats
 
 
 class MlxTokenizer:
@@ -80,4 +81,5 @@ def traits(wrapper: Any) -> TemplateTraits:
         think_end=wrapper.think_end or think_end,
         tool_markers=markers,
         source=source,
+        clock_formats=clock_formats(template),
     )

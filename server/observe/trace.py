@@ -32,6 +32,11 @@ from mlxdeck.telemetry.writer import Emitter
 # Client closed the connection: nginx's code, the one that log readers know.
 STATUS_CANCELLED = 499
 LAST_USER_CHARS = 2_000
+SAMPLED = (
+    *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
+)
+"""What of `Sampling` is told as it is."""
 
 
 class Timed(Protocol):
@@ -160,10 +165,8 @@ class Trace:
                 model=request.model,
                 dialect=self.dialect,
                 stream=request.stream,
-                max_tokens=sampling.max_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
+                **{name: getattr(sampling, name) for name in SAMPLED},
+                n_biased_tokens=len(sampling.logit_bias),
                 # What a client stops at is its own text.
                 stop_sequences=sampling.stop_sequences if full else (),
                 conversation_id=request.session_id,

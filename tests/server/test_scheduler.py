@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mlxdeck.server.engine import Dice, KVState, ModelInfo, Progress, Run, Step
+from mlxdeck.server.engine import KVState, ModelInfo, Progress, Run, SamplingParams, Step
 from mlxdeck.server.engine.echo import EchoEngine
 from mlxdeck.server.errors import EngineFailed, Overloaded
 from mlxdeck.server.scheduler import Scheduler
@@ -42,7 +42,7 @@ def job(prompt: str, kept: list[KVState] | None = None, max_tokens: int = 100) -
     """A job for a prompt whose answer is the prompt's user turn."""
     tokens = [byte + 1 for byte in f"<user>{prompt}</user><assistant>".encode()]
     states = kept if kept is not None else []
-    return Job(Run(tokens, 0, None, max_tokens, Dice()), states.append)
+    return Job(Run(tokens, 0, None, max_tokens, SamplingParams()), states.append)
 
 
 async def answer(scheduler: Scheduler, work: Job) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from mlxdeck.server.cache.prefixes import PrefixCache
 from mlxdeck.server.cache.tokens import pack
-from mlxdeck.server.engine import Dice, KVState, ModelInfo, Prefilled, Run, Sampled
+from mlxdeck.server.engine import KVState, ModelInfo, Prefilled, Run, Sampled, SamplingParams
 from mlxdeck.server.engine.blas import load_fast_blas
 from mlxdeck.server.errors import EngineFailed
 from tests.real import models_home
@@ -41,7 +41,7 @@ def engine(loaded: tuple[MlxEngine, ModelInfo]) -> MlxEngine:
 
 def run(engine: MlxEngine, prompt: str, max_tokens: int = 24) -> Run:
     """A greedy run from nothing."""
-    return Run(engine.tokenizer.encode(prompt), 0, None, max_tokens, Dice())
+    return Run(engine.tokenizer.encode(prompt), 0, None, max_tokens, SamplingParams())
 
 
 def finish(engine: MlxEngine, *uids: int) -> dict[int, tuple[str, str, KVState]]:
@@ -91,12 +91,12 @@ def test_a_cached_prefix_changes_nothing(engine: MlxEngine, n_shared: int) -> No
     cold = one(engine, run(engine, PROMPT))
     cache = PrefixCache(engine.states, 1 << 30)
     other = [*run(engine, PROMPT).tokens[:n_shared]] + engine.tokenizer.encode(" and so on")
-    _, _, kept = one(engine, Run(other, 0, None, 4, Dice()))
+    _, _, kept = one(engine, Run(other, 0, None, 4, SamplingParams()))
     cache.add(pack(kept.tokens), kept.state, 0)
     asked = run(engine, PROMPT)
     lease = cache.lease(asked.tokens)
     assert lease.n_cached >= n_shared
-    warm = one(engine, Run(asked.tokens, lease.n_cached, lease.state, 24, Dice()))
+    warm = one(engine, Run(asked.tokens, lease.n_cached, lease.state, 24, SamplingParams()))
     assert warm[:2] == cold[:2]
     assert list(warm[2].tokens) == list(cold[2].tokens)
 
@@ -109,7 +109,7 @@ def test_the_whole_prompt_is_never_a_hit(engine: MlxEngine) -> None:
     tokens = run(engine, PROMPT).tokens
     lease = cache.lease(tokens)
     assert lease.n_cached == len(tokens) - 1
-    assert one(engine, Run(tokens, lease.n_cached, lease.state, 24, Dice()))[0] == cold[0]
+    assert one(engine, Run(tokens, lease.n_cached, lease.state, 24, SamplingParams()))[0] == cold[0]
 
 
 def test_what_was_read_before_a_cancel_is_resumed(engine: MlxEngine) -> None:
@@ -125,7 +125,10 @@ def test_what_was_read_before_a_cancel_is_resumed(engine: MlxEngine) -> None:
     cache.add(pack(kept.tokens), kept.state, 0)
     lease = cache.lease(asked.tokens)
     assert lease.n_cached == step.done_tokens
-    assert one(engine, Run(asked.tokens, lease.n_cached, lease.state, 24, Dice()))[0] == cold[0]
+    assert (
+        one(engine, Run(asked.tokens, lease.n_cached, lease.state, 24, SamplingParams()))[0]
+        == cold[0]
+    )
     assert engine.step() == []
 
 
@@ -139,7 +142,7 @@ def test_a_run_that_never_began_leaves_nothing(engine: MlxEngine) -> None:
 def test_sampling_differs_where_greedy_does_not(engine: MlxEngine) -> None:
     """Runs with a temperature share a batch with greedy ones, which stay what they were."""
     greedy = one(engine, run(engine, STORY))[0]
-    hot = Run(engine.tokenizer.encode(STORY), 0, None, 24, Dice(1.5, 0.95, 50))
+    hot = Run(engine.tokenizer.encode(STORY), 0, None, 24, SamplingParams(1.5, 0.95, 50))
     uids = [engine.insert(run(engine, STORY)), *(engine.insert(hot) for _ in range(2))]
     ended = finish(engine, *uids)
     assert ended[uids[0]][0] == greedy

@@ -9,7 +9,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
 
-from mlxdeck.server.engine import Dice, KVState, Prefilled, Run
+from mlxdeck.server.engine import KVState, Prefilled, Run, SamplingParams
 from mlxdeck.server.engine.mlx import MlxEngine
 from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
 from tests.real import models_home
@@ -70,7 +70,7 @@ def test_a_restored_state_says_what_a_cold_run_says(
     tokens = prompt(engine, n)
     n = len(tokens)
     boundary = n - len(engine.tokenizer.encode(STORY)) or n // 2
-    asked = Run(tokens, 0, None, N_TOKENS, Dice(), (boundary,))
+    asked = Run(tokens, 0, None, N_TOKENS, SamplingParams(), (boundary,))
     cold, kept = snapshots(engine, asked)
     states = engine.states
     if engine._trimmable:
@@ -87,7 +87,7 @@ def test_a_restored_state_says_what_a_cold_run_says(
         states.save(state.state, path)
         restored = states.load(path)
         assert states.size_bytes(restored) == states.size_bytes(state.state)
-        warm, _ = snapshots(engine, Run(tokens, length, restored, N_TOKENS, Dice()))
+        warm, _ = snapshots(engine, Run(tokens, length, restored, N_TOKENS, SamplingParams()))
         assert warm == cold
 
 

@@ -1,0 +1,117 @@
+"""How a token is drawn: what is done to logits first, and the draw itself. Engine thread."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import mlx.core as mx
+from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sampler
+
+from mlxdeck.server.engine import SamplingParams
+
+Sampler = Callable[[mx.array], mx.array]
+"""Log-probabilities, shape [n, vocab], to tokens, shape [n]."""
+
+# Below, dividing by it leaves nothing but the likeliest token, if it doesn't overflow.
+LEAST_TEMPERATURE = 1e-5
+
+
+def sampler(params: SamplingParams) -> Sampler:
+    """One object for all sequences that are drawn alike, so that they are drawn in one call.
+
+    A seed makes it the sequence's own: it is not drawn from what others draw from.
+    """
+    if params.temperature < LEAST_TEMPERATURE or params.top_p == 0:
+        return greedy_sampler  # type: ignore[no-any-return]
+    scaled = _scaled(params.temperature, params.top_p, params.top_k, params.min_p)
+    return _shared(scaled) if params.seed is None else Seeded(scaled, params.seed)
+
+
+@functools.lru_cache(maxsize=64)
+def _scaled(temperature: float, top_p: float, top_k: int, min_p: float) -> Sampler:
+    """What the draw is made from."""
+
+    def scaled(logprobs: mx.array) -> mx.array:
+        # Half precision has no room for a low temperature.
+        left = logprobs.astype(mx.float32)
+        if top_p < 1:
+            left = apply_top_p(left, top_p)
+        if min_p:
+            left = apply_min_p(left, min_p)
+        if 0 < top_k < left.shape[-1]:
+            left = apply_top_k(left, top_k)
+        return left * (1 / temperature)
+
+    return scaled
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(scaled: Sampler) -> Sampler:
+    return lambda logprobs: mx.random.categorical(scaled(logprobs))
+
+
+class Seeded:
+    """Draws the tokens of one sequence from a stream of random numbers of its own."""
+
+    def __init__(self, scaled: Sampler, seed: int) -> None:
+        self._scaled = scaled
+        self._key = mx.random.key(seed & (1 << 64) - 1)
+
+    def __call__(self, logprobs: mx.array) -> mx.array:
+        """Draw one token; the next call draws from the next numbers."""
+        self._key, key = mx.random.split(self._key)
+        return mx.random.categorical(self._scaled(logprobs), key=key)
+
+
+class Penalties:
+    """A logits processor for one sequence: what its answer holds already, and its biases.
+
+    Of mlx-lm's own, each looks at the last twenty tokens, the prompt's too; here it is the whole
+    answer and nothing else, as OpenAI defines it. A prompt of an agent's holds the very tokens
+    that its calls are written with.
+    """
+
+    def __init__(self, params: SamplingParams) -> None:
+        self._params = params
+        self._counts: mx.array | None = None
+        self._bias: mx.array | None = None
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        """Called with all tokens so far, shape [n], and the next one's logits, shape [1, vocab]."""
+        if self._counts is None:
+            # What is there by now is the prompt.
+            self._counts = mx.zeros(logits.shape[-1])
+            self._bias = _bias(self._params.logit_bias, logits.shape[-1])
+        else:
+            self._counts = self._counts.at[tokens[-1:]].add(1)
+        params, counts = self._params, self._counts
+        held = counts > 0
+        changed = logits.astype(mx.float32)
+        if params.repetition_penalty != 1:
+            factor = mx.where(changed < 0, params.repetition_penalty, 1 / params.repetition_penalty)
+            changed = mx.where(held, changed * factor, changed)
+        if params.frequency_penalty or params.presence_penalty:
+            changed -= params.frequency_penalty * counts + params.presence_penalty * held
+        if self._bias is not None:
+            changed += self._bias
+        return changed.astype(logits.dtype)
+
+
+def penalties(params: SamplingParams) -> Penalties | None:
+    """The processor that these parameters need, if any."""
+    neutral = SamplingParams(params.temperature, params.top_p, params.top_k, params.min_p)
+    needed = any(
+        getattr(params, name) != getattr(neutral, name)
+        for name in ("presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias")
+    )
+    return Penalties(params) if needed else None
+
+
+def _bias(biases: tuple[tuple[int, float], ...], n_vocab: int) -> mx.array | None:
+    # An index beyond the end would be written to whatever lies there.
+    found = [(token, bias) for token, bias in biases if 0 <= token < n_vocab]
+    if not found:
+        return None
+    ids, values = zip(*found, strict=True)
+    return mx.zeros(n_vocab).at[mx.array(ids)].add(mx.array(values))
