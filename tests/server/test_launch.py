@@ -47,7 +47,7 @@ SITES: dict[str, tuple[Any, str]] = {
     "tiers": (service, "Tiers"),
     "pipeline": (service, "Pipeline"),
     "format": (service, "choose_format"),
-    "sampling": (service.Service, "_dice"),
+    "sampling": (service.Service, "_sampling"),
     "warmer": (service, "Warmer"),
 }
 RAISED = [
