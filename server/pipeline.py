@@ -240,9 +240,15 @@ class Pipeline:
 
     def _rendered(self, request: ChatRequest) -> tuple[Prompt, Held]:
         prompt = self._renderer.render(request)
-        think_end = self._traits.think_end if prompt.in_thinking else ""
-        form, grammars = self._tool_format, self._grammars
-        held = held_to(request, form, grammars, think_end=think_end, begun=prompt.begun)
+        traits = self._traits
+        held = held_to(
+            request,
+            self._tool_format,
+            self._grammars,
+            begun=prompt.begun,
+            thinking=(traits.think_start, traits.think_end) if traits.think_end else (),
+            in_thinking=prompt.in_thinking,
+        )
         return prompt, held
 
     def _lease(self, prompt: Prompt, *, read: bool) -> Found:

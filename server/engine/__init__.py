@@ -68,6 +68,10 @@ class Constraint:
     """What the prompt has written of it, if it has been begun there; more may follow a trigger."""
     final: bool = True
     """Whether the answer ends with what the grammar describes, or goes on freely."""
+    thinking: tuple[str, str] | tuple[()] = ()
+    """What opens and closes thinking; a trigger inside it is only talked about."""
+    in_thinking: bool = False
+    """Whether the prompt has opened it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +127,12 @@ class Sampled:
 
     uid: int
     text: str
-    finish: Literal["stop", "length"] | None = None
+    finish: Literal["stop", "length", "broken"] | None = None
+    """`broken`: the answer left what it was held to, and is over; `text` is none of it."""
     kept: KVState | None = None
     """With `finish`: the state that prompt and answer left behind."""
+    why: str = ""
+    """Why it is broken."""
 
 
 Step = Prefilled | Sampled

@@ -28,7 +28,7 @@ from mlxdeck.server.engine import (
     Step,
 )
 from mlxdeck.server.engine.device import device
-from mlxdeck.server.engine.mlx_grammars import MlxGrammars
+from mlxdeck.server.engine.mlx_grammars import MlxGrammars, Processor
 from mlxdeck.server.engine.mlx_sampling import penalties, sampler
 from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
 from mlxdeck.server.engine.mlx_thinking import ThinkingBudget
@@ -69,6 +69,7 @@ class MlxEngine:
         self._context_tokens = context_tokens
         self._detokenizers: dict[int, Any] = {}
         self._n_cached: dict[int, int] = {}
+        self._holding: dict[int, Processor] = {}
 
     def load(self, progress: Progress) -> ModelInfo:
         """Fetch, convert and load the model."""
@@ -95,6 +96,7 @@ class MlxEngine:
     def insert(self, run: Run) -> int:
         """Queue a sequence; the cached part of its prompt comes from `run.state`."""
         tokens = list(run.tokens)
+        holding = self.grammars.processor(run.constraint) if run.constraint else None
         try:
             (uid,) = self._batch.insert_segments(
                 [self._segments(tokens, run)],
@@ -102,25 +104,31 @@ class MlxEngine:
                 caches=[run.state] if run.n_cached else None,
                 all_tokens=[tokens[: run.n_cached]],
                 samplers=[sampler(run.sampling)],
-                logits_processors=[self._processors(run)],
+                logits_processors=[self._processors(run, holding)],
             )
         except ValueError as error:
             raise EngineFailed(f"the model can't take this prompt: {error}") from error
         self._detokenizers[uid] = self.tokenizer.wrapper.detokenizer
         self._n_cached[uid] = run.n_cached
+        if holding:
+            self._holding[uid] = holding
         return int(uid)
 
-    def _processors(self, run: Run) -> list[Any] | None:
+    def _processors(self, run: Run, holding: Processor | None) -> list[Any] | None:
         wrapper = self.tokenizer.wrapper
         found: list[Any] = []
         # Masks come behind: whatever is penalised, only what they allow is drawn.
         if changed := penalties(run.sampling):
             found.append(changed)
-        if run.constraint:
-            found.append(self.grammars.processor(run.constraint))
+        if holding:
+            found.append(holding)
         if run.thinking:
             end_ids = wrapper.encode(run.thinking.end, add_special_tokens=False)
-            found.append(ThinkingBudget(run.thinking, end_ids, wrapper.decode))
+            budget = ThinkingBudget(run.thinking, end_ids, wrapper.decode)
+            if holding:
+                # What is held to a grammar is no thinking, whatever stands in it.
+                budget.paused = lambda: holding.holds
+            found.append(budget)
         return found or None
 
     def _segments(self, tokens: list[int], run: Run) -> list[list[int]]:
@@ -153,6 +161,13 @@ class MlxEngine:
         return Prefilled(response.uid, cached + done, cached + total, snapshot)
 
     def _sampled(self, response: Any) -> Sampled:
+        holding = self._holding.get(response.uid)
+        if holding and holding.broken:
+            # The state may be as broken as the answer: it is not kept.
+            if response.finish_reason is None:
+                self._batch.remove([response.uid])
+            self._forget(response.uid)
+            return Sampled(response.uid, "", "broken", why=holding.broken)
         detokenizer = self._detokenizers[response.uid]
         if response.finish_reason != "stop":
             detokenizer.add_token(response.token)
@@ -180,11 +195,13 @@ class MlxEngine:
 
     def _forget(self, uid: int) -> None:
         self._detokenizers.pop(uid, None)
+        self._holding.pop(uid, None)
         self._n_cached.pop(uid, None)
 
     def reset(self) -> None:
         """Build a new generator; whatever the old one held is gone."""
         self._detokenizers.clear()
+        self._holding.clear()
         self._n_cached.clear()
         self._batch = BatchGenerator(
             self._model,

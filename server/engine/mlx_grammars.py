@@ -8,21 +8,18 @@ own kernel for MLX is for Metal only: here the mask is applied by `where`.
 from __future__ import annotations
 
 import functools
-import json
 import logging
-import re
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
-from llguidance.hf import from_tokenizer
+from llguidance import LLMatcher
 
 from mlxdeck.server.engine import Constraint
+from mlxdeck.server.engine.mlx_vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
-_LITERAL = re.compile(r'%marker ("(?:[^"\\]|\\.)*")')
 MAX_GRAMMARS = 256
 # Enough of the text before to find a trigger that is written in several tokens.
 KEEP_BYTES = 256
@@ -37,26 +34,13 @@ class MlxGrammars:
         self._compiled = functools.lru_cache(MAX_GRAMMARS)(self._compile)
 
     @functools.cached_property
-    def _tokenizer(self) -> LLTokenizer:
-        # Takes a second, which only those wait for that need it first.
-        backend = self._wrapper._tokenizer
-        return from_tokenizer(backend, eos_token=sorted(self._wrapper.eos_token_ids))
+    def vocabulary(self) -> Vocabulary:
+        """Takes a second or more, which only those wait for that need it first."""
+        return Vocabulary(self._wrapper._tokenizer, sorted(self._wrapper.eos_token_ids))
 
     def _compile(self, grammar: str) -> LLMatcher:
-        lark = _LITERAL.sub(self._spelled, grammar)
-        return LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
-
-    def _spelled(self, found: re.Match[str]) -> str:
-        """A literal with its special tokens as such: a grammar takes them for no text."""
-        text = json.loads(found[1])
-        special = sorted(self._wrapper._tokenizer.all_special_tokens, key=len, reverse=True)
-        parts = re.split(f"({'|'.join(map(re.escape, special))})", text) if special else [text]
-        written = []
-        for part in filter(None, parts):
-            ids = self._tokenizer.tokenize_str(part) if part in special else ()
-            single = f"<[{ids[0]}]>" if len(ids) == 1 else json.dumps(part, ensure_ascii=False)
-            written.append(single)
-        return " ".join(written)
+        lark = LLMatcher.grammar_from_lark(self.vocabulary.spelled(grammar))
+        return LLMatcher(self.vocabulary.tokenizer, lark, log_level=0)
 
     def check(self, grammar: str) -> str:
         """What is wrong with a grammar, or with this model's tokenizer; empty if nothing is."""
@@ -66,22 +50,33 @@ class MlxGrammars:
 
     def processor(self, constraint: Constraint) -> Processor:
         """A logits processor for one sequence."""
-        return Processor(self._tokenizer, self._compiled(constraint.grammar), constraint)
+        return Processor(self.vocabulary, self._compiled(constraint.grammar), constraint)
 
 
 class Processor:
     """Masks the logits of one sequence while its grammar has hold of it. Engine thread."""
 
-    def __init__(self, tokenizer: LLTokenizer, compiled: LLMatcher, constraint: Constraint) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, vocabulary: Vocabulary, compiled: LLMatcher, constraint: Constraint) -> None:
+        self._tokenizer = vocabulary.tokenizer
+        self._eos = vocabulary.eos
         self._compiled = compiled
+        self._constraint = constraint
         self._trigger = constraint.trigger.encode()
-        self._final = constraint.final
+        self._thoughts = [each.encode() for each in constraint.thinking]
+        self._in_thinking = constraint.in_thinking
         self._matcher: LLMatcher | None = None
-        if constraint.already is not None or not self._trigger:
-            self._take_hold((constraint.already or "").encode())
         self._tail = b""
         self._n_seen = -1
+        self._sound: mx.array | None = None
+        self.broken = ""
+        """Why the answer is not held any more although it should be; final."""
+        if constraint.already is not None or not self._trigger:
+            self._take_hold((constraint.already or "").encode())
+
+    @property
+    def holds(self) -> bool:
+        """Whether the next token is one of the grammar's."""
+        return self._matcher is not None
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """Called with all tokens so far, shape [n], and the next one's logits, shape [1, vocab]."""
@@ -94,29 +89,55 @@ class Processor:
             new: list[int] = tokens[self._n_seen :].tolist()  # type: ignore[assignment]
             self._n_seen += len(new)
             self._advance(new)
-        if self._matcher is None:
+        if self._matcher is None or self.broken:
             return logits
         return self._masked(self._matcher, logits)
 
     def _advance(self, new: list[int]) -> None:
-        if self._matcher is not None:
-            # Past its end, nothing but the end of the answer can come, which is no part of it.
-            if not self._matcher.is_stopped() and not self._matcher.consume_tokens(new):
-                log.warning("a grammar let go: %s", self._matcher.get_error().split("\n")[0])
-                self._matcher = None
-            elif self._matcher.is_stopped() and not self._final:
-                self._matcher = None
-            return
+        matcher, sound = self._matcher, self._sound
+        self._sound = None
+        if matcher is None:
+            self._look_for_trigger(new)
+        elif sound is not None and not sound.item():
+            self._break("the model's logits are no numbers where the grammar allows a token")
+        # Past its end, nothing but the end of the answer can come, which is no part of it.
+        elif not matcher.is_stopped() and not matcher.consume_tokens(new):
+            self._break(matcher.get_error() or "a token that is not of the grammar")
+        elif matcher.is_error():
+            self._break(matcher.get_error())
+        elif matcher.is_stopped() and not self._constraint.final:
+            self._matcher = None
+
+    def _break(self, why: str) -> None:
+        self.broken = why.split("\n")[0]
+        log.warning("a grammar let go: %s", self.broken)
+
+    def _look_for_trigger(self, new: list[int]) -> None:
         if not self._trigger:
             return
         self._tail += self._tokenizer.decode_bytes(new)
-        at = self._tail.find(self._trigger)
-        if at < 0:
-            self._tail = self._tail[-KEEP_BYTES:]
-            return
-        rest, self._tail = self._tail[at + len(self._trigger) :], b""
-        # A token may reach beyond the trigger.
-        self._take_hold(rest)
+        while found := self._next_mark():
+            mark, rest = found
+            self._tail = rest
+            if mark == self._trigger:
+                self._tail = b""
+                # A token may reach beyond the trigger.
+                self._take_hold(rest)
+                return
+            self._in_thinking = not self._in_thinking
+        self._tail = self._tail[-KEEP_BYTES:]
+
+    def _next_mark(self) -> tuple[bytes, bytes] | None:
+        """What comes first in the text: the trigger, or where thinking begins or ends."""
+        marks = [self._trigger]
+        if self._thoughts:
+            # What a model thinks aloud of calls is not yet one.
+            marks = [self._thoughts[1]] if self._in_thinking else [*marks, self._thoughts[0]]
+        found = [(at, mark) for mark in marks if (at := self._tail.find(mark)) >= 0]
+        if not found:
+            return None
+        at, mark = min(found)
+        return mark, self._tail[at + len(mark) :]
 
     def _take_hold(self, already: bytes) -> None:
         """Begin with what has been written; where that is not of the grammar, it stays away."""
@@ -126,8 +147,18 @@ class Processor:
             self._matcher = matcher
 
     def _masked(self, matcher: LLMatcher, logits: mx.array) -> mx.array:
-        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        # A vocabulary may have been padded, or a tokenizer may know more than the model.
         allowed = np.zeros(logits.shape[-1], dtype=bool)
-        found = np.unpackbits(bits, bitorder="little")[: allowed.size]
-        allowed[: found.size] = found
-        return mx.where(mx.array(allowed)[None], logits, mx.array(-mx.inf, logits.dtype))
+        if matcher.is_stopped():
+            allowed[[token for token in self._eos if token < allowed.size]] = True
+        else:
+            bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+            found = np.unpackbits(bits, bitorder="little")[: allowed.size]
+            allowed[: found.size] = found
+        if matcher.is_error() or not allowed.any():
+            self._break(matcher.get_error() or "the grammar allows no token")
+            return logits
+        masked = mx.where(mx.array(allowed)[None], logits, mx.array(-mx.inf, logits.dtype))
+        self._sound = mx.isfinite(masked.max())
+        mx.async_eval(self._sound)  # type: ignore[no-untyped-call]
+        return masked

@@ -27,12 +27,17 @@ class ThinkingBudget:
         self._forced: list[int] = []
         self._tail = ""
         self._n_seen = -1
+        self.paused: Callable[[], bool] = lambda: False
+        """Whether something else has hold of the answer, in which nothing counts as thinking."""
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """Called with all tokens so far, shape [n], and the next one's logits, shape [1, vocab]."""
-        if self._n_seen >= 0:
+        if self._n_seen >= 0 and not self.paused():
             self._saw(tokens[self._n_seen :].tolist())  # type: ignore[arg-type]
         self._n_seen = tokens.shape[0]
+        if self.paused():
+            self._tail = ""
+            return logits
         spent = self._is_open and self._n_tokens >= self._thinking.max_tokens
         if spent and not self._forced and not self._is_ending():
             self._forced = list(self._end_ids)

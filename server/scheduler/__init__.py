@@ -305,6 +305,10 @@ class Scheduler:
         job.n_tokens += 1
         self._output_tokens += 1
         parcels: list[tuple[Job, Chunk | ServerError]] = []
+        if step.finish == "broken":
+            del self._running[step.uid]
+            job.times.finished_s, job.let_go = now_s, step.why
+            return [(job, EngineFailed(f"the answer left what it is held to: {step.why}"))]
         if step.text:
             parcels.append((job, Piece(step.text)))
         if step.finish:

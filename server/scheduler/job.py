@@ -75,6 +75,8 @@ class Job:
     """Tokens drawn so far, the stop token included."""
     chunks: asyncio.Queue[Chunk | ServerError] = field(default_factory=asyncio.Queue)
     uid: int = -1
+    let_go: str = ""
+    """Why the answer left what it was held to; empty if it did not."""
 
 
 def _between(start_s: float, end_s: float) -> float:

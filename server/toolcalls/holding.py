@@ -22,13 +22,19 @@ class Held:
 
 
 def held_to(
-    request: ChatRequest, form: Form, grammars: Grammars, *, think_end: str, begun: str
+    request: ChatRequest,
+    form: Form,
+    grammars: Grammars,
+    *,
+    begun: str = "",
+    thinking: tuple[str, str] | tuple[()] = (),
+    in_thinking: bool = False,
 ) -> Held:
     """What the request asks for, as far as the engine can do it.
 
-    A forced call and JSON of a schema are the whole answer, behind `think_end` if the prompt has
-    opened thinking. Else the grammar takes hold wherever a call begins, and lets go at its end.
-    `begun` is what the answer has been given to begin with.
+    A forced call and JSON of a schema are the whole answer, behind the end of `thinking` if the
+    prompt has opened it. Else the grammar takes hold wherever a call begins, and lets go at its
+    end. `begun` is what the answer has been given to begin with.
     """
     choice = request.tool_choice
     forced = choice.mode in ("any", "tool") and not begun
@@ -61,12 +67,15 @@ def held_to(
     if error:
         return Held(refused=error)
     if whole:
-        return Held(Constraint(grammar, think_end), loose=loose)
+        return Held(
+            Constraint(grammar, thinking[1] if thinking and in_thinking else ""), loose=loose
+        )
     trigger = form.trigger or form.starts[0]
     _, opened, already = begun.rpartition(trigger)
     if opened and form.closed.strip() not in already[1:]:
         return Held(Constraint(grammar, trigger, already, final=False), loose=loose)
-    return Held(Constraint(grammar, trigger, final=False), loose=loose)
+    watched = Constraint(grammar, trigger, final=False, thinking=thinking, in_thinking=in_thinking)
+    return Held(watched, loose=loose)
 
 
 def _loosened(tool: ToolSpec) -> ToolSpec:

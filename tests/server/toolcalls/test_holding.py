@@ -32,14 +32,21 @@ def held(
     schema: dict[str, Any] | None = None,
     form: Form = FORM,
     refused: str = "\0",
-    think_end: str = "",
+    thinking: bool = False,
     begun: str = "",
 ) -> Held:
     """What a request of that kind is held to."""
     request = ChatRequest(
         "m", (), (Message("user", (Text("Hi"),)),), Sampling(9), tools, choice, answer_schema=schema
     )
-    return held_to(request, form, Willing(refused), think_end=think_end, begun=begun)
+    return held_to(
+        request,
+        form,
+        Willing(refused),
+        begun=begun,
+        thinking=("<think>", "</think>"),
+        in_thinking=thinking,
+    )
 
 
 def grammar(found: Held) -> str:
@@ -50,7 +57,7 @@ def grammar(found: Held) -> str:
 
 def test_a_forced_call_is_the_whole_answer() -> None:
     """Any tool, or the one that is named; behind the thinking that the prompt has opened."""
-    both = held(ToolChoice("any"), think_end="</think>")
+    both = held(ToolChoice("any"), thinking=True)
     assert both.constraint is not None
     assert (both.constraint.trigger, both.constraint.final) == ("</think>", True)
     assert "Read" in grammar(both) and "Write" in grammar(both)
