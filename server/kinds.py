@@ -137,6 +137,22 @@ def size(low: int = 0) -> Kind:
     return Kind("SIZE", read)
 
 
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def duration() -> Kind:
+    """A number of seconds: 90, "90s", "30m", "12h" or "7d"."""
+
+    def read(raw: object) -> float:
+        matched = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)", str(raw).strip())
+        unit = _SECONDS.get(matched[2].lower()) if matched else None
+        if matched is None or unit is None:
+            raise ValueError(f"expected a duration such as 90s, 30m, 12h or 7d, got {raw!r}")
+        return float(matched[1]) * unit
+
+    return Kind("DURATION", read)
+
+
 def optional(kind: Kind) -> Kind:
     """What `kind` reads, or nothing: None, and in text the empty string."""
 

@@ -199,6 +199,10 @@ class Finished:
     reason: StopReason
     usage: Usage
     stop_sequence: str | None = None
+    ended_by: Literal["", "loop"] = ""
+    """`loop` where the answer repeated itself and was ended for it, as its limit would."""
+    n_bad_calls: int = 0
+    """Calls that could not be read, and went out as text."""
 
 
 Event = (

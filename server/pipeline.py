@@ -168,7 +168,7 @@ class Pipeline:
     async def _answer(
         self, key: str, parts: Digests, request: ChatRequest, trace: Trace
     ) -> AsyncGenerator[Event]:
-        """Generate an answer, and remember it if it is whole."""
+        """Generate an answer, and remember it if it is one to repeat."""
         began_s = time.monotonic()
         with self._scheduler.expecting():
             ready = await self._prepare(parts, request)
@@ -183,6 +183,8 @@ class Pipeline:
                     cost_s = time.monotonic() - began_s
                     if answer := complete_answer(sent, cost_s):
                         self.caches.exact.put(key, answer)
+                    else:
+                        self.caches.exact.refuse(key)
                 yield event
         finally:
             found.lease.release()
@@ -293,7 +295,12 @@ class Pipeline:
                 if splitter.over:
                     break
         _report(splitter, trace)
-        yield Finished(_stop_reason(splitter, cut=cut), self._usage(job), splitter.stopped_by)
+        yield Finished(
+            _stop_reason(splitter, cut=cut),
+            self._usage(job),
+            splitter.stopped_by,
+            n_bad_calls=len(splitter.bad_calls),
+        )
 
     def _job(self, request: ChatRequest, ready: _Ready) -> Job:
         prompt, lease = ready.prompt, ready.found.lease

@@ -27,6 +27,7 @@ from mlxdeck.server.kinds import (
     Kind,
     address,
     choice,
+    duration,
     number,
     optional,
     size,
@@ -111,6 +112,8 @@ class Settings:
     """Answers kept for identical requests; 0 turns that cache off."""
     exact_cache_bytes: int = _setting(256 * 1024**2, size())
     """Memory that those answers may take."""
+    answer_max_age_s: float = _setting(7 * 86_400.0, duration())
+    """How long answers are repeated, as 90s, 30m, 12h or 7d, wherever they are; 0 is for ever."""
     prefix_cache_bytes: int = _setting(0, size())
     """Memory for the states of prompts; 0 chooses from what is free once the model is loaded."""
     max_kv_tokens: int = _setting(0, whole(0))
@@ -332,6 +335,8 @@ def _shown_default(setting: dataclasses.Field[object]) -> str:
         return ""
     if setting.metadata["kind"].metavar == "SIZE" and isinstance(default, int) and default:
         return f"(default: {default // 1024**2}MiB)"
+    if setting.metadata["kind"].metavar == "DURATION" and isinstance(default, float):
+        return f"(default: {default / 86_400:g}d)"
     return f"(default: {'on' if default is True else default})"
 
 

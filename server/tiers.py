@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import sqlite3
+import time
 from typing import Any
 
 from mlxdeck.server.cache.database import Database
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MAX_DISK_BYTES = 20 * 1024**3
 FREE_DISK_SHARE = 0.25
+EXPIRE_EVERY_S = 60.0
 ANSWERS_SHARE = 0.1
 """Of the disk that caches may take; states take the rest."""
 
@@ -46,9 +48,11 @@ class Tiers:
         self._settings = settings
         self._scheduler = scheduler
         self.disk: Disk | None = None
+        self._expired_s = 0.0
         self.notes: list[str] = []
         """What of the caches doesn't work, for the user."""
-        ram = ResponseCache(settings.exact_cache_entries, settings.exact_cache_bytes)
+        age_s = settings.answer_max_age_s
+        ram = ResponseCache(settings.exact_cache_entries, settings.exact_cache_bytes, age_s)
         states = PrefixCache(engine.states, prefix_bytes, POLICIES[settings.cache_policy]())
         slower: list[Tier] = []
         vault = systems = None
@@ -58,7 +62,7 @@ class Tiers:
             try:
                 folder, limit = settings.cache_folder, self._disk_bytes()
                 self.disk = Disk(Database(folder))
-                answers = DiskAnswers(self.disk, int(limit * ANSWERS_SHARE))
+                answers = DiskAnswers(self.disk, int(limit * ANSWERS_SHARE), age_s)
                 room = limit - int(limit * ANSWERS_SHARE)
                 vault = Vault(self.disk, folder / "states", engine.states, signature, room)
                 systems = Systems(self.disk, signature)
@@ -87,9 +91,9 @@ class Tiers:
         # Only who shares answers waits for this import.
         from mlxdeck.server.cache.shared import SharedAnswers
 
-        return SharedAnswers(
-            self._settings.shared_cache, self._settings.shared_cache_timeout_s, self._tell
-        )
+        told = self._settings
+        timeout_s, age_s = told.shared_cache_timeout_s, told.answer_max_age_s
+        return SharedAnswers(told.shared_cache, timeout_s, self._tell, age_s)
 
     def _tell(self, note: str) -> None:
         log.warning("%s", note)
@@ -99,6 +103,9 @@ class Tiers:
         """What has to be done now and then."""
         if (vault := self.caches.states.vault) is not None:
             vault.write_due()
+        if time.monotonic() - self._expired_s > EXPIRE_EVERY_S:
+            self._expired_s = time.monotonic()
+            self.caches.exact.expire()
 
     def report(self) -> dict[str, Any]:
         """The body of `GET /v1/cache`: what each tier holds, and what it was good for."""

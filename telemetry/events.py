@@ -149,7 +149,8 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     matched_tokens: int = _named("mlx.cache.matched_tokens", 0)
     prompt_tokens: int = _named("mlx.cache.prompt_tokens", 0)
     miss_reason: str = _named("mlx.cache.miss_reason", "")
-    """`cold`, `diverged`, `evicted`, `model_changed`, `disabled`, `bypassed`."""
+    """`cold`, `diverged`, `evicted`, `expired`, `not_kept` (the answer was none to repeat),
+    `model_changed`, `disabled` or `bypassed`."""
     diverged_at_token: int = _named("mlx.cache.diverged_at_token", -1)
     diverged_block: str = _named("mlx.cache.diverged_block", "")
     """Path of the part in the request: `system`, `tools.Read`, `messages.3`."""

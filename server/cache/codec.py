@@ -22,7 +22,7 @@ from mlxdeck.server.messages import (
     ToolCallStart,
 )
 
-VERSION = b"mlxdeck-answer-1\n"
+VERSION = b"mlxdeck-answer-2\n"
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (TextDelta, ThinkingDelta, ToolCallStart, ToolCallDelta, ToolCallEnd, Finished)
@@ -31,6 +31,7 @@ _KINDS: dict[str, type[Any]] = {
 
 class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     cost_s: float
+    made_s: float
     events: list[tuple[str, dict[str, Any]]]
 
 
@@ -44,7 +45,7 @@ def encode(answer: Answer) -> bytes:
         (type(event).__name__, dataclasses.asdict(event))
         for event in (*answer.deltas, answer.finished)
     ]
-    body = msgspec.json.encode(_Stored(answer.cost_s, events))
+    body = msgspec.json.encode(_Stored(answer.cost_s, answer.made_s, events))
     return VERSION + hashlib.sha256(body).digest() + body
 
 
@@ -67,4 +68,4 @@ def decode(data: bytes) -> Answer:
         raise Damaged(f"not an answer: {error}") from error
     if not events or not isinstance(events[-1], Finished):
         raise Damaged("an answer without an end")
-    return answer_of(events, stored.cost_s)
+    return answer_of(events, stored.cost_s, stored.made_s)

@@ -19,7 +19,8 @@ NAME = "cache.sqlite"
 BUSY_TIMEOUT_S = 5.0
 _SCHEMA = """
 create table if not exists answers (
-    key text primary key, body blob not null, n_bytes integer not null, used_s real not null
+    key text primary key, body blob not null, n_bytes integer not null,
+    made_s real not null, used_s real not null
 );
 create table if not exists states (
     file text primary key, signature text not null, tokens blob not null,
@@ -30,9 +31,11 @@ create table if not exists systems (
     parts text not null, signature text not null, tokens blob not null, used_s real not null,
     primary key (parts, signature)
 );
-pragma user_version = 1;
+pragma user_version = 2;
 """
-_VERSION = 1
+_VERSION = 2
+# Its answers have no age, and keys that nobody asks for any more.
+_OLD_ANSWERS = 1
 
 
 class Database:
@@ -68,7 +71,9 @@ class Database:
     def _prepare(self) -> None:
         with self.begin() as connection:
             (version,) = connection.execute("pragma user_version").fetchone()
-            if version not in (0, _VERSION):
+            if version == _OLD_ANSWERS:
+                connection.execute("drop table if exists answers")
+            elif version not in (0, _VERSION):
                 raise sqlite3.DatabaseError(f"version {version}")
             (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
             if verdict != "ok":

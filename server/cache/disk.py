@@ -14,12 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mlxdeck.server.cache.codec import Damaged, decode, encode
 from mlxdeck.server.cache.database import Database
+from mlxdeck.server.cache.gone import Gone
 from mlxdeck.server.cache.keys import request_of
-from mlxdeck.server.cache.responses import Answer, counted
+from mlxdeck.server.cache.responses import Answer, counted, remaining_s
 from mlxdeck.server.cache.tally import Counts, Tally
 
 log = logging.getLogger(__name__)
@@ -71,23 +72,35 @@ class Disk:
         self.database.close()
 
 
+class _Known(NamedTuple):
+    """What of a stored answer is known without reading it."""
+
+    n_bytes: int
+    made_s: float
+
+
 class DiskAnswers:
     """The `Tier` of this machine's disk. For the event loop."""
 
     name = "disk"
 
-    def __init__(self, disk: Disk, max_bytes: int) -> None:
+    def __init__(self, disk: Disk, max_bytes: int, max_age_s: float = 0.0) -> None:
+        """`max_age_s` of 0 is no limit."""
         self._disk = disk
         self._max_bytes = max_bytes
-        self._known: dict[str, int] = {}
+        self._max_age_s = max_age_s
+        self._known: dict[str, _Known] = {}
+        self.gone = Gone()
         self._unwritten: dict[str, bytes] = {}
         self._requests: Counter[str] = Counter()
         self.n_bytes = 0
         self.tally = Tally()
         # What is known may lag behind another process on the same folder; a miss is all it costs.
         with disk.database.begin() as connection:
-            for key, n_bytes in connection.execute("select key, n_bytes from answers"):
-                self._learn(key, n_bytes)
+            for key, *known in connection.execute(
+                "select key, n_bytes, made_s from answers order by used_s"
+            ):
+                self._learn(key, _Known(*known))
 
     def __len__(self) -> int:
         return len(self._known)
@@ -96,20 +109,23 @@ class DiskAnswers:
         """Whether any model's answer to the request is here."""
         return self._requests[request] > 0
 
-    def _learn(self, key: str, n_bytes: int) -> None:
+    def _learn(self, key: str, known: _Known) -> None:
         self._forget(key)
-        self._known[key] = n_bytes
+        self.gone.back(key)
+        self._known[key] = known
         self._requests[request_of(key)] += 1
-        self.n_bytes += n_bytes
+        self.n_bytes += known.n_bytes
 
     def _forget(self, key: str) -> None:
         if key in self._known:
-            self.n_bytes -= self._known.pop(key)
+            self.n_bytes -= self._known.pop(key).n_bytes
             self._requests[request_of(key)] -= 1
 
     async def get(self, key: str) -> Answer | None:
         """Look an answer up; the disk is only touched if it is known to be there."""
         answer = None
+        if self._is_old(key):
+            self._expire([key])
         if key in self._known:
             body = self._unwritten.get(key)
             if body is None:
@@ -127,8 +143,9 @@ class DiskAnswers:
         now_s = time.time()
         update = "update answers set used_s = ? where key = ?"
         self._disk.write(lambda c: c.execute(update, (now_s, key)))
-        # In this order, so that the least recently used stand first.
-        self._learn(key, self._known[key])
+        if known := self._known.get(key):
+            # Forgotten and learned, so that the least recently used stand first.
+            self._learn(key, known)
         self.tally.add(counted(answer))
         return answer
 
@@ -137,26 +154,41 @@ class DiskAnswers:
         body = encode(answer)
         if len(body) > self._max_bytes:
             return
-        row = (key, body, len(body), time.time())
-        insert = "insert or replace into answers values (?,?,?,?)"
+        row = (key, body, len(body), answer.made_s, time.time())
+        insert = "insert or replace into answers values (?,?,?,?,?)"
         self._unwritten[key] = body
         writing = self._disk.write(lambda c: c.execute(insert, row))
         writing.add_done_callback(lambda _: self._unwritten.pop(key, None))
-        self._learn(key, len(body))
+        self._learn(key, _Known(len(body), answer.made_s))
         evicted = []
         n_bytes = self.n_bytes
-        for old, n in self._known.items():
+        for old, known in self._known.items():
             if n_bytes <= self._max_bytes:
                 break
             evicted.append(old)
-            n_bytes -= n
+            n_bytes -= known.n_bytes
         if evicted:
             self.tally.evictions["room"] += len(evicted)
-            self._remove(evicted)
+            self._remove(evicted, "evicted")
 
-    def _remove(self, keys: list[str]) -> None:
+    def expire(self) -> None:
+        """Drop what has become too old."""
+        if old := [key for key in self._known if self._is_old(key)]:
+            self._expire(old)
+
+    def _is_old(self, key: str) -> bool:
+        known = self._known.get(key)
+        return known is not None and remaining_s(known.made_s, self._max_age_s) <= 0
+
+    def _expire(self, keys: list[str]) -> None:
+        self.tally.evictions["expired"] += len(keys)
+        self._remove(keys, "expired")
+
+    def _remove(self, keys: list[str], reason: str = "") -> None:
         for key in keys:
             self._forget(key)
+            if reason:
+                self.gone.add(key, reason)
         rows = [(key,) for key in keys]
         self._disk.write(lambda c: c.executemany("delete from answers where key = ?", rows))
 

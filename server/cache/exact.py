@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from mlxdeck.server.cache.gone import Gone
 from mlxdeck.server.cache.keys import request_of
 from mlxdeck.server.cache.responses import Answer, ResponseCache
 from mlxdeck.server.cache.tally import Tally
@@ -22,6 +23,7 @@ class Tier(Protocol):
 
     name: str
     tally: Tally
+    gone: Gone
     n_bytes: int
 
     def __len__(self) -> int: ...
@@ -35,6 +37,9 @@ class Tier(Protocol):
     def put(self, key: str, answer: Answer) -> None:
         """Store it in the background."""
 
+    def expire(self) -> None:
+        """Drop what has become too old."""
+
     async def clear(self) -> int:
         """Drop every answer; return how many there were."""
 
@@ -45,6 +50,7 @@ class ExactCache:
     def __init__(self, ram: ResponseCache, slower: Sequence[Tier] = ()) -> None:
         self.ram = ram
         self.slower = tuple(slower)
+        self._tiers: tuple[ResponseCache | Tier, ...] = (ram, *self.slower)
 
     @property
     def enabled(self) -> bool:
@@ -68,10 +74,21 @@ class ExactCache:
             for tier in self.slower:
                 tier.put(key, answer)
 
+    def refuse(self, key: str) -> None:
+        """Note that the answer was not one to repeat."""
+        self.ram.gone.add(key, "not_kept")
+
+    def expire(self) -> None:
+        """Drop what has become too old in any tier."""
+        for tier in self._tiers:
+            tier.expire()
+
     def miss_reason(self, key: str) -> str:
-        """Why nothing was found: `evicted`, `model_changed` or `cold`."""
-        if self.ram.was_evicted(key):
-            return "evicted"
+        """Why nothing was found: as `Gone` says, or `model_changed` or `cold`."""
+        reasons = {tier.gone.why(key) for tier in self._tiers}
+        for reason in ("expired", "not_kept", "evicted"):
+            if reason in reasons:
+                return reason
         request = request_of(key)
         known = self.ram.knows_request(request) or any(
             tier.knows_request(request) for tier in self.slower

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 from mlxdeck.server.messages import Event, Finished, Started, Usage
 
@@ -69,9 +70,9 @@ class Flight:
             match event:
                 case Started(usage):
                     yield Started(Usage(usage.input_tokens, usage.input_tokens), cache="hit")
-                case Finished(reason, usage, stop_sequence):
+                case Finished(usage=usage):
                     known = Usage(usage.input_tokens, usage.input_tokens, usage.output_tokens)
-                    yield Finished(reason, known, stop_sequence)
+                    yield replace(event, usage=known)
                 case _:
                     yield event
 

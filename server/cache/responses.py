@@ -5,10 +5,13 @@ Used from the event loop only.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mlxdeck.server.cache.gone import Gone
 from mlxdeck.server.cache.keys import request_of
 from mlxdeck.server.cache.tally import Counts, Tally
 from mlxdeck.server.messages import (
@@ -19,14 +22,14 @@ from mlxdeck.server.messages import (
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
     Usage,
 )
 
 # What an entry costs beside its text: objects, key, bookkeeping. Measured with tracemalloc.
 ENTRY_BYTES = 1_000
 EVENT_BYTES = 100
-# Keys of answers that are gone, remembered to tell an evicted one from one that never was.
-MAX_EVICTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Answer:
     n_bytes: int
     cost_s: float = 0.0
     """How long it took to generate."""
+    made_s: float = 0.0
+    """When it was generated, in seconds of Unix time."""
 
     async def replay(self) -> AsyncGenerator[Event]:
         """The answer again, as if every prompt token had been cached."""
@@ -47,29 +52,54 @@ class Answer:
         for delta in self.deltas:
             yield delta
         usage = Usage(n_tokens, n_tokens, finished.usage.output_tokens)
-        yield Finished(finished.reason, usage, finished.stop_sequence)
+        yield replace(finished, usage=usage)
+
+    def remaining_s(self, max_age_s: float) -> float:
+        """How much longer it may be repeated; an age of 0 is no limit."""
+        return remaining_s(self.made_s, max_age_s)
+
+
+def remaining_s(made_s: float, max_age_s: float) -> float:
+    """How much longer an answer may be repeated that was made then."""
+    # A clock that was set back makes nothing younger than new.
+    age_s = max(0.0, time.time() - made_s)
+    return max_age_s - age_s if max_age_s else math.inf
 
 
 def complete_answer(events: Iterable[Event], cost_s: float = 0.0) -> Answer | None:
     """Make an answer of what was sent, or None if it may not be repeated.
 
-    Adjoining deltas are joined. An answer that did not finish, or was cut off by its token limit,
-    is none: the client that asks again wants the rest.
+    Adjoining deltas are joined. What was cut off by its token limit is repeated like any other:
+    an identical request has the same limit. What did not finish, says nothing, went round in
+    circles or holds a call that is wrong is none: whoever asks again hopes for something else.
     """
     joined = _joined(events)
     last = joined[-1] if joined else None
-    if not isinstance(last, Finished) or last.reason == "max_tokens":
+    if not isinstance(last, Finished) or last.ended_by or last.n_bad_calls:
         return None
-    return answer_of(joined, cost_s)
+    if not any(map(_says, joined)) or any(map(_is_wrong, joined)):
+        return None
+    return answer_of(joined, cost_s, time.time())
 
 
-def answer_of(events: list[Event], cost_s: float) -> Answer:
+def _says(event: Event) -> bool:
+    """Whether it is more than thinking or blank text."""
+    return isinstance(event, ToolCallStart) or (
+        isinstance(event, TextDelta) and bool(event.text.strip())
+    )
+
+
+def _is_wrong(event: Event) -> bool:
+    return isinstance(event, ToolCallEnd) and event.schema_valid is False
+
+
+def answer_of(events: list[Event], cost_s: float, made_s: float = 0.0) -> Answer:
     """An answer of its deltas and a last `Finished`."""
     *deltas, finished = events
     assert isinstance(finished, Finished)
     n_chars = sum(len(str(delta)) for delta in deltas)
     n_bytes = ENTRY_BYTES + EVENT_BYTES * len(deltas) + n_chars
-    return Answer(tuple(deltas), finished, n_bytes, cost_s)
+    return Answer(tuple(deltas), finished, n_bytes, cost_s, made_s)
 
 
 def _joined(events: Iterable[Event]) -> list[Event]:
@@ -90,12 +120,14 @@ def _joined(events: Iterable[Event]) -> list[Event]:
 class ResponseCache:
     """Answers by their key."""
 
-    def __init__(self, max_entries: int, max_bytes: int) -> None:
+    def __init__(self, max_entries: int, max_bytes: int, max_age_s: float = 0.0) -> None:
+        """`max_age_s` of 0 is no limit."""
         self._max_entries = max_entries
         self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._requests: Counter[str] = Counter()
-        self._evicted: OrderedDict[str, None] = OrderedDict()
+        self.gone = Gone()
         self.n_bytes = 0
         self.tally = Tally()
 
@@ -110,16 +142,15 @@ class ResponseCache:
     def get(self, key: str) -> Answer | None:
         """Look an answer up, and count how that went."""
         answer = self._answers.get(key)
+        if answer is not None and answer.remaining_s(self._max_age_s) <= 0:
+            self._give_up(key, "expired")
+            answer = None
         if answer is None:
             self.tally.add(Counts(misses=1))
             return None
         self._answers.move_to_end(key)
         self.tally.add(counted(answer))
         return answer
-
-    def was_evicted(self, key: str) -> bool:
-        """Whether the answer was here, and had to go."""
-        return key in self._evicted
 
     def knows_request(self, request: str) -> bool:
         """Whether any model's answer to the request is here."""
@@ -130,16 +161,23 @@ class ResponseCache:
         if answer.n_bytes > self._max_bytes or not self.enabled:
             return
         self._drop(key)
+        self.gone.back(key)
         self._answers[key] = answer
         self._requests[request_of(key)] += 1
         self.n_bytes += answer.n_bytes
         while len(self._answers) > self._max_entries or self.n_bytes > self._max_bytes:
-            oldest = next(iter(self._answers))
-            self._drop(oldest)
-            self._evicted[oldest] = None
-            self.tally.evictions["room"] += 1
-        while len(self._evicted) > MAX_EVICTED:
-            self._evicted.popitem(last=False)
+            self._give_up(next(iter(self._answers)), "evicted")
+
+    def expire(self) -> None:
+        """Drop what has become too old."""
+        for key, answer in list(self._answers.items()):
+            if answer.remaining_s(self._max_age_s) <= 0:
+                self._give_up(key, "expired")
+
+    def _give_up(self, key: str, reason: str) -> None:
+        self._drop(key)
+        self.gone.add(key, reason)
+        self.tally.evictions["room" if reason == "evicted" else reason] += 1
 
     def _drop(self, key: str) -> None:
         answer = self._answers.pop(key, None)

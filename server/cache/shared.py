@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -16,13 +17,13 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from mlxdeck.server.cache.codec import Damaged, decode, encode
+from mlxdeck.server.cache.gone import Gone
 from mlxdeck.server.cache.responses import Answer, counted
 from mlxdeck.server.cache.tally import Counts, Tally
 
 log = logging.getLogger(__name__)
 
 PREFIX = "mlxdeck:answer:"
-KEEP_S = 7 * 24 * 3600
 RETRY_S = 5.0
 STORE_TIMEOUT_S = 2.0
 MAX_PENDING = 64
@@ -36,8 +37,10 @@ class SharedAnswers:
 
     name = "shared"
 
-    def __init__(self, url: str, timeout_s: float, report: Report) -> None:
+    def __init__(self, url: str, timeout_s: float, report: Report, max_age_s: float = 0.0) -> None:
         """`report` is told, in a line, when Redis stops working and when it works again.
+
+        `max_age_s` of 0 is no limit: Redis keeps answers as long as it has room.
 
         Raises:
             ValueError: That is no URL of a Redis.
@@ -45,6 +48,8 @@ class SharedAnswers:
         self._redis = redis.Redis.from_url(url, socket_connect_timeout=STORE_TIMEOUT_S)
         self._timeout_s = timeout_s
         self._report = report
+        self._max_age_s = max_age_s
+        self.gone = Gone()
         self._down_until_s = 0.0
         self._failing = False
         self._pending: set[asyncio.Task[None]] = set()
@@ -79,8 +84,11 @@ class SharedAnswers:
                 self.errors += 1
                 log.warning("the shared cache returned something else: %s", error)
             else:
-                self.tally.add(counted(answer))
-                return answer
+                # Whoever stored it may have been told another limit.
+                if answer.remaining_s(self._max_age_s) > 0:
+                    self.tally.add(counted(answer))
+                    return answer
+                self.gone.add(key, "expired")
         self.tally.add(Counts(misses=1))
         return None
 
@@ -89,12 +97,21 @@ class SharedAnswers:
         if len(self._pending) >= MAX_PENDING:
             self.dropped += 1
             return
-        task = asyncio.create_task(self._store(key, encode(answer)))
+        remaining_s = answer.remaining_s(self._max_age_s)
+        if remaining_s <= 0:
+            return
+        self.gone.back(key)
+        expire_s = None if math.isinf(remaining_s) else math.ceil(remaining_s)
+        task = asyncio.create_task(self._store(key, encode(answer), expire_s))
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
-    async def _store(self, key: str, data: bytes) -> None:
-        await self._bounded(lambda: self._redis.set(PREFIX + key, data, ex=KEEP_S), STORE_TIMEOUT_S)
+    def expire(self) -> None:
+        """Redis does that by itself."""
+
+    async def _store(self, key: str, data: bytes, expire_s: int | None) -> None:
+        store = self._redis.set
+        await self._bounded(lambda: store(PREFIX + key, data, ex=expire_s), STORE_TIMEOUT_S)
 
     async def _bounded(self, ask: Callable[[], Awaitable[T]], timeout_s: float) -> T | None:
         if time.monotonic() < self._down_until_s:

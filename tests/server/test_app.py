@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import datetime, tzinfo
 from typing import Any
 
 import pytest
@@ -102,13 +104,81 @@ async def test_no_cache_asks_for_a_new_answer() -> None:
         assert (await server.ask("x")).headers["x-mlxdeck-cache"] == "hit"
 
 
-async def test_answers_that_were_cut_off_are_not_repeated() -> None:
-    """What ended at max_tokens is generated again."""
+async def test_answers_that_were_cut_off_are_repeated() -> None:
+    """What ended at max_tokens is what an identical request asks for; another limit is another."""
     async with running() as server:
-        for _ in range(2):
-            answer = await server.ask("abcdef", max_tokens=3)
+        for max_tokens, cache in ((3, "miss"), (3, "hit"), (4, "miss")):
+            answer = await server.ask("abcdef", max_tokens=max_tokens)
             assert answer.json()["stop_reason"] == "max_tokens"
+            assert answer.json()["content"][0]["text"] == "abcdef"[:max_tokens]
+            assert answer.headers["x-mlxdeck-cache"] == cache
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        " \n",
+        "<think>Hm.</think>",
+        "<tool_call>oops</tool_call>",
+        CALL + "<tool_call>oops</tool_call>",
+    ],
+)
+async def test_answers_that_are_no_use_are_not_repeated(said: str) -> None:
+    """Empty ones, thoughts alone and bad calls: a retry gets a new one, and the miss says why."""
+    async with running(EchoEngine(lambda _: said)) as server:
+        for _ in range(2):
+            answer = await server.ask("x", tools=[READ])
             assert answer.headers["x-mlxdeck-cache"] == "miss"
+        found: list[Any] = [line.attrs for line in server.telemetry.named("cache.lookup")]
+        reasons = [each.miss_reason for each in found if each.cache == "exact"]
+        assert reasons == ["cold", "not_kept"]
+
+
+async def test_a_bad_bias_is_refused_by_name() -> None:
+    """A token that the model lacks; there is no telling what was meant."""
+    async with running(Numbered()) as server:
+        assert (await server.ask("x", logit_bias={"256": 1})).status_code == 200
+        refused = await server.ask("x", logit_bias={"257": 1})
+        assert refused.status_code == 400
+        assert "logit_bias.257: the model's tokens are 0 to 256" in refused.text
+
+
+class Numbered(EchoEngine):
+    """It says how many tokens it knows."""
+
+    def load(self, progress: Progress) -> ModelInfo:
+        """Bytes, and one more."""
+        return replace(super().load(progress), vocab_tokens=257)
+
+
+class Dated(EchoEngine):
+    """Its template prints the year, as far as it says."""
+
+    def load(self, progress: Progress) -> ModelInfo:
+        """Say so."""
+        traits = replace(self.tokenizer.traits, clock_formats=("%Y",))
+        self.tokenizer.traits = traits
+        return super().load(progress)
+
+
+async def test_a_template_that_reads_the_clock_gives_a_new_answer_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the same one until what it prints changes."""
+    years = [2026]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls(years[-1], 5, 5, tzinfo=tz)
+
+    monkeypatch.setattr("mlxdeck.server.pipeline.datetime", Clock)
+    async with running(Dated()) as server:
+        told = [(await server.ask("x")).headers["x-mlxdeck-cache"] for _ in range(2)]
+        years.append(2027)
+        told.append((await server.ask("x")).headers["x-mlxdeck-cache"])
+        assert told == ["miss", "hit", "miss"]
 
 
 async def test_a_stop_sequence_ends_the_answer() -> None:

@@ -110,6 +110,8 @@ def test_other_variables_are_left_alone(cwd: Path) -> None:
         ("exact_cache_bytes", "-1", "such as 4096, 512MB or 2GiB"),
         ("exact_cache_bytes", True, "such as 4096, 512MB or 2GiB"),
         ("telemetry_max_bytes", "1KB", "at least 4096"),
+        ("answer_max_age_s", "-1", "such as 90s, 30m, 12h or 7d"),
+        ("answer_max_age_s", "2 weeks", "such as 90s, 30m, 12h or 7d"),
         ("host", "", "not be empty"),
         ("api_key", 17, "expected text, got a number"),
         ("model", {"name": "x"}, "expected text, got a table"),
@@ -138,6 +140,15 @@ def test_bad_value_names_the_setting_and_the_reason(
 def test_sizes(cwd: Path, raw: object, n_bytes: int) -> None:
     """A size is a number of bytes or has a unit."""
     assert load(cwd, flags={"exact_cache_bytes": raw}).exact_cache_bytes == n_bytes
+
+
+@pytest.mark.parametrize(
+    ("raw", "value_s"),
+    [(90, 90), ("90", 90), ("1.5m", 90), ("12 H", 43_200), ("7d", 604_800), (0, 0)],
+)
+def test_durations(cwd: Path, raw: object, value_s: float) -> None:
+    """A duration is a number of seconds or has a unit."""
+    assert load(cwd, flags={"answer_max_age_s": raw}).answer_max_age_s == value_s
 
 
 @pytest.mark.parametrize(
@@ -225,7 +236,7 @@ def test_every_setting_has_a_flag_with_help(cwd: Path) -> None:
     add_flags(parser)
     shown = " ".join(parser.format_help().split())
     assert "--max-waiting N Requests that may wait for a place" in shown
-    assert "(default: 256MiB)" in shown
+    assert "(default: 256MiB)" in shown and "(default: 7d)" in shown
     assert "--engine" not in shown
     args = parser.parse_args(["--engine", "echo", "--no-telemetry", "--exact-cache-bytes", "1KiB"])
     settings = load(cwd, flags=given_flags(args))

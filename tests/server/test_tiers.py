@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,12 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     """The answer comes from disk; a new question computes only what is new."""
     async with running(home=tmp_path) as server:
         first = (await server.ask("hello", system=SYSTEM)).json()
-        await server.ended(1)
+        await server.ask("cut off", max_tokens=2)
+        await server.ended(2)
+    async with running(home=tmp_path) as server:
+        cut = await server.ask("cut off", max_tokens=2)
+        assert cut.headers["x-mlxdeck-cache"] == "hit"
+        assert cut.json()["stop_reason"] == "max_tokens"
     engine = EchoEngine()
     async with running(engine, home=tmp_path) as server:
         again = await server.ask("hello", system=SYSTEM)
@@ -182,3 +188,33 @@ async def test_a_state_that_comes_to_nothing_is_computed_again(
         assert reply["content"][0]["text"] == "other"
         told = (await server.http.get("/v1/cache")).json()
         assert told["prefix_disk"]["evictions"] == {"damaged": 1}
+
+
+async def test_an_answer_has_an_age_in_every_tier(tmp_path: Path) -> None:
+    """Too old, it is generated again, also after a restart with a shorter limit."""
+    async with running(home=tmp_path) as server:
+        await server.ask("hello")
+        await server.ended(1)
+    async with running(home=tmp_path, answer_max_age_s=0.001) as server:
+        for reason in ("expired", "expired"):
+            answered = await server.ask("hello")
+            assert answered.headers["x-mlxdeck-cache"] == "miss"
+            assert lookups(server, "exact")[-1].miss_reason == reason
+            await asyncio.sleep(0.002)
+        told = (await server.http.get("/v1/cache")).json()
+        assert told["exact_disk"]["evictions"] == {"expired": 2}
+
+
+async def test_a_setting_that_draws_answers_is_in_their_keys(tmp_path: Path) -> None:
+    """Told otherwise, a server answers anew; told the same again, as before."""
+    for flags, cache in (
+        ({}, "miss"),
+        ({"temperature": 0.5}, "miss"),
+        ({"max_output_tokens": 100}, "miss"),
+        ({"max_kv_tokens": 100}, "miss"),
+        ({"canonical_off": "schema_order"}, "miss"),
+        ({}, "hit"),
+    ):
+        async with running(home=tmp_path, **flags) as server:
+            assert (await server.ask("hello")).headers["x-mlxdeck-cache"] == cache
+            await server.ended(1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import stat
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from mlxdeck.server.cache import vault as vaults
 from mlxdeck.server.cache.codec import Damaged, decode, encode
 from mlxdeck.server.cache.database import NAME, Database
 from mlxdeck.server.cache.disk import Disk, DiskAnswers
-from mlxdeck.server.cache.responses import Answer, answer_of
+from mlxdeck.server.cache.exact import ExactCache
+from mlxdeck.server.cache.responses import Answer, ResponseCache, answer_of
 from mlxdeck.server.cache.tokens import pack
 from mlxdeck.server.cache.vault import Vault
 from mlxdeck.server.engine import State
@@ -33,6 +36,8 @@ from mlxdeck.server.messages import (
 )
 
 TOKENS = list(range(100))
+# Without a fraction, so that every answer is as long in bytes.
+NOW_S = float(int(time.time()))
 
 
 def answer(text: str = "Hello") -> Answer:
@@ -43,7 +48,7 @@ def answer(text: str = "Hello") -> Answer:
         ToolCallEnd("json_tags"),
     ]
     end = Finished("tool_use", Usage(10, 0, 5))
-    return answer_of([ThinkingDelta("Hm"), TextDelta(text), *call, end], 1.5)
+    return answer_of([ThinkingDelta("Hm"), TextDelta(text), *call, end], 1.5, NOW_S)
 
 
 @asynccontextmanager
@@ -60,8 +65,9 @@ async def opened(folder: Path, limit: int = 1 << 20) -> AsyncIterator[tuple[Disk
 
 def test_an_answer_survives_its_bytes() -> None:
     """Every event, the cost and the size come back; a flipped bit or another version doesn't."""
-    data = encode(answer())
-    assert decode(data) == answer()
+    made = answer()
+    data = encode(made)
+    assert decode(data) == made
     for broken in (data[:-1], data[:-2] + b"??", b"mlxdeck-answer-9\n" + data[17:], b""):
         with pytest.raises(Damaged):
             decode(broken)
@@ -72,10 +78,11 @@ async def test_answers_survive_a_restart(tmp_path: Path) -> None:
     key = "a" * 64 + "m" * 16
     async with opened(tmp_path) as (answers, _):
         assert await answers.get(key) is None
-        answers.put(key, answer())
-        assert await answers.get(key) == answer()
+        made = answer()
+        answers.put(key, made)
+        assert await answers.get(key) == made
     async with opened(tmp_path) as (answers, _):
-        assert await answers.get(key) == answer()
+        assert await answers.get(key) == made
         assert answers.knows_request("a" * 64) and not answers.knows_request("b" * 64)
         assert await answers.clear() == 1
         assert await answers.get(key) is None
@@ -120,9 +127,49 @@ async def test_a_damaged_database_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"this is no database" * 1000)
     async with opened(tmp_path) as (answers, _):
         assert len(answers) == 0
-        answers.put("b" * 80, answer())
+        made = answer()
+        answers.put("b" * 80, made)
     async with opened(tmp_path) as (answers, _):
-        assert await answers.get("b" * 80) == answer()
+        assert await answers.get("b" * 80) == made
+
+
+async def test_answers_have_an_age_on_disk(tmp_path: Path) -> None:
+    """It counts through a restart; what has become too old is removed, and the miss says so."""
+    old, new = replace(answer(), made_s=time.time() - 100), answer()
+    async with opened(tmp_path) as (answers, _):
+        for key, each in (("a", old), ("b", new), ("c", old)):
+            answers.put(key * 80, each)
+    async with opened(tmp_path) as (answers, _):
+        assert len(answers) == 3
+    disk = Disk(Database(tmp_path))
+    answers = DiskAnswers(disk, 1 << 20, max_age_s=60)
+    assert await answers.get("a" * 80) is None
+    assert await answers.get("b" * 80) == new
+    answers.expire()
+    assert (len(answers), answers.tally.evictions) == (1, {"expired": 2})
+    cache = ExactCache(ResponseCache(10, 1 << 20), [answers])
+    assert [cache.miss_reason(key * 80) for key in "acd"] == ["expired", "expired", "cold"]
+    await asyncio.to_thread(disk.close)
+    async with opened(tmp_path) as (answers, _):
+        assert len(answers) == 1
+
+
+async def test_answers_of_an_earlier_version_are_dropped_and_states_kept(tmp_path: Path) -> None:
+    """Nobody asks for their keys any more."""
+    async with opened(tmp_path) as (_, vault):
+        vault.offer(pack(TOKENS), tuple(TOKENS), 20)
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection:
+        connection.executescript(
+            "drop table answers; create table answers (key text primary key, body blob not null,"
+            " n_bytes integer not null, used_s real not null);"
+            "insert into answers values ('k', x'00', 1, 0); pragma user_version = 1;"
+        )
+    async with opened(tmp_path) as (answers, vault):
+        assert (len(answers), len(vault)) == (0, 1)
+        made = answer()
+        answers.put("b" * 80, made)
+    async with opened(tmp_path) as (answers, vault):
+        assert await answers.get("b" * 80) == made and len(vault) == 1
 
 
 async def test_states_survive_a_restart(tmp_path: Path) -> None:

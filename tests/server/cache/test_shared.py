@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,31 @@ async def test_what_one_stores_the_other_finds(redis: Redis) -> None:
     """Two instances, one Redis; clearing empties it for both."""
     one, other = (SharedAnswers(redis.url, 1.0, print) for _ in range(2))
     assert await other.get("k") is None
-    one.put("k", answer())
+    made = answer()
+    one.put("k", made)
     await settled(one)
-    assert await other.get("k") == answer()
+    assert await other.get("k") == made
     assert (other.tally.total.hits, other.tally.total.misses) == (1, 1)
     assert await one.clear() == 1
     assert await other.get("k") is None
     await one.close()
     await other.close()
+
+
+async def test_answers_have_an_age_in_redis(redis: Redis) -> None:
+    """Redis itself drops them in time; an instance with another limit keeps to its own."""
+    forever, week, minute = (SharedAnswers(redis.url, 1.0, print, s) for s in (0.0, 6e5, 60.0))
+    old = replace(answer(), made_s=time.time() - 100)
+    for key, tier in (("forever", forever), ("week", week), ("minute", minute)):
+        tier.put(key, old)
+    await settled(forever, week, minute)
+    left_s = [await forever._redis.ttl(shared.PREFIX + key) for key in ("forever", "week")]
+    assert left_s[0] == -1 and 6e5 - 200 < left_s[1] < 6e5
+    assert await forever.get("minute") is None
+    assert await week.get("week") == old and await minute.get("week") is None
+    assert minute.gone.why("week") == "expired"
+    for tier in (forever, week, minute):
+        await tier.close()
 
 
 async def test_foreign_values_are_misses(redis: Redis) -> None:
