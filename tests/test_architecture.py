@@ -34,6 +34,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.telemetry.export": {"pyarrow"},
     "mlxdeck.tui.browser": {"textual_serve", "aiohttp"},
     "mlxdeck.server.toolcalls.sink": {"jsonschema", "referencing"},
+    "mlxdeck.server.schemas": {"jsonschema", "referencing"},
     "mlxdeck.server.engine": {
         "mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub", "jinja2",
         "numpy",
@@ -43,7 +44,7 @@ MAY_ALSO_IMPORT = {
 
 LAYERS = (
     {"errors", "redact", "lenient_json"},
-    {"messages"},
+    {"messages", "schemas"},
     {"engine"},
     {"dialects", "prompt", "cache", "scheduler", "toolcalls", "observe"},
     {"pipeline"},

@@ -9,12 +9,19 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from mlxdeck.server.lenient_json import ESCAPED, decode_first
 from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.repair import coerced, kinds_of, property_schema
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
+from mlxdeck.server.schemas.shape import Schema
+from mlxdeck.server.schemas.values import fitted, has_half, to_json
+from mlxdeck.server.toolcalls.repair import (
+    RUN_CHARS,
+    names_path,
+    path_mended,
+    run_mended,
+    runs_mended,
+)
+from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import Reading, Source, finish
 
 NAME_KEYS = ("name", "tool", "function", "tool_name")
@@ -22,6 +29,7 @@ ARGUMENT_KEYS = ("arguments", "parameters", "input", "args")
 _SIDE_KEYS = ("id", "type", "index", "call_id", "tool_call_id")
 MAX_NAME = 256
 _PLAIN = re.compile(r"[^\"'\\\x00-\x1f]+")
+_AT_DRIVE = re.compile(r"(?:^|[^A-Za-z0-9])[A-Za-z]:$")
 _WORD = re.compile(r"[^\s,:\[\](){}\"']+")
 _QUOTES = ('"', "'")
 _AFTER = ("]", "}", ")", ",")
@@ -38,7 +46,7 @@ def read_arguments(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
     if not (yield from source.match("{")):
         raise ToolCallError("the arguments are no JSON object")
     sink.add("{")
-    first = True
+    first, schema = True, Schema.of(tool.input_schema)
     while True:
         yield from source.skip()
         if (yield from source.match("}")):
@@ -48,7 +56,7 @@ def read_arguments(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
         sink.add(("" if first else ", ") + to_json(key) + ": ")
         first = False
         yield from _colon(source)
-        yield from read_value(source, sink, property_schema(tool.input_schema, key))
+        yield from read_value(source, sink, schema.member(key), path=names_path(key))
         yield from _separator(source, sink)
 
 
@@ -71,29 +79,38 @@ def _colon(source: Source) -> Reading[None]:
     yield from source.skip()
 
 
-def read_value(source: Source, sink: Sink, schema: Any) -> Reading[None]:
+def read_value(
+    source: Source, sink: Sink, schema: Schema, *, path: bool = False, python: bool = False
+) -> Reading[None]:
     """The value that comes next, as one of the open call's.
+
+    `path` says that a text is one; with `python`, literals are Python's.
 
     Raises:
         ToolCallError: It is broken beyond repair.
     """
     quoted = (yield from source.peek()) in _QUOTES
-    if sink.constrained:
+    if quoted and (sink.constrained or "string" in schema.kinds):
+        sink.add((yield from _string(source, sink, emit=not path, path=path)))
+        return
+    if sink.constrained and not python:
         yield from raw_value(source, sink)
         return
-    if quoted and (not (kinds := kinds_of(schema)) or "string" in kinds):
-        sink.add((yield from _string(source, sink, emit=True)))
-        return
     raw = yield from raw_value(source)
+    mended_raw = runs_mended(raw)
     try:
-        value, end, mended = decode_first(raw)
+        value, end, mended = decode_first(mended_raw)
+        if mended_raw[end:].strip():
+            raise ToolCallError("not JSON: a comma was expected")
+        found = value if sink.constrained else fitted(value, schema)
+        text = to_json(found)
     except (ValueError, RecursionError) as error:
+        if isinstance(error, ToolCallError):
+            raise
         raise ToolCallError(f"not JSON: {error}") from error
-    if raw[end:].strip():
-        raise ToolCallError("not JSON: a comma was expected")
-    fitted = coerced(value, schema)
-    sink.repaired |= mended or fitted != value or type(fitted) is not type(value)
-    sink.add(to_json(fitted))
+    sink.repaired |= not python and (mended or raw != mended_raw)
+    sink.repaired |= found != value or type(found) is not type(value) or has_half(found)
+    sink.add(text)
 
 
 def _separator(source: Source, sink: Sink) -> Reading[None]:
@@ -106,11 +123,12 @@ def _separator(source: Source, sink: Sink) -> Reading[None]:
         raise ToolCallError("not JSON: a comma was expected")
 
 
-def _string(source: Source, sink: Sink, *, emit: bool = False) -> Reading[str]:
+def _string(source: Source, sink: Sink, *, emit: bool = False, path: bool = False) -> Reading[str]:
     """The string that comes next in double quotes; with `emit`, only what has not gone out."""
     quote = source.take(1)
     sink.repaired |= quote == "'"
     out = ['"']
+    begin = source.place
     while True:
         out.append(source.span(_PLAIN))
         if emit and out[-1]:
@@ -120,11 +138,15 @@ def _string(source: Source, sink: Sink, *, emit: bool = False) -> Reading[str]:
         if not char:
             yield from source.more()
         elif char == quote:
+            raw = source.since(begin)
             source.take(1)
+            if path and (mended := path_mended(raw)) != raw:
+                sink.repaired = True
+                return f'"{mended}"'
             out.append('"')
             return "".join(out)
         elif char == "\\":
-            out.append((yield from _escape(source, sink)))
+            out.append((yield from _drive(source, sink)) or (yield from _escape(source, sink)))
         elif char not in _QUOTES and char < " ":
             sink.repaired = True
             out.append(ESCAPED.get(char) or f"\\u{ord(char):04x}")
@@ -132,6 +154,36 @@ def _string(source: Source, sink: Sink, *, emit: bool = False) -> Reading[str]:
         else:
             out.append('\\"' if char == '"' else char)
             source.take(1)
+
+
+def raw_string(source: Source) -> Reading[str]:
+    """The string that comes next, as strict JSON."""
+    return (yield from _string(source, _NOWHERE))
+
+
+def _drive(source: Source, sink: Sink) -> Reading[str]:
+    """A path behind a drive's name whose backslashes should have been doubled, so mended."""
+    begin = source.place
+    source.back(max(0, begin - 3))
+    before = source.take(begin - source.place)
+    if not _AT_DRIVE.search(before):
+        return ""
+    while True:
+        source.span(RUN_CHARS)
+        char = yield from source.peek()
+        if not char:
+            yield from source.more()
+        elif not RUN_CHARS.match(char):
+            break
+    if char in _QUOTES and source.since(begin).endswith("\\"):
+        source.back(source.place - 1)
+    run = source.since(begin)
+    whole = before[:1] in _QUOTES and before[:1] == char and before[1:2].isupper()
+    if (mended := run_mended(run, whole=whole)) != run:
+        sink.repaired = True
+        return mended
+    source.back(begin)
+    return ""
 
 
 def _escape(source: Source, sink: Sink) -> Reading[str]:
@@ -143,7 +195,7 @@ def _escape(source: Source, sink: Sink) -> Reading[str]:
             yield from source.more()
         digits = source.take(4)
         if re.fullmatch("[0-9a-fA-F]{4}", digits):
-            return pair + digits
+            return (yield from _code_unit(source, sink, pair + digits))
         source.back(source.place - 4)
     elif pair[1] in '"\\/bfnrt':
         return pair
@@ -152,6 +204,21 @@ def _escape(source: Source, sink: Sink) -> Reading[str]:
     if pair[1] == "'":
         return "'"
     return "\\\\" + (ESCAPED.get(pair[1]) or pair[1])
+
+
+def _code_unit(source: Source, sink: Sink, escape: str) -> Reading[str]:
+    """An escape, with its other half if it is one of a pair; a half alone is no character."""
+    code = int(escape[2:], 16)
+    if not 0xD800 <= code <= 0xDFFF:
+        return escape
+    if code < 0xDC00 and (yield from source.match("\\u")):
+        there = yield from source.has(4)
+        digits = source.take(4)
+        if there and re.fullmatch("[dD][c-fC-F][0-9a-fA-F]{2}", digits):
+            return f"{escape}\\u{digits}"
+        source.back(source.place - len(digits) - 2)
+    sink.repaired = True
+    return "\ufffd"
 
 
 def _word(source: Source) -> Reading[str]:
@@ -299,7 +366,7 @@ def read_keywords(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
             raise ToolCallError("the call is not closed")
         sink.end()
         return
-    first = True
+    first, schema = True, Schema.of(tool.input_schema)
     while not (yield from source.match(")")):
         key = (yield from source.until("=", ")", at_most=MAX_NAME))[0].strip()
         if not key.isidentifier():
@@ -307,9 +374,10 @@ def read_keywords(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
         sink.add(("{" if first else ", ") + to_json(key) + ": ")
         first = False
         yield from source.skip()
-        yield from read_value(source, sink, property_schema(tool.input_schema, key))
-        # Python's quotes and literals are no mistakes here.
-        sink.repaired = False
+        # Python's quotes are no mistakes here.
+        mended = sink.repaired
+        yield from read_value(source, sink, schema.member(key), path=names_path(key), python=True)
+        sink.repaired = mended
         yield from source.skip()
         if not (yield from source.match(",")) and (yield from source.peek()) != ")":
             raise ToolCallError("the call is not closed")

@@ -1,98 +1,67 @@
-"""Fits the values of a call to the tool's schema: pure."""
+"""Mends what models get wrong in a call's arguments: values of another kind, single backslashes."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
 from typing import Any
 
-from mlxdeck.server.lenient_json import decode_first
+from mlxdeck.server.schemas.shape import Schema
+from mlxdeck.server.schemas.values import fitted
 
-_MAX_REFERENCES = 8
+_PART = r"[\w.$~%@+-]*"
+RUN_CHARS = re.compile(r"[\\\w.$~%@+-]+")
+"""What a path with single backslashes goes on with behind the name of its drive."""
+_ABSOLUTE = re.compile(rf"(?<![A-Za-z0-9])[A-Za-z]:(?:\\{_PART})+")
+# Evidently paths: what could as well be a text with a line feed in it is left alone.
+_WHOLE = re.compile(
+    r"[A-Za-z]:\\\w[^\n]+"
+    r"|\\\\[\w.-]{2,}(?:\\[\w.$ -]{2,}){2,}"
+    r"|[\w.-]{2,}(?:\\[\w.-]{2,})*\\[\w-]{2,}\.[A-Za-z0-9]{1,8}"
+)
+_NAMES_PATH = re.compile(
+    r"(?i:(?:^|[_-])(?:path|file|filename|filepath|dir|directory|cwd|folder|root))$|Path$|Dir$"
+)
+_ESCAPE = re.compile(r"\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4})")
+_LONE_END = re.compile(r"(?<!\\)(?:\\\\)*\\$")
+_FILE = re.compile(r"(?:\\[\w.-]{2,}){2,}\.[A-Za-z0-9]{1,8}")
+_PAIR = re.compile(r"\\.", re.DOTALL)
 
 
 def coerced(value: Any, schema: Any) -> Any:
-    """The value with what arrived as text turned into what the schema asks for, where that fits.
+    """The value with what arrived as text turned into what a schema asks for, where that fits."""
+    return fitted(value, Schema.of(schema))
 
-    Also the other way round: a number where a text is asked for becomes its digits.
+
+def names_path(name: str) -> bool:
+    """Whether a parameter of that name is a path."""
+    return bool(_NAMES_PATH.search(name))
+
+
+def path_mended(raw: str) -> str:
+    """What stands between the quotes of a path in JSON, its backslashes doubled if none is."""
+    pairs = _PAIR.findall(raw, 2 if raw.startswith("\\\\") else 0)
+    if not pairs or "\\\\" in pairs or not _WHOLE.fullmatch(raw):
+        return raw
+    return _doubled(raw, share=raw.startswith("\\\\"))
+
+
+def run_mended(run: str, *, whole: bool = False) -> str:
+    """What follows a drive in other text: only where it can't be JSON as it is.
+
+    Also if it is the `whole` text and looks like nothing else.
     """
-    if not isinstance(schema, Mapping):
-        return value
-    kinds = kinds_of(schema)
-    if isinstance(value, str) and kinds and "string" not in kinds:
-        value = _from_text(value, kinds)
-    elif kinds == {"string"} and isinstance(value, int | float) and not isinstance(value, bool):
-        value = json.dumps(value)
-    if isinstance(value, dict):
-        return {key: coerced(each, property_schema(schema, key)) for key, each in value.items()}
-    if isinstance(value, list):
-        return [coerced(each, schema.get("items")) for each in value]
-    return value
+    if "\\" in _ESCAPE.sub("", run) or (whole and _FILE.fullmatch(run)):
+        return _doubled(run)
+    return run
 
 
-def property_schema(schema: Any, name: str) -> Any:
-    """What a schema says of a property, behind references into itself; None if nothing."""
-    named = schema.get("properties") if isinstance(schema, Mapping) else None
-    found = named.get(name) if isinstance(named, Mapping) else None
-    for _ in range(_MAX_REFERENCES):
-        if not isinstance(found, Mapping) or not isinstance(path := found.get("$ref"), str):
-            break
-        if not path.startswith("#/"):
-            return None
-        found = schema
-        for part in path[2:].split("/"):
-            found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+def runs_mended(raw: str) -> str:
+    """JSON with all such paths in it mended."""
+    return _ABSOLUTE.sub(lambda found: run_mended(found[0]), raw)
 
 
-def kinds_of(schema: Any) -> set[str]:
-    """The types that a schema allows; empty if it doesn't say."""
-    if not isinstance(schema, Mapping):
-        return set()
-    kind = schema.get("type")
-    if isinstance(kind, str):
-        return {kind}
-    if isinstance(kind, list):
-        return {each for each in kind if isinstance(each, str)}
-    for key in ("anyOf", "oneOf"):
-        if isinstance(listed := schema.get(key), list):
-            found = [kinds_of(each) for each in listed]
-            return set().union(*found) if all(found) else set()
-    return set()
-
-
-def from_text(text: str, schema: Any) -> Any:
-    """The value that a text without quotes stands for; the text itself where nothing else fits."""
-    listed = schema.get("enum") if isinstance(schema, Mapping) else None
-    if isinstance(listed, list):
-        return next((each for each in listed if _plain_text(each) == text), text)
-    kinds = kinds_of(schema) - {"string"}
-    return _from_text(text, kinds) if kinds else text
-
-
-def _plain_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _from_text(text: str, kinds: set[str]) -> Any:
-    try:
-        value, end, _ = decode_first(text.strip())
-    except ValueError:
-        return text
-    if end < len(text.strip()) or not any(_is(value, kind) for kind in kinds):
-        return text
-    return value
-
-
-def _is(value: Any, kind: str) -> bool:
-    types: dict[str, tuple[type, ...]] = {
-        "array": (list,),
-        "object": (dict,),
-        "integer": (int,),
-        "number": (int, float),
-        "boolean": (bool,),
-        "null": (type(None),),
-    }
-    if isinstance(value, bool):
-        return kind == "boolean"
-    return isinstance(value, types.get(kind, ()))
+def _doubled(raw: str, *, share: bool = False) -> str:
+    """Every backslash that means itself as JSON writes it."""
+    kept = ("\\\\", '\\"', "\\'")
+    doubled = _PAIR.sub(lambda found: found[0] if found[0] in kept else f"\\{found[0]}", raw)
+    return ("\\\\" if share else "") + doubled + ("\\" if _LONE_END.search(raw) else "")

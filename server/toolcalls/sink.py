@@ -24,6 +24,7 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     ToolSpec,
 )
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.source import Source
 
 Piece = TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | ToolCallEnd
@@ -49,6 +50,8 @@ class Sink:
         self.done_to = 0
         """The place in the source up to which calls are whole."""
         self.constrained = constrained
+        self.held = constrained
+        """Whether a grammar decides how the calls are written, if not what is in them."""
         self.format = format_
         """The name under which calls are reported."""
         self.n_calls = 0
@@ -108,7 +111,7 @@ class Sink:
     def begin(self, tool: ToolSpec) -> None:
         """A call of the tool begins."""
         self._call, self._arguments, self.repaired = tool, [], False
-        self.constrained = self.constrained and tool.name not in self.loose
+        self.constrained = self.held and tool.name not in self.loose
         if self.constrained:
             self._ready.append(ToolCallStart(new_call_id(), tool.name))
 
@@ -133,8 +136,9 @@ class Sink:
             raise ToolCallError(f"not JSON: {error}") from error
         if not self.constrained:
             self._ready += [ToolCallStart(new_call_id(), tool.name), ToolCallDelta(text)]
-        end = ToolCallEnd(self.format, self.constrained, self.repaired, valid)
-        self._ready.append(end)
+        # What does not conform was not held to all of its schema, whatever was meant.
+        held = self.constrained and valid is not False
+        self._ready.append(ToolCallEnd(self.format, held, self.repaired, valid))
         self._call, self._lead = None, True
         self.n_calls += 1
         self.done_to = self._source.place if self._source else 0
@@ -172,13 +176,3 @@ def conforms(arguments: Any, schema: dict[str, Any]) -> bool | None:
         return bool(kind(schema, registry=Registry()).is_valid(arguments))
     except (SchemaError, Unresolvable, RecursionError):
         return None
-
-
-def to_json(value: Any) -> str:
-    """As readable as possible; what is no valid Unicode stays an escape, as the model wrote it."""
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value)
-    return text

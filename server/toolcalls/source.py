@@ -6,6 +6,7 @@ there is; nothing is ever read twice, so a long argument costs no more than its 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Generator
 from typing import TypeVar
@@ -29,6 +30,8 @@ class Source:
         self._at = 0
         self._n_forgotten = 0
         self.ended = ended
+        self.cut = False
+        """Whether the answer ended at its token limit, not by itself."""
 
     def feed(self, text: str) -> None:
         """More has arrived."""
@@ -149,15 +152,15 @@ class Source:
 
 def first_of(text: str, markers: tuple[str, ...], begin: int = 0) -> tuple[int, str] | None:
     """The first marker in a text, the longest where several begin; empty ones never match."""
-    found = [
-        (index, -len(marker), marker)
-        for marker in markers
-        if marker and (index := text.find(marker, begin)) >= 0
-    ]
-    if not found:
-        return None
-    index, _, marker = min(found)
-    return index, marker
+    pattern = _any_of(markers)
+    found = pattern.search(text, begin) if pattern else None
+    return (found.start(), found[0]) if found else None
+
+
+@functools.lru_cache(256)
+def _any_of(markers: tuple[str, ...]) -> re.Pattern[str] | None:
+    listed = sorted({each for each in markers if each}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, listed))) if listed else None
 
 
 def partial_end(text: str, markers: tuple[str, ...]) -> int:

@@ -106,7 +106,7 @@ class Splitter:
 
     def close(self, *, complete: bool) -> list[Piece]:
         """End the answer; `complete` if the model ended it itself."""
-        self._source.ended, self._cut = True, not complete
+        self._source.ended, self._source.cut, self._cut = True, not complete, not complete
         return self._advance()
 
     def _advance(self) -> list[Piece]:
@@ -166,7 +166,7 @@ class Splitter:
         source, sink = self._source, self._sink
         sink.done_to = source.place - len(marker)
         # The grammar takes hold behind the start that the format writes itself, and no other.
-        sink.constrained = self._constrained and marker == self._reader.starts[0]
+        sink.held = self._constrained and marker == self._reader.starts[0]
         n_before = sink.n_calls
         self._note(f"{marker!r} begins a call in format {self._reader.name}")
         try:

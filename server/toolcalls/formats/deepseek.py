@@ -6,10 +6,10 @@ The markers are those of the published chat templates; R1 is known to leave the 
 from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import MAX_NAME
 from mlxdeck.server.toolcalls.formats.sections import Sections
 from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
-from mlxdeck.server.toolcalls.sink import to_json
 from mlxdeck.server.toolcalls.source import Reading, Source
 
 _CALLS, _CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
@@ -35,7 +35,7 @@ class DeepSeekV31(Sections):
             name, _ = yield from source.until("\n", at_most=MAX_NAME)
         return name.strip()
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """Name, separator, arguments."""
         return f"{name}{_SEPARATOR}{to_json(arguments)}"
 
@@ -51,7 +51,7 @@ class DeepSeekV3(DeepSeekV31):
     signs = (_CALL, _SEPARATOR, "```json")
     between = f"{_CALL_END}\n{_CALL}"
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """As the template writes it."""
         return f"function{_SEPARATOR}{name}\n```json\n{to_json(arguments)}\n```"
 

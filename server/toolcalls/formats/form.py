@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlxdeck.server.messages import ToolResult, ToolSpec, ToolUse
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
-from mlxdeck.server.toolcalls.sink import Sink, to_json
+from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 
 
@@ -51,8 +52,11 @@ class Form:
         """
         raise NotImplementedError
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
-        """One call, without what stands around calls."""
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
+        """One call, without what stands around calls.
+
+        With its tool, texts are written so that they can't be taken for values of another kind.
+        """
         raise NotImplementedError
 
     def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
@@ -92,9 +96,11 @@ class Form:
         section = f"{start} {opened} {call}{more} {literal(self.closed)}"
         return rules.text(section if not answer_rule else f"{section} | {answer_rule}")
 
-    def write_call(self, call: ToolUse) -> str:
+    def write_call(self, call: ToolUse, tool: ToolSpec | None = None) -> str:
         """A whole call the way `read` reads it, with all that stands around it."""
-        return f"{self.starts[0]}{self.opened}{self.write(call.name, call.input)}{self.closed}"
+        return (
+            f"{self.starts[0]}{self.opened}{self.write(call.name, call.input, tool)}{self.closed}"
+        )
 
     def write_result(self, result: ToolResult) -> str:
         """The text between response tags; a failure says so."""

@@ -6,18 +6,24 @@ of its own: what it writes in a `tool_code` fence is one of the plain forms.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from mlxdeck.server.lenient_json import decode_first
 from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.arguments import MAX_NAME
+from mlxdeck.server.schemas.shape import ANYTHING, Schema, branch_kinds
+from mlxdeck.server.schemas.values import fitted, to_json
+from mlxdeck.server.toolcalls.arguments import MAX_NAME, raw_string
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.grammar import Rules, comma_list, literal, parameters, quoted
-from mlxdeck.server.toolcalls.repair import coerced, kinds_of, property_schema
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
+from mlxdeck.server.toolcalls.formats.text_rules import text_expressions, text_rule
+from mlxdeck.server.toolcalls.grammar import Rules, comma_list, literal, quoted
+from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import Reading, Source
 
-_SCALARS = frozenset({"integer", "number", "boolean", "null"})
+_PAIRS = {"{": "}", "(": ")"}
+_COUNTED = {"minItems", "maxItems", "prefixItems", "uniqueItems", "contains"}
+_IS = (":", "=")
+_MAX_DEPTH = 32
 
 
 class FunctionGemma(Form):
@@ -30,34 +36,41 @@ class FunctionGemma(Form):
     quote = "<escape>"
 
     def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
-        """Calls up to the end marker."""
+        """Calls up to the end marker; also as Python writes them, which these models slip into."""
         del start
+        n_before = sink.n_calls
         while True:
             yield from source.skip(" \t\r\n,")
-            if (yield from source.match(self.closed)) or not (yield from source.peek()):
+            if (yield from source.match(self.closed)):
                 sink.done_to = source.place
                 return
-            if not (yield from source.match("call:")):
+            if not (yield from source.peek()):
+                return
+            if not (yield from source.match("call:")) and sink.n_calls > n_before:
                 raise ToolCallError("a call was expected")
-            name, _ = yield from source.until("{", at_most=MAX_NAME)
-            yield from self._call(source, sink, sink.tool(name.strip()))
+            name, opened = yield from source.until(*_PAIRS, at_most=MAX_NAME)
+            yield from self._call(source, sink, sink.tool(name.strip()), _PAIRS[opened])
 
-    def _call(self, source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
+    def _call(self, source: Source, sink: Sink, tool: ToolSpec, end: str) -> Reading[None]:
         sink.begin(tool)
-        first = True
-        while not (yield from source.match("}")):
-            key = yield from self._key(source)
+        sink.repaired = end != "}"
+        first, schema = True, Schema.of(tool.input_schema)
+        yield from source.skip()
+        while not (yield from source.match(end)):
+            key = yield from self._key(source, sink)
             sink.add(("{" if first else ", ") + to_json(key) + ": ")
             first = False
-            schema = property_schema(tool.input_schema, key)
-            if kinds_of(schema) <= {"string"} and (yield from source.match(self.quote)):
+            member = schema.member(key)
+            if "string" in member.kinds and (yield from source.match(self.quote)):
                 sink.add('"')
                 yield from self._pieces(source, sink)
                 sink.add('"')
             else:
-                value = yield from self._value(source)
-                sink.add(to_json(coerced(value, schema)))
-            yield from self._comma(source, "}")
+                value = yield from self._value(source, sink)
+                found = fitted(value, member)
+                sink.repaired |= isinstance(found, str) and "string" not in member.kinds
+                sink.add(to_json(found))
+            yield from self._comma(source, end)
         sink.add("{}" if first else "}")
         sink.end()
 
@@ -69,35 +82,48 @@ class FunctionGemma(Form):
                 return
             yield from source.more()
 
-    def _key(self, source: Source) -> Reading[str]:
+    def _key(self, source: Source, sink: Sink) -> Reading[str]:
         yield from source.skip()
         if (yield from source.match(self.quote)):
             key, _ = yield from source.until(self.quote, at_most=MAX_NAME)
-            yield from source.match(":")
+        elif (yield from source.peek()) in ('"', "'"):
+            key = json.loads((yield from raw_string(source)))
         else:
-            key, _ = yield from source.until(":", at_most=MAX_NAME)
+            key, mark = yield from source.until(*_IS, at_most=MAX_NAME)
+            source.back(source.place - len(mark))
         yield from source.skip()
-        return str(key).strip().strip('"')
+        if not (mark := (yield from source.any_of(*_IS))):
+            raise ToolCallError("a value was expected")
+        sink.repaired |= mark != ":"
+        yield from source.skip()
+        return str(key).strip()
 
-    def _value(self, source: Source) -> Reading[Any]:
+    def _value(self, source: Source, sink: Sink, depth: int = 0) -> Reading[Any]:
+        if depth > _MAX_DEPTH:
+            raise ToolCallError("the value is nested too deeply")
         yield from source.skip()
         if (yield from source.match(self.quote)):
             text, _ = yield from source.until(self.quote)
             return text
+        if (char := (yield from source.peek())) in ('"', "'"):
+            sink.repaired |= char == "'"
+            return json.loads((yield from raw_string(source)))
         if (yield from source.match("[")):
             items = []
+            yield from source.skip()
             while not (yield from source.match("]")):
-                items.append((yield from self._value(source)))
+                items.append((yield from self._value(source, sink, depth + 1)))
                 yield from self._comma(source, "]")
             return items
         if (yield from source.match("{")):
             fields = {}
+            yield from source.skip()
             while not (yield from source.match("}")):
-                key = yield from self._key(source)
-                fields[key] = yield from self._value(source)
+                key = yield from self._key(source, sink)
+                fields[key] = yield from self._value(source, sink, depth + 1)
                 yield from self._comma(source, "}")
             return fields
-        text, end = yield from source.until(",", "}", "]", at_most=MAX_NAME)
+        text, end = yield from source.until(",", "}", "]", ")", at_most=MAX_NAME)
         source.back(source.place - len(end))
         try:
             value, n, _ = decode_first(text.strip())
@@ -111,56 +137,80 @@ class FunctionGemma(Form):
             raise ToolCallError("a comma was expected")
         yield from source.skip()
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """As the templates write it."""
         return f"call:{name}{self._written(arguments)}"
 
     def _written(self, value: Any) -> str:
         if isinstance(value, str):
+            if self.quote in value:
+                # There is no way to have the marker in a text but JSON's.
+                return to_json(value).replace("<", "\\u003c")
             return f"{self.quote}{value}{self.quote}"
         if isinstance(value, dict):
-            return (
-                "{" + ",".join(f"{key}:{self._written(each)}" for key, each in value.items()) + "}"
-            )
+            items = (f"{self._name(key)}:{self._written(each)}" for key, each in value.items())
+            return "{" + ",".join(items) + "}"
         if isinstance(value, list):
             return f"[{','.join(map(self._written, value))}]"
         return to_json(value)
 
+    @staticmethod
+    def _name(key: str) -> str:
+        return key if key.replace("-", "_").isidentifier() else to_json(key)
+
     def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
-        """Texts, numbers, and lists and objects of them."""
-        fields = self._fields(tool.input_schema, tool.input_schema, rules)
-        return fields and f"{quoted(f'call:{tool.name}')} {fields}"
+        """Texts, numbers, and lists and objects of them; what is more than that, as JSON."""
+        schema = Schema.of(tool.input_schema)
+        fields = self._fields(schema, rules, 0) or rules.json(tool.input_schema)
+        return f"{quoted(f'call:{tool.name}')} {fields}"
 
-    def _fields(self, schema: Any, root: dict[str, Any], rules: Rules) -> str | None:
-        found = parameters(schema)
-        if found is None:
-            return None
-        parts: list[list[str]] = [[], []]
-        for part, names in zip(parts, found, strict=True):
-            for name in names:
-                value = self._typed(property_schema(schema, name), root, rules)
-                if value is None:
-                    return None
-                part.append(rules.add(f"{quoted(f'{name}:')} {value}"))
-        return f'"{{" {comma_list(parts[0], parts[1], ",")} "}}"'
+    def _fields(self, schema: Schema, rules: Rules, depth: int) -> str | None:
+        ways = []
+        for each in schema.signatures:
+            if each.other is not None:
+                return None
+            listed = []
+            for part in (each.required, each.optional):
+                items = ((quoted(f"{self._name(key)}:"), told) for key, told in part.items())
+                listed.append(
+                    [
+                        rules.add(f"{key} {self._typed(told, rules, depth + 1)}")
+                        for key, told in items
+                    ]
+                )
+            ways.append(rules.add(f'"{{" {comma_list(*listed, ",")} "}}"'))
+        return f"({' | '.join(ways)})" if ways else None
 
-    def _typed(self, schema: Any, root: dict[str, Any], rules: Rules) -> str | None:
-        schema = schema if isinstance(schema, dict) else {}
-        kinds = kinds_of(schema)
-        quote = literal(self.quote)
-        listed = schema.get("enum", [schema["const"]] if "const" in schema else None)
-        if isinstance(listed, list) and all(isinstance(each, str) for each in listed):
-            return f"{quote} ({' | '.join(map(quoted, listed))}) {quote}"
-        if kinds and kinds <= _SCALARS:
-            return rules.json(schema, root)
-        if kinds <= {"string"} and not {"pattern", "minLength", "maxLength"} & schema.keys():
-            return f"{quote} {rules.text_up_to(self.quote)}"
-        if kinds == {"object"}:
-            return self._fields(schema, root, rules)
-        if kinds == {"array"} and not {"minItems", "maxItems", "prefixItems"} & schema.keys():
-            item = self._typed(schema.get("items"), root, rules)
-            return item and f'"[" ({item} ("," {item})*)? "]"'
-        return None
+    def _typed(self, schema: Schema, rules: Rules, depth: int) -> str:
+        if schema.choices is not None:
+            texts = dict.fromkeys(map(self._written, schema.choices))
+            return f"({' | '.join(map(self._literal, texts))})"
+        as_json = rules.json(schema.standalone)
+        if schema.kinds == ANYTHING or depth > 4:
+            return as_json
+        ways = []
+        for branch in schema.branches:
+            kinds = branch_kinds(branch)
+            if "string" in kinds and (told := text_expressions(branch)) is not None:
+                ways.append(f"{literal(self.quote)} {text_rule(rules, self.quote, told)}")
+            one = Schema(branch, schema.root)
+            if kinds == {"object"} and (fields := self._fields(one, rules, depth)):
+                ways.append(fields)
+            elif (
+                kinds == {"array"}
+                and not {"minItems", "maxItems", "prefixItems", "uniqueItems", "contains"}
+                & branch.keys()
+            ):
+                item = self._typed(one.item(0), rules, depth + 1)
+                ways.append(f'"[" ({item} ("," {item})*)? "]"')
+        return f"({' | '.join([*ways, as_json])})"
+
+    def _literal(self, text: str) -> str:
+        """A written text, with its quotes as markers."""
+        if not text.startswith(self.quote):
+            return quoted(text)
+        inner = text[len(self.quote) : -len(self.quote)]
+        return f"({literal(self.quote)} {quoted(inner)} {literal(self.quote)})"
 
 
 class Gemma4(FunctionGemma):

@@ -7,11 +7,12 @@ NousResearch's published chat templates.
 from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.formats.form import Form, json_call
 from mlxdeck.server.toolcalls.formats.objects import read_objects
 from mlxdeck.server.toolcalls.formats.qwen3_coder import Qwen3Coder
 from mlxdeck.server.toolcalls.grammar import Rules
-from mlxdeck.server.toolcalls.sink import Sink, to_json
+from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 
 
@@ -33,7 +34,7 @@ class JsonTags(Form):
             return
         yield from read_objects(source, sink, "</tool_call>")
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """The object."""
         return to_json({"name": name, "arguments": arguments})
 

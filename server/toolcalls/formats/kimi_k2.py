@@ -6,10 +6,10 @@ https://huggingface.co/moonshotai/Kimi-K2-Instruct/blob/main/docs/tool_call_guid
 from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import MAX_NAME
 from mlxdeck.server.toolcalls.formats.sections import Sections
 from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
-from mlxdeck.server.toolcalls.sink import to_json
 from mlxdeck.server.toolcalls.source import Reading, Source
 
 _SECTION, _SECTION_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
@@ -35,7 +35,7 @@ class KimiK2(Sections):
         name, _, number = text.strip().removeprefix("functions.").rpartition(":")
         return name if name and number.isdigit() else text.strip()
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """Id, marker, arguments."""
         return f"functions.{name}:0{_ARGUMENTS}{to_json(arguments)}"
 

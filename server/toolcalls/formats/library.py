@@ -6,10 +6,11 @@ from typing import Any
 
 from mlxdeck.server.engine import ToolMarkers
 from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import put_text
 from mlxdeck.server.toolcalls.formats.json_tags import JsonTags
 from mlxdeck.server.toolcalls.grammar import Rules
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
+from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import Reading, Source
 
 

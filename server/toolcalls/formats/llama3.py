@@ -6,10 +6,10 @@ They leave the tag out as often as not: the object by itself is one of the plain
 from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.formats.form import json_call
 from mlxdeck.server.toolcalls.formats.objects import Listed
 from mlxdeck.server.toolcalls.grammar import Rules
-from mlxdeck.server.toolcalls.sink import to_json
 
 
 class Llama3(Listed):
@@ -23,7 +23,7 @@ class Llama3(Listed):
     closed = ""
     ends = ("<|eom_id|>", "<|eot_id|>")
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """One object."""
         return to_json({"name": name, "parameters": arguments})
 

@@ -7,11 +7,12 @@ next one, or the end of the answer.
 from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.formats.objects import Listed, read_objects
 from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
-from mlxdeck.server.toolcalls.sink import Sink, to_json
+from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 
 _START = "[TOOL_CALLS]"
@@ -51,7 +52,7 @@ class Mistral(Form):
         del start
         yield from _read(source, sink)
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """Name, marker, arguments."""
         return f"{name}{_ARGUMENTS}{to_json(arguments)}"
 

@@ -6,10 +6,11 @@ The markers are those of the models' published chat templates.
 from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import read_call
 from mlxdeck.server.toolcalls.formats.form import Form, json_call
 from mlxdeck.server.toolcalls.grammar import Rules
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
+from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import Reading, Source
 
 
@@ -53,7 +54,7 @@ class Listed(Form):
         del start
         yield from read_objects(source, sink, *self.ends)
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """One object."""
         return to_json({"name": name, "arguments": arguments})
 

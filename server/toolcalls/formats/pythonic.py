@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.schemas.shape import ANYTHING, Schema
+from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_keywords
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.grammar import Rules, comma_list, parameters, quoted
-from mlxdeck.server.toolcalls.repair import kinds_of, property_schema
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
+from mlxdeck.server.toolcalls.grammar import Rules, comma_list, quoted
+from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 
-_LITERALS = {"boolean": '("True" | "False")', "null": '"None"'}
+_WORDS = {"boolean": ("True", "False"), "null": ("None",)}
 
 
 class Pythonic(Form):
@@ -46,27 +47,39 @@ class Pythonic(Form):
                 source.back(source.place - 1)
                 yield from read_keywords(source, sink, sink.tool(name.strip()))
 
-    def write(self, name: str, arguments: dict[str, object]) -> str:
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """A call with keywords."""
-        words = ", ".join(f"{key}={python(value)}" for key, value in arguments.items())
+        words = ", ".join(f"{key}={_python(value)}" for key, value in arguments.items())
         return f"{name}({words})"
 
     def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
-        """Values as JSON, but for Python's own literals."""
-        found = parameters(tool.input_schema)
-        if found is None:
-            return None
-        required, optional = ([self._keyword(key, tool, rules) for key in part] for part in found)
-        words = comma_list(required, optional)
+        """Values as JSON, but for Python's own literals; an object where keywords won't do."""
+        ways = self._ways(Schema.of(tool.input_schema), rules)
+        words = f"({' | '.join(ways)})" if ways else rules.json(tool.input_schema)
         return f'{quoted(f"{tool.name}(")} {words} ")"'
 
-    def _keyword(self, key: str, tool: ToolSpec, rules: Rules) -> str:
-        schema = property_schema(tool.input_schema, key)
-        schema = schema if isinstance(schema, dict) else {}
-        kinds = kinds_of(schema)
-        (only,) = kinds if len(kinds) == 1 else ("",)
-        value = _LITERALS.get(only) if "enum" not in schema and "const" not in schema else None
-        return rules.add(f"{quoted(f'{key}=')} {value or rules.json(schema, tool.input_schema)}")
+    def _ways(self, schema: Schema, rules: Rules) -> list[str]:
+        ways = []
+        for each in schema.signatures:
+            names = (*each.required, *each.optional)
+            if each.other is not None or not all(map(str.isidentifier, names)):
+                return []
+            parts = (each.required, each.optional)
+            listed = ([self._keyword(*item, rules) for item in part.items()] for part in parts)
+            ways.append(rules.add(comma_list(*listed)))
+        return ways
+
+    @staticmethod
+    def _keyword(key: str, schema: Schema, rules: Rules) -> str:
+        if schema.choices is not None:
+            texts = dict.fromkeys(_python(value) for value in schema.choices)
+            return rules.add(f"{quoted(f'{key}=')} ({' | '.join(map(quoted, texts))})")
+        kinds = schema.kinds if schema.kinds != ANYTHING else frozenset()
+        words = [word for kind, each in _WORDS.items() if kind in kinds for word in each]
+        ways = [quoted(word) for word in words]
+        if not kinds <= _WORDS.keys() or not kinds:
+            ways.append(rules.json(schema.standalone))
+        return rules.add(f"{quoted(f'{key}=')} ({' | '.join(ways)})")
 
 
 class Llama4(Pythonic):
@@ -79,15 +92,6 @@ class Llama4(Pythonic):
     end = "<|python_end|>"
 
 
-def python(value: Any) -> str:
-    """A JSON value as Python writes it, its texts in double quotes."""
-    if isinstance(value, dict):
-        items = (f"{to_json(key)}: {python(each)}" for key, each in value.items())
-        return f"{{{', '.join(items)}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(python, value))}]"
-    if isinstance(value, bool) or value is None:
-        return str(value)
-    if isinstance(value, str | int | float):
-        return to_json(value)
-    raise ToolCallError(f"no JSON: {type(value).__name__}")
+def _python(value: Any) -> str:
+    """A value as a keyword's: Python's literal, or JSON, which is nearly Python."""
+    return str(value) if isinstance(value, bool) or value is None else to_json(value)

@@ -1,22 +1,39 @@
 """Calls whose parameters stand between tags, each as the text that it is.
 
-A text parameter is not quoted, so its closing tag counts only where the call goes on behind it.
+A text is not quoted, so what ends it is told by what the call's tool declares and by how tags are
+nested; a text that could still be mistaken is written as a JSON string (`schemas/values.py`).
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
 
 from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.arguments import MAX_NAME
+from mlxdeck.server.schemas.shape import Schema, Signature
+from mlxdeck.server.schemas.values import from_text, to_json, to_text
+from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.grammar import Rules, literal, parameters, quoted
-from mlxdeck.server.toolcalls.repair import from_text, kinds_of, property_schema
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError, to_json
+from mlxdeck.server.toolcalls.formats.tags import Payload, Tags
+from mlxdeck.server.toolcalls.formats.text_rules import value_rule
+from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
+from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import Reading, Source
+
+_OTHER_NAME = r"/[A-Za-z_][A-Za-z0-9_.-]{0,63}/"
+
+
+@dataclass(slots=True)
+class _Open:
+    """The call that is being read."""
+
+    schema: Schema
+    bare: bool
+    """Whether it stands without the outer tag."""
+    seen: set[str] = field(default_factory=set)
+
+    def expects(self, name: str) -> bool:
+        """Whether a parameter of that name may come."""
+        return name not in self.seen and (name in self.schema.names or self.schema.is_open)
 
 
 class Tagged(Form):
@@ -33,6 +50,20 @@ class Tagged(Form):
         """And what opens the next call."""
         return (*super().markers, self.name_tags[0])
 
+    @property
+    def tags(self) -> Tags:
+        """What may end a text, or be a part of one."""
+        return Tags(
+            opens=self.name_tags[0] or self.starts[0],
+            ends=self.tail or self.closed.strip(),
+            key=self.key_tags[0],
+            key_end=self.key_tags[1].strip(),
+            value=self.value_tags[0],
+            close=self.value_tags[1].strip(),
+            outer=tuple(dict.fromkeys((*self.starts, self.closed.strip()))),
+            padded=self.key_tags[1].endswith("\n"),
+        )
+
     def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
         """Calls up to what closes them; the last end may be missing at the end of the answer."""
         begun = start.strip() == self.name_tags[0].strip()
@@ -40,7 +71,7 @@ class Tagged(Form):
         while True:
             yield from source.skip()
             if begun or (yield from self._begins(source)):
-                yield from self._call(source, sink)
+                yield from self._call(source, sink, bare=start != self.starts[0])
                 begun = False
             elif sink.n_calls > n_before and (yield from self._ends(source, start)):
                 sink.done_to = source.place
@@ -61,27 +92,41 @@ class Tagged(Form):
         # A call that was begun without the outer tag need not have its end.
         return start != self.starts[0] or not (yield from source.peek())
 
-    def _call(self, source: Source, sink: Sink) -> Reading[None]:
+    def _call(self, source: Source, sink: Sink, *, bare: bool) -> Reading[None]:
         tool = sink.tool((yield from self._name(source)))
         sink.begin(tool)
-        seen: set[str] = set()
+        yield from source.skip()
+        if (yield from source.peek()) == "{":
+            # As Llama 3.1's documents and others have it: the arguments are one JSON object.
+            yield from read_arguments(source, sink, tool)
+            if not (yield from self._closed(source)) and not (yield from self._over(source)):
+                raise ToolCallError("the call is not closed")
+            sink.end()
+            return
+        call = _Open(Schema.of(tool.input_schema), bare)
         while not (yield from self._closed(source)):
             if not (yield from source.match(self.key_tags[0])):
+                if (yield from self._over(source)):
+                    sink.repaired = True
+                    break
                 yield from source.has(1)
                 raise ToolCallError("a parameter was expected")
-            key, _ = yield from source.until(self.key_tags[1].strip(), at_most=MAX_NAME)
-            key = key.strip().strip("\"'")
-            if key in seen:
-                raise ToolCallError(f"parameter {key[:64]!r} comes twice")
-            sink.add(("{" if not seen else ", ") + to_json(key) + ": ")
-            seen.add(key)
-            if self.value_tags[0]:
-                yield from source.skip()
-                if not (yield from source.match(self.value_tags[0])):
-                    raise ToolCallError("a value was expected")
-            yield from self._value(source, sink, property_schema(tool.input_schema, key))
-        sink.add("}" if seen else "{}")
+            yield from self._parameter(source, sink, call)
+        sink.add("}" if call.seen else "{}")
         sink.end()
+
+    def _parameter(self, source: Source, sink: Sink, call: _Open) -> Reading[None]:
+        key, _ = yield from source.until(self.key_tags[1].strip(), at_most=MAX_NAME)
+        key = key.strip().strip("\"'")
+        if key in call.seen and not sink.held:
+            raise ToolCallError(f"parameter {key[:64]!r} comes twice")
+        sink.add(("{" if not call.seen else ", ") + to_json(key) + ": ")
+        call.seen.add(key)
+        if self.value_tags[0]:
+            yield from source.skip()
+            if not (yield from source.match(self.value_tags[0])):
+                raise ToolCallError("a value was expected")
+        yield from self._value(source, sink, call, call.schema.member(key))
 
     def _name(self, source: Source) -> Reading[str]:
         name, _ = yield from source.until(self.name_tags[1].strip(), at_most=MAX_NAME)
@@ -91,87 +136,91 @@ class Tagged(Form):
         yield from source.skip()
         return (yield from source.match(self.tail or self.closed.strip()))
 
-    def _value(self, source: Source, sink: Sink, schema: Any) -> Reading[None]:
-        kinds = kinds_of(schema)
-        listed = isinstance(schema, dict) and ("enum" in schema or "const" in schema)
-        if kinds <= {"string"} and not listed:
-            sink.add('"')
-            yield from self._text(source, lambda text: sink.add(to_json(text)[1:-1]))
+    def _over(self, source: Source) -> Reading[bool]:
+        """Whether the call is over although what closes it is missing."""
+        yield from source.skip()
+        begin = source.place
+        next_ = yield from source.any_of(self.closed.strip(), self.name_tags[0], *self.starts)
+        source.back(begin)
+        return bool(next_) or (not (yield from source.peek()) and not source.cut)
+
+    def _value(self, source: Source, sink: Sink, call: _Open, schema: Schema) -> Reading[None]:
+        tags = self.tags
+        if tags.padded:
+            yield from source.match("\n")
+        if not sink.held:
+            payload = Payload(source, tags, call.expects, bare=call.bare)
+            text, whole = yield from payload.read(json_first=not schema.text_only)
+            value, mended = from_text(text, schema, tags.markup)
+            sink.repaired |= mended or not whole
+            sink.add(to_json(value))
+            return
+        # The grammar has ended the value at the first end that is exactly as it is written.
+        end, parts = self.value_tags[1], ['"']
+        plain = schema.text_only and not schema.choices and (yield from source.peek()) != '"'
+        while True:
+            text, mark = source.certain(end)
+            if plain:
+                sink.add("".join(parts) + to_json(text)[1:-1])
+                parts = []
+            else:
+                parts.append(text)
+            if mark:
+                break
+            yield from source.more()
+        if plain:
             sink.add('"')
             return
-        parts: list[str] = []
-        yield from self._text(source, parts.append)
-        sink.add(to_json(from_text("".join(parts), schema)))
+        value, mended = from_text("".join(parts[1:]), schema, tags.markup)
+        sink.repaired |= mended
+        sink.add(to_json(value))
 
-    def _text(self, source: Source, put: Callable[[str], None]) -> Reading[None]:
-        padded = self.key_tags[1].endswith("\n")
-        close = self.value_tags[1].strip()
-        marks = (f"\n{close}", close) if padded else (close,)
-        if padded:
-            yield from source.match("\n")
-        while True:
-            text, mark = source.certain(*marks)
-            put(text)
-            if mark:
-                place = source.place
-                yield from source.skip()
-                goes_on = yield from source.any_of(self.key_tags[0], self.tail, self.closed.strip())
-                ends = not goes_on and not (yield from source.peek())
-                source.back(place)
-                if goes_on or ends:
-                    return
-                put(mark)
-            else:
-                yield from source.more()
-
-    def write(self, name: str, arguments: dict[str, object]) -> str:
-        """Texts as they are, anything else as JSON."""
+    def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
+        """Texts as they are where they can stand so, anything else as JSON."""
         parts = [self.name_tags[0], name, self.name_tags[1]]
+        schema, markup = Schema.of(tool.input_schema) if tool else None, self.tags.markup
         for key, value in arguments.items():
-            text = value if isinstance(value, str) else to_json(value)
+            text = to_text(value, schema.member(key) if schema else None, markup)
             parts += [self.key_tags[0], key, self.key_tags[1]]
             parts += [self.value_tags[0], text, self.value_tags[1]]
         return "".join([*parts, self.tail])
 
     def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
-        """Required parameters first; each in the order of the schema."""
-        found = parameters(tool.input_schema)
-        if found is None:
-            return None
-        required, optional = found
+        """Required parameters first; each in the order of the schema.
+
+        What parameters one after the other can't express is held to as one JSON object.
+        """
+        schema = Schema.of(tool.input_schema)
         head, tail = quoted(self.name_tags[0] + tool.name + self.name_tags[1]), literal(self.tail)
-        needed = [self._parameter(name, tool, rules) for name in required]
-        free = [f"{self._parameter(name, tool, rules)}?" for name in optional]
-        return " ".join([head, *needed, *free, tail])
+        ways = self._ways(schema, rules)
+        body = f"({' | '.join(ways)})" if ways else f'{rules.json(tool.input_schema)} "\\n"'
+        return f"{head} {body} {tail}"
 
-    def _parameter(self, name: str, tool: ToolSpec, rules: Rules) -> str:
-        schema = property_schema(tool.input_schema, name)
-        before = quoted(self.key_tags[0] + name + self.key_tags[1] + self.value_tags[0])
-        value = value_rule(schema, tool.input_schema, self.value_tags[1], rules)
-        return rules.add(f"{before} {value}")
+    def _ways(self, schema: Schema, rules: Rules) -> list[str]:
+        ways = []
+        for signature in schema.signatures:
+            if (way := self._way(signature, rules)) is None:
+                return []
+            ways.append(rules.add(way))
+        return ways
 
+    def _way(self, signature: Signature, rules: Rules) -> str | None:
+        parts = []
+        for names, repeat in ((signature.required, ""), (signature.optional, "?")):
+            for name, schema in names.items():
+                if (rule := self._parameter_rule(quoted(name), schema, rules)) is None:
+                    return None
+                parts.append(f"{rule}{repeat}")
+        if signature.other is not None:
+            rule = self._parameter_rule(_OTHER_NAME, signature.other, rules)
+            if rule is None:
+                return None
+            parts.append(f"{rule}*")
+        return " ".join(parts) or '""'
 
-def value_rule(schema: Any, root: dict[str, Any], suffix: str, rules: Rules) -> str:
-    """An unquoted value of a schema and what ends it, as an expression."""
-    schema = schema if isinstance(schema, dict) else {}
-    listed = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if isinstance(listed, list) and listed:
-        texts = [each if isinstance(each, str) else json.dumps(each) for each in listed]
-        return f"({' | '.join(map(quoted, texts))}) {quoted(suffix)}"
-    kinds = kinds_of(schema)
-    if kinds and "string" not in kinds:
-        return f"{rules.json(schema, root)} {quoted(suffix)}"
-    return rules.text_up_to(suffix, _pattern(schema))
-
-
-def _pattern(schema: dict[str, Any]) -> str:
-    """The regular expression that a text of a schema matches as a whole; empty for any text."""
-    pattern = schema.get("pattern")
-    if isinstance(pattern, str):
-        begin = "" if pattern.startswith("^") else "(?s:.*)"
-        end = "" if re.search(r"(?<!\\)\$$", pattern) else "(?s:.*)"
-        return f"{begin}({pattern.removeprefix('^').removesuffix('$' if not end else '')}){end}"
-    low, high = schema.get("minLength", 0), schema.get("maxLength")
-    if low or high is not None:
-        return f"(?s:.{{{low},{'' if high is None else high}}})"
-    return ""
+    def _parameter_rule(self, name: str, schema: Schema, rules: Rules) -> str | None:
+        value = value_rule(schema, self.value_tags[1], self.tags.markup, rules)
+        if value is None:
+            return None
+        key_end = quoted(self.key_tags[1] + self.value_tags[0])
+        return rules.add(f"{quoted(self.key_tags[0])} {name} {key_end} {value}")

@@ -117,12 +117,25 @@ def test_a_bad_call_is_counted_with_its_reason() -> None:
     assert "secret" not in repr(bad)
 
 
-def test_arguments_with_half_a_surrogate_pair_stay_sendable() -> None:
-    """What a model escapes wrongly is passed on as the escape it wrote."""
-    raw = '<tool_call>{"name": "Read", "arguments": {"path": "\\ud800 ✓"}}</tool_call>'
-    splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS)
-    (delta,) = [piece for piece in splitter.feed(raw) if isinstance(piece, ToolCallDelta)]
-    assert delta.json.encode() and json.loads(delta.json) == {"path": "\ud800 ✓"}
+@pytest.mark.parametrize(
+    ("escaped", "value"),
+    [
+        ("\\ud800 ✓", "\ufffd ✓"),
+        ("\\udc00\\ud83d", "\ufffd\ufffd"),
+        ("a\\ud83d\\ude00", "a😀"),
+        ("\\ud83d\\n", "\ufffd\n"),
+    ],
+)
+def test_half_a_surrogate_pair_is_no_character(escaped: str, value: str) -> None:
+    """What a model escapes wrongly would be refused wherever it is sent next."""
+    raw = '<tool_call>{"name": "Read", "arguments": {"path": "\u007f"}}</tool_call>'
+    for chunks in ([raw.replace("\x7f", escaped)], list(raw.replace("\x7f", escaped))):
+        splitter = Splitter(THINK, FORMATS["json_tags"], TOOLS)
+        pieces = [piece for chunk in chunks for piece in splitter.feed(chunk)]
+        (delta,) = [piece for piece in pieces if isinstance(piece, ToolCallDelta)]
+        assert delta.json.encode() and json.loads(delta.json) == {"path": value}
+        (end,) = [piece for piece in pieces if isinstance(piece, ToolCallEnd)]
+        assert end.repaired == ("\ufffd" in value)
 
 
 def test_a_prompt_that_opened_thinking_starts_in_it() -> None:
