@@ -221,7 +221,7 @@ def kinds_of_value(value: Any) -> frozenset[str]:
     if isinstance(value, float):
         return frozenset({"number", "integer"} if value.is_integer() else {"number"})
     names = {str: "string", list: "array", dict: "object"}
-    return frozenset({names[type(value)]} if type(value) in names else ())
+    return frozenset(name for kind, name in names.items() if isinstance(value, kind))
 
 
 def branch_kinds(branch: Mapping[str, Any]) -> frozenset[str]:

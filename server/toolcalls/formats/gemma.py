@@ -178,7 +178,7 @@ class FunctionGemma(Form):
                         for key, told in items
                     ]
                 )
-            ways.append(rules.add(f'"{{" {comma_list(*listed, ",")} "}}"'))
+            ways.append(rules.add(f'"{{" {comma_list(listed[0], listed[1], ",")} "}}"'))
         return f"({' | '.join(ways)})" if ways else None
 
     def _typed(self, schema: Schema, rules: Rules, depth: int) -> str:

@@ -64,9 +64,11 @@ class Pythonic(Form):
             names = (*each.required, *each.optional)
             if each.other is not None or not all(map(str.isidentifier, names)):
                 return []
-            parts = (each.required, each.optional)
-            listed = ([self._keyword(*item, rules) for item in part.items()] for part in parts)
-            ways.append(rules.add(comma_list(*listed)))
+            required, optional = (
+                [self._keyword(*item, rules) for item in part.items()]
+                for part in (each.required, each.optional)
+            )
+            ways.append(rules.add(comma_list(required, optional)))
         return ways
 
     @staticmethod
