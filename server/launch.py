@@ -21,7 +21,6 @@ from types import FrameType
 from typing import Any
 
 from sanic import Sanic
-from sanic.server.async_server import AsyncioServer
 
 from mlxdeck.server.app import Announce, create_app
 from mlxdeck.server.engine import Engine, ModelInfo
@@ -106,10 +105,9 @@ async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     # Nothing is accepted before there is a service that could say that it loads.
-    server = await app.create_server(
+    server: Any = await app.create_server(
         sock=listener, access_log=False, asyncio_server_kwargs={"start_serving": False}
     )
-    assert server is not None
     try:
         await server.startup()
         await server.before_start()
@@ -127,7 +125,7 @@ async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket
         await _stop(app, server)
 
 
-async def _stop(app: Sanic[Any, Any], server: AsyncioServer) -> None:
+async def _stop(app: Sanic[Any, Any], server: Any) -> None:
     """End what runs, give answers a moment to get out, and cut what is left."""
     if app.state.is_started:
         await server.before_stop()

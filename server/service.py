@@ -243,6 +243,11 @@ class Service:
             "model": self.info.name,
             "model_path": self.info.path,
             "context_tokens": self.info.context_tokens,
+            "context": {
+                "source": self.info.context_source,
+                "is_guess": self.info.context_is_guess,
+                "kv_bytes": self.info.kv_bytes,
+            },
             "device": self.info.device,
             "active": load.active,
             "queued": load.queued,

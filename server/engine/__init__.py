@@ -30,6 +30,14 @@ class ModelInfo:
     """Changes whenever the same prompt could give another answer: weights, tokenizer, template."""
     context_tokens: int
     device: str
+    context_source: str = ""
+    """Where the window was found, for a person."""
+    context_is_guess: bool = False
+    kv_bytes: int = 0
+    """What the keys and values of one sequence as long as the window take; 0 if not known."""
+    template: str = ""
+    """The chat template that is used, of those in `templates`."""
+    templates: tuple[str, ...] = ()
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0

@@ -33,9 +33,10 @@ from mlxdeck.server.engine.mlx_sampling import penalties, sampler
 from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
 from mlxdeck.server.engine.mlx_thinking import ThinkingBudget
 from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer
-from mlxdeck.server.engine.model_info import model_info
+from mlxdeck.server.engine.model_folder import fit_to_load
+from mlxdeck.server.engine.model_info import context_line, model_info
 from mlxdeck.server.engine.models import load_weights, resolve
-from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.errors import EngineFailed, one_line
 
 # The KV cache may take this share of the memory that is free once the model is loaded.
 FREE_MEMORY_SHARE = 0.5
@@ -75,18 +76,24 @@ class MlxEngine:
         """Fetch, convert and load the model."""
         resolved = resolve(self._name, self._models_dir, progress)
         progress(f"loading {resolved.name}")
-        try:
-            self._model, wrapper, config = load_weights(resolved.path)
-        # A folder that is no model fails in as many ways as there are architectures.
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise EngineFailed(f"cannot load {resolved.name}: {reason}") from error
+        with fit_to_load(resolved.path) as folder:
+            for note in folder.notes:
+                progress(f"warning: {note}")
+            try:
+                self._model, wrapper, _ = load_weights(folder.path)
+            # A folder that is no model fails in as many ways as there are architectures.
+            except Exception as error:
+                raise EngineFailed(
+                    f"cannot load {resolved.name}: {one_line(error)}; do its config.json and its"
+                    " weights belong together? A newer mlx-lm may know it"
+                ) from error
+            info = model_info(resolved.name, resolved.path, folder, self._context_tokens)
+            progress(context_line(info))
         self.tokenizer = MlxTokenizer(wrapper)
         self.grammars = MlxGrammars(wrapper)
         self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
         self.reset()
-        info = model_info(resolved.name, resolved.path, config, self._context_tokens)
         return replace(info, vocab_tokens=len(wrapper._tokenizer))
 
     def spare_bytes(self) -> int:

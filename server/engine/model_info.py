@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,64 @@ from typing import Any
 import mlx.core as mx
 
 from mlxdeck.server.engine import ModelInfo
+from mlxdeck.server.engine.kv_size import kv_bytes
+from mlxdeck.server.engine.model_folder import ModelFolder, is_regular
+from mlxdeck.server.engine.windows import number
 
 # Weights are too large to hash whole at every start.
 N_SAMPLES, SAMPLE_BYTES = 256, 4096
+SMALL = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
+MAX_SMALL_BYTES = 1 << 28
 
 
-def model_info(name: str, path: Path, config: Mapping[str, Any], context_tokens: int) -> ModelInfo:
-    """Describe a loaded model; `context_tokens` narrows its own window, never widens it."""
-    text = config.get("text_config", config)
-    own = int(text.get("max_position_embeddings", 0)) or 8192
-    defaults = {}
-    if (file := path / "generation_config.json").exists():
-        defaults = json.loads(file.read_text(encoding="utf-8"))
-    sampled = defaults.get("do_sample", "temperature" in defaults)
+def model_info(name: str, path: Path, folder: ModelFolder, asked_tokens: int) -> ModelInfo:
+    """Describe a loaded model, whose own folder is `path`; `asked_tokens` is the user's window."""
+    window = folder.window.narrowed(asked_tokens)
+    temperature, top_p, top_k = sampling(folder.generation_config)
+    metal = mx.default_device() == mx.Device(mx.gpu)
     return ModelInfo(
         name=name,
         path=str(path),
-        signature=signature(path),
-        context_tokens=min(own, context_tokens or own),
-        device="metal" if mx.default_device() == mx.Device(mx.gpu) else "cpu",
-        temperature=float(defaults.get("temperature") or 1.0) if sampled else 0.0,
-        top_p=float(defaults.get("top_p") or 1.0),
-        top_k=int(defaults.get("top_k") or 0),
+        signature=signature(folder.path),
+        context_tokens=window.tokens,
+        context_source=window.source,
+        context_is_guess=window.is_guess,
+        kv_bytes=kv_bytes(folder.config, window.tokens, 2 if metal else 4),
+        templates=tuple(folder.templates.by_name),
+        template=folder.templates.chosen,
+        device="metal" if metal else "cpu",
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+    )
+
+
+def context_line(info: ModelInfo) -> str:
+    """The window for a person, and what a sequence that fills it takes."""
+    guess = " (a guess)" if info.context_is_guess and "guess" not in info.context_source else ""
+    line = f"context: {info.context_tokens:,} tokens by {info.context_source}{guess}"
+    if info.kv_bytes:
+        line += f"; a conversation that fills it takes {info.kv_bytes / 1024**3:,.2f} GiB"
+    if info.context_is_guess and "--context-tokens" not in info.context_source:
+        line += "; --context-tokens may raise it"
+    return line
+
+
+def sampling(told: Mapping[str, Any]) -> tuple[float, float, int]:
+    """Temperature, top-p and top-k of a generation_config.json; what can't be used is left out."""
+    given = "temperature" in told
+    temperature = number(told.get("temperature"))
+    if not 0 <= temperature <= 5 or told.get("temperature") is None:
+        temperature = 1.0
+    sampled = told.get("do_sample")
+    if sampled is None:
+        sampled = given
+    top_p = number(told.get("top_p"))
+    top_k = number(told.get("top_k"))
+    return (
+        temperature if sampled is True else 0.0,
+        top_p if 0 < top_p <= 1 else 1.0,
+        int(top_k) if 0 < top_k < 1 << 31 else 0,
     )
 
 
@@ -42,9 +77,9 @@ def signature(path: Path) -> str:
     Equal on every machine that holds the same files, so that machines may share answers.
     """
     digest = hashlib.sha256()
-    for file in sorted(path.iterdir()):
+    for file in sorted(each for each in path.iterdir() if is_regular(each)):
         n_bytes = file.stat().st_size
-        if file.suffix in {".json", ".jinja", ".txt", ".model"} and n_bytes < 1 << 26:
+        if file.suffix in SMALL and n_bytes < MAX_SMALL_BYTES:
             digest.update(file.name.encode() + b"\0" + file.read_bytes())
         elif file.suffix == ".safetensors":
             digest.update(f"{file.name}\0{n_bytes}".encode())

@@ -1,0 +1,181 @@
+"""What of a model's folder is fit to be loaded, put together in a folder of links.
+
+mlx-lm and transformers read what they find. Here everything is looked at first: a file that is
+needed and broken is named, with the remedy; one that isn't needed and would be in the way is left
+out, and that is said. Small files that have to be mended are written anew; nothing in the model's
+own folder is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlxdeck.server.engine.chat_templates import Templates, find_templates
+from mlxdeck.server.engine.model_config import (
+    mended,
+    nearest_types,
+    supported_types,
+    with_ends,
+    with_window,
+)
+from mlxdeck.server.engine.weight_files import weight_files
+from mlxdeck.server.engine.windows import Window, find_window
+from mlxdeck.server.errors import EngineFailed, one_line
+
+AGAIN = "copy or download it again"
+# What a tokenizer may be made of. Any other text file is none of the loader's business.
+_TOKENIZER_SUFFIXES = {".model", ".tiktoken", ".txt", ".vocab"}
+_TOKENIZER_JSON = {"tokenizer.json", "vocab.json", "tekken.json"}
+_OPTIONAL = ("special_tokens_map.json", "added_tokens.json", "hf_quant_config.json")
+_TOKENIZER_NAMES = ("tokenizer.", "vocab.", "merges.", "spiece.", "sentencepiece.", "tiktoken.")
+MAX_JSON_BYTES = 1 << 28
+_LFS_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder that holds what is to be loaded, and what its small files say."""
+
+    path: Path
+    config: dict[str, Any]
+    generation_config: Mapping[str, Any]
+    tokenizer_config: Mapping[str, Any]
+    templates: Templates
+    window: Window
+    notes: list[str] = field(default_factory=list)
+    """What was left out or mended, a line each."""
+
+
+@contextmanager
+def fit_to_load(source: Path) -> Iterator[ModelFolder]:
+    """The folder of a model without what could be in the way, until the block ends.
+
+    Raises:
+        EngineFailed: A file that is needed is missing or broken.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlxdeck-model-") as scratch:
+        folder = examined(source, Path(scratch))
+        _link(source, folder)
+        yield folder
+
+
+def examined(source: Path, target: Path) -> ModelFolder:
+    """What the small files say; `target` is only noted. Reads no weights but their headers.
+
+    Raises:
+        EngineFailed: A file that is needed is missing or broken.
+    """
+    notes: list[str] = []
+    raw = _object(source / "config.json")
+    if raw is None:
+        raise EngineFailed(f"{source} is no MLX model: it has no config.json")
+    kind = raw.get("model_type")
+    if not isinstance(kind, str) or not kind:
+        raise EngineFailed(f"{source / 'config.json'} names no model_type; {AGAIN}")
+    if "model_file" not in raw and kind not in supported_types():
+        raise EngineFailed(
+            f"{source / 'config.json'}: the model type {kind!r} is none that the installed mlx-lm"
+            f" knows ({nearest_types(kind)}); a newer one may: pip install -U mlx-lm"
+        )
+    generation = _optional(source / "generation_config.json", notes)
+    tokenizer_config = _object(source / "tokenizer_config.json") or {}
+    templates = find_templates(source, tokenizer_config, notes)
+    tokenizer_config = templates.without_unknown_parts(tokenizer_config, notes)
+    config = mended(raw, notes)
+    window = find_window(config, tokenizer_config)
+    if with_ends(generation, config.get("vocab_size")):
+        notes.append("generation_config.json: eos_token_id had to be put right")
+    if not any(_is_tokenizer(file) for file in _regular(source)):
+        raise EngineFailed(
+            f"{source} has no tokenizer.json; copy it from the model that this one was made of"
+        )
+    _object(source / "tokenizer.json")
+    config = with_window(config, window.tokens)
+    return ModelFolder(target, config, generation, tokenizer_config, templates, window, notes)
+
+
+def _link(source: Path, folder: ModelFolder) -> None:
+    written: dict[str, Mapping[str, Any]] = {
+        "config.json": folder.config,
+        "generation_config.json": folder.generation_config,
+        "tokenizer_config.json": folder.tokenizer_config,
+    }
+    for name, content in written.items():
+        if content:
+            (folder.path / name).write_text(json.dumps(content), encoding="utf-8")
+    linked = [file for file in _regular(source) if _is_tokenizer(file)]
+    linked += [source / name for name in _OPTIONAL if _optional(source / name, folder.notes)]
+    linked += weight_files(source, folder.notes)
+    for file in linked:
+        (folder.path / file.name).symlink_to(file.absolute())
+
+
+def _regular(folder: Path) -> list[Path]:
+    """Files that can be read: no folders, sockets or pipes, and no links that lead nowhere."""
+    return [folder / name for name in sorted(os.listdir(folder)) if is_regular(folder / name)]
+
+
+def is_regular(path: Path) -> bool:
+    """Whether there is a file that can be read without waiting for anybody."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode) and os.access(path, os.R_OK)
+    except OSError:
+        return False
+
+
+def _is_tokenizer(file: Path) -> bool:
+    if file.suffix == ".json":
+        return file.name in _TOKENIZER_JSON
+    return file.suffix in _TOKENIZER_SUFFIXES or file.name.startswith(_TOKENIZER_NAMES)
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """The object in a file that is needed; None if there is no such file.
+
+    Raises:
+        EngineFailed: It is there, and can't be used.
+    """
+    if not path.exists() and not path.is_symlink():
+        return None
+    if not is_regular(path):
+        raise EngineFailed(f"{path} can't be read: {_what_it_is(path)}; {AGAIN}")
+    try:
+        content = path.read_bytes()
+        if content.startswith(_LFS_POINTER):
+            raise EngineFailed(f"{path} only points to its content: run `git lfs pull` there")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise EngineFailed(f"{path} is too long to be what its name says; {AGAIN}")
+        read = json.loads(content)
+    except ValueError as error:
+        raise EngineFailed(f"{path} is broken, no JSON: {error}; {AGAIN}") from error
+    except (OSError, RecursionError) as error:
+        raise EngineFailed(f"{path} can't be read: {one_line(error)}; {AGAIN}") from error
+    if not isinstance(read, dict):
+        raise EngineFailed(f"{path} holds no JSON object; {AGAIN}")
+    return read
+
+
+def _optional(path: Path, notes: list[str]) -> dict[str, Any]:
+    """The object in a file that can be done without; a note if it has to be."""
+    try:
+        return _object(path) or {}
+    except EngineFailed as error:
+        reason = error.message.removesuffix(f"; {AGAIN}").removeprefix(f"{path} ")
+        notes.append(f"{path.name} {reason}: it is left out")
+        return {}
+
+
+def _what_it_is(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return "it is a link that leads nowhere"
+    if path.is_dir():
+        return "it is a folder"
+    return "it is no readable file"
