@@ -48,7 +48,7 @@ record: $(STAMP) ## record a session with the real client, for the dashboard
 	$(BIN)/python -m tests.record $(ARGS)
 
 schema: $(STAMP) ## export the schema of a telemetry line
-	$(BIN)/python -c 'import json; from mlxdeck.telemetry.events import json_schema; \
+	$(BIN)/python -c 'import json; from mlxdeck.telemetry.schema import json_schema; \
 	  print(json.dumps(json_schema(), indent=1))' > telemetry/schema-v1.json
 
 lock: $(STAMP) ## write requirements.lock anew, with the newest versions that pyproject.toml allows

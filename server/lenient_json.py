@@ -1,14 +1,24 @@
 """JSON as models and clients write it, a little beside the standard: read all the same. Pure.
 
-Nothing is ever made up: what is cut off or can't be told stays an error.
+Nothing is ever made up: what can't be told stays an error.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 _LITERALS = {"True": "true", "False": "false", "None": "null"}
+_CLOSING = {"{": "}", "[": "]"}
+_PLAIN = re.compile(r"[^\"'\\\x00-\x1f]+")
+_OTHER = re.compile(r"[^\"'{}\[\],]+")
+# A string up to its closing quote, or to where it was cut off in the middle of an escape.
+_STRINGS = {
+    quote: re.compile(rf"{quote}(?:[^{quote}\\]|\\u[0-9a-fA-F]{{4}}|\\[^u])*+", re.DOTALL)
+    for quote in "\"'"
+}
+_LONGEST_ESCAPE = len("\\u000")
 ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -29,6 +39,59 @@ def decode_first(text: str) -> tuple[Any, int, bool]:
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     return value, end, False
+
+
+def decode_cut(text: str) -> Any:
+    """Decode the object or list that a text begins with and that was cut off before its end.
+
+    What was begun is kept as far as it means something: half a string is one, half a name is not.
+
+    Raises:
+        ValueError: It isn't one, or isn't cut off but wrong.
+    """
+    if text[:1] not in _CLOSING:
+        raise ValueError("no JSON object or list")
+    begun, place, end = _begun(text)
+    for head in (begun, text[:place]):
+        try:
+            return decode_first(head + end)[0]
+        except ValueError:
+            continue
+    raise ValueError("no JSON, also if it went on")
+
+
+def _begun(text: str) -> tuple[str, int, str]:
+    """All of a text with its last string closed, where the last value ended, what closes it all."""
+    stack: list[str] = []
+    at = place = 0
+    while at < len(text):
+        char = text[at]
+        if char in _CLOSING:
+            stack.append(_CLOSING[char])
+            place = at + 1
+        elif char == ",":
+            place = at
+        elif char in "}]":
+            if stack.pop() != char or not stack:
+                raise ValueError("not cut off")
+            place = at + 1
+        elif char in _STRINGS:
+            at = _string_end(text, at)
+            if text[at : at + 1] != char:
+                text = text[:at] + char
+        elif plain := _OTHER.match(text, at):
+            at = plain.end() - 1
+        at += 1
+    return text, place, "".join(reversed(stack))
+
+
+def _string_end(text: str, begin: int) -> int:
+    """Where a string's closing quote is, or where it was cut off."""
+    match = _STRINGS[text[begin]].match(text, begin)
+    end = match.end() if match else begin + 1
+    if text[end : end + 1] != text[begin] and len(text) - end > _LONGEST_ESCAPE:
+        raise ValueError("a wrong escape")
+    return end
 
 
 def _mended(text: str) -> tuple[str, int]:
@@ -70,6 +133,10 @@ def _string(text: str, begin: int) -> tuple[str, int]:
     """The string that begins there, in double quotes, and where it ends."""
     quote, out, at = text[begin], ['"'], begin + 1
     while at < len(text):
+        if plain := _PLAIN.match(text, at):
+            out.append(plain[0])
+            at = plain.end()
+            continue
         char = text[at]
         if char == "\\" and at + 1 < len(text):
             # JSON knows no \' and no other escapes that Python would let pass.
@@ -81,6 +148,6 @@ def _string(text: str, begin: int) -> tuple[str, int]:
         elif char == quote:
             return "".join([*out, '"']), at + 1
         else:
-            out.append('\\"' if char == '"' else ESCAPED.get(char, char))
+            out.append('\\"' if char == '"' else ESCAPED.get(char) or f"\\u{ord(char):04x}")
             at += 1
     raise ValueError("a string does not end")

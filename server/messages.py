@@ -13,6 +13,8 @@ Json = Any
 """A decoded JSON value. The one place where `Any` goes past a decoder."""
 
 Role = Literal["system", "user", "assistant"]
+NO_LIMIT_TOKENS = 1 << 30
+"""For requests that name no limit: the context window is one."""
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
 
@@ -124,6 +126,8 @@ class ChatRequest:
     """Whether a stream tells at its end what was used."""
     session_id: str = ""
     """The client's own name of the conversation, for telemetry; never part of the prompt."""
+    history_notes: tuple[str, ...] = ()
+    """What was done so that the model can read the history, for telemetry; names and counts."""
 
 
 @dataclass(frozen=True, slots=True)

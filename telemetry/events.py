@@ -113,6 +113,8 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     queue_depth: int = _named("mlx.queue.depth", 0)
     removed: tuple[str, ...] = _named("mlx.prompt.removed", ())
     """Names of the canonical rules that took something out of the prompt."""
+    history_notes: tuple[str, ...] = _named("mlx.history.notes", ())
+    """What was done to make the history readable, as `told web_search_tool_result 2`."""
     system_hash: str = _named("mlx.hash.system", "")
     tools_hash: str = _named("mlx.hash.tools", "")
     message_hashes: tuple[str, ...] = _named("mlx.hash.messages", ())
@@ -295,7 +297,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """None for an event that this version doesn't know."""
 
 
-class _Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What every line says, around the attributes of its event."""
+
     v: int
     ts: float
     mono: float
@@ -308,7 +312,7 @@ class _Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
-_envelopes = msgspec.json.Decoder(_Envelope)
+_envelopes = msgspec.json.Decoder(Envelope)
 _attrs = {name: msgspec.json.Decoder(kind) for name, kind in EVENTS.items()}
 
 
@@ -323,7 +327,7 @@ def encode(
     session_id: str = "",
 ) -> bytes:
     """Write an event as one line, newline included."""
-    envelope = _Envelope(
+    envelope = Envelope(
         v=SCHEMA_VERSION,
         ts=ts,
         mono=mono,
@@ -379,21 +383,3 @@ def _refuse_newer(line: bytes) -> None:
         raise NewerSchema(
             f"schema version {version}, but this mlxdeck reads up to {SCHEMA_VERSION}"
         )
-
-
-def json_schema() -> dict[str, Any]:
-    """The schema of a line, as JSON Schema: one branch per event."""
-    kinds = list(EVENTS.values())
-    refs, definitions = msgspec.json.schema_components(
-        [_Envelope, *kinds], ref_template="#/$defs/{name}"
-    )
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"mlxdeck telemetry line, version {SCHEMA_VERSION}",
-        "allOf": [refs[0]],
-        "oneOf": [
-            {"properties": {"event": {"const": kind.NAME}, "attrs": ref}}
-            for kind, ref in zip(kinds, refs[1:], strict=True)
-        ],
-        "$defs": definitions,
-    }

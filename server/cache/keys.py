@@ -14,8 +14,8 @@ from mlxdeck.server.messages import ChatRequest, Message
 FORM = 3
 MODEL_DIGITS = 16
 
-# Who asks, for whom, and how the answer is sent: none of it draws one.
-ASIDE = frozenset({"model", "stream", "stream_usage", "session_id"})
+# Who asks, for whom, how the answer is sent, and notes on what was read: none of it draws one.
+ASIDE = frozenset({"model", "stream", "stream_usage", "session_id", "history_notes"})
 _PARTS = frozenset({"system", "tools", "messages"})
 # Whatever else a request holds; a new field is in the key until it is put aside.
 _DRAWN = tuple(

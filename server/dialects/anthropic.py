@@ -14,28 +14,25 @@ from typing import Any
 
 import msgspec
 
+from mlxdeck.server.dialects.anthropic_history import AnthropicHistory
 from mlxdeck.server.dialects.anthropic_stream import AnthropicEncoder, error_body
-from mlxdeck.server.dialects.fields import count, decode_object, join, required, text, typed
+from mlxdeck.server.dialects.body import decode_object
+from mlxdeck.server.dialects.fields import (
+    join,
+    limit_tokens,
+    required,
+    shallow,
+    text,
+    typed,
+    whole,
+)
+from mlxdeck.server.dialects.notes import Notes
 from mlxdeck.server.dialects.sampling import sampling
 from mlxdeck.server.errors import BadRequest, ServerError
-from mlxdeck.server.messages import (
-    Block,
-    ChatRequest,
-    Message,
-    Role,
-    Sampling,
-    Text,
-    Thinking,
-    ToolChoice,
-    ToolResult,
-    ToolSpec,
-    ToolUse,
-)
+from mlxdeck.server.messages import NO_LIMIT_TOKENS, ChatRequest, Sampling, ToolChoice, ToolSpec
 
-ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 _SESSION = re.compile(r"session_([0-9a-fA-F-]{36})")
 _THINKING = {"enabled": True, "adaptive": True, "disabled": False}
-_TEXT_ONLY = "this model reads text only, so it can't take"
 
 
 class Anthropic:
@@ -49,11 +46,11 @@ class Anthropic:
         """Read a request for an answer."""
         fields = decode_object(body)
         required(fields, "max_tokens", "")
-        return _request(fields, headers)
+        return _request(fields, headers, Notes(), counted=False)
 
     def decode_count(self, body: bytes, headers: Mapping[str, str]) -> ChatRequest:
         """Read a request for a count, which has no use for a token limit."""
-        return _request({"max_tokens": 1, **decode_object(body)}, headers)
+        return _request({**decode_object(body), "max_tokens": 1}, headers, Notes(), counted=True)
 
     def count(self, n_tokens: int) -> bytes:
         """The body that tells a count."""
@@ -68,23 +65,26 @@ class Anthropic:
         return msgspec.json.encode({**error_body(error), "request_id": request_id})
 
 
-def _request(fields: dict[str, Any], headers: Mapping[str, str]) -> ChatRequest:
+def _request(
+    fields: dict[str, Any], headers: Mapping[str, str], notes: Notes, *, counted: bool
+) -> ChatRequest:
     messages = typed(required(fields, "messages", ""), list, "messages")
     if not messages:
         raise BadRequest("messages", "at least one message is required")
-    tools, server_tools = _tools(fields)
+    tools, elsewhere = _tools(fields, notes)
     return ChatRequest(
         model=text(fields, "model", ""),
         system=_system(fields.get("system")),
-        messages=tuple(_message(item, f"messages.{i}") for i, item in enumerate(messages)),
+        messages=AnthropicHistory(notes, refuses_media=not counted).read(messages),
         sampling=_sampling(fields),
         tools=tools,
-        tool_choice=_tool_choice(fields, {tool.name for tool in tools} | server_tools),
+        tool_choice=_tool_choice(fields, {tool.name for tool in tools} | elsewhere),
         stream=typed(fields.get("stream") or False, bool, "stream"),
         thinking=_thinking(fields.get("thinking")),
         thinking_tokens=_thinking_tokens(fields.get("thinking")),
         answer_schema=_answer_schema(fields),
         session_id=_session(fields.get("metadata"), headers),
+        history_notes=notes.all(),
     )
 
 
@@ -102,83 +102,34 @@ def _text_block(value: Any, path: str) -> str:
     return text(block, "text", path)
 
 
-def _message(value: Any, path: str) -> Message:
-    fields = typed(value, dict, path)
-    name = text(fields, "role", path)
-    if name not in ROLES:
-        raise BadRequest(
-            join(path, "role"), f"expected one of {', '.join(ROLES)}, got {name!r:.50}"
-        )
-    content, at = required(fields, "content", path), join(path, "content")
-    if isinstance(content, str):
-        return Message(ROLES[name], (Text(content),))
-    listed = typed(content, list, at)
-    blocks = (_block(block, f"{at}.{i}", ROLES[name]) for i, block in enumerate(listed))
-    return Message(ROLES[name], tuple(block for block in blocks if block is not None))
-
-
-def _block(value: Any, path: str, role: Role) -> Block | None:
-    block = typed(value, dict, path)
-    kind = text(block, "type", path)
-    if kind == "text":
-        return Text(text(block, "text", path))
-    if kind in ("image", "document"):
-        raise BadRequest(join(path, "type"), f"{_TEXT_ONLY} a block of type {kind!r}")
-    if role == "user" and kind == "tool_result":
-        return _tool_result(block, path)
-    if role == "assistant" and kind == "tool_use":
-        tool_input = typed(required(block, "input", path), dict, join(path, "input"))
-        return ToolUse(text(block, "id", path), text(block, "name", path), tool_input)
-    if role == "assistant" and kind == "thinking":
-        return Thinking(text(block, "thinking", path))
-    if role == "assistant" and kind == "redacted_thinking":
-        return None
-    raise BadRequest(join(path, "type"), f"unexpected block type {kind!r:.50} in a {role} message")
-
-
-def _tool_result(block: dict[str, Any], path: str) -> ToolResult:
-    content = block.get("content")
-    if content is None or isinstance(content, str):
-        said = content or ""
-    else:
-        parts = []
-        for i, part in enumerate(typed(content, list, join(path, "content"))):
-            at = f"{path}.content.{i}"
-            kind = text(typed(part, dict, at), "type", at)
-            if kind in ("image", "document"):
-                raise BadRequest(join(at, "type"), f"{_TEXT_ONLY} a block of type {kind!r}")
-            # Other kinds, as references to tools or search results, hold nothing to read.
-            parts.append(text(part, "text", at) if kind == "text" else "")
-        said = "\n".join(part for part in parts if part)
-    is_error = typed(block.get("is_error") or False, bool, join(path, "is_error"))
-    return ToolResult(text(block, "tool_use_id", path), said, is_error)
-
-
 def _sampling(fields: dict[str, Any]) -> Sampling:
     stops = typed(fields.get("stop_sequences") or [], list, "stop_sequences")
     for i, stop in enumerate(stops):
         if not typed(stop, str, f"stop_sequences.{i}").strip():
             raise BadRequest(f"stop_sequences.{i}", "must not be empty or blank")
-    max_tokens = count(fields, "max_tokens", 1)
-    if max_tokens is None:
+    if fields["max_tokens"] is None:
         raise BadRequest("max_tokens", "expected an integer")
-    return sampling(fields, max_tokens, tuple(stops), hottest=1)
+    limit = limit_tokens(fields, "max_tokens") or NO_LIMIT_TOKENS
+    return sampling(fields, limit, tuple(stops), hottest=1)
 
 
-def _tools(fields: dict[str, Any]) -> tuple[tuple[ToolSpec, ...], set[str]]:
+def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], set[str]]:
     """The client's own tools, and the names of those that Anthropic's servers would run."""
     tools: list[ToolSpec] = []
     elsewhere: set[str] = set()
     for i, item in enumerate(typed(fields.get("tools") or [], list, "tools")):
         path = f"tools.{i}"
         tool = typed(item, dict, path)
-        name = text(tool, "name", path)
-        if "input_schema" not in tool and tool.get("type") not in (None, "custom"):
-            elsewhere.add(name)
+        kind = tool.get("type")
+        if kind not in (None, "custom") and not (tool.get("name") and "input_schema" in tool):
+            # Search, code execution, all that a server on the network offers.
+            elsewhere.add(str(tool.get("name") or ""))
+            notes.add("left_out", f"tools.{kind}")
             continue
+        name = text(tool, "name", path)
         schema = typed(required(tool, "input_schema", path), dict, join(path, "input_schema"))
         about = typed(tool.get("description") or "", str, join(path, "description"))
-        tools.append(ToolSpec(name, about, schema))
+        tools.append(ToolSpec(name, about, shallow(schema, join(path, "input_schema"))))
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise BadRequest("tools", "tool names must be unique")
@@ -203,7 +154,7 @@ def _tool_choice(fields: dict[str, Any], offered: set[str]) -> ToolChoice:
     if mode == "any":
         return ToolChoice("any", parallel=parallel)
     name = text(choice, "name", "tool_choice")
-    if name not in offered:
+    if not name or name not in offered:
         raise BadRequest("tool_choice.name", f"tool {name!r:.70} is not among the tools")
     return ToolChoice("tool", name, parallel)
 
@@ -222,7 +173,7 @@ def _thinking_tokens(value: Any) -> int:
     budget = value.get("budget_tokens") if isinstance(value, dict) else None
     if budget is None:
         return 0
-    n_tokens = typed(budget, int, "thinking.budget_tokens")
+    n_tokens = whole(budget, "thinking.budget_tokens")
     if n_tokens < 1:
         raise BadRequest("thinking.budget_tokens", f"must be at least 1, got {n_tokens}")
     return n_tokens
@@ -237,7 +188,8 @@ def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if text(typed(wanted, dict, path), "type", path) != "json_schema":
         raise BadRequest(join(path, "type"), "expected 'json_schema'")
-    return typed(required(wanted, "schema", path), dict, join(path, "schema"))
+    at = join(path, "schema")
+    return shallow(typed(required(wanted, "schema", path), dict, at), at)
 
 
 def _session(metadata: Any, headers: Mapping[str, str]) -> str:

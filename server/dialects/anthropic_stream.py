@@ -69,7 +69,7 @@ class AnthropicEncoder:
     def collect(self, events: Iterable[Event]) -> bytes:
         """The whole answer as one body."""
         content: list[dict[str, Any]] = []
-        arguments = ""
+        arguments: str | None = None
         body: dict[str, Any] = {}
         for event in events:
             match event:
@@ -82,12 +82,12 @@ class AnthropicEncoder:
                     arguments = ""
                     content.append({"type": "tool_use", "id": call_id, "name": name, "input": {}})
                 case ToolCallDelta(text):
-                    arguments += text
+                    arguments = (arguments or "") + text
                 case ToolCallEnd():
-                    content[-1]["input"] = json.loads(arguments)
-                    arguments = ""
+                    content[-1]["input"] = json.loads(arguments or "{}")
+                    arguments = None
                 case Finished(reason, usage, stop_sequence):
-                    if arguments:
+                    if arguments is not None:
                         # Cut off by the token limit: half an object is text, and no call.
                         cut = content.pop()
                         _grow(content, "text", f"{cut['name']} {arguments}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import msgspec
-
 from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.messages import NO_LIMIT_TOKENS
 
 T = TypeVar("T")
+MAX_DEPTH = 64
+"""How many objects and lists may stand in one another where a request goes on to be walked."""
 
-_decoder = msgspec.json.Decoder()
 _WORDS = {
     str: "a string",
     int: "an integer",
@@ -18,15 +18,6 @@ _WORDS = {
     list: "a list",
     dict: "an object",
 }
-
-
-def decode_object(body: bytes) -> dict[str, Any]:
-    """Decode a body that must be one JSON object."""
-    try:
-        value = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest("", f"the body is not valid JSON: {error}") from error
-    return typed(value, dict, "")
 
 
 def typed(value: object, kind: type[T], path: str) -> T:
@@ -56,19 +47,53 @@ def number(fields: dict[str, Any], key: str, low: float, high: float) -> float |
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequest(key, "expected a number")
     if not low <= value <= high:
-        raise BadRequest(key, f"must be between {low:g} and {high:g}, got {value:g}")
+        raise BadRequest(key, f"must be between {low:g} and {high:g}, got {_shown(value)}")
     return float(value)
+
+
+def whole(value: object, path: str) -> int:
+    """An integer, also where it is written as 4.0."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return typed(value, int, path)
 
 
 def count(fields: dict[str, Any], key: str, low: int) -> int | None:
     """An optional integer, at least `low`."""
-    value = fields.get(key)
-    if value is None:
+    if fields.get(key) is None:
         return None
-    whole = typed(value, int, key)
-    if whole < low:
-        raise BadRequest(key, f"must be at least {low}, got {whole}")
-    return whole
+    value = whole(fields[key], key)
+    if value < low:
+        raise BadRequest(key, f"must be at least {low}, got {_shown(value)}")
+    return value
+
+
+def limit_tokens(fields: dict[str, Any], key: str) -> int | None:
+    """An optional number of tokens; None is no limit, and -1 is the largest that can be said."""
+    return NO_LIMIT_TOKENS if fields.get(key) == -1 else count(fields, key, 1)
+
+
+def shallow(value: dict[str, Any], path: str) -> dict[str, Any]:
+    """Check that no more objects and lists stand in one another than can be followed."""
+    if too_deep(value):
+        raise BadRequest(path, f"is nested more than {MAX_DEPTH} levels deep")
+    return value
+
+
+def too_deep(value: dict[str, Any] | list[Any], left: int = MAX_DEPTH) -> bool:
+    """Whether more than `left` objects and lists stand in one another."""
+    if left == 0:
+        return True
+    return any(
+        too_deep(inner, left - 1)
+        for inner in (value.values() if isinstance(value, dict) else value)
+        if inner and isinstance(inner, dict | list)
+    )
+
+
+def _shown(value: float) -> str:
+    """A number in an error; one of a thousand digits is not printed."""
+    return f"{value}" if abs(value) < 1e15 else "a very large one"
 
 
 def join(path: str, key: str | int) -> str:

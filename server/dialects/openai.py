@@ -12,26 +12,30 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.server.dialects.fields import count, decode_object, join, required, text, typed
+from mlxdeck.server.dialects.body import decode_object
+from mlxdeck.server.dialects.fields import (
+    count,
+    join,
+    limit_tokens,
+    required,
+    shallow,
+    text,
+    typed,
+)
+from mlxdeck.server.dialects.notes import Notes
+from mlxdeck.server.dialects.openai_history import OpenAIHistory
 from mlxdeck.server.dialects.openai_stream import OpenAIEncoder, error_body
 from mlxdeck.server.dialects.sampling import sampling
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.messages import (
-    Block,
+    NO_LIMIT_TOKENS,
     ChatRequest,
-    Message,
     Sampling,
     Text,
-    Thinking,
     ToolChoice,
-    ToolResult,
     ToolSpec,
-    ToolUse,
 )
 
-NO_LIMIT_TOKENS = 1 << 30
-"""For requests that name no limit: the context window is one."""
-_SYSTEM = ("system", "developer")
 _CHOICES = ("auto", "none", "required")
 
 
@@ -47,7 +51,9 @@ class OpenAI:
         del headers
         fields = decode_object(body)
         _refuse(fields)
-        messages = _messages(fields)
+        notes = Notes()
+        listed = typed(required(fields, "messages", ""), list, "messages")
+        messages = OpenAIHistory(notes).read(listed)
         leading = 0
         while leading < len(messages) and messages[leading].role == "system":
             leading += 1
@@ -60,19 +66,21 @@ class OpenAI:
         rest = tuple(messages[leading:])
         if not rest:
             raise BadRequest("messages", "at least one message is required that is no system one")
-        tools = _tools(fields)
+        tools, elsewhere = _tools(fields, notes)
+        choice, tools = _tool_choice(fields, tools, elsewhere)
         return ChatRequest(
             model=text(fields, "model", ""),
             system=tuple(system),
             messages=rest,
             sampling=_sampling(fields),
             tools=tools,
-            tool_choice=_tool_choice(fields, {tool.name for tool in tools}),
+            tool_choice=choice,
             stream=typed(fields.get("stream") or False, bool, "stream"),
             thinking=_thinking(fields),
             answer_schema=_answer_schema(fields),
             stream_usage=_stream_usage(fields),
             session_id=_session(fields),
+            history_notes=notes.all(),
         )
 
     def decode_count(self, body: bytes, headers: Mapping[str, str]) -> ChatRequest:
@@ -101,131 +109,107 @@ def _refuse(fields: dict[str, Any]) -> None:
             raise BadRequest(name, "is not supported")
 
 
-def _messages(fields: dict[str, Any]) -> list[Message]:
-    found: list[Message] = []
-    for i, item in enumerate(typed(required(fields, "messages", ""), list, "messages")):
-        path = f"messages.{i}"
-        fields_ = typed(item, dict, path)
-        role = text(fields_, "role", path)
-        if role in _SYSTEM:
-            found.append(Message("system", _texts(fields_.get("content"), path)))
-        elif role == "user":
-            found.append(Message("user", _texts(required(fields_, "content", path), path)))
-        elif role == "assistant":
-            found.append(Message("assistant", _said(fields_, path)))
-        elif role == "tool":
-            result = _result(fields_, path)
-            last = found[-1] if found else None
-            if last and last.role == "user" and isinstance(last.blocks[-1], ToolResult):
-                # The results of one turn's calls are one turn.
-                found[-1] = Message("user", (*last.blocks, result))
-            else:
-                found.append(Message("user", (result,)))
-        else:
-            raise BadRequest(
-                join(path, "role"),
-                f"expected system, developer, user, assistant or tool, got {role!r:.50}",
-            )
-    return found
-
-
-def _texts(content: Any, path: str) -> tuple[Text, ...]:
-    if content is None or isinstance(content, str):
-        return (Text(content or ""),)
-    at = join(path, "content")
-    parts = []
-    for i, item in enumerate(typed(content, list, at)):
-        part = typed(item, dict, f"{at}.{i}")
-        kind = text(part, "type", f"{at}.{i}")
-        if kind not in ("text", "refusal"):
-            raise BadRequest(
-                f"{at}.{i}.type", f"this model reads text only, so it can't take {kind!r:.50}"
-            )
-        parts.append(Text(text(part, kind, f"{at}.{i}")))
-    return tuple(parts) or (Text(""),)
-
-
-def _said(fields: dict[str, Any], path: str) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    if thought := fields.get("reasoning_content"):
-        blocks.append(Thinking(typed(thought, str, join(path, "reasoning_content"))))
-    blocks += [block for block in _texts(fields.get("content"), path) if block.text]
-    at = join(path, "tool_calls")
-    for i, item in enumerate(typed(fields.get("tool_calls") or [], list, at)):
-        call = typed(item, dict, f"{at}.{i}")
-        function = typed(required(call, "function", f"{at}.{i}"), dict, f"{at}.{i}.function")
-        here = f"{at}.{i}.function"
-        raw = text(function, "arguments", here)
-        try:
-            arguments = msgspec.json.decode(raw or "{}")
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-            raise BadRequest(join(here, "arguments"), f"no JSON: {error}") from error
-        name = text(function, "name", here)
-        blocks.append(
-            ToolUse(
-                text(call, "id", f"{at}.{i}"), name, typed(arguments, dict, join(here, "arguments"))
-            )
-        )
-    return tuple(blocks)
-
-
-def _result(fields: dict[str, Any], path: str) -> ToolResult:
-    said = "\n".join(part.text for part in _texts(fields.get("content"), path) if part.text)
-    return ToolResult(text(fields, "tool_call_id", path), said)
-
-
 def _sampling(fields: dict[str, Any]) -> Sampling:
     stop = fields.get("stop") or []
     stops = [stop] if isinstance(stop, str) else typed(stop, list, "stop")
     for i, each in enumerate(stops):
         if not typed(each, str, f"stop.{i}"):
             raise BadRequest(f"stop.{i}", "must not be empty")
-    limits = (_limit(fields, name) for name in ("max_completion_tokens", "max_tokens"))
+    limits = (limit_tokens(fields, name) for name in ("max_completion_tokens", "max_tokens"))
     return sampling(fields, next(filter(None, limits), NO_LIMIT_TOKENS), tuple(stops), hottest=2)
 
 
-def _limit(fields: dict[str, Any], name: str) -> int | None:
-    """Most tokens that the answer may have; some say -1 for as many as there is room for."""
-    return NO_LIMIT_TOKENS if fields.get(name) == -1 else count(fields, name, 1)
-
-
-def _tools(fields: dict[str, Any]) -> tuple[ToolSpec, ...]:
+def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], set[str]]:
+    """The functions, and the names of tools of other types, which nobody here can serve."""
     tools: dict[str, ToolSpec] = {}
+    elsewhere: set[str] = set()
     for i, item in enumerate(typed(fields.get("tools") or [], list, "tools")):
         path = f"tools.{i}"
         tool = typed(item, dict, path)
-        if text(tool, "type", path) != "function":
-            raise BadRequest(join(path, "type"), "only tools of type 'function' are served")
-        at = join(path, "function")
-        function = typed(required(tool, "function", path), dict, at)
+        kind = text(tool, "type", path)
+        if kind != "function":
+            elsewhere.add(_name_of(tool) or kind)
+            notes.add("left_out", f"tools.{kind}")
+            continue
+        # OpenAI's newer API writes a tool's fields beside its type.
+        flat = "function" not in tool and "name" in tool
+        at = path if flat else join(path, "function")
+        function = tool if flat else typed(required(tool, "function", path), dict, at)
         name = text(function, "name", at)
         if name in tools:
             raise BadRequest("tools", "tool names must be unique")
         schema = function.get("parameters") or {"type": "object", "properties": {}}
         about = typed(function.get("description") or "", str, join(at, "description"))
-        tools[name] = ToolSpec(name, about, typed(schema, dict, join(at, "parameters")))
-    return tuple(tools.values())
+        at = join(at, "parameters")
+        tools[name] = ToolSpec(name, about, shallow(typed(schema, dict, at), at))
+    return tuple(tools.values()), elsewhere
 
 
-def _tool_choice(fields: dict[str, Any], offered: set[str]) -> ToolChoice:
+def _tool_choice(
+    fields: dict[str, Any], tools: tuple[ToolSpec, ...], elsewhere: set[str]
+) -> tuple[ToolChoice, tuple[ToolSpec, ...]]:
+    """The choice, and the tools that it leaves."""
     choice = fields.get("tool_choice")
     parallel = fields.get("parallel_tool_calls")
     several = True if parallel is None else typed(parallel, bool, "parallel_tool_calls")
+    auto = ToolChoice("auto", parallel=several)
     if choice is None or choice == "auto":
-        return ToolChoice("auto", parallel=several)
+        return auto, tools
     if choice == "none":
-        return ToolChoice("none")
+        return ToolChoice("none"), tools
     if isinstance(choice, str) and choice != "required":
         raise BadRequest("tool_choice", f"expected one of {', '.join(_CHOICES)} or a function")
-    if not offered:
+    if not tools and not elsewhere:
         raise BadRequest("tool_choice", "needs tools to choose from")
+    required_ = ToolChoice("any", parallel=several) if tools else auto
     if choice == "required":
-        return ToolChoice("any", parallel=several)
-    function = required(typed(choice, dict, "tool_choice"), "function", "tool_choice")
-    name = text(typed(function, dict, "tool_choice.function"), "name", "tool_choice.function")
-    if name not in offered:
-        raise BadRequest("tool_choice.function.name", f"tool {name!r:.70} is not among the tools")
-    return ToolChoice("tool", name, several)
+        return required_, tools
+    choice = typed(choice, dict, "tool_choice")
+    if choice.get("type") == "allowed_tools":
+        mode, names = _allowed(choice)
+        for i, name in enumerate(names):
+            _known(name, tools, elsewhere, f"tool_choice.tools.{i}")
+        left = tuple(tool for tool in tools if tool.name in names)
+        return (required_ if mode == "required" and left else auto), left
+    wanted = _name_of(choice)
+    if wanted is None and str(choice.get("type")) in elsewhere:
+        return auto, tools
+    if wanted is None:
+        raise BadRequest("tool_choice.function", "field required")
+    _known(wanted, tools, elsewhere, "tool_choice.function.name")
+    served = any(tool.name == wanted for tool in tools)
+    return (ToolChoice("tool", wanted, several) if served else auto), tools
+
+
+def _allowed(choice: dict[str, Any]) -> tuple[str, list[str]]:
+    """Mode and names of a choice among some tools, in the shape of either of OpenAI's APIs."""
+    path = "tool_choice.allowed_tools"
+    inner = choice.get("allowed_tools")
+    fields = choice if inner is None else typed(inner, dict, path)
+    mode = text({"mode": "auto", **fields}, "mode", path)
+    if mode not in ("auto", "required"):
+        raise BadRequest(join(path, "mode"), f"expected auto or required, got {mode!r:.50}")
+    listed = typed(required(fields, "tools", path), list, join(path, "tools"))
+    names = []
+    for i, each in enumerate(listed):
+        at = f"{path}.tools.{i}"
+        tool = typed(each, dict, at)
+        names.append(_name_of(tool) or text(tool, "type", at))
+    return mode, names
+
+
+def _name_of(tool: dict[str, Any]) -> str | None:
+    """What a tool or a choice names: in an object called as its type, or beside it."""
+    for key in ("function", "custom"):
+        if isinstance(inner := tool.get(key), dict) and isinstance(name := inner.get("name"), str):
+            return name
+    name = tool.get("name")
+    return name if isinstance(name, str) else None
+
+
+def _known(name: str, tools: tuple[ToolSpec, ...], elsewhere: set[str], path: str) -> None:
+    if name not in elsewhere and all(tool.name != name for tool in tools):
+        raise BadRequest(path, f"tool {name!r:.70} is not among the tools")
 
 
 def _thinking(fields: dict[str, Any]) -> bool | None:
@@ -251,7 +235,8 @@ def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
         raise BadRequest("response_format.type", "expected text, json_object or json_schema")
     path = "response_format.json_schema"
     named = typed(required(wanted, "json_schema", "response_format"), dict, path)
-    return typed(named.get("schema") or {}, dict, join(path, "schema"))
+    at = join(path, "schema")
+    return shallow(typed(named.get("schema") or {}, dict, at), at)
 
 
 def _stream_usage(fields: dict[str, Any]) -> bool:

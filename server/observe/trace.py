@@ -185,6 +185,7 @@ class Trace:
                 else "",
                 queue_depth=queue_depth,
                 removed=removed,
+                history_notes=request.history_notes,
                 system_hash=parts.system[:HASH_DIGITS],
                 tools_hash=parts.tools[:HASH_DIGITS],
                 message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),

@@ -24,8 +24,8 @@ from mlxdeck.telemetry.events import (
     Unreadable,
     decode,
     encode,
-    json_schema,
 )
+from mlxdeck.telemetry.schema import json_schema
 
 # Written by hand when version 1 was new. Lines may be added for new events, none may be changed.
 V1_LINES = (Path(__file__).parent.parent / "data" / "v1.jsonl").read_bytes().splitlines()

@@ -36,6 +36,7 @@ OTHERS: dict[str, Any] = {
     "answer_schema": {"type": "object"},
     "stream_usage": False,
     "session_id": "abc",
+    "history_notes": ("told compaction 1",),
 }
 """Another value for each field of a request. A new field needs one here."""
 DRAWS: dict[str, Any] = {

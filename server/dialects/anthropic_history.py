@@ -1,0 +1,122 @@
+"""The messages of Anthropic's Messages API, read so that nothing once written is refused.
+
+What the model can't take is told as text or left out, here and not where the prompt is rendered,
+for only a dialect knows its blocks. The one thing refused for what it is: a picture or document
+that the user has just sent, because they should know that the model doesn't see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlxdeck.server.dialects.call_ids import CallIds
+from mlxdeck.server.dialects.call_inputs import call_input
+from mlxdeck.server.dialects.fields import join, required, text, typed
+from mlxdeck.server.dialects.media import Media, media
+from mlxdeck.server.dialects.notes import Notes
+from mlxdeck.server.dialects.retelling import NO_NAME, told
+from mlxdeck.server.dialects.tool_results import result_text
+from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.messages import Block, Message, Role, Text, Thinking, ToolResult, ToolUse
+
+ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
+
+
+class AnthropicHistory:
+    """Reads the messages of one request."""
+
+    def __init__(self, notes: Notes, *, refuses_media: bool = True) -> None:
+        """`refuses_media` is for answers; a count is nothing that anybody has to be told by."""
+        self._notes = notes
+        self._refuses_media = refuses_media
+        self._ids = CallIds()
+
+    def read(self, messages: list[Any]) -> tuple[Message, ...]:
+        """Every message, in order.
+
+        Raises:
+            BadRequest: One is no message, or the user's last one holds what the model can't see.
+        """
+        last = max((i for i, each in enumerate(messages) if _role(each) == "user"), default=-1)
+        found = tuple(
+            self._message(each, f"messages.{i}", last=i == last) for i, each in enumerate(messages)
+        )
+        if self._ids.n_matched:
+            self._notes.add("matched", "call_ids")
+        return found
+
+    def _message(self, value: Any, path: str, *, last: bool) -> Message:
+        fields = typed(value, dict, path)
+        name = text(fields, "role", path)
+        if name not in ROLES:
+            raise BadRequest(
+                join(path, "role"), f"expected one of {', '.join(ROLES)}, got {name!r:.50}"
+            )
+        role = ROLES[name]
+        content, at = required(fields, "content", path), join(path, "content")
+        if isinstance(content, str):
+            blocks: tuple[Block, ...] = (Text(content),)
+        elif content is None and role == "assistant":
+            blocks = ()
+        else:
+            read = (
+                self._block(typed(each, dict, f"{at}.{i}"), f"{at}.{i}", role, last=last)
+                for i, each in enumerate(typed(content, list, at))
+            )
+            blocks = tuple(block for block in read if block is not None)
+        if role == "user" and any(isinstance(block, Text) for block in blocks):
+            self._ids.spoke()
+        return Message(role, blocks)
+
+    def _block(self, block: dict[str, Any], path: str, role: Role, *, last: bool) -> Block | None:
+        kind = text(block, "type", path)
+        if kind == "text":
+            return Text(_said(block, path))
+        if kind == "tool_result" and role == "user":
+            return self._result(block)
+        if kind == "tool_use" and role == "assistant":
+            return self._call(block)
+        if kind == "thinking" and role == "assistant":
+            thought = block.get("thinking")
+            return Thinking(thought) if isinstance(thought, str) and thought else None
+        if kind in ("thinking", "redacted_thinking"):
+            self._notes.add("left_out", kind)
+            return None
+        if (found := media(block)) is not None:
+            return Text(self._media(found, kind, path, refuse=last and role == "user"))
+        retold = told(block, kind, bare=role == "user")
+        self._notes.add("told" if retold else "left_out", kind)
+        # Texts of the assistant's are put together without anything between them.
+        return Text(f"\n{retold}\n" if role == "assistant" else retold) if retold else None
+
+    def _media(self, found: Media | str, kind: str, path: str, *, refuse: bool) -> str:
+        if isinstance(found, str):
+            self._notes.add("read", kind)
+            return found
+        if refuse and self._refuses_media:
+            raise found.refusal(path)
+        self._notes.add("replaced", kind)
+        return found.placeholder()
+
+    def _call(self, block: dict[str, Any]) -> ToolUse:
+        name = block.get("name")
+        name = name if isinstance(name, str) and name else NO_NAME
+        arguments, how = call_input(block.get("input"))
+        if how:
+            self._notes.add(how, "tool_use.input")
+        return ToolUse(self._ids.call(block.get("id"), name), name, arguments)
+
+    def _result(self, block: dict[str, Any]) -> ToolResult:
+        call_id = self._ids.result(block.get("tool_use_id"))
+        said = result_text(block.get("content"), self._notes)
+        return ToolResult(call_id, said, bool(block.get("is_error")))
+
+
+def _role(message: Any) -> Any:
+    return message.get("role") if isinstance(message, dict) else None
+
+
+def _said(block: dict[str, Any], path: str) -> str:
+    """The text of a text block; null is what some servers write for none."""
+    return "" if required(block, "text", path) is None else text(block, "text", path)

@@ -1,0 +1,71 @@
+"""The bytes of a request as one JSON object.
+
+The ordinary case is msgspec's. What that refuses is read again by Python's decoder, which is slower
+and takes what clients get wrong through no fault of their user: a byte order mark, half a surrogate
+pair, bytes that are no UTF-8. These halves and bytes become U+FFFD.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import msgspec
+
+from mlxdeck.server.dialects.fields import join, typed
+from mlxdeck.server.errors import BadRequest
+
+_decoder = msgspec.json.Decoder()
+_HALF = re.compile("[\ud800-\udfff]")
+_HISTORY = "messages."
+_MARK = b"\xef\xbb\xbf"
+
+
+def decode_object(body: bytes) -> dict[str, Any]:
+    """Decode a body that must be one JSON object.
+
+    Raises:
+        BadRequest: It is none, is nested too deeply, or says NaN or Infinity outside of messages.
+    """
+    try:
+        value = _decoder.decode(body.removeprefix(_MARK))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = _decode_again(body)
+    return typed(value, dict, "")
+
+
+def _decode_again(body: bytes) -> Any:
+    try:
+        return mended(json.loads(body.decode("utf-8-sig", "replace")), "")
+    except RecursionError as error:
+        raise BadRequest("", "the body is nested too deeply") from error
+    except ValueError as error:
+        raise BadRequest("", f"the body is not valid JSON: {error}") from error
+
+
+def mended(value: Any, path: str) -> Any:
+    """A decoded value without half surrogates, and without numbers that JSON lacks.
+
+    In messages such a number becomes its name, for somebody once wrote it; elsewhere it is refused.
+    """
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, dict):
+        return {
+            whole_text(key): mended(each, join(path, whole_text(key)))
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [mended(each, f"{path}.{i}") for i, each in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        if not path.startswith(_HISTORY):
+            raise BadRequest(path, f"expected a finite number, got {json.dumps(value)}")
+        return json.dumps(value)
+    return value
+
+
+def whole_text(text: str) -> str:
+    """A text with U+FFFD in the place of each half of a surrogate pair."""
+    return text if text.isascii() else _HALF.sub("\ufffd", text)

@@ -1,0 +1,157 @@
+"""The messages of OpenAI's chat completions, read so that nothing once written is refused.
+
+As in `anthropic_history`; what is special here is that arguments are text, as the model wrote it,
+and how many ways there are to say that a tool was called.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlxdeck.server.dialects.call_ids import CallIds
+from mlxdeck.server.dialects.call_inputs import RAW, call_input
+from mlxdeck.server.dialects.fields import join, required, text, typed
+from mlxdeck.server.dialects.media import Media, media
+from mlxdeck.server.dialects.notes import Notes
+from mlxdeck.server.dialects.retelling import NO_NAME, told
+from mlxdeck.server.dialects.tool_results import TEXTS, result_text
+from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.messages import Block, Message, Role, Text, Thinking, ToolResult, ToolUse
+
+_SYSTEM = ("system", "developer")
+_RESULTS = ("tool", "function")
+_THOUGHTS = ("reasoning_content", "reasoning")
+
+
+class OpenAIHistory:
+    """Reads the messages of one request."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._ids = CallIds()
+
+    def read(self, messages: list[Any]) -> list[Message]:
+        """Every message, in order.
+
+        Raises:
+            BadRequest: One is no message, or the user's last one holds what the model can't see.
+        """
+        last = max((i for i, each in enumerate(messages) if _role(each) == "user"), default=-1)
+        found: list[Message] = []
+        results: list[Block] = []
+        for i, item in enumerate(messages):
+            path = f"messages.{i}"
+            fields = typed(item, dict, path)
+            role = text(fields, "role", path)
+            if role in _RESULTS:
+                # The results of one turn's calls are one turn.
+                results.append(self._result(fields))
+                continue
+            if results:
+                found.append(Message("user", tuple(results)))
+                results = []
+            found.append(self._message(fields, role, path, last=i == last))
+        if results:
+            found.append(Message("user", tuple(results)))
+        if self._ids.n_matched:
+            self._notes.add("matched", "call_ids")
+        return found
+
+    def _message(self, fields: dict[str, Any], role: str, path: str, *, last: bool) -> Message:
+        at = join(path, "content")
+        if role in _SYSTEM:
+            return Message("system", self._texts(fields.get("content"), at, "system"))
+        if role == "user":
+            self._ids.spoke()
+            content = required(fields, "content", path)
+            return Message("user", self._texts(content, at, "user", refuse=last))
+        if role == "assistant":
+            return Message("assistant", self._said(fields, path))
+        raise BadRequest(
+            join(path, "role"),
+            f"expected system, developer, user, assistant or tool, got {role!r:.50}",
+        )
+
+    def _texts(
+        self, content: Any, path: str, role: Role, *, refuse: bool = False
+    ) -> tuple[Text, ...]:
+        if content is None or isinstance(content, str):
+            return (Text(content or ""),)
+        parts = [
+            self._part(typed(each, dict, f"{path}.{i}"), f"{path}.{i}", role, refuse=refuse)
+            for i, each in enumerate(typed(content, list, path))
+        ]
+        return tuple(Text(part) for part in parts if part is not None) or (Text(""),)
+
+    def _part(self, part: dict[str, Any], path: str, role: Role, *, refuse: bool) -> str | None:
+        kind = text(part, "type", path)
+        if kind in TEXTS:
+            said = required(part, TEXTS[kind], path)
+            return "" if said is None else text(part, TEXTS[kind], path)
+        found = media(part)
+        if isinstance(found, str):
+            self._notes.add("read", kind)
+            return found
+        if isinstance(found, Media):
+            if refuse:
+                raise found.refusal(path)
+            self._notes.add("replaced", kind)
+            return found.placeholder()
+        retold = told(part, kind, bare=role != "assistant")
+        self._notes.add("told" if retold else "left_out", kind)
+        if not retold:
+            return None
+        # Texts of the assistant's are put together without anything between them.
+        return f"\n{retold}\n" if role == "assistant" else retold
+
+    def _said(self, fields: dict[str, Any], path: str) -> tuple[Block, ...]:
+        blocks: list[Block] = []
+        thoughts = (fields.get(name) for name in _THOUGHTS)
+        if thought := next((each for each in thoughts if isinstance(each, str) and each), ""):
+            blocks.append(Thinking(thought))
+        content = fields.get("content")
+        texts = self._texts(content, join(path, "content"), "assistant")
+        refusal = fields.get("refusal")
+        if isinstance(refusal, str):
+            texts = (*texts, Text(refusal))
+        blocks += [block for block in texts if block.text]
+        at = join(path, "tool_calls")
+        calls = typed(fields.get("tool_calls") or [], list, at)
+        for i, item in enumerate(calls):
+            blocks.append(self._call(typed(item, dict, f"{at}.{i}"), f"{at}.{i}"))
+        if isinstance(legacy := fields.get("function_call"), dict) and not calls:
+            blocks.append(self._made(None, legacy.get("name"), legacy.get("arguments")))
+        return tuple(blocks)
+
+    def _call(self, call: dict[str, Any], path: str) -> ToolUse:
+        """A call in any of the shapes in which clients send it back."""
+        call_id = call.get("id") or call.get("call_id")
+        custom = call.get("custom")
+        if isinstance(custom, dict):
+            said = custom.get("input")
+            whole = {RAW: said if isinstance(said, str) else ""}
+            return self._made(call_id, custom.get("name"), whole)
+        function = call if "function" not in call and "name" in call else call.get("function")
+        if "function" not in call and function is None:
+            raise BadRequest(join(path, "function"), "field required")
+        fields = typed(function, dict, join(path, "function"))
+        return self._made(call_id, fields.get("name"), fields.get("arguments"))
+
+    def _made(self, call_id: Any, name: Any, raw: Any) -> ToolUse:
+        name = name if isinstance(name, str) and name else NO_NAME
+        arguments, how = call_input(raw)
+        if how:
+            self._notes.add(how, "arguments")
+        return ToolUse(self._ids.call(call_id, name), name, arguments)
+
+    def _result(self, fields: dict[str, Any]) -> ToolResult:
+        # A function's result, as it was called before there were ids, says its name alone.
+        name = fields.get("name") if fields.get("role") == "function" else ""
+        call_id = self._ids.result(
+            fields.get("tool_call_id"), name if isinstance(name, str) else ""
+        )
+        return ToolResult(call_id, result_text(fields.get("content"), self._notes))
+
+
+def _role(message: Any) -> Any:
+    return message.get("role") if isinstance(message, dict) else None

@@ -1,0 +1,39 @@
+"""What a tool returned, in either API, as one text. Nothing of it is refused: no user wrote it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlxdeck.server.dialects.media import Media, media
+from mlxdeck.server.dialects.notes import Notes
+from mlxdeck.server.dialects.retelling import told
+from mlxdeck.server.dialects.sse import to_json
+
+TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+"""What a part of some type holds its text in."""
+
+
+def result_text(content: Any, notes: Notes) -> str:
+    """The texts of all parts, a line each."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = [_part(each, notes) for each in (content if isinstance(content, list) else [content])]
+    return "\n".join(part for part in parts if part)
+
+
+def _part(part: Any, notes: Notes) -> str:
+    if isinstance(part, str):
+        return part
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(kind, str):
+        # Some clients send what a tool returned as it is.
+        said = part.get("text") if isinstance(part, dict) else None
+        return said if isinstance(said, str) else to_json(part).decode()
+    if isinstance(said := part.get(TEXTS.get(kind, "")), str):
+        return said
+    found = media(part)
+    if found is None:
+        notes.add("told", kind)
+        return told(part, kind, bare=True)
+    notes.add("replaced" if isinstance(found, Media) else "read", kind)
+    return found.placeholder() if isinstance(found, Media) else found
