@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from mlxdeck.server.cache.exact import ExactCache
 from mlxdeck.server.cache.flights import Flights
@@ -40,6 +40,7 @@ from mlxdeck.server.prompt.canonical import SCHEMA_ORDER, canonical
 from mlxdeck.server.prompt.renderer import Prompt, Renderer
 from mlxdeck.server.scheduler import Scheduler
 from mlxdeck.server.scheduler.job import Done, Job, Waiting
+from mlxdeck.server.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.holding import Held, held_to
 from mlxdeck.server.toolcalls.splitter import Markers, Splitter
@@ -84,6 +85,7 @@ class Pipeline:
         grammars: Grammars,
         sampling: SamplingParams,
         max_output_tokens: int,
+        loop_guard: bool,
         ping_s: float,
     ) -> None:
         """`signature` changes with whatever else but the request draws an answer."""
@@ -104,6 +106,7 @@ class Pipeline:
         self._sampling = sampling
         self._tool_format = tool_format
         self._grammars = grammars
+        self._loop_guard = loop_guard
         self._ping_s = ping_s
         # One thread: tokenizers are not safe to share, and more would only contend with the model.
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prompt")
@@ -265,7 +268,7 @@ class Pipeline:
         trace.follow(job)
         trace.unconstrained, trace.loose = ready.held.refused, ready.held.loose
         splitter = self._splitter(request, ready)
-        cut = False
+        cut = looped = False
         async with self._scheduler.submit(job) as chunks:
             yield Started(self._usage(job))
             for piece in splitter.begin(ready.prompt.begun):
@@ -279,7 +282,7 @@ class Pipeline:
                     new_tokens = len(job.run.tokens) - job.run.n_cached
                     self.caches.states.timed(job.times.prefill_s, new_tokens)
                 if isinstance(chunk, Done):
-                    cut = chunk.reason == "length"
+                    cut, looped = chunk.reason != "stop", chunk.reason == "loop"
                     pieces = splitter.close(complete=not cut)
                 else:
                     pieces = splitter.feed(chunk.text)
@@ -295,12 +298,7 @@ class Pipeline:
                 if splitter.over:
                     break
         _report(splitter, trace)
-        yield Finished(
-            _stop_reason(splitter, cut=cut),
-            self._usage(job),
-            splitter.stopped_by,
-            n_bad_calls=len(splitter.bad_calls),
-        )
+        yield _finished(splitter, self._usage(job), cut=cut, looped=looped)
 
     def _job(self, request: ChatRequest, ready: _Ready) -> Job:
         prompt, lease = ready.prompt, ready.found.lease
@@ -319,7 +317,8 @@ class Pipeline:
             ready.held.constraint,
             thinking,
         )
-        return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease))
+        guard = LoopGuard() if self._loop_guard else None
+        return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease), guard)
 
     def _sampling_of(self, asked: Sampling) -> SamplingParams:
         ours = self._sampling
@@ -348,6 +347,7 @@ class Pipeline:
             parallel=request.tool_choice.parallel,
             shows_thinking=request.thinking is not False,
             loose=ready.held.loose,
+            loop_guard=self._loop_guard,
         )
 
     @staticmethod
@@ -372,6 +372,13 @@ def _report(splitter: Splitter, trace: Trace) -> None:
         trace.bad_tool_call(bad.format, bad.error, bad.n_bytes, bad.digest)
     if splitter.broken:
         raise EngineFailed(f"the model broke off a tool call: {splitter.broken}")
+
+
+def _finished(splitter: Splitter, usage: Usage, *, cut: bool, looped: bool) -> Finished:
+    looped = looped or splitter.looped
+    reason = _stop_reason(splitter, cut=cut or looped)
+    by: Literal["", "loop"] = "loop" if looped and reason == "max_tokens" else ""
+    return Finished(reason, usage, splitter.stopped_by, by, len(splitter.bad_calls))
 
 
 def _stop_reason(splitter: Splitter, *, cut: bool) -> StopReason:

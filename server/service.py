@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 LOAD_WAIT_S = 60.0
 TICK_S = 1.0
 IDLE_TICK_S = 10.0
-DRAWING = ("canonical_off", "max_kv_tokens", "max_output_tokens")
+DRAWING = ("canonical_off", "loop_guard", "max_kv_tokens", "max_output_tokens")
 """Settings that change answers, but for those that the model is asked for where they are open."""
 
 OpenEmitter = Callable[[ModelInfo], Emitter]
@@ -100,6 +100,7 @@ class Service:
             signature=answer_signature(info, self.settings, sampling, tool_format.name),
             tool_format=tool_format,
             grammars=self._engine.grammars,
+            loop_guard=self.settings.loop_guard,
             ping_s=self.settings.ping_s,
         )
         warmer = Warmer(self.pipeline, self.scheduler, self.tiers.caches.systems)
@@ -251,6 +252,7 @@ class Service:
             "device": self.info.device,
             "active": load.active,
             "queued": load.queued,
+            "looped": self.observer.totals.looped,
             "telemetry": str(self.observer.emitter.path or "") or None,
             "memory": {
                 "active_bytes": load.memory_active_bytes,

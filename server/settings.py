@@ -134,6 +134,8 @@ class Settings:
     """How many of the system prompts seen of late are prefilled."""
     canonical_off: str = _setting("", subset(*RULE_NAMES))
     """Rules of the canonical form to leave out, with commas between them."""
+    loop_guard: bool = _setting(True, switch())
+    """Whether an answer that goes round in circles is ended as its token limit would end it."""
     ping_s: float = _setting(5.0, number(0.05))
     """Seconds of silence after which a stream carries a ping."""
     stall_s: float = _setting(120.0, number(1))

@@ -91,7 +91,6 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     frequency_penalty: float = _named("gen_ai.request.frequency_penalty", 0.0)
     repetition_penalty: float = _named("mlx.request.repetition_penalty", 1.0)
     n_biased_tokens: int = _named("mlx.request.biased_tokens", 0)
-    """How many tokens `logit_bias` names."""
     stop_sequences: tuple[str, ...] = _named("gen_ai.request.stop_sequences", ())
     conversation_id: str = _named("gen_ai.conversation.id", "")
     body_bytes: int = _named("http.request.body.size", 0)
@@ -232,6 +231,8 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     prefill_s: float = _named("mlx.prefill_s", 0.0)
     decode_s: float = _named("mlx.decode_s", 0.0)
     n_tool_calls: int = _named("mlx.tool_calls", 0)
+    ended_by: str = _named("mlx.ended_by", "")
+    """`loop` where the answer went round in circles and was ended for that; else empty."""
 
 
 class Error(Attrs, frozen=True, kw_only=True):

@@ -141,6 +141,8 @@ class Sampled:
     """With `finish`: the state that prompt and answer left behind."""
     why: str = ""
     """Why it is broken."""
+    token: int = -1
+    """Its id; told as long as the sequence goes on."""
 
 
 Step = Prefilled | Sampled

@@ -171,7 +171,7 @@ class EchoEngine:
             return Sampled(uid, "", "stop", self.remove(uid))
         if job.n_sampled >= job.run.max_tokens:
             return Sampled(uid, char, "length", self.remove(uid))
-        return Sampled(uid, char)
+        return Sampled(uid, char, token=ord(char))
 
     def remove(self, uid: int) -> KVState | None:
         """Drop a sequence and return what it had computed."""

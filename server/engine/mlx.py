@@ -179,7 +179,7 @@ class MlxEngine:
         if response.finish_reason != "stop":
             detokenizer.add_token(response.token)
         if response.finish_reason is None:
-            return Sampled(response.uid, detokenizer.last_segment)
+            return Sampled(response.uid, detokenizer.last_segment, token=response.token)
         detokenizer.finalize()
         self._forget(response.uid)
         return Sampled(

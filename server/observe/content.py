@@ -27,6 +27,7 @@ from mlxdeck.telemetry import events as t
 
 HASH_DIGITS = 12
 MAX_SEEN = 200_000
+LAST_USER_CHARS = 2_000
 
 
 class Parts(Protocol):
@@ -109,3 +110,12 @@ def as_json(value: Any) -> str:
     except UnicodeEncodeError:
         # Half a surrogate pair, as a model may write it.
         return repr(value)
+
+
+def last_user_text(request: ChatRequest) -> str:
+    """What the user said last, cut short."""
+    for message in reversed(request.messages):
+        texts = [block.text for block in message.blocks if isinstance(block, Text)]
+        if message.role == "user" and texts:
+            return texts[-1][:LAST_USER_CHARS]
+    return ""

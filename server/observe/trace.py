@@ -18,20 +18,18 @@ from mlxdeck.server.messages import (
     Finished,
     Ping,
     Started,
-    Text,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
     Usage,
 )
-from mlxdeck.server.observe.content import HASH_DIGITS, Parts, Seen, answer, as_json
+from mlxdeck.server.observe.content import HASH_DIGITS, Parts, Seen, answer, as_json, last_user_text
 from mlxdeck.server.redact import redacted
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.writer import Emitter
 
 # Client closed the connection: nginx's code, the one that log readers know.
 STATUS_CANCELLED = 499
-LAST_USER_CHARS = 2_000
 SAMPLED = (
     *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty"),
@@ -116,6 +114,7 @@ class Totals:
     output_tokens: int = 0
     tool_calls: int = 0
     bad_tool_calls: int = 0
+    looped: int = 0
 
 
 @dataclass(slots=True)
@@ -324,7 +323,9 @@ class Trace:
         # Without `Finished`, the tokens that were drawn all the same.
         n_output = work.n_tokens if work else usage.output_tokens
         decode_s = work.times.decode_s if work else 0.0
+        ended_by = self._finish.ended_by if self._finish else ""
         totals.cancelled += outcome == "cancelled"
+        totals.looped += ended_by == "loop"
         totals.input_tokens += usage.input_tokens
         totals.cached_tokens += usage.cached_tokens
         totals.output_tokens += n_output
@@ -350,6 +351,7 @@ class Trace:
                 prefill_s=work.times.prefill_s if work else 0.0,
                 decode_s=decode_s,
                 n_tool_calls=self._n_tool_calls,
+                ended_by=ended_by,
             )
         )
 
@@ -389,12 +391,3 @@ class Trace:
             # Others may still follow a generation whose first client has left.
             return
         self.emitter.emit(attrs, self.request_id, self.session_id)
-
-
-def last_user_text(request: ChatRequest) -> str:
-    """What the user said last, cut short."""
-    for message in reversed(request.messages):
-        texts = [block.text for block in message.blocks if isinstance(block, Text)]
-        if message.role == "user" and texts:
-            return texts[-1][:LAST_USER_CHARS]
-    return ""

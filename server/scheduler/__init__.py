@@ -67,6 +67,7 @@ class Scheduler:
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}
+        self._looping: list[Job] = []
         self._output_tokens = 0
         self._prefill_tokens = 0
         self._beat_s = time.monotonic()
@@ -290,6 +291,8 @@ class Scheduler:
         self._beat_s = time.monotonic()
         self.memory = self._engine.memory()
         self._deliver([parcel for step in steps for parcel in self._account(step)])
+        while self._looping:
+            self._cut(self._looping.pop())
 
     def _account(self, step: Step) -> list[tuple[Job, Chunk | ServerError]]:
         job = self._running[step.uid]
@@ -311,6 +314,8 @@ class Scheduler:
             return [(job, EngineFailed(f"the answer left what it is held to: {step.why}"))]
         if step.text:
             parcels.append((job, Piece(step.text)))
+        if step.finish is None and job.guard and job.guard.feed(step.token):
+            self._looping.append(job)
         if step.finish:
             del self._running[step.uid]
             job.times.finished_s = now_s
@@ -323,14 +328,23 @@ class Scheduler:
         if job in self._waiting:
             self._waiting.remove(job)
         elif self._running.get(job.uid) is job:
-            del self._running[job.uid]
-            try:
-                kept = self._engine.remove(job.uid)
-            except EngineFailed as error:
-                self._rebuild(error)
-                return
-            if kept:
-                job.keep(kept)
+            self._remove(job)
+
+    def _cut(self, job: Job) -> None:
+        """End a sequence that goes round in circles, as its limit would."""
+        job.times.finished_s = time.monotonic()
+        self._deliver([(job, Done("loop"))])
+        self._remove(job)
+
+    def _remove(self, job: Job) -> None:
+        del self._running[job.uid]
+        try:
+            kept = self._engine.remove(job.uid)
+        except EngineFailed as error:
+            self._rebuild(error)
+            return
+        if kept:
+            job.keep(kept)
 
     def _rebuild(self, error: EngineFailed) -> None:
         log.error("the engine failed and is rebuilt", exc_info=error)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from mlxdeck.server.engine import KVState, Run
 from mlxdeck.server.errors import ServerError
+from mlxdeck.server.scheduler.loop_guard import LoopGuard
 
 Keep = Callable[[KVState], None]
 """Takes a state that a job left behind. Called on the engine thread."""
@@ -54,9 +55,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The sequence is complete: by a stop token or by its length. Always the last chunk."""
+    """The sequence is complete: by a stop token, its length or a loop. Always the last chunk."""
 
-    reason: Literal["stop", "length"]
+    reason: Literal["stop", "length", "loop"]
 
 
 Chunk = Piece | Waiting | Done
@@ -68,6 +69,8 @@ class Job:
 
     run: Run
     keep: Keep
+    guard: LoopGuard | None = None
+    """Ends it where it goes round in circles, if it should."""
     times: Times = field(default_factory=Times)
     n_prefilled: int = 0
     """Prompt tokens that are in the KV state by now, the cached ones included."""

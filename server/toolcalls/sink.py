@@ -25,6 +25,7 @@ from mlxdeck.server.messages import (
     ToolSpec,
 )
 from mlxdeck.server.schemas.values import to_json
+from mlxdeck.server.toolcalls.repeats import Repeats
 from mlxdeck.server.toolcalls.source import Source
 
 Piece = TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | ToolCallEnd
@@ -44,9 +45,11 @@ class Sink:
         source: Source | None = None,
         *,
         constrained: bool,
+        repeats: Repeats | None = None,
     ) -> None:
         """`constrained` says that the model is held to the schemas of the tools."""
         self._source = source
+        self._repeats = repeats or Repeats()
         self.done_to = 0
         """The place in the source up to which calls are whole."""
         self.constrained = constrained
@@ -55,6 +58,8 @@ class Sink:
         self.format = format_
         """The name under which calls are reported."""
         self.n_calls = 0
+        self.looped = False
+        """Whether one call came too often; it and those that follow it are dropped."""
         self.shows_thinking = True
         self.loose: Collection[str] = ()
         """Tools to whose schemas the model is not held after all."""
@@ -63,6 +68,7 @@ class Sink:
         self._tools = {tool.name: tool for tool in tools}
         self._ready: list[Piece] = []
         self._call: ToolSpec | None = None
+        self._streams = False
         self._arguments: list[str] = []
         self._lead = self._lead_thought = True
 
@@ -112,14 +118,16 @@ class Sink:
         """A call of the tool begins."""
         self._call, self._arguments, self.repaired = tool, [], False
         self.constrained = self.held and tool.name not in self.loose
-        if self.constrained:
+        # A call that may be one too many is shown once that is known.
+        self._streams = self.constrained and not self._repeats.suspects(tool.name)
+        if self._streams:
             self._ready.append(ToolCallStart(new_call_id(), tool.name))
 
     def add(self, json_text: str) -> None:
         """The next piece of its arguments, as strict JSON."""
         if json_text:
             self._arguments.append(json_text)
-            if self.constrained:
+            if self._streams:
                 self._ready.append(ToolCallDelta(json_text))
 
     def end(self) -> None:
@@ -127,14 +135,20 @@ class Sink:
 
         Raises:
             ToolCallError: Its arguments are no JSON after all.
+            Looped: The answer holds it too often by now.
         """
         tool, text = self._call, "".join(self._arguments)
         assert tool is not None
         try:
-            valid = conforms(json.loads(text), tool.input_schema)
+            arguments = json.loads(text)
+            valid = conforms(arguments, tool.input_schema)
         except (ValueError, RecursionError) as error:
             raise ToolCallError(f"not JSON: {error}") from error
-        if not self.constrained:
+        self.looped = self.looped or self._repeats.add(tool.name, arguments)
+        if self.looped:
+            self._call = None
+            return
+        if not self._streams:
             self._ready += [ToolCallStart(new_call_id(), tool.name), ToolCallDelta(text)]
         # What does not conform was not held to all of its schema, whatever was meant.
         held = self.constrained and valid is not False
@@ -153,7 +167,7 @@ class Sink:
     def abandon(self) -> bool:
         """Drop a call that is not going to be whole; whether some of it has been sent already."""
         begun, self._call = self._call is not None, None
-        return begun and self.constrained
+        return begun and self._streams
 
     def adopt(self, other: Sink) -> None:
         """What another sink has made of the same answer."""

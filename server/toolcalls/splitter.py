@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mlxdeck.server.messages import ToolCallEnd, ToolCallStart, ToolSpec
 from mlxdeck.server.toolcalls import plain
 from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.repeats import Looped, Repeats
 from mlxdeck.server.toolcalls.sink import Piece, Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import CutOff, Reading, Source, partial_end
 
@@ -53,6 +54,7 @@ class Splitter:
         parallel: bool = True,
         shows_thinking: bool = True,
         loose: Collection[str] = (),
+        loop_guard: bool = True,
     ) -> None:
         """`constrained` says that the model is held to the schemas of the tools, but the `loose`.
 
@@ -64,7 +66,10 @@ class Splitter:
         self._tools = tools
         self._names = plain.candidates(tools)
         self._source = Source()
-        self._sink = Sink(reader.name, tools, self._source, constrained=constrained)
+        self._repeats = Repeats(watching=loop_guard)
+        self._sink = Sink(
+            reader.name, tools, self._source, constrained=constrained, repeats=self._repeats
+        )
         self._sink.shows_thinking, self._sink.loose = shows_thinking, loose
         self._reading = self._read(thinking=thinking)
         self._constrained = constrained
@@ -77,12 +82,14 @@ class Splitter:
         """What was decided, and at which character of the answer."""
         self.broken = ""
         """Why a call went wrong of which something had been sent; nothing sensible can follow."""
+        self.looped = False
+        """Whether it made one call too often, which is dropped with all that follows it."""
 
     @property
     def over(self) -> bool:
         """Whether nothing that follows can be a part of the answer."""
         one = self._sink.n_calls > 0 and not self._parallel
-        return self.stopped_by is not None or bool(self.broken) or one
+        return self.stopped_by is not None or bool(self.broken) or self.looped or one
 
     @property
     def n_calls(self) -> int:
@@ -122,7 +129,7 @@ class Splitter:
         line_end = "\n" if self._tools else ""
         watched = (*starts, markers.think_start, *markers.stops, line_end)
         line_start, alone = True, True
-        while not self.broken:
+        while not self.broken and not self.looped:
             source.forget()
             if line_start and self._tools and (yield from self._plain_call(alone=alone)):
                 return
@@ -175,6 +182,10 @@ class Splitter:
                 self._note(f"{sink.n_calls - n_before} calls were read")
                 return
             error = "an empty call"
+        except Looped:
+            self.looped = True
+            self._note("the same call stands here too often: the answer is ended")
+            return
         except CutOff:
             error = "it does not end"
         except ToolCallError as found:
@@ -204,7 +215,7 @@ class Splitter:
         begin = source.place
         if not (yield from plain.may_begin(source, self._names, alone=alone)):
             return False
-        sink = Sink(plain.NAME, self._tools, constrained=False)
+        sink = Sink(plain.NAME, self._tools, constrained=False, repeats=self._repeats.tried())
         error = ""
         self._note("this line may be a call in a plain form")
         try:
@@ -220,4 +231,5 @@ class Splitter:
             return False
         self._note(f"{sink.n_calls} calls were read, and nothing follows them")
         self._sink.adopt(sink)
+        self.looped = sink.looped
         return True

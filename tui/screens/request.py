@@ -256,7 +256,8 @@ class RequestScreen(Screen[None]):
         if end:
             told.append(("speed", f"{fmt.rate(tokens_per_s(store, row))} tokens/s"))
         if end and end.finish_reasons:
-            told.append(("ended by", ", ".join(end.finish_reasons)))
+            why = " (it repeated itself)" if end.ended_by == "loop" else ""
+            told.append(("ended by", ", ".join(end.finish_reasons) + why))
         if error:
             told.append(("error", f"{error.error_type} while {error.phase}: {error.message}"))
         return facts.table(told)
