@@ -11,7 +11,7 @@ ARGS :=
 PYTEST := $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format e2e bench shots record schema lock clean
+.PHONY: help run serve test lint check format e2e zoo bench shots record schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -25,11 +25,12 @@ serve: $(STAMP) ## the server alone; ARGS="--port 8082" passes flags on
 test: $(STAMP) ## all tests but those with real clients
 	$(PYTEST) $(ARGS)
 
-check: $(STAMP) ## format, lint, types and tests, as CI runs them
+lint: $(STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) $(ARGS)
+
+check: lint test ## format, lint, types and tests, as CI runs them
 
 format: $(STAMP) ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff check --fix --exit-zero .
@@ -37,6 +38,9 @@ format: $(STAMP) ## rewrite the sources as `make check` wants them
 
 e2e: $(STAMP) ## tests that drive real clients against a real server
 	$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+
+zoo: $(STAMP) ## what holds for each family of models; ARGS="--families qwen3,llama"
+	$(BIN)/python -m tests.zoo $(ARGS)
 
 bench: $(STAMP) ## measure, and print what was measured
 	$(BIN)/python -m tests.bench $(ARGS)

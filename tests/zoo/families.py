@@ -48,8 +48,8 @@ class Family:
     states: States = "plain"
     nested: bool = False
     window_tokens: int = WINDOW
-    chain: Sequence[str] = ()
-    """Tokens of which it writes each behind the one before, where a call begins with several."""
+    chain: str = ""
+    """A text that it often writes, where what begins a call is more than one token."""
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -257,7 +257,15 @@ _ALL: tuple[Family, ...] = (
             },
         },
     ),
-    Family("llama_plain", "llama", "llama3", "json_tags", ends=("<|eot_id|>", "<|end_of_text|>")),
+    Family(
+        "llama_plain",
+        "llama",
+        "llama3",
+        "json_tags",
+        bold=("<|eot_id|>",),
+        chain="<tool_call>",
+        ends=("<|eot_id|>", "<|end_of_text|>"),
+    ),
     *_stand_in(
         Family(
             "llama4",
@@ -374,6 +382,7 @@ _ALL: tuple[Family, ...] = (
         "gemma3",
         "json_tags",
         bold=("<end_of_turn>",),
+        chain="<tool_call>",
         ends=("<end_of_turn>", "<eos>"),
         states="sliding",
         config={"sliding_window": 64, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
@@ -420,8 +429,8 @@ _ALL: tuple[Family, ...] = (
         "gptoss",
         "harmony",
         "gpt_oss",
-        bold=("<|channel|>", "<|return|>"),
-        chain=("<|channel|>", "comment", "ary", "Ġto", "=", "functions", "."),
+        bold=("<|return|>",),
+        chain="<|channel|>commentary to=functions.",
         ends=("<|return|>", "<|call|>", "<|endoftext|>"),
         states="sliding",
         config={
@@ -465,6 +474,7 @@ _ALL: tuple[Family, ...] = (
         "deepseek_v3",
         "json_tags",
         bold=_DEEPSEEK_BOLD[3:],
+        chain="<tool_call>",
         config=_MLA,
     ),
     Family(
@@ -596,6 +606,7 @@ _ALL: tuple[Family, ...] = (
         _MAMBA,
         ("<|end_of_text|>",),
         states="recurrent",
+        chain="<tool_call>",
         config={
             "num_heads": 8,
             "head_dim": 8,

@@ -17,6 +17,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+from tokenizers import Tokenizer
 
 from tests.zoo.vocabularies import VOCABULARIES
 
@@ -77,14 +78,14 @@ def build(
     seed: int = 7,
     markers: Markers | None = None,
     bold: Sequence[str] = (),
-    chain: Sequence[str] = (),
+    chain: str = "",
     seeing: bool = False,
     **config: Any,
 ) -> Path:
     """Write a model folder that mlx-lm can load, and return it.
 
     `template` replaces the chat template that comes with the tokenizer. The tokens `bold` are what
-    the model often writes; those of `chain` it writes one behind the other. `seeing` puts the
+    the model often writes; those of the text `chain` one behind the other. `seeing` puts the
     fields where models that also see have them.
 
     Raises:
@@ -104,7 +105,9 @@ def build(
         fields["eos_token_id"] = ids_of(folder, ends)
     if seeing:
         fields = nested(fields)
-    write_weights(folder, architecture, fields, seed, ids_of(folder, bold), ids_of(folder, chain))
+    linked = encoded(folder, chain)
+    bold_ids = [*ids_of(folder, bold), *linked[:1]]
+    write_weights(folder, architecture, fields, seed, bold_ids, linked)
     return folder
 
 
@@ -149,6 +152,12 @@ def ids_of(folder: Path, texts: Iterable[str]) -> list[int]:
     return [int(ids[text]) for text in texts]
 
 
+def encoded(folder: Path, text: str) -> list[int]:
+    """The ids of a text."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return list(tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+
+
 def write_weights(
     folder: Path,
     architecture: str,
@@ -182,14 +191,15 @@ def write_weights(
 
 
 def _link(weights: dict[str, mx.array], embedding: str, head: str, chain: Sequence[int]) -> None:
-    """Let each token of a chain be followed by the next one; only where the head is of its own.
+    """Let each token of a chain be followed by the next one.
 
     What the layers say is made faint, so that the token before decides.
     """
-    (norm,) = (each for name, each in weights.items() if name.endswith("model.norm.weight"))
     for name, each in weights.items():
-        if ".layers." in name and each.ndim > 1:
+        if name.endswith(_LAST_NORMS):
+            weights[name] = mx.full(each.shape, SURE)
+        elif "layers." in name and each.ndim > 1:
             weights[name] = each * 0.1
     for before, after in itertools.pairwise(chain):
-        row = weights[embedding][before] * norm
+        row = weights[embedding][before]
         weights[head][after] = row * (LOUD / mx.sqrt(row.square().sum()))
