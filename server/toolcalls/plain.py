@@ -42,8 +42,8 @@ def may_begin(source: Source, names: tuple[str, ...], *, alone: bool) -> Reading
     return found
 
 
-def read(source: Source, sink: Sink, *, alone: bool) -> Reading[None]:
-    """Read calls up to the end of the answer.
+def read(source: Source, sink: Sink, *, alone: bool, ends: tuple[str, ...] = ()) -> Reading[None]:
+    """Read calls up to the end of the answer; one of the `ends` may be left of a format's tags.
 
     Raises:
         ToolCallError: There are none, or something follows them.
@@ -68,6 +68,9 @@ def read(source: Source, sink: Sink, *, alone: bool) -> Reading[None]:
         if fenced and (yield from source.match(_FENCE)):
             fenced = False
             yield from source.skip()
+        if (yield from source.any_of(*ends)):
+            sink.repaired_last()
+            yield from source.skip()
         if not (yield from source.peek()):
             return
         if not fenced and not listed:
@@ -84,6 +87,15 @@ def _fence(source: Source) -> Reading[bool | None]:
         if source.place - begin > _LONGEST:
             return None
     return True if source.since(begin).strip() in _LANGUAGES else None
+
+
+def line_end(source: Source) -> Reading[None]:
+    """Pass over what is left of a line that opens a fence."""
+    begin = source.place
+    while (char := (yield from source.peek())) and char != "\n":
+        source.take(1)
+        if source.place - begin > _LONGEST:
+            return
 
 
 def _named(source: Source, sink: Sink, *, alone: bool) -> Reading[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jsonschema.exceptions import SchemaError
@@ -168,6 +169,17 @@ class Sink:
         """Drop a call that is not going to be whole; whether some of it has been sent already."""
         begun, self._call = self._call is not None, None
         return begun and self._streams
+
+    @property
+    def all_valid(self) -> bool:
+        """Whether no call that is ready is known not to conform."""
+        ends = [piece for piece in self._ready if isinstance(piece, ToolCallEnd)]
+        return all(end.schema_valid is not False for end in ends)
+
+    def repaired_last(self) -> None:
+        """Say of the call before that something around it had to be mended."""
+        if self._ready and isinstance(last := self._ready[-1], ToolCallEnd):
+            self._ready[-1] = replace(last, repaired=True)
 
     def adopt(self, other: Sink) -> None:
         """What another sink has made of the same answer."""

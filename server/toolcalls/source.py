@@ -165,11 +165,17 @@ def _any_of(markers: tuple[str, ...]) -> re.Pattern[str] | None:
 
 def partial_end(text: str, markers: tuple[str, ...]) -> int:
     """Length of the longest end of `text` that a marker begins with."""
-    longest = max((len(marker) for marker in markers), default=0)
-    for n in range(min(longest - 1, len(text)), 0, -1):
-        if any(marker.startswith(text[-n:]) for marker in markers):
+    begins, longest = _begins_of(markers)
+    for n in range(min(longest, len(text)), 0, -1):
+        if text[-n:] in begins:
             return n
     return 0
+
+
+@functools.lru_cache(256)
+def _begins_of(markers: tuple[str, ...]) -> tuple[frozenset[str], int]:
+    begins = frozenset(marker[:n] for marker in markers for n in range(1, len(marker)))
+    return begins, max(map(len, begins), default=0)
 
 
 def finish(reading: Reading[T]) -> T:

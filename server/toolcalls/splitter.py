@@ -12,11 +12,16 @@ from dataclasses import dataclass
 
 from mlxdeck.server.messages import ToolCallEnd, ToolCallStart, ToolSpec
 from mlxdeck.server.toolcalls import plain
+from mlxdeck.server.toolcalls.foreign import ENDS, STARTS
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.repeats import Looped, Repeats
 from mlxdeck.server.toolcalls.sink import Piece, Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import CutOff, Reading, Source, partial_end
+from mlxdeck.server.toolcalls.standing import Standing
 
+MAX_VAIN = 8
+"""How often the whole rest of an answer is looked at for the end of a call that may be none."""
+_QUOTING = tuple(" \t\"'(")
 MIN_HALF_CHARS = 2
 """What the token limit leaves of a marker is no text; a single `<` may be."""
 
@@ -71,6 +76,13 @@ class Splitter:
             reader.name, tools, self._source, constrained=constrained, repeats=self._repeats
         )
         self._sink.shows_thinking, self._sink.loose = shows_thinking, loose
+        self._starts: tuple[str, ...] = reader.starts if tools or reader.always else ()
+        if tools:
+            self._starts = tuple(dict.fromkeys((*self._starts, *STARTS)))
+        self._standing = Standing()
+        self._mentioned = False
+        """Whether the answer speaks of thinking's tags."""
+        self._n_vain = 0
         self._reading = self._read(thinking=thinking)
         self._constrained = constrained
         self._parallel = parallel
@@ -121,53 +133,202 @@ class Splitter:
         return self._sink.drain()
 
     def _read(self, *, thinking: bool) -> Reading[None]:
-        source, sink, markers = self._source, self._sink, self._markers
+        source, markers = self._source, self._markers
         if thinking:
             yield from self._thinking()
-        starts = self._reader.starts if self._tools or self._reader.always else ()
         # With tools on offer, a line may be a call by itself: lines are looked at one by one.
         line_end = "\n" if self._tools else ""
-        watched = (*starts, markers.think_start, *markers.stops, line_end)
+        tags = (markers.think_start, markers.think_end)
+        watched = (*self._starts, *tags, *markers.stops, line_end)
         line_start, alone = True, True
         while not self.broken and not self.looped:
             source.forget()
-            if line_start and self._tools and (yield from self._plain_call(alone=alone)):
-                return
+            if line_start and self._tools and (yield from self._line_of_calls(alone=alone)):
+                continue
             before, marker = source.certain(*watched)
-            if self._cut and (n := partial_end(before, starts)) >= MIN_HALF_CHARS:
+            if self._cut and (n := partial_end(before, self._reader.starts)) >= MIN_HALF_CHARS:
                 before = before[:-n]
-            sink.text(before)
+            self._say(before)
             alone = alone and not before.strip()
             line_start = marker == "\n" or (line_start and not before)
-            if marker == "\n":
-                sink.text("\n")
-            elif marker in markers.stops and marker:
+            if not marker:
+                if source.ended:
+                    return
+                yield
+            elif marker in markers.stops:
                 self.stopped_by = marker
                 self._note(f"stop sequence {marker!r}")
                 return
-            elif marker and marker == markers.think_start:
-                yield from self._thinking()
-                line_start = True
-            elif marker:
-                yield from self._call(marker)
-                line_start = alone = False
-            elif source.ended:
-                return
+            elif marker == "\n":
+                self._say("\n")
+            elif marker in tags:
+                line_start = yield from self._thinking_tag(marker)
             else:
-                yield
+                yield from self._start(marker)
+                line_start = alone = False
+
+    def _line_of_calls(self, *, alone: bool) -> Reading[bool]:
+        """Read calls that begin with a line and end the answer."""
+        if (yield from self._plain_call(alone=alone)):
+            return True
+        return (yield from self._fenced_call())
+
+    def _say(self, text: str) -> None:
+        """Text of the answer."""
+        self._standing.saw(text)
+        self._sink.text(text)
 
     def _note(self, text: str) -> None:
         self.notes.append((self._source.offset, text))
+
+    def _thinking_tag(self, marker: str) -> Reading[bool]:
+        """What a tag of thinking does in the visible answer; whether a new line begins behind it.
+
+        Thinking comes first, or behind thinking and calls: behind visible text, a tag that opens it
+        is a mention. One that closes what was not opened is dropped, unless it is a mention too.
+        """
+        standing = self._standing
+        if marker == self._markers.think_start:
+            if not standing.visible and not standing.in_code:
+                yield from self._thinking()
+                standing.reset()
+                return True
+            self._mentioned = True
+        elif not self._mentioned and not standing.in_code:
+            behind = yield from self._source.peek()
+            if not standing.visible or standing.last not in _QUOTING or behind in ("", "\n"):
+                self._note(f"{marker!r} closes nothing")
+                return standing.line_start
+        self._say(marker)
+        return False
 
     def _thinking(self) -> Reading[None]:
         source, end = self._source, self._markers.think_end
         self._note(f"thinking, up to {end!r}")
         while True:
-            text, marker = source.certain(end)
+            source.forget()
+            text, marker = source.certain(end, *(self._starts if self._tools else ()))
             self._sink.think(text)
-            if marker or source.ended:
+            if marker == end or (source.ended and not marker):
                 return
+            if not marker:
+                yield
+            elif (yield from self._call_in_thinking(marker)):
+                return
+
+    def _call_in_thinking(self, marker: str) -> Reading[bool]:
+        """A call that stands in thinking is one if that never ends; whether it has ended.
+
+        Models that mean to think, and then call, forget to say that they have thought.
+        """
+        source, end = self._source, self._markers.think_end
+        begin = source.place - len(marker)
+        found: list[str | Sink] = []
+        behind = source.place
+        while marker and marker != end:
+            side, error = yield from self._aside(marker, thinking=True)
+            if error or (end and end in source.since(behind)):
+                source.back(behind)
+                found.append(marker)
+            else:
+                found.append(side)
+            text, marker = yield from self._up_to(end, *self._starts)
+            found.append(text)
+            behind = source.place
+        calls = [each for each in found if isinstance(each, Sink)]
+        if marker == end or self._cut or not calls:
+            whole = source.since(begin)
+            self._sink.think(whole.removesuffix(end) if marker else whole)
+            return True
+        self._note(f"{len(calls)} calls in thinking that does not end")
+        for each in found:
+            if isinstance(each, Sink):
+                self._sink.adopt(each)
+            else:
+                self._sink.think(each)
+        return True
+
+    def _up_to(self, *markers: str) -> Reading[tuple[str, str]]:
+        """Text up to a marker, and that; or all that is left."""
+        parts = []
+        while True:
+            text, marker = self._source.certain(*markers)
+            parts.append(text)
+            if marker or self._source.ended:
+                return "".join(parts), marker
             yield
+
+    def _start(self, marker: str) -> Reading[None]:
+        """What opens a call, in this model's form or another's, in prose or in code."""
+        own, quoted = marker in self._reader.starts, self._standing.in_code
+        if own and not quoted:
+            yield from self._call(marker)
+        elif not (yield from self._quoted(marker, self._standing.fence if quoted else None)):
+            self._say(marker)
+
+    def _aside(self, marker: str, *, thinking: bool = False) -> Reading[tuple[Sink, str]]:
+        """Read a call without telling of it; why it is none, if it is none."""
+        own = marker in self._reader.starts
+        form = self._reader if own else STARTS[marker]
+        # In thinking, no grammar takes hold.
+        held = self._constrained and marker == self._reader.starts[0] and not thinking
+        side = Sink(form.name, self._tools, constrained=held)
+        side.loose = self._sink.loose
+        error = "it is no call" if self._n_vain >= MAX_VAIN else ""
+        if not error:
+            try:
+                yield from form.read(self._source, side, marker)
+                error = "" if side.n_calls and (own or side.all_valid) else "it is no call"
+            except CutOff:
+                self._n_vain += 1
+                error = "it does not end"
+            except ToolCallError as failed:
+                error = str(failed)
+        self._note(f"{marker!r} begins {error or f'{side.n_calls} calls'} in format {form.name}")
+        return side, error
+
+    def _quoted(self, marker: str, fence: str | None) -> Reading[bool]:
+        """Read calls in code or in another family's form; those in code have to end the answer."""
+        source = self._source
+        behind, found = source.place, []
+        while marker:
+            side, error = yield from self._aside(marker)
+            found.append(side)
+            marker = ""
+            if not error and fence is not None:
+                yield from source.skip()
+                if (yield from source.any_of(fence, "`")):
+                    yield from source.skip()
+                if (yield from source.peek()):
+                    marker = yield from source.any_of(*self._starts)
+                    error = "" if marker else "it is quoted"
+                elif self._cut:
+                    error = "nobody knows what would have followed"
+        if error:
+            self._note(f"no call: {error}")
+            source.back(behind)
+            return False
+        for side in found:
+            self._sink.adopt(side)
+        self._standing.reset()
+        return True
+
+    def _fenced_call(self) -> Reading[bool]:
+        """Read calls in a code fence that is the end of the answer."""
+        source = self._source
+        if self._standing.fence:
+            return False
+        begin = source.place
+        yield from source.skip(" \t")
+        fence = yield from source.any_of("```", "~~~")
+        if fence:
+            yield from plain.line_end(source)
+            yield from source.skip()
+            marker = yield from source.any_of(*self._starts)
+            if marker and (yield from self._quoted(marker, fence)):
+                return True
+        source.back(begin)
+        return False
 
     def _call(self, marker: str) -> Reading[None]:
         source, sink = self._source, self._sink
@@ -180,6 +341,7 @@ class Splitter:
             yield from self._reader.read(source, sink, marker)
             if sink.n_calls > n_before or self._reader.always:
                 self._note(f"{sink.n_calls - n_before} calls were read")
+                self._standing.reset()
                 return
             error = "an empty call"
         except Looped:
@@ -195,12 +357,14 @@ class Splitter:
         self._note(f"no call: {error}")
         sent = sink.abandon()
         raw = source.since(sink.done_to)
+        if sink.n_calls > n_before:
+            self._standing.reset()
         if not (self._cut and source.ended):
             digest = hashlib.sha256(raw.encode(errors="surrogatepass")).hexdigest()[:12]
             self.bad_calls.append(BadCall(self._reader.name, error, len(raw), digest))
             self.broken = error if sent else ""
         if not sent:
-            sink.text("" if self._half(raw) else raw)
+            self._say("" if self._half(raw) else raw)
 
     def _half(self, text: str) -> bool:
         """Whether a text is what the token limit has left of a marker."""
@@ -219,7 +383,7 @@ class Splitter:
         error = ""
         self._note("this line may be a call in a plain form")
         try:
-            yield from plain.read(source, sink, alone=alone)
+            yield from plain.read(source, sink, alone=alone, ends=ENDS)
         except CutOff:
             error = "it does not end"
         except ToolCallError as found:

@@ -6,8 +6,12 @@ As GLM 4.5 and later write it, with or without line breaks between the parts.
 from __future__ import annotations
 
 from mlxdeck.server.toolcalls.arguments import MAX_NAME
+from mlxdeck.server.toolcalls.formats.qwen3_coder import Qwen3Coder
 from mlxdeck.server.toolcalls.formats.tagged import Tagged
+from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
+
+_QWEN = Qwen3Coder()
 
 
 class Glm(Tagged):
@@ -21,6 +25,12 @@ class Glm(Tagged):
     key_tags = ("<arg_key>", "</arg_key>")
     value_tags = ("<arg_value>", "</arg_value>\n")
     tail = ""
+
+    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+        """One call; or what Qwen's models write between the same tags."""
+        yield from source.skip()
+        other = (yield from source.peek()) in ("{", "[", "<")
+        yield from (_QWEN.read if other else super().read)(source, sink, start)
 
     def _name(self, source: Source) -> Reading[str]:
         ends = (self.key_tags[0], "\n", self.closed)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.formats.form import Form, json_call
+from mlxdeck.server.toolcalls.formats.glm import Glm
+from mlxdeck.server.toolcalls.formats.minimax import MiniMax
 from mlxdeck.server.toolcalls.formats.objects import read_objects
 from mlxdeck.server.toolcalls.formats.qwen3_coder import Qwen3Coder
 from mlxdeck.server.toolcalls.grammar import Rules
 from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
+
+_QWEN, _MINIMAX, _GLM = Qwen3Coder(), MiniMax(), Glm()
 
 
 class JsonTags(Form):
@@ -26,13 +30,41 @@ class JsonTags(Form):
     closed = "\n</tool_call>"
 
     def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
-        """Objects up to the closing tag, which a model may forget at the end of its answer."""
+        """Objects up to the closing tag, which a model may forget at the end of its answer.
+
+        Finetunes write the forms of other families between the same tags.
+        """
+        end = self.closed.strip()
         yield from source.skip()
-        if (yield from source.peek()) == "<":
-            # Finetunes of both kinds of Qwen write the other one's form.
-            yield from Qwen3Coder().read(source, sink, start)
+        if (yield from self._other(source, sink, start, end)):
+            yield from source.skip()
+            yield from source.match(end)
+            sink.done_to = source.place
             return
-        yield from read_objects(source, sink, "</tool_call>")
+        yield from read_objects(source, sink, end)
+
+    @staticmethod
+    def _other(source: Source, sink: Sink, start: str, end: str) -> Reading[bool]:
+        """Read calls in another family's form, if there are."""
+        begin = source.place
+        for form in (_QWEN, _MINIMAX):
+            opens = form.name_tags[0]
+            if (yield from source.match(opens)):
+                if start == form.starts[0]:
+                    source.back(begin)
+                    opens = start
+                yield from form.read(source, sink, opens)
+                return True
+        if end != _GLM.closed:
+            return False
+        for tool in sorted(sink.offered, key=lambda tool: len(tool.name), reverse=True):
+            named = yield from source.match(tool.name)
+            named = named and (yield from source.peek()) in ("\n", "<")
+            source.back(begin)
+            if named:
+                yield from _GLM.read(source, sink, start)
+                return True
+        return False
 
     def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """The object."""

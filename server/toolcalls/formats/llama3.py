@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.schemas.values import to_json
+from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_keywords
 from mlxdeck.server.toolcalls.formats.form import json_call
 from mlxdeck.server.toolcalls.formats.objects import Listed
 from mlxdeck.server.toolcalls.grammar import Rules
+from mlxdeck.server.toolcalls.sink import Sink
+from mlxdeck.server.toolcalls.source import Reading, Source
 
 
 class Llama3(Listed):
@@ -22,6 +25,19 @@ class Llama3(Listed):
     between = "; "
     closed = ""
     ends = ("<|eom_id|>", "<|eot_id|>")
+
+    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+        """Objects; or one call as Python writes it, which the tag was made for."""
+        yield from source.skip()
+        if (yield from source.peek()) in ("{", "["):
+            yield from super().read(source, sink, start)
+            return
+        name, _ = yield from source.until("(", at_most=MAX_NAME)
+        source.back(source.place - 1)
+        tool = sink.tool(name.strip().removesuffix(".call"))
+        yield from read_keywords(source, sink, tool)
+        yield from source.any_of(*self.ends)
+        sink.done_to = source.place
 
     def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
         """One object."""

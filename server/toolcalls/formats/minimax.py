@@ -13,7 +13,8 @@ class MiniMax(Tagged):
 
     name = "minimax"
     signs = ("<minimax:tool_call>",)
-    starts = ("<minimax:tool_call>",)
+    # The outer tag is left out at times.
+    starts = ("<minimax:tool_call>", '<invoke name="')
     opened = "\n"
     between = "\n"
     closed = "\n</minimax:tool_call>"

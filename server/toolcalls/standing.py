@@ -1,0 +1,62 @@
+"""Where in a visible answer its text stands: in prose, in a code fence, in code within a line."""
+
+from __future__ import annotations
+
+import re
+
+_FENCE = re.compile(r"\s*(?:[-*+>]\s+|\d+[.)]\s+)*(`{3,}|~{3,})([^`]*)$")
+_KEPT_CHARS = 160
+
+
+class Standing:
+    """Takes the text as it goes out, and knows where its end stands."""
+
+    def __init__(self) -> None:
+        self.visible = False
+        """Whether there is any, since the answer, a call or thinking before it."""
+        self.fence = ""
+        """The marks that opened the fence it stands in; empty outside of one."""
+        self._line = ""
+        self._n_ticks = 0
+
+    def reset(self) -> None:
+        """Thinking or a call has ended: what follows is a new text."""
+        self.__init__()  # type: ignore[misc]
+
+    @property
+    def line_start(self) -> bool:
+        """Whether nothing but blanks stands before it in its line."""
+        return not self._line.strip()
+
+    @property
+    def last(self) -> str:
+        """The character before; empty at the start of a line."""
+        return self._line[-1:]
+
+    @property
+    def in_code(self) -> bool:
+        """Whether it stands in a code fence, or between backticks."""
+        return bool(self.fence) or self._n_ticks % 2 == 1
+
+    def saw(self, text: str) -> None:
+        """More text has gone out."""
+        first, *others = text.split("\n")
+        self._more(first)
+        for line in others:
+            self._end_line()
+            self._more(line)
+        self.visible = self.visible or not text.isspace() and text != ""
+
+    def _more(self, text: str) -> None:
+        self._n_ticks += text.count("`")
+        kept = self._line + text
+        # A fence is told by how its line begins; beyond that, only the last character matters.
+        self._line = kept if len(kept) <= _KEPT_CHARS else kept[: _KEPT_CHARS - 1] + kept[-1]
+
+    def _end_line(self) -> None:
+        found = _FENCE.match(self._line)
+        if found and not self.fence:
+            self.fence = found[1]
+        elif found and found[1].startswith(self.fence) and not found[2].strip():
+            self.fence = ""
+        self._line, self._n_ticks = "", 0
