@@ -26,6 +26,10 @@ _BEYOND = (
     *("minProperties", "maxProperties", "propertyNames", "dependentRequired", "dependentSchemas"),
     *("dependencies", "if", "not", "allOf", "oneOf", "enum", "const"),
 )
+_TOLD_ONLY = frozenset(
+    ("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly")
+    + ("$comment", "$schema", "$id", "$anchor", "$defs", "definitions")
+)
 _COMBINED = ("$ref", "allOf", "anyOf", "oneOf")
 _LITERAL = ("enum", "const", "default", "examples")
 _NAMED = ("properties", "patternProperties")
@@ -49,6 +53,20 @@ class Signature:
     optional: dict[str, Schema]
     other: Schema | None = None
     """What others may be, where none is named."""
+    order: tuple[str, ...] = ()
+    """All names, as the schema lists them."""
+
+    @property
+    def orders(self) -> tuple[tuple[tuple[str, Schema, bool], ...], ...]:
+        """Names, schemas and whether they are needed: those needed first, and as they are listed.
+
+        Models write either.
+        """
+        first = tuple((name, told, True) for name, told in self.required.items())
+        first += tuple((name, told, False) for name, told in self.optional.items())
+        both = {**self.required, **self.optional}
+        listed = tuple((name, both[name], name in self.required) for name in self.order)
+        return (first,) if first == listed else (first, listed)
 
 
 @dataclass(frozen=True)
@@ -153,6 +171,7 @@ class Schema:
                         if name not in needed and each.told is not False
                     },
                     other if others is not False and not names else None,
+                    tuple(name for name in names if told[name].told is not False),
                 )
             )
         return tuple(found)
@@ -321,7 +340,8 @@ def _joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any] | None
         found["required"] = list(dict.fromkeys([*one["required"], *other["required"]]))
     if _forbids(one, other) or _forbids(other, one):
         found["allOf"] = [one, other]
-    for key in one.keys() & other.keys() - {"type", "enum", "properties", "required"}:
+    merged = {"type", "enum", "properties", "required", *_TOLD_ONLY}
+    for key in (one.keys() & other.keys()) - merged:
         if one[key] != other[key]:
             # Kept for who has to hold to it; what is left out here allows too much.
             found.setdefault("allOf", [])

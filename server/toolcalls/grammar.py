@@ -38,6 +38,11 @@ class Rules:
         self._lines.append(f"{name}{attributes}: {body}")
         return name
 
+    @property
+    def next_name(self) -> str:
+        """What the next rule will be called, for one that refers to itself."""
+        return f"r{len(self._lines)}"
+
     def json(self, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> str:
         """A rule for JSON of a schema; `root` is the one that its references are into."""
         defined = {key: root[key] for key in _DEFINED if key in root} if root else {}

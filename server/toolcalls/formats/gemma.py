@@ -15,15 +15,16 @@ from mlxdeck.server.schemas.shape import ANYTHING, Schema, branch_kinds
 from mlxdeck.server.schemas.values import fitted, to_json
 from mlxdeck.server.toolcalls.arguments import MAX_NAME, raw_string
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.formats.text_rules import text_expressions, text_rule
-from mlxdeck.server.toolcalls.grammar import Rules, comma_list, literal, quoted
+from mlxdeck.server.toolcalls.formats.text_rules import separated, text_expressions, text_rule
+from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
 from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import Reading, Source
 
 _PAIRS = {"{": "}", "(": ")"}
 _COUNTED = {"minItems", "maxItems", "prefixItems", "uniqueItems", "contains"}
 _IS = (":", "=")
-_MAX_DEPTH = 32
+_BARE_NAME = "/[A-Za-z_][A-Za-z0-9_-]*/"
+_MAX_DEPTH, _MAX_RULES = 32, 4
 
 
 class FunctionGemma(Form):
@@ -169,16 +170,15 @@ class FunctionGemma(Form):
         for each in schema.signatures:
             if each.other is not None:
                 return None
-            listed = []
-            for part in (each.required, each.optional):
-                items = ((quoted(f"{self._name(key)}:"), told) for key, told in part.items())
-                listed.append(
-                    [
-                        rules.add(f"{key} {self._typed(told, rules, depth + 1)}")
-                        for key, told in items
-                    ]
+            found = {
+                name: rules.add(
+                    f"{quoted(f'{self._name(name)}:')} {self._typed(told, rules, depth + 1)}"
                 )
-            ways.append(rules.add(f'"{{" {comma_list(listed[0], listed[1], ",")} "}}"'))
+                for name, told in {**each.required, **each.optional}.items()
+            }
+            for order in each.orders:
+                listed = [(found[name], needed) for name, _, needed in order]
+                ways.append(rules.add(f'"{{" {separated(listed, ",")} "}}"'))
         return f"({' | '.join(ways)})" if ways else None
 
     def _typed(self, schema: Schema, rules: Rules, depth: int) -> str:
@@ -186,7 +186,10 @@ class FunctionGemma(Form):
             texts = dict.fromkeys(map(self._written, schema.choices))
             return f"({' | '.join(map(self._literal, texts))})"
         as_json = rules.json(schema.standalone)
-        if schema.kinds == ANYTHING or depth > 4:
+        if schema.kinds == ANYTHING:
+            return f"({self._anything(rules)} | {as_json})"
+        if depth > _MAX_RULES:
+            # Deep inside, the grammar is that of JSON, which is read as well.
             return as_json
         ways = []
         for branch in schema.branches:
@@ -204,6 +207,15 @@ class FunctionGemma(Form):
                 item = self._typed(one.item(0), rules, depth + 1)
                 ways.append(f'"[" ({item} ("," {item})*)? "]"')
         return f"({' | '.join([*ways, as_json])})"
+
+    def _anything(self, rules: Rules) -> str:
+        text = f"{literal(self.quote)} {text_rule(rules, self.quote, ())}"
+        scalar = rules.json({"type": ["number", "boolean", "null"]})
+        key = rules.json({"type": "string"})
+        value = rules.next_name
+        field = f'({_BARE_NAME} | {key}) ":" {value}'
+        listed = f'"[" ({value} ("," {value})*)? "]" | "{{" ({field} ("," {field})*)? "}}"'
+        return rules.add(f"{text} | {scalar} | {listed}")
 
     def _literal(self, text: str) -> str:
         """A written text, with its quotes as markers."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.schemas.shape import ANYTHING, Schema
+from mlxdeck.server.schemas.shape import Schema
 from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_keywords
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.grammar import Rules, comma_list, quoted
+from mlxdeck.server.toolcalls.formats.text_rules import separated
+from mlxdeck.server.toolcalls.grammar import Rules, quoted
 from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 
@@ -64,11 +65,11 @@ class Pythonic(Form):
             names = (*each.required, *each.optional)
             if each.other is not None or not all(map(str.isidentifier, names)):
                 return []
-            required, optional = (
-                [self._keyword(*item, rules) for item in part.items()]
-                for part in (each.required, each.optional)
-            )
-            ways.append(rules.add(comma_list(required, optional)))
+            named = {**each.required, **each.optional}
+            found = {name: self._keyword(name, told, rules) for name, told in named.items()}
+            for order in each.orders:
+                listed = [(found[name], needed) for name, _, needed in order]
+                ways.append(rules.add(separated(listed)))
         return ways
 
     @staticmethod
@@ -76,10 +77,10 @@ class Pythonic(Form):
         if schema.choices is not None:
             texts = dict.fromkeys(_python(value) for value in schema.choices)
             return rules.add(f"{quoted(f'{key}=')} ({' | '.join(map(quoted, texts))})")
-        kinds = schema.kinds if schema.kinds != ANYTHING else frozenset()
+        kinds = schema.kinds
         words = [word for kind, each in _WORDS.items() if kind in kinds for word in each]
         ways = [quoted(word) for word in words]
-        if not kinds <= _WORDS.keys() or not kinds:
+        if not kinds <= _WORDS.keys():
             ways.append(rules.json(schema.standalone))
         return rules.add(f"{quoted(f'{key}=')} ({' | '.join(ways)})")
 

@@ -179,6 +179,8 @@ class Tagged(Form):
         """Texts as they are where they can stand so, anything else as JSON."""
         parts = [self.name_tags[0], name, self.name_tags[1]]
         schema, markup = Schema.of(tool.input_schema) if tool else None, self.tags.markup
+        if schema and not self._ways(schema, Rules()):
+            return "".join([*parts, to_json(arguments), "\n", self.tail])
         for key, value in arguments.items():
             text = to_text(value, schema.member(key) if schema else None, markup)
             parts += [self.key_tags[0], key, self.key_tags[1]]
@@ -186,7 +188,7 @@ class Tagged(Form):
         return "".join([*parts, self.tail])
 
     def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
-        """Required parameters first; each in the order of the schema.
+        """Parameters in the order of the schema, or those first that are required.
 
         What parameters one after the other can't express is held to as one JSON object.
         """
@@ -205,18 +207,18 @@ class Tagged(Form):
         return ways
 
     def _way(self, signature: Signature, rules: Rules) -> str | None:
-        parts = []
-        for names, repeat in ((signature.required, ""), (signature.optional, "?")):
-            for name, schema in names.items():
-                if (rule := self._parameter_rule(quoted(name), schema, rules)) is None:
-                    return None
-                parts.append(f"{rule}{repeat}")
-        if signature.other is not None:
-            rule = self._parameter_rule(_OTHER_NAME, signature.other, rules)
-            if rule is None:
-                return None
-            parts.append(f"{rule}*")
-        return " ".join(parts) or '""'
+        named = {**signature.required, **signature.optional}
+        found = {name: self._parameter_rule(quoted(name), named[name], rules) for name in named}
+        if None in found.values():
+            return None
+        ways = []
+        for order in signature.orders:
+            parts = [f"{found[name]}{'' if needed else '?'}" for name, _, needed in order]
+            ways.append(" ".join(parts) or '""')
+        if signature.other is None:
+            return " | ".join(ways)
+        other = self._parameter_rule(_OTHER_NAME, signature.other, rules)
+        return other and f"{other}*"
 
     def _parameter_rule(self, name: str, schema: Schema, rules: Rules) -> str | None:
         value = value_rule(schema, self.value_tags[1], self.tags.markup, rules)

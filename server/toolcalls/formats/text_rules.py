@@ -98,3 +98,15 @@ def _alternatives(pattern: str) -> list[str]:
             begin = at + 1
         at += 1
     return [*parts, pattern[begin:]]
+
+
+def separated(parts: Sequence[tuple[str, bool]], separator: str = ", ") -> str:
+    """An expression for rules in their order with separators between; some may be left out."""
+    ways = []
+    for n, (rule, needed) in enumerate(parts):
+        others = (f"{quoted(separator)} {each}" for each, _ in parts[n + 1 :])
+        marks = ("" if must else "?" for _, must in parts[n + 1 :])
+        ways.append(" ".join([rule, *(f"({o}){m}" for o, m in zip(others, marks, strict=True))]))
+        if needed:
+            return f"({' | '.join(ways)})"
+    return f"({' | '.join(ways)})?" if ways else '""'
