@@ -182,6 +182,7 @@ def make_engine(settings: Settings) -> Engine:
         prefill_chunk_tokens=settings.prefill_chunk_tokens,
         context_tokens=settings.context_tokens,
         max_kv_tokens=settings.max_kv_tokens,
+        chat_template=settings.chat_template,
     )
 
 

@@ -120,6 +120,10 @@ class ChatRequest:
     """Whether the client asked for thinking; None leaves it to the model."""
     thinking_tokens: int = 0
     """How many tokens the model may think; 0 if there is no limit but `max_tokens`."""
+    effort: str = ""
+    """How hard the model should think, in the client's words; empty leaves it to the model."""
+    template_options: dict[str, Json] = field(default_factory=dict)
+    """What the client tells the chat template beside the conversation, by name."""
     answer_schema: dict[str, Json] | None = None
     """The JSON Schema that the answer's text has to conform to."""
     stream_usage: bool = True

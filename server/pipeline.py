@@ -38,6 +38,7 @@ from mlxdeck.server.messages import (
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.prompt.canonical import SCHEMA_ORDER, canonical
 from mlxdeck.server.prompt.renderer import Prompt, Renderer
+from mlxdeck.server.prompt.trial import TemplateTrial
 from mlxdeck.server.scheduler import Scheduler
 from mlxdeck.server.scheduler.job import Done, Job, Waiting
 from mlxdeck.server.scheduler.loop_guard import LoopGuard
@@ -87,6 +88,8 @@ class Pipeline:
         max_output_tokens: int,
         loop_guard: bool,
         ping_s: float,
+        template: TemplateTrial,
+        inline: bool,
     ) -> None:
         """`signature` changes with whatever else but the request draws an answer."""
         self.info = info
@@ -101,6 +104,8 @@ class Pipeline:
             info.context_tokens,
             max_output_tokens,
             ordered=SCHEMA_ORDER not in rules_off,
+            known=template.regroupings,
+            inline=inline,
         )
         self._signature = signature
         self._sampling = sampling
@@ -122,7 +127,8 @@ class Pipeline:
         request, removed = canonical(request, self._rules_off)
         check_biases(request.sampling, self.info)
         parts = digests(request)
-        trace.accepted(request, parts, removed, self._scheduler.status.queued)
+        regrouped = self._renderer.foreseen(request)
+        trace.accepted(request, parts, removed, regrouped, self._scheduler.status.queued)
         async with aclosing(self._source(parts, request, trace, fresh=fresh)) as events:
             async for event in events:
                 trace.saw(event)

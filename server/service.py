@@ -15,10 +15,12 @@ from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from mlxdeck.server.cache.keys import digest
 from mlxdeck.server.engine import Engine, ModelInfo, Progress, SamplingParams
 from mlxdeck.server.errors import EngineFailed, Overloaded, one_line
 from mlxdeck.server.observe import Emitter, Load, Observer
 from mlxdeck.server.pipeline import Pipeline
+from mlxdeck.server.prompt.trial import TemplateTrial, try_template
 from mlxdeck.server.scheduler import Scheduler
 from mlxdeck.server.settings import Settings
 from mlxdeck.server.tiers import Tiers
@@ -31,7 +33,10 @@ log = logging.getLogger(__name__)
 LOAD_WAIT_S = 60.0
 TICK_S = 1.0
 IDLE_TICK_S = 10.0
-DRAWING = ("canonical_off", "loop_guard", "max_kv_tokens", "max_output_tokens")
+DRAWING = (
+    *("canonical_off", "inline_control_tokens", "loop_guard"),
+    *("max_kv_tokens", "max_output_tokens"),
+)
 """Settings that change answers, but for those that the model is asked for where they are open."""
 
 OpenEmitter = Callable[[ModelInfo], Emitter]
@@ -43,6 +48,7 @@ class Service:
     pipeline: Pipeline
     observer: Observer
     tiers: Tiers
+    template: TemplateTrial
     """All set once the model is loaded; `ready` waits for that."""
 
     def __init__(
@@ -88,7 +94,10 @@ class Service:
         self.tiers = Tiers(self.settings, self._engine, info, self.scheduler, prefix_bytes)
         self._opened.push_async_callback(self.tiers.close)
         sampling = self._sampling(info)
-        tool_format = choose_format(self.settings.tool_format, self._engine.tokenizer.traits)
+        tokenizer = self._engine.tokenizer
+        tool_format = choose_format(self.settings.tool_format, tokenizer.traits)
+        # Not on the loop, which it would hold up for a moment.
+        template = await asyncio.to_thread(try_template, tokenizer, tool_format)
         self.pipeline = Pipeline(
             info,
             self._engine.tokenizer,
@@ -97,16 +106,21 @@ class Service:
             rules_off=self.settings.canonical_off.split(","),
             sampling=sampling,
             max_output_tokens=self.settings.max_output_tokens,
-            signature=answer_signature(info, self.settings, sampling, tool_format.name),
+            signature=answer_signature(info, self.settings, sampling, tool_format.name)
+            + digest(tokenizer.traits.source),
             tool_format=tool_format,
+            template=template,
+            inline=self.settings.inline_control_tokens,
             grammars=self._engine.grammars,
             loop_guard=self.settings.loop_guard,
             ping_s=self.settings.ping_s,
         )
         warmer = Warmer(self.pipeline, self.scheduler, self.tiers.caches.systems)
+        self.template = template
         self.info = info
         self._tasks.append(asyncio.create_task(self._tick()))
-        progress(f"mlxdeck ready on {self.settings.url} (model {info.name})")
+        about = "; ".join(part for part in (f"model {info.name}", template.summary) if part)
+        progress(f"mlxdeck ready on {self.settings.url} ({about})")
         if self.settings.warm:
             self._tasks.append(asyncio.create_task(warmer.run(self.settings, progress)))
 
@@ -250,6 +264,7 @@ class Service:
                 "kv_bytes": self.info.kv_bytes,
             },
             "device": self.info.device,
+            "chat_template": self.template.report(),
             "active": load.active,
             "queued": load.queued,
             "looped": self.observer.totals.looped,

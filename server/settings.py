@@ -156,6 +156,10 @@ class Settings:
     """Least serious messages that are logged."""
     tool_format: str = _setting("auto", choice("auto", *TOOL_FORMATS))
     """How the model writes tool calls; auto finds it in the model's chat template."""
+    chat_template: str = _setting("", text())
+    """A file with a chat template, instead of the one that comes with the model."""
+    inline_control_tokens: bool = _setting(False, switch())
+    """Whether texts may hold control tokens, for models that were trained on such texts."""
     alert_latency_p95_s: float = _setting(0.0, number(0))
     """Seconds that the dashboard's P95 may come to before it says so; 0 for never."""
     alert_hit_rate: float = _setting(0.0, number(0, 1))

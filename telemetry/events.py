@@ -114,6 +114,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """Names of the canonical rules that took something out of the prompt."""
     history_notes: tuple[str, ...] = _named("mlx.history.notes", ())
     """What was done to make the history readable, as `told web_search_tool_result 2`."""
+    regrouped: tuple[str, ...] = _named("mlx.prompt.regrouped", ())
     system_hash: str = _named("mlx.hash.system", "")
     tools_hash: str = _named("mlx.hash.tools", "")
     message_hashes: tuple[str, ...] = _named("mlx.hash.messages", ())

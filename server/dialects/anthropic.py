@@ -1,7 +1,7 @@
 """Anthropic's Messages API: `POST /v1/messages` and `/v1/messages/count_tokens`.
 
 Format: https://docs.anthropic.com/en/api/messages and .../messages-streaming. What has no meaning
-for a local model (cache marks, metadata, context management, effort, betas) is dropped here, so
+for a local model (cache marks, metadata, context management, betas) is dropped here, so
 that it reaches neither the prompt nor the key of the answer.
 """
 
@@ -28,6 +28,7 @@ from mlxdeck.server.dialects.fields import (
 )
 from mlxdeck.server.dialects.notes import Notes
 from mlxdeck.server.dialects.sampling import sampling
+from mlxdeck.server.dialects.template import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.messages import NO_LIMIT_TOKENS, ChatRequest, Sampling, ToolChoice, ToolSpec
 
@@ -82,6 +83,8 @@ def _request(
         stream=typed(fields.get("stream") or False, bool, "stream"),
         thinking=_thinking(fields.get("thinking")),
         thinking_tokens=_thinking_tokens(fields.get("thinking")),
+        effort=_effort(fields),
+        template_options=template_options(fields),
         answer_schema=_answer_schema(fields),
         session_id=_session(fields.get("metadata"), headers),
         history_notes=notes.all(),
@@ -177,6 +180,11 @@ def _thinking_tokens(value: Any) -> int:
     if n_tokens < 1:
         raise BadRequest("thinking.budget_tokens", f"must be at least 1, got {n_tokens}")
     return n_tokens
+
+
+def _effort(fields: dict[str, Any]) -> str:
+    config = typed(fields.get("output_config") or {}, dict, "output_config")
+    return effort(config.get("effort"), "output_config.effort")
 
 
 def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:

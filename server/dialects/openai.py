@@ -26,6 +26,7 @@ from mlxdeck.server.dialects.notes import Notes
 from mlxdeck.server.dialects.openai_history import OpenAIHistory
 from mlxdeck.server.dialects.openai_stream import OpenAIEncoder, error_body
 from mlxdeck.server.dialects.sampling import sampling
+from mlxdeck.server.dialects.template import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.messages import (
     NO_LIMIT_TOKENS,
@@ -77,6 +78,8 @@ class OpenAI:
             tool_choice=choice,
             stream=typed(fields.get("stream") or False, bool, "stream"),
             thinking=_thinking(fields),
+            effort=_effort(fields),
+            template_options=template_options(fields),
             answer_schema=_answer_schema(fields),
             stream_usage=_stream_usage(fields),
             session_id=_session(fields),
@@ -214,12 +217,18 @@ def _known(name: str, tools: tuple[ToolSpec, ...], elsewhere: set[str], path: st
 
 def _thinking(fields: dict[str, Any]) -> bool | None:
     """OpenAI's `reasoning_effort`, and the switch that vLLM and others take."""
-    effort = fields.get("reasoning_effort")
-    if effort is not None:
-        return typed(effort, str, "reasoning_effort") != "none"
+    asked = fields.get("reasoning_effort")
+    if asked is not None:
+        return typed(asked, str, "reasoning_effort") != "none"
     options = typed(fields.get("chat_template_kwargs") or {}, dict, "chat_template_kwargs")
     wanted = options.get("enable_thinking")
     return None if wanted is None else typed(wanted, bool, "chat_template_kwargs.enable_thinking")
+
+
+def _effort(fields: dict[str, Any]) -> str:
+    """No effort at all is what `_thinking` says."""
+    word = effort(fields.get("reasoning_effort"), "reasoning_effort")
+    return "" if word == "none" else word
 
 
 def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:

@@ -243,6 +243,17 @@ class Tokenizer(Protocol):
         The second is empty where the tokenizer can't tell.
         """
 
+    def control_texts(self, tokens: Sequence[int]) -> list[str]:
+        """The texts of those tokens that steer the model, each once, the longest first."""
+
+    def encode_apart(
+        self, text: str, spans: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], Sequence[int]]:
+        """Like `encode_with_ends`, but only these places of a text are control tokens.
+
+        Each is where one of `control_texts` stands; what else looks like one is ordinary text.
+        """
+
 
 class Grammars(Protocol):
     """What the engine knows of grammars. Safe from any thread."""

@@ -64,6 +64,18 @@ class ByteTokenizer:
             ends += [place] * (n_bytes - 1) + [place + 1]
         return self.encode(text), ends
 
+    def control_texts(self, tokens: Sequence[int]) -> list[str]:
+        """None: every token is a byte."""
+        del tokens
+        return []
+
+    def encode_apart(
+        self, text: str, spans: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], list[int]]:
+        """The same as ever."""
+        del spans
+        return self.encode_with_ends(text)
+
 
 @dataclass(slots=True)
 class _Running:

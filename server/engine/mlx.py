@@ -32,7 +32,7 @@ from mlxdeck.server.engine.mlx_grammars import MlxGrammars, Processor
 from mlxdeck.server.engine.mlx_sampling import penalties, sampler
 from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
 from mlxdeck.server.engine.mlx_thinking import ThinkingBudget
-from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer
+from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer, read_template
 from mlxdeck.server.engine.model_folder import fit_to_load
 from mlxdeck.server.engine.model_info import context_line, model_info
 from mlxdeck.server.engine.models import load_weights, resolve
@@ -60,8 +60,13 @@ class MlxEngine:
         prefill_chunk_tokens: int,
         context_tokens: int = 0,
         max_kv_tokens: int = 0,
+        chat_template: str = "",
     ) -> None:
-        """`max_kv_tokens` bounds how far back the model looks; 0 is as far as it can."""
+        """`max_kv_tokens` bounds how far back the model looks; 0 is as far as it can.
+
+        `chat_template` is a file to take instead of the model's own template; empty for none.
+        """
+        self._chat_template = chat_template
         self._max_kv_tokens = max_kv_tokens or None
         self._name = model
         self._models_dir = models_dir
@@ -89,7 +94,7 @@ class MlxEngine:
                 ) from error
             info = model_info(resolved.name, resolved.path, folder, self._context_tokens)
             progress(context_line(info))
-        self.tokenizer = MlxTokenizer(wrapper)
+        self.tokenizer = MlxTokenizer(wrapper, read_template(self._chat_template))
         self.grammars = MlxGrammars(wrapper)
         self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]

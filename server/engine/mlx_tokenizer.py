@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
 from mlxdeck.server.engine import TemplateTraits, ToolMarkers
+from mlxdeck.server.engine.control_tokens import ControlTokens
 from mlxdeck.server.engine.template_clock import clock_formats
+from mlxdeck.server.errors import EngineFailed
+
+# Templates compute: whatever goes wrong in one means that it can't express the conversation.
+_REFUSALS = (
+    *(TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(NotImplementedError, RecursionError, TypeError, ValueError),
+)
 
 
 class MlxTokenizer:
     """A `Tokenizer` over mlx-lm's wrapper."""
 
-    def __init__(self, wrapper: Any) -> None:
+    def __init__(self, wrapper: Any, template: str = "") -> None:
+        """`template` is used instead of the model's own, if it isn't empty."""
+        if template:
+            wrapper.chat_template = template
+            # A renderer in Python, which some models have, would come before it.
+            wrapper._chat_template = None
         self.wrapper = wrapper
         self.traits = traits(wrapper)
+        self._control = ControlTokens(wrapper)
 
     def render(
         self,
@@ -32,8 +47,9 @@ class MlxTokenizer:
                     messages, tools=tools, tokenize=False, add_generation_prompt=True, **options
                 )
             )
-        except (TemplateError, TypeError, KeyError) as error:
-            raise ValueError(f"the chat template refuses this conversation: {error}") from error
+        except _REFUSALS as error:
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"the chat template refuses this conversation: {reason}") from error
 
     def encode(self, text: str) -> list[int]:
         """Token ids; the template has already written every special token."""
@@ -46,6 +62,28 @@ class MlxTokenizer:
             return self.encode(text), ()
         encoded = backend.encode(text, add_special_tokens=False)
         return list(encoded.ids), [end for _, end in encoded.offsets]
+
+    def control_texts(self, tokens: Sequence[int]) -> list[str]:
+        """The texts of the control tokens among these, the longest first."""
+        return self._control.among(tokens)
+
+    def encode_apart(
+        self, text: str, spans: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], Sequence[int]]:
+        """Token ids and ends of a text in which only these places are control tokens."""
+        return self._control.encode(text, spans)
+
+
+def read_template(file: str) -> str:
+    """The chat template in a file; empty if there is no file.
+
+    Raises:
+        EngineFailed: It can't be read.
+    """
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8") if file else ""
+    except (OSError, ValueError) as error:
+        raise EngineFailed(f"cannot read the chat template {file}: {error}") from error
 
 
 THINK_TAGS = (

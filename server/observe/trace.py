@@ -153,7 +153,12 @@ class Trace:
     _n_tool_calls: int = 0
 
     def accepted(
-        self, request: ChatRequest, parts: Parts, removed: tuple[str, ...], queue_depth: int
+        self,
+        request: ChatRequest,
+        parts: Parts,
+        removed: tuple[str, ...],
+        regrouped: tuple[str, ...],
+        queue_depth: int,
     ) -> None:
         """The request was decoded: `request.start`."""
         self.session_id = request.session_id
@@ -185,6 +190,7 @@ class Trace:
                 queue_depth=queue_depth,
                 removed=removed,
                 history_notes=request.history_notes,
+                regrouped=regrouped,
                 system_hash=parts.system[:HASH_DIGITS],
                 tools_hash=parts.tools[:HASH_DIGITS],
                 message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),

@@ -1,43 +1,30 @@
 """A canonical request through the chat template into token ids.
 
-`Renderer` knows how to say a conversation to templates that lack roles for parts of it.
+What the template refuses is put to it in other ways; what texts spell stays text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from mlxdeck.server.engine import Tokenizer
 from mlxdeck.server.errors import BadRequest, PromptTooLong
-from mlxdeck.server.messages import (
-    ChatRequest,
-    Message,
-    Text,
-    Thinking,
-    ToolResult,
-    ToolSpec,
-    ToolUse,
-)
-from mlxdeck.server.prompt.canonical import ordered_schema
+from mlxdeck.server.messages import ChatRequest, ToolUse
 from mlxdeck.server.prompt.layout import Layout, lay_out
+from mlxdeck.server.prompt.marked import marked, mentions, own_spans
+from mlxdeck.server.prompt.regroupings import changing, least, regroup
+from mlxdeck.server.prompt.wire import (
+    EMPTY_TURNS_KEPT,
+    OPTIONS_LEFT_OUT,
+    TOOLS_AS_TEXT,
+    ToolWriting,
+    begun,
+    put,
+)
 
-Wire = dict[str, Any]
-"""A message or tool in the shape that chat templates read, which is OpenAI's."""
-
-
-class ToolWriting(Protocol):
-    """How tools are spelled out in text, for a template that has no place for them."""
-
-    def describe(self, tools: Sequence[ToolSpec]) -> str:
-        """What the system prompt says about the tools."""
-
-    def write_call(self, call: ToolUse) -> str:
-        """An earlier call, as the model would have written it."""
-
-    def write_result(self, result: ToolResult) -> str:
-        """What a call returned, as a part of a user turn."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +40,8 @@ class Prompt:
     """The beginning of the answer, where the client wrote it; no part of what is sent back."""
     layout: Layout
     """Where the parts of the request lie among the tokens."""
+    regrouped: tuple[str, ...] = ()
+    """How the conversation had to be put for the template to take it."""
 
 
 class Renderer:
@@ -66,13 +55,21 @@ class Renderer:
         max_output_tokens: int = 0,
         *,
         ordered: bool = True,
+        known: Collection[str] = (),
+        inline: bool = False,
     ) -> None:
-        """`ordered` puts the keys of tool schemas in one order."""
+        """`ordered` puts the keys of tool schemas in one order.
+
+        `known` are the regroupings that the template is known to need; with `inline`, what texts
+        spell may be control tokens too.
+        """
         self._ordered = ordered
         self._tokenizer = tokenizer
         self._writing = writing
         self._context_tokens = context_tokens
         self._max_output_tokens = max_output_tokens or context_tokens
+        self._known = frozenset(known)
+        self._inline = inline
 
     def render(self, request: ChatRequest) -> Prompt:
         """Apply the template and count.
@@ -81,146 +78,102 @@ class Renderer:
             PromptTooLong: It leaves no room for a single token of answer.
             BadRequest: The model's template can't express this conversation.
         """
-        text = self.text(request)
-        tokens, ends = self._tokenizer.encode_with_ends(text)
+        text, regrouped = self._text(request)
+        tokens, ends = self._encoded(request, text, regrouped)
         limit_tokens = self._context_tokens - 1
         if len(tokens) > limit_tokens:
             raise PromptTooLong(len(tokens), limit_tokens)
         room_tokens = min(self._context_tokens - len(tokens), self._max_output_tokens)
         think_start = self._tokenizer.traits.think_start
         in_thinking = bool(think_start) and text.rstrip().endswith(think_start)
-        max_tokens = min(request.sampling.max_tokens, room_tokens)
         return Prompt(
-            tokens, max_tokens, in_thinking, _begun(request), lay_out(request, text, ends)
+            tokens,
+            min(request.sampling.max_tokens, room_tokens),
+            in_thinking,
+            begun(request),
+            lay_out(request, text, ends),
+            tuple(sorted(regrouped)),
         )
 
     def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt has, also if it is too long."""
-        return len(self._tokenizer.encode(self.text(request)))
+        return len(self._encoded(request, *self._text(request))[0])
 
     def text(self, request: ChatRequest) -> str:
         """The prompt as text, ending where the answer begins.
 
         A last message of the assistant's is the beginning of that answer.
         """
+        return self._text(request)[0]
+
+    def _text(self, request: ChatRequest) -> tuple[str, frozenset[str]]:
+        """The same, and the regroupings it took."""
+        try:
+            return self.put(request, self._known), self._known
+        except ValueError as error:
+            refusal = error
+        try:
+            regroupings = least(self._known, lambda tried: self._takes(request, tried))
+        except LookupError:
+            raise BadRequest("messages", str(refusal)) from refusal
+        log.warning(
+            "a conversation was put to the template in another way (%s): %s",
+            ", ".join(sorted(regroupings - self._known)),
+            refusal,
+        )
+        return self.put(request, regroupings), regroupings
+
+    def put(self, request: ChatRequest, regroupings: Collection[str]) -> str:
+        """The prompt as text, put in one way.
+
+        Raises:
+            ValueError: The template refuses that.
+        """
         traits = self._tokenizer.traits
-        turns = list(request.messages)
-        begun = _begun(request)
-        if turns[-1].role == "assistant":
-            turns.pop()
-        system = list(request.system)
-        while turns and turns[0].role == "system":
-            system += _texts(turns.pop(0))
-        offered = [self._tool(tool) for tool in request.tools]
-        if offered and not traits.has_tools:
-            system.append(self._writing.describe(offered))
-        messages = self._turns(turns, native=traits.has_tools)
-        tools = [_wire_tool(tool) for tool in offered] if traits.has_tools else None
-        options = {} if request.thinking is None else {"enable_thinking": request.thinking}
-        return self._apply("\n\n".join(system), messages, tools or None, options) + begun
+        chat = put(request, traits, self._writing, regroupings, ordered=self._ordered)
+        messages = regroup(chat.messages, regroupings)
+        return self._tokenizer.render(messages, chat.tools, chat.options) + begun(request)
 
-    def _tool(self, tool: ToolSpec) -> ToolSpec:
-        if not self._ordered:
-            return tool
-        return ToolSpec(tool.name, tool.description, ordered_schema(tool.input_schema))
-
-    def _apply(
-        self,
-        system: str,
-        messages: list[Wire],
-        tools: list[Wire] | None,
-        options: dict[str, Any],
-    ) -> str:
-        """Try a system message first, then, for templates without one, the first user turn."""
-        spelled = [{"role": "system", "content": system}, *messages] if system else messages
+    def _takes(self, request: ChatRequest, regroupings: Collection[str]) -> bool:
         try:
-            return self._tokenizer.render(spelled, tools, options)
-        except ValueError as error:
-            if not system:
-                raise BadRequest("messages", str(error)) from error
-        folded = _merged([{"role": "user", "content": system}, *messages])
+            self.put(request, regroupings)
+        except ValueError:
+            return False
+        return True
+
+    def foreseen(self, request: ChatRequest) -> tuple[str, ...]:
+        """Which of the known regroupings change this conversation. Pure, for any thread."""
+        if not self._known:
+            return ()
+        traits, known = self._tokenizer.traits, self._known
+        first = put(request, traits, self._writing, ordered=False)
+        chat = put(request, traits, self._writing, known, ordered=False)
+        found = changing(chat.messages, known)
+        if TOOLS_AS_TEXT in known and chat.messages != first.messages:
+            return (*found, TOOLS_AS_TEXT)
+        if EMPTY_TURNS_KEPT in known and chat.messages != first.messages:
+            found = (EMPTY_TURNS_KEPT, *found)
+        if OPTIONS_LEFT_OUT in known and first.options:
+            found = (*found, OPTIONS_LEFT_OUT)
+        return found
+
+    def _encoded(
+        self, request: ChatRequest, text: str, regroupings: Collection[str]
+    ) -> tuple[list[int], Sequence[int]]:
+        """Token ids and where they end; only the template writes control tokens."""
+        tokens, ends = self._tokenizer.encode_with_ends(text)
+        spellings = [] if self._inline else self._tokenizer.control_texts(tokens)
+        if not spellings or not mentions(request, spellings):
+            return tokens, ends
         try:
-            return self._tokenizer.render(folded, tools, options)
-        except ValueError as error:
-            raise BadRequest("messages", str(error)) from error
+            marks = self.put(marked(request, spellings, self._begin(spellings)), regroupings)
+        except ValueError:
+            marks = ""
+        return self._tokenizer.encode_apart(text, own_spans(text, marks, request, spellings))
 
-    def _turns(self, turns: Iterable[Message], *, native: bool) -> list[Wire]:
-        messages: list[Wire] = []
-        for turn in turns:
-            if turn.role == "assistant":
-                messages.append(self._assistant(turn, native=native))
-            elif turn.role == "system":
-                # In its place, not hoisted: moving it up would change the whole prompt after it.
-                text = "\n".join(_texts(turn)).strip()
-                reminder = f"<system-reminder>\n{text}\n</system-reminder>"
-                messages.append({"role": "user", "content": reminder})
-            else:
-                messages += self._user(turn, native=native)
-        return _merged(messages)
-
-    def _assistant(self, turn: Message, *, native: bool) -> Wire:
-        calls = [block for block in turn.blocks if isinstance(block, ToolUse)]
-        thoughts = [block.text for block in turn.blocks if isinstance(block, Thinking)]
-        parts = ["".join(_texts(turn))]
-        message: Wire = {"role": "assistant"}
-        if thoughts and self._tokenizer.traits.has_thinking:
-            message["reasoning_content"] = "\n".join(thoughts)
-        if calls and native:
-            message["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": call.input},
-                }
-                for call in calls
-            ]
-        else:
-            parts += [self._writing.write_call(call) for call in calls]
-        message["content"] = "\n".join(part for part in parts if part)
-        return message
-
-    def _user(self, turn: Message, *, native: bool) -> list[Wire]:
-        messages: list[Wire] = []
-        for block in turn.blocks:
-            if isinstance(block, ToolResult) and native:
-                result = {"role": "tool", "tool_call_id": block.tool_use_id, "content": block.text}
-                messages.append(result)
-            elif isinstance(block, ToolResult):
-                content = self._writing.write_result(block)
-                messages.append({"role": "user", "content": content})
-            elif isinstance(block, Text) and block.text:
-                messages.append({"role": "user", "content": block.text})
-        return messages
-
-
-def _merged(messages: Iterable[Wire]) -> list[Wire]:
-    """Join user turns that follow one another: many templates insist on alternation."""
-    merged: list[Wire] = []
-    for message in messages:
-        if merged and message["role"] == merged[-1]["role"] == "user":
-            content = f"{merged[-1]['content']}\n\n{message['content']}"
-            merged[-1] = {"role": "user", "content": content}
-        else:
-            merged.append(message)
-    return merged
-
-
-def _begun(request: ChatRequest) -> str:
-    """What a last assistant message has already said; templates can't end in a space."""
-    last = request.messages[-1]
-    return "".join(_texts(last)).rstrip() if last.role == "assistant" else ""
-
-
-def _texts(message: Message) -> list[str]:
-    return [block.text for block in message.blocks if isinstance(block, Text)]
-
-
-def _wire_tool(tool: ToolSpec) -> Wire:
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.input_schema,
-        },
-    }
+    def _begin(self, spellings: Sequence[str]) -> list[str]:
+        """What of these a client may write where it begins an answer: calls and thinking."""
+        traits = self._tokenizer.traits
+        call = self._writing.write_call(ToolUse("", "name", {}))
+        written = f"{call} {traits.think_start} {traits.think_end}"
+        return [spelling for spelling in spellings if spelling in written]

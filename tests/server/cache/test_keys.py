@@ -33,6 +33,8 @@ OTHERS: dict[str, Any] = {
     "stream": True,
     "thinking": True,
     "thinking_tokens": 5,
+    "effort": "low",
+    "template_options": {"enable_thinking": False},
     "answer_schema": {"type": "object"},
     "stream_usage": False,
     "session_id": "abc",

@@ -1,0 +1,202 @@
+"""A chat template tried on the turns that agents send, before the first of them comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from mlxdeck.server.engine import Tokenizer
+from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.messages import (
+    Block,
+    ChatRequest,
+    Message,
+    Sampling,
+    Text,
+    Thinking,
+    ToolResult,
+    ToolSpec,
+    ToolUse,
+)
+from mlxdeck.server.prompt.regroupings import REGROUPINGS, least
+from mlxdeck.server.prompt.renderer import Renderer
+from mlxdeck.server.prompt.wire import ONE_TURN, TOOLS_AS_TEXT, ToolWriting
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateTrial:
+    """What a chat template takes."""
+
+    has_tools: bool
+    """Whether it takes tools, their calls and their results as such."""
+    regroupings: tuple[str, ...] = ()
+    """How conversations have to be put to it, where they need it."""
+
+    @property
+    def summary(self) -> str:
+        """What it can't take, for a person; empty if there is nothing."""
+        lacks = [REGROUPINGS[name] for name in self.regroupings if name != TOOLS_AS_TEXT]
+        lacks += [] if self.has_tools else [REGROUPINGS[TOOLS_AS_TEXT]]
+        return f"its chat template does not take {_listed(lacks)}" if lacks else ""
+
+    def report(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {"tools": self.has_tools, "regroupings": [*self.regroupings]}
+
+
+def try_template(tokenizer: Tokenizer, writing: ToolWriting) -> TemplateTrial:
+    """Find out what the template takes, and how the rest can be put to it.
+
+    Raises:
+        EngineFailed: It doesn't even take one plain message.
+    """
+    renderer = Renderer(tokenizer, writing, 1 << 20)
+    try:
+        renderer.put(PLAIN, ())
+    except ValueError as error:
+        raise EngineFailed(
+            f"the model has no usable chat template: {str(error).partition('! ')[0]}. "
+            "Give a file that holds a good one with --chat-template"
+        ) from error
+    known: frozenset[str] = frozenset()
+    taken: dict[str, ChatRequest] = {}
+    for chat in _conversations():
+        known = _learned(renderer, chat, known, taken)
+        with suppress(ValueError):
+            taken[renderer.put(chat, known)] = chat
+    has_tools = tokenizer.traits.has_tools and TOOLS_AS_TEXT not in known
+    return TemplateTrial(has_tools, tuple(name for name in REGROUPINGS if name in known))
+
+
+def _learned(
+    renderer: Renderer, chat: ChatRequest, known: frozenset[str], taken: Mapping[str, ChatRequest]
+) -> frozenset[str]:
+    """The regroupings known so far, and those that this conversation needs too.
+
+    All that was said should come out, and conversations that are `taken` stay what they are; where
+    nothing is as good, it is enough that what the template takes is something.
+    """
+
+    def agrees(tried: frozenset[str]) -> bool:
+        return _shows(renderer, chat, tried) and all(
+            renderer.put(before, tried) == text for text, before in taken.items()
+        )
+
+    if _shows(renderer, chat, known):
+        return known
+    for accepts in (agrees, partial(_shows, renderer, chat), partial(_takes, renderer, chat)):
+        with suppress(LookupError):
+            found = known if accepts(known) else least(known, accepts)
+            # One odd conversation is no reason to put all of them as one turn; it will be.
+            if ONE_TURN not in found:
+                return found
+    return known
+
+
+def _takes(renderer: Renderer, chat: ChatRequest, regroupings: frozenset[str]) -> bool:
+    try:
+        renderer.put(chat, regroupings)
+    except ValueError:
+        return False
+    return True
+
+
+def _shows(renderer: Renderer, chat: ChatRequest, regroupings: frozenset[str]) -> bool:
+    """Whether all comes out that users, tools and calls said, and calls as JSON or text."""
+    try:
+        text = renderer.put(chat, regroupings)
+    except ValueError:
+        return False
+    return all(said.strip() in text for said in _said(chat)) and "{'path'" not in text
+
+
+def _said(chat: ChatRequest) -> Iterator[str]:
+    yield from chat.system
+    for message in chat.messages[:-1] if chat.messages[-1].role == "assistant" else chat.messages:
+        for block in message.blocks:
+            if isinstance(block, ToolUse):
+                yield block.name
+                yield from block.input.values()
+            elif not isinstance(block, Thinking):
+                yield block.text
+
+
+# Words that stand in no template, so that it can be told whether they come out.
+_READ = ToolSpec(
+    "qReadq",
+    "Reads a file.",
+    {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+)
+
+
+def _user(*blocks: Block | str) -> Message:
+    return Message("user", tuple(Text(b) if isinstance(b, str) else b for b in blocks))
+
+
+def _assistant(*blocks: Block | str) -> Message:
+    return Message("assistant", tuple(Text(b) if isinstance(b, str) else b for b in blocks))
+
+
+def _call(n: int) -> ToolUse:
+    return ToolUse(f"call{n:05}", _READ.name, {"path": f"/qpath{n}q"})
+
+
+def _result(n: int) -> ToolResult:
+    return ToolResult(f"call{n:05}", f"qresult{n}q")
+
+
+def _chat(*messages: Message, **fields: Any) -> ChatRequest:
+    return ChatRequest("trial", (), messages, Sampling(1), **fields)
+
+
+# With blanks around it: whether those are trimmed tells two ways of putting it apart.
+_ASKED = _user(" qaskedq\n")
+PLAIN = _chat(_ASKED)
+_ANSWER, _MORE = _assistant("qanswerq"), _user("qmoreq")
+
+_TURNS: tuple[tuple[Message, ...], ...] = (
+    (_ASKED, _ANSWER, _MORE),
+    (_ASKED, _assistant("qtextq", _call(1)), _user(_result(1))),
+    (_ASKED, _assistant(_call(1)), _user(_result(1)), _ANSWER, _MORE),
+    (_ASKED, _assistant(_call(1)), _user(_result(1)), _assistant(_call(2)), _user(_result(2))),
+    (_ASKED, _assistant(_call(1)), _user(_result(1), "qbehindq")),
+    (_ASKED, _assistant(_call(1)), _user(_result(1), "qbehindq"), _ANSWER, _MORE),
+    (_ASKED, _assistant(_call(1)), _user(_result(1)), _user("qbehindq"), _ANSWER, _MORE),
+    (_ASKED, _assistant(_call(1)), _user("qbeforeq", _result(1)), _ANSWER, _MORE),
+    (_ASKED, _assistant(_call(1), _call(2)), _user(_result(1), _result(2)), _ANSWER, _MORE),
+    (_ASKED, _assistant(_call(1), _call(2)), _user(_result(2)), _user("qtextq", _result(1))),
+    (_ASKED, _assistant(_call(1), _call(2)), _user(_result(1), "qbehindq"), _ANSWER, _MORE),
+    (_ASKED, _assistant(_call(1)), _user("qinsteadq"), _ANSWER, _MORE),
+    (_ASKED, _ANSWER, _user(""), _assistant("qlaterq"), _MORE),
+    (_ASKED, _assistant("qfirstq"), _assistant("qsecondq"), _MORE),
+    (_ASKED, _assistant("qfirstq"), _assistant(_call(1)), _user(_result(1))),
+    (_ASKED, _assistant(_call(1)), _assistant("qsecondq"), _MORE),
+    (_ASKED, _ANSWER, _user(_result(1)), _assistant("qlaterq"), _MORE),
+    (_user(_result(1)),),
+    (_user(_result(1), "qbehindq"), _ANSWER, _MORE),
+    (_ANSWER, _MORE),
+    (_assistant(_call(1)), _user(_result(1))),
+    (_ASKED, Message("system", (Text("qnoteq"),)), _ANSWER, _MORE),
+    (_ASKED, _assistant(Thinking("qthoughtq"), "qtextq", _call(1)), _user(_result(1)), _ANSWER),
+    (_user(""),),
+    (_user(""), _ANSWER, _MORE),
+)
+
+
+def _conversations() -> Iterator[ChatRequest]:
+    """What agents send, the plainest first; with a system prompt and without, as with tools."""
+    yield replace(PLAIN, system=("qsystemq",))
+    yield _chat(_ASKED, tools=(_READ,))
+    for turns in _TURNS:
+        yield _chat(*turns, tools=(_READ,))
+        yield replace(_chat(*turns), system=("qsystemq",))
+        yield _chat(*turns)
+    for options in ({"thinking": True}, {"thinking": False}, {"effort": "low"}):
+        yield _chat(_ASKED, **options)
+
+
+def _listed(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
