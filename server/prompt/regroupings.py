@@ -185,6 +185,23 @@ def _as_json(call: dict[str, Any]) -> dict[str, Any]:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
+def ids_named(messages: Messages) -> Messages:
+    """The ids of calls are their tools' names and a number, as Kimi writes them."""
+    named: dict[str, str] = {}
+    names: dict[str, str] = {}
+    told: Messages = []
+    for message in messages:
+        if calls := message.get("tool_calls"):
+            for call in calls:
+                names[call["id"]] = name = call["function"]["name"]
+                named[call["id"]] = f"functions.{name}:{len(named)}"
+            message = {**message, "tool_calls": [{**c, "id": named[c["id"]]} for c in calls]}
+        elif message["role"] == "tool" and (id_ := message["tool_call_id"]) in named:
+            message = {**message, "tool_call_id": named[id_], "name": names[id_]}
+        told.append(message)
+    return told
+
+
 def content_in_parts(messages: Messages) -> Messages:
     """Contents are lists of parts."""
     return [
@@ -240,6 +257,7 @@ _STEPS: dict[str, Callable[[Messages], Messages]] = {
     "empty_filled": empty_filled,
     "content_left_out": content_left_out,
     "arguments_as_json": arguments_as_json,
+    "ids_named": ids_named,
     "thinking_left_out": thinking_left_out,
     ONE_TURN: one_turn,
     "content_in_parts": content_in_parts,
@@ -249,6 +267,7 @@ REGROUPINGS = {
     "system_folded": "a system prompt",
     "content_left_out": "an empty text beside calls",
     "arguments_as_json": "arguments of calls as objects",
+    "ids_named": "ids of calls that don't name their tools",
     "content_in_parts": "contents that are plain texts",
     "results_first": "a text before a tool result",
     "text_into_result": "a text behind a tool result",
@@ -266,6 +285,9 @@ REGROUPINGS = {
     ONE_TURN: "conversations of several turns",
 }
 """Each regrouping with what a template can't take that needs it; those that change least first."""
+
+
+_HEAVY = (TOOLS_AS_TEXT, ONE_TURN)
 
 
 def regroup(messages: Messages, names: Collection[str]) -> Messages:
@@ -291,21 +313,28 @@ def changing(messages: Messages, names: Collection[str]) -> tuple[str, ...]:
 def least(known: Collection[str], accepts: Callable[[frozenset[str]], bool]) -> frozenset[str]:
     """The regroupings that have to join the known ones for a template to accept.
 
-    One alone, else as many as it takes, less those that turn out not to be needed.
+    One alone, else as many as it takes, less those that turn out not to be needed; tools stay
+    tools and turns stay turns if that is possible.
 
     Raises:
         LookupError: None help.
     """
-    others = [name for name in REGROUPINGS if name not in known]
-    for name in others:
-        if name != ONE_TURN and accepts(frozenset({*known, name})):
-            return frozenset({*known, name})
-    for n in range(2, len(others) + 1):
-        if accepts(tried := frozenset({*known, *others[:n]})):
-            break
-    else:
-        raise LookupError("no regrouping helps")
-    for name in reversed(others):
-        if name in tried and accepts(tried - {name}):
-            tried -= {name}
-    return tried
+    light = [name for name in REGROUPINGS if name not in known and name not in _HEAVY]
+    for heavy in ((), _HEAVY[:1], _HEAVY):
+        base = frozenset({*known, *heavy})
+        sets = [base, *(base | {name} for name in light)]
+        sets += [base | {*light[:n]} for n in range(2, len(light) + 1)]
+        for tried in sets:
+            if tried != frozenset(known) and accepts(tried):
+                return _needed(tried, base, accepts)
+    raise LookupError("no regrouping helps")
+
+
+def _needed(
+    names: frozenset[str], base: frozenset[str], accepts: Callable[[frozenset[str]], bool]
+) -> frozenset[str]:
+    """The names without those that a template does as well without, heavier ones first."""
+    for name in reversed(REGROUPINGS):
+        if name in names - base and accepts(names - {name}):
+            names -= {name}
+    return names
