@@ -18,7 +18,9 @@ from typing import Literal
 from mlxdeck.server.background import state
 from mlxdeck.server.engine.blas import load_fast_blas, measure_gflops
 from mlxdeck.server.engine.device import Device, device
+from mlxdeck.server.engine.kv_size import kv_bytes
 from mlxdeck.server.engine.models import BUILTIN, list_models
+from mlxdeck.server.errors import EngineFailed
 from mlxdeck.server.settings import FILE_NAME, Settings
 
 LOW_MEMORY_BYTES = 2 * 1024**3
@@ -118,6 +120,39 @@ def model(settings: Settings) -> Finding:
     return Finding("note", f"{settings.model} is fetched from Hugging Face at the first start")
 
 
+def context(settings: Settings) -> Finding:
+    """How far back the chosen model can look, and what its folder lacks."""
+    folder = _model_folder(settings)
+    if folder is None:
+        return Finding("note", "known once the model is on this machine")
+    if isinstance(_device(), ImportError):
+        return Finding("note", "not known without MLX")
+    from mlxdeck.server.engine.model_folder import examined
+
+    try:
+        found = examined(folder, folder)
+    except EngineFailed as error:
+        what, _, remedy = error.message.partition("; ")
+        return Finding("BAD", what, remedy)
+    window = found.window.narrowed(settings.context_tokens)
+    what = f"{window.tokens:,} tokens by {window.source}"
+    if n_bytes := kv_bytes(found.config, window.tokens):
+        what += f"; a conversation that fills it takes {gib(n_bytes)} in 16 bits"
+    what += "".join(f"; {note}" for note in found.notes)
+    if window.is_guess:
+        return Finding("note", what, "--context-tokens may raise it, if the model is known for it")
+    return Finding("note" if found.notes else "ok", what)
+
+
+def _model_folder(settings: Settings) -> Path | None:
+    """Where the chosen model lies, if it does as a folder."""
+    for each in list_models(settings.models_folder):
+        if each.name == settings.model and each.path.is_dir():
+            return each.path
+    path = Path(settings.model).expanduser()
+    return path.resolve() if (path / "config.json").is_file() else None
+
+
 def claude_code(_: Settings) -> Finding:
     """The client, as a user of this shell would start it."""
     remedy = "npm install -g @anthropic-ai/claude-code"
@@ -178,6 +213,7 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "BLAS": blas,
     "memory": memory,
     "model": model,
+    "context": context,
     "Claude Code": claude_code,
     "server": server,
     "telemetry": telemetry,

@@ -37,7 +37,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.schemas": {"jsonschema", "referencing"},
     "mlxdeck.server.engine": {
         "mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub", "jinja2",
-        "numpy",
+        "numpy", "gguf",
     },
 }  # fmt: skip
 """A module, or a package with all that is in it."""

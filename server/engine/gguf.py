@@ -1,141 +1,135 @@
 """A GGUF file as a folder that mlx-lm can load.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Quantised tensors that MLX keeps
-quantised (Q4_0, Q4_1, Q8_0) stay so; Q6_K and BF16 become fp16, F16 and F32 are left alone. All of
-it runs on the calling thread.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. All of it runs on the calling
+thread, a tensor at a time.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from mlxdeck.server.engine.gguf_header import tensor_types
-from mlxdeck.server.engine.gguf_tokenizer import write_tokenizer
-from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.engine.gguf_architectures import (
+    ARCHITECTURES,
+    NEEDED,
+    UNUSED,
+    model_config,
+    new_name,
+)
+from mlxdeck.server.engine.gguf_header import read_header
+from mlxdeck.server.engine.gguf_tensors import GROUP_SIZE, TENSOR_TYPES, converted
+from mlxdeck.server.engine.gguf_tokenizer import tokenizer_faults, write_tokenizer
+from mlxdeck.server.errors import EngineFailed, one_line
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
-# Not Q4_K: MLX 0.32 gets every second group of it wrong. What else is left out it can't read.
-TENSOR_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0", "Q6_K")
-GROUP_SIZE = 32
-"""Weights that share a scale, in every quantised type that MLX reads."""
-
-_WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_IN_BLOCK = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_BLOCK = re.compile(r"blk\.(\d+)\.(\w+)\.(\w+)")
+MAX_FILE_BYTES = 4 << 30
+"""About so much goes into one file of weights."""
 
 
 def convert(source: Path, target: Path) -> None:
     """Write config, weights and tokenizer of `source` into the existing folder `target`.
 
     Raises:
-        EngineFailed: It is no GGUF file, or one whose architecture, tokenizer or tensors aren't
-            supported.
+        EngineFailed: It is no GGUF file, or one of which something isn't supported: all that is
+            missing is said at once.
     """
     try:
-        types = tensor_types(source)
-        _check(types, source.name)
-        loaded: Any = mx.load(str(source), return_metadata=True)
-    except (RuntimeError, ValueError) as error:
-        raise EngineFailed(f"{source.name} is no readable GGUF file: {error}") from error
-    tensors, raw = loaded
-    metadata = {key: _plain(value) for key, value in raw.items()}
-    architecture = metadata.get("general.architecture")
-    if architecture not in ARCHITECTURES:
-        supported = ", ".join(ARCHITECTURES)
-        raise EngineFailed(
-            f"{source.name} is a GGUF of architecture {architecture!r}; supported: {supported}"
-        )
+        header = read_header(source)
+    except (ValueError, OSError) as error:
+        reason = str(error) if isinstance(error, ValueError) else one_line(error)
+        raise EngineFailed(f"{source.name} is no readable GGUF file: {reason}") from error
+    metadata = header.metadata
+    if faults := list(_faults(metadata, header.types, header.shapes)):
+        raise EngineFailed(f"{source.name} can't be converted: {'; '.join(faults)}")
     try:
-        config = model_config(metadata, tensors)
-        weights = dict(_renamed(tensors, config))
-        config |= quantization(weights)
-        eos = write_tokenizer(metadata, config["max_position_embeddings"], target)
-    except KeyError as error:
-        raise EngineFailed(f"{source.name} lacks the metadata {error}") from error
-    _write_json(target / "config.json", {**config, "eos_token_id": eos})
-    mx.save_safetensors(str(target / "model.safetensors"), weights, {"format": "mlx"})
-
-
-def _check(types: dict[str, str], file_name: str) -> None:
-    """Refuse tensors that MLX can't read, naming the commonest such type."""
-    unread = Counter(kind for kind in types.values() if kind not in TENSOR_TYPES)
-    for kind, n_tensors in unread.most_common(1):
-        first = next(name for name, its_kind in types.items() if its_kind == kind)
+        tensors = _tensors(source)
+        largest = tensors.get("rope_freqs.weight")
+        factor = float(np.max(largest.data)) if largest is not None else 0.0
+        config = model_config(metadata, header.shapes, rope_scaling(metadata, factor))
+        eos = write_tokenizer(metadata, metadata[_key(metadata, "context_length")], target)
+        quantized = _write_weights(metadata, tensors, target)
+    # The library has no exceptions of its own: a damaged file fails as it comes.
+    except Exception as error:
         raise EngineFailed(
-            f"{file_name} has {n_tensors} tensors of type {kind}, such as {first};"
-            f" supported: {', '.join(TENSOR_TYPES)}"
-        )
+            f"{source.name} can't be converted: {one_line(error)}; copy or download it again"
+        ) from error
+    _write_json(target / "config.json", {**config, **quantized, "eos_token_id": eos})
 
 
-def model_config(metadata: dict[str, Any], tensors: dict[str, mx.array]) -> dict[str, Any]:
-    """Make `config.json` of the metadata, in the names that transformers uses."""
-    kind = metadata["general.architecture"]
+def _tensors(source: Path) -> dict[str, Any]:
+    from gguf import GGUFReader
 
-    def of(key: str, default: Any = None) -> Any:
-        name = f"{kind}.{key}"
-        return metadata[name] if default is None else metadata.get(name, default)
-
-    heads = of("attention.head_count")
-    hidden = of("embedding_length")
-    head_dim = of("attention.key_length", hidden // heads)
-    if of("rope.dimension_count", head_dim) != head_dim:
-        raise EngineFailed("a GGUF that rotates only a part of each head is not supported")
-    return {
-        "architectures": [f"{kind.capitalize()}ForCausalLM"],
-        "model_type": kind,
-        "hidden_size": hidden,
-        "intermediate_size": of("feed_forward_length"),
-        "num_hidden_layers": of("block_count"),
-        "num_attention_heads": heads,
-        "num_key_value_heads": of("attention.head_count_kv", heads),
-        "head_dim": head_dim,
-        "rms_norm_eps": of("attention.layer_norm_rms_epsilon"),
-        "rope_theta": of("rope.freq_base", 10_000.0),
-        "rope_scaling": rope_scaling(metadata, tensors),
-        "max_position_embeddings": of("context_length"),
-        "vocab_size": tensors["token_embd.weight"].shape[0],
-        "tie_word_embeddings": "output.weight" not in tensors,
-        "attention_bias": "blk.0.attn_q.bias" in tensors,
-    }
+    return {tensor.name: tensor for tensor in GGUFReader(source).tensors}
 
 
-def rope_scaling(metadata: dict[str, Any], tensors: dict[str, mx.array]) -> dict[str, Any] | None:
+def _faults(
+    metadata: Mapping[str, Any], types: Mapping[str, str], shapes: Mapping[str, Any]
+) -> Iterator[str]:
+    """All that keeps a file from being converted, the architecture first."""
+    kind = metadata.get("general.architecture")
+    architecture = ARCHITECTURES.get(str(kind))
+    if architecture is None:
+        yield f"its architecture is {kind!r} (supported: {', '.join(ARCHITECTURES)})"
+    unread = Counter(each for each in types.values() if each not in TENSOR_TYPES)
+    for each, n_tensors in unread.most_common():
+        first = next(name for name, its_kind in types.items() if its_kind == each)
+        yield f"{n_tensors} tensors are of type {each}, such as {first}"
+    if unread:
+        yield f"supported types are {', '.join(TENSOR_TYPES)}"
+    yield from tokenizer_faults(metadata)
+    if architecture is None:
+        return
+    missing = [f"{kind}.{key}" for key in (*NEEDED, *architecture.needs)]
+    missing = [key for key in missing if key not in metadata]
+    if missing:
+        yield f"it lacks the metadata {', '.join(missing)}"
+        return
+    if "token_embd.weight" not in shapes:
+        yield "it has no tensor token_embd.weight"
+    unknown = [name for name in shapes if name not in UNUSED and not new_name(name, architecture)]
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        yield f"it has the unknown tensor {unknown[0]}{more}"
+    yield from _rope_faults(metadata)
+
+
+def _rope_faults(metadata: Mapping[str, Any]) -> Iterator[str]:
+    scaling = metadata.get(_key(metadata, "rope.scaling.type"), "none")
+    if scaling not in ("none", "linear", "yarn"):
+        yield f"its rope scaling is of type {scaling!r}"
+    heads = metadata[_key(metadata, "attention.head_count")]
+    if not isinstance(heads, int) or not heads:
+        yield "its layers have different numbers of heads"
+        return
+    hidden = metadata[_key(metadata, "embedding_length")]
+    head_dim = metadata.get(_key(metadata, "attention.key_length"), hidden // heads)
+    if metadata.get(_key(metadata, "rope.dimension_count"), head_dim) != head_dim:
+        yield "it rotates only a part of each head"
+
+
+def _key(metadata: Mapping[str, Any], name: str) -> str:
+    return f"{metadata['general.architecture']}.{name}"
+
+
+def rope_scaling(metadata: Mapping[str, Any], largest_factor: float) -> dict[str, Any] | None:
     """How positions are stretched: as in Llama 3, by its largest factor; linearly; or by YaRN."""
-    if "rope_freqs.weight" in tensors:
-        factor = float(np.max(np.array(tensors["rope_freqs.weight"])))
+    if largest_factor:
         return {
             "rope_type": "llama3",
-            "factor": factor,
+            "factor": largest_factor,
             "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
+            "high_freq_factor": 1.0 if metadata["general.architecture"] == "llama4" else 4.0,
             "original_max_position_embeddings": 8192,
         }
-    scaling = f"{metadata['general.architecture']}.rope.scaling"
+    scaling = _key(metadata, "rope.scaling")
     kind = metadata.get(f"{scaling}.type", "none")
     if kind == "none":
         return None
-    if kind not in ("linear", "yarn"):
-        raise EngineFailed(f"a GGUF with rope scaling of type {kind!r} is not supported")
     stretched = {"rope_type": kind, "factor": metadata[f"{scaling}.factor"]}
     if kind == "yarn":
         original = metadata[f"{scaling}.original_context_length"]
@@ -143,28 +137,38 @@ def rope_scaling(metadata: dict[str, Any], tensors: dict[str, mx.array]) -> dict
     return stretched
 
 
-def _renamed(
-    tensors: dict[str, mx.array], config: dict[str, Any]
-) -> Iterator[tuple[str, mx.array]]:
-    permuted = {}
-    if config["model_type"] == "llama":
-        permuted = {
-            "attn_q": config["num_attention_heads"],
-            "attn_k": config["num_key_value_heads"],
-        }
+def _write_weights(
+    metadata: Mapping[str, Any], tensors: Mapping[str, Any], target: Path
+) -> dict[str, Any]:
+    """Write the tensors, in several files if they are large; return how they are quantised."""
+    architecture = ARCHITECTURES[metadata["general.architecture"]]
+    heads = metadata[_key(metadata, "attention.head_count")]
+    n_rows_of = {"attn_q": heads, "attn_k": metadata.get(_key(metadata, "attention.head_count_kv"))}
+    files: list[dict[str, mx.array]] = [{}]
+    n_bytes = 0
+    layers: dict[str, dict[str, Any]] = {}
     for name, tensor in tensors.items():
-        if found := _BLOCK.fullmatch(name):
-            layer, part, kind = found.groups()
-            if part not in _IN_BLOCK:
-                raise EngineFailed(f"unknown tensor {name}")
-            if part in permuted:
-                tensor = unpermuted(tensor, permuted[part])
-            yield f"model.layers.{layer}.{_IN_BLOCK[part]}.{kind}", tensor
-        elif name != "rope_freqs.weight":
-            part, _, kind = name.partition(".")
-            if part not in _WHOLE:
-                raise EngineFailed(f"unknown tensor {name}")
-            yield f"{_WHOLE[part]}.{kind}", tensor
+        if name in UNUSED:
+            continue
+        parts, quantized = converted(tensor.tensor_type.name, np.asarray(tensor.data))
+        own = str(new_name(name, architecture))
+        part = name.split(".")[-2]
+        for kind, array in parts.items():
+            if part in architecture.interleaved:
+                array = unpermuted(array, n_rows_of[part] or heads)
+            if architecture.norm_offset and own.endswith("norm.weight"):
+                array = array - architecture.norm_offset
+            if n_bytes + array.nbytes > MAX_FILE_BYTES and files[-1]:
+                files.append({})
+                n_bytes = 0
+            n_bytes += array.nbytes
+            files[-1][own if kind == "weight" else f"{own.removesuffix('.weight')}.{kind}"] = array
+        if quantized:
+            layers[own.removesuffix(".weight")] = quantized
+    for number, arrays in enumerate(files, 1):
+        name = f"model-{number:05}-of-{len(files):05}" if len(files) > 1 else "model"
+        mx.save_safetensors(str(target / f"{name}.safetensors"), arrays, {"format": "mlx"})
+    return quantization(layers)
 
 
 def unpermuted(tensor: mx.array, n_heads: int) -> mx.array:
@@ -177,27 +181,15 @@ def unpermuted(tensor: mx.array, n_heads: int) -> mx.array:
     return halves.reshape(tensor.shape)
 
 
-def quantization(weights: dict[str, mx.array]) -> dict[str, Any]:
-    """Tell the bits of each quantised layer: the commonest as the rule, others as exceptions."""
-    bits: dict[str, int] = {}
-    for name, scales in weights.items():
-        if name.endswith(".scales"):
-            layer = name.removesuffix(".scales")
-            n_inputs = scales.shape[-1] * GROUP_SIZE
-            bits[layer] = weights[f"{layer}.weight"].shape[-1] * 32 // n_inputs
-    if not bits:
+def quantization(layers: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Tell how layers are quantised: the commonest way as the rule, others as exceptions."""
+    if not layers:
         return {}
-    common = Counter(bits.values()).most_common(1)[0][0]
-    rule: dict[str, Any] = {"group_size": GROUP_SIZE, "bits": common}
-    rule |= {
-        layer: {"group_size": GROUP_SIZE, "bits": n} for layer, n in bits.items() if n != common
-    }
-    return {"quantization": rule}
-
-
-def _plain(value: Any) -> Any:
-    """Metadata arrives as arrays of one number; lists and texts are as they should be."""
-    return value.tolist() if isinstance(value, mx.array) else value
+    ways = Counter(tuple(sorted(way.items())) for way in layers.values())
+    common = dict(ways.most_common(1)[0][0])
+    rule: dict[str, Any] = dict(common)
+    rule |= {layer: way for layer, way in layers.items() if way != common}
+    return {"quantization": {"group_size": GROUP_SIZE, **rule}}
 
 
 def _write_json(path: Path, value: Any) -> None:

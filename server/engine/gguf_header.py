@@ -1,15 +1,16 @@
-"""Which types of tensor a GGUF file holds, read from its header.
+"""What a GGUF file says before its tensors: its metadata, and the type and shape of each tensor.
 
-MLX doesn't tell: it leaves out tensors of types that are newer than itself, and names no type when
-it refuses one. Read before MLX reads it, as some files end the process there. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+Read here, and not by the library that reads the tensors: that refuses a file of which it doesn't
+know a type without naming the type, and takes memory for lengths that can't be true.
+Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
 
-import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _NAMES = {
     **dict(enumerate(("F32", "F16", "Q4_0", "Q4_1"))),
@@ -17,18 +18,42 @@ _NAMES = {
     **dict(enumerate(("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), 10)),
     **dict(enumerate(("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S"), 16)),
     **dict(enumerate(("IQ2_S", "IQ4_XS", "I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"), 22)),
-    **{34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"},
+    **{34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"},
 }
-_VALUE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8}
-_STRING, _ARRAY, _DOUBLE = 8, 9, 12
+_LAYOUTS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+_STRING, _ARRAY = 8, 9
 _MAX_NAME_BYTES = 65_535
+_MAX_DEPTH = 4
 
 
-def tensor_types(path: Path) -> dict[str, str]:
-    """The type of each tensor, by name; a type that isn't known is told by its number.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The part of a file that can be read without knowing anything about tensors."""
+
+    metadata: dict[str, Any]
+    types: dict[str, str]
+    """The type of each tensor, by name; a type that isn't known is told by its number."""
+    shapes: dict[str, tuple[int, ...]]
+    """Rows first, as MLX has them."""
+
+
+def read_header(path: Path) -> Header:
+    """Read it.
 
     Raises:
-        ValueError: It is no GGUF file, an incomplete one, or one that MLX can't open.
+        ValueError: It is no GGUF file, or an incomplete one.
     """
     with path.open("rb") as file:
         try:
@@ -37,53 +62,63 @@ def tensor_types(path: Path) -> dict[str, str]:
             version, n_tensors, n_values = _read(file, "<IQQ")
             if version not in (2, 3):
                 raise ValueError(f"it is of version {version}; versions 2 and 3 are supported")
+            header = Header({}, {}, {})
             for _ in range(n_values):
-                _skip_string(file)
-                _skip_value(file, _read(file, "<I")[0])
-            return dict(_tensor(file) for _ in range(n_tensors))
+                key = _string(file, _MAX_NAME_BYTES)
+                header.metadata[key] = _value(file, _read(file, "<I")[0])
+            for _ in range(n_tensors):
+                _tensor(file, header)
         except struct.error as error:
             raise ValueError("it ends before its header does") from error
+    return header
 
 
-def _tensor(file: BinaryIO) -> tuple[str, str]:
-    (n_bytes,) = _read(file, "<Q")
-    if n_bytes > _MAX_NAME_BYTES:
-        raise ValueError("its header is damaged")
-    name = file.read(n_bytes).decode(errors="replace")
+def _tensor(file: BinaryIO, header: Header) -> None:
+    name = _string(file, _MAX_NAME_BYTES)
     (n_dimensions,) = _read(file, "<I")
-    _skip(file, 8 * n_dimensions)
-    number, _offset = _read(file, "<IQ")
-    return name, _NAMES.get(number, f"number {number}")
-
-
-def _skip_value(file: BinaryIO, kind: int) -> None:
-    if kind == _STRING:
-        _skip_string(file)
-    elif kind == _ARRAY:
-        inner, n_items = _read(file, "<IQ")
-        if inner in _VALUE_BYTES:
-            _skip(file, n_items * _VALUE_BYTES[inner])
-        else:
-            for _ in range(n_items):
-                _skip_value(file, inner)
-    elif kind in _VALUE_BYTES:
-        _skip(file, _VALUE_BYTES[kind])
-    elif kind == _DOUBLE:
-        raise ValueError("it has a 64-bit fraction in its metadata, at which MLX 0.32 crashes")
-    else:
-        raise ValueError(f"its header has a value of unknown kind {kind}")
-
-
-def _skip_string(file: BinaryIO) -> None:
-    _skip(file, _read(file, "<Q")[0])
-
-
-def _skip(file: BinaryIO, n_bytes: int) -> None:
-    if n_bytes >= 1 << 62:
+    if n_dimensions > 8:
         raise ValueError("its header is damaged")
-    file.seek(n_bytes, os.SEEK_CUR)
+    shape = _read(file, f"<{n_dimensions}Q")
+    number, _offset = _read(file, "<IQ")
+    header.types[name] = _NAMES.get(number, f"number {number}")
+    header.shapes[name] = tuple(reversed(shape))
 
 
-def _read(file: BinaryIO, layout: str) -> tuple[int, ...]:
+def _value(file: BinaryIO, kind: int, depth: int = 0) -> Any:
+    if kind == _STRING:
+        return _string(file)
+    if kind in _LAYOUTS:
+        return _read(file, f"<{_LAYOUTS[kind]}")[0]
+    if kind != _ARRAY or depth > _MAX_DEPTH:
+        raise ValueError(f"its header has a value of unknown kind {kind}")
+    inner, n_items = _read(file, "<IQ")
+    if inner in _LAYOUTS:
+        n_bytes = n_items * struct.calcsize(f"<{_LAYOUTS[inner]}")
+        return list(struct.unpack(f"<{n_items}{_LAYOUTS[inner]}", _bytes(file, n_bytes)))
+    return [_value(file, inner, depth + 1) for _ in range(n_items)]
+
+
+def _string(file: BinaryIO, most_bytes: int = 1 << 30) -> str:
+    (n_bytes,) = _read(file, "<Q")
+    if n_bytes > most_bytes:
+        raise ValueError("its header is damaged")
+    return _bytes(file, n_bytes).decode(errors="replace")
+
+
+def _bytes(file: BinaryIO, n_bytes: int) -> bytes:
+    """So many bytes; memory is taken for those that are there."""
+    if n_bytes >= 1 << 40:
+        raise ValueError("its header is damaged")
+    parts = []
+    while n_bytes:
+        part = file.read(min(n_bytes, 1 << 24))
+        if not part:
+            raise struct.error
+        parts.append(part)
+        n_bytes -= len(part)
+    return b"".join(parts)
+
+
+def _read(file: BinaryIO, layout: str) -> tuple[Any, ...]:
     """Unpack the next bytes; a short read raises `struct.error`."""
     return struct.unpack(layout, file.read(struct.calcsize(layout)))

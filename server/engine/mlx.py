@@ -35,7 +35,7 @@ from mlxdeck.server.engine.mlx_thinking import ThinkingBudget
 from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer, read_template
 from mlxdeck.server.engine.model_folder import fit_to_load
 from mlxdeck.server.engine.model_info import context_line, model_info
-from mlxdeck.server.engine.models import load_weights, resolve
+from mlxdeck.server.engine.models import hold, load_weights, resolve
 from mlxdeck.server.errors import EngineFailed, one_line
 
 # The KV cache may take this share of the memory that is free once the model is loaded.
@@ -82,6 +82,7 @@ class MlxEngine:
         resolved = resolve(self._name, self._models_dir, progress)
         progress(f"loading {resolved.name}")
         with fit_to_load(resolved.path) as folder:
+            self._let_go = hold(resolved.path, self)
             for note in folder.notes:
                 progress(f"warning: {note}")
             try:
@@ -233,6 +234,7 @@ class MlxEngine:
         if hasattr(self, "_batch"):
             self._batch.close()
             del self._batch, self._model
+            self._let_go()
             mx.clear_cache()
 
 

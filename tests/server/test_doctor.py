@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,25 @@ def test_file_of_settings_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "mlxdeck.toml").write_text("")
     monkeypatch.chdir(tmp_path)
     assert str(tmp_path / "mlxdeck.toml") in doctor.files(Settings()).what
+
+
+def test_the_window_of_a_model_is_told_before_it_is_loaded(tmp_path: Path) -> None:
+    """Its source and price, that it is a guess, or what the folder lacks."""
+    settings = Settings(model=str(tmp_path), home=tmp_path / "home")
+    assert doctor.context(settings).what == "known once the model is on this machine"
+    config = {"model_type": "llama", "num_hidden_layers": 32, "num_attention_heads": 32}
+    config |= {"hidden_size": 4096, "num_key_value_heads": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert doctor.context(settings) == Finding(
+        "BAD",
+        f"{tmp_path} has no tokenizer.json",
+        "copy it from the model that this one was made of",
+    )
+    (tmp_path / "tokenizer.json").write_text("{}")
+    finding = doctor.context(settings)
+    assert (finding.verdict, finding.what[:12]) == ("note", "8,192 tokens")
+    assert "--context-tokens" in finding.remedy
+    (tmp_path / "config.json").write_text(json.dumps({**config, "n_ctx": 131072}))
+    assert doctor.context(settings) == Finding(
+        "ok", "131,072 tokens by n_ctx; a conversation that fills it takes 16.0 GiB in 16 bits"
+    )

@@ -73,6 +73,38 @@ def test_changed_gguf_is_another_model(tiny_gguf: Path, cache: Path) -> None:
     assert resolve(str(tiny_gguf), cache, quiet).path != first.path
 
 
+def test_two_conversions_of_one_file_leave_one_copy(tiny_gguf: Path, cache: Path) -> None:
+    """A file that was touched, or fetched again; what was made of others stays."""
+    other = tiny_gguf.with_name("other.gguf")
+    tiny.write(other)
+    kept = resolve(str(other), cache, quiet).path
+    for at in (1, 2, 3):
+        os.utime(tiny_gguf, (at, at))
+        made = resolve(str(tiny_gguf), cache, quiet).path
+    assert set(cache.glob("gguf-*")) == {kept, made}
+    assert leftovers(cache) == []
+
+
+def test_a_copy_that_is_served_is_not_removed(tiny_gguf: Path, cache: Path) -> None:
+    """It goes once nobody serves it and the file has changed again."""
+    first = resolve(str(tiny_gguf), cache, quiet).path
+    let_go = models.hold(first, quiet)
+    os.utime(tiny_gguf, (1, 1))
+    resolve(str(tiny_gguf), cache, quiet)
+    assert first.is_dir()
+    let_go()
+    os.utime(tiny_gguf, (2, 2))
+    resolve(str(tiny_gguf), cache, quiet)
+    assert not first.exists()
+
+
+def test_a_file_where_models_should_be_kept_is_told(tiny_gguf: Path, tmp_path: Path) -> None:
+    """With both remedies."""
+    (tmp_path / "models").write_text("")
+    with pytest.raises(EngineFailed, match="out of the way, or set MLXDECK_HOME"):
+        resolve(str(tiny_gguf), tmp_path / "models", quiet)
+
+
 def test_converted_gguf_can_be_asked_for_by_its_listed_name(tiny_gguf: Path, cache: Path) -> None:
     """What `mlxdeck models` shows can be served, the file being gone or not."""
     made = resolve(str(tiny_gguf), cache, quiet)

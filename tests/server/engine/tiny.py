@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 from tokenizers import pre_tokenizers
+
+from mlxdeck.server.engine.gguf_architectures import ARCHITECTURES
 
 HEADS, KV_HEADS, HEAD_DIM, LAYERS = 4, 2, 8, 2
 HIDDEN = HEADS * HEAD_DIM
@@ -25,33 +28,45 @@ TOKENS = [
 START, END, TOOL_CALL, EOT = (TOKENS.index(token) for token in SPECIAL)
 NORMAL = 1
 
-NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "model.layers": "blk",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
+WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+PRE = {"llama": "smollm", "gpt-oss": "gpt-4o", "llama4": "llama4"}
+N_LAYERS = {"gemma3": 6, "llama4": 4}
+"""Where some layers are unlike others."""
+EXPERTS, USED, EXPERT = 4, 2, 24
+MOE = {
+    "expert_count": EXPERTS,
+    "expert_used_count": USED,
+    "expert_feed_forward_length": EXPERT,
 }
-PRE = {"llama": "smollm", "qwen2": "qwen2", "qwen3": "qwen2"}
+MORE: dict[str, dict[str, Any]] = {
+    "qwen3moe": {
+        "num_experts": EXPERTS, "num_experts_per_tok": USED, "decoder_sparse_step": 1,
+        "mlp_only_layers": [], "moe_intermediate_size": EXPERT, "norm_topk_prob": True,
+    },
+    "gemma3": {
+        "query_pre_attn_scalar": HEAD_DIM, "sliding_window": 4, "rope_local_base_freq": 10_000.0,
+    },
+    "gpt-oss": {
+        "num_local_experts": EXPERTS, "num_experts_per_tok": USED, "intermediate_size": EXPERT,
+        "sliding_window": 4,
+    },
+    "llama4": {
+        "num_local_experts": EXPERTS, "num_experts_per_tok": 1, "intermediate_size": EXPERT,
+        "intermediate_size_mlp": 48, "interleave_moe_layer_step": 2, "use_qk_norm": True,
+        "attention_bias": False, "attention_chunk_size": 64, "rope_scaling": None,
+    },
+}  # fmt: skip
+"""What mlx-lm's classes are told beside what all are told."""
 
 
 def model(architecture: str, tied: bool = True) -> Any:
     """A random model of mlx-lm."""
-    module = import_module(f"mlx_lm.models.{architecture}")
-    fields = {
-        "model_type": architecture,
+    kind = ARCHITECTURES[architecture].model_type
+    module = import_module(f"mlx_lm.models.{kind}")
+    fields: dict[str, Any] = {
+        "model_type": kind,
         "hidden_size": HIDDEN,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": N_LAYERS.get(architecture, LAYERS),
         "intermediate_size": 48,
         "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS,
@@ -61,8 +76,13 @@ def model(architecture: str, tied: bool = True) -> Any:
         "rope_theta": 5_000.0,
         "max_position_embeddings": 128,
         "tie_word_embeddings": tied,
+        **MORE.get(architecture, {}),
     }
+    if kind == "llama4":
+        fields = {"model_type": kind, "text_config": fields}
     made = module.Model(module.ModelArgs.from_dict(fields))
+    if architecture == "gemma3":
+        made.sanitize({})  # Its head is the embedding.
     mx.random.seed(7)
     made.load_weights(
         [(name, mx.random.normal(old.shape) * 0.3) for name, old in tree_flatten(made.parameters())]
@@ -76,33 +96,43 @@ def permuted(rows: mx.array, n_heads: int) -> mx.array:
     return halves.swapaxes(1, 2).reshape(rows.shape)
 
 
-def tensors(made: Any, architecture: str) -> dict[str, mx.array]:
+def tensors(made: Any, architecture: str, tied: bool = True) -> dict[str, mx.array]:
     """A model's weights under the names, and in the order of rows, of a GGUF."""
+    known = ARCHITECTURES[architecture]
+    blocks = {ours: theirs for theirs, ours in known.in_block.items()}
     found = {}
     for name, weight in tree_flatten(made.parameters()):
-        for ours, theirs in NAMES.items():
-            name = name.replace(ours, theirs)
-        if architecture == "llama" and ("attn_q." in name or "attn_k." in name):
-            weight = permuted(weight, HEADS if "attn_q." in name else KV_HEADS)
-        found[name] = weight
+        name = name.removeprefix(known.prefix)
+        if layer := re.fullmatch(r"model\.layers\.(\d+)\.(.*?)(?:\.(weight|bias))?", name):
+            number, part, kind = layer.groups()
+            theirs = f"blk.{number}.{blocks[part]}.{kind or 'weight'}"
+        else:
+            part, _, kind = name.rpartition(".")
+            theirs = f"{WHOLE[part]}.{kind}"
+        if architecture == "llama" and ("attn_q." in theirs or "attn_k." in theirs):
+            weight = permuted(weight, HEADS if "attn_q." in theirs else KV_HEADS)
+        if architecture == "gemma3" and "norm" in theirs:
+            weight = weight + 1
+        found[theirs] = weight
     return found
 
 
 def metadata(architecture: str, **more: Any) -> dict[str, Any]:
     """What such a file tells; `more` are keys with `__` for dots, and None takes one out."""
     kind = architecture
-    told = {
+    told: dict[str, Any] = {
         "general.architecture": kind,
         f"{kind}.embedding_length": mx.array(HIDDEN, mx.uint32),
-        f"{kind}.block_count": mx.array(LAYERS, mx.uint32),
+        f"{kind}.block_count": mx.array(N_LAYERS.get(kind, LAYERS), mx.uint32),
         f"{kind}.feed_forward_length": mx.array(48, mx.uint32),
         f"{kind}.context_length": mx.array(128, mx.uint32),
         f"{kind}.attention.head_count": mx.array(HEADS, mx.uint32),
         f"{kind}.attention.head_count_kv": mx.array(KV_HEADS, mx.uint32),
         f"{kind}.attention.layer_norm_rms_epsilon": mx.array(1e-6),
+        f"{kind}.attention.key_length": mx.array(HEAD_DIM, mx.uint32),
         f"{kind}.rope.freq_base": mx.array(5_000.0),
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": PRE.get(kind, "smollm"),
+        "tokenizer.ggml.pre": PRE.get(kind, "qwen2"),
         "tokenizer.ggml.tokens": TOKENS,
         "tokenizer.ggml.token_type": mx.array(
             [NORMAL] * (len(TOKENS) - len(SPECIAL)) + TYPES, mx.int32
@@ -112,6 +142,13 @@ def metadata(architecture: str, **more: Any) -> dict[str, Any]:
         "tokenizer.ggml.eos_token_id": mx.array(END, mx.uint32),
         "tokenizer.chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}",
     }
+    if kind in ("qwen3moe", "gpt-oss", "llama4"):
+        told |= {f"{kind}.{key}": mx.array(value, mx.uint32) for key, value in MOE.items()}
+    if kind in ("gemma3", "gpt-oss"):
+        told[f"{kind}.attention.sliding_window"] = mx.array(4, mx.uint32)
+    if kind == "llama4":
+        told[f"{kind}.interleave_moe_layer_step"] = mx.array(2, mx.uint32)
+        told[f"{kind}.expert_used_count"] = mx.array(1, mx.uint32)
     told |= {key.replace("__", "."): value for key, value in more.items()}
     return {key: value for key, value in told.items() if value is not None}
 
