@@ -38,6 +38,8 @@ def request(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     yield "messages", f"{start.n_messages}"
     yield "tools", f"{start.n_tools}  {fmt.one_line(names, 400)}"
     yield "left out", ", ".join(start.removed) or "nothing"
+    if start.history_notes:
+        yield "history", ", ".join(start.history_notes)
 
 
 def parameters(start: t.RequestStart) -> str:

@@ -40,6 +40,39 @@ def claude(
 
     Without a `home` it gets a new one.
     """
+    flags = [*arguments, "--output-format", "json"]
+    said = _run(url, flags, "", cwd, home, max_output_tokens, timeout_s)
+    try:
+        report: dict[str, Any] = json.loads(said)
+    except json.JSONDecodeError:
+        raise AssertionError(f"the client said: {said}") from None
+    return report
+
+
+def talk(url: str, turns: list[list[Any]], *arguments: str, cwd: Path) -> list[dict[str, Any]]:
+    """Say several things to one client, each as blocks; return what it reports of each."""
+    flags = [*arguments, "--verbose"]
+    for way in ("--input-format", "--output-format"):
+        flags += [way, "stream-json"]
+    said = [
+        json.dumps({"type": "user", "message": {"role": "user", "content": blocks}})
+        for blocks in turns
+    ]
+    out = _run(url, flags, "\n".join(said) + "\n", cwd, None, 200, 300)
+    reports = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    return [report for report in reports if report["type"] == "result"]
+
+
+def _run(
+    url: str,
+    arguments: list[str],
+    said: str,
+    cwd: Path,
+    home: Path | None,
+    max_output_tokens: int,
+    timeout_s: float,
+) -> str:
+    """All that the client writes."""
     assert url.startswith("http://127.0.0.1:"), "only a loopback URL"
     with tempfile.TemporaryDirectory() as fallback:
         place = home or Path(fallback)
@@ -62,17 +95,13 @@ def claude(
             "DISABLE_BUG_COMMAND": "1",
         }
         done = subprocess.run(
-            [str(executable()), *arguments, "--output-format", "json"],
+            [str(executable()), *arguments],
             env=environ,
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            input=said,
             capture_output=True,
             text=True,
             timeout=timeout_s,
             check=False,
         )
-    try:
-        report: dict[str, Any] = json.loads(done.stdout)
-    except json.JSONDecodeError:
-        raise AssertionError(f"the client said: {done.stdout}{done.stderr}") from None
-    return report
+    return done.stdout or done.stderr
