@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlxdeck.server.dialects.call_ids import CallIds
-from mlxdeck.server.dialects.call_inputs import call_input
+from mlxdeck.server.dialects.call_inputs import CallInputs
 from mlxdeck.server.dialects.fields import join, required, text, typed
 from mlxdeck.server.dialects.media import Media, media
 from mlxdeck.server.dialects.notes import Notes
@@ -31,6 +31,7 @@ class AnthropicHistory:
         self._notes = notes
         self._refuses_media = refuses_media
         self._ids = CallIds()
+        self._inputs = CallInputs(notes, "tool_use.input")
 
     def read(self, messages: list[Any]) -> tuple[Message, ...]:
         """Every message, in order.
@@ -80,7 +81,7 @@ class AnthropicHistory:
         if kind == "thinking" and role == "assistant":
             thought = block.get("thinking")
             return Thinking(thought) if isinstance(thought, str) and thought else None
-        if kind in ("thinking", "redacted_thinking"):
+        if kind == "redacted_thinking" and role == "assistant":
             self._notes.add("left_out", kind)
             return None
         if (found := media(block)) is not None:
@@ -102,9 +103,7 @@ class AnthropicHistory:
     def _call(self, block: dict[str, Any]) -> ToolUse:
         name = block.get("name")
         name = name if isinstance(name, str) and name else NO_NAME
-        arguments, how = call_input(block.get("input"))
-        if how:
-            self._notes.add(how, "tool_use.input")
+        arguments = self._inputs.read(block.get("input"))
         return ToolUse(self._ids.call(block.get("id"), name), name, arguments)
 
     def _result(self, block: dict[str, Any]) -> ToolResult:

@@ -1,76 +1,88 @@
 """The arguments of a call in a history as the object that a chat template shows.
 
 Clients send back what a model wrote, whole or not: cut off, with text behind it, encoded twice, or
-no JSON at all. What no object can be made of is kept word for word under one name. Pure, and a
-function of the arguments alone, so that prompts stay equal.
+no JSON at all. What no object can be made of is kept word for word under one name.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from mlxdeck.server.dialects.body import mended, whole_text
 from mlxdeck.server.dialects.fields import too_deep
+from mlxdeck.server.dialects.notes import Notes
 from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.lenient_json import decode_cut, decode_first
 
 RAW = "input"
 """What arguments are called that are no object; a custom tool's text is called so too."""
 _MAX_ENCODINGS = 4
-_MAX_MENDED_CHARS = 1 << 20
+_MAX_MENDED_CHARS = 1 << 19
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 
-How = Literal["", "repaired", "kept_raw"]
 
+class CallInputs:
+    """Reads the arguments of the calls of one history, from its beginning on.
 
-def call_input(raw: Any) -> tuple[dict[str, Any], How]:
-    """The object, and what had to be done for it."""
-    if isinstance(raw, dict):
-        return _kept(raw) if too_deep(raw) else (raw, "")
-    value: Any = raw
-    how: How = ""
-    for _ in range(_MAX_ENCODINGS):
-        if not isinstance(value, str):
-            break
-        if not value.strip():
-            return {}, how
+    Mending is slow, and the event loop does it: there is a bound to what one request gets of it.
+    """
+
+    def __init__(self, notes: Notes, kind: str) -> None:
+        """`kind` is what the dialect calls them, in notes."""
+        self._notes = notes
+        self._kind = kind
+        self._left_chars = _MAX_MENDED_CHARS
+
+    def read(self, raw: Any) -> dict[str, Any]:
+        """The object that they are, or that they were meant to be."""
+        if isinstance(raw, dict):
+            return self._kept(raw) if too_deep(raw) else raw
+        value, repaired = raw, raw is None
+        for _ in range(_MAX_ENCODINGS):
+            if not isinstance(value, str):
+                break
+            try:
+                value, changed = self._decoded(value) if value.strip() else ({}, repaired)
+            except ValueError:
+                return self._kept(raw)
+            repaired = repaired or changed or isinstance(value, str)
+        if isinstance(value, list) and len(value) == 1:
+            value, repaired = value[0], True
+        if value is None:
+            value, repaired = {}, True
+        if not isinstance(value, dict) or too_deep(value):
+            return self._kept(raw)
+        if repaired:
+            self._notes.add("repaired", self._kind)
+        return value
+
+    def _kept(self, raw: Any) -> dict[str, Any]:
+        self._notes.add("kept_raw", self._kind)
+        if isinstance(raw, str):
+            return {RAW: whole_text(raw)}
+        deep = isinstance(raw, dict | list) and too_deep(raw)
+        return {RAW: to_json(raw).decode() if deep else raw}
+
+    def _decoded(self, text: str) -> tuple[Any, bool]:
+        """The JSON that a text begins with, and whether that is not just what it is."""
         try:
-            value, changed = _decoded(value)
+            return msgspec.json.decode(text), False
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            pass
+        self._left_chars -= len(text)
+        if self._left_chars < 0:
+            raise ValueError("too long to be mended")
+        text = text.strip()
+        if fenced := _FENCE.match(text):
+            text = fenced[1].strip()
+        try:
+            value = decode_first(text)[0]
         except ValueError:
-            return _kept(raw)
-        how = "repaired" if changed or isinstance(value, str) else how
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-        value, how = value[0], "repaired"
-    if value is None:
-        return {}, "repaired"
-    return _kept(raw) if not isinstance(value, dict) or too_deep(value) else (value, how)
-
-
-def _kept(raw: Any) -> tuple[dict[str, Any], How]:
-    if isinstance(raw, dict | list) and too_deep(raw):
-        raw = to_json(raw).decode()
-    return {RAW: whole_text(raw) if isinstance(raw, str) else raw}, "kept_raw"
-
-
-def _decoded(text: str) -> tuple[Any, bool]:
-    """The JSON that a text begins with, and whether that is not just what it is."""
-    try:
-        return msgspec.json.decode(text), False
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        pass
-    text = text.strip()
-    if fenced := _FENCE.match(text):
-        text = fenced[1].strip()
-    if len(text) > _MAX_MENDED_CHARS:
-        raise ValueError("too long to be mended")
-    try:
-        value = decode_first(text)[0]
-    except ValueError:
-        value = decode_cut(text)
-    try:
-        return mended(value, "messages."), True
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+            value = decode_cut(text)
+        try:
+            return mended(value, "messages."), True
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error

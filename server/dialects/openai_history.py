@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlxdeck.server.dialects.call_ids import CallIds
-from mlxdeck.server.dialects.call_inputs import RAW, call_input
+from mlxdeck.server.dialects.call_inputs import RAW, CallInputs
 from mlxdeck.server.dialects.fields import join, required, text, typed
 from mlxdeck.server.dialects.media import Media, media
 from mlxdeck.server.dialects.notes import Notes
@@ -29,6 +29,7 @@ class OpenAIHistory:
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
         self._ids = CallIds()
+        self._inputs = CallInputs(notes, "arguments")
 
     def read(self, messages: list[Any]) -> list[Message]:
         """Every message, in order.
@@ -139,10 +140,7 @@ class OpenAIHistory:
 
     def _made(self, call_id: Any, name: Any, raw: Any) -> ToolUse:
         name = name if isinstance(name, str) and name else NO_NAME
-        arguments, how = call_input(raw)
-        if how:
-            self._notes.add(how, "arguments")
-        return ToolUse(self._ids.call(call_id, name), name, arguments)
+        return ToolUse(self._ids.call(call_id, name), name, self._inputs.read(raw))
 
     def _result(self, fields: dict[str, Any]) -> ToolResult:
         # A function's result, as it was called before there were ids, says its name alone.

@@ -108,6 +108,7 @@ TOLD: list[tuple[str, dict[str, Any], str, str]] = [
         "[thought_2031: seal of 999 characters]",
         "told thought_2031 1",
     ),
+    ("user", {"type": "redacted_thinking"}, "[redacted_thinking]", "told redacted_thinking 1"),
     ("assistant", {"type": "checkpoint", "id": "c"}, "", "left_out checkpoint 1"),
     ("user", {"type": "checkpoint", "id": "c"}, "[checkpoint]", "told checkpoint 1"),
     (
@@ -287,6 +288,22 @@ def test_arguments_are_repaired_or_kept(raw: Any, made: dict[str, Any]) -> None:
     use = {"type": "tool_use", "id": "c", "name": "f", "input": raw}
     ours = read("anthropic", ASK, {"role": "assistant", "content": [use]})
     assert ours.messages == theirs.messages
+
+
+def test_mending_has_a_bound() -> None:
+    """It is slow: after so much of it in one request, what is broken is kept as it is."""
+    long = '{"a": "' + "x" * 300_000
+    calls = [openai_calls((str(i), "f")) for i in range(3)]
+    for turn in calls:
+        turn["tool_calls"][0]["function"]["arguments"] = long
+    request = read("openai", ASK, *calls, ASK)
+    uses = [message.blocks[0] for message in request.messages if message.role == "assistant"]
+    assert [isinstance(use, ToolUse) and next(iter(use.input)) for use in uses] == [
+        "a",
+        "input",
+        "input",
+    ]
+    assert request.history_notes == ("repaired arguments 1", "kept_raw arguments 2")
 
 
 def pairs(request: ChatRequest) -> list[tuple[str, str]]:

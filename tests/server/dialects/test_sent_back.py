@@ -17,7 +17,8 @@ from jiter import from_json
 from mlxdeck.server import messages as m
 from mlxdeck.server.cache.keys import digests
 from mlxdeck.server.dialects import DIALECTS
-from mlxdeck.server.dialects.call_inputs import call_input
+from mlxdeck.server.dialects.call_inputs import CallInputs
+from mlxdeck.server.dialects.notes import Notes
 from mlxdeck.server.errors import BadRequest, EngineFailed
 from mlxdeck.server.prompt.canonical import canonical
 from tests.server.dialects.test_dialects import json_values
@@ -310,4 +311,4 @@ def test_whole_arguments_stay_what_they_are(given_: dict[str, Any]) -> None:
     """Also where they are encoded once more, stand in a fence, or are followed by something."""
     once = json.dumps(given_)
     for raw in (given_, once, json.dumps(once), f"```json\n{once}\n```", f"{once} and so on"):
-        assert call_input(raw)[0] == given_
+        assert CallInputs(Notes(), "arguments").read(raw) == given_
