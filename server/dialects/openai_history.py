@@ -79,7 +79,9 @@ class OpenAIHistory:
         if content is None or isinstance(content, str):
             return (Text(content or ""),)
         parts = [
-            self._part(typed(each, dict, f"{path}.{i}"), f"{path}.{i}", role, refuse=refuse)
+            each
+            if isinstance(each, str)
+            else self._part(typed(each, dict, f"{path}.{i}"), f"{path}.{i}", role, refuse=refuse)
             for i, each in enumerate(typed(content, list, path))
         ]
         return tuple(Text(part) for part in parts if part is not None) or (Text(""),)
@@ -124,7 +126,7 @@ class OpenAIHistory:
             blocks.append(self._made(None, legacy.get("name"), legacy.get("arguments")))
         return tuple(blocks)
 
-    def _call(self, call: dict[str, Any], path: str) -> ToolUse:
+    def _call(self, call: dict[str, Any], path: str) -> Block:
         """A call in any of the shapes in which clients send it back."""
         call_id = call.get("id") or call.get("call_id")
         custom = call.get("custom")
@@ -133,8 +135,13 @@ class OpenAIHistory:
             whole = {RAW: said if isinstance(said, str) else ""}
             return self._made(call_id, custom.get("name"), whole)
         function = call if "function" not in call and "name" in call else call.get("function")
-        if "function" not in call and function is None:
-            raise BadRequest(join(path, "function"), "field required")
+        if function is None:
+            kind = call.get("type")
+            if not isinstance(kind, str) or kind == "function":
+                raise BadRequest(join(path, "function"), "field required")
+            # Something that another server ran.
+            self._notes.add("told", kind)
+            return Text(f"\n{told(call, kind, bare=True)}\n")
         fields = typed(function, dict, join(path, "function"))
         return self._made(call_id, fields.get("name"), fields.get("arguments"))
 
@@ -143,11 +150,12 @@ class OpenAIHistory:
         return ToolUse(self._ids.call(call_id, name), name, self._inputs.read(raw))
 
     def _result(self, fields: dict[str, Any]) -> ToolResult:
-        # A function's result, as it was called before there were ids, says its name alone.
-        name = fields.get("name") if fields.get("role") == "function" else ""
-        call_id = self._ids.result(
-            fields.get("tool_call_id"), name if isinstance(name, str) else ""
-        )
+        call_id, name = fields.get("tool_call_id"), ""
+        if not call_id:
+            # As in the API before there were ids, and in Ollama's.
+            names = (fields.get(key) for key in ("name", "tool_name"))
+            name = next((each for each in names if isinstance(each, str)), "")
+        call_id = self._ids.result(call_id, name)
         return ToolResult(call_id, result_text(fields.get("content"), self._notes))
 
 

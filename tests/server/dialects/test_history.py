@@ -344,6 +344,12 @@ PAIRS: list[tuple[list[dict[str, Any]], list[tuple[str, str]]]] = [
     ([openai_calls((None, "a")), ASK, openai_calls((None, "b")), result(None, "1")], [("1", "b")]),
     # Nothing to belong to.
     ([result("x", "1")], [("1", "-")]),
+    # By name, as Ollama has it.
+    (
+        [openai_calls((None, "a"), (None, "b"))]
+        + [{"role": "tool", "tool_name": name, "content": name} for name in "ba"],
+        [("b", "b"), ("a", "a")],
+    ),
     ([openai_calls((7, "a"), (8, "b")), result(8, "1"), result(7, "2")], [("1", "b"), ("2", "a")]),
 ]
 
@@ -371,6 +377,11 @@ def test_calls_are_read_in_every_shape() -> None:
     )
     assert pairs(request) == [("two", "n"), ("one", "c"), ("three", "o")]
     assert request.messages[0].blocks[0] == ToolUse("1", "c", {"input": "SELECT 1"})
+    elsewhere = {"id": "w", "type": "web_search_call", "action": {"query": "x"}}
+    (block,) = (
+        read("openai", {"role": "assistant", "tool_calls": [elsewhere]}, ASK).messages[0].blocks
+    )
+    assert block == Text("\n[web_search_call: x]\n")
 
 
 def test_parts_of_both_of_openais_apis_are_read() -> None:
@@ -381,9 +392,9 @@ def test_parts_of_both_of_openais_apis_are_read() -> None:
         {"type": "text", "text": None},
     ]
     said = {"role": "assistant", "content": parts, "reasoning": "hm", "tool_calls": None}
-    asked = {"role": "user", "content": [{"type": "input_text", "text": "q"}]}
+    asked = {"role": "user", "content": [{"type": "input_text", "text": "q"}, "r"]}
     request = read("openai", asked, said, ASK)
-    assert request.messages[0].blocks == (Text("q"),)
+    assert request.messages[0].blocks == (Text("q"), Text("r"))
     assert request.messages[1].blocks == (Thinking("hm"), Text("a"), Text("b"))
 
 
