@@ -19,6 +19,8 @@ from mlxdeck.server.lenient_json import decode_cut, decode_first
 
 RAW = "input"
 """What arguments are called that are no object; a custom tool's text is called so too."""
+# How Claude Code sends back what it couldn't read.
+_UNPARSED = "__unparsedToolInput"
 _MAX_ENCODINGS = 4
 _MAX_MENDED_CHARS = 1 << 19
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
@@ -39,7 +41,10 @@ class CallInputs:
     def read(self, raw: Any) -> dict[str, Any]:
         """The object that they are, or that they were meant to be."""
         if isinstance(raw, dict):
-            return self._kept(raw) if too_deep(raw) else raw
+            wrapped = raw.get(_UNPARSED)
+            if not isinstance(wrapped, dict) or not isinstance(wrapped.get("raw"), str):
+                return self._kept(raw) if too_deep(raw) else raw
+            raw = wrapped["raw"]
         value, repaired = raw, raw is None
         for _ in range(_MAX_ENCODINGS):
             if not isinstance(value, str):

@@ -270,6 +270,8 @@ ARGUMENTS: list[tuple[Any, dict[str, Any]]] = [
     ('{"a": NaN, "b": -Infinity, "c": 1e999}', {"a": "NaN", "b": "-Infinity", "c": "Infinity"}),
     ('{"a\\ud83d": "\\ud83d"}', {"a�": "�"}),
     ("{'a': True, 'b': None,}", {"a": True, "b": None}),
+    ({"__unparsedToolInput": {"raw": '{"path": "x', "len": 11}}, {"path": "x"}),
+    ({"__unparsedToolInput": {"raw": "ls", "len": 2}}, {"input": "ls"}),
     ("ls -la", {"input": "ls -la"}),
     ('"ls"', {"input": '"ls"'}),
     ("[1, 2]", {"input": "[1, 2]"}),
