@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlxdeck.server.dialects.sse import sse, to_json
+from mlxdeck.server.dialects.surrogates import WholeEscapes, whole_value
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.messages import (
     Event,
@@ -42,6 +43,7 @@ class AnthropicEncoder:
         self._model = model
         self._index = -1
         self._open = ""
+        self._escapes = WholeEscapes()
 
     def encode(self, event: Event) -> bytes:
         """An event of the answer as events of the stream."""
@@ -57,7 +59,7 @@ class AnthropicEncoder:
             case ToolCallStart(call_id, name):
                 return self._start({"type": "tool_use", "id": call_id, "name": name, "input": {}})
             case ToolCallDelta(text):
-                return self._delta("tool_use", {"type": "input_json_delta", "partial_json": text})
+                return self._arguments(self._escapes.feed(text))
             case Finished():
                 return self._stop() + self._end(event)
         return self._stop()
@@ -84,7 +86,7 @@ class AnthropicEncoder:
                 case ToolCallDelta(text):
                     arguments = (arguments or "") + text
                 case ToolCallEnd():
-                    content[-1]["input"] = json.loads(arguments or "{}")
+                    content[-1]["input"] = whole_value(json.loads(arguments or "{}"))
                     arguments = None
                 case Finished(reason, usage, stop_sequence):
                     if arguments is not None:
@@ -120,14 +122,19 @@ class AnthropicEncoder:
         event = {"type": "content_block_delta", "index": self._index, "delta": delta}
         return started + sse("content_block_delta", event)
 
+    def _arguments(self, text: str) -> bytes:
+        if not text:
+            return b""
+        return self._delta("tool_use", {"type": "input_json_delta", "partial_json": text})
+
     def _stop(self) -> bytes:
         if not self._open:
             return b""
-        signed = b""
+        last = self._arguments(self._escapes.flush())
         if self._open == "thinking":
-            signed = self._delta("thinking", {"type": "signature_delta", "signature": SIGNATURE})
+            last = self._delta("thinking", {"type": "signature_delta", "signature": SIGNATURE})
         self._open = ""
-        return signed + sse(
+        return last + sse(
             "content_block_stop", {"type": "content_block_stop", "index": self._index}
         )
 

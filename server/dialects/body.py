@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any
 
 import msgspec
 
 from mlxdeck.server.dialects.fields import join, typed
+from mlxdeck.server.dialects.surrogates import whole_text
 from mlxdeck.server.errors import BadRequest
 
 _decoder = msgspec.json.Decoder()
-_HALF = re.compile("[\ud800-\udfff]")
 _HISTORY = "messages."
 _MARK = b"\xef\xbb\xbf"
 
@@ -64,8 +63,3 @@ def mended(value: Any, path: str) -> Any:
             raise BadRequest(path, f"expected a finite number, got {json.dumps(value)}")
         return json.dumps(value)
     return value
-
-
-def whole_text(text: str) -> str:
-    """A text with U+FFFD in the place of each half of a surrogate pair."""
-    return text if text.isascii() else _HALF.sub("\ufffd", text)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlxdeck.server.dialects.sse import to_json
+from mlxdeck.server.dialects.surrogates import WholeEscapes
 from mlxdeck.server.errors import BadRequest, PromptTooLong, ServerError, Unauthorized
 from mlxdeck.server.messages import (
     Event,
@@ -17,6 +18,7 @@ from mlxdeck.server.messages import (
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
+    ToolCallEnd,
     ToolCallStart,
     Usage,
 )
@@ -42,6 +44,7 @@ class OpenAIEncoder:
         }
         self._usage = usage
         self._n_calls = 0
+        self._escapes = WholeEscapes()
 
     def encode(self, event: Event) -> bytes:
         """An event of the answer as chunks of the stream."""
@@ -61,9 +64,11 @@ class OpenAIEncoder:
                 call = {"id": call_id, "type": "function", "function": function}
                 return self._call(call)
             case ToolCallDelta(text):
-                return self._call({"function": {"arguments": text}})
+                return self._arguments(self._escapes.feed(text))
+            case ToolCallEnd():
+                return self._arguments(self._escapes.flush())
             case Finished(reason, usage):
-                return self._end(reason, usage)
+                return self._arguments(self._escapes.flush()) + self._end(reason, usage)
         return b""
 
     def error(self, error: ServerError) -> bytes:
@@ -87,6 +92,8 @@ class OpenAIEncoder:
                 case ToolCallDelta(text):
                     calls[-1]["function"]["arguments"] += text
                 case Finished(reason, usage):
+                    for call in calls:
+                        call["function"]["arguments"] = _whole(call["function"]["arguments"])
                     message: dict[str, Any] = {"role": "assistant", "content": "".join(said)}
                     if thought:
                         message["reasoning_content"] = "".join(thought)
@@ -102,6 +109,9 @@ class OpenAIEncoder:
                     }
         return to_json(body)
 
+    def _arguments(self, text: str) -> bytes:
+        return self._call({"function": {"arguments": text}}) if text else b""
+
     def _call(self, call: dict[str, Any]) -> bytes:
         return self._chunk({"tool_calls": [{"index": self._n_calls - 1, **call}]})
 
@@ -115,6 +125,11 @@ class OpenAIEncoder:
             empty = {**self._head, "object": "chat.completion.chunk", "choices": []}
             last += _data({**empty, "usage": wire_usage(usage)})
         return last + _DONE
+
+
+def _whole(arguments: str) -> str:
+    escapes = WholeEscapes()
+    return escapes.feed(arguments) + escapes.flush()
 
 
 def wire_usage(usage: Usage) -> dict[str, Any]:

@@ -5,20 +5,21 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
+
+from mlxdeck.server.dialects.surrogates import whole_value
 
 _encoder = msgspec.json.Encoder()
 
 
 def to_json(value: Any) -> bytes:
-    """Encode; text that is no valid Unicode, as a model may escape it, is sent as escapes."""
+    """Encode; halves of surrogate pairs, as a model may escape them, are replaced."""
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
-        return json.dumps(value).encode()
+        return _encoder.encode(whole_value(value))
 
 
 def sse(name: str, data: dict[str, Any]) -> bytes:

@@ -164,6 +164,8 @@ def decoded(name: str, turns: list[dict[str, Any]]) -> m.ChatRequest:
 
 def sent_back(name: str, answer: dict[str, Any]) -> m.ChatRequest:
     """An answer with results and without them, then with more said."""
+    # Most clients write no escapes, so they can't send what is no text.
+    json.dumps(answer, ensure_ascii=False).encode()
     if name == "anthropic":
         uses = [block for block in answer["content"] if block["type"] == "tool_use"]
         done = [{"type": "tool_result", "tool_use_id": use["id"], "content": "x"} for use in uses]

@@ -1,0 +1,71 @@
+"""Halves of surrogate pairs, which are no text: U+FFFD in their place, coming in and going out.
+
+Models write them and JavaScript keeps them, but most other clients can neither read nor send one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_HALF = re.compile("[\ud800-\udfff]")
+_REPLACED = "\\ufffd"
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+# What JSON text is made of, as far as escapes go: plain runs, whole pairs, halves, other escapes.
+_PIECE = re.compile(
+    rf"(?P<whole>[^\\]+|{_HIGH}{_LOW})|(?P<half>{_HIGH}|{_LOW})|\\(?:u[0-9a-fA-F]{{4}}|[^u])",
+    re.DOTALL,
+)
+_BEGUN_LOW = re.compile(r"(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?\Z")
+_LONGEST_ESCAPE = 6
+
+
+def whole_text(text: str) -> str:
+    """A text without halves."""
+    return text if text.isascii() else _HALF.sub("\ufffd", text)
+
+
+def whole_value(value: Any) -> Any:
+    """A JSON value without halves, in its keys too."""
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, dict):
+        return {whole_text(key): whole_value(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [whole_value(each) for each in value]
+    return value
+
+
+class WholeEscapes:
+    """Passes JSON text on as it comes, with halves that are written as escapes replaced."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """What can be sent now; an escape that is not whole yet waits for the rest of it."""
+        text = self._held + text
+        self._held = ""
+        if "\\" not in text:
+            return text
+        out: list[str] = []
+        at = 0
+        while at < len(text):
+            match = _PIECE.match(text, at)
+            if match is None and len(text) - at > _LONGEST_ESCAPE:
+                # No escape that JSON knows: not ours to mend.
+                out.append(text[at])
+                at += 1
+                continue
+            if match is None or (match["half"] and _BEGUN_LOW.match(text, match.end())):
+                self._held = text[at:]
+                break
+            out.append(_REPLACED if match["half"] else match[0])
+            at = match.end()
+        return "".join(out)
+
+    def flush(self) -> str:
+        """What was held, at the end of a call."""
+        held, self._held = self._held, ""
+        match = _PIECE.match(held)
+        return _REPLACED + held[match.end() :] if match and match["half"] else held
