@@ -15,6 +15,7 @@ Sampler = Callable[[mx.array], mx.array]
 
 # Below, dividing by it leaves nothing but the likeliest token, if it doesn't overflow.
 LEAST_TEMPERATURE = 1e-5
+HIGHEST_LOGIT = 30_000.0
 
 
 def sampler(params: SamplingParams) -> Sampler:
@@ -95,7 +96,8 @@ class Penalties:
             changed -= params.frequency_penalty * counts + params.presence_penalty * held
         if self._bias is not None:
             changed += self._bias
-        return changed.astype(logits.dtype)
+        # A small repetition penalty makes large numbers: none may be infinite in half precision.
+        return mx.minimum(changed, HIGHEST_LOGIT).astype(logits.dtype)
 
 
 def penalties(params: SamplingParams) -> Penalties | None:

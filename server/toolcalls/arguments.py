@@ -131,7 +131,8 @@ def _string(source: Source, sink: Sink, *, emit: bool = False, path: bool = Fals
     begin = source.place
     while True:
         out.append(source.span(_PLAIN))
-        if emit and out[-1]:
+        if emit:
+            # Also a letter that came alone: the rest may be long in coming, or cut off.
             sink.add("".join(out))
             out.clear()
         char = yield from source.peek()

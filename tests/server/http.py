@@ -14,6 +14,7 @@ import httpx2
 from sanic import Request, Sanic
 
 from mlxdeck.server.app import create_app
+from mlxdeck.server.engine import Engine
 from mlxdeck.server.engine.echo import EchoEngine
 from mlxdeck.server.service import Service
 from mlxdeck.server.settings import Settings
@@ -63,7 +64,7 @@ def events(stream: str) -> list[tuple[str, Any]]:
 
 @asynccontextmanager
 async def running(
-    engine: EchoEngine | None = None,
+    engine: Engine | None = None,
     *,
     loaded: bool = True,
     bodies: list[bytes] | None = None,

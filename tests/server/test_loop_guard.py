@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from mlxdeck.server.engine.blas import load_fast_blas
 from mlxdeck.server.engine.echo import EchoEngine
 from mlxdeck.server.scheduler.loop_guard import MAX_PERIOD, MIN_REPEATS, MIN_TOKENS, LoopGuard
 from tests.corpora.repetitive import texts
 from tests.real import models_home
 from tests.server.http import events, running
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
+
+load_fast_blas()
+
+from mlxdeck.server.engine.mlx import MlxEngine  # noqa: E402
+from tests.zoo.models import build  # noqa: E402
 
 SMOLLM2 = models_home() / "smollm2-135m-instruct" / "tokenizer.json"
 
@@ -129,3 +136,33 @@ async def test_the_guard_can_be_turned_off() -> None:
         answer = (await server.ask("sing", max_tokens=2_000)).json()
         assert answer["usage"]["output_tokens"] == 2_000
         assert (await server.ended(1))[0].ended_by == ""
+
+
+A_STRING = {
+    "type": "object",
+    "properties": {"text": {"type": "string", "pattern": "^a{3000}$"}},
+    "required": ["text"],
+}
+
+
+@pytest.mark.model
+async def test_a_loop_of_a_real_engine_is_ended_also_where_it_is_held(tmp_path: Path) -> None:
+    """A random model that is made to say one letter: free, in a call's string, seeded or greedy."""
+    try:
+        folder = build(tmp_path / "qwen3", "qwen3", "qwen3")
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    engine = MlxEngine(str(folder), tmp_path, max_batch=4, prefill_chunk_tokens=512)
+    tool = {"name": "Write", "input_schema": A_STRING}
+    async with running(engine, prefix_cache_bytes=1 << 26) as server:
+        (letter,) = engine.tokenizer.encode("a")
+        biased: dict[str, Any] = {"max_tokens": 2_000, "logit_bias": {str(letter): 100}}
+        free = (await server.ask("x", temperature=1, seed=3, **biased)).json()
+        forced = {"tools": [tool], "tool_choice": {"type": "tool", "name": "Write"}}
+        held = (await server.ask("x", temperature=0, **biased, **forced)).json()
+        assert free["content"] == [{"type": "text", "text": "a" * MIN_TOKENS}]
+        assert "a" * (MIN_TOKENS - 20) in str(held["content"])
+        assert free["stop_reason"] == held["stop_reason"] == "max_tokens"
+        assert [end.ended_by for end in await server.ended(2)] == ["loop"] * 2
+        # The call was cut: it was none.
+        assert server.telemetry.named("tool_call") == []

@@ -142,6 +142,14 @@ def test_sizes(cwd: Path, raw: object, n_bytes: int) -> None:
     assert load(cwd, flags={"exact_cache_bytes": raw}).exact_cache_bytes == n_bytes
 
 
+def test_the_loop_guard_is_switched_off_by_a_flag(cwd: Path) -> None:
+    """It is on unless somebody says so."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    told = given_flags(parser.parse_args(["--no-loop-guard"]))
+    assert load(cwd).loop_guard and not load(cwd, flags=told).loop_guard
+
+
 @pytest.mark.parametrize(
     ("raw", "value_s"),
     [(90, 90), ("90", 90), ("1.5m", 90), ("12 H", 43_200), ("7d", 604_800), (0, 0)],

@@ -227,3 +227,13 @@ def test_a_call_that_the_client_has_begun_has_a_start() -> None:
         pieces = [*splitter.begin(begun), *splitter.feed('.py"}}</tool_call>')]
         assert summary(pieces) == [("Read", {"path": "b.py"})]
     assert splitter.begin(READ) == []
+
+
+def test_letters_that_come_one_by_one_are_sent_as_they_come() -> None:
+    """A string may be cut off before the next longer piece; what the model wrote is not lost."""
+    read = ToolSpec("Write", "", {"type": "object", "properties": {"text": {"type": "string"}}})
+    splitter = Splitter(Markers(), FORMATS["json_tags"], [read], constrained=True)
+    splitter.feed('<tool_call>{"name": "Write", "arguments": {"text": "')
+    sent = [splitter.feed(letter) for letter in "abc"]
+    assert sent == [[ToolCallDelta(letter)] for letter in "abc"]
+    assert splitter.close(complete=False) == []
