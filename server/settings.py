@@ -99,7 +99,7 @@ class Settings:
     prefill_chunk_tokens: int = _setting(512, whole(1))
     """Prompt tokens computed in one go; others wait that long for their next token."""
     context_tokens: int = _setting(0, whole(0))
-    """Length of the context; 0 is the model's own."""
+    """Length of the context; 0 is the model's own. More is possible where that is only a guess."""
     max_output_tokens: int = _setting(0, whole(0))
     """Most tokens that an answer may have; 0 leaves it to the request and the context."""
     temperature: float | None = _setting(None, optional(number(0, 5)))

@@ -97,7 +97,9 @@ def examined(source: Path, target: Path) -> ModelFolder:
         raise EngineFailed(
             f"{source} has no tokenizer.json; copy it from the model that this one was made of"
         )
-    _object(source / "tokenizer.json")
+    tokenizer = _object(source / "tokenizer.json")
+    if tokenizer is not None and not isinstance(tokenizer.get("model"), dict):
+        raise EngineFailed(f"{source / 'tokenizer.json'} describes no tokenizer; {AGAIN}")
     config = with_window(config, window.tokens)
     return ModelFolder(target, config, generation, tokenizer_config, templates, window, notes)
 

@@ -175,7 +175,7 @@ def test_the_window_of_a_model_is_told_before_it_is_loaded(tmp_path: Path) -> No
         f"{tmp_path} has no tokenizer.json",
         "copy it from the model that this one was made of",
     )
-    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text('{"model": {}}')
     finding = doctor.context(settings)
     assert (finding.verdict, finding.what[:12]) == ("note", "8,192 tokens")
     assert "--context-tokens" in finding.remedy
