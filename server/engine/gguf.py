@@ -75,6 +75,9 @@ def _faults(
     architecture = ARCHITECTURES.get(str(kind))
     if architecture is None:
         yield f"its architecture is {kind!r} (supported: {', '.join(ARCHITECTURES)})"
+    n_parts = metadata.get("split.count", 1)
+    if n_parts != 1:
+        yield f"it is one of {n_parts} parts (llama-gguf-split --merge joins them)"
     unread = Counter(each for each in types.values() if each not in TENSOR_TYPES)
     for each, n_tensors in unread.most_common():
         first = next(name for name, its_kind in types.items() if its_kind == each)

@@ -140,6 +140,7 @@ def test_llama3_stretches_by_the_largest_factor(tmp_path: Path) -> None:
             {"llama__context_length": None, "llama__block_count": None},
             "lacks the metadata llama.block_count, llama.context_length",
         ),
+        ({"split__count": mx.array(3, mx.uint16)}, "one of 3 parts .llama-gguf-split --merge"),
         ({"tokenizer__ggml__model": "t5"}, "tokenizer is of kind 't5' .supported: gpt2, llama"),
         ({"tokenizer__ggml__model": "llama"}, "lacks the metadata tokenizer.ggml.scores"),
         ({"tokenizer__ggml__pre": "tekken"}, "pre-tokenizer is 'tekken' .supported: gpt-2"),
