@@ -149,12 +149,14 @@ def find_window(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) 
     for prefix, part in parts:
         if (found := _of_part(prefix, part)) is not None:
             return found
-    if stated := count(tokenizer_config.get("model_max_length")):
-        return Window(stated, "model_max_length in tokenizer_config.json")
     kinds = [str(part.get("model_type", "")) for _, part in parts]
-    for kind in kinds:
-        if kind in DEFAULTS:
-            return Window(DEFAULTS[kind], f"the default of {kind}")
+    default = next((kind for kind in kinds if kind in DEFAULTS), None)
+    stated = count(tokenizer_config.get("model_max_length"))
+    # A nested part leaves out what is the default; elsewhere a gap may be somebody's slip.
+    if default and (len(parts) > 1 or not stated):
+        return Window(DEFAULTS[default], f"the default of {default}")
+    if stated:
+        return Window(stated, "model_max_length in tokenizer_config.json")
     for kind in kinds:
         if kind in RECURRENT:
             source = f"{kind} has no window of its own; a guess"

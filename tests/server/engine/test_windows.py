@@ -196,6 +196,8 @@ def test_the_window_is_found_where_the_family_keeps_it(family: str) -> None:
     ("config", "tokenizer", "wanted", "words"),
     [
         ({"model_type": "llama"}, {"model_max_length": 16384}, 16384, "tokenizer_config"),
+        (GEMMA3, {"model_max_length": 32768}, 131072, "the default of gemma3_text"),
+        ({"model_type": "qwen3"}, {"model_max_length": 16384}, 16384, "tokenizer_config"),
         ({"model_type": "gpt_oss"}, ABSURD, 131072, "the default of gpt_oss"),
         ({"model_type": "gemma3", "text_config": {}}, {}, 131072, "the default of gemma3"),
     ],
