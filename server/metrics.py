@@ -39,6 +39,7 @@ def _loaded(service: Service) -> list[tuple[str, str, str, float]]:
         ("counter", "tool_calls_total", "Tool calls made.", totals.tool_calls),
         ("counter", "bad_tool_calls_total", "Tool calls not readable.", totals.bad_tool_calls),
         ("counter", "looped_total", "Answers ended in a loop.", totals.looped),
+        ("counter", "let_go_total", "Answers that left their grammar.", totals.let_go),
         ("counter", "exact_cache_hits_total", "Answers repeated.", tiers.hits),
         ("counter", "exact_cache_misses_total", "Answers not known.", misses),
         ("gauge", "requests_running", "Requests in the engine.", load.active),

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from mlxdeck.server.cache.exact import ExactCache
 from mlxdeck.server.cache.flights import Flights
@@ -32,7 +32,6 @@ from mlxdeck.server.messages import (
     Ping,
     Sampling,
     Started,
-    StopReason,
     Usage,
 )
 from mlxdeck.server.observe.trace import Trace
@@ -42,6 +41,7 @@ from mlxdeck.server.prompt.trial import TemplateTrial
 from mlxdeck.server.scheduler import Scheduler
 from mlxdeck.server.scheduler.job import Done, Job, Waiting
 from mlxdeck.server.scheduler.loop_guard import LoopGuard
+from mlxdeck.server.toolcalls.ending import finished
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.holding import Held, held_to
 from mlxdeck.server.toolcalls.splitter import Markers, Splitter
@@ -304,7 +304,8 @@ class Pipeline:
                 if splitter.over:
                     break
         _report(splitter, trace)
-        yield _finished(splitter, self._usage(job), cut=cut, looped=looped)
+        forced = request.tool_choice.mode in ("any", "tool") and bool(request.tools)
+        yield finished(splitter, self._usage(job), cut=cut, looped=looped, forced=forced)
 
     def _job(self, request: ChatRequest, ready: _Ready) -> Job:
         prompt, lease = ready.prompt, ready.found.lease
@@ -378,18 +379,3 @@ def _report(splitter: Splitter, trace: Trace) -> None:
         trace.bad_tool_call(bad.format, bad.error, bad.n_bytes, bad.digest)
     if splitter.broken:
         raise EngineFailed(f"the model broke off a tool call: {splitter.broken}")
-
-
-def _finished(splitter: Splitter, usage: Usage, *, cut: bool, looped: bool) -> Finished:
-    looped = looped or splitter.looped
-    reason = _stop_reason(splitter, cut=cut or looped)
-    by: Literal["", "loop"] = "loop" if looped and reason == "max_tokens" else ""
-    return Finished(reason, usage, splitter.stopped_by, by, len(splitter.bad_calls))
-
-
-def _stop_reason(splitter: Splitter, *, cut: bool) -> StopReason:
-    if splitter.stopped_by is not None:
-        return "stop_sequence"
-    if cut:
-        return "max_tokens"
-    return "tool_use" if splitter.n_calls else "end_turn"

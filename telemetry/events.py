@@ -234,6 +234,8 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     n_tool_calls: int = _named("mlx.tool_calls", 0)
     ended_by: str = _named("mlx.ended_by", "")
     """`loop` where the answer went round in circles and was ended for that; else empty."""
+    let_go: str = _named("mlx.held.let_go", "")
+    """Why the answer left the grammar that it was held to, which ends it in an error."""
 
 
 class Error(Attrs, frozen=True, kw_only=True):

@@ -33,7 +33,6 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.cache.shared": {"redis"},
     "mlxdeck.telemetry.export": {"pyarrow"},
     "mlxdeck.tui.browser": {"textual_serve", "aiohttp"},
-    "mlxdeck.server.toolcalls.sink": {"jsonschema", "referencing"},
     "mlxdeck.server.schemas": {"jsonschema", "referencing"},
     "mlxdeck.server.engine": {
         "mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub", "jinja2",

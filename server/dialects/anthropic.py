@@ -31,6 +31,7 @@ from mlxdeck.server.dialects.sampling import sampling
 from mlxdeck.server.dialects.template import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.messages import NO_LIMIT_TOKENS, ChatRequest, Sampling, ToolChoice, ToolSpec
+from mlxdeck.server.schemas.reading import answer_schema, tool_schema
 
 _SESSION = re.compile(r"session_([0-9a-fA-F-]{36})")
 _THINKING = {"enabled": True, "adaptive": True, "disabled": False}
@@ -132,7 +133,8 @@ def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], 
         name = text(tool, "name", path)
         schema = typed(required(tool, "input_schema", path), dict, join(path, "input_schema"))
         about = typed(tool.get("description") or "", str, join(path, "description"))
-        tools.append(ToolSpec(name, about, shallow(schema, join(path, "input_schema"))))
+        at = join(path, "input_schema")
+        tools.append(ToolSpec(name, about, tool_schema(shallow(schema, at), at)))
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise BadRequest("tools", "tool names must be unique")
@@ -197,7 +199,7 @@ def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
     if text(typed(wanted, dict, path), "type", path) != "json_schema":
         raise BadRequest(join(path, "type"), "expected 'json_schema'")
     at = join(path, "schema")
-    return shallow(typed(required(wanted, "schema", path), dict, at), at)
+    return answer_schema(shallow(typed(required(wanted, "schema", path), dict, at), at), at)
 
 
 def _session(metadata: Any, headers: Mapping[str, str]) -> str:

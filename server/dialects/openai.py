@@ -36,6 +36,7 @@ from mlxdeck.server.messages import (
     ToolChoice,
     ToolSpec,
 )
+from mlxdeck.server.schemas.reading import answer_schema, tool_schema
 
 _CHOICES = ("auto", "none", "required")
 
@@ -144,7 +145,8 @@ def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], 
         schema = function.get("parameters") or {"type": "object", "properties": {}}
         about = typed(function.get("description") or "", str, join(at, "description"))
         at = join(at, "parameters")
-        tools[name] = ToolSpec(name, about, shallow(typed(schema, dict, at), at))
+        schema = shallow(typed(schema, dict, at), at)
+        tools[name] = ToolSpec(name, about, tool_schema(schema, at))
     return tuple(tools.values()), elsewhere
 
 
@@ -245,7 +247,7 @@ def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
     path = "response_format.json_schema"
     named = typed(required(wanted, "json_schema", "response_format"), dict, path)
     at = join(path, "schema")
-    return shallow(typed(named.get("schema") or {}, dict, at), at)
+    return answer_schema(shallow(typed(named.get("schema") or {}, dict, at), at), at)
 
 
 def _stream_usage(fields: dict[str, Any]) -> bool:

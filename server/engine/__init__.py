@@ -258,8 +258,11 @@ class Tokenizer(Protocol):
 class Grammars(Protocol):
     """What the engine knows of grammars. Safe from any thread."""
 
-    def check(self, grammar: str) -> str:
-        """Why it can't hold an answer to this grammar; empty if it can. Slow the first time."""
+    def check(self, grammar: str, already: str = "") -> str:
+        """Why it can't hold an answer to this grammar; empty if it can. Slow the first time.
+
+        Nor can it if `already` is no beginning of such an answer.
+        """
 
 
 class Engine(Protocol):

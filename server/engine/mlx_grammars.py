@@ -42,11 +42,16 @@ class MlxGrammars:
         lark = LLMatcher.grammar_from_lark(self.vocabulary.spelled(grammar))
         return LLMatcher(self.vocabulary.tokenizer, lark, log_level=0)
 
-    def check(self, grammar: str) -> str:
+    def check(self, grammar: str, already: str = "") -> str:
         """What is wrong with a grammar, or with this model's tokenizer; empty if nothing is."""
         if getattr(self._wrapper, "backend_tokenizer", None) is None:
             return "the tokenizer of this model can't be used for grammars"
-        return str(self._compiled(grammar).get_error())
+        matcher = self._compiled(grammar)
+        error = str(matcher.get_error())
+        if error or not already:
+            return error
+        begun = matcher.deep_copy()
+        return "" if _consumed(begun, self.vocabulary, already.encode()) else begun.get_error()
 
     def processor(self, constraint: Constraint) -> Processor:
         """A logits processor for one sequence."""
@@ -57,6 +62,7 @@ class Processor:
     """Masks the logits of one sequence while its grammar has hold of it. Engine thread."""
 
     def __init__(self, vocabulary: Vocabulary, compiled: LLMatcher, constraint: Constraint) -> None:
+        self._vocabulary = vocabulary
         self._tokenizer = vocabulary.tokenizer
         self._eos = vocabulary.eos
         self._compiled = compiled
@@ -96,6 +102,8 @@ class Processor:
     def _advance(self, new: list[int]) -> None:
         matcher, sound = self._matcher, self._sound
         self._sound = None
+        if self.broken:
+            return
         if matcher is None:
             self._look_for_trigger(new)
         elif sound is not None and not sound.item():
@@ -142,8 +150,7 @@ class Processor:
     def _take_hold(self, already: bytes) -> None:
         """Begin with what has been written; where that is not of the grammar, it stays away."""
         matcher = self._compiled.deep_copy()
-        # The grammar only sees bytes, however they are cut into tokens.
-        if not already or matcher.consume_tokens(self._tokenizer.tokenize_bytes(already)):
+        if _consumed(matcher, self._vocabulary, already):
             self._matcher = matcher
 
     def _masked(self, matcher: LLMatcher, logits: mx.array) -> mx.array:
@@ -162,3 +169,8 @@ class Processor:
         self._sound = mx.isfinite(masked.max())
         mx.async_eval(self._sound)  # type: ignore[no-untyped-call]
         return masked
+
+
+def _consumed(matcher: LLMatcher, vocabulary: Vocabulary, text: bytes) -> bool:
+    """Whether a text is a beginning, in letters: how it is cut into tokens makes no difference."""
+    return not text or bool(matcher.consume_tokens(vocabulary(text)))

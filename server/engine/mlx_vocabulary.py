@@ -42,19 +42,22 @@ class Vocabulary:
     def __call__(self, text: bytes | str) -> list[int]:
         """A text in tokens, none of them special; how llguidance asks what to force."""
         raw = text.encode() if isinstance(text, str) else text
-        found: list[int] = []
-        for token in self._base.tokenize_bytes(raw):
-            written = self.tokens[token]
-            if written in self._special:
-                # No tokenizer spells a special token's text on request; its halves are none.
-                found += self._base.tokenize_bytes(written[:1])
-                found += self._base.tokenize_bytes(written[1:])
-            else:
-                found.append(token)
+        found = self._letters(raw)
         if b"".join(self.tokens[token] for token in found) == raw:
             return found
         # A tokenizer that normalizes: the same bytes matter more than the usual tokens.
         return self._base.greedy_tokenize(raw.decode(errors="surrogateescape"))
+
+    def _letters(self, raw: bytes) -> list[int]:
+        found: list[int] = []
+        for token in self._base.tokenize_bytes(raw):
+            written = self.tokens[token]
+            if written in self._special and len(written) > 1:
+                # No tokenizer spells a special token's text on request; its halves are none.
+                found += self._letters(written[:1]) + self._letters(written[1:])
+            else:
+                found.append(token)
+        return found
 
     @cached_property
     def _markers(self) -> re.Pattern[str] | None:

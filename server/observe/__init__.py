@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mlxdeck.server.observe.content import Seen
-from mlxdeck.server.observe.trace import Totals, Trace
+from mlxdeck.server.observe.totals import Totals
+from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.writer import Emitter as Emitter
 from mlxdeck.telemetry.writer import NullWriter, Writer

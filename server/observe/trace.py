@@ -24,6 +24,7 @@ from mlxdeck.server.messages import (
     Usage,
 )
 from mlxdeck.server.observe.content import HASH_DIGITS, Parts, Seen, answer, as_json, last_user_text
+from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.redact import redacted
 from mlxdeck.telemetry import events as t
 from mlxdeck.telemetry.writer import Emitter
@@ -100,21 +101,8 @@ class Work(Protocol):
     def times(self) -> Timed: ...
     @property
     def n_tokens(self) -> int: ...
-
-
-@dataclass(slots=True)
-class Totals:
-    """Counted since the server started; they only ever grow."""
-
-    requests: int = 0
-    errors: int = 0
-    cancelled: int = 0
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    tool_calls: int = 0
-    bad_tool_calls: int = 0
-    looped: int = 0
+    @property
+    def let_go(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -332,6 +320,7 @@ class Trace:
         ended_by = self._finish.ended_by if self._finish else ""
         totals.cancelled += outcome == "cancelled"
         totals.looped += ended_by == "loop"
+        totals.let_go += bool(work and work.let_go)
         totals.input_tokens += usage.input_tokens
         totals.cached_tokens += usage.cached_tokens
         totals.output_tokens += n_output
@@ -358,6 +347,7 @@ class Trace:
                 decode_s=decode_s,
                 n_tool_calls=self._n_tool_calls,
                 ended_by=ended_by,
+                let_go=work.let_go if work else "",
             )
         )
 

@@ -7,30 +7,22 @@ Written in llguidance's dialect of Lark, which takes JSON Schema inline
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from mlxdeck.server.toolcalls.json_rules import JsonRules
 
 MARKER = "%marker"
 """Before a quoted text that the model may have special tokens for; the engine knows."""
-# One way to write an object, and no blanks without end for a model to get lost in.
-_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-_NAMED = ("properties", "$defs", "definitions", "patternProperties")
-_NESTED = ("items", "additionalProperties", "not", "if", "then", "else")
-_LISTED = ("anyOf", "oneOf", "prefixItems")
-_KEPT = ("type", "enum", "const", "required", "$ref", "additionalProperties")
-_DEFINED = ("$defs", "definitions")
-# RFC 3339, with an end to the fraction of a second: without one, a small model writes digits until
-# it runs out of tokens.
-_DATE = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-_TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
-_BOUNDED = {"time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
 
 
 class Rules:
     """The rules of one grammar, named as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, blanks: bool = False) -> None:
+        """`blanks`: JSON may be spread over lines."""
         self._lines: list[str] = []
+        self._json = JsonRules(self, blanks=blanks)
 
     def add(self, body: str, attributes: str = "") -> str:
         """Give a rule a name, and return that."""
@@ -43,11 +35,23 @@ class Rules:
         """What the next rule will be called, for one that refers to itself."""
         return f"r{len(self._lines)}"
 
-    def json(self, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> str:
+    def reserve(self) -> str:
+        """A name whose rule is told later."""
+        return self.add("")
+
+    def tell(self, name: str, body: str) -> None:
+        """The rule of a reserved name."""
+        self._lines[int(name[1:])] = f"{name}: {body}"
+
+    def terminal(self, body: str) -> str:
+        """Give a regular expression a name, and return that."""
+        name = f"T{len(self._lines)}"
+        self._lines.append(f"{name}: {body}")
+        return name
+
+    def json(self, schema: Any, root: Any = None) -> str:
         """A rule for JSON of a schema; `root` is the one that its references are into."""
-        defined = {key: root[key] for key in _DEFINED if key in root} if root else {}
-        whole = closed({**defined, **schema})
-        return self.add("%json " + json.dumps({**whole, "x-guidance": _STYLE}))
+        return self._json.rule(schema, root)
 
     def text_up_to(self, suffix: str, pattern: str = "") -> str:
         """A rule for text that ends with `suffix`, and otherwise doesn't contain it."""
@@ -57,54 +61,6 @@ class Rules:
     def text(self, start: str) -> str:
         """The grammar that begins with an expression."""
         return "\n".join([f"start: {start}", *self._lines]) + "\n"
-
-
-def closed(schema: Any) -> Any:
-    """The schema with no room for properties that it doesn't name, where it doesn't speak of them.
-
-    What conforms to the result conforms to the schema; a model is kept from making up parameters.
-    """
-    if not isinstance(schema, dict):
-        return schema
-    found = dict(schema)
-    if (form := str(found.get("format"))) in _BOUNDED and "pattern" not in found:
-        found["pattern"] = _BOUNDED[form]
-        del found["format"]
-    if found.get("propertyNames") == {"type": "string"}:
-        # All names are.
-        del found["propertyNames"]
-    found = _within(found, closed)
-    # Where schemas are combined, each would forbid what the others name.
-    combined = any(key in found for key in ("allOf", "anyOf", "oneOf", "$ref", "patternProperties"))
-    if "properties" in found and "additionalProperties" not in found and not combined:
-        found["additionalProperties"] = False
-    return found
-
-
-def loosened(schema: Any) -> Any:
-    """The schema with nothing but types, names and choices: what any grammar can express.
-
-    More than what conforms to the schema conforms to the result.
-    """
-    if not isinstance(schema, dict):
-        return schema
-    kept = (*_KEPT, *_NAMED, *_NESTED[:2], *_LISTED[:2])
-    return _within({key: value for key, value in schema.items() if key in kept}, loosened)
-
-
-def _within(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """The schema with a change made to every schema in it."""
-    found = dict(schema)
-    for key in _NAMED:
-        if isinstance(named := found.get(key), dict):
-            found[key] = {name: change(value) for name, value in named.items()}
-    for key in _NESTED:
-        if key in found:
-            found[key] = change(found[key])
-    for key in _LISTED:
-        if isinstance(listed := found.get(key), list):
-            found[key] = [change(value) for value in listed]
-    return found
 
 
 def quoted(text: str) -> str:

@@ -12,11 +12,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
 from mlxdeck.server.messages import (
     TextDelta,
     ThinkingDelta,
@@ -25,6 +20,7 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     ToolSpec,
 )
+from mlxdeck.server.schemas.judging import conforms
 from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.repeats import Repeats
 from mlxdeck.server.toolcalls.source import Source
@@ -191,14 +187,3 @@ class Sink:
 def new_call_id() -> str:
     """As Anthropic writes them; other APIs take any."""
     return f"toolu_{secrets.token_hex(12)}"
-
-
-def conforms(arguments: Any, schema: dict[str, Any]) -> bool | None:
-    """Whether arguments conform to a JSON Schema; None if it is none, or refers to elsewhere."""
-    kind = validator_for(schema)
-    try:
-        kind.check_schema(schema)
-        # A registry of its own: without one, a `$ref` of a client's could make us fetch a URL.
-        return bool(kind(schema, registry=Registry()).is_valid(arguments))
-    except (SchemaError, Unresolvable, RecursionError):
-        return None

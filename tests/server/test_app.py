@@ -488,3 +488,28 @@ async def test_what_a_conversation_says_is_told_once() -> None:
         told = [line.attrs for line in server.telemetry.named("request.content")]
         texts = [json.loads(part.content)[0]["text"] for part in told]  # type: ignore[union-attr]
         assert texts == ["one", "one", "one", "two", "two"]
+
+
+async def test_a_call_that_was_demanded_and_not_made_is_an_error() -> None:
+    """Never a text with status 200, nor a stream that ends as if all were well."""
+    async with running(EchoEngine(lambda _: "I'd rather not.")) as server:
+        asked = {"tools": [READ], "tool_choice": {"type": "any"}}
+        refused = await server.ask("read it", **asked)
+        assert refused.status_code == 500
+        assert "no call" in refused.json()["error"]["message"]
+        stream = (await server.ask("read it", stream=True, **asked)).text
+        assert [name for name, _ in events(stream)][-1] == "error"
+        ends = await server.ended(2)
+        assert {each.outcome for each in ends} == {"error"}
+
+
+async def test_a_demanded_call_that_is_whole_at_the_limit_is_a_call() -> None:
+    """Only the tag that closes it is missing."""
+    whole = CALL.rstrip().removesuffix("</tool_call>")
+    async with running(EchoEngine(lambda _: CALL)) as server:
+        for n_missing in (1, 5):
+            asked = {"tools": [READ], "tool_choice": {"type": "any"}}
+            limit = len(whole.encode()) + 12 - n_missing
+            answer = await server.ask("read it", max_tokens=limit, **asked)
+            assert answer.json()["stop_reason"] == "tool_use"
+            assert [each["type"] for each in answer.json()["content"]] == ["text", "tool_use"]

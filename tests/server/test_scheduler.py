@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mlxdeck.server.engine import KVState, ModelInfo, Progress, Run, SamplingParams, Step
+from mlxdeck.server.engine import KVState, ModelInfo, Progress, Run, Sampled, SamplingParams, Step
 from mlxdeck.server.engine.echo import EchoEngine
 from mlxdeck.server.errors import EngineFailed, Overloaded
 from mlxdeck.server.scheduler import Scheduler
@@ -258,3 +258,30 @@ async def test_short_prompts_are_read_together_and_long_ones_in_turn() -> None:
         answers = await asyncio.gather(*(answer(scheduler, job(t, max_tokens=400)) for t in texts))
         assert [text for text, _ in answers] == texts
     assert max(together) > 1
+
+
+class LettingGo(EchoEngine):
+    """Breaks the third token of an answer in which there is an `x`."""
+
+    def step(self) -> list[Step]:
+        """As the echo, but for that."""
+        found: list[Step] = []
+        for each in super().step():
+            if isinstance(each, Sampled) and each.text == "x":
+                self.remove(each.uid)
+                each = Sampled(each.uid, "", "broken", why="not of the grammar")
+            found.append(each)
+        return found
+
+
+async def test_an_answer_that_leaves_its_grammar_fails_alone() -> None:
+    """Its client is told, the others of its batch go on."""
+    async with running(LettingGo()) as scheduler:
+        bad, good = job("abxy"), job("hello there")
+        told, other = await asyncio.gather(
+            answer(scheduler, bad), answer(scheduler, good), return_exceptions=True
+        )
+        assert isinstance(told, EngineFailed) and "not of the grammar" in told.message
+        assert other == ("hello there", "stop")
+        assert bad.let_go == "not of the grammar" and not good.let_go
+        assert await answer(scheduler, job("again")) == ("again", "stop")

@@ -72,14 +72,15 @@ class Form:
         *,
         marked: bool,
         parallel: bool = False,
-        answer: dict[str, Any] | None = None,
+        answer: Any = None,
+        blanks: bool = False,
     ) -> str | None:
         """The grammar of one call, or several, of any of the tools; or of JSON of a schema.
 
-        Without `marked`, it covers what a model goes on with once it has written the trigger. None
-        if there is no such grammar.
+        Without `marked`, it covers what a model goes on with once it has written the trigger. With
+        `blanks`, JSON may be spread over lines. None if there is no such grammar.
         """
-        rules = Rules()
+        rules = Rules(blanks=blanks)
         calls = []
         for tool in tools:
             rule = self.rule(tool, rules)

@@ -64,13 +64,34 @@ def text_expressions(branch: Mapping[str, Any]) -> list[str] | None:
         return ["|".join(texts)]
     expressions = []
     if isinstance(pattern := branch.get("pattern"), str):
-        expressions.append("|".join(map(_whole, _alternatives(pattern))))
+        expressions.append("|".join(map(_whole, _alternatives(ascii_classes(pattern)))))
     low, high = branch.get("minLength", 0), branch.get("maxLength")
     if not isinstance(low, int) or not isinstance(high, int | None):
         return None
     if low or high is not None:
         expressions.append(f"(?s:.{{{low},{'' if high is None else high}}})")
     return expressions
+
+
+_CLASSES = {"d": "0-9", "w": "A-Za-z0-9_"}
+
+
+def ascii_classes(pattern: str) -> str:
+    """The pattern with the digits and letters that JSON Schema means, not those of all scripts."""
+    found, in_class, at = [], False, 0
+    while at < len(pattern):
+        part = pattern[at : at + 2] if pattern[at] == "\\" else pattern[at]
+        at += len(part)
+        if part in ("[", "]"):
+            in_class = part == "["
+        ranges = _CLASSES.get(part[1:].lower(), "")
+        if not ranges or (in_class and part[1].isupper()):
+            found.append(part)
+        elif in_class:
+            found.append(ranges)
+        else:
+            found.append(f"[{'^' if part[1].isupper() else ''}{ranges}]")
+    return "".join(found)
 
 
 def _whole(pattern: str) -> str:

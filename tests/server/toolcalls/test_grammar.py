@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
 from mlxdeck.server.messages import ToolSpec, ToolUse
+from mlxdeck.server.schemas.loosening import closed
 from mlxdeck.server.toolcalls.formats import FORMATS
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.grammar import MARKER, closed
+from mlxdeck.server.toolcalls.grammar import MARKER
 from tests.server.toolcalls.test_formats import calls, writable
 
 BYTES = LLTokenizer("byte")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.messages import ChatRequest, Message, Sampling, Text, ToolChoice, ToolSpec
 from mlxdeck.server.toolcalls.formats import FORMATS
 from mlxdeck.server.toolcalls.formats.form import Form
@@ -21,7 +22,9 @@ class Willing:
     def __init__(self, refused: str = "\0") -> None:
         self.refused = refused
 
-    def check(self, grammar: str) -> str:
+    def check(self, grammar: str, already: str = "") -> str:
+        if already.startswith("Sure"):
+            return "no beginning"
         return "too hard\nand more" if self.refused in grammar else ""
 
 
@@ -80,7 +83,27 @@ def test_a_begun_call_is_held_from_where_it_is() -> None:
     assert constraint is not None
     assert constraint.already == '\n{"name": "Re'
     assert constraint.trigger == FORM.starts[0]
-    assert not constraint.final
+    # It is the one call that is demanded; elsewhere the answer goes on.
+    assert constraint.final
+    free = held(ToolChoice(), begun='So: <tool_call>\n{"name": "Re').constraint
+    assert free is not None and not free.final
+
+
+def test_a_forced_call_comes_behind_what_the_client_has_begun() -> None:
+    """Also where that ends within the start of one."""
+    behind = held(ToolChoice("any"), begun="Let me see").constraint
+    assert behind is not None and (behind.already, behind.trigger) == (None, "")
+    half = held(ToolChoice("any"), begun="Let me see <tool_").constraint
+    assert half is not None and half.already == "<tool_" and half.final
+
+
+def test_json_that_was_begun_is_held_from_where_it_is() -> None:
+    """However it is set; what is no beginning of it is refused."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    begun = held(ToolChoice(), tools=(), schema=schema, begun='{"city":').constraint
+    assert begun is not None and begun.already == '{"city":' and begun.final
+    with pytest.raises(BadRequest, match="doesn't begin"):
+        held(ToolChoice(), tools=(), schema=schema, begun="Sure:")
 
 
 def test_json_of_a_schema_is_the_whole_answer_or_a_call() -> None:
@@ -106,3 +129,25 @@ def test_nothing_is_held_without_tools_or_against_the_engine() -> None:
     """Why not is told, in one line."""
     assert held(ToolChoice("none"), tools=()) == Held()
     assert held(ToolChoice(), refused="Read") == Held(refused="too hard")
+    odd = ToolSpec("Odd", "", {"type": "object", "anyOf": [{"required": ["a"]}]})
+    found = held(ToolChoice(), tools=(odd,), form=FORMATS["qwen3_coder"])
+    assert "Odd" in grammar(found)
+
+
+def test_schemas_that_are_too_much_together_give_way_by_size() -> None:
+    """The largest first, down to the names of their parameters."""
+
+    class Narrow(Willing):
+        def check(self, grammar: str, already: str = "") -> str:
+            return "too many items" if grammar.count("maxLength") > 40 else ""
+
+    small = {f"p{n}": {"type": "string", "maxLength": 100 + n} for n in range(4)}
+    large = {f"p{n}": {"type": "string", "maxLength": n} for n in range(38)}
+    tools = [ToolSpec("Small", "", {"type": "object", "properties": small})]
+    tools += [ToolSpec("Large", "", {"type": "object", "properties": large})]
+    request = ChatRequest(
+        "m", (), (Message("user", (Text("Hi"),)),), Sampling(9), tuple(tools), ToolChoice("any")
+    )
+    found = held_to(request, FORM, Narrow())
+    assert found.loose == {"Large": "too many items"}
+    assert '\\"p37\\"' in grammar(found) and grammar(found).count("maxLength") == 4

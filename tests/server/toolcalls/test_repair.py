@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdeck.server.lenient_json import decode_first
+from mlxdeck.server.schemas.judging import conforms
 from mlxdeck.server.toolcalls.repair import coerced
-from mlxdeck.server.toolcalls.sink import conforms
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

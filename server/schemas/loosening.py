@@ -1,0 +1,112 @@
+"""Schemas that forbid more or less than they did: what a grammar can express of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_NAMED = ("properties", "$defs", "definitions", "patternProperties")
+_NESTED = ("items", "additionalProperties", "not", "if", "then", "else")
+_LISTED = ("anyOf", "oneOf", "prefixItems")
+_KEPT = ("type", "enum", "const", "required", "$ref", "additionalProperties")
+# RFC 3339, with an end to the fraction of a second: without one, a small model writes digits until
+# it runs out of tokens.
+_DATE = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+_TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
+_BOUNDED = {"time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
+LARGEST_INTEGER = 9 * 10**18
+LARGEST_NUMBER = 1e15
+SMALLEST_STEP = 1e-9
+_CHOICES = ("enum", "const")
+
+
+def closed(schema: Any) -> Any:
+    """The schema with no room for properties that it doesn't name, where it doesn't speak of them.
+
+    What conforms to the result conforms to the schema; a model is kept from making up parameters.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    found = dict(schema)
+    if (form := str(found.get("format"))) in _BOUNDED and "pattern" not in found:
+        found["pattern"] = _BOUNDED[form]
+        del found["format"]
+    if found.get("propertyNames") == {"type": "string"}:
+        # All names are.
+        del found["propertyNames"]
+    found = _within(found, closed)
+    # Where schemas are combined, each would forbid what the others name.
+    combined = any(key in found for key in ("allOf", "anyOf", "oneOf", "$ref", "patternProperties"))
+    if "properties" in found and "additionalProperties" not in found and not combined:
+        found["additionalProperties"] = False
+    return found
+
+
+def bounded(schema: Any) -> Any:
+    """The schema with an end to its numbers: a model may write digits until it runs out of tokens.
+
+    Integers up to 19 digits and no `-0`, numbers up to 15 digits and 9 of a fraction.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    found = _within(schema, bounded)
+    kind = found.get("type")
+    if kind not in ("integer", "number") or any(key in found for key in _CHOICES):
+        return found
+    whole = kind == "integer"
+    largest: float = LARGEST_INTEGER if whole else LARGEST_NUMBER
+    low = found.get("minimum", found.get("exclusiveMinimum"))
+    high = found.get("maximum", found.get("exclusiveMaximum"))
+    if low is None and (high is None or high > -largest):
+        found["minimum"] = low = -largest
+    if high is None and low is not None and low < largest:
+        found["maximum"] = high = largest
+    if whole and low is not None and high is not None and low < 0 <= high and "anyOf" not in found:
+        found["anyOf"] = [{"minimum": 0}, {"maximum": -1}]
+    if not whole and "multipleOf" not in found:
+        found["multipleOf"] = SMALLEST_STEP
+    return found
+
+
+def loosened(schema: Any) -> Any:
+    """The schema with nothing but types, names and choices: what any grammar can express.
+
+    More than what conforms to the schema conforms to the result.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    kept = (*_KEPT, *_NAMED, *_NESTED[:2], *_LISTED[:2])
+    return _within({key: value for key, value in schema.items() if key in kept}, loosened)
+
+
+def looser(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema of a tool's arguments, one step looser each time, down to any object."""
+    yield loosened(schema)
+    named = schema.get("properties")
+    if isinstance(named, dict) and named:
+        required = [name for name in schema.get("required", ()) if name in named]
+        kinds = {name: _kind_alone(told) for name, told in named.items()}
+        yield {"type": "object", "properties": kinds, "required": required}
+        anything: dict[str, Any] = dict.fromkeys(named, True)
+        yield {"type": "object", "properties": anything, "required": required}
+    yield {"type": "object"}
+
+
+def _kind_alone(schema: Any) -> Any:
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    return {"type": kind} if isinstance(kind, str) else {}
+
+
+def _within(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """The schema with a change made to every schema in it."""
+    found = dict(schema)
+    for key in _NAMED:
+        if isinstance(named := found.get(key), dict):
+            found[key] = {name: change(value) for name, value in named.items()}
+    for key in _NESTED:
+        if key in found:
+            found[key] = change(found[key])
+    for key in _LISTED:
+        if isinstance(listed := found.get(key), list):
+            found[key] = [change(value) for value in listed]
+    return found

@@ -1,0 +1,324 @@
+"""Schemas of clients, read by their evident meaning.
+
+A tool's schema is seldom the client's own: agents pass on what servers of tools send. So only what
+leaves no call of the tool possible is refused: arguments that are no object, a type that isn't one.
+Anything else that is no JSON Schema is read as what it must mean (`"required": null`, `"String"`,
+`"nullable": true`), or else left out: it then holds to less, for this one tool alone. The schema of
+an answer is the client's own, and is refused wherever it is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
+
+from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.schemas.pointers import VALUES, resolved
+
+KINDS = ("string", "number", "integer", "boolean", "null", "array", "object")
+MAX_DEPTH = 48
+"""Below that, anything goes: what recurses here recurses in other libraries too."""
+MAX_NODES = 20_000
+MAX_JUDGED_NODES = 400
+"""A larger schema of an answer isn't judged, but only read: that would hold up others."""
+_ALIASES = {
+    **dict.fromkeys(("str", "text", "char"), "string"),
+    **dict.fromkeys(("int", "int32", "int64", "long", "uint"), "integer"),
+    **dict.fromkeys(("float", "double", "decimal", "num"), "number"),
+    **dict.fromkeys(("bool",), "boolean"),
+    **dict.fromkeys(("none", "nil", "nonetype", "undefined"), "null"),
+    **dict.fromkeys(("list", "tuple", "set"), "array"),
+    **dict.fromkeys(("dict", "map", "struct", "record"), "object"),
+}
+_ANY = ("any", "mixed", "unknown", "*", "")
+_WORDS = {"true": True, "false": False}
+_DROP = object()
+"""What a keyword's reader returns where nothing sensible can be meant."""
+
+
+def tool_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
+    """The schema of a tool's arguments; the same object where nothing is odd about it.
+
+    Raises:
+        BadRequest: No call could ever conform: it doesn't describe an object.
+    """
+    kinds = _told_kinds(told.get("type"), f"{path}.type")
+    if kinds and "object" not in kinds:
+        raise BadRequest(f"{path}.type", f"must be 'object', as arguments are, got {kinds[0]!r}")
+    found = readable(told)
+    if not _may_be_object(found, found, 0):
+        raise BadRequest(path, "must describe an object, as arguments are")
+    if isinstance(found.get("type"), list):
+        found = {**found, "type": "object"}
+    return found
+
+
+def answer_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
+    """The schema of an answer.
+
+    Raises:
+        BadRequest: It is no JSON Schema, or refers to what isn't in it; the keyword is named.
+    """
+    if _n_nodes(told, 0) <= MAX_JUDGED_NODES:
+        try:
+            validator_for(told).check_schema(told)
+        except SchemaError as error:
+            at = ".".join([path, *map(str, error.absolute_path)])
+            raise BadRequest(at, f"no JSON Schema: {error.message[:200]}") from error
+    lost = _lost_reference(told, told, 0)
+    if lost:
+        raise BadRequest(path, f"$ref {lost[:100]!r} leads to nothing in this schema")
+    return readable(told)
+
+
+def readable(told: dict[str, Any]) -> dict[str, Any]:
+    """A schema that any reader of JSON Schema can take, of the same meaning as far as it has one.
+
+    References lead somewhere, keywords have values of their kinds, nothing is nested too deep.
+    """
+    read = _Reader().schema(told, 0)
+    found = _with_references(read, read, 0)
+    return told if found == told else found
+
+
+def _told_kinds(told: Any, path: str) -> list[str]:
+    """The types that a schema names; none where it leaves that open."""
+    listed = told if isinstance(told, list) else [] if told is None else [told]
+    kinds = []
+    for each in listed:
+        kind = _kind(each)
+        if kind is None:
+            raise BadRequest(path, f"{each!r:.50} is no type of JSON Schema")
+        kinds.append(kind)
+    return [] if "" in kinds else kinds
+
+
+def _kind(told: Any) -> str | None:
+    """The type that is meant; empty for any, None if it is none."""
+    if not isinstance(told, str):
+        return None
+    word = told.strip().lower()
+    if word in KINDS:
+        return word
+    return "" if word in _ANY else _ALIASES.get(word)
+
+
+def _may_be_object(told: Any, root: Any, depth: int) -> bool:
+    if not isinstance(told, Mapping) or depth > 8:
+        return told is not False
+    kinds = told.get("type", "object")
+    if "object" not in ([kinds] if isinstance(kinds, str) else kinds):
+        return False
+    listed = [told["const"]] if "const" in told else told.get("enum")
+    if listed and not any(isinstance(each, dict) for each in listed):
+        return False
+    if "$ref" in told and not _may_be_object(resolved(told["$ref"], root), root, depth + 1):
+        return False
+    for key, enough in (("anyOf", any), ("oneOf", any), ("allOf", all)):
+        if key in told and not enough(_may_be_object(e, root, depth + 1) for e in told[key]):
+            return False
+    return True
+
+
+def _n_nodes(told: Any, depth: int) -> int:
+    if depth > 2 * MAX_DEPTH:
+        return MAX_NODES
+    if isinstance(told, dict):
+        return 1 + sum(_n_nodes(each, depth + 1) for each in told.values())
+    return 1 + sum(_n_nodes(each, depth + 1) for each in told) if isinstance(told, list) else 0
+
+
+def _lost_reference(told: Any, root: Any, depth: int) -> str:
+    """The first reference that leads nowhere."""
+    if depth > 2 * MAX_DEPTH:
+        return ""
+    if isinstance(told, dict):
+        path = told.get("$ref")
+        if isinstance(path, str) and resolved(path, root) is None:
+            return path
+        named = [
+            e for key in _NAMED if isinstance(found := told.get(key), dict) for e in found.values()
+        ]
+        skipped = (*VALUES, *_NAMED)
+        each_of: Any = [*named, *(value for key, value in told.items() if key not in skipped)]
+    else:
+        each_of = told if isinstance(told, list) else ()
+    return next(filter(None, (_lost_reference(each, root, depth + 1) for each in each_of)), "")
+
+
+_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+
+
+class _Reader:
+    """Reads one schema, from the top down."""
+
+    def __init__(self) -> None:
+        self._n_nodes = 0
+        of: dict[str, Callable[[Any, int], Any]] = {}
+        of |= dict.fromkeys(("properties", "patternProperties", "dependentSchemas"), self._named)
+        of |= dict.fromkeys(("$defs", "definitions"), self._named)
+        of |= dict.fromkeys(("additionalProperties", "items", "not", "if", "then"), self._one)
+        of |= dict.fromkeys(("else", "contains", "propertyNames", "additionalItems"), self._one)
+        of |= dict.fromkeys(("unevaluatedProperties", "unevaluatedItems"), self._one)
+        of |= dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), self._listed)
+        of |= dict.fromkeys(("minimum", "maximum", "multipleOf"), _number)
+        of |= dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), _number)
+        of |= dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _count)
+        of |= dict.fromkeys(("minProperties", "maxProperties"), _count)
+        of |= dict.fromkeys(("minContains", "maxContains"), _count)
+        of |= dict.fromkeys(("pattern", "format", "$ref", "$schema", "$id", "$anchor"), _text)
+        of |= {"type": _type, "enum": _enum, "required": _required, "uniqueItems": _flag}
+        of |= {"const": _value, "default": _value, "examples": _value, "example": _value}
+        self._of = of
+
+    def schema(self, told: Any, depth: int) -> Any:
+        """One schema; a boolean is one too."""
+        if isinstance(told, str):
+            return {"type": kind} if (kind := _kind(told)) else {}
+        if not isinstance(told, dict):
+            return told if isinstance(told, bool) else {}
+        self._n_nodes += 1
+        if depth > MAX_DEPTH or self._n_nodes > MAX_NODES:
+            return {}
+        found = {}
+        for key, value in _modern(told).items():
+            read = self._of.get(key, _told)
+            value = read(value, depth + 1)
+            if value is not _DROP:
+                found[key] = value
+        return found
+
+    def _one(self, told: Any, depth: int) -> Any:
+        if isinstance(told, str) and told.lower() in _WORDS:
+            return _WORDS[told.lower()]
+        return self.schema(told, depth) if isinstance(told, dict | bool | str) else _DROP
+
+    def _named(self, told: Any, depth: int) -> Any:
+        if isinstance(told, list) and not told:
+            # An empty object, as PHP writes it.
+            return {}
+        if not isinstance(told, dict):
+            return _DROP
+        return {name: self.schema(each, depth) for name, each in told.items()}
+
+    def _listed(self, told: Any, depth: int) -> Any:
+        listed = [told] if isinstance(told, dict) else told
+        if not isinstance(listed, list) or not listed:
+            return _DROP
+        return [{"type": "null"} if e is None else self.schema(e, depth) for e in listed]
+
+
+def _modern(told: dict[str, Any]) -> dict[str, Any]:
+    """What older drafts and OpenAPI say in other keywords, in those of today."""
+    found = dict(told)
+    if isinstance(items := found.get("items"), list):
+        del found["items"]
+        rest = found.pop("additionalItems", None)
+        found |= ({"prefixItems": items} if items else {}) | (
+            {} if rest is None else {"items": rest}
+        )
+    for bound in ("Minimum", "Maximum"):
+        if isinstance(strict := found.get(f"exclusive{bound}"), bool):
+            del found[f"exclusive{bound}"]
+            if strict and bound.lower() in found:
+                found[f"exclusive{bound}"] = found.pop(bound.lower())
+    if found.get("nullable") is True and isinstance(kind := found.get("type"), str):
+        found["type"] = [kind, "null"]
+        if isinstance(listed := found.get("enum"), list) and None not in listed:
+            found["enum"] = [*listed, None]
+    if isinstance(found.get("required"), bool):
+        # Draft 3 said it at the property.
+        del found["required"]
+    if isinstance(named := found.get("properties"), dict):
+        said = [
+            name for name, e in named.items() if isinstance(e, dict) and e.get("required") is True
+        ]
+        if said:
+            there = found.get("required")
+            found["required"] = [*(there if isinstance(there, list) else ()), *said]
+    return found
+
+
+def _told(told: Any, depth: int) -> Any:
+    del depth
+    return _DROP if told is None else told
+
+
+def _value(told: Any, depth: int) -> Any:
+    del depth
+    return told
+
+
+def _type(told: Any, depth: int) -> Any:
+    del depth
+    if isinstance(told, list):
+        kinds = list(dict.fromkeys(_kind("null" if each is None else each) for each in told))
+        return kinds if kinds and all(kinds) else _DROP
+    return _kind(told) or _DROP
+
+
+def _enum(told: Any, depth: int) -> Any:
+    del depth
+    if isinstance(told, list):
+        return told or _DROP
+    return [told] if isinstance(told, str | int | float) else _DROP
+
+
+def _required(told: Any, depth: int) -> Any:
+    del depth
+    listed = [told] if isinstance(told, str) else told
+    if not isinstance(listed, list):
+        return _DROP
+    return list(dict.fromkeys(each for each in listed if isinstance(each, str)))
+
+
+def _flag(told: Any, depth: int) -> Any:
+    del depth
+    return told if isinstance(told, bool) else _WORDS.get(str(told).lower(), _DROP)
+
+
+def _text(told: Any, depth: int) -> Any:
+    del depth
+    return told if isinstance(told, str) else _DROP
+
+
+def _number(told: Any, depth: int) -> Any:
+    del depth
+    if isinstance(told, bool):
+        return _DROP
+    if isinstance(told, int | float):
+        return told
+    try:
+        value = float(told)
+    except (TypeError, ValueError, OverflowError):
+        return _DROP
+    return int(value) if value.is_integer() else value if value == value else _DROP
+
+
+def _count(told: Any, depth: int) -> Any:
+    value = _number(told, depth)
+    if value is _DROP or value < 0 or value != value or value > 2**31:
+        return _DROP
+    return int(value)
+
+
+def _with_references(told: Any, root: Any, depth: int) -> Any:
+    """The schema without the references that lead nowhere, or only to one another."""
+    if depth > 2 * MAX_DEPTH:
+        return told
+    if isinstance(told, list):
+        return [_with_references(each, root, depth + 1) for each in told]
+    if not isinstance(told, dict):
+        return told
+    found = {}
+    for key, each in told.items():
+        if key in _NAMED and isinstance(each, dict):
+            found[key] = {name: _with_references(e, root, depth + 1) for name, e in each.items()}
+        else:
+            found[key] = each if key in VALUES else _with_references(each, root, depth + 1)
+    if isinstance(path := told.get("$ref"), str) and resolved(path, root) is None:
+        del found["$ref"]
+    return found

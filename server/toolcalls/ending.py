@@ -1,0 +1,36 @@
+"""How an answer ended, once all of it has been read."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.messages import Finished, StopReason, Usage
+from mlxdeck.server.toolcalls.splitter import Splitter
+
+
+def finished(
+    splitter: Splitter, usage: Usage, *, cut: bool, looped: bool, forced: bool
+) -> Finished:
+    """The last event; `forced` says that the request demands a call.
+
+    Raises:
+        EngineFailed: There is none.
+    """
+    looped = looped or splitter.looped
+    reason = _stop_reason(splitter, cut=cut or looped, forced=forced)
+    by: Literal["", "loop"] = "loop" if looped and reason == "max_tokens" else ""
+    return Finished(reason, usage, splitter.stopped_by, by, len(splitter.bad_calls))
+
+
+def _stop_reason(splitter: Splitter, *, cut: bool, forced: bool) -> StopReason:
+    if splitter.stopped_by is not None:
+        return "stop_sequence"
+    if forced and splitter.n_calls:
+        # What was demanded is there, if need be without the tag that closes it.
+        return "tool_use"
+    if cut:
+        return "max_tokens"
+    if forced:
+        raise EngineFailed("the model made no call although the request demands one")
+    return "tool_use" if splitter.n_calls else "end_turn"

@@ -1,0 +1,144 @@
+"""Answers held to grammars by the engine's own processors, whatever is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from mlxdeck.server.engine import Constraint
+from mlxdeck.server.engine.mlx_grammars import MlxGrammars, Processor
+from mlxdeck.server.toolcalls.formats import FORMATS
+from tests.zoo.drawn import SCHEMAS, WAYS, Drawer, Way, faults
+from tests.zoo.vocabularies import VOCABULARIES, Unavailable
+
+ENDS = ("<|end_of_turn|>", "<|end_of_text|>")
+THINKING = ("<think>", "</think>")
+
+
+def tiny(*, special: bool) -> TokenizerWrapper:
+    """Bytes, and every marker of every format as an added token; two tokens end a turn."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({char: n for n, char in enumerate(alphabet)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    markers = {m for form in FORMATS.values() for m in (*form.markers, form.trigger) if len(m) > 2}
+    markers |= {"</arg_value>", "</parameter>", "<escape>", '<|"|>', "<|message|>", *THINKING}
+    made.add_tokens(
+        [AddedToken(each, special=special, normalized=False) for each in sorted(markers)]
+    )
+    made.add_special_tokens([AddedToken(each, special=True) for each in ENDS])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=made, eos_token=ENDS[0])
+    ends = [wrapped.convert_tokens_to_ids(each) for each in ENDS]
+    return TokenizerWrapper(wrapped, eos_token_ids=ends)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["special", "text"])
+def drawer(request: pytest.FixtureRequest) -> Drawer:
+    """A tokenizer whose markers are special tokens, or text."""
+    return Drawer(tiny(special=request.param))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_whatever_is_drawn_conforms(drawer: Drawer, name: str) -> None:
+    """Forced, begun by the model, begun by the client, and JSON; greedy and not."""
+    some = SCHEMAS[sum(map(ord, name)) % 5 :: 5]
+    found = [
+        *faults(drawer, [name], schemas=some, temperatures=(1.0,)),
+        *faults(drawer, [name], schemas=SCHEMAS[6:9], ways=("forced",), temperatures=(0.0,)),
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "name"), [("qwen3", "json_tags"), ("deepseek_v3", "deepseek_v3")]
+)
+def test_whatever_is_drawn_conforms_with_real_tokenizers(vocabulary: str, name: str) -> None:
+    """Of which the added tokens are partly special, and partly text."""
+    try:
+        drawer = Drawer.of(VOCABULARIES[vocabulary].folder())
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    ways: tuple[Way, ...] = ("forced", "auto")
+    assert list(faults(drawer, [name], schemas=SCHEMAS[5:8], ways=ways)) == []
+
+
+def processor(constraint: Constraint) -> tuple[Processor, Any]:
+    """A processor, and its tokenizer."""
+    wrapper = tiny(special=False)
+    return MlxGrammars(wrapper).processor(constraint), wrapper
+
+
+LOGITS = mx.zeros((1, 512))
+DIGIT = 'start: "<" /[0-9]{2}/ ">"\n'
+
+
+def feed(held: Processor, wrapper: Any, text: str, logits: mx.array = LOGITS) -> mx.array:
+    """Let a model write a text; what it may write next."""
+    tokens, out = [0], held(mx.array([0]), logits)
+    for token in wrapper.encode(text, add_special_tokens=False):
+        tokens.append(token)
+        out = held(mx.array(tokens), logits)
+    return out
+
+
+def test_a_token_that_is_not_allowed_is_noticed() -> None:
+    """With why; from then on nothing is masked, for the sequence is over."""
+    held, wrapper = processor(Constraint(DIGIT))
+    feed(held, wrapper, "<1")
+    assert held.holds and not held.broken
+    out = feed(processor(Constraint(DIGIT))[0], wrapper, "<1")
+    assert mx.isinf(out).any()
+    held, wrapper = processor(Constraint(DIGIT))
+    out = feed(held, wrapper, "<x")
+    assert held.broken and not mx.isinf(out).any()
+
+
+def test_logits_that_are_no_numbers_are_noticed() -> None:
+    """Also if none of the tokens that are allowed is possible."""
+    for bad in (mx.full((1, 512), mx.nan), mx.full((1, 512), -mx.inf)):
+        held, wrapper = processor(Constraint(DIGIT))
+        feed(held, wrapper, "<", bad)
+        assert "no numbers" in held.broken
+
+
+def test_a_vocabulary_may_be_wider_or_narrower_than_the_logits() -> None:
+    """What the tokenizer doesn't know is never drawn; what the model lacks can't be."""
+    held, wrapper = processor(Constraint('start: "<tool_call>"\n'))
+    out = feed(held, wrapper, "", mx.zeros((1, 4096)))
+    assert mx.isinf(out[:, 512:]).all()
+    held, wrapper = processor(Constraint(f"start: <[{len(wrapper.get_vocab()) - 1}]>\n"))
+    feed(held, wrapper, "", mx.zeros((1, 100)))
+    assert "no token" in held.broken
+
+
+def test_every_end_of_a_turn_ends_a_held_answer() -> None:
+    """Whichever the model prefers."""
+    held, wrapper = processor(Constraint(DIGIT))
+    out = feed(held, wrapper, "<12>")
+    allowed = [n for n, each in enumerate(out[0].tolist()) if each == 0]  # type: ignore[arg-type]
+    assert allowed == sorted(wrapper.eos_token_ids)
+
+
+def test_a_call_that_is_only_thought_of_is_not_held() -> None:
+    """The trigger counts outside of thinking, which the prompt may have opened."""
+    watched = Constraint(DIGIT, "<tool_call>", final=False, thinking=THINKING)
+    held, wrapper = processor(watched)
+    feed(held, wrapper, "<think>a <tool_call> is")
+    assert not held.holds
+    held, wrapper = processor(watched)
+    feed(held, wrapper, "<think>a <tool_call> is</think>Now <tool_call>")
+    assert held.holds
+    opened = Constraint(DIGIT, "<tool_call>", final=False, thinking=THINKING, in_thinking=True)
+    held, wrapper = processor(opened)
+    feed(held, wrapper, "a <tool_call> is")
+    assert not held.holds
+
+
+def test_ways_are_all_drawn() -> None:
+    """A way that is left out proves nothing."""
+    assert set(WAYS) == {"forced", "auto", "begun", "json"}
