@@ -95,9 +95,17 @@ class Processor:
             new: list[int] = tokens[self._n_seen :].tolist()  # type: ignore[assignment]
             self._n_seen += len(new)
             self._advance(new)
-        if self._matcher is None or self.broken:
+        if self.broken:
             return logits
+        if self._matcher is None:
+            return self._kept_open(logits) if self._constraint.final else logits
         return self._masked(self._matcher, logits)
+
+    def _kept_open(self, logits: mx.array) -> mx.array:
+        """What is demanded comes behind the trigger: the answer can't end in front of it."""
+        ends = np.zeros(logits.shape[-1], dtype=bool)
+        ends[[token for token in self._eos if token < ends.size]] = True
+        return mx.where(mx.array(ends)[None], mx.array(-mx.inf, logits.dtype), logits)
 
     def _advance(self, new: list[int]) -> None:
         matcher, sound = self._matcher, self._sound

@@ -139,6 +139,15 @@ def test_a_call_that_is_only_thought_of_is_not_held() -> None:
     assert not held.holds
 
 
+def test_an_answer_can_not_end_before_what_is_demanded() -> None:
+    """A model that would stop while it thinks goes on, until the call has come."""
+    held, wrapper = processor(Constraint(DIGIT, "</think>"))
+    out = feed(held, wrapper, "Hm")
+    assert not held.holds and not held.broken
+    refused = [n for n, each in enumerate(out[0].tolist()) if each]  # type: ignore[arg-type]
+    assert refused == sorted(wrapper.eos_token_ids)
+
+
 def test_ways_are_all_drawn() -> None:
     """A way that is left out proves nothing."""
     assert set(WAYS) == {"forced", "auto", "begun", "json"}
