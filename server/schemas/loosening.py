@@ -14,6 +14,14 @@ _KEPT = ("type", "enum", "const", "required", "$ref", "additionalProperties")
 _DATE = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 _TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
 _BOUNDED = {"time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+FORMATS = {
+    **_BOUNDED,
+    "date": f"^{_DATE}$",
+    "uuid": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+    "ipv4": rf"^{_BYTE}(\.{_BYTE}){{3}}$",
+}
+"""Formats of texts as patterns, for what is held to those alone."""
 LARGEST_INTEGER = 9 * 10**18
 LARGEST_NUMBER = 1e15
 SMALLEST_STEP = 1e-9

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlxdeck.server.schemas.loosening import FORMATS
 from mlxdeck.server.schemas.shape import Schema, branch_choices, branch_kinds
 from mlxdeck.server.schemas.values import to_text
 from mlxdeck.server.toolcalls.grammar import Rules, quoted
@@ -63,7 +64,8 @@ def text_expressions(branch: Mapping[str, Any]) -> list[str] | None:
         texts = [re.escape(each) for each in listed if isinstance(each, str)]
         return ["|".join(texts)]
     expressions = []
-    if isinstance(pattern := branch.get("pattern"), str):
+    pattern = branch.get("pattern", FORMATS.get(str(branch.get("format"))))
+    if isinstance(pattern, str):
         expressions.append("|".join(map(_whole, _alternatives(ascii_classes(pattern)))))
     low, high = branch.get("minLength", 0), branch.get("maxLength")
     if not isinstance(low, int) or not isinstance(high, int | None):
