@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +24,24 @@ _HALF = re.compile("[\ud800-\udfff]")
 def to_json(value: Any) -> str:
     """As readable as possible; half of a surrogate pair becomes U+FFFD, which all others take.
 
+    A number that is out of range becomes the last that is not.
+
     Raises:
-        ValueError: JSON has no such number.
+        ValueError: There is no such number.
     """
-    return _HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False, allow_nan=False))
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_in_range(value), ensure_ascii=False, allow_nan=False)
+    return _HALF.sub("\ufffd", text)
+
+
+def _in_range(value: Any) -> Any:
+    if isinstance(value, float) and math.isinf(value):
+        return math.copysign(sys.float_info.max, value)
+    if isinstance(value, dict):
+        return {key: _in_range(each) for key, each in value.items()}
+    return [_in_range(each) for each in value] if isinstance(value, list) else value
 
 
 def has_half(value: Any) -> bool:
@@ -121,20 +136,13 @@ def _chosen(text: str, schema: Schema) -> tuple[str, bool]:
 
 def _decoded(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return _NONE
 
 
 def _refuse(word: str) -> Any:
     raise ValueError(word)
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(digits)
-    return value
 
 
 def _mended(text: str) -> Any:
@@ -149,6 +157,7 @@ def _mended(text: str) -> Any:
 
 def _whole(value: Any, schema: Schema) -> Any:
     """An integer that was written 5.0 as one, where no fraction is meant."""
+    value = _in_range(value) if isinstance(value, float) else value
     if isinstance(value, float) and value.is_integer() and "number" not in schema.kinds:
         return int(value)
     return value

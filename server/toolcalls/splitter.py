@@ -15,7 +15,7 @@ from mlxdeck.server.toolcalls import plain
 from mlxdeck.server.toolcalls.foreign import ENDS, STARTS
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.repeats import Looped, Repeats
-from mlxdeck.server.toolcalls.sink import Piece, Sink, ToolCallError
+from mlxdeck.server.toolcalls.sink import Piece, Sink
 from mlxdeck.server.toolcalls.source import CutOff, Reading, Source, partial_end
 from mlxdeck.server.toolcalls.standing import Standing
 
@@ -282,7 +282,7 @@ class Splitter:
             except CutOff:
                 self._n_vain += 1
                 error = "it does not end"
-            except ToolCallError as failed:
+            except (ValueError, RecursionError) as failed:
                 error = str(failed)
         self._note(f"{marker!r} begins {error or f'{side.n_calls} calls'} in format {form.name}")
         return side, error
@@ -350,7 +350,7 @@ class Splitter:
             return
         except CutOff:
             error = "it does not end"
-        except ToolCallError as found:
+        except (ValueError, RecursionError) as found:
             error = str(found)
         if source.ended:
             source.take(len(source.held))
@@ -386,7 +386,7 @@ class Splitter:
             yield from plain.read(source, sink, alone=alone, ends=ENDS)
         except CutOff:
             error = "it does not end"
-        except ToolCallError as found:
+        except (ValueError, RecursionError) as found:
             error = str(found)
         if error or self._cut:
             # If it was cut off, nobody knows what would have followed.
