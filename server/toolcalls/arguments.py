@@ -29,7 +29,7 @@ ARGUMENT_KEYS = ("arguments", "parameters", "input", "args")
 _SIDE_KEYS = ("id", "type", "index", "call_id", "tool_call_id")
 MAX_NAME = 256
 _PLAIN = re.compile(r"[^\"'\\\x00-\x1f]+")
-_AT_DRIVE = re.compile(r"(?:^|[^A-Za-z0-9])[A-Za-z]:$")
+_AT_DRIVE = re.compile(r"(?:^|[^A-Za-z0-9]|\\[nrt])[A-Za-z]:$")
 _WORD = re.compile(r"[^\s,:\[\](){}\"']+")
 _QUOTES = ('"', "'")
 _AFTER = ("]", "}", ")", ",")
@@ -165,7 +165,7 @@ def raw_string(source: Source) -> Reading[str]:
 def _drive(source: Source, sink: Sink) -> Reading[str]:
     """A path behind a drive's name whose backslashes should have been doubled, so mended."""
     begin = source.place
-    source.back(max(0, begin - 3))
+    source.back(max(0, begin - 4))
     before = source.take(begin - source.place)
     if not _AT_DRIVE.search(before):
         return ""
@@ -179,7 +179,7 @@ def _drive(source: Source, sink: Sink) -> Reading[str]:
     if char in _QUOTES and source.since(begin).endswith("\\"):
         source.back(source.place - 1)
     run = source.since(begin)
-    whole = before[:1] in _QUOTES and before[:1] == char and before[1:2].isupper()
+    whole = before[-3] == char and char in _QUOTES and before[-2].isupper()
     if (mended := run_mended(run, whole=whole)) != run:
         sink.repaired = True
         return mended

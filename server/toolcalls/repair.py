@@ -11,7 +11,7 @@ from mlxdeck.server.schemas.values import fitted
 _PART = r"[\w.$~%@+-]*"
 RUN_CHARS = re.compile(r"[\\\w.$~%@+-]+")
 """What a path with single backslashes goes on with behind the name of its drive."""
-_ABSOLUTE = re.compile(rf"(?<![A-Za-z0-9])[A-Za-z]:(?:\\{_PART})+")
+_ABSOLUTE = re.compile(rf"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))[A-Za-z]:(?:\\{_PART})+")
 # Evidently paths: what could as well be a text with a line feed in it is left alone.
 _WHOLE = re.compile(
     r"[A-Za-z]:\\\w[^\n]+"

@@ -244,7 +244,7 @@ class Splitter:
         for each in found:
             if isinstance(each, Sink):
                 self._sink.adopt(each)
-            else:
+            elif each.strip():
                 self._sink.think(each)
         return True
 

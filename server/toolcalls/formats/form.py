@@ -36,8 +36,8 @@ class Form:
     @property
     def markers(self) -> tuple[str, ...]:
         """All texts of the format that stand around calls, without blanks."""
-        opened = "".join(self.opened.split())
-        return (*(f"{start}{opened}" for start in self.starts), opened, self.closed.strip())
+        listed = (*(start + self.opened for start in self.starts), self.opened, self.closed)
+        return tuple("".join(each.split()) for each in listed)
 
     def fits(self, template: str) -> bool:
         """Whether a chat template shows this format."""

@@ -146,7 +146,7 @@ class FunctionGemma(Form):
         if isinstance(value, str):
             if self.quote in value:
                 # There is no way to have the marker in a text but JSON's.
-                return to_json(value).replace("<", "\\u003c")
+                return to_json(value)
             return f"{self.quote}{value}{self.quote}"
         if isinstance(value, dict):
             items = (f"{self._name(key)}:{self._written(each)}" for key, each in value.items())

@@ -17,6 +17,8 @@ from mlxdeck.server.toolcalls.grammar import Rules
 from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 
+# What models take for the same tag's.
+_OTHER_ENDS = ("</tool_call>", "</tools>", "</function_call>")
 _QWEN, _MINIMAX, _GLM = Qwen3Coder(), MiniMax(), Glm()
 
 
@@ -41,7 +43,7 @@ class JsonTags(Form):
             yield from source.match(end)
             sink.done_to = source.place
             return
-        yield from read_objects(source, sink, end)
+        yield from read_objects(source, sink, end, *_OTHER_ENDS)
 
     @staticmethod
     def _other(source: Source, sink: Sink, start: str, end: str) -> Reading[bool]:

@@ -48,7 +48,7 @@ class Tagged(Form):
     @property
     def markers(self) -> tuple[str, ...]:
         """And what opens the next call."""
-        return (*super().markers, self.name_tags[0])
+        return (*super().markers, "".join(self.name_tags[0].split()))
 
     @property
     def tags(self) -> Tags:

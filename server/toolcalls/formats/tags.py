@@ -63,6 +63,8 @@ class Payload:
         try:
             return (yield from self._text(nested=True))
         except CutOff:
+            if self._source.cut:
+                raise
             # Tags in the text that are not nested: the first end is as good as any.
             self._source.back(begin)
         return (yield from self._text(nested=False))

@@ -48,6 +48,8 @@ J_TAGS = '{"name": "Tags", "arguments": {"tags": ["x", "y, z"], "at": {"line": 3
 J_NOW = '{"name": "Now", "arguments": {}}'
 J_OTHER = '{"name": "Delete", "arguments": {"a": 1}}'
 
+A_READ, A_BASH = '{"file_path": "a.py"}', '{"command": "ls -l", "timeout": 5}'
+
 JSON_TAGS: list[Case] = [
     (f"<tool_call>\n{J_READ}\n</tool_call>", [READ]),
     (f"I'll look.\n<tool_call>\n{J_BASH}\n</tool_call>", [said("I'll look.\n"), BASH]),
@@ -72,6 +74,50 @@ JSON_TAGS: list[Case] = [
     ("<tool_call>oops</tool_call> sorry", [said("<tool_call>oops</tool_call> sorry")]),
     ("Write <tool_call> before a call.", [said("Write <tool_call> before a call.")]),
     ('<tool_call>{"name": "Read"}</tool_call>', [said('<tool_call>{"name": "Read"}</tool_call>')]),
+]
+
+JSON_TAGS += [
+    # The forms of other families, which finetunes write.
+    (f"<tools>\n{J_READ}\n</tools>", [READ]),
+    (f"<tool_call>\n{J_READ}\n</tools>", [READ]),
+    (f"Look:\n<function_call>{J_BASH}</function_call>", [said("Look:\n"), BASH]),
+    (f"{J_READ}\n</tool_call>", [READ]),
+    (f"{J_READ}\n</tool_call>\nThen.", [said(f"{J_READ}\n</tool_call>\nThen.")]),
+    (f"<function=Read>{A_READ}</function>", [READ]),
+    (
+        "<function=Bash>\n<parameter=command>\nls -l\n</parameter>\n<parameter=timeout>\n5\n"
+        "</parameter>\n</function>",
+        [BASH],
+    ),
+    ('<invoke name="Read"><parameter name="file_path">a.py</parameter></invoke>', [READ]),
+    (
+        "<tool_call>Read\n<arg_key>file_path</arg_key>\n<arg_value>a.py</arg_value>\n</tool_call>",
+        [READ],
+    ),
+    ("<function=Nope>{}</function>", [said("<function=Nope>{}</function>")]),
+    ("Say <function=Read> for it.", [said("Say <function=Read> for it.")]),
+    # In code that prose goes on behind, a call is quoted.
+    (
+        f"Like so:\n```\n<tool_call>{J_READ}</tool_call>\n```\nDone.",
+        [said(f"Like so:\n```\n<tool_call>{J_READ}</tool_call>\n```\nDone.")],
+    ),
+    (
+        f"Write `<tool_call>{J_READ}</tool_call>` for it.",
+        [said(f"Write `<tool_call>{J_READ}</tool_call>` for it.")],
+    ),
+    (
+        f"I read.\n```xml\n<tool_call>{J_READ}</tool_call>\n<tool_call>{J_BASH}</tool_call>\n```",
+        [said("I read.\n"), READ, BASH],
+    ),
+    # Single backslashes of a path.
+    (
+        '<tool_call>{"name": "Read", "arguments": {"file_path": "C:\\new\\a.py"}}</tool_call>',
+        [("Read", {"file_path": "C:\\new\\a.py"})],
+    ),
+    (
+        '<tool_call>{"name": "Bash", "arguments": {"command": "a\\nC:\\Users\\new"}}</tool_call>',
+        [("Bash", {"command": "a\nC:\\Users\\new"})],
+    ),
 ]
 
 X_READ = "<function=Read>\n<parameter=file_path>\na.py\n</parameter>\n</function>"
@@ -110,6 +156,36 @@ QWEN3_CODER: list[Case] = [
     ),
 ]
 
+_X_WRITE = (
+    "<tool_call>\n<function=Edit>\n<parameter=file_path>\na.py\n</parameter>\n<parameter=new>\n"
+    "{}\n</parameter>\n</function>\n</tool_call>"
+)
+QWEN3_CODER += [
+    (_X_WRITE.format(text), [("Edit", {"file_path": "a.py", "new": text})])
+    for text in (
+        # Undeclared names, names that have been given, and whole calls are a part of a text.
+        "x</parameter>\n<parameter=fake>\ny",
+        "x\n</parameter>\n<parameter=file_path>\ny",
+        f"See:\n<tool_call>\n{X_BASH}\n</tool_call>\nEnd.",
+        "</function>\n</tool_call>\nmore",
+        "write <function=Edit> and <parameter=new> so",
+    )
+]
+QWEN3_CODER += [
+    # Closing tags that were forgotten.
+    ("<tool_call>\n" + X_BASH.replace("-l\n</parameter>", "-l") + "\n</tool_call>", [BASH]),
+    (
+        "<tool_call>\n<function=Read>\n<parameter=file_path>\na.py\n</function>\n</tool_call>",
+        [READ],
+    ),
+    (
+        "<tool_call>\n<function=Read>\n<parameter=file_path>\na.py\n</parameter>\n</tool_call>",
+        [READ],
+    ),
+    (f"<tool_call>\n{J_READ}\n</tool_call>", [READ]),
+    (f"<function=Read>{A_READ}</function>", [READ]),
+]
+
 GLM: list[Case] = [
     (
         "<tool_call>Read\n<arg_key>file_path</arg_key>\n<arg_value>a.py</arg_value>\n</tool_call>",
@@ -141,6 +217,16 @@ GLM: list[Case] = [
     ("<tool_call>Nope</tool_call>", [said("<tool_call>Nope</tool_call>")]),
 ]
 
+GLM += [
+    (
+        "<tool_call>Bash\n<arg_key>command</arg_key>\n<arg_value>ls -l\n<arg_key>timeout</arg_key>"
+        "<arg_value>5</arg_value></tool_call>",
+        [BASH],
+    ),
+    (f"<tool_call>{J_READ}</tool_call>", [READ]),
+    (f"<tool_call>Read\n{A_READ}\n</tool_call>", [READ]),
+]
+
 M_READ = '<invoke name="Read">\n<parameter name="file_path">a.py</parameter>\n</invoke>'
 M_BASH = (
     '<invoke name="Bash">\n<parameter name="command">ls -l</parameter>\n'
@@ -163,6 +249,8 @@ MINIMAX: list[Case] = [
         [TAGS],
     ),
     (f"{M[0]}{M_READ}", [READ]),
+    (M_READ, [READ]),
+    (f"Yes.\n{M_READ}\n{M_BASH}", [said("Yes.\n"), READ, BASH]),
     (
         f'{M[0]}<invoke name="Nope">\n</invoke>{M[1]}',
         [said(f'{M[0]}<invoke name="Nope">\n</invoke>{M[1]}')],
@@ -182,7 +270,6 @@ def _v31(name: str, arguments: str) -> str:
     return f"{DC}{name}{DS}{arguments}{DC_END}"
 
 
-A_READ, A_BASH = '{"file_path": "a.py"}', '{"command": "ls -l", "timeout": 5}'
 A_EDIT, A_TAGS = (
     f'{{"file_path": "a.py", "new": {Q}}}',
     '{"tags": ["x", "y, z"], "at": {"line": 3}}',
@@ -272,6 +359,8 @@ LLAMA3: list[Case] = [
         [BASH],
     ),
     ('<|python_tag|>{"name": "Now", "parameters": {}}', [NOW]),
+    ('<|python_tag|>Read(file_path="a.py")', [READ]),
+    (f"<function=Read>{A_READ}</function>", [READ]),
     (f"<|python_tag|>{J_OTHER}", [said(f"<|python_tag|>{J_OTHER}")]),
 ]
 
@@ -314,6 +403,10 @@ def _gemma(start: str, end: str, quote: str) -> list[Case]:
             f"{start}call:Bash{{command:{text('a')}, background:true}}{end}",
             [("Bash", {"command": "a", "background": True})],
         ),
+        # Slips into Python.
+        (f"{start}call:Bash(command={text('ls -l')}, timeout=5){end}", [BASH]),
+        (f"{start}call:Read{{file_path='a.py'}}{end}", [READ]),
+        (f'{start}Read(file_path="a.py"){end}', [READ]),
         (f"{start}call:Nope{{}}{end}", [said(f"{start}call:Nope{{}}{end}")]),
     ]
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from mlxdeck.server.messages import (
     TextDelta,
@@ -237,3 +240,65 @@ def test_letters_that_come_one_by_one_are_sent_as_they_come() -> None:
     sent = [splitter.feed(letter) for letter in "abc"]
     assert sent == [[ToolCallDelta(letter)] for letter in "abc"]
     assert splitter.close(complete=False) == []
+
+
+A, B = (
+    f'<tool_call>{{"name": "Read", "arguments": {{"path": "{name}"}}}}</tool_call>' for name in "ab"
+)
+STANDING: dict[str, tuple[str, Summary]] = {
+    "thinking never ends": (f"<think>hm {A}", [("thinking", "hm "), ("Read", {"path": "a"})]),
+    "several calls": (f"<think>{A}\n{B}", [("Read", {"path": "a"}), ("Read", {"path": "b"})]),
+    "thinking ends": (f"<think>{A} so</think>Yes", [("thinking", f"{A} so"), ("text", "Yes")]),
+    "no tool of ours": (
+        "<think><tool_call>{}</tool_call>", [("thinking", "<tool_call>{}</tool_call>")],
+    ),
+    "a mention of the tags": (
+        "Say <think>so</think> then.", [("text", "Say <think>so</think> then.")],
+    ),
+    "a mention in code": ("Use `<think>`. Ok.", [("text", "Use `<think>`. Ok.")]),
+    "a mention of the end": ("Close with </think>, ok?", [("text", "Close with </think>, ok?")]),
+    "an end alone": ("</think>\n\nHello", [("text", "Hello")]),
+    "an end behind a text": ("So.\n</think>\n\nYes", [("text", "So.\n\n\nYes")]),
+    "thinking behind a call": (
+        f"{A}<think>hm</think>Yes", [("Read", {"path": "a"}), ("thinking", "hm"), ("text", "Yes")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), STANDING.values(), ids=STANDING)
+def test_where_a_tag_stands_decides_what_it_is(text: str, expected: Summary) -> None:
+    """However it is cut."""
+    assert split([text])[0] == expected
+    for cut in range(1, len(text)):
+        assert split([text[:cut], text[cut:]])[0] == expected
+    assert split(list(text))[0] == expected
+
+
+def test_a_call_in_thinking_that_was_cut_off_is_none() -> None:
+    """Nobody knows whether it would have ended."""
+    assert split([f"<think>{A}"], complete=False)[0] == [("thinking", A)]
+
+
+PIECES = st.sampled_from(
+    ["<think>", "</think>", "<tool_call>", "</tool_call>", A, B, "```\n", "\n```\n", "`", "\n"]
+    + ["<function=Read>", "</function>", "<tools>", '{"name": "Now"}', "so ", "x", "<", "STO"]
+)
+
+
+@given(st.lists(PIECES, max_size=8).map("".join), st.booleans(), st.data())
+def test_nothing_of_an_answer_is_lost_or_said_twice(
+    text: str, complete: bool, data: st.DataObject
+) -> None:
+    """Its words come out once and in their order, its calls as calls or as what they are."""
+    # A call that comes a third time is for the loop guard.
+    assume(max(text.count(each) for each in (A, B, "Now")) < 3)
+    cut = data.draw(st.integers(0, len(text)))
+    got, _ = split([text], complete=complete)
+    assert split([text[:cut], text[cut:]], complete=complete)[0] == got
+    assert split(list(text), complete=complete)[0] == got
+    words = "".join(str(part) for kind, part in got if kind in ("text", "thinking"))
+    assert re.findall("so|x", words) == re.findall("so|x", text)
+    for path in "ab":
+        n_said = words.count(f'"{path}"') + got.count(("Read", {"path": path}))
+        assert n_said == text.count(f'"{path}"')
+    assert words.count("Now") + got.count(("Now", {})) == text.count("Now")
