@@ -36,6 +36,10 @@ class Repeats:
         copy._counts, copy._names, copy._raises = self._counts.copy(), self._names.copy(), False
         return copy
 
+    def adopt(self, tried: Repeats) -> None:
+        """Take over what a copy has counted: those were calls."""
+        self._counts, self._names = tried._counts, tried._names
+
     def add(self, name: str, arguments: Any) -> bool:
         """Count a whole call; tell whether it is one too many.
 

@@ -133,6 +133,16 @@ class Source:
             from_ = max(begin, len(self._text) - max(map(len, markers)) + 1)
             yield from self.more()
 
+    def rest_up_to(self, *markers: str) -> Reading[tuple[str, str]]:
+        """Take text up to a marker, and that; or all that is left, once the answer has ended."""
+        parts = []
+        while True:
+            text, marker = self.certain(*markers)
+            parts.append(text)
+            if marker or self.ended:
+                return "".join(parts), marker
+            yield
+
     def span(self, pattern: re.Pattern[str]) -> str:
         """Take what has arrived and matches, without waiting."""
         match = pattern.match(self._text, self._at)

@@ -224,15 +224,16 @@ class Splitter:
         source, end = self._source, self._markers.think_end
         begin = source.place - len(marker)
         found: list[str | Sink] = []
+        tried = self._repeats.tried()
         behind = source.place
         while marker and marker != end:
-            side, error = yield from self._aside(marker, thinking=True)
+            side, error = yield from self._aside(marker, tried, thinking=True)
             if error or (end and end in source.since(behind)):
                 source.back(behind)
                 found.append(marker)
             else:
                 found.append(side)
-            text, marker = yield from self._up_to(end, *self._starts)
+            text, marker = yield from source.rest_up_to(end, *self._starts)
             found.append(text)
             behind = source.place
         calls = [each for each in found if isinstance(each, Sink)]
@@ -243,20 +244,10 @@ class Splitter:
         self._note(f"{len(calls)} calls in thinking that does not end")
         for each in found:
             if isinstance(each, Sink):
-                self._sink.adopt(each)
+                self._adopt(each, tried)
             elif each.strip():
                 self._sink.think(each)
         return True
-
-    def _up_to(self, *markers: str) -> Reading[tuple[str, str]]:
-        """Text up to a marker, and that; or all that is left."""
-        parts = []
-        while True:
-            text, marker = self._source.certain(*markers)
-            parts.append(text)
-            if marker or self._source.ended:
-                return "".join(parts), marker
-            yield
 
     def _start(self, marker: str) -> Reading[None]:
         """What opens a call, in this model's form or another's, in prose or in code."""
@@ -266,19 +257,22 @@ class Splitter:
         elif not (yield from self._quoted(marker, self._standing.fence if quoted else None)):
             self._say(marker)
 
-    def _aside(self, marker: str, *, thinking: bool = False) -> Reading[tuple[Sink, str]]:
+    def _aside(
+        self, marker: str, tried: Repeats, *, thinking: bool = False
+    ) -> Reading[tuple[Sink, str]]:
         """Read a call without telling of it; why it is none, if it is none."""
         own = marker in self._reader.starts
         form = self._reader if own else STARTS[marker]
         # In thinking, no grammar takes hold.
         held = self._constrained and marker == self._reader.starts[0] and not thinking
-        side = Sink(form.name, self._tools, constrained=held)
+        side = Sink(form.name, self._tools, constrained=held, repeats=tried)
         side.loose = self._sink.loose
         error = "it is no call" if self._n_vain >= MAX_VAIN else ""
         if not error:
             try:
                 yield from form.read(self._source, side, marker)
-                error = "" if side.n_calls and (own or side.all_valid) else "it is no call"
+                is_one = (side.n_calls or side.looped) and (own or side.all_valid)
+                error = "" if is_one else "it is no call"
             except CutOff:
                 self._n_vain += 1
                 error = "it does not end"
@@ -287,12 +281,17 @@ class Splitter:
         self._note(f"{marker!r} begins {error or f'{side.n_calls} calls'} in format {form.name}")
         return side, error
 
+    def _adopt(self, side: Sink, tried: Repeats) -> None:
+        self._sink.adopt(side)
+        self._repeats.adopt(tried)
+        self.looped = self.looped or side.looped
+
     def _quoted(self, marker: str, fence: str | None) -> Reading[bool]:
         """Read calls in code or in another family's form; those in code have to end the answer."""
         source = self._source
-        behind, found = source.place, []
+        behind, found, tried = source.place, [], self._repeats.tried()
         while marker:
-            side, error = yield from self._aside(marker)
+            side, error = yield from self._aside(marker, tried)
             found.append(side)
             marker = ""
             if not error and fence is not None:
@@ -309,7 +308,7 @@ class Splitter:
             source.back(behind)
             return False
         for side in found:
-            self._sink.adopt(side)
+            self._adopt(side, tried)
         self._standing.reset()
         return True
 

@@ -106,7 +106,7 @@ class Tagged(Form):
         call = _Open(Schema.of(tool.input_schema), bare)
         while not (yield from self._closed(source)):
             if not (yield from source.match(self.key_tags[0])):
-                if (yield from self._over(source)):
+                if call.seen and (yield from self._over(source)):
                     sink.repaired = True
                     break
                 yield from source.has(1)
