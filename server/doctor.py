@@ -21,7 +21,9 @@ from mlxdeck.server.engine.device import Device, device
 from mlxdeck.server.engine.kv_size import kv_bytes
 from mlxdeck.server.engine.models import BUILTIN, list_models
 from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.prompt.trial import try_template
 from mlxdeck.server.settings import FILE_NAME, Settings
+from mlxdeck.server.toolcalls.formats import choose_format
 
 LOW_MEMORY_BYTES = 2 * 1024**3
 SLOW_GFLOPS = 20.0
@@ -153,6 +155,25 @@ def _model_folder(settings: Settings) -> Path | None:
     return path.resolve() if (path / "config.json").is_file() else None
 
 
+def chat_template(settings: Settings) -> Finding:
+    """What the chosen model's template takes; reads the tokenizer, not the weights."""
+    folder = _model_folder(settings)
+    if folder is None:
+        return Finding("note", "known once the model is on this machine")
+    if isinstance(_device(), ImportError):
+        return Finding("note", "not known without MLX")
+    from mlxdeck.server.engine.mlx_tokenizer import load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(folder, settings.chat_template)
+        form = choose_format(settings.tool_format, tokenizer.traits)
+        trial = try_template(tokenizer, form)
+    except EngineFailed as error:
+        what, _, remedy = error.message.rpartition(". ")
+        return Finding("BAD", what or remedy, remedy if what else "")
+    return Finding("ok", trial.summary or "it takes all that agents send")
+
+
 def claude_code(_: Settings) -> Finding:
     """The client, as a user of this shell would start it."""
     remedy = "npm install -g @anthropic-ai/claude-code"
@@ -214,6 +235,7 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "memory": memory,
     "model": model,
     "context": context,
+    "template": chat_template,
     "Claude Code": claude_code,
     "server": server,
     "telemetry": telemetry,

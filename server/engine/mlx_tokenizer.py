@@ -11,8 +11,9 @@ from jinja2 import TemplateError
 
 from mlxdeck.server.engine import TemplateTraits, ToolMarkers
 from mlxdeck.server.engine.control_tokens import ControlTokens
+from mlxdeck.server.engine.model_folder import fit_to_load
 from mlxdeck.server.engine.template_clock import clock_formats
-from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.errors import EngineFailed, one_line
 
 # Templates compute: whatever goes wrong in one means that it can't express the conversation.
 _REFUSALS = (
@@ -72,6 +73,23 @@ class MlxTokenizer:
     ) -> tuple[list[int], Sequence[int]]:
         """Token ids and ends of a text in which only these places are control tokens."""
         return self._control.encode(text, spans)
+
+
+def load_tokenizer(folder: Path, template: str) -> MlxTokenizer:
+    """The tokenizer of a model's folder, without its weights.
+
+    Raises:
+        EngineFailed: It can't be loaded.
+    """
+    from mlx_lm.tokenizer_utils import load
+
+    with fit_to_load(folder) as fit:
+        try:
+            wrapper = load(fit.path)
+        # As with a whole model, libraries fail in as many ways as there are tokenizers.
+        except Exception as error:
+            raise EngineFailed(f"cannot load the tokenizer: {one_line(error)}") from error
+    return MlxTokenizer(wrapper, read_template(template))
 
 
 def read_template(file: str) -> str:

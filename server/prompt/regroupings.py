@@ -60,16 +60,13 @@ def orphans_as_text(messages: Messages) -> Messages:
     """A result that no call in the turn before it has asked for is told by the user."""
     told: Messages = []
     open_ids: set[str] = set()
-    before = ""
     for message in messages:
         if message["role"] == "assistant":
-            open_ids = open_ids if before == "assistant" else set()
-            open_ids |= {call["id"] for call in message.get("tool_calls", ())}
+            open_ids = {call["id"] for call in message.get("tool_calls", ())}
         elif message["role"] == "tool" and message["tool_call_id"] not in open_ids:
             message = {"role": "user", "content": f"{ORPHAN}\n{message['content']}"}
         elif message["role"] == "tool":
             open_ids.discard(message["tool_call_id"])
-        before = message["role"]
         told.append(message)
     return merged(told)
 
@@ -221,10 +218,10 @@ def thinking_left_out(messages: Messages) -> Messages:
 
 
 def one_turn(messages: Messages) -> Messages:
-    """The whole conversation is one text of the user's."""
-    if [message["role"] for message in messages] == ["user"]:
-        return messages
-    parts = (f"[{message['role']}]\n{message.get('content', '')}" for message in messages)
+    """The whole conversation is one text of the user's; its beginning looks like a first turn."""
+    parts = [f"[{message['role']}]\n{message.get('content', '')}" for message in messages]
+    if messages[0]["role"] == "user":
+        parts[0] = messages[0]["content"]
     return [{"role": "user", "content": "\n\n".join(parts)}]
 
 

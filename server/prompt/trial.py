@@ -40,7 +40,11 @@ class TemplateTrial:
         """What it can't take, for a person; empty if there is nothing."""
         lacks = [REGROUPINGS[name] for name in self.regroupings if name != TOOLS_AS_TEXT]
         lacks += [] if self.has_tools else [REGROUPINGS[TOOLS_AS_TEXT]]
-        return f"its chat template does not take {_listed(lacks)}" if lacks else ""
+        if not lacks:
+            return ""
+        return (
+            f"what its chat template does not take is put to it in other ways: {', '.join(lacks)}"
+        )
 
     def report(self) -> dict[str, Any]:
         """The same for programs."""
@@ -196,7 +200,3 @@ def _conversations() -> Iterator[ChatRequest]:
         yield _chat(*turns)
     for options in ({"thinking": True}, {"thinking": False}, {"effort": "low"}):
         yield _chat(_ASKED, **options)
-
-
-def _listed(words: list[str]) -> str:
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
+from typing import Any
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -20,10 +22,16 @@ def tokenizer(vocabulary: str, template: str = "") -> MlxTokenizer:
     Raises:
         Unavailable: It can't be had here.
     """
-    return MlxTokenizer(_wrapper(vocabulary, template), template)
+    return MlxTokenizer(_wrapper(vocabulary), template)
 
 
 @functools.cache
-def _wrapper(vocabulary: str, template: str) -> object:
-    del template
+def _loaded(vocabulary: str) -> Any:
     return load(VOCABULARIES[vocabulary].folder())
+
+
+def _wrapper(vocabulary: str) -> Any:
+    """A copy with a template of its own, over the same tokenizer."""
+    wrapper = copy.copy(_loaded(vocabulary))
+    wrapper._tokenizer = copy.copy(wrapper._tokenizer)
+    return wrapper
