@@ -32,6 +32,7 @@ _TOLD_ONLY = frozenset(
 )
 _COMBINED = ("$ref", "allOf", "anyOf", "oneOf")
 _LITERAL = ("enum", "const", "default", "examples")
+_FEW: dict[str, list[Any]] = {"null": [None], "boolean": [True, False]}
 _NAMED = ("properties", "patternProperties")
 _TOLD_BY = {
     "object": ("properties", "required", "additionalProperties", "patternProperties"),
@@ -105,6 +106,8 @@ class Schema:
         listed: list[Any] = []
         for branch in self.branches:
             part = branch_choices(branch)
+            if part is None:
+                part = _FEW.get(str(branch.get("type")))
             if part is None:
                 return None
             listed += [value for value in part if value not in listed or isinstance(value, bool)]
