@@ -38,14 +38,22 @@ def main() -> int:
     if args.sample:
         families = random.Random(args.seed).sample(families, min(args.sample, len(families)))
         print(f"seed {args.seed}: {', '.join(families)}")
+    done: list[Row] = []
+
+    def tell(row: Row) -> None:
+        _say(row)
+        done.append(row)
+        if args.markdown:
+            # Anew after each family, so that a run that is broken off leaves what it has found.
+            done.sort(key=lambda each: families.index(each.family))
+            args.markdown.write_text(write(done), encoding="utf-8")
+
     rows = run(families, checks, tell)
     print("\n" + as_text(rows))
-    if args.markdown:
-        args.markdown.write_text(write(rows), encoding="utf-8")
     return int(any(row.failed for row in rows))
 
 
-def tell(row: Row) -> None:
+def _say(row: Row) -> None:
     """Say what was found of one family, as soon as it is."""
     failed = "; ".join(f"{name}: {reason}" for name, reason in row.failed.items())
     print(f"{row.family} ({row.duration_s:.0f} s): {failed or 'ok'}", flush=True)

@@ -483,7 +483,7 @@ _ALL: tuple[Family, ...] = (
         "deepseek_v3",
         "deepseek_v31",
         "deepseek_v31",
-        bold=_DEEPSEEK_BOLD,
+        bold=(*_DEEPSEEK_BOLD, "</think>"),
         config=_MLA,
         markers=Markers(texts=("<think>", "</think>"), special=False),
     ),

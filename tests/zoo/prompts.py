@@ -31,8 +31,13 @@ def window(subject: Subject) -> str:
 def template_tried(subject: Subject) -> str:
     """What the template can't do is known before the first request, and said."""
     status = get(f"{subject.server.url}/v1/status")
-    if "template" not in status:
-        return "/v1/status says nothing of the template"
+    told = status.get("chat_template", {})
+    if told.get("tools") is None or told.get("regroupings") is None:
+        return f"/v1/status says of the template: {told}"
+    lines = [line for line in subject.server.output if "ready on" in line]
+    names = ("chat template", "template")
+    if told["regroupings"] and not any(name in line for name in names for line in lines):
+        return f"the ready line says nothing of {told['regroupings']}"
     return ""
 
 
@@ -47,8 +52,10 @@ def control_tokens(subject: Subject) -> str:
         answer = subject.ask(_plain(text, 1))
         if answer.refused():
             return f"{marker}: {answer.refused()}"
-        if answer.body["usage"]["input_tokens"] != found:
-            return f"{marker}: counted {found}, prompted {answer.body['usage']['input_tokens']}"
+        usage = answer.body["usage"]
+        prompted = usage["input_tokens"] + usage["cache_read_input_tokens"]
+        if prompted + usage["cache_creation_input_tokens"] != found:
+            return f"{marker}: counted {found}, prompted {usage}"
     return _elsewhere(subject)
 
 
