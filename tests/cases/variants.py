@@ -30,7 +30,7 @@ def all_variants() -> Iterator[tuple[str, Case]]:
     """Each with a name that says its kind."""
     for kind in (
         *(arguments, control_tokens, blocks, halves, numbers),
-        *(sampling, bad_schemas),
+        *(sampling, bad_schemas, no_schemas, answer_schemas, prefills),
     ):
         for number, case in enumerate(kind()):
             yield f"{kind.__name__}-{number}", case
@@ -166,3 +166,39 @@ def bad_schemas() -> Iterator[Case]:
         choice = {"type": "tool", "name": "good"}
         check = {"stop_reason": "tool_use"}
         yield anthropic(check, tools=[bad, GOOD], tool_choice=choice, max_tokens=60)
+
+
+def no_schemas() -> Iterator[Case]:
+    """What is no schema of an object at all is refused, and named."""
+    told = {"status": [400], "contains": "input_schema"}
+    for schema in ({"type": "array"}, {"type": "string"}, {"type": "nonsense"}, {"type": 5}):
+        tool = {"name": "t", "description": "d", "input_schema": schema}
+        yield anthropic(told, tools=[tool], tool_choice={"type": "any"}, max_tokens=40)
+
+
+def answer_schemas() -> Iterator[Case]:
+    """An answer that is to have a schema has one, or the request is refused."""
+    for schema in (
+        {"type": "object", "properties": {"a": {"enum": []}}, "required": ["a"]},
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/Gone"}}, "required": ["a"]},
+        {"type": "object", "properties": {"a": {"type": "any"}}, "additionalProperties": None},
+        {"type": "nonsense"},
+    ):
+        check = {"json": True, "status": [200, 400]}
+        wanted = {"format": {"type": "json_schema", "schema": schema}}
+        yield anthropic(check, output_config=wanted, max_tokens=60)
+
+
+def prefills() -> Iterator[Case]:
+    """An answer that the client has begun goes on as its schema says."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "boolean"}, "b": {"enum": [1, 2]}},
+        "required": ["a", "b"],
+        "additionalProperties": False,
+    }
+    for begun in ("{", '{"a": tr', '{"a": true, "b"'):
+        check = {"json": True, "joined": True, "status": [200, 400]}
+        turns = [ASK, {"role": "assistant", "content": begun}]
+        wanted = {"format": {"type": "json_schema", "schema": schema}}
+        yield anthropic(check, messages=turns, output_config=wanted, max_tokens=40)
