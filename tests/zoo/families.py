@@ -274,7 +274,7 @@ _ALL: tuple[Family, ...] = (
             "llama4",
             "llama4",
             _LLAMA4,
-            ("<|python_start|>", "<|eot|>"),
+            ("<|python_start|>",),
             states="plain",
             config={
                 "intermediate_size_mlp": 48,

@@ -176,7 +176,7 @@ def write_weights(
     }
     rows = {name for name, each in weights.items() if each.shape[0] == fields["vocab_size"]}
     embedding = next(name for name in sorted(rows) if "embed" in name and "per_layer" not in name)
-    head = next((name for name in sorted(rows) if "head" in name), embedding)
+    head = next((name for name in sorted(rows) if "embed" not in name), embedding)
     for name in weights:
         if name.endswith(_LAST_NORMS):
             weights[name] = weights[name] * SURE
