@@ -171,7 +171,9 @@ def chat_template(settings: Settings) -> Finding:
     except EngineFailed as error:
         what, _, remedy = error.message.rpartition(". ")
         return Finding("BAD", what or remedy, remedy if what else "")
-    return Finding("ok", trial.summary or "it takes all that agents send")
+    if not trial.lacks:
+        return Finding("ok", "it takes all that agents send")
+    return Finding("ok", f"does not take: {', '.join(trial.lacks)}; these are put another way")
 
 
 def claude_code(_: Settings) -> Finding:

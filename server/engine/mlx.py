@@ -97,6 +97,7 @@ class MlxEngine:
             progress(context_line(info))
         self.tokenizer = MlxTokenizer(wrapper, read_template(self._chat_template))
         self.grammars = MlxGrammars(wrapper)
+        self.grammars.prepare()
         self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
         self.reset()

@@ -35,8 +35,17 @@ class MlxGrammars:
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
-        """Takes a second or more, which only those wait for that need it first."""
+        """Takes a second, or several for a large one: `prepare` makes it before a request waits."""
         return Vocabulary(self._wrapper._tokenizer, sorted(self._wrapper.eos_token_ids))
+
+    def prepare(self) -> None:
+        """Make what all grammars need."""
+        if self._usable:
+            _ = self.vocabulary
+
+    @property
+    def _usable(self) -> bool:
+        return getattr(self._wrapper, "backend_tokenizer", None) is not None
 
     def _compile(self, grammar: str) -> LLMatcher:
         lark = LLMatcher.grammar_from_lark(self.vocabulary.spelled(grammar))
@@ -44,7 +53,7 @@ class MlxGrammars:
 
     def check(self, grammar: str, already: str = "") -> str:
         """What is wrong with a grammar, or with this model's tokenizer; empty if nothing is."""
-        if getattr(self._wrapper, "backend_tokenizer", None) is None:
+        if not self._usable:
             return "the tokenizer of this model can't be used for grammars"
         matcher = self._compiled(grammar)
         error = str(matcher.get_error())

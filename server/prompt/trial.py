@@ -25,6 +25,9 @@ from mlxdeck.server.prompt.regroupings import REGROUPINGS, least
 from mlxdeck.server.prompt.renderer import Renderer
 from mlxdeck.server.prompt.wire import ONE_TURN, TOOLS_AS_TEXT, ToolWriting
 
+N_TOLD = 2
+"""So many of the things that a template lacks fit on a line with others."""
+
 
 @dataclass(frozen=True, slots=True)
 class TemplateTrial:
@@ -36,19 +39,28 @@ class TemplateTrial:
     """How conversations have to be put to it, where they need it."""
 
     @property
+    def lacks(self) -> list[str]:
+        """What it can't take, each for a person; what weighs most comes first."""
+        tools = [] if self.has_tools else [REGROUPINGS[TOOLS_AS_TEXT]]
+        return tools + [REGROUPINGS[name] for name in self.regroupings if name != TOOLS_AS_TEXT]
+
+    @property
     def summary(self) -> str:
-        """What it can't take, for a person; empty if there is nothing."""
-        lacks = [REGROUPINGS[name] for name in self.regroupings if name != TOOLS_AS_TEXT]
-        lacks += [] if self.has_tools else [REGROUPINGS[TOOLS_AS_TEXT]]
+        """The same as a line; empty if there is nothing."""
+        lacks = self.lacks
         if not lacks:
             return ""
-        return (
-            f"what its chat template does not take is put to it in other ways: {', '.join(lacks)}"
-        )
+        more = f" and {len(lacks) - N_TOLD} more" if len(lacks) > N_TOLD else ""
+        told = ", ".join(lacks if not more else lacks[:N_TOLD])
+        return f"its chat template does not take {told}{more}, so they are put another way"
 
     def report(self) -> dict[str, Any]:
         """The same for programs."""
-        return {"tools": self.has_tools, "regroupings": [*self.regroupings]}
+        return {
+            "tools": self.has_tools,
+            "regroupings": [*self.regroupings],
+            "does_not_take": self.lacks,
+        }
 
 
 def try_template(tokenizer: Tokenizer, writing: ToolWriting) -> TemplateTrial:

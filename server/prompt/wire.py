@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,8 +34,8 @@ class ToolWriting(Protocol):
     def describe(self, tools: Sequence[ToolSpec]) -> str:
         """What the system prompt says about the tools."""
 
-    def write_call(self, call: ToolUse) -> str:
-        """An earlier call, as the model would have written it."""
+    def write_call(self, call: ToolUse, tool: ToolSpec | None = None) -> str:
+        """An earlier call, as the model would have written it; its tool tells texts from values."""
 
     def write_result(self, result: ToolResult) -> str:
         """What a call returned, as a part of a user turn."""
@@ -73,7 +73,8 @@ def put(
     offered = [_ordered(tool) for tool in request.tools] if ordered else list(request.tools)
     if offered and not native:
         system.append(writing.describe(offered))
-    said = _Turns(traits, writing, native, EMPTY_TURNS_KEPT in regroupings).of(turns)
+    named = {tool.name: tool for tool in request.tools}
+    said = _Turns(traits, writing, native, EMPTY_TURNS_KEPT in regroupings, named).of(turns)
     if system := [text for text in ("\n\n".join(system),) if text]:
         said.insert(0, {"role": "system", "content": system[0]})
     # No template takes a conversation of nothing, and an empty text says as much.
@@ -124,6 +125,7 @@ class _Turns:
     writing: ToolWriting
     native: bool
     keeps_empty: bool
+    tools: Mapping[str, ToolSpec]
 
     def of(self, turns: Iterable[Message]) -> list[Wire]:
         messages: list[Wire] = []
@@ -156,7 +158,7 @@ class _Turns:
                 for call in calls
             ]
         else:
-            parts += [self.writing.write_call(call) for call in calls]
+            parts += [self.writing.write_call(call, self.tools.get(call.name)) for call in calls]
         message["content"] = "\n".join(part for part in parts if part)
         return message
 

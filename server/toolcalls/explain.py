@@ -42,8 +42,16 @@ def explain(text: str, *, format_: str, tools: str, complete: bool, notes: bool)
     names = [DEFAULT, *FORMATS] if format_ == AUTO else [format_]
     offered = _tools(tools) if tools else []
     read = [_read(text, FORMATS[name], offered, complete=complete) for name in names]
-    splitter, pieces = max(read, key=lambda each: each[0].n_calls)
-    found: dict[str, Any] = {"format": names[read.index((splitter, pieces))]}
+
+    def told(place: int) -> tuple[int, int]:
+        # Every format reads the others' calls too: the one whose own they are explains them best.
+        splitter, pieces = read[place]
+        ends = (piece for piece in pieces if isinstance(piece, ToolCallEnd))
+        return splitter.n_calls, sum(end.format == names[place] for end in ends)
+
+    place = max(range(len(read)), key=told)
+    splitter, pieces = read[place]
+    found: dict[str, Any] = {"format": names[place]}
     found["blocks"] = _blocks(pieces)
     found["not_calls"] = [bad.error for bad in splitter.bad_calls]
     if notes:

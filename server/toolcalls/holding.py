@@ -43,7 +43,8 @@ def held_to(
     end. `begun` is what the answer has been given to begin with.
 
     Raises:
-        BadRequest: JSON is asked for, and the answer was begun with something else.
+        BadRequest: JSON is asked for, and the model can't be held to it, or the answer was begun
+            with something else.
     """
     choice = request.tool_choice
     schema = request.answer_schema
@@ -93,7 +94,7 @@ def _json_or_call(
                 "messages", "the last assistant message doesn't begin JSON of the schema"
             )
     if found.error:
-        return Held(refused=found.error)
+        raise BadRequest("", f"this model can't be held to a JSON schema: {found.error}")
     return Held(Constraint(found.grammar, behind, begun or None), loose=found.loose)
 
 

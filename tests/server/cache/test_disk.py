@@ -135,7 +135,8 @@ async def test_a_damaged_database_is_begun_anew(tmp_path: Path) -> None:
 
 async def test_answers_have_an_age_on_disk(tmp_path: Path) -> None:
     """It counts through a restart; what has become too old is removed, and the miss says so."""
-    old, new = replace(answer(), made_s=time.time() - 100), answer()
+    now_s = time.time()
+    old, new = replace(answer(), made_s=now_s - 100), replace(answer(), made_s=now_s)
     async with opened(tmp_path) as (answers, _):
         for key, each in (("a", old), ("b", new), ("c", old)):
             answers.put(key * 80, each)

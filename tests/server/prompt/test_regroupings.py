@@ -191,11 +191,11 @@ def test_a_template_is_tried_with_everything_and_says_what_it_lacks() -> None:
     """In words for the ready line, and in names for programs."""
     family = made("strict")
     trial = try_template(family, choose_format("auto", family.traits))
-    assert ": a system prompt, " in trial.summary
-    assert trial.summary.endswith(", tools")
+    assert "not take tools, a system prompt and 3 more" in trial.summary
     assert trial.report() == {
         "tools": False,
         "regroupings": ["system_folded", "empty_turns_kept", "roles_joined", "opened_by_user"],
+        "does_not_take": trial.lacks,
     }
     assert TemplateTrial(True).summary == ""
 

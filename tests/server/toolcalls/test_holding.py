@@ -116,6 +116,12 @@ def test_json_of_a_schema_is_the_whole_answer_or_a_call() -> None:
     assert either.constraint is not None and either.constraint.final
 
 
+def test_json_of_a_schema_is_never_dropped_in_silence() -> None:
+    """A model that can't be held to any grammar refuses the request, and says why."""
+    with pytest.raises(BadRequest, match="can't be held to a JSON schema: too hard"):
+        held(ToolChoice(), tools=(), schema={"type": "object"}, refused="start")
+
+
 def test_one_schema_that_is_too_hard_loosens_its_own_tool_alone() -> None:
     """It is held to types and names, and telemetry learns why."""
     hard = {"type": "object", "properties": {"a": {"type": "string", "uniqueNames": "too hard"}}}
