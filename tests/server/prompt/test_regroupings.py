@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,9 +37,15 @@ N_CONVERSATIONS = 25
 def made(name: str) -> MlxTokenizer:
     """A tokenizer with one of the templates, or a family's with its own."""
     try:
-        if name in TEMPLATES:
-            return tokenizer("qwen3", TEMPLATES[name])
-        return tokenizer(name)
+        return written(TEMPLATES[name]) if name in TEMPLATES else tokenizer(name)
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+def written(template: str) -> MlxTokenizer:
+    """A tokenizer with that template."""
+    try:
+        return tokenizer("qwen3", template)
     except Unavailable as error:
         pytest.skip(str(error))
 
@@ -182,7 +187,7 @@ def test_what_a_template_refuses_is_put_otherwise_and_named(name: str) -> None:
 @pytest.mark.parametrize("template", ["{% if %}", "{{ messages.nothing.at_all }}", "{{ 1 / 0 }}"])
 def test_a_template_that_takes_nothing_stops_the_load_in_one_line(template: str) -> None:
     """And says what to do."""
-    family = MlxTokenizer(copy.copy(made("alternating").wrapper), template)
+    family = written(template)
     with pytest.raises(EngineFailed, match="no usable chat template: .*--chat-template"):
         try_template(family, choose_format("json_tags", family.traits))
 
@@ -202,9 +207,7 @@ def test_a_template_is_tried_with_everything_and_says_what_it_lacks() -> None:
 
 def test_effort_and_options_reach_the_template_and_no_one_else_is_given_them() -> None:
     """By the names that templates read."""
-    family = made("alternating")
-    own = "{{ reasoning_effort }} {{ colour }} {{ enable_thinking }}"
-    told = MlxTokenizer(copy.copy(family.wrapper), own)
+    told = written("{{ reasoning_effort }} {{ colour }} {{ enable_thinking }}")
     renderer = Renderer(told, choose_format("json_tags", told.traits), 1000)
     chat = replace(turns(ASKED), effort="low", template_options={"colour": "blue"}, thinking=False)
     assert renderer.text(chat) == "low blue False"
