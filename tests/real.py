@@ -56,8 +56,10 @@ class Server:
 
     def events(self) -> list[Line]:
         """Every telemetry line it has written."""
-        files = sorted(self.telemetry.glob("*.jsonl"))
-        return [decode(line) for file in files for line in file.read_bytes().splitlines()]
+        found = (file.read_bytes() for file in sorted(self.telemetry.glob("*.jsonl")))
+        # A last line without its end is still being written.
+        whole = (content[: content.rfind(b"\n") + 1] for content in found)
+        return [decode(line) for content in whole for line in content.splitlines()]
 
     def ended(self, n_requests: int = 0) -> list[RequestEnd]:
         """Every `request.end`, once there are at least `n_requests` of them."""
