@@ -21,6 +21,7 @@ from mlxdeck.server.engine.mlx_vocabulary import Vocabulary
 log = logging.getLogger(__name__)
 
 MAX_GRAMMARS = 256
+TRIED_STEPS = 24
 # Enough of the text before to find a trigger that is written in several tokens.
 KEEP_BYTES = 256
 
@@ -32,6 +33,7 @@ class MlxGrammars:
         self._wrapper = wrapper
         # Kept by grammar; a copy of a compiled one costs next to nothing.
         self._compiled = functools.lru_cache(MAX_GRAMMARS)(self._compile)
+        self._tried = functools.lru_cache(MAX_GRAMMARS)(self._try)
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
@@ -51,15 +53,29 @@ class MlxGrammars:
         lark = LLMatcher.grammar_from_lark(self.vocabulary.spelled(grammar))
         return LLMatcher(self.vocabulary.tokenizer, lark, log_level=0)
 
+    def _try(self, grammar: str) -> str:
+        """What is wrong with a grammar, also on its first steps: some compile, and take nothing."""
+        matcher = self._compiled(grammar)
+        if matcher.is_error():
+            return str(matcher.get_error())
+        begun = matcher.deep_copy()
+        for _ in range(TRIED_STEPS):
+            tokens = begun.compute_ff_tokens()
+            if not tokens:
+                bits = np.frombuffer(begun.compute_bitmask(), dtype=np.uint8)
+                tokens = [int(np.unpackbits(bits, bitorder="little").argmax())]
+            if begun.is_error() or begun.is_stopped() or not begun.consume_tokens(tokens):
+                break
+        return str(begun.get_error())
+
     def check(self, grammar: str, already: str = "") -> str:
         """What is wrong with a grammar, or with this model's tokenizer; empty if nothing is."""
         if not self._usable:
             return "the tokenizer of this model can't be used for grammars"
-        matcher = self._compiled(grammar)
-        error = str(matcher.get_error())
+        error = self._tried(grammar)
         if error or not already:
             return error
-        begun = matcher.deep_copy()
+        begun = self._compiled(grammar).deep_copy()
         return "" if _consumed(begun, self.vocabulary, already.encode()) else begun.get_error()
 
     def processor(self, constraint: Constraint) -> Processor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mlxdeck.server.schemas.pointers import pointed
+
 _NAMED = ("properties", "$defs", "definitions", "patternProperties")
 _NESTED = ("items", "additionalProperties", "not", "if", "then", "else")
 _LISTED = ("anyOf", "oneOf", "prefixItems")
@@ -22,6 +24,23 @@ FORMATS = {
     "ipv4": rf"^{_BYTE}(\.{_BYTE}){{3}}$",
 }
 """Formats of texts as patterns, for what is held to those alone."""
+# Of these, grammars know what they look like; any other says nothing that JSON Schema demands.
+_KNOWN_FORMATS = frozenset(
+    {
+        *("date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"),
+        *("uri", "unknown"),
+    }
+)
+# What no grammar here expresses.
+_BEYOND = frozenset(
+    {
+        *("not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies"),
+        *("propertyNames", "uniqueItems", "contains", "minContains", "maxContains"),
+        *("unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef"),
+    }
+)
+_PLACED = ("properties", "required", "patternProperties", "$ref", "allOf", "anyOf", "oneOf")
+"""What an object says of its properties, beside which alternatives don't name all of them."""
 LARGEST_INTEGER = 9 * 10**18
 LARGEST_NUMBER = 1e15
 SMALLEST_STEP = 1e-9
@@ -39,15 +58,27 @@ def closed(schema: Any) -> Any:
     if (form := str(found.get("format"))) in _BOUNDED and "pattern" not in found:
         found["pattern"] = _BOUNDED[form]
         del found["format"]
+    elif "format" in found and form not in _KNOWN_FORMATS:
+        del found["format"]
     if found.get("propertyNames") == {"type": "string"}:
         # All names are.
         del found["propertyNames"]
+    apart = {key: found.pop(key) for key in ("anyOf", "oneOf") if _beside(key, schema)}
     found = _within(found, closed)
+    for key, ways in apart.items():
+        # What such a way doesn't name may be named beside it.
+        found[key] = [_within(e, closed) if isinstance(e, dict) else e for e in ways]
     # Where schemas are combined, each would forbid what the others name.
     combined = any(key in found for key in ("allOf", "anyOf", "oneOf", "$ref", "patternProperties"))
     if "properties" in found and "additionalProperties" not in found and not combined:
         found["additionalProperties"] = False
     return found
+
+
+def _beside(key: str, schema: dict[str, Any]) -> bool:
+    """Whether a schema has such alternatives, and says itself what properties there are."""
+    told = any(other in schema for other in _PLACED if other != key)
+    return told and isinstance(schema.get(key), list)
 
 
 def bounded(schema: Any) -> Any:
@@ -63,6 +94,7 @@ def bounded(schema: Any) -> Any:
         return found
     whole = kind == "integer"
     largest: float = LARGEST_INTEGER if whole else LARGEST_NUMBER
+    _clip(found, largest)
     low = found.get("minimum", found.get("exclusiveMinimum"))
     high = found.get("maximum", found.get("exclusiveMaximum"))
     if low is None and (high is None or high > -largest):
@@ -74,6 +106,37 @@ def bounded(schema: Any) -> Any:
     if not whole and "multipleOf" not in found:
         found["multipleOf"] = SMALLEST_STEP
     return found
+
+
+def _clip(told: dict[str, Any], largest: float) -> None:
+    """Bounds that are out of range, such as those of 64 bits, become the last that are not."""
+    for key, side in (("minimum", -1), ("maximum", 1)):
+        for name in (key, f"exclusive{key.capitalize()}"):
+            bound = told.get(name)
+            if isinstance(bound, int | float) and bound * side > largest:
+                del told[name]
+                told[key] = largest * side
+
+
+def reduced(schema: Any, *without: str) -> Any:
+    """The schema without the keywords that no grammar here expresses, and some others."""
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: each for key, each in schema.items() if key not in (*_BEYOND, *without)}
+    if "oneOf" in found:
+        # Of what conforms to one alternative, few conform to another.
+        ways = found.pop("oneOf")
+        found.setdefault("anyOf", ways)
+    found = _within(found, lambda each: reduced(each, *without))
+    if isinstance(found.get("allOf"), list):
+        found["allOf"] = [reduced(each, *without) for each in found["allOf"]]
+    return found
+
+
+def reductions(schema: Any) -> Iterator[Any]:
+    """A schema without a few keywords, fewer each time."""
+    yield reduced(schema)
+    yield reduced(schema, "pattern", "patternProperties", "minProperties", "maxProperties")
 
 
 def loosened(schema: Any) -> Any:
@@ -89,18 +152,21 @@ def loosened(schema: Any) -> Any:
 
 def looser(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The schema of a tool's arguments, one step looser each time, down to any object."""
+    yield from reductions(schema)
     yield loosened(schema)
     named = schema.get("properties")
     if isinstance(named, dict) and named:
         required = [name for name in schema.get("required", ()) if name in named]
-        kinds = {name: _kind_alone(told) for name, told in named.items()}
+        kinds = {name: _kind_alone(told, schema) for name, told in named.items()}
         yield {"type": "object", "properties": kinds, "required": required}
         anything: dict[str, Any] = dict.fromkeys(named, True)
         yield {"type": "object", "properties": anything, "required": required}
     yield {"type": "object"}
 
 
-def _kind_alone(schema: Any) -> Any:
+def _kind_alone(schema: Any, root: Any) -> Any:
+    if isinstance(schema, dict) and "$ref" in schema:
+        schema = pointed(schema["$ref"], root)
     kind = schema.get("type") if isinstance(schema, dict) else None
     return {"type": kind} if isinstance(kind, str) else {}
 

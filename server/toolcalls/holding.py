@@ -10,7 +10,7 @@ from typing import Any
 from mlxdeck.server.engine import Constraint, Grammars
 from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.messages import ChatRequest, ToolSpec
-from mlxdeck.server.schemas.loosening import looser
+from mlxdeck.server.schemas.loosening import looser, reductions
 from mlxdeck.server.toolcalls.formats.form import Form
 
 ANSWER = ""
@@ -166,7 +166,8 @@ class _Composer:
 
     def _loosened_answer(self, schema: Any) -> Any:
         kind = schema.get("type") if isinstance(schema, dict) else None
-        steps = [*looser(schema)] if kind == "object" else [{"type": kind}] if kind else []
+        rest = [*reductions(schema), *([{"type": kind}] if kind else [])]
+        steps = [*looser(schema)] if kind == "object" else rest
         return next((each for each in steps if not self._composed((), each).error), True)
 
 

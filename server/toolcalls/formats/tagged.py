@@ -200,11 +200,18 @@ class Tagged(Form):
 
     def _ways(self, schema: Schema, rules: Rules) -> list[str]:
         ways = []
+        if not all(map(self._plain_name, schema.names)):
+            return []
         for signature in schema.signatures:
             if (way := self._way(signature, rules)) is None:
                 return []
             ways.append(rules.add(way))
         return ways
+
+    def _plain_name(self, name: str) -> bool:
+        """Whether the name of a parameter comes back from between its tags."""
+        mark = self.key_tags[1].strip()
+        return name == name.strip().strip("\"'") != "" and mark not in name and "\n" not in name
 
     def _way(self, signature: Signature, rules: Rules) -> str | None:
         named = {**signature.required, **signature.optional}

@@ -15,6 +15,8 @@ from mlxdeck.server.schemas.values import to_text
 from mlxdeck.server.toolcalls.grammar import Rules, quoted
 
 _ANY_TEXT = "(?s:.*)"
+MAX_WAYS = 64
+"""Choices that are rules each: a parser follows only so many, more are one regular expression."""
 # Said of any kind of value, and so of texts: what no regular expression here can hold to.
 _BEYOND = ("not", "if", "allOf", "oneOf")
 
@@ -23,6 +25,9 @@ def value_rule(schema: Schema, suffix: str, markup: Sequence[str], rules: Rules)
     """An unquoted value of a schema and what ends it, as an expression; None if there is none."""
     if schema.choices is not None:
         texts = dict.fromkeys(to_text(each, schema, markup) for each in schema.choices)
+        if len(texts) > MAX_WAYS:
+            listed = "|".join(map(re.escape, texts))
+            return f"/{_escaped(listed)}/ {quoted(suffix)}"
         return f"({' | '.join(map(quoted, texts))}) {quoted(suffix)}"
     if "string" not in schema.kinds:
         return f"{rules.json(schema.standalone)} {quoted(suffix)}"

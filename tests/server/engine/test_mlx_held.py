@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import mlx.core as mx
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mlxdeck.server.engine import Constraint
 from mlxdeck.server.engine.mlx_grammars import MlxGrammars, Processor
+from mlxdeck.server.schemas.reading import tool_schema
 from mlxdeck.server.toolcalls.formats import FORMATS
 from tests.zoo.drawn import SCHEMAS, WAYS, Drawer, Way, faults
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
@@ -65,6 +67,60 @@ def test_whatever_is_drawn_conforms_with_real_tokenizers(vocabulary: str, name: 
         pytest.skip(str(reason))
     ways: tuple[Way, ...] = ("forced", "auto")
     assert list(faults(drawer, [name], schemas=SCHEMAS[5:8], ways=ways)) == []
+
+
+INT: dict[str, Any] = {"type": "integer"}
+
+
+def taking(**properties: Any) -> dict[str, Any]:
+    """A tool's schema as the server reads it, all properties required."""
+    told = {"type": "object", "properties": properties, "required": list(properties)}
+    return tool_schema(told, "tools.0")
+
+
+UNUSUAL = (
+    taking(n={**INT, "minimum": -(2**63), "maximum": 2**64, "format": "int64"}),
+    taking(n={"type": "number", "minimum": 0, "maximum": 1.7e308}, m={**INT, "maximum": 3}),
+    taking(code={"type": "string", "maxLength": 4.0}, n={"enum": [2.0, 3]}),
+    taking(key={"type": "string", "format": "password", "minLength": 2, "maxLength": 5}),
+    taking(v={**taking(z=INT), "anyOf": [{**taking(a=INT), "maxProperties": 2}]}),
+    taking(**{">": INT, "a\nb": INT, " a": INT, "</parameter>": INT, '"q"': INT, "": INT}),
+    taking(v={"enum": [f"item-{n}" for n in range(2500)]}),
+)
+
+
+@pytest.mark.parametrize("name", ["json_tags", "qwen3_coder", "glm"])
+def test_unusual_schemas_are_held_to(drawer: Drawer, name: str) -> None:
+    """Bounds of 64 bits, formats unknown, alternatives beside properties, odd names, huge enums."""
+    found = faults(drawer, [name], schemas=UNUSUAL, ways=("forced",), temperatures=(1.0,))
+    assert list(found) == []
+
+
+LEFT_OUT = (
+    {**taking(v={"type": "array", "items": INT, "uniqueItems": True}, n={**INT, "maximum": 3})},
+    {**taking(v={"type": "string", "pattern": "^(?=a).{2}$"}, n={**INT, "maximum": 3})},
+    {**taking(v={"oneOf": [INT, {"type": "boolean"}]}, n={**INT, "maximum": 3})},
+    {**taking(n={**INT, "maximum": 3}), "dependentRequired": {"n": ["v"]}},
+)
+
+
+@pytest.mark.parametrize("schema", LEFT_OUT)
+def test_one_keyword_that_no_grammar_has_lets_go_of_nothing_else(
+    drawer: Drawer, schema: dict[str, Any]
+) -> None:
+    """The bound beside it still holds."""
+    for seed in range(3):
+        drawn = drawer.draw(FORMATS["json_tags"], schema, "forced", 1.0, seed)
+        if drawn.calls:
+            assert json.loads(drawn.calls[0])["n"] <= 3
+        assert drawn.finish != "broken"
+
+
+@pytest.mark.parametrize("name", ["json_tags", "qwen3_coder"])
+def test_a_grammar_that_fails_on_its_first_steps_is_none(drawer: Drawer, name: str) -> None:
+    """An object that needs itself has no value: the call is held to less, and comes."""
+    drawn = drawer.draw(FORMATS[name], taking(child={"$ref": "#"}), "forced", 1.0, 1)
+    assert drawn.finish != "broken"
 
 
 def processor(constraint: Constraint) -> tuple[Processor, Any]:
