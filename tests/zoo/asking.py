@@ -146,7 +146,9 @@ class Subject:
     def _told(self, request_id: str, kind: Any, at_least: int = 1) -> list[Any]:
         for _ in range(250):
             files = sorted(self.server.telemetry.glob("*.jsonl"))
-            lines = (line for file in files for line in file.read_bytes().splitlines())
+            # The last line may be half written.
+            whole = (file.read_bytes().rpartition(b"\n")[0] for file in files)
+            lines = (line for part in whole for line in part.splitlines())
             told = [decode(line).attrs for line in lines if request_id.encode() in line]
             found = [attrs for attrs in told if isinstance(attrs, kind)]
             if len(found) >= at_least:
