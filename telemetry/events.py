@@ -163,6 +163,9 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     """Length of system prompt and tools."""
     message_starts: tuple[int, ...] = _named("mlx.prompt.message_starts", ())
     """First token of each message, as far as they were found in the prompt."""
+    regrouped: tuple[str, ...] = _named("mlx.prompt.regrouped", ())
+    """Regroupings that were found only as the prompt was rendered, beside those that
+    `request.start` names."""
     duration_s: float = 0.0
 
 

@@ -40,6 +40,8 @@ def request(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     yield "left out", ", ".join(start.removed) or "nothing"
     if start.history_notes:
         yield "history", ", ".join(start.history_notes)
+    if start.regrouped:
+        yield "put as", ", ".join(start.regrouped)
 
 
 def parameters(start: t.RequestStart) -> str:
@@ -62,4 +64,6 @@ def lookup(found: t.CacheLookup) -> str:
         said += f", the rest {found.miss_reason}"
     if found.tier:
         said += f", from {found.tier}"
+    if found.regrouped:
+        said += f", put as {', '.join(found.regrouped)}"
     return said + (f", key {found.key}" if found.key else "")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import msgspec
 
-from mlxdeck.server.messages import ChatRequest, Message
+from mlxdeck.server.messages import ChatRequest, Message, ToolChoice
 
 # Raised when the same request would be rendered or parsed differently than before.
 FORM = 3
@@ -59,6 +59,9 @@ def answer_key(
     `clock` is what the chat template would print of the time. The model's name, the way the answer
     is sent, and whose conversation it is are no part of the key.
     """
+    if not request.tools:
+        # There is nothing to choose from.
+        request = replace(request, tool_choice=ToolChoice())
     how = [getattr(request, name) for name in _DRAWN]
     return digest((FORM, parts, how, clock)) + digest(signature)[:MODEL_DIGITS]
 

@@ -243,8 +243,11 @@ class Tokenizer(Protocol):
         The second is empty where the tokenizer can't tell.
         """
 
-    def control_texts(self, tokens: Sequence[int]) -> list[str]:
-        """The texts of those tokens that steer the model, each once, the longest first."""
+    def control_texts(self, tokens: Sequence[int], text: str = "") -> list[str]:
+        """The texts of those tokens that steer the model, each once, the longest first.
+
+        With a text, also of those that it spells.
+        """
 
     def encode_apart(
         self, text: str, spans: Sequence[tuple[int, int]]

@@ -32,10 +32,11 @@ class ControlTokens:
         self._never_plain = self._marks - {unknown}
         self._private: Any = None
 
-    def among(self, tokens: Iterable[int]) -> list[str]:
-        """The texts of the control tokens among some tokens, the longest first."""
-        found = self._marks.intersection(tokens)
-        return sorted((self._added[id_].content for id_ in found), key=len, reverse=True)
+    def among(self, tokens: Iterable[int], text: str) -> list[str]:
+        """The texts of the control tokens among some tokens or in a text, the longest first."""
+        found = {self._added[id_].content for id_ in self._marks.intersection(tokens)}
+        found |= {spelling for spelling in self._ids if spelling in text} if text else set()
+        return sorted(found, key=len, reverse=True)
 
     def encode(self, text: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
         """Token ids of a text in which only these places are control tokens, and their ends.

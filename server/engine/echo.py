@@ -64,9 +64,9 @@ class ByteTokenizer:
             ends += [place] * (n_bytes - 1) + [place + 1]
         return self.encode(text), ends
 
-    def control_texts(self, tokens: Sequence[int]) -> list[str]:
+    def control_texts(self, tokens: Sequence[int], text: str = "") -> list[str]:
         """None: every token is a byte."""
-        del tokens
+        del tokens, text
         return []
 
     def encode_apart(

@@ -64,9 +64,9 @@ class MlxTokenizer:
         encoded = backend.encode(text, add_special_tokens=False)
         return list(encoded.ids), [end for _, end in encoded.offsets]
 
-    def control_texts(self, tokens: Sequence[int]) -> list[str]:
+    def control_texts(self, tokens: Sequence[int], text: str = "") -> list[str]:
         """The texts of the control tokens among these, the longest first."""
-        return self._control.among(tokens)
+        return self._control.among(tokens, text)
 
     def encode_apart(
         self, text: str, spans: Sequence[tuple[int, int]]

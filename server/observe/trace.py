@@ -77,6 +77,8 @@ class Laid(Protocol):
     def tokens(self) -> list[int]: ...
     @property
     def layout(self) -> Layout: ...
+    @property
+    def unforeseen(self) -> tuple[str, ...]: ...
 
 
 class Why(Protocol):
@@ -229,6 +231,7 @@ class Trace:
                 diverged_hash_before=miss.theirs,
                 shared_tokens=layout.shared_tokens,
                 message_starts=tuple(starts),
+                regrouped=prompt.unforeseen,
                 duration_s=duration_s,
             )
         )

@@ -149,12 +149,17 @@ def own_spans(
     others, joints = (_searched(text, request, pattern), []) if found is None else found
     own = []
     taken = sorted(others)
-    for match in pattern.finditer(text):
+    at = 0
+    while match := pattern.search(text, at):
         start, end = match.span()
         after = bisect_left(taken, (end, -1))
         is_inside = after > 0 and taken[after - 1][1] > start
-        if not is_inside and not any(start < joint < end for joint in joints):
+        if is_inside or any(start < joint < end for joint in joints):
+            # The template's own may begin within what only looks like one.
+            at = start + 1
+        else:
             own.append((start, end))
+            at = end
     return own
 
 

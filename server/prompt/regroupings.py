@@ -14,6 +14,7 @@ from mlxdeck.server.prompt.wire import (
     EMPTY_TURNS_KEPT,
     ONE_TURN,
     OPTIONS_LEFT_OUT,
+    SCHEMAS_FILLED,
     TOOLS_AS_TEXT,
     Wire,
     merged,
@@ -21,10 +22,13 @@ from mlxdeck.server.prompt.wire import (
 
 Messages = list[Wire]
 
+CONTENT_IN_PARTS = "content_in_parts"
+
 ORPHAN = "Result of an earlier tool call:"
 NO_RESULT = "(no result: the call was not answered)"
 NO_TEXT = "(no text)"
 OPENING = "(The conversation goes on.)"
+SYSTEM = "Help the user."
 
 
 def system_folded(messages: Messages) -> Messages:
@@ -127,6 +131,16 @@ def calls_apart(messages: Messages) -> Messages:
     return apart
 
 
+def answers_parted(messages: Messages) -> Messages:
+    """Between two turns of the assistant stands one of the user."""
+    parted: Messages = []
+    for message in messages:
+        if parted and message["role"] == parted[-1]["role"] == "assistant":
+            parted.append({"role": "user", "content": OPENING})
+        parted.append(message)
+    return parted
+
+
 def text_before_calls(messages: Messages) -> Messages:
     """Text and calls of the assistant are two turns."""
     parted: Messages = []
@@ -146,11 +160,28 @@ def opened_by_user(messages: Messages) -> Messages:
     return [*messages[:at], {"role": "user", "content": OPENING}, *messages[at:]]
 
 
+def system_added(messages: Messages) -> Messages:
+    """A system prompt comes first."""
+    if messages[0]["role"] == "system":
+        return messages
+    return [{"role": "system", "content": SYSTEM}, *messages]
+
+
+def markers_parted(messages: Messages) -> Messages:
+    """A marker that the assistant's own text spells has a blank in it."""
+    return [
+        {**message, "content": message["content"].replace("<|", "< |")}
+        if message["role"] == "assistant" and "<|" in message.get("content", "")
+        else message
+        for message in messages
+    ]
+
+
 def empty_filled(messages: Messages) -> Messages:
-    """A turn without text says that it has none."""
+    """A turn without text, or with blanks alone, says that it has none."""
     return [
         {**message, "content": NO_TEXT}
-        if not message.get("content") and not message.get("tool_calls")
+        if not message.get("content", "").strip() and not message.get("tool_calls")
         else message
         for message in messages
     ]
@@ -248,16 +279,19 @@ _STEPS: dict[str, Callable[[Messages], Messages]] = {
     "results_first": results_first,
     "calls_apart": calls_apart,
     "text_before_calls": text_before_calls,
+    "answers_parted": answers_parted,
     "text_into_result": text_into_result,
     "system_folded": system_folded,
     "opened_by_user": opened_by_user,
+    "system_added": system_added,
+    "markers_parted": markers_parted,
     "empty_filled": empty_filled,
     "content_left_out": content_left_out,
     "arguments_as_json": arguments_as_json,
     "ids_named": ids_named,
     "thinking_left_out": thinking_left_out,
     ONE_TURN: one_turn,
-    "content_in_parts": content_in_parts,
+    CONTENT_IN_PARTS: content_in_parts,
 }
 
 REGROUPINGS = {
@@ -265,7 +299,7 @@ REGROUPINGS = {
     "content_left_out": "an empty text beside calls",
     "arguments_as_json": "arguments of calls as objects",
     "ids_named": "ids of calls that don't name their tools",
-    "content_in_parts": "contents that are plain texts",
+    CONTENT_IN_PARTS: "contents that are plain texts",
     "results_first": "a text before a tool result",
     "text_into_result": "a text behind a tool result",
     EMPTY_TURNS_KEPT: "an empty turn left out",
@@ -276,8 +310,12 @@ REGROUPINGS = {
     "empty_filled": "an empty text",
     "calls_apart": "several calls in a turn",
     "text_before_calls": "a text beside calls",
+    "answers_parted": "a text and calls without a turn of the user's between them",
+    "markers_parted": "an answer that spells a marker",
     "thinking_left_out": "earlier thinking",
     OPTIONS_LEFT_OUT: "options as effort",
+    SCHEMAS_FILLED: "tools whose schemas leave something out",
+    "system_added": "a conversation without a system prompt",
     TOOLS_AS_TEXT: "tools",
     ONE_TURN: "conversations of several turns",
 }
@@ -316,10 +354,15 @@ def least(known: Collection[str], accepts: Callable[[frozenset[str]], bool]) -> 
     Raises:
         LookupError: None help.
     """
-    light = [name for name in REGROUPINGS if name not in known and name not in _HEAVY]
+    # A turn that is kept changes nothing else.
+    order = (EMPTY_TURNS_KEPT, *(name for name in REGROUPINGS if name != EMPTY_TURNS_KEPT))
+    light = [name for name in order if name not in known and name not in _HEAVY]
     for heavy in ((), _HEAVY[:1], _HEAVY):
         base = frozenset({*known, *heavy})
         sets = [base, *(base | {name} for name in light)]
+        # Contents in parts spoil the rest where a template prints them as they are.
+        texts = [name for name in light if name != CONTENT_IN_PARTS]
+        sets += [base | {*texts[:n]} for n in range(2, len(texts) + 1)]
         sets += [base | {*light[:n]} for n in range(2, len(light) + 1)]
         for tried in sets:
             if tried != frozenset(known) and accepts(tried):

@@ -14,17 +14,22 @@ from mlxdeck.server.errors import BadRequest, PromptTooLong
 from mlxdeck.server.messages import ChatRequest, ToolUse
 from mlxdeck.server.prompt.layout import Layout, lay_out
 from mlxdeck.server.prompt.marked import marked, mentions, own_spans
-from mlxdeck.server.prompt.regroupings import changing, least, regroup
+from mlxdeck.server.prompt.regroupings import CONTENT_IN_PARTS, changing, least, regroup
 from mlxdeck.server.prompt.wire import (
     EMPTY_TURNS_KEPT,
     OPTIONS_LEFT_OUT,
+    SCHEMAS_FILLED,
     TOOLS_AS_TEXT,
     ToolWriting,
+    Wire,
     begun,
     put,
 )
 
 log = logging.getLogger(__name__)
+
+_PRINTED = "[{'type': 'text', 'text': "
+"""How a template that expects texts prints contents in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class Prompt:
     """Where the parts of the request lie among the tokens."""
     regrouped: tuple[str, ...] = ()
     """How the conversation had to be put for the template to take it."""
+    unforeseen: tuple[str, ...] = ()
+    """What of that nobody knew before it was rendered."""
 
 
 class Renderer:
@@ -93,6 +100,7 @@ class Renderer:
             begun(request),
             lay_out(request, text, ends),
             tuple(sorted(regrouped)),
+            tuple(sorted(regrouped - self._known)),
         )
 
     def count(self, request: ChatRequest) -> int:
@@ -132,7 +140,10 @@ class Renderer:
         traits = self._tokenizer.traits
         chat = put(request, traits, self._writing, regroupings, ordered=self._ordered)
         messages = regroup(chat.messages, regroupings)
-        return self._tokenizer.render(messages, chat.tools, chat.options) + begun(request)
+        text = self._tokenizer.render(messages, chat.tools, chat.options)
+        if CONTENT_IN_PARTS in regroupings and text.count(_PRINTED) > _n_printed(chat.messages):
+            raise ValueError("the chat template prints contents in parts as they are")
+        return text + begun(request)
 
     def _takes(self, request: ChatRequest, regroupings: Collection[str]) -> bool:
         try:
@@ -153,6 +164,8 @@ class Renderer:
             return (*found, TOOLS_AS_TEXT)
         if EMPTY_TURNS_KEPT in known and chat.messages != first.messages:
             found = (EMPTY_TURNS_KEPT, *found)
+        if SCHEMAS_FILLED in known and chat.tools != first.tools:
+            found = (*found, SCHEMAS_FILLED)
         if OPTIONS_LEFT_OUT in known and first.options:
             found = (*found, OPTIONS_LEFT_OUT)
         return found
@@ -165,6 +178,8 @@ class Renderer:
         spellings = [] if self._inline else self._tokenizer.control_texts(tokens)
         if not spellings or not mentions(request, spellings):
             return tokens, ends
+        # Where a text and a marker of the template's overlap, one may hide the other.
+        spellings = self._tokenizer.control_texts(tokens, text)
         try:
             marks = self.put(marked(request, spellings, self._begin(spellings)), regroupings)
         except ValueError:
@@ -177,3 +192,8 @@ class Renderer:
         call = self._writing.write_call(ToolUse("", "name", {}))
         written = f"{call} {traits.think_start} {traits.think_end}"
         return [spelling for spelling in spellings if spelling in written]
+
+
+def _n_printed(messages: list[Wire]) -> int:
+    """How often texts themselves say what printed parts look like."""
+    return sum(str(message.get("content")).count(_PRINTED) for message in messages)

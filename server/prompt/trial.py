@@ -70,14 +70,7 @@ def try_template(tokenizer: Tokenizer, writing: ToolWriting) -> TemplateTrial:
         EngineFailed: It doesn't even take one plain message.
     """
     renderer = Renderer(tokenizer, writing, 1 << 20)
-    try:
-        renderer.put(PLAIN, ())
-    except ValueError as error:
-        raise EngineFailed(
-            f"the model has no usable chat template: {str(error).partition('! ')[0]}. "
-            "Give a file that holds a good one with --chat-template"
-        ) from error
-    known: frozenset[str] = frozenset()
+    known = _plainest(renderer)
     taken: dict[str, ChatRequest] = {}
     for chat in _conversations():
         known = _learned(renderer, chat, known, taken)
@@ -87,29 +80,62 @@ def try_template(tokenizer: Tokenizer, writing: ToolWriting) -> TemplateTrial:
     return TemplateTrial(has_tools, tuple(name for name in REGROUPINGS if name in known))
 
 
+def _plainest(renderer: Renderer) -> frozenset[str]:
+    """The regroupings that even one plain message needs; hardly ever any."""
+    try:
+        renderer.put(PLAIN, ())
+    except ValueError as error:
+        with suppress(LookupError):
+            return least((), partial(_shows, renderer, PLAIN))
+        raise EngineFailed(
+            f"the model has no usable chat template: {str(error).partition('! ')[0]}. "
+            "Give a file that holds a good one with --chat-template"
+        ) from error
+    return frozenset()
+
+
 def _learned(
     renderer: Renderer, chat: ChatRequest, known: frozenset[str], taken: Mapping[str, ChatRequest]
 ) -> frozenset[str]:
     """The regroupings known so far, and those that this conversation needs too.
 
-    All that was said should come out, and conversations that are `taken` stay what they are; where
-    nothing is as good, it is enough that what the template takes is something.
+    All that was said should come out, and conversations that are `taken` stay what they are, or at
+    least are taken; where nothing is as good, it is enough that the template takes this one.
     """
 
     def agrees(tried: frozenset[str]) -> bool:
         return _shows(renderer, chat, tried) and all(
-            renderer.put(before, tried) == text for text, before in taken.items()
+            _is_put(renderer, before, tried, text) for text, before in taken.items()
+        )
+
+    def spares(tried: frozenset[str]) -> bool:
+        return _shows(renderer, chat, tried) and all(
+            _shows(renderer, before, tried) for before in taken.values()
         )
 
     if _shows(renderer, chat, known):
         return known
-    for accepts in (agrees, partial(_shows, renderer, chat), partial(_takes, renderer, chat)):
+    for accepts in (
+        agrees,
+        spares,
+        partial(_shows, renderer, chat),
+        partial(_takes, renderer, chat),
+    ):
         with suppress(LookupError):
             found = known if accepts(known) else least(known, accepts)
-            # One odd conversation is no reason to put all of them as one turn; it will be.
-            if ONE_TURN not in found:
+            # One odd conversation is no reason to put all of them as one turn; it will be. The
+            # same where no tools are offered, for those that are.
+            if ONE_TURN not in found and (chat.tools or TOOLS_AS_TEXT not in found):
                 return found
     return known
+
+
+def _is_put(renderer: Renderer, chat: ChatRequest, regroupings: frozenset[str], text: str) -> bool:
+    """Whether this comes of a conversation."""
+    try:
+        return renderer.put(chat, regroupings) == text
+    except ValueError:
+        return False
 
 
 def _takes(renderer: Renderer, chat: ChatRequest, regroupings: frozenset[str]) -> bool:
@@ -148,6 +174,11 @@ _READ = ToolSpec(
 )
 
 
+# As servers offer them whose tools take nothing, or whose schemas come from a program's types.
+_BARE = ToolSpec("qBareq", "", {"type": "object"})
+_LOOSE = ToolSpec("qLooseq", "Does.", {"type": "object", "properties": {"path": {}}})
+
+
 def _user(*blocks: Block | str) -> Message:
     return Message("user", tuple(Text(b) if isinstance(b, str) else b for b in blocks))
 
@@ -176,6 +207,7 @@ _ANSWER, _MORE = _assistant("qanswerq"), _user("qmoreq")
 _TURNS: tuple[tuple[Message, ...], ...] = (
     (_ASKED, _ANSWER, _MORE),
     (_ASKED, _assistant("qtextq", _call(1)), _user(_result(1))),
+    (_ASKED, _assistant("qtextq", _call(1)), _user(_result(1)), _ANSWER, _MORE),
     (_ASKED, _assistant(_call(1)), _user(_result(1)), _ANSWER, _MORE),
     (_ASKED, _assistant(_call(1)), _user(_result(1)), _assistant(_call(2)), _user(_result(2))),
     (_ASKED, _assistant(_call(1)), _user(_result(1), "qbehindq")),
@@ -199,6 +231,10 @@ _TURNS: tuple[tuple[Message, ...], ...] = (
     (_ASKED, _assistant(Thinking("qthoughtq"), "qtextq", _call(1)), _user(_result(1)), _ANSWER),
     (_user(""),),
     (_user(""), _ANSWER, _MORE),
+    (_user(" \n"), _ANSWER, _MORE),
+    (_ASKED, _assistant(""), _MORE),
+    (_ASKED, _assistant(" \n"), _MORE),
+    (_ASKED, _assistant(Thinking("qthoughtq")), _MORE),
 )
 
 
@@ -206,6 +242,7 @@ def _conversations() -> Iterator[ChatRequest]:
     """What agents send, the plainest first; with a system prompt and without, as with tools."""
     yield replace(PLAIN, system=("qsystemq",))
     yield _chat(_ASKED, tools=(_READ,))
+    yield _chat(_ASKED, tools=(_READ, _BARE, _LOOSE))
     for turns in _TURNS:
         yield _chat(*turns, tools=(_READ,))
         yield replace(_chat(*turns), system=("qsystemq",))

@@ -24,6 +24,7 @@ Wire = dict[str, Any]
 EMPTY_TURNS_KEPT = "empty_turns_kept"
 TOOLS_AS_TEXT = "tools_as_text"
 OPTIONS_LEFT_OUT = "options_left_out"
+SCHEMAS_FILLED = "schemas_filled"
 ONE_TURN = "one_turn"
 """The regroupings that change how a request is put, not the messages that come of it."""
 
@@ -79,7 +80,8 @@ def put(
         said.insert(0, {"role": "system", "content": system[0]})
     # No template takes a conversation of nothing, and an empty text says as much.
     said = said or [{"role": "user", "content": ""}]
-    tools = [_wire_tool(tool) for tool in offered] if offered and native else None
+    filled = SCHEMAS_FILLED in regroupings
+    tools = [_wire_tool(tool, filled=filled) for tool in offered] if offered and native else None
     options = {} if OPTIONS_LEFT_OUT in regroupings else _options(request)
     return Conversation(said, tools, options)
 
@@ -182,12 +184,21 @@ def _ordered(tool: ToolSpec) -> ToolSpec:
     return ToolSpec(tool.name, tool.description, ordered_schema(tool.input_schema))
 
 
-def _wire_tool(tool: ToolSpec) -> Wire:
+def _wire_tool(tool: ToolSpec, *, filled: bool) -> Wire:
+    description, parameters = tool.description, tool.input_schema
+    if filled:
+        description, parameters = description or tool.name, _filled(parameters)
     return {
         "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.input_schema,
-        },
+        "function": {"name": tool.name, "description": description, "parameters": parameters},
     }
+
+
+def _filled(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with what templates read of one without asking whether it is there."""
+    told = schema.get("properties")
+    properties = {
+        name: {"type": "any", "description": name, **about} if isinstance(about, dict) else about
+        for name, about in (told.items() if isinstance(told, dict) else ())
+    }
+    return {"type": "object", "required": [], **schema, "properties": properties}

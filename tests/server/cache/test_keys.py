@@ -22,7 +22,10 @@ from mlxdeck.server.messages import (
 )
 
 SAMPLING = Sampling(100)
-REQUEST = ChatRequest("local", ("Be brief.",), (Message("user", (Text("hi"),)),), SAMPLING)
+WRITE = ToolSpec("Write", "", {"type": "object"})
+REQUEST = ChatRequest(
+    "local", ("Be brief.",), (Message("user", (Text("hi"),)),), SAMPLING, (WRITE,)
+)
 OTHERS: dict[str, Any] = {
     "model": "another name",
     "system": (),
@@ -73,6 +76,13 @@ def test_what_draws_an_answer_is_in_its_key(name: str) -> None:
     """And who asks, for whom, and how it is sent is not."""
     other = dataclasses.replace(REQUEST, **{name: OTHERS[name]})
     assert (key(other) == key(REQUEST)) == (name in ASIDE)
+
+
+def test_a_choice_among_no_tools_is_none() -> None:
+    """Some clients send one with every request."""
+    plain = dataclasses.replace(REQUEST, tools=())
+    for choice in (ToolChoice(parallel=False), ToolChoice("none")):
+        assert key(dataclasses.replace(plain, tool_choice=choice)) == key(plain)
 
 
 @pytest.mark.parametrize("name", DRAWS)

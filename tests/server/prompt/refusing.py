@@ -110,6 +110,39 @@ TEMPLATES = {
         "{{ raise_exception('Unexpected role') }}{% endif %}"
         "<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}{% if tools %}{% endif %}"
     ),
+    # Mistral's third: a call's turn doesn't count, and shows no text.
+    "uncounted": (
+        "{% set ns = namespace(i=0) %}{% for m in messages %}"
+        "{% if m.role in ('user', 'assistant') and not m.tool_calls %}"
+        "{% if (m.role == 'user') != (ns.i % 2 == 0) %}{{ raise_exception('alternate') }}"
+        "{% endif %}{% set ns.i = ns.i + 1 %}{% endif %}{% if m.tool_calls %}"
+        + _CALLS
+        + "{% else %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endif %}{% endfor %}"
+        "{% if tools %}{{ tools | tojson }}{% endif %}"
+    ),
+    # Gemma with tools: results and users are one side, and every turn counts.
+    "two_sides": (
+        "{% for m in messages %}{% if (m.role != 'assistant') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+        "{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "<{{ m.role }}>{% if m.tool_calls %}" + _CALLS + "{% else %}{{ m.content }}{% endif %}"
+        "</{{ m.role }}>{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}"
+    ),
+    # Command: reads of a schema what not every tool has.
+    "described": (
+        "{% for t in tools or [] %}{{ t.function.name + ' ' + t.function.description }}"
+        "{% for k, v in t.function.parameters.properties.items() %}{{ k + ': ' + v.type }}"
+        "{% endfor %}{% endfor %}{% for m in messages %}<{{ m.role }}>{{ m.content }}"
+        + _CALLS
+        + "</{{ m.role }}>{% endfor %}"
+    ),
+    # Insists on a system prompt.
+    "led": (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('a system message first') }}"
+        "{% endif %}{% if tools %}{{ tools | tojson }}{% endif %}"
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}" + _CALLS + "</{{ m.role }}>"
+        "{% endfor %}"
+    ),
     # Takes one plain text and nothing else.
     "one_message": (
         "{% if messages | length != 1 or messages[0].role != 'user' %}"

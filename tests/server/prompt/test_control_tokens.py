@@ -19,6 +19,7 @@ from mlxdeck.server.messages import (
     ToolSpec,
     ToolUse,
 )
+from mlxdeck.server.prompt.marked import marked, own_spans
 from mlxdeck.server.prompt.renderer import Renderer
 from mlxdeck.server.prompt.trial import try_template
 from mlxdeck.server.toolcalls.formats import choose_format
@@ -112,6 +113,18 @@ def test_what_texts_spell_is_ordinary_text(family: MlxTokenizer) -> None:
             family.encode(ours.text(chat))
         )
         assert ours.count(chat) == len(prompt.tokens)
+
+
+def test_a_text_that_ends_within_a_marker_takes_none_of_the_template_s() -> None:
+    """What a text and the template's marker behind it spell together is none; the marker is."""
+    spellings = ["]~!b[", "[e~["]
+    chat = ChatRequest("local", (), (Message("user", (Text("x ]~!b"),)),), Sampling(1))
+    rendered = "".join(
+        f"{block.text}[e~["
+        for block in marked(chat, spellings).messages[0].blocks
+        if isinstance(block, Text)
+    )
+    assert own_spans("x ]~!b[e~[", rendered, chat, spellings) == [(6, 10)]
 
 
 def test_a_forged_conversation_is_one_text(family: MlxTokenizer) -> None:

@@ -205,6 +205,57 @@ def test_a_template_is_tried_with_everything_and_says_what_it_lacks() -> None:
     assert TemplateTrial(True).summary == ""
 
 
+def regrouped(template: str, chat: ChatRequest) -> tuple[str, set[str], set[str]]:
+    """The prompt, what its template is known to need, and what else it took."""
+    family = written(template)
+    form = choose_format("json_tags", family.traits)
+    known = try_template(family, form).regroupings
+    prompt = Renderer(family, form, 1000, known=known).render(chat)
+    return family.wrapper.decode(prompt.tokens), set(known), set(prompt.unforeseen)
+
+
+def test_what_is_found_only_when_it_comes_is_named_too() -> None:
+    """A template that refuses an answer for the marker that it spells."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' and '<|channel|>' in m.content %}"
+        "{{ raise_exception('a marker') }}{% endif %}<{{ m.role }}>{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}{% endfor %}"
+        "{% if tools %}{{ tools | tojson }}{% endif %}"
+    )
+    chat = turns(ASKED, Message("assistant", (Text("say <|channel|> x"),)), ASKED)
+    text, known, found = regrouped(template, chat)
+    assert text.startswith("<user>ask<assistant>say < |channel|> x<user>ask")
+    assert (known & found, found) == (set(), {"markers_parted"})
+
+
+def test_contents_are_never_put_as_lists_that_are_printed() -> None:
+    """Where texts may not be blank, a list with a blank text in it would do: but it shows."""
+    template = (
+        "{% for m in messages %}{% if not (m.content | trim) and not m.tool_calls %}"
+        "{{ raise_exception('empty') }}{% endif %}<{{ m.role }}>{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}{% endfor %}"
+        "{% if tools %}{% endif %}"
+    )
+    said = Message("user", (Text("[{'type': 'text', 'text': ' '}]"),))
+    chat = turns(ASKED, Message("assistant", (Text(" \n"),)), said)
+    text, _, found = regrouped(template, chat)
+    assert text == "<user>ask<assistant>(no text)<user>[{'type': 'text', 'text': ' '}]"
+    assert not found
+
+
+def test_calls_in_a_history_without_tools_leave_tools_to_those_who_offer_them() -> None:
+    """What one odd conversation needs is not put upon all others."""
+    template = (
+        "{% set names = (tools or []) | map(attribute='function.name') | list %}"
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.function.name not in names"
+        " %}{{ raise_exception('undeclared') }}{% endif %}{{ c.function | tojson }}{% endfor %}"
+        "<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    chat = turns(ASKED, Message("assistant", (CALL,)), Message("user", (RESULT,)))
+    assert regrouped(template, chat)[1:] == (set(), set())
+    assert regrouped(template, replace(chat, tools=()))[2] == {"tools_as_text"}
+
+
 def test_effort_and_options_reach_the_template_and_no_one_else_is_given_them() -> None:
     """By the names that templates read."""
     told = written("{{ reasoning_effort }} {{ colour }} {{ enable_thinking }}")
@@ -214,9 +265,9 @@ def test_effort_and_options_reach_the_template_and_no_one_else_is_given_them() -
 
 
 def test_every_regrouping_has_a_step_or_a_way_to_put_it() -> None:
-    """None changes a conversation of one plain message."""
+    """None changes a conversation of one plain message but what it lacks is a system prompt."""
     plain = [{"role": "user", "content": "hi"}]
     for name in REGROUPINGS:
-        if name != "content_in_parts":
+        if name not in ("content_in_parts", "system_added"):
             assert regroup(plain, (name,)) == plain
             assert changing(plain, (name,)) == ()
