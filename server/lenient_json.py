@@ -13,6 +13,7 @@ _LITERALS = {"True": "true", "False": "false", "None": "null"}
 _CLOSING = {"{": "}", "[": "]"}
 _PLAIN = re.compile(r"[^\"'\\\x00-\x1f]+")
 _OTHER = re.compile(r"[^\"'{}\[\],]+")
+_COMMENT = re.compile(r"(?://|#)[^\n]*|/\*.*?\*/", re.DOTALL)
 # A string up to its closing quote, or to where it was cut off in the middle of an escape.
 _STRINGS = {
     quote: re.compile(rf"{quote}(?:[^{quote}\\]|\\u[0-9a-fA-F]{{4}}|\\[^u])*+", re.DOTALL)
@@ -25,7 +26,8 @@ ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 def decode_first(text: str) -> tuple[Any, int, bool]:
     """Decode the JSON value that a text begins with: value, its length, whether it was mended.
 
-    Mended are single quotes, trailing commas, raw line breaks in strings and Python's literals.
+    Mended are single quotes, comments, trailing commas, raw line breaks in strings, and Python's
+    literals.
 
     Raises:
         ValueError: There is none, or it doesn't end.
@@ -104,6 +106,8 @@ def _mended(text: str) -> tuple[str, int]:
         if char in "\"'":
             string, at = _string(text, at)
             out.append(string)
+        elif comment := _COMMENT.match(text, at):
+            at = comment.end()
         elif char.isalpha():
             begin = at
             while at < len(text) and text[at].isalnum():

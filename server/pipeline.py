@@ -44,7 +44,8 @@ from mlxdeck.server.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.toolcalls.ending import finished
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.holding import Held, held_to
-from mlxdeck.server.toolcalls.splitter import Markers, Splitter
+from mlxdeck.server.toolcalls.markers import Markers
+from mlxdeck.server.toolcalls.splitter import Splitter
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")

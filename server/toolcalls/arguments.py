@@ -30,9 +30,10 @@ _SIDE_KEYS = ("id", "type", "index", "call_id", "tool_call_id")
 MAX_NAME = 256
 _PLAIN = re.compile(r"[^\"'\\\x00-\x1f]+")
 _AT_DRIVE = re.compile(r"(?:^|[^A-Za-z0-9]|\\[nrt])[A-Za-z]:$")
-_WORD = re.compile(r"[^\s,:\[\](){}\"']+")
+_WORD = re.compile(r"[^\s,:\[\](){}\"'<]+")
 _QUOTES = ('"', "'")
 _AFTER = ("]", "}", ")", ",")
+_CLOSING = ("</tool_call>", "</function>", "</tools>", "</function_call>", "</invoke>")
 _NOWHERE = Sink("", (), constrained=False)
 
 
@@ -48,8 +49,8 @@ def read_arguments(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
     sink.add("{")
     first, schema = True, Schema.of(tool.input_schema)
     while True:
-        yield from source.skip()
-        if (yield from source.match("}")):
+        yield from source.skip_comments()
+        if (yield from source.match("}")) or (not first and (yield from _ended(source, sink))):
             sink.add("}")
             return
         key = yield from _key(source, sink)
@@ -73,10 +74,10 @@ def _key(source: Source, sink: Sink) -> Reading[str]:
 
 
 def _colon(source: Source) -> Reading[None]:
-    yield from source.skip()
+    yield from source.skip_comments()
     if not (yield from source.match(":")):
         raise ToolCallError("not JSON: a colon was expected")
-    yield from source.skip()
+    yield from source.skip_comments()
 
 
 def read_value(
@@ -113,13 +114,24 @@ def read_value(
     sink.add(text)
 
 
+def _ended(source: Source, sink: Sink) -> Reading[bool]:
+    """Whether what closes the call comes where its arguments should have been closed."""
+    if sink.constrained or (yield from source.peek()) != "<":
+        return False
+    begin = source.place
+    found = yield from source.any_of(*_CLOSING)
+    source.back(begin)
+    sink.repaired |= bool(found)
+    return bool(found)
+
+
 def _separator(source: Source, sink: Sink) -> Reading[None]:
-    yield from source.skip()
+    yield from source.skip_comments()
     if (yield from source.match(",")):
-        yield from source.skip()
+        yield from source.skip_comments()
         if (yield from source.peek()) == "}":
             sink.repaired = True
-    elif (yield from source.peek()) != "}":
+    elif (yield from source.peek()) != "}" and not (yield from _ended(source, sink)):
         raise ToolCallError("not JSON: a comma was expected")
 
 
@@ -232,6 +244,16 @@ def _word(source: Source) -> Reading[str]:
             return word
 
 
+def _mark(source: Source, *, commented: bool) -> Reading[int]:
+    """Pass over a word, a comment or one character; by how much that goes deeper."""
+    begin, char = source.place, (yield from source.peek())
+    if commented and char in "/#":
+        yield from source.skip_comments()
+    if source.place == begin and not source.span(_WORD):
+        source.take(1)
+    return (char in "[{(") - (char in "]})")
+
+
 def raw_value(source: Source, sink: Sink | None = None) -> Reading[str]:
     """The text of the value that comes next: brackets balanced, strings skipped, not decoded.
 
@@ -245,7 +267,7 @@ def raw_value(source: Source, sink: Sink | None = None) -> Reading[str]:
             if not depth and source.since(begin).strip():
                 return source.since(begin)
             yield from source.more()
-        if not depth and char in _AFTER:
+        if not depth and (char in _AFTER or char == "<"):
             return source.since(begin)
         if char in _QUOTES:
             text = yield from _string(source, sink or _NOWHERE, emit=sink is not None)
@@ -253,9 +275,7 @@ def raw_value(source: Source, sink: Sink | None = None) -> Reading[str]:
                 sink.add(text)
             sent = source.place
         else:
-            depth += (char in "[{(") - (char in "]})")
-            if not source.span(_WORD):
-                source.take(1)
+            depth += yield from _mark(source, commented=depth > 0 and not sink)
         if sink:
             sink.add(source.since(sent))
             sent = source.place
@@ -287,7 +307,7 @@ def read_call(source: Source, sink: Sink) -> Reading[None]:
         key = yield from _key(source, sink)
         yield from _colon(source)
         yield from _field(source, sink, key, call)
-        yield from source.skip()
+        yield from source.skip_comments()
         if not (yield from source.match(",")) and (yield from source.peek()) != "}":
             if not call.begun:
                 raise ToolCallError("not JSON: a comma was expected")
@@ -324,7 +344,7 @@ def _field(source: Source, sink: Sink, key: str, call: _Call) -> Reading[None]:
 
 
 def _closed(source: Source) -> Reading[bool]:
-    yield from source.skip()
+    yield from source.skip_comments()
     return (yield from source.match("}"))
 
 
@@ -347,43 +367,4 @@ def put_text(sink: Sink, tool: ToolSpec, arguments: str) -> None:
     sink.begin(tool)
     sink.repaired = text != arguments.strip() and arguments.strip() != ""
     finish(read_arguments(Source(text, ended=True), sink, tool))
-    sink.end()
-
-
-def read_keywords(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
-    """`(key=value, ...)` as the whole call of a tool; also `({...})`.
-
-    Raises:
-        ToolCallError: It is none.
-    """
-    if not (yield from source.match("(")):
-        raise ToolCallError("no arguments")
-    yield from source.skip()
-    sink.begin(tool)
-    if (yield from source.peek()) == "{":
-        yield from read_arguments(source, sink, tool)
-        yield from source.skip()
-        if not (yield from source.match(")")):
-            raise ToolCallError("the call is not closed")
-        sink.end()
-        return
-    first, schema = True, Schema.of(tool.input_schema)
-    while not (yield from source.match(")")):
-        key = (yield from source.until("=", ")", at_most=MAX_NAME))[0].strip()
-        if not key.isidentifier():
-            raise ToolCallError("no keyword arguments")
-        sink.add(("{" if first else ", ") + to_json(key) + ": ")
-        first = False
-        yield from source.skip()
-        # Python's quotes are no mistakes here.
-        mended = sink.repaired
-        yield from read_value(source, sink, schema.member(key), path=names_path(key), python=True)
-        sink.repaired = mended
-        yield from source.skip()
-        if not (yield from source.match(",")) and (yield from source.peek()) != ")":
-            raise ToolCallError("the call is not closed")
-        yield from source.skip()
-    if first and tool.input_schema.get("required"):
-        raise ToolCallError("no arguments")
-    sink.add("{}" if first else "}")
     sink.end()

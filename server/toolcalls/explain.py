@@ -17,8 +17,9 @@ from mlxdeck.server.messages import (
 )
 from mlxdeck.server.toolcalls.formats import FORMATS
 from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.markers import Markers
 from mlxdeck.server.toolcalls.sink import Piece
-from mlxdeck.server.toolcalls.splitter import Markers, Splitter
+from mlxdeck.server.toolcalls.splitter import Splitter
 
 AUTO, DEFAULT = "auto", "json_tags"
 _THINKING = Markers("<think>", "</think>")

@@ -10,7 +10,7 @@ from mlxdeck.server.toolcalls.formats.json_tags import JsonTags
 
 # The order decides who reads a start that several have.
 _READ_BY = (
-    *("json_tags", "qwen3_coder", "minimax", "deepseek_v31", "kimi_k2", "mistral", "llama3"),
+    *("json_tags", "qwen3_coder", "minimax", "kimi_k2", "deepseek_v31", "mistral", "llama3"),
     *("pythonic", "llama4", "gemma4", "function_gemma", "phi"),
 )
 _NO_SIGN = ("functools",)
@@ -43,5 +43,5 @@ ENDS = tuple(
         for form in (*_WRAPPERS, *FORMATS.values())
         if (end := form.closed.strip()).startswith("<")
     )
-)
+) + ("</function>", "</tool>")
 """What closes one, and may be all that is left of the tags."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.arguments import read_call, read_keywords
+from mlxdeck.server.toolcalls.arguments import read_call
+from mlxdeck.server.toolcalls.keywords import read_keywords
 from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import Reading, Source
 

@@ -100,6 +100,20 @@ class Source:
         while (char := (yield from self.peek())) and char in chars:
             self._at += 1
 
+    def skip_comments(self) -> Reading[None]:
+        """Pass over blanks and comments, which JSON has none of, but models write."""
+        while True:
+            yield from self.skip()
+            begin = self.place
+            mark = yield from self.any_of("//", "#", "/*")
+            if not mark:
+                return
+            try:
+                yield from self.until("*/" if mark == "/*" else "\n")
+            except CutOff:
+                self.back(begin)
+                return
+
     def match(self, text: str) -> Reading[bool]:
         """Pass over a text if it comes next."""
         for n in range(1, len(text) + 1):

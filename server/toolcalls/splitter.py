@@ -8,41 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from mlxdeck.server.messages import ToolCallEnd, ToolCallStart, ToolSpec
 from mlxdeck.server.toolcalls import plain
 from mlxdeck.server.toolcalls.foreign import ENDS, STARTS
 from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.markers import BadCall, Markers, only_tags
 from mlxdeck.server.toolcalls.repeats import Looped, Repeats
 from mlxdeck.server.toolcalls.sink import Piece, Sink
 from mlxdeck.server.toolcalls.source import CutOff, Reading, Source, partial_end
-from mlxdeck.server.toolcalls.standing import Standing
+from mlxdeck.server.toolcalls.standing import QUOTES, Standing
 
 MAX_VAIN = 8
 """How often the whole rest of an answer is looked at for the end of a call that may be none."""
 _QUOTING = tuple(" \t\"'(")
 MIN_HALF_CHARS = 2
 """What the token limit leaves of a marker is no text; a single `<` may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class BadCall:
-    """A call that could not be read; it has been passed on as text."""
-
-    format: str
-    error: str
-    n_bytes: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Markers:
-    """The texts that switch between modes; empty ones never match."""
-
-    think_start: str = ""
-    think_end: str = ""
-    stops: tuple[str, ...] = ()
 
 
 class Splitter:
@@ -79,6 +60,7 @@ class Splitter:
         self._starts: tuple[str, ...] = reader.starts if tools or reader.always else ()
         if tools:
             self._starts = tuple(dict.fromkeys((*self._starts, *STARTS)))
+        self._ends = ENDS if tools else ()
         self._standing = Standing()
         self._mentioned = False
         """Whether the answer speaks of thinking's tags."""
@@ -139,7 +121,7 @@ class Splitter:
         # With tools on offer, a line may be a call by itself: lines are looked at one by one.
         line_end = "\n" if self._tools else ""
         tags = (markers.think_start, markers.think_end)
-        watched = (*self._starts, *tags, *markers.stops, line_end)
+        watched = (*self._starts, *self._ends, *tags, *markers.stops, line_end)
         line_start, alone = True, True
         while not self.broken and not self.looped:
             source.forget()
@@ -205,6 +187,8 @@ class Splitter:
     def _thinking(self) -> Reading[None]:
         source, end = self._source, self._markers.think_end
         self._note(f"thinking, up to {end!r}")
+        # The template has often opened it already.
+        yield from self._again(self._markers.think_start)
         while True:
             source.forget()
             text, marker = source.certain(end, *(self._starts if self._tools else ()))
@@ -251,10 +235,14 @@ class Splitter:
 
     def _start(self, marker: str) -> Reading[None]:
         """What opens a call, in this model's form or another's, in prose or in code."""
-        own, quoted = marker in self._reader.starts, self._standing.in_code
-        if own and not quoted:
+        own, standing = marker in self._reader.starts, self._standing
+        mark = standing.fence if standing.in_code else standing.quote or None
+        if marker not in self._starts and self._sink.n_calls and not self._standing.visible:
+            self._note(f"{marker!r} is left over from the call before")
+            return
+        if own and mark is None:
             yield from self._call(marker)
-        elif not (yield from self._quoted(marker, self._standing.fence if quoted else None)):
+        elif marker not in self._starts or not (yield from self._quoted(marker, mark)):
             self._say(marker)
 
     def _aside(
@@ -294,6 +282,9 @@ class Splitter:
             side, error = yield from self._aside(marker, tried)
             found.append(side)
             marker = ""
+            closed = fence not in QUOTES or (yield from source.match(QUOTES[fence]))
+            if not (error or closed) and ((yield from source.peek()) or not self._cut):
+                break
             if not error and fence is not None:
                 yield from source.skip()
                 if (yield from source.any_of(fence, "`")):
@@ -335,6 +326,7 @@ class Splitter:
         # The grammar takes hold behind the start that the format writes itself, and no other.
         sink.held = self._constrained and marker == self._reader.starts[0]
         n_before = sink.n_calls
+        yield from self._again(marker)
         self._note(f"{marker!r} begins a call in format {self._reader.name}")
         try:
             yield from self._reader.read(source, sink, marker)
@@ -363,7 +355,15 @@ class Splitter:
             self.bad_calls.append(BadCall(self._reader.name, error, len(raw), digest))
             self.broken = error if sent else ""
         if not sent:
-            self._say("" if self._half(raw) else raw)
+            left = self._half(raw) or (sink.n_calls and source.ended and only_tags(raw))
+            self._say("" if left else raw)
+
+    def _again(self, marker: str) -> Reading[None]:
+        """Pass over a marker that is said twice."""
+        begin = self._source.place
+        yield from self._source.skip()
+        if not marker or not (yield from self._source.match(marker)):
+            self._source.back(begin)
 
     def _half(self, text: str) -> bool:
         """Whether a text is what the token limit has left of a marker."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _FENCE = re.compile(r"\s*(?:[-*+>]\s+|\d+[.)]\s+)*(`{3,}|~{3,})([^`]*)$")
+QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u00ab": "\u00bb"}
+"""What opens a quotation in prose, and what closes it."""
 _KEPT_CHARS = 160
 
 
@@ -32,6 +34,11 @@ class Standing:
     def last(self) -> str:
         """The character before; empty at the start of a line."""
         return self._line[-1:]
+
+    @property
+    def quote(self) -> str:
+        """What opens a quotation right before it; empty if nothing does."""
+        return self.last if self.visible and self.last in QUOTES else ""
 
     @property
     def in_code(self) -> bool:

@@ -31,7 +31,8 @@ from mlxdeck.server.messages import (
 from mlxdeck.server.toolcalls.formats import FORMATS
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.holding import held_to
-from mlxdeck.server.toolcalls.splitter import Markers, Splitter
+from mlxdeck.server.toolcalls.markers import Markers
+from mlxdeck.server.toolcalls.splitter import Splitter
 
 Way = Literal["forced", "auto", "begun", "json"]
 WAYS: tuple[Way, ...] = ("forced", "auto", "begun", "json")

@@ -17,20 +17,29 @@ _CALL, _CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
 _SEPARATOR = "<｜tool▁sep｜>"
 
 
+def _spelled(marker: str) -> tuple[str, ...]:
+    """A marker, and what models make of its letters that no keyboard has."""
+    bars = (marker, marker.replace("｜", "|"))
+    return tuple(each.replace("▁", gap) for each in bars for gap in "▁_ ")
+
+
+_SEPARATORS = _spelled(_SEPARATOR)
+
+
 class DeepSeekV31(Sections):
     """A name, a separator, the arguments."""
 
     name = "deepseek_v31"
     signs: tuple[str, ...] = (_CALL, _SEPARATOR)
-    starts = (_CALLS, _CALL)
+    starts = (*_spelled(_CALLS), *_spelled(_CALL))
     opened = _CALL
     between = f"{_CALL_END}{_CALL}"
     closed = f"{_CALL_END}{_CALLS_END}"
-    call, call_end, ends = _CALL, _CALL_END, (_CALLS_END,)
+    calls, call_ends, ends = _spelled(_CALL), _spelled(_CALL_END), _spelled(_CALLS_END)
 
     def head(self, source: Source) -> Reading[str]:
         """Of either generation."""
-        name, _ = yield from source.until(_SEPARATOR, at_most=MAX_NAME)
+        name, _ = yield from source.until(*_SEPARATORS, at_most=MAX_NAME)
         if name.strip() == "function":
             name, _ = yield from source.until("\n", at_most=MAX_NAME)
         return name.strip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from mlxdeck.server.toolcalls.arguments import MAX_NAME
 from mlxdeck.server.toolcalls.formats.qwen3_coder import Qwen3Coder
 from mlxdeck.server.toolcalls.formats.tagged import Tagged
+from mlxdeck.server.toolcalls.keywords import read_named
 from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 
@@ -29,11 +30,16 @@ class Glm(Tagged):
     def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
         """One call; or what Qwen's models write between the same tags."""
         yield from source.skip()
+        if (yield from read_named(source, sink)):
+            yield from source.skip()
+            yield from source.match(self.closed)
+            sink.done_to = source.place
+            return
         other = (yield from source.peek()) in ("{", "[", "<")
         yield from (_QWEN.read if other else super().read)(source, sink, start)
 
     def _name(self, source: Source) -> Reading[str]:
-        ends = (self.key_tags[0], "\n", self.closed)
+        ends = (self.key_tags[0], "\n", "{", self.closed)
         name, end = yield from source.until(*ends, at_most=MAX_NAME)
         if end != "\n":
             source.back(source.place - len(end))

@@ -10,6 +10,7 @@ from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
 from mlxdeck.server.toolcalls.formats.form import Form
+from mlxdeck.server.toolcalls.formats.sections import read_none
 from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
 from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
@@ -38,9 +39,10 @@ class Harmony(Form):
         if _TO in head:
             name = head.partition(_TO)[2].replace(_CONSTRAIN, " ").replace(_CHANNEL, " ").split()
             tool = sink.tool(name[0] if name else "")
-            sink.begin(tool)
-            yield from read_arguments(source, sink, tool)
-            sink.end()
+            if not (yield from read_none(source, sink, tool, *_ENDS)):
+                sink.begin(tool)
+                yield from read_arguments(source, sink, tool)
+                sink.end()
             yield from source.skip()
             yield from source.any_of("<|call|>", "<|end|>")
             sink.done_to = source.place

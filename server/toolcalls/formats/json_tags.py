@@ -14,6 +14,7 @@ from mlxdeck.server.toolcalls.formats.minimax import MiniMax
 from mlxdeck.server.toolcalls.formats.objects import read_objects
 from mlxdeck.server.toolcalls.formats.qwen3_coder import Qwen3Coder
 from mlxdeck.server.toolcalls.grammar import Rules
+from mlxdeck.server.toolcalls.keywords import read_named
 from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 
@@ -49,6 +50,8 @@ class JsonTags(Form):
     def _other(source: Source, sink: Sink, start: str, end: str) -> Reading[bool]:
         """Read calls in another family's form, if there are."""
         begin = source.place
+        if (yield from read_named(source, sink)):
+            return True
         for form in (_QWEN, _MINIMAX):
             opens = form.name_tags[0]
             if (yield from source.match(opens)):
@@ -61,7 +64,7 @@ class JsonTags(Form):
             return False
         for tool in sorted(sink.offered, key=lambda tool: len(tool.name), reverse=True):
             named = yield from source.match(tool.name)
-            named = named and (yield from source.peek()) in ("\n", "<")
+            named = named and (yield from source.peek()) in ("\n", "<", "{")
             source.back(begin)
             if named:
                 yield from _GLM.read(source, sink, start)

@@ -27,7 +27,8 @@ class KimiK2(Sections):
     opened = _CALL
     between = f"{_CALL_END}{_CALL}"
     closed = f"{_CALL_END}{_SECTION_END}"
-    call, call_end, ends = _CALL, _CALL_END, (_SECTION_END, "<|tool_call_section_end|>")
+    calls, call_ends = (_CALL,), (_CALL_END,)
+    ends = (_SECTION_END, "<|tool_call_section_end|>")
 
     def head(self, source: Source) -> Reading[str]:
         """The name within the id."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_keywords
+from mlxdeck.server.toolcalls.arguments import MAX_NAME
 from mlxdeck.server.toolcalls.formats.form import json_call
 from mlxdeck.server.toolcalls.formats.objects import Listed
 from mlxdeck.server.toolcalls.grammar import Rules
+from mlxdeck.server.toolcalls.keywords import read_keywords
 from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 

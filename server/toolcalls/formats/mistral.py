@@ -11,6 +11,7 @@ from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.formats.objects import Listed, read_objects
+from mlxdeck.server.toolcalls.formats.sections import read_none
 from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
 from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
@@ -32,9 +33,10 @@ def _read(source: Source, sink: Sink) -> Reading[None]:
             _, found = yield from source.until(_ARGUMENTS, "{", at_most=MAX_NAME)
         if found == "{":
             source.back(source.place - 1)
-        sink.begin(tool)
-        yield from read_arguments(source, sink, tool)
-        sink.end()
+        if not (yield from read_none(source, sink, tool, _START)):
+            sink.begin(tool)
+            yield from read_arguments(source, sink, tool)
+            sink.end()
         yield from source.skip()
         if not (yield from source.match(_START)):
             return

@@ -21,10 +21,16 @@ def read_objects(source: Source, sink: Sink, *ends: str) -> Reading[None]:
         ToolCallError: Something else.
     """
     yield from source.skip()
+    if (yield from source.match("```")):
+        # Between the tags, a fence is nothing but one more wrapping.
+        yield from source.until("\n")
+        yield from source.skip()
     listed = yield from source.match("[")
     n_before = sink.n_calls
     while True:
         yield from source.skip(" \t\r\n,;")
+        if sink.n_calls > n_before and (yield from source.match("```")):
+            continue
         if (yield from source.peek()) == "{":
             yield from read_call(source, sink)
         elif listed and (yield from source.match("]")):

@@ -10,10 +10,11 @@ from typing import Any
 from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.schemas.shape import Schema
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_keywords
+from mlxdeck.server.toolcalls.arguments import MAX_NAME
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.formats.text_rules import separated
 from mlxdeck.server.toolcalls.grammar import Rules, quoted
+from mlxdeck.server.toolcalls.keywords import read_keywords
 from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 

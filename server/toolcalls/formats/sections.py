@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.toolcalls.arguments import read_arguments
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
@@ -10,26 +11,40 @@ from mlxdeck.server.toolcalls.source import Reading, Source
 _FENCE = "```"
 
 
+def read_none(source: Source, sink: Sink, tool: ToolSpec, *ends: str) -> Reading[bool]:
+    """Whether the call is over without arguments, and needs none; it is then made."""
+    yield from source.skip()
+    begin = source.place
+    over = bool((yield from source.any_of(*ends)))
+    source.back(begin)
+    over = over or (not (yield from source.peek()) and not source.cut)
+    if not over or tool.input_schema.get("required"):
+        return False
+    sink.put(tool, {}, repaired=True)
+    return True
+
+
 class Sections(Form):
     """What stands around the calls; a format says how one begins."""
 
-    call: str
-    call_end: str
+    calls: tuple[str, ...]
+    """What begins a call: as the format has it, and as models miswrite it."""
+    call_ends: tuple[str, ...]
     ends: tuple[str, ...]
 
     @property
     def markers(self) -> tuple[str, ...]:
         """And those around each call."""
-        return (*super().markers, self.call, self.call_end, *self.ends)
+        return (*super().markers, *self.calls, *self.call_ends, *self.ends)
 
     def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
         """Calls up to the end of the section; one that began without a section ends alone."""
-        inside = start != self.call
+        inside = start not in self.calls
         if not inside:
             yield from self._call(source, sink)
         while True:
             yield from source.skip()
-            if (yield from source.match(self.call)):
+            if (yield from source.any_of(*self.calls)):
                 yield from self._call(source, sink)
             elif (yield from source.any_of(*self.ends)) or not (yield from source.peek()):
                 break
@@ -49,12 +64,13 @@ class Sections(Form):
         fenced = yield from source.match(_FENCE)
         if fenced:
             yield from source.until("\n")
-        sink.begin(tool)
-        yield from read_arguments(source, sink, tool)
-        sink.end()
+        if not (yield from read_none(source, sink, tool, _FENCE, *self.call_ends, *self.ends)):
+            sink.begin(tool)
+            yield from read_arguments(source, sink, tool)
+            sink.end()
         yield from source.skip()
         if fenced:
             yield from source.match(_FENCE)
             yield from source.skip()
-        yield from source.match(self.call_end)
+        yield from source.any_of(*self.call_ends)
         sink.done_to = source.place

@@ -120,6 +120,50 @@ JSON_TAGS += [
     ),
 ]
 
+JSON_TAGS += [
+    # Tags said twice, wrong ones, and such as are left over: none of them is text.
+    (f"<tool_call>\n<tool_call>\n{J_READ}\n</tool_call>\n</tool_call>", [READ]),
+    (f"<tool_call>\n{J_READ}\n</tool>", [READ]),
+    (f"<tool_call>\n{J_READ}\n<tool_call>", [READ]),
+    (f"<tool_call>{J_READ}</tool_call></function>", [READ]),
+    (f"<tool_call>\n```json\n{J_READ}\n```\n</tool_call>", [READ]),
+    (
+        f"<tool_call>{J_READ}</tool_call>\nThen </tool_call> closes it.",
+        [READ, said("Then </tool_call> closes it.")],
+    ),
+    # Last braces that are missing, comments.
+    (
+        '<tool_call>{"name": "Bash", "arguments": {"command": "ls -l", "timeout": 5</tool_call>',
+        [BASH],
+    ),
+    ('<tool_call>{"name": "Read", "arguments": {"file_path": "a.py"</tool_call>', [READ]),
+    (
+        '<tool_call>{"name": "Read", /* it */ "arguments": {// "the\n"file_path": "a.py" # }\n}}'
+        "</tool_call>",
+        [READ],
+    ),
+    (
+        '<tool_call>{"name": "Tags", "arguments": {"tags": ["x", // don\'t {\n"y, z"], '
+        '"at": {"line": 3 /* " */}}}</tool_call>',
+        [TAGS],
+    ),
+    (
+        '<tool_call>{"name": "Bash", "arguments": {"command": "echo "</b>" x"}}</tool_call>',
+        [
+            said(
+                '<tool_call>{"name": "Bash", "arguments": {"command": "echo "</b>" x"}}</tool_call>'
+            )
+        ],
+    ),
+    ('<tool_call>Bash(command="ls -l", timeout=5)</tool_call>', [BASH]),
+    # A quotation in prose.
+    (
+        f'The form is "<tool_call>{J_READ}</tool_call>", as they say.',
+        [said(f'The form is "<tool_call>{J_READ}</tool_call>", as they say.')],
+    ),
+    (f'It said "no".<tool_call>{J_READ}</tool_call>', [said('It said "no".'), READ]),
+]
+
 X_READ = "<function=Read>\n<parameter=file_path>\na.py\n</parameter>\n</function>"
 X_BASH = (
     "<function=Bash>\n<parameter=command>\nls -l\n</parameter>\n<parameter=timeout>\n5\n"
@@ -218,6 +262,8 @@ GLM: list[Case] = [
 ]
 
 GLM += [
+    (f"<tool_call>Read{A_READ}</tool_call>", [READ]),
+    ('<tool_call>Read(file_path="a.py")</tool_call>', [READ]),
     (
         "<tool_call>Bash\n<arg_key>command</arg_key>\n<arg_value>ls -l\n<arg_key>timeout</arg_key>"
         "<arg_value>5</arg_value></tool_call>",
@@ -284,6 +330,11 @@ def _deepseek(call: Any, between: str) -> list[Case]:
         (f"{D}{call('Now', '{}')}{D_END}", [NOW]),
         (f"{D}{call('Edit', A_EDIT)}{D_END}", [EDIT]),
         (f"{D}{call('Tags', A_TAGS)}{D_END}", [TAGS]),
+        # Letters that no keyboard has, written as those that one has; no arguments.
+        (f"{D}{call('Bash', A_BASH)}{D_END}".replace("｜", "|").replace("▁", "_"), [BASH]),
+        (f"{D}{call('Read', A_READ)}{D_END}".replace("｜", "|"), [READ]),
+        (call("Read", A_READ).replace("▁", " "), [READ]),
+        (f"{D}{call('Now', '')}{D_END}", [NOW]),
         # R1 leaves the outer markers out, or the last ones.
         (call("Read", A_READ), [READ]),
         (f"{D}{call('Read', A_READ)}", [READ]),
@@ -315,7 +366,10 @@ KIMI_K2: list[Case] = [
     (f"{K[0]}{_kimi('Nope', '{}')}{K[1]}", [said(f"{K[0]}{_kimi('Nope', '{}')}{K[1]}")]),
 ]
 
+KIMI_K2 += [(f"{K[0]}{_kimi('Now', '')}{K[1]}", [NOW])]
+
 MISTRAL: list[Case] = [
+    ("[TOOL_CALLS]Now[ARGS]", [NOW]),
     (f"[TOOL_CALLS]Read[ARGS]{A_READ}", [READ]),
     (f"[TOOL_CALLS]Read[CALL_ID]abc123xyz[ARGS]{A_READ}", [READ]),
     (f"I check.[TOOL_CALLS]Bash[ARGS]{A_BASH}", [said("I check."), BASH]),
@@ -418,6 +472,7 @@ def _harmony(name: str, arguments: str) -> str:
 
 THOUGHT = "<|channel|>analysis<|message|>I look.<|end|><|start|>assistant"
 HARMONY: list[Case] = [
+    (_harmony("Now", ""), [NOW]),
     (_harmony("Read", A_READ), [READ]),
     (f"{THOUGHT}{_harmony('Bash', A_BASH)}", [("thinking", "I look."), BASH]),
     ("<|channel|>final<|message|>Done.<|return|>", [said("Done.")]),

@@ -13,7 +13,8 @@ from mlxdeck.server.engine import TemplateTraits
 from mlxdeck.server.messages import ToolCallEnd, ToolResult, ToolSpec, ToolUse
 from mlxdeck.server.toolcalls.formats import FORMATS, choose_format
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.splitter import Markers, Splitter
+from mlxdeck.server.toolcalls.markers import Markers
+from mlxdeck.server.toolcalls.splitter import Splitter
 from tests.server.toolcalls.cases import CASES, TOOLS, Case, Summary
 from tests.server.toolcalls.summary import summary
 

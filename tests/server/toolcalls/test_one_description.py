@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mlxdeck.server.messages import ToolCallEnd, ToolSpec, ToolUse
 from mlxdeck.server.toolcalls.formats import FORMATS
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.splitter import Markers, Splitter
+from mlxdeck.server.toolcalls.markers import Markers
+from mlxdeck.server.toolcalls.splitter import Splitter
 from tests.server.toolcalls.shapes import tools
 from tests.server.toolcalls.summary import summary
 from tests.server.toolcalls.test_grammar import accepts, matcher

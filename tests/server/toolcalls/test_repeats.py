@@ -9,8 +9,9 @@ import pytest
 from mlxdeck.server.engine.echo import EchoEngine
 from mlxdeck.server.messages import TextDelta, ToolCallStart, ToolSpec
 from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.toolcalls.markers import Markers
 from mlxdeck.server.toolcalls.repeats import Repeats
-from mlxdeck.server.toolcalls.splitter import Markers, Splitter
+from mlxdeck.server.toolcalls.splitter import Splitter
 from tests.server.http import running
 
 TOOLS = [ToolSpec("Read", "", {"type": "object"}), ToolSpec("Write", "", {"type": "object"})]

@@ -17,8 +17,9 @@ from mlxdeck.server.messages import (
     ToolSpec,
 )
 from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.toolcalls.markers import Markers
 from mlxdeck.server.toolcalls.sink import Piece
-from mlxdeck.server.toolcalls.splitter import Markers, Splitter
+from mlxdeck.server.toolcalls.splitter import Splitter
 from tests.server.toolcalls.summary import Summary, summary
 
 TOOLS = (
@@ -301,4 +302,6 @@ def test_nothing_of_an_answer_is_lost_or_said_twice(
     for path in "ab":
         n_said = words.count(f'"{path}"') + got.count(("Read", {"path": path}))
         assert n_said == text.count(f'"{path}"')
-    assert words.count("Now") + got.count(("Now", {})) == text.count("Now")
+    # It may also be an argument of another call.
+    called = "".join(str(each) for each in got if each[0] not in ("text", "thinking"))
+    assert words.count("Now") + called.count("Now") == text.count("Now")
