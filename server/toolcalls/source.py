@@ -167,6 +167,10 @@ class Source:
         found = first_of(self._text, markers, self._at)
         if found is not None:
             index, marker = found
+            begun = len(self._text) - partial_end(self.held, markers)
+            if not self.ended and begun <= index:
+                # A longer one may have begun there, or before: it would come first.
+                return self.take(begun - self._at), ""
             before = self.take(index - self._at)
             self._at += len(marker)
             return before, marker

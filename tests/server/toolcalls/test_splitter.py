@@ -305,3 +305,18 @@ def test_nothing_of_an_answer_is_lost_or_said_twice(
     # It may also be an argument of another call.
     called = "".join(str(each) for each in got if each[0] not in ("text", "thinking"))
     assert words.count("Now") + called.count("Now") == text.count("Now")
+
+
+@pytest.mark.parametrize("stop", ["a", "<", "l", "tool", "call>\n", "}", "\n\n", "<think", ">x"])
+@pytest.mark.parametrize(
+    "text", [READ, f"So:\n\n{READ}", "<think>a\n</think>\n\nB", "x <tool_ca> l", "<think", "a<"]
+)
+def test_a_stop_sequence_inside_a_marker_stops_nothing(text: str, stop: str) -> None:
+    """However the text is cut: what begins first counts, also while it is not whole."""
+    markers = Markers("<think>", "</think>", (stop,))
+    whole, splitter = split([text], markers=markers)
+    letters, other = split(list(text), markers=markers)
+    assert letters == whole
+    assert other.stopped_by == splitter.stopped_by
+    if text == READ:
+        assert whole == [("Read", {"path": "a.py"})]
