@@ -54,11 +54,13 @@ def serve(settings: Settings, announce: Announce) -> int:
             announce(line)
 
     service: Service | None = None
+    engine: Engine | None = None
     status = 1
     with _port(settings) as listener:
         try:
             with _quiet_interrupt():
-                app = make_app(settings, make_engine(settings), say)
+                engine = make_engine(settings)
+                app = make_app(settings, engine, say)
             service = app.ctx.service
             asyncio.run(_run(app, settings, listener))
             status = 0 if service.info is not None else 1
@@ -68,9 +70,10 @@ def serve(settings: Settings, announce: Announce) -> int:
         except (Exception, SystemExit) as error:
             log.debug("the start failed", exc_info=error)
             say(f"mlxdeck cannot start: {one_line(error)}")
-    if service is not None and service.scheduler.alive:
+    if service and engine and (service.scheduler.alive or engine.ends_late):
         # In the middle of a download, or of a library's code: that can't be ended from outside,
-        # and Python must not be taken apart under it.
+        # and Python must not be taken apart under it. Also not under a thread that Python takes
+        # for ended, while the library's own memory of it is being freed: that aborts the process.
         logging.shutdown()
         with suppress(OSError):
             sys.stdout.flush()

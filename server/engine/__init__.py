@@ -272,6 +272,10 @@ class Engine(Protocol):
     """A model that runs several sequences at once."""
 
     @property
+    def ends_late(self) -> bool:
+        """Whether its library still needs Python as the system ends the thread that used it."""
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """Only there once `load` has returned."""
 

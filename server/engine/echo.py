@@ -124,6 +124,8 @@ class NoGrammars:
 class EchoEngine:
     """An `Engine` whose answers come from `reply`, at `step_s` a step."""
 
+    ends_late = False
+
     def __init__(
         self,
         reply: Reply = echo,

@@ -50,6 +50,7 @@ class MlxEngine:
     tokenizer: MlxTokenizer
     grammars: MlxGrammars
     states = MlxStates()
+    ends_late = True
 
     def __init__(
         self,

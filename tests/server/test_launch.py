@@ -183,3 +183,37 @@ def test_stopping_while_loading_is_quick_and_quiet(number: signal.Signals) -> No
     process.send_signal(number)
     rest, _ = process.communicate(timeout=20)
     assert (process.returncode, rest) == (1, "")
+
+
+LATE = """
+import atexit, sys
+from mlxdeck.server import launch
+from mlxdeck.server.settings import Settings
+from tests.server.test_launch import Late
+atexit.register(print, "taken apart", flush=True)
+launch.make_engine = lambda _: Late()
+settings = Settings(port=int(sys.argv[1]), disk_cache=False, telemetry=False)
+sys.exit(launch.serve(settings, lambda line: print(line, flush=True)))
+"""
+
+
+class Late(EchoEngine):
+    """Fails, and its library is not through with the thread."""
+
+    ends_late = True
+
+    def load(self, progress: Progress) -> ModelInfo:
+        raise EngineFailed("no model")
+
+
+def test_python_is_not_taken_apart_under_a_library() -> None:
+    """The process ends at once, with everything said and its own status."""
+    process = subprocess.run(
+        [sys.executable, "-c", LATE, str(free_port())],
+        env=os.environ | {"PYTHONPATH": f"{ROOT / '.pkg'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (process.returncode, process.stdout) == (1, "mlxdeck cannot start: no model\n")

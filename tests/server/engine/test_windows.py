@@ -160,6 +160,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
         },
         131072,
     ),
+    "nanochat": ({"model_type": "nanochat", "sequence_len": 2048}, 2048),
     "olmo": ({"model_type": "olmo", "max_sequence_length": 2048}, 2048),
     "mpt and dbrx": ({"model_type": "dbrx", "max_seq_len": 32768}, 32768),
     "gpt-2": ({"model_type": "gpt2", "n_ctx": 1024, "n_positions": 1024}, 1024),
