@@ -6,6 +6,8 @@ https://developers.openai.com/cookbook/articles/openai-harmony
 
 from __future__ import annotations
 
+import re
+
 from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
@@ -19,6 +21,7 @@ _CHANNEL, _MESSAGE, _CONSTRAIN = "<|channel|>", "<|message|>", "<|constrain|>"
 _START = "<|start|>"
 _ENDS = ("<|end|>", "<|return|>", "<|call|>", _START, _CHANNEL)
 _TO = "to=functions."
+_RECIPIENT = re.compile(r"to=\s*(functions\.)?([^\s<]*)")
 
 
 class Harmony(Form):
@@ -36,9 +39,10 @@ class Harmony(Form):
         """One message, whatever it is."""
         head, _ = yield from source.until(_MESSAGE, at_most=2 * MAX_NAME)
         # <|start|>assistant<|channel|>..., or the recipient before the channel.
-        if _TO in head:
-            name = head.partition(_TO)[2].replace(_CONSTRAIN, " ").replace(_CHANNEL, " ").split()
-            tool = sink.tool(name[0] if name else "")
+        told = _RECIPIENT.search(head)
+        if told and (told[1] or any(told[2] == tool.name for tool in sink.offered)):
+            tool = sink.tool(told[2])
+            sink.held = sink.held and _TO in head
             if not (yield from read_none(source, sink, tool, *_ENDS)):
                 sink.begin(tool)
                 yield from read_arguments(source, sink, tool)

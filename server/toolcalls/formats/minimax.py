@@ -6,6 +6,23 @@ As MiniMax M2 writes it, https://huggingface.co/MiniMaxAI/MiniMax-M2/blob/main/d
 from __future__ import annotations
 
 from mlxdeck.server.toolcalls.formats.tagged import Tagged
+from mlxdeck.server.toolcalls.sink import Sink
+from mlxdeck.server.toolcalls.source import Reading, Source
+
+
+class _Quotes(Tagged):
+    """The same in other quotes."""
+
+    name = "minimax"
+    starts = ("<minimax:tool_call>", "<invoke name='")
+    closed = "\n</minimax:tool_call>"
+    name_tags = ("<invoke name='", "'>\n")
+    key_tags = ("<parameter name='", "'>")
+    value_tags = ("", "</parameter>\n")
+    tail = "</invoke>"
+
+
+_QUOTES = _Quotes()
 
 
 class MiniMax(Tagged):
@@ -14,7 +31,7 @@ class MiniMax(Tagged):
     name = "minimax"
     signs = ("<minimax:tool_call>",)
     # The outer tag is left out at times.
-    starts = ("<minimax:tool_call>", '<invoke name="')
+    starts = ("<minimax:tool_call>", '<invoke name="', "<invoke name='")
     opened = "\n"
     between = "\n"
     closed = "\n</minimax:tool_call>"
@@ -22,3 +39,13 @@ class MiniMax(Tagged):
     key_tags = ('<parameter name="', '">')
     value_tags = ("", "</parameter>\n")
     tail = "</invoke>"
+
+    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+        """Calls, in either quotes."""
+        other = start == _QUOTES.starts[1]
+        if start == self.starts[0]:
+            yield from source.skip()
+            begin = source.place
+            other = yield from source.match(_QUOTES.starts[1])
+            source.back(begin)
+        yield from (_QUOTES.read if other else super().read)(source, sink, start)

@@ -11,12 +11,27 @@ from mlxdeck.server.toolcalls.sink import Sink
 from mlxdeck.server.toolcalls.source import Reading, Source
 
 
+class _Attributes(Tagged):
+    """The same with names as attributes."""
+
+    name = "qwen3_coder"
+    starts = ("<tool_call>", '<function name="')
+    closed = "\n</tool_call>"
+    name_tags = ('<function name="', '">\n')
+    key_tags = ('<parameter name="', '">\n')
+    value_tags = ("", "\n</parameter>\n")
+    tail = "</function>"
+
+
+_ATTRIBUTES = _Attributes()
+
+
 class Qwen3Coder(Tagged):
     """Values on lines of their own."""
 
     name = "qwen3_coder"
     signs = ("<tool_call>", "<function=", "<parameter=")
-    starts = ("<tool_call>", "<function=")
+    starts = ("<tool_call>", "<function=", '<function name="')
     opened = "\n"
     closed = "\n</tool_call>"
     name_tags = ("<function=", ">\n")
@@ -31,4 +46,9 @@ class Qwen3Coder(Tagged):
             if (yield from source.peek()) in ("{", "["):
                 yield from read_objects(source, sink, self.closed.strip())
                 return
-        yield from super().read(source, sink, start)
+            begin = source.place
+            other = yield from source.match(_ATTRIBUTES.starts[1])
+            source.back(begin)
+        else:
+            other = start in _ATTRIBUTES.starts
+        yield from (_ATTRIBUTES.read if other else super().read)(source, sink, start)

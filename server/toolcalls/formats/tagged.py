@@ -13,7 +13,7 @@ from mlxdeck.server.schemas.shape import Schema, Signature
 from mlxdeck.server.schemas.values import from_text, to_json, to_text
 from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.formats.tags import Payload, Tags
+from mlxdeck.server.toolcalls.formats.tags import Payload, Tags, bare
 from mlxdeck.server.toolcalls.formats.text_rules import value_rule
 from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
 from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
@@ -117,7 +117,7 @@ class Tagged(Form):
 
     def _parameter(self, source: Source, sink: Sink, call: _Open) -> Reading[None]:
         key, _ = yield from source.until(self.key_tags[1].strip(), at_most=MAX_NAME)
-        key = key.strip().strip("\"'")
+        key = bare(key)
         if key in call.seen and not sink.held:
             raise ToolCallError(f"parameter {key[:64]!r} comes twice")
         sink.add(("{" if not call.seen else ", ") + to_json(key) + ": ")
@@ -126,11 +126,11 @@ class Tagged(Form):
             yield from source.skip()
             if not (yield from source.match(self.value_tags[0])):
                 raise ToolCallError("a value was expected")
-        yield from self._value(source, sink, call, call.schema.member(key))
+        yield from self._value(source, sink, call, key)
 
     def _name(self, source: Source) -> Reading[str]:
         name, _ = yield from source.until(self.name_tags[1].strip(), at_most=MAX_NAME)
-        return name.strip().strip("\"'")
+        return bare(name)
 
     def _closed(self, source: Source) -> Reading[bool]:
         yield from source.skip()
@@ -144,15 +144,16 @@ class Tagged(Form):
         source.back(begin)
         return bool(next_) or (not (yield from source.peek()) and not source.cut)
 
-    def _value(self, source: Source, sink: Sink, call: _Open, schema: Schema) -> Reading[None]:
-        tags = self.tags
+    def _value(self, source: Source, sink: Sink, call: _Open, key: str) -> Reading[None]:
+        tags, schema = self.tags, call.schema.member(key)
         if tags.padded:
             yield from source.match("\n")
         if not sink.held:
             payload = Payload(source, tags, call.expects, bare=call.bare)
             text, whole = yield from payload.read(json_first=not schema.text_only)
-            value, mended = from_text(text, schema, tags.markup)
-            sink.repaired |= mended or not whole
+            trimmed = tags.trimmed(text, key, whole=whole)
+            value, mended = from_text(trimmed, schema, tags.markup)
+            sink.repaired |= mended or not whole or trimmed != text
             sink.add(to_json(value))
             return
         # The grammar has ended the value at the first end that is exactly as it is written.
@@ -211,7 +212,7 @@ class Tagged(Form):
     def _plain_name(self, name: str) -> bool:
         """Whether the name of a parameter comes back from between its tags."""
         mark = self.key_tags[1].strip()
-        return name == name.strip().strip("\"'") != "" and mark not in name and "\n" not in name
+        return name == bare(name) != "" and mark not in name and "\n" not in name
 
     def _way(self, signature: Signature, rules: Rules) -> str | None:
         named = {**signature.required, **signature.optional}

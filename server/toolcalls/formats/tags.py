@@ -33,6 +33,21 @@ class Tags:
         listed = (self.opens, self.ends, self.key, self.value, self.close, *self.outer)
         return tuple(dict.fromkeys(filter(None, listed)))
 
+    def trimmed(self, text: str, key: str, *, whole: bool) -> str:
+        """A text without the wrong tag that was to close it, or the right one said twice."""
+        name = self.close.removeprefix("</").removesuffix(">")
+        wrong = (self.close,) if whole else (f"</{key}>", f"</{name}={key}>", f"</{name}_{key}>")
+        for tag in wrong:
+            found = text.rstrip().removesuffix(tag)
+            if found != text.rstrip() and tag.replace("</", "<").removesuffix(">") not in text:
+                return found.removesuffix("\n")
+        return text
+
+
+def bare(name: str) -> str:
+    """The name that stands between tags, without quotes and other attributes."""
+    return name.strip().strip("\"'").partition('"')[0]
+
 
 class Payload:
     """Reads one value of a call that the model was not held to."""
@@ -149,7 +164,7 @@ class Payload:
             if (yield from source.match(tags.key_end)):
                 name = source.since(begin).removesuffix(tags.key_end)
                 source.back(begin)
-                return name.strip().strip("\"'")
+                return bare(name)
             source.take(1)
         source.back(begin)
         return ""

@@ -230,6 +230,29 @@ QWEN3_CODER += [
     (f"<function=Read>{A_READ}</function>", [READ]),
 ]
 
+QWEN3_CODER += [
+    # Names as attributes, wrong closing tags, and one said twice.
+    (
+        '<tool_call>\n<function name="Bash">\n<parameter name="command">ls -l</parameter>\n'
+        '<parameter name="timeout">\n5\n</parameter>\n</function>\n</tool_call>',
+        [BASH],
+    ),
+    (
+        '<function name="Read"><parameter name="file_path">a.py</parameter></function>',
+        [READ],
+    ),
+    (f"<tool_call>\n{X_BASH.replace('</parameter>', '</command>', 1)}\n</tool_call>", [BASH]),
+    (
+        f"<tool_call>\n{X_BASH.replace('</parameter>', '</parameter=command>', 1)}\n</tool_call>",
+        [BASH],
+    ),
+    (X_BASH.replace("</parameter>", "</parameter>\n</parameter>"), [BASH]),
+    (
+        _X_WRITE.format("<parameter>x</parameter>"),
+        [("Edit", {"file_path": "a.py", "new": "<parameter>x</parameter>"})],
+    ),
+]
+
 GLM: list[Case] = [
     (
         "<tool_call>Read\n<arg_key>file_path</arg_key>\n<arg_value>a.py</arg_value>\n</tool_call>",
@@ -280,6 +303,15 @@ M_BASH = (
 )
 M = ("<minimax:tool_call>\n", "\n</minimax:tool_call>")
 MINIMAX: list[Case] = [
+    (
+        f"{M[0]}<invoke name='Read'><parameter name='file_path'>a.py</parameter></invoke>{M[1]}",
+        [READ],
+    ),
+    (
+        f'{M[0]}<invoke name="Read"><parameter name="file_path" string="true">a.py</parameter>'
+        f"</invoke>{M[1]}",
+        [READ],
+    ),
     (f"{M[0]}{M_READ}{M[1]}", [READ]),
     (f"{M[0]}{M_READ}\n{M_BASH}{M[1]}", [READ, BASH]),
     (f"Reading.\n{M[0]}{M_READ}{M[1]}", [said("Reading.\n"), READ]),
@@ -472,6 +504,9 @@ def _harmony(name: str, arguments: str) -> str:
 
 THOUGHT = "<|channel|>analysis<|message|>I look.<|end|><|start|>assistant"
 HARMONY: list[Case] = [
+    (f"<|channel|>commentary to=Read <|constrain|>json<|message|>{A_READ}<|call|>", [READ]),
+    (f"<|channel|>commentary to= functions.Read<|message|>{A_READ}<|call|>", [READ]),
+    (f"<|start|>assistant to=Read<|channel|>commentary<|message|>{A_READ}<|call|>", [READ]),
     (_harmony("Now", ""), [NOW]),
     (_harmony("Read", A_READ), [READ]),
     (f"{THOUGHT}{_harmony('Bash', A_BASH)}", [("thinking", "I look."), BASH]),
