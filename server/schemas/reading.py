@@ -9,6 +9,8 @@ an answer is the client's own, and is refused wherever it is wrong.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,6 +36,7 @@ _ALIASES = {
     **dict.fromkeys(("dict", "map", "struct", "record"), "object"),
 }
 _ANY = ("any", "mixed", "unknown", "*", "")
+_UNICODE_CLASS = re.compile(r"\\\\[pP]\{\w+\}")
 _WORDS = {"true": True, "false": False}
 _DROP = object()
 """What a keyword's reader returns where nothing sensible can be meant."""
@@ -64,7 +67,9 @@ def answer_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
     """
     if _n_nodes(told, 0) <= MAX_JUDGED_NODES:
         try:
-            validator_for(told).check_schema(told)
+            # Python's expressions know no classes of Unicode, JSON Schema's do.
+            known = json.loads(_UNICODE_CLASS.sub("a", json.dumps(told)))
+            validator_for(told).check_schema(known)
         except SchemaError as error:
             at = ".".join([path, *map(str, error.absolute_path)])
             raise BadRequest(at, f"no JSON Schema: {error.message[:200]}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlxdeck.server.lenient_json import ESCAPED, decode_first
 from mlxdeck.server.messages import ToolSpec
@@ -291,6 +291,8 @@ class _Call:
     begun: bool = False
     whole: bool = False
     waiting: str = ""
+    beside: dict[str, str] = field(default_factory=dict)
+    """Parameters that stand beside the name, as JSON."""
 
 
 def read_call(source: Source, sink: Sink) -> Reading[None]:
@@ -317,8 +319,11 @@ def read_call(source: Source, sink: Sink) -> Reading[None]:
     if call.begun:
         sink.end()
     elif call.tool is not None:
-        # The arguments came before the name, as a text, or not at all.
-        put_text(sink, call.tool, call.waiting)
+        # The arguments came before the name, beside it, as a text, or not at all.
+        if not call.beside.keys() >= set(call.tool.input_schema.get("required") or ()):
+            call.beside.clear()
+        beside = ", ".join(f"{to_json(key)}: {each}" for key, each in call.beside.items())
+        put_text(sink, call.tool, call.waiting or (beside and f"{{{beside}}}"))
     elif not call.whole:
         raise ToolCallError("no tool name")
 
@@ -337,6 +342,8 @@ def _field(source: Source, sink: Sink, key: str, call: _Call) -> Reading[None]:
         call.begun = True
     elif key in ARGUMENT_KEYS and not call.begun:
         call.waiting = yield from raw_value(source)
+    elif call.tool is not None and key in Schema.of(call.tool.input_schema).names:
+        call.beside[key] = yield from raw_value(source)
     elif key in _SIDE_KEYS or call.tool is not None:
         yield from raw_value(source)
     else:

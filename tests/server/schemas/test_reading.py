@@ -125,3 +125,11 @@ def test_what_nests_without_end_is_cut() -> None:
     while "properties" in found:
         found, depth = found["properties"]["a"], depth + 1
     assert depth < 100
+
+
+def test_a_pattern_may_name_classes_of_unicode() -> None:
+    """JSON Schema's expressions know them, Python's don't."""
+    told = {"type": "string", "pattern": "^[\\p{L}\\p{Nd}]{1,4}$"}
+    assert answer_schema(told, "p") == told
+    with pytest.raises(BadRequest, match="pattern"):
+        answer_schema({"type": "string", "pattern": "\\p{L}[a"}, "p")

@@ -156,6 +156,12 @@ JSON_TAGS += [
         ],
     ),
     ('<tool_call>Bash(command="ls -l", timeout=5)</tool_call>', [BASH]),
+    # The arguments beside the name.
+    ('<tool_call>{"name": "Bash", "command": "ls -l", "timeout": "5"}</tool_call>', [BASH]),
+    (
+        '<tool_call>{"name": "Bash", "timeout": 5}</tool_call>',
+        [said('<tool_call>{"name": "Bash", "timeout": 5}</tool_call>')],
+    ),
     # A quotation in prose.
     (
         f'The form is "<tool_call>{J_READ}</tool_call>", as they say.',
