@@ -348,14 +348,16 @@ class Splitter:
         self._note(f"no call: {error}")
         sent = sink.abandon()
         raw = source.since(sink.done_to)
-        if sink.n_calls > n_before:
+        if behind := sink.n_calls > n_before:
             self._standing.reset()
         if not (self._cut and source.ended):
             digest = hashlib.sha256(raw.encode(errors="surrogatepass")).hexdigest()[:12]
             self.bad_calls.append(BadCall(self._reader.name, error, len(raw), digest))
             self.broken = error if sent else ""
         if not sent:
-            left = self._half(raw) or (sink.n_calls and source.ended and only_tags(raw))
+            left = self._half(raw, n_chars=1 if behind else MIN_HALF_CHARS) or (
+                sink.n_calls and source.ended and only_tags(raw)
+            )
             self._say("" if left else raw)
 
     def _again(self, marker: str) -> Reading[None]:
@@ -365,10 +367,10 @@ class Splitter:
         if not marker or not (yield from self._source.match(marker)):
             self._source.back(begin)
 
-    def _half(self, text: str) -> bool:
+    def _half(self, text: str, *, n_chars: int) -> bool:
         """Whether a text is what the token limit has left of a marker."""
         squeezed = "".join(text.split())
-        if not (self._cut and self._source.ended) or len(squeezed) < MIN_HALF_CHARS:
+        if not (self._cut and self._source.ended) or len(squeezed) < n_chars:
             return False
         return any(marker.startswith(squeezed) for marker in self._reader.markers)
 

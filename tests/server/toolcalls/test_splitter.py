@@ -320,3 +320,12 @@ def test_a_stop_sequence_inside_a_marker_stops_nothing(text: str, stop: str) -> 
     assert other.stopped_by == splitter.stopped_by
     if text == READ:
         assert whole == [("Read", {"path": "a.py"})]
+
+
+@pytest.mark.parametrize("rest", ["", "<", "</", "\n<", "\n</tool_cal"])
+def test_half_a_closing_tag_behind_a_call_is_no_text(rest: str) -> None:
+    """The token limit cut it off, be it behind its first character."""
+    text = "<tool_call>\n<function=Now>\n</function>"
+    splitter = Splitter(THINK, FORMATS["qwen3_coder"], TOOLS)
+    pieces = [*splitter.feed(text + rest), *splitter.close(complete=False)]
+    assert summary(pieces) == [("Now", {})]
