@@ -48,6 +48,7 @@ _NUMBER = rf"/-?(0|[1-9][0-9]{{0,18}})(\.0{{0,3}}[0-9]{{1,17}})?({_EXPONENT})?/"
 _WORDS = {"boolean": '("true" | "false")', "null": '"null"'}
 MAX_ITEMS = 256
 """Of a list whose length is counted out in rules."""
+MAX_KEY_CHARS = 64
 _BLANKS = r"[ \t\r\n]{0,32}"
 
 
@@ -127,7 +128,9 @@ class JsonRules:
     def mapping(self, value: str, low: int = 0, high: int | None = None) -> str:
         """An object of any keys."""
         marks = self.marks
-        pair = self.named(f"{self.text()} {marks[':']} {value}")
+        # A name has an end: without one, a model may write it until it runs out of tokens.
+        key = self.leaf({"type": "string", "maxLength": MAX_KEY_CHARS})
+        pair = self.named(f"{key} {marks[':']} {value}")
         return f"{marks['{']} {self._several(pair, low, high)} {marks['}']}"
 
     def _several(self, item: str, low: int, high: int | None) -> str:

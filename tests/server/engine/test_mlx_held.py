@@ -116,6 +116,13 @@ def test_one_keyword_that_no_grammar_has_lets_go_of_nothing_else(
         assert drawn.finish != "broken"
 
 
+def test_names_that_a_model_makes_up_have_an_end(drawer: Drawer) -> None:
+    """Those of a map: it is whole within the limit, whatever is drawn."""
+    told = taking(v={"type": "object", "additionalProperties": INT, "maxProperties": 1})
+    drawn = [drawer.draw(FORMATS["json_tags"], told, "forced", 1.0, seed) for seed in range(3)]
+    assert {each.finish for each in drawn} == {"stop"}
+
+
 @pytest.mark.parametrize("name", ["json_tags", "qwen3_coder"])
 def test_a_grammar_that_fails_on_its_first_steps_is_none(drawer: Drawer, name: str) -> None:
     """An object that needs itself has no value: the call is held to less, and comes."""
