@@ -105,7 +105,9 @@ async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket
     before that would leave a server that never ends.
     """
     told = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # A terminal that closes; who was started with nohup stays.
+    closing = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    for number in (signal.SIGINT, signal.SIGTERM, *closing):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     # Nothing is accepted before there is a service that could say that it loads.
     server: Any = await app.create_server(

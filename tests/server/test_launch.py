@@ -167,7 +167,7 @@ sys.exit(launch.serve(settings, lambda line: print(line, flush=True)))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopping_while_loading_is_quick_and_quiet(number: signal.Signals) -> None:
     """Whatever the engine thread is doing then."""
     process = subprocess.Popen(
