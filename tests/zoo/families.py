@@ -93,6 +93,13 @@ class Family:
                 made.rename(target)
         return target
 
+    def end_ids(self) -> list[int]:
+        """The tokens that end a turn."""
+        folder = self.folder()
+        told = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        own = told["eos_token"]
+        return models.ids_of(folder, self.ends or [own if isinstance(own, str) else own["content"]])
+
     def _recipe(self) -> str:
         """A hash of all that the folder is made of."""
         told = json.dumps(asdict(self), sort_keys=True, default=list)
