@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+MIN_HALF_CHARS = 2
+"""What the token limit leaves of a marker is no text; a single `<` may be."""
+_STRUCTURE = re.compile(r"[{}\[\]\"'=:<>|]")
 _TAGS = re.compile(r"\s*(?:</?[\w:.-]{1,40}>\s*|<\|[\w.-]{1,40}\|>\s*)+")
 
 
@@ -30,3 +34,24 @@ class Markers:
 def only_tags(text: str) -> bool:
     """Whether a text is nothing but tags, as models leave them behind a call."""
     return bool(_TAGS.fullmatch(text))
+
+
+def is_half(text: str, markers: Sequence[str], *, alone: bool) -> bool:
+    """Whether a text is what a token limit has left of a marker; `alone` if no call is before."""
+    squeezed, least_chars = "".join(text.split()), MIN_HALF_CHARS if alone else 1
+    return len(squeezed) >= least_chars and any(each.startswith(squeezed) for each in markers)
+
+
+def next_start(text: str, starts: Sequence[str]) -> int:
+    """Where in a failed call, which begins the text, another one begins; its length if none does.
+
+    Only behind plain words: what stands in arguments is somebody's payload.
+    """
+    at = 0
+    while marker := next((each for each in starts if text.startswith(each, at)), ""):
+        at += len(marker)
+        at += len(text) - at - len(text[at:].lstrip())
+    found = [place for each in starts if (place := text.find(each, at)) >= 0]
+    if not found or _STRUCTURE.search(text, at, min(found)):
+        return len(text)
+    return min(found)

@@ -122,6 +122,13 @@ class Source:
         self._at += len(text)
         return True
 
+    def again(self, marker: str) -> Reading[None]:
+        """Pass over a marker that is said a second time."""
+        begin = self._at
+        yield from self.skip()
+        if not marker or not (yield from self.match(marker)):
+            self._at = begin
+
     def any_of(self, *texts: str) -> Reading[str]:
         """Pass over the first of the texts that comes next; empty if none does."""
         for text in filter(None, texts):

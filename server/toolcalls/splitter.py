@@ -13,7 +13,14 @@ from mlxdeck.server.messages import ToolCallEnd, ToolCallStart, ToolSpec
 from mlxdeck.server.toolcalls import plain
 from mlxdeck.server.toolcalls.foreign import ENDS, STARTS
 from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.markers import BadCall, Markers, only_tags
+from mlxdeck.server.toolcalls.markers import (
+    MIN_HALF_CHARS,
+    BadCall,
+    Markers,
+    is_half,
+    next_start,
+    only_tags,
+)
 from mlxdeck.server.toolcalls.repeats import Looped, Repeats
 from mlxdeck.server.toolcalls.sink import Piece, Sink
 from mlxdeck.server.toolcalls.source import CutOff, Reading, Source, partial_end
@@ -22,8 +29,6 @@ from mlxdeck.server.toolcalls.standing import QUOTES, Standing
 MAX_VAIN = 8
 """How often the whole rest of an answer is looked at for the end of a call that may be none."""
 _QUOTING = tuple(" \t\"'(")
-MIN_HALF_CHARS = 2
-"""What the token limit leaves of a marker is no text; a single `<` may be."""
 
 
 class Splitter:
@@ -188,7 +193,7 @@ class Splitter:
         source, end = self._source, self._markers.think_end
         self._note(f"thinking, up to {end!r}")
         # The template has often opened it already.
-        yield from self._again(self._markers.think_start)
+        yield from source.again(self._markers.think_start)
         while True:
             source.forget()
             text, marker = source.certain(end, *(self._starts if self._tools else ()))
@@ -326,7 +331,7 @@ class Splitter:
         # The grammar takes hold behind the start that the format writes itself, and no other.
         sink.held = self._constrained and marker == self._reader.starts[0]
         n_before = sink.n_calls
-        yield from self._again(marker)
+        yield from source.again(marker)
         self._note(f"{marker!r} begins a call in format {self._reader.name}")
         try:
             yield from self._reader.read(source, sink, marker)
@@ -343,36 +348,31 @@ class Splitter:
             error = "it does not end"
         except (ValueError, RecursionError) as found:
             error = str(found)
-        if source.ended:
-            source.take(len(source.held))
         self._note(f"no call: {error}")
         sent = sink.abandon()
-        raw = source.since(sink.done_to)
+        raw = self._given_up(sink.done_to, goes_on=not sent)
         if behind := sink.n_calls > n_before:
             self._standing.reset()
-        if not (self._cut and source.ended):
+        ended = source.ended and not source.held
+        if not (self._cut and ended):
             digest = hashlib.sha256(raw.encode(errors="surrogatepass")).hexdigest()[:12]
             self.bad_calls.append(BadCall(self._reader.name, error, len(raw), digest))
             self.broken = error if sent else ""
         if not sent:
-            left = self._half(raw, n_chars=1 if behind else MIN_HALF_CHARS) or (
-                sink.n_calls and source.ended and only_tags(raw)
-            )
-            self._say("" if left else raw)
+            half = self._cut and is_half(raw, self._reader.markers, alone=not behind)
+            self._say("" if ended and (half or (sink.n_calls and only_tags(raw))) else raw)
 
-    def _again(self, marker: str) -> Reading[None]:
-        """Pass over a marker that is said twice."""
-        begin = self._source.place
-        yield from self._source.skip()
-        if not marker or not (yield from self._source.match(marker)):
-            self._source.back(begin)
-
-    def _half(self, text: str, *, n_chars: int) -> bool:
-        """Whether a text is what the token limit has left of a marker."""
-        squeezed = "".join(text.split())
-        if not (self._cut and self._source.ended) or len(squeezed) < n_chars:
-            return False
-        return any(marker.startswith(squeezed) for marker in self._reader.markers)
+    def _given_up(self, begin: int, *, goes_on: bool) -> str:
+        """The text of what is no call, up to where another one may begin within it."""
+        source = self._source
+        if source.ended:
+            source.take(len(source.held))
+        raw = source.since(begin)
+        n_chars = next_start(raw, self._reader.starts)
+        if goes_on and n_chars < len(raw) and self._n_vain < MAX_VAIN:
+            self._n_vain += 1
+            source.back(begin + n_chars)
+        return source.since(begin)
 
     def _plain_call(self, *, alone: bool) -> Reading[bool]:
         """Read a call in one of the plain forms, if one comes next and nothing follows it."""

@@ -329,3 +329,32 @@ def test_half_a_closing_tag_behind_a_call_is_no_text(rest: str) -> None:
     splitter = Splitter(THINK, FORMATS["qwen3_coder"], TOOLS)
     pieces = [*splitter.feed(text + rest), *splitter.close(complete=False)]
     assert summary(pieces) == [("Now", {})]
+
+
+@pytest.mark.parametrize("step", [0, 1, 7])
+@pytest.mark.parametrize(
+    ("before", "n_bad"),
+    [("", 0), ("<tool_call>", 0), ("Say <tool_call> or <tool_call> so: ", 2)],
+)
+def test_a_start_that_begins_no_call_hides_none_behind_it(
+    before: str, n_bad: int, step: int
+) -> None:
+    """What it has taken for the head of a call is looked at again; the rest of it is text."""
+    splitter = Splitter(Markers(), FORMATS["json_tags"], TOOLS)
+    text = before + READ
+    pieces: list[Piece] = []
+    for at in range(0, len(text), step or len(text)):
+        pieces += splitter.feed(text[at : at + (step or len(text))])
+    pieces += splitter.close(complete=True)
+    assert splitter.n_calls == 1 and len(splitter.bad_calls) == n_bad
+    said = "".join(piece.text for piece in pieces if isinstance(piece, TextDelta))
+    assert said == (before if n_bad else "")
+
+
+def test_a_call_inside_the_arguments_of_a_failed_one_is_none() -> None:
+    """It is somebody's payload."""
+    inner = READ.replace('"', '\\"')
+    text = f'<tool_call>{{"name": "Nope", "arguments": {{"x": "{inner}"}}}}</tool_call>'
+    splitter = Splitter(Markers(), FORMATS["json_tags"], TOOLS)
+    pieces = [*splitter.feed(text), *splitter.close(complete=True)]
+    assert pieces == [TextDelta(text)]
