@@ -126,7 +126,7 @@ def test_the_key_ignores_whose_request_it_is_and_how_it_is_sent() -> None:
         {"system": ("Be terse.",)},
         {"messages": (user("Hi "),)},
         {"tools": (READ,)},
-        {"tool_choice": ToolChoice("any")},
+        {"tools": (READ,), "tool_choice": ToolChoice("any")},
         {"thinking": True},
         {"sampling": Sampling(max_tokens=11)},
         {"sampling": Sampling(max_tokens=10, temperature=0.0)},
@@ -135,7 +135,8 @@ def test_the_key_ignores_whose_request_it_is_and_how_it_is_sent() -> None:
 )
 def test_the_key_depends_on_all_that_decides_the_answer(change: dict[str, Any]) -> None:
     """Any change of meaning gives another key, and so does another model."""
-    assert key(request(**change)) != key(request())
+    plain = request(tools=change["tools"]) if "tool_choice" in change else request()
+    assert key(request(**change)) != key(plain)
     assert key(request()) != key(request(), "another model")
 
 

@@ -407,12 +407,12 @@ KIMI_K2: list[Case] = [
 KIMI_K2 += [(f"{K[0]}{_kimi('Now', '')}{K[1]}", [NOW])]
 
 MISTRAL: list[Case] = [
-    ("[TOOL_CALLS]Now[ARGS]", [NOW]),
     (f"[TOOL_CALLS]Read[ARGS]{A_READ}", [READ]),
     (f"[TOOL_CALLS]Read[CALL_ID]abc123xyz[ARGS]{A_READ}", [READ]),
     (f"I check.[TOOL_CALLS]Bash[ARGS]{A_BASH}", [said("I check."), BASH]),
     (f"[TOOL_CALLS]Read[ARGS]{A_READ}[TOOL_CALLS]Bash[ARGS]{A_BASH}", [READ, BASH]),
     ("[TOOL_CALLS]Now[ARGS]{}", [NOW]),
+    ("[TOOL_CALLS]Now[ARGS]", [NOW]),
     (f"[TOOL_CALLS]Edit[ARGS]{A_EDIT}", [EDIT]),
     (f"[TOOL_CALLS]Tags[ARGS]{A_TAGS}", [TAGS]),
     # Some conversions lose the second marker.
