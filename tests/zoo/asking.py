@@ -103,9 +103,10 @@ class Subject:
         return int(answer.body.get("input_tokens", -1))
 
     def leave(self, body: Mapping[str, Any], after_s: float) -> None:
-        """POST a body and go away without having read an answer."""
+        """POST a body, and go away that long after the answer has begun: the prompt is counted."""
         connection = self._connection()
-        connection.request("POST", MESSAGES, json.dumps(body), HEADERS)
+        connection.request("POST", MESSAGES, json.dumps({**body, "stream": True}), HEADERS)
+        connection.getresponse().readline()
         time.sleep(after_s)
         if connection.sock is not None:
             connection.sock.shutdown(socket.SHUT_RDWR)
