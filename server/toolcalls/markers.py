@@ -42,15 +42,16 @@ def is_half(text: str, markers: Sequence[str], *, alone: bool) -> bool:
     return len(squeezed) >= least_chars and any(each.startswith(squeezed) for each in markers)
 
 
-def next_start(text: str, starts: Sequence[str]) -> int:
+def next_start(text: str, starts: Sequence[str], opened: str) -> int:
     """Where in a failed call, which begins the text, another one begins; its length if none does.
 
-    Only behind plain words: what stands in arguments is somebody's payload.
+    Only behind plain words: what stands in arguments is somebody's payload. `opened` belongs to
+    the first of the starts.
     """
-    at = 0
-    while marker := next((each for each in starts if text.startswith(each, at)), ""):
-        at += len(marker)
+    at = max((len(each) for each in starts if text.startswith(each)), default=0)
+    if text.startswith(starts[0]) and opened.strip():
         at += len(text) - at - len(text[at:].lstrip())
+        at += len(opened.strip()) * text.startswith(opened.strip(), at)
     found = [place for each in starts if (place := text.find(each, at)) >= 0]
     if not found or _STRUCTURE.search(text, at, min(found)):
         return len(text)

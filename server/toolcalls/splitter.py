@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 from mlxdeck.server.messages import ToolCallEnd, ToolCallStart, ToolSpec
 from mlxdeck.server.toolcalls import plain
+from mlxdeck.server.toolcalls.arguments import MAX_NAME
 from mlxdeck.server.toolcalls.foreign import ENDS, STARTS
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.markers import (
@@ -26,8 +27,7 @@ from mlxdeck.server.toolcalls.sink import Piece, Sink
 from mlxdeck.server.toolcalls.source import CutOff, Reading, Source, partial_end
 from mlxdeck.server.toolcalls.standing import QUOTES, Standing
 
-MAX_VAIN = 8
-"""How often the whole rest of an answer is looked at for the end of a call that may be none."""
+MAX_VAIN = 8  # searches of the whole rest of an answer for the end of what may be no call
 _QUOTING = tuple(" \t\"'(")
 
 
@@ -368,9 +368,9 @@ class Splitter:
         if source.ended:
             source.take(len(source.held))
         raw = source.since(begin)
-        n_chars = next_start(raw, self._reader.starts)
+        n_chars = next_start(raw, self._reader.starts, self._reader.opened)
         if goes_on and n_chars < len(raw) and self._n_vain < MAX_VAIN:
-            self._n_vain += 1
+            self._n_vain += len(raw) > 2 * MAX_NAME
             source.back(begin + n_chars)
         return source.since(begin)
 

@@ -358,3 +358,19 @@ def test_a_call_inside_the_arguments_of_a_failed_one_is_none() -> None:
     splitter = Splitter(Markers(), FORMATS["json_tags"], TOOLS)
     pieces = [*splitter.feed(text), *splitter.close(complete=True)]
     assert pieces == [TextDelta(text)]
+
+
+@pytest.mark.parametrize(
+    "before", ["", "{call}", "{call} w {call}", "{calls}", "{call}a{calls} b "]
+)
+def test_a_stray_marker_of_a_section_hides_no_section(before: str) -> None:
+    """DeepSeek's and Kimi's calls stand in sections, whose parts may also stand alone."""
+    calls, call = "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"
+    end, sep, over = "<｜tool▁call▁end｜>", "<｜tool▁sep｜>", "<｜tool▁calls▁end｜>"
+    read = f'{call}Read{sep}{{"path": "a"}}{end}'
+    text = before.format(call=call, calls=calls) + f"{calls}{read}{read}{over}"
+    splitter = Splitter(Markers(), FORMATS["deepseek_v31"], TOOLS, constrained=True)
+    pieces = [piece for letter in text for piece in splitter.feed(letter)]
+    pieces += splitter.close(complete=True)
+    ends = [piece for piece in pieces if isinstance(piece, ToolCallEnd)]
+    assert [end.constrained for end in ends] == [True, True]
