@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 MIN_HALF_CHARS = 2
 """What the token limit leaves of a marker is no text; a single `<` may be."""
+_THINKING = re.compile(r"</?think(?:ing)?>")
 _STRUCTURE = re.compile(r"[{}\[\]\"'=:<>|]")
 _TAGS = re.compile(r"\s*(?:</?[\w:.-]{1,40}>\s*|<\|[\w.-]{1,40}\|>\s*)+")
 
@@ -53,6 +54,6 @@ def next_start(text: str, starts: Sequence[str], opened: str) -> int:
         at += len(text) - at - len(text[at:].lstrip())
         at += len(opened.strip()) * text.startswith(opened.strip(), at)
     found = [place for each in starts if (place := text.find(each, at)) >= 0]
-    if not found or _STRUCTURE.search(text, at, min(found)):
+    if not found or _STRUCTURE.search(_THINKING.sub("", text[at : min(found)])):
         return len(text)
     return min(found)
