@@ -39,7 +39,7 @@ class DeepSeekV31(Sections):
 
     def head(self, source: Source) -> Reading[str]:
         """Of either generation."""
-        name, _ = yield from source.until(*_SEPARATORS, at_most=MAX_NAME)
+        name = yield from self.head_up_to(source, *_SEPARATORS)
         if name.strip() == "function":
             name, _ = yield from source.until("\n", at_most=MAX_NAME)
         return name.strip()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import MAX_NAME
 from mlxdeck.server.toolcalls.formats.sections import Sections
 from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
 from mlxdeck.server.toolcalls.source import Reading, Source
@@ -32,7 +31,7 @@ class KimiK2(Sections):
 
     def head(self, source: Source) -> Reading[str]:
         """The name within the id."""
-        text, _ = yield from source.until(_ARGUMENTS, at_most=MAX_NAME)
+        text = yield from self.head_up_to(source, _ARGUMENTS)
         name, _, number = text.strip().removeprefix("functions.").rpartition(":")
         return name if name and number.isdigit() else text.strip()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.arguments import read_arguments
+from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
 from mlxdeck.server.toolcalls.formats.form import Form
 from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
 from mlxdeck.server.toolcalls.source import Reading, Source
@@ -57,6 +57,18 @@ class Sections(Form):
     def head(self, source: Source) -> Reading[str]:
         """Read up to the arguments; returns the name of the tool."""
         raise NotImplementedError
+
+    def head_up_to(self, source: Source, *ends: str) -> Reading[str]:
+        """The text up to what ends a head; a call that begins before that is another one.
+
+        Raises:
+            ToolCallError: Another one begins.
+        """
+        text, mark = yield from source.until(*ends, *self.starts, at_most=MAX_NAME)
+        if mark not in ends:
+            source.back(source.place - len(mark))
+            raise ToolCallError("another call begins within its head")
+        return text
 
     def _call(self, source: Source, sink: Sink) -> Reading[None]:
         tool = sink.tool((yield from self.head(source)))

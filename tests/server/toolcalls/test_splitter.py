@@ -361,7 +361,16 @@ def test_a_call_inside_the_arguments_of_a_failed_one_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "before", ["", "{call}", "{call} w {call}", "{calls}", "{call}a{calls} b "]
+    "before",
+    [
+        "",
+        "{call}",
+        "{call} w {call}",
+        "{calls}",
+        "{call}a{calls} b ",
+        "{call} c </think> d ",
+        "{call} _{{( e ",
+    ],
 )
 def test_a_stray_marker_of_a_section_hides_no_section(before: str) -> None:
     """DeepSeek's and Kimi's calls stand in sections, whose parts may also stand alone."""
