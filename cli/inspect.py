@@ -23,8 +23,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.telemetry.detail import NotCaptured, curl, detail
-    from mlxdeck.telemetry.report import read
+    from mlxdeck.telemetry.analyze.request_detail import NotCaptured, curl, detail
+    from mlxdeck.telemetry.analyze.session_summary import read
     from mlxdeck.tui.inspect import show
 
     path = args.path or from_args(args).telemetry_folder

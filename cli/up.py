@@ -18,7 +18,7 @@ def run(args: Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return serve.run(args)
     from mlxdeck.server.background import running_server
-    from mlxdeck.telemetry.report import read, session_summary
+    from mlxdeck.telemetry.analyze.session_summary import read, session_summary
 
     settings = from_args(args)
     with running_server(settings, [sys.executable, "-m", "mlxdeck.cli.main", "serve"], print):

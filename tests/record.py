@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlxdeck.telemetry.events import StreamStart
+from mlxdeck.telemetry.schema.events import StreamStart
 from tests.e2e.client import claude
 from tests.real import ROOT, Server, serving
 

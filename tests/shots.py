@@ -20,8 +20,8 @@ from pathlib import Path
 import resvg_py
 from textual.pilot import Pilot
 
-from mlxdeck.telemetry import report
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.analyze import session_summary
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.app import Dashboard
 
 ROOT = Path(__file__).parent.parent
@@ -70,7 +70,7 @@ SHOTS = (
 
 def read(recording: Path) -> Store:
     """All of a recording."""
-    return report.read([recording])
+    return session_summary.read([recording])
 
 
 @asynccontextmanager

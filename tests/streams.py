@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.schema import events as t
 
 START_TS = 1_790_000_000.0
 NAME = "mlxdeck-20260921-131320-7.jsonl"

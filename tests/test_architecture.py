@@ -31,7 +31,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.settings": {"platformdirs"},
     "mlxdeck.server.observe": {"mlxdeck.telemetry"},
     "mlxdeck.server.cache.shared": {"redis"},
-    "mlxdeck.telemetry.export": {"pyarrow"},
+    "mlxdeck.telemetry.export.tables": {"pyarrow"},
     "mlxdeck.tui.browser": {"textual_serve", "aiohttp"},
     "mlxdeck.server.schemas": {"jsonschema", "referencing"},
     "mlxdeck.server.engine": {
@@ -260,7 +260,7 @@ def modules_after_import(names: list[str]) -> set[str]:
 
 
 SOUND = {
-    "mlxdeck.telemetry.events": "import msgspec",
+    "mlxdeck.telemetry.schema.events": "import msgspec",
     "mlxdeck.server.errors": "import enum",
     "mlxdeck.server.messages": "from mlxdeck.server.errors import ServerError",
     "mlxdeck.server.engine": "from mlxdeck.server.errors import EngineFailed",
@@ -272,7 +272,7 @@ SOUND = {
     "mlxdeck.server.pipeline": "from mlxdeck.server.cache.keys import key",
     "mlxdeck.server.settings": "import platformdirs",
     "mlxdeck.server.app": "import sanic\nfrom mlxdeck.server.settings import Settings",
-    "mlxdeck.tui.app": "from textual.app import App\nfrom mlxdeck.telemetry.events import Tick",
+    "mlxdeck.tui.app": "from textual import app\nfrom mlxdeck.telemetry.schema.events import Tick",
     "mlxdeck.cli.main": "def f():\n    from mlxdeck.server import app",
 }
 """A small project that keeps every rule."""
@@ -303,7 +303,7 @@ def test_sound_project_passes() -> None:
         ("mlxdeck.server.new", "import mlx.core as mx"),
         ("mlxdeck.server.new", "from mlx_lm.utils import load"),
         ("mlxdeck.server.new", "import importlib\nimportlib.import_module('mlx.core')"),
-        ("mlxdeck.server.new", "from mlxdeck.telemetry.events import Tick"),
+        ("mlxdeck.server.new", "from mlxdeck.telemetry.schema.events import Tick"),
         ("mlxdeck.server.new", "from mlxdeck import telemetry"),
         ("mlxdeck.server.new", "import platformdirs"),
         ("mlxdeck.server.new", "import server.app"),

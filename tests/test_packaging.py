@@ -63,7 +63,7 @@ def test_wheel_holds_data_files(wheel: zipfile.ZipFile) -> None:
     """Types, styles and the schema are read at run time, by their place beside the code."""
     names = set(wheel.namelist())
     assert {f"mlxdeck/{package}/py.typed" for package in PACKAGES} <= names
-    assert "mlxdeck/telemetry/schema-v1.json" in names
+    assert "mlxdeck/telemetry/schema/schema-v1.json" in names
     styles = {f"mlxdeck/{name}" for name in sources() if name.endswith(".tcss")}
     assert styles <= names
 

@@ -12,9 +12,9 @@ import pytest
 
 from mlxdeck.server.dialects import DIALECTS
 from mlxdeck.server.engine.echo import EchoEngine
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.detail import curl, detail
-from mlxdeck.telemetry.report import read
+from mlxdeck.telemetry.analyze.request_detail import curl, detail
+from mlxdeck.telemetry.analyze.session_summary import read
+from mlxdeck.telemetry.schema import events as t
 from tests.server.http import body, running
 
 CALL = '<tool_call>{"name": "Read", "arguments": {"path": "a.py"}}</tool_call>'

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlxdeck.telemetry.events import Tick
-from mlxdeck.telemetry.stats import Summary
+from mlxdeck.telemetry.analyze.stats import Summary
+from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.tui import format as fmt
 
 MIN_REQUESTS = 5

@@ -24,10 +24,10 @@ from textual.screen import Screen
 from textual.widgets import Input
 from textual.worker import get_current_worker
 
-from mlxdeck.telemetry.clock import Clock
-from mlxdeck.telemetry.stats import WINDOWS
-from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.words import quoted
+from mlxdeck.telemetry.analyze.stats import WINDOWS
+from mlxdeck.telemetry.playback_clock import Clock
+from mlxdeck.telemetry.query.lexer import quoted
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui import status
 from mlxdeck.tui.alerts import Thresholds, Watch
 from mlxdeck.tui.commands import palette

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlxdeck.telemetry.clock import Clock
-from mlxdeck.telemetry.stats import WINDOWS, Window
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
+from mlxdeck.telemetry.playback_clock import Clock
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.alerts import Watch
 from mlxdeck.tui.listing import Listing, Rows
 from mlxdeck.tui.memory import Ways

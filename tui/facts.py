@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from rich.table import Table
 from rich.text import Text
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.compare import settings
+from mlxdeck.telemetry.analyze.request_diff import settings
+from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui import format as fmt
 
 PARAMETERS = (

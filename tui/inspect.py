@@ -12,9 +12,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.compare import piece
-from mlxdeck.telemetry.detail import HOW_TO_CAPTURE
+from mlxdeck.telemetry.analyze.request_detail import HOW_TO_CAPTURE
+from mlxdeck.telemetry.analyze.request_diff import piece
+from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui import facts
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.plain import plain

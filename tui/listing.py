@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.filters import Filter, parse
-from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.trend import EVERYTHING, View
+from mlxdeck.telemetry.analyze.time_series import EVERYTHING, View
+from mlxdeck.telemetry.query.filters import Filter, parse
+from mlxdeck.telemetry.store.store import Store
 
 Rows = np.ndarray[Any, np.dtype[Any]]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
-from mlxdeck.telemetry.batch import Batch
-from mlxdeck.telemetry.tail import BadLine
+from mlxdeck.telemetry.columns.record_batch import Batch
+from mlxdeck.telemetry.read.tail import BadLine
 
 
 @dataclass

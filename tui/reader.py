@@ -10,7 +10,7 @@ from pathlib import Path
 from textual.app import App
 from textual.worker import Worker
 
-from mlxdeck.telemetry.tail import Tail
+from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.tui.messages import BatchArrived, SourceChanged
 
 POLL_S = 0.15

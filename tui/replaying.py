@@ -7,7 +7,7 @@ from textual import on
 from textual.app import App
 from textual.binding import Binding
 
-from mlxdeck.telemetry.clock import moment
+from mlxdeck.telemetry.playback_clock import moment
 from mlxdeck.tui.context import Context
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.widgets.transport import Transport

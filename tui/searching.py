@@ -9,7 +9,7 @@ from pathlib import Path
 from textual.app import App
 from textual.worker import Worker
 
-from mlxdeck.telemetry.said import Search
+from mlxdeck.telemetry.read.content_search import Search
 from mlxdeck.tui.messages import Searched, SearchedAll
 from mlxdeck.tui.reader import POLL_S
 

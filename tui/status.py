@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from textual.content import Content
 
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.context import Context
 

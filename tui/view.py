@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from textual.markup import escape
 
-from mlxdeck.telemetry.batch import OK
-from mlxdeck.telemetry.detail import server_url
-from mlxdeck.telemetry.events import Tick
-from mlxdeck.telemetry.order import Rows
-from mlxdeck.telemetry.recent import TickRow
-from mlxdeck.telemetry.stats import Summary, Window
-from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.trend import Series
+from mlxdeck.telemetry.analyze.request_detail import server_url
+from mlxdeck.telemetry.analyze.stats import Summary, Window
+from mlxdeck.telemetry.analyze.time_series import Series
+from mlxdeck.telemetry.columns.record_batch import OK
+from mlxdeck.telemetry.schema.events import Tick
+from mlxdeck.telemetry.store.bounded_history import TickRow
+from mlxdeck.telemetry.store.store import Store
+from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.widgets.kpi import Figure
 from mlxdeck.tui.widgets.line_chart import TimeAxis

@@ -14,9 +14,9 @@ from typing import Any
 from mlxdeck.server.observe.content import Seen
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.writer import Emitter as Emitter
-from mlxdeck.telemetry.writer import NullWriter, Writer
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.write.writer import Emitter as Emitter
+from mlxdeck.telemetry.write.writer import NullWriter, Writer
 
 
 @dataclass(frozen=True, slots=True)

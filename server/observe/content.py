@@ -23,7 +23,7 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     ToolUse,
 )
-from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.schema import events as t
 
 HASH_DIGITS = 12
 MAX_SEEN = 200_000

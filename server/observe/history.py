@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.schema import events as t
 
 MAX_FILES = 8
 

@@ -26,8 +26,8 @@ from mlxdeck.server.messages import (
 from mlxdeck.server.observe.content import HASH_DIGITS, Parts, Seen, answer, as_json, last_user_text
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.redact import redacted
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.writer import Emitter
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.write.writer import Emitter
 
 # Client closed the connection: nginx's code, the one that log readers know.
 STATUS_CANCELLED = 499

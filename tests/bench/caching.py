@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxdeck.server.prompt.canonical import RULE_NAMES
-from mlxdeck.telemetry.events import FirstToken
+from mlxdeck.telemetry.schema.events import FirstToken
 from tests.bench.competitors import Bare, peers
 from tests.bench.load import Connection, heading
 from tests.e2e.recorder import TASK, record

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlxdeck.telemetry.filters import parse
-from mlxdeck.telemetry.report import read
-from mlxdeck.telemetry.stats import WINDOWS, summary
-from mlxdeck.telemetry.trend import Trend
+from mlxdeck.telemetry.analyze.session_summary import read
+from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
+from mlxdeck.telemetry.analyze.time_series import Trend
+from mlxdeck.telemetry.query.filters import parse
 from mlxdeck.tui.app import Dashboard, settle_memory
 from mlxdeck.tui.listing import Listing
 from mlxdeck.tui.widgets.request_table import RequestTable

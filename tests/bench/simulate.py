@@ -15,7 +15,7 @@ from mlxdeck.server.cache.policy import POLICIES
 from mlxdeck.server.cache.prefixes import PrefixCache
 from mlxdeck.server.cache.tokens import pack
 from mlxdeck.server.engine.echo import EchoStates
-from mlxdeck.telemetry.events import CacheLookup, RequestStart, decode
+from mlxdeck.telemetry.schema.events import CacheLookup, RequestStart, decode
 from tests.bench.load import heading
 
 RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"

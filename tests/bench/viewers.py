@@ -26,7 +26,7 @@ from pathlib import Path
 from textual.app import App, ComposeResult
 from textual.widgets import DataTable
 
-from mlxdeck.telemetry.report import read
+from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable
 from tests.bench.competitors import environment
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.telemetry.events import Error
+from mlxdeck.telemetry.schema.events import Error
 from tests.e2e.client import claude
 from tests.real import Server, get
 

@@ -12,7 +12,7 @@ import anthropic
 import openai
 import pytest
 
-from mlxdeck.telemetry.events import Error, RequestStart
+from mlxdeck.telemetry.schema.events import Error, RequestStart
 from tests.e2e.client import claude, talk
 from tests.e2e.proxy import proxy
 from tests.real import Server

@@ -10,7 +10,7 @@ import anthropic
 import jsonschema
 import pytest
 
-from mlxdeck.telemetry.events import ToolCall
+from mlxdeck.telemetry.schema.events import ToolCall
 from tests.e2e.client import claude
 from tests.e2e.proxy import proxy
 from tests.e2e.schemas import SCHEMAS

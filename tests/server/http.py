@@ -18,7 +18,7 @@ from mlxdeck.server.engine import Engine
 from mlxdeck.server.engine.echo import EchoEngine
 from mlxdeck.server.service import Service
 from mlxdeck.server.settings import Settings
-from mlxdeck.telemetry.writer import MemoryWriter
+from mlxdeck.telemetry.write.writer import MemoryWriter
 from tests.real import free_port
 
 _numbers = itertools.count()

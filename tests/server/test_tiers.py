@@ -12,7 +12,7 @@ import pytest
 
 from mlxdeck.server.engine import ModelInfo, Progress
 from mlxdeck.server.engine.echo import EchoEngine
-from mlxdeck.telemetry.events import encode
+from mlxdeck.telemetry.schema.events import encode
 from tests.server.http import Running, running, until
 
 SYSTEM = "You are terse. " * 40

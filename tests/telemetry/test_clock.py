@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mlxdeck.telemetry.clock import SPEEDS, Clock, moment
+from mlxdeck.telemetry.playback_clock import SPEEDS, Clock, moment
 
 
 class Wall:

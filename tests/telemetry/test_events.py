@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry.events import (
+from mlxdeck.telemetry.schema.events import (
     EVENTS,
     SCHEMA_VERSION,
     Attrs,
@@ -25,7 +25,7 @@ from mlxdeck.telemetry.events import (
     decode,
     encode,
 )
-from mlxdeck.telemetry.schema import json_schema
+from mlxdeck.telemetry.schema.json_schema import json_schema
 
 # Written by hand when version 1 was new. Lines may be added for new events, none may be changed.
 V1_LINES = (Path(__file__).parent.parent / "data" / "v1.jsonl").read_bytes().splitlines()
@@ -100,7 +100,7 @@ def test_every_event_is_among_the_lines_of_version_1() -> None:
 
 def test_exported_schema_is_current() -> None:
     """The file that other programs read says what the code says; `make schema` writes it."""
-    exported = resources.files("mlxdeck.telemetry") / f"schema-v{SCHEMA_VERSION}.json"
+    exported = resources.files("mlxdeck.telemetry.schema") / f"schema-v{SCHEMA_VERSION}.json"
     current = json.loads(json.dumps(json_schema()))
     assert json.loads(exported.read_text(encoding="utf-8")) == current
     jsonschema.Draft202012Validator.check_schema(json_schema())

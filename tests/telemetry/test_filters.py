@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry.batch import batch
-from mlxdeck.telemetry.completion import complete
-from mlxdeck.telemetry.events import RequestStart
-from mlxdeck.telemetry.filters import FIELDS, FilterError, expanded, parse
-from mlxdeck.telemetry.report import read
-from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.words import quoted, unquoted
+from mlxdeck.telemetry.analyze.session_summary import read
+from mlxdeck.telemetry.columns.record_batch import batch
+from mlxdeck.telemetry.query.completion import complete
+from mlxdeck.telemetry.query.filters import FIELDS, FilterError, expanded, parse
+from mlxdeck.telemetry.query.lexer import quoted, unquoted
+from mlxdeck.telemetry.schema.events import RequestStart
+from mlxdeck.telemetry.store.store import Store
 from tests.streams import Made, Stream, write
 
 REQUESTS = (

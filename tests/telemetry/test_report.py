@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlxdeck.telemetry.report import read, session_summary
+from mlxdeck.telemetry.analyze.session_summary import read, session_summary
 from tests.streams import NAME, START_TS, Made, write
 
 

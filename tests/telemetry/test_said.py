@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mlxdeck.telemetry.events import Content, Error, RequestStart
-from mlxdeck.telemetry.said import Search
+from mlxdeck.telemetry.read.content_search import Search
+from mlxdeck.telemetry.schema.events import Content, Error, RequestStart
 from tests.streams import NAME, Stream
 
 STREAM = Stream()

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.compare import diff, parting
-from mlxdeck.telemetry.detail import NotCaptured, curl, detail
-from mlxdeck.telemetry.export import COLUMNS, FORMATS, ExportError, take, write
-from mlxdeck.telemetry.lines import content
-from mlxdeck.telemetry.report import read
-from mlxdeck.telemetry.sessions import error_groups, sessions
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.analyze.raw_lines import content
+from mlxdeck.telemetry.analyze.request_detail import NotCaptured, curl, detail
+from mlxdeck.telemetry.analyze.request_diff import diff, parting
+from mlxdeck.telemetry.analyze.session_summary import read
+from mlxdeck.telemetry.analyze.sessions import error_groups, sessions
+from mlxdeck.telemetry.export.tables import COLUMNS, FORMATS, ExportError, take, write
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.store import Store
 from tests import streams
 from tests.streams import Made, Stream
 from tests.telemetry.test_filters import REQUESTS

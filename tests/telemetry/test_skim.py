@@ -8,13 +8,13 @@ from typing import get_args
 import msgspec
 import pytest
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry import skim
+from mlxdeck.telemetry.read import fast_decode
+from mlxdeck.telemetry.schema import events as t
 
 SHORT = {
-    t.RequestStart: skim.StartAttrs,
-    t.RequestEnd: skim.EndAttrs,
-    t.FirstToken: skim.FirstTokenAttrs,
+    t.RequestStart: fast_decode.StartAttrs,
+    t.RequestEnd: fast_decode.EndAttrs,
+    t.FirstToken: fast_decode.FirstTokenAttrs,
 }
 EVERY_EVENT = (Path(__file__).parent.parent / "data" / "v1.jsonl").read_bytes()
 
@@ -31,16 +31,18 @@ def test_fields_are_those_of_the_event(full: type[t.Attrs], short: type[msgspec.
 @pytest.mark.parametrize("name", t.EVENTS)
 def test_every_event_is_known(name: str) -> None:
     """A new one has to be listed, or a whole block of lines would be read one by one."""
-    tags = {msgspec.inspect.type_info(kind).tag for kind in get_args(skim.Skimmed)}  # type: ignore[attr-defined]
+    tags = {msgspec.inspect.type_info(kind).tag for kind in get_args(fast_decode.Skimmed)}  # type: ignore[attr-defined]
     assert name in tags
 
 
 def test_a_block_is_what_its_lines_are() -> None:
     """Read at once or one by one, with where each begins."""
-    fast = skim.skim(EVERY_EVENT, 1000)
-    slow = skim._one_by_one(EVERY_EVENT, 1000)
+    fast = fast_decode.skim(EVERY_EVENT, 1000)
+    slow = fast_decode._one_by_one(EVERY_EVENT, 1000)
     assert fast.lines == slow.lines and fast.offsets.tolist() == slow.offsets.tolist()
-    assert {type(line) for line in fast.lines} | {skim.Unknown} == set(get_args(skim.Skimmed))
+    assert {type(line) for line in fast.lines} | {fast_decode.Unknown} == set(
+        get_args(fast_decode.Skimmed)
+    )
     raw = EVERY_EVENT.split(b"\n")
     for line, offset, text in zip(fast.lines, fast.offsets.tolist(), raw, strict=False):
         assert EVERY_EVENT[offset - 1000 :].startswith(text)

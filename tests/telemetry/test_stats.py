@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.batch import LOST, OPEN, Batch, batch
-from mlxdeck.telemetry.stats import (
+from mlxdeck.telemetry.analyze.stats import (
     RANKS,
     WINDOWS,
     Window,
@@ -21,9 +19,11 @@ from mlxdeck.telemetry.stats import (
     summary,
     trailing_ranks,
 )
-from mlxdeck.telemetry.store import Span, Store
-from mlxdeck.telemetry.tail import Tail
-from mlxdeck.telemetry.trend import Trend
+from mlxdeck.telemetry.analyze.time_series import Trend
+from mlxdeck.telemetry.columns.record_batch import LOST, OPEN, Batch, batch
+from mlxdeck.telemetry.read.tail import Tail
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.store import Span, Store
 from tests.streams import NAME, START_TS, Made, Stream, write
 
 made_requests = st.lists(

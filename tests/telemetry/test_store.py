@@ -12,17 +12,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry import store as stores
-from mlxdeck.telemetry.batch import CACHES, OUTCOMES, batch
-from mlxdeck.telemetry.ids import Ids
-from mlxdeck.telemetry.lines import lines_of
-from mlxdeck.telemetry.order import Order
-from mlxdeck.telemetry.recent import Recent
-from mlxdeck.telemetry.stats import WINDOWS, Window
-from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.tail import Tail
-from mlxdeck.telemetry.trend import Series, Trend, View
+from mlxdeck.telemetry.analyze.raw_lines import lines_of
+from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
+from mlxdeck.telemetry.analyze.time_series import Series, Trend, View
+from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES, batch
+from mlxdeck.telemetry.read.tail import Tail
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store import store as stores
+from mlxdeck.telemetry.store.bounded_history import Recent
+from mlxdeck.telemetry.store.id_index import Ids
+from mlxdeck.telemetry.store.store import Store
+from mlxdeck.telemetry.store.time_index import Order
 from mlxdeck.tui.listing import Listing
 from tests.streams import START_TS, Made, Stream, write
 

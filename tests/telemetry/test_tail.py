@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlxdeck.telemetry import helper, report
-from mlxdeck.telemetry.batch import batch as of_bytes
-from mlxdeck.telemetry.lines import lines_of
-from mlxdeck.telemetry.regions import MAX_LINE_BYTES
-from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.tail import NEWEST_BYTES, Tail
+from mlxdeck.telemetry.analyze import session_summary
+from mlxdeck.telemetry.analyze.raw_lines import lines_of
+from mlxdeck.telemetry.columns.record_batch import batch as of_bytes
+from mlxdeck.telemetry.read import parallel_reader
+from mlxdeck.telemetry.read.line_buffer import MAX_LINE_BYTES
+from mlxdeck.telemetry.read.tail import NEWEST_BYTES, Tail
+from mlxdeck.telemetry.store.store import Store
 from tests.streams import NAME, Made, Stream, write
 
 
@@ -193,7 +194,7 @@ def test_a_request_is_found_again_in_its_file(tmp_path: Path) -> None:
     path = tmp_path / NAME
     # Two requests at once: their lines stand between each other's.
     append(path, stream.header() + b"".join(map(b"".join, zip(*requests, strict=True))))
-    store = report.read([path])
+    store = session_summary.read([path])
     for row, lines in enumerate(requests):
         assert [line + b"\n" for line in lines_of(store, row)] == lines
     path.unlink()
@@ -232,9 +233,9 @@ def test_a_long_file_is_read_by_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest_first: bool, n_frames: int | None
 ) -> None:
     """It comes to the same, also when they are ended from outside after some of it."""
-    monkeypatch.setattr(helper, "HELPED_BYTES", 1 << 19)
+    monkeypatch.setattr(parallel_reader, "HELPED_BYTES", 1 << 19)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    monkeypatch.setattr("mlxdeck.telemetry.tail.NEWEST_BYTES", 100_000)
+    monkeypatch.setattr("mlxdeck.telemetry.read.tail.NEWEST_BYTES", 100_000)
     path = tmp_path / NAME
     made = [Made(n / 10, tool="Read") for n in range(5000)]
     write(path, made)
@@ -266,8 +267,8 @@ def test_a_long_file_is_read_by_processes(
 
 def test_a_helper_ends_with_the_tailing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is left."""
-    monkeypatch.setattr(helper, "HELPED_BYTES", 1)
-    monkeypatch.setattr("mlxdeck.telemetry.tail.NEWEST_BYTES", 1000)
+    monkeypatch.setattr(parallel_reader, "HELPED_BYTES", 1)
+    monkeypatch.setattr("mlxdeck.telemetry.read.tail.NEWEST_BYTES", 1000)
     path = write(tmp_path / NAME, [Made(n) for n in range(9000)])
     tail = Tail([path])
     next(tail.poll())

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.telemetry.events import Line, RequestEnd, ServerStop, StreamStart, Tick, decode
-from mlxdeck.telemetry.files import stream_files
-from mlxdeck.telemetry.writer import Emitter, MemoryWriter, NullWriter, Writer
+from mlxdeck.telemetry.schema.events import Line, RequestEnd, ServerStop, StreamStart, Tick, decode
+from mlxdeck.telemetry.write.rotating_file import stream_files
+from mlxdeck.telemetry.write.writer import Emitter, MemoryWriter, NullWriter, Writer
 
 HEADER = StreamStart(model="m", server_port=8081)
 
@@ -65,7 +65,7 @@ class Disk:
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     """A disk that can be full."""
     disk = Disk()
-    monkeypatch.setattr("mlxdeck.telemetry.files.os.write", disk.write)
+    monkeypatch.setattr("mlxdeck.telemetry.write.rotating_file.os.write", disk.write)
     yield disk
     disk.room = float("inf")
 
@@ -222,7 +222,9 @@ def test_torn_line_does_not_spoil_the_next(tmp_path: Path, disk: Disk) -> None:
 def test_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that takes a line in pieces still gets all of it."""
     write = os.write
-    monkeypatch.setattr("mlxdeck.telemetry.files.os.write", lambda fd, data: write(fd, data[:7]))
+    monkeypatch.setattr(
+        "mlxdeck.telemetry.write.rotating_file.os.write", lambda fd, data: write(fd, data[:7])
+    )
     writer = Writer(tmp_path, HEADER)
     writer.emit(Tick(active=1))
     writer.close()
@@ -274,7 +276,7 @@ def test_full_queue_drops_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return write(fd, data)
 
     writer = Writer(tmp_path, HEADER, max_queued=3)
-    monkeypatch.setattr("mlxdeck.telemetry.files.os.write", slow)
+    monkeypatch.setattr("mlxdeck.telemetry.write.rotating_file.os.write", slow)
     writer.emit(Tick(active=1))
     entered.wait()
     for n in range(2, 10):
@@ -298,8 +300,8 @@ def test_close_does_not_wait_for_a_dead_disk(
         return write(fd, data)
 
     writer = Writer(tmp_path, HEADER)
-    monkeypatch.setattr("mlxdeck.telemetry.files.os.write", slow)
-    monkeypatch.setattr("mlxdeck.telemetry.writer.CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("mlxdeck.telemetry.write.rotating_file.os.write", slow)
+    monkeypatch.setattr("mlxdeck.telemetry.write.writer.CLOSE_TIMEOUT_S", 0.05)
     writer.emit(Tick())
     writer.close()
     assert "did not take the last lines" in caplog.text
@@ -353,8 +355,8 @@ def test_many_threads(tmp_path: Path) -> None:
 SERVER = """
 import sys, time
 from pathlib import Path
-from mlxdeck.telemetry.events import RequestEnd, StreamStart
-from mlxdeck.telemetry.writer import Writer
+from mlxdeck.telemetry.schema.events import RequestEnd, StreamStart
+from mlxdeck.telemetry.write.writer import Writer
 
 writer = Writer(Path(sys.argv[1]), StreamStart(), max_bytes=int(sys.argv[3]), keep_files=10_000)
 for n in range(int(sys.argv[2])):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from mlxdeck.telemetry.tail import Tail
+from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.screens.dashboard import PANELS
 from mlxdeck.tui.screens.request import RequestScreen

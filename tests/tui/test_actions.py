@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, OptionList
 
-from mlxdeck.telemetry.filters import FIELDS
-from mlxdeck.telemetry.stats import WINDOWS
+from mlxdeck.telemetry.analyze.stats import WINDOWS
+from mlxdeck.telemetry.query.filters import FIELDS
 from mlxdeck.tui import clipboard
 from mlxdeck.tui.alerts import Thresholds
 from mlxdeck.tui.app import Dashboard

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlxdeck.telemetry.events import Tick
-from mlxdeck.telemetry.report import read
-from mlxdeck.telemetry.stats import WINDOWS, summary
+from mlxdeck.telemetry.analyze.session_summary import read
+from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
+from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.tui.alerts import Thresholds, Watch
 from mlxdeck.tui.memory import MAX_FILTERS, Ways, recall, remember
 from tests.streams import START_TS, Made, write

@@ -8,7 +8,7 @@ import pytest
 from textual import events
 from textual.widgets import Input
 
-from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.app import THEMES, Dashboard
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.widgets.line_chart import LineChart

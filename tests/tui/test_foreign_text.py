@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.detail import detail
-from mlxdeck.telemetry.report import read
+from mlxdeck.telemetry.analyze.request_detail import detail
+from mlxdeck.telemetry.analyze.session_summary import read
+from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui import inspect
 from mlxdeck.tui.app import Dashboard
 from tests.streams import NAME, START_TS, Stream

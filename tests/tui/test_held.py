@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.telemetry.events import ServerStop
+from mlxdeck.telemetry.schema.events import ServerStop
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.alerts import Thresholds
 from mlxdeck.tui.app import Dashboard

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.events import FirstToken
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.events import FirstToken
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.screens.request import NOT_CAPTURED
 from mlxdeck.tui.widgets.waterfall import TokenBar, Waterfall

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlxdeck.telemetry.batch import batch
-from mlxdeck.telemetry.events import CacheLookup
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.columns.record_batch import batch
+from mlxdeck.telemetry.schema.events import CacheLookup
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable, fitting
 from tests.streams import Made, Stream

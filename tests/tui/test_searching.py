@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlxdeck.telemetry.events import Content
+from mlxdeck.telemetry.schema.events import Content
 from tests.streams import Stream
 from tests.tui.running import running
 

@@ -16,11 +16,11 @@ from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.batch import CACHES, OUTCOMES
-from mlxdeck.telemetry.compare import Parting, diff, parting, settings
-from mlxdeck.telemetry.detail import PHASES
-from mlxdeck.telemetry.lines import content, lines_of
+from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
+from mlxdeck.telemetry.analyze.request_detail import PHASES
+from mlxdeck.telemetry.analyze.request_diff import Parting, diff, parting, settings
+from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.context import Context
 from mlxdeck.tui.screens.request import NOT_CAPTURED

@@ -13,10 +13,10 @@ from textual.events import Click
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from mlxdeck.telemetry.filters import NAME, FilterError, expanded
-from mlxdeck.telemetry.sessions import error_groups
-from mlxdeck.telemetry.stats import Summary
-from mlxdeck.telemetry.trend import Total, Trend
+from mlxdeck.telemetry.analyze.sessions import error_groups
+from mlxdeck.telemetry.analyze.stats import Summary
+from mlxdeck.telemetry.analyze.time_series import Total, Trend
+from mlxdeck.telemetry.query.filters import NAME, FilterError, expanded
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.alerts import Alert
 from mlxdeck.tui.context import Context

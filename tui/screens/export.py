@@ -15,9 +15,9 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from mlxdeck.telemetry.columns import Column
-from mlxdeck.telemetry.export import FORMATS, ExportError, take, write
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.columns.growable_array import Column
+from mlxdeck.telemetry.export.tables import FORMATS, ExportError, take, write
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui import format as fmt
 
 

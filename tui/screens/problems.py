@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 from textual.binding import Binding
 
-from mlxdeck.telemetry.regions import CHUNK_BYTES
-from mlxdeck.telemetry.tail import BadLine
+from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES
+from mlxdeck.telemetry.read.tail import BadLine
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.context import Context
 from mlxdeck.tui.screens.page import PageScreen

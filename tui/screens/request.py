@@ -18,12 +18,12 @@ from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Collapsible, Footer, Static
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.batch import CACHES, OPEN, OUTCOMES
-from mlxdeck.telemetry.detail import PHASES, NotCaptured, curl, detail
-from mlxdeck.telemetry.lines import lines_of
-from mlxdeck.telemetry.order import Rows
-from mlxdeck.telemetry.results import Result, results
+from mlxdeck.telemetry.analyze.raw_lines import lines_of
+from mlxdeck.telemetry.analyze.request_detail import PHASES, NotCaptured, curl, detail
+from mlxdeck.telemetry.analyze.tool_results import Result, results
+from mlxdeck.telemetry.columns.record_batch import CACHES, OPEN, OUTCOMES
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui import facts
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.clipboard import copy

@@ -14,8 +14,8 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from mlxdeck.telemetry.sessions import Session, sessions
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.analyze.sessions import Session, sessions
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.context import Context
 from mlxdeck.tui.messages import SessionChosen

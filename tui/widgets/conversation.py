@@ -11,9 +11,9 @@ from textual.containers import Vertical
 from textual.markup import escape
 from textual.widgets import Collapsible, Static
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.compare import readable
-from mlxdeck.telemetry.lines import content
+from mlxdeck.telemetry.analyze.raw_lines import content
+from mlxdeck.telemetry.analyze.request_diff import readable
+from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui import format as fmt
 
 MAX_CHARS = 20_000

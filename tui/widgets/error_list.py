@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mlxdeck.telemetry.sessions import ErrorGroup
+from mlxdeck.telemetry.analyze.sessions import ErrorGroup
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList

@@ -9,8 +9,8 @@ from textual.content import Content
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
-from mlxdeck.telemetry.completion import complete
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.query.completion import complete
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.memory import Ways
 from mlxdeck.tui.messages import FilterChanged
 

@@ -9,8 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from textual import events
 
-from mlxdeck.telemetry.batch import CACHES, ERROR, EXACT, MISS, OK, OPEN, OUTCOMES, PREFIX
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.columns.record_batch import (
+    CACHES,
+    ERROR,
+    EXACT,
+    MISS,
+    OK,
+    OPEN,
+    OUTCOMES,
+    PREFIX,
+)
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.messages import OrderAsked, RequestChosen
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from mlxdeck.telemetry.events import ToolCall
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.schema.events import ToolCall
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList

@@ -13,8 +13,8 @@ from textual import events
 from textual.message import Message
 from textual.widget import Widget
 
-from mlxdeck.telemetry.clock import Clock
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.playback_clock import Clock
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui import format as fmt
 from mlxdeck.tui.widgets.kpi import BARS
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from textual.geometry import Size
 from textual.widget import Widget
 
-from mlxdeck.telemetry.detail import PHASES
+from mlxdeck.telemetry.analyze.request_detail import PHASES
 from mlxdeck.tui import format as fmt
 
 _TEXT_CELLS = 24

@@ -16,7 +16,7 @@ import pytest
 from mlxdeck.server.cache import shared
 from mlxdeck.server.cache.shared import SharedAnswers
 from mlxdeck.server.engine.echo import EchoEngine
-from mlxdeck.telemetry.events import CacheLookup
+from mlxdeck.telemetry.schema.events import CacheLookup
 from tests.real import free_port
 from tests.server.cache.test_disk import answer
 from tests.server.http import running

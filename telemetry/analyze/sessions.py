@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.batch import ERROR
-from mlxdeck.telemetry.stats import HitRate, hit_tokens
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.analyze.stats import HitRate, hit_tokens
+from mlxdeck.telemetry.columns.record_batch import ERROR
+from mlxdeck.telemetry.store.store import Store
 
 Rows = np.ndarray[Any, np.dtype[Any]]
 

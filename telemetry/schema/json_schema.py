@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.telemetry.events import EVENTS, SCHEMA_VERSION, Envelope
+from mlxdeck.telemetry.schema.events import EVENTS, SCHEMA_VERSION, Envelope
 
 
 def json_schema() -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlxdeck.telemetry.batch import CACHES, OUTCOMES
-from mlxdeck.telemetry.filters import ALIASES, FIELDS
-from mlxdeck.telemetry.store import BETWEEN_TOOLS, Store
-from mlxdeck.telemetry.words import TERM, quoted, unquoted
+from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.query.filters import ALIASES, FIELDS
+from mlxdeck.telemetry.query.lexer import TERM, quoted, unquoted
+from mlxdeck.telemetry.store.store import BETWEEN_TOOLS, Store
 
 
 class Completion(NamedTuple):

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlxdeck.telemetry.frames import Frame, frame
-from mlxdeck.telemetry.regions import CHUNK_BYTES, MAX_LINE_BYTES, Region
+from mlxdeck.telemetry.read.frames import Frame, frame
+from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES, MAX_LINE_BYTES, Region
 
 HELPED_BYTES = 32 << 20
 """A shorter part is read sooner than a process starts."""
@@ -91,7 +91,13 @@ class Part:
         numbers = map(str, (self._fd, self._at, self._end))
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", "mlxdeck.telemetry.helper", str(self._path), *numbers],
+                [
+                    sys.executable,
+                    "-m",
+                    "mlxdeck.telemetry.read.parallel_reader",
+                    str(self._path),
+                    *numbers,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

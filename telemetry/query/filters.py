@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.batch import CACHES, EXACT, OUTCOMES
-from mlxdeck.telemetry.store import BETWEEN_TOOLS, Table
-from mlxdeck.telemetry.words import TERM, Kind, Token, number, tokens, unquoted
+from mlxdeck.telemetry.columns.record_batch import CACHES, EXACT, OUTCOMES
+from mlxdeck.telemetry.query.lexer import TERM, Kind, Token, number, tokens, unquoted
+from mlxdeck.telemetry.store.store import BETWEEN_TOOLS, Table
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]

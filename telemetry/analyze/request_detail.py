@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.batch import CACHES, OUTCOMES
-from mlxdeck.telemetry.compare import SAMPLING
-from mlxdeck.telemetry.lines import content, lines_of
-from mlxdeck.telemetry.results import Result, results
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
+from mlxdeck.telemetry.analyze.request_diff import SAMPLING
+from mlxdeck.telemetry.analyze.tool_results import Result, results
+from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.store import Store
 
 PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
 """In the order in which a request goes through them."""

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mlxdeck.telemetry.batch import Batch
-from mlxdeck.telemetry.files import FILE_NAME
-from mlxdeck.telemetry.frames import Frame, frame
-from mlxdeck.telemetry.helper import Part, line_after, parts
-from mlxdeck.telemetry.regions import CHUNK_BYTES, Region
-from mlxdeck.telemetry.skim import Bad, skim
+from mlxdeck.telemetry.columns.record_batch import Batch
+from mlxdeck.telemetry.read.fast_decode import Bad, skim
+from mlxdeck.telemetry.read.frames import Frame, frame
+from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES, Region
+from mlxdeck.telemetry.read.parallel_reader import Part, line_after, parts
+from mlxdeck.telemetry.write.rotating_file import FILE_NAME
 
 MAX_KEPT_BAD_LINES = 500
 NEWEST_BYTES = 4 << 20

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.store import Span, Store
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.store import Span, Store
 
 SEARCHED_BYTES = 512 << 20
 """How far back content is looked for."""

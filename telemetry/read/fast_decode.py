@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 import msgspec
 import numpy as np
 
-from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.schema import events as t
 
 NEWLINE = 10
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.batch import ERROR, OK
-from mlxdeck.telemetry.stats import (
+from mlxdeck.telemetry.analyze.stats import (
     RANKS,
     Summary,
     Window,
@@ -24,7 +23,8 @@ from mlxdeck.telemetry.stats import (
     summary,
     trailing_ranks,
 )
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.columns.record_batch import ERROR, OK
+from mlxdeck.telemetry.store.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SUMS = ("n", "input", "exact", "prefix", "slower", "errors", "calls", "output", "computed")

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.telemetry.events import Content, Error, RequestStart
-from mlxdeck.telemetry.regions import CHUNK_BYTES, Region
+from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES, Region
+from mlxdeck.telemetry.schema.events import Content, Error, RequestStart
 
 _HEAD_BYTES = 300
 _MARKS = tuple(f'"event":"{kind.NAME}"'.encode() for kind in (Content, Error, RequestStart))

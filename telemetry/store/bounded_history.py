@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, overload
 import msgspec
 import numpy as np
 
-from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.schema import events as t
 
 Times = np.ndarray[Any, np.dtype[np.float64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mlxdeck.telemetry import events as t
+from mlxdeck.telemetry.schema import events as t
 
 CONTEXT_LINES = 3
 MAX_DIFF_LINES = 200

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.batch import ERROR, EXACT, OK
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.columns.record_batch import ERROR, EXACT, OK
+from mlxdeck.telemetry.store.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
 RANKS = (50, 95, 99)

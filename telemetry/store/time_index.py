@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.columns import grown
+from mlxdeck.telemetry.columns.growable_array import grown
 
 Rows = np.ndarray[Any, np.dtype[np.int32]]
 Times = np.ndarray[Any, np.dtype[np.float64]]

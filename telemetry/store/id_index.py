@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.columns import grown
+from mlxdeck.telemetry.columns.growable_array import grown
 
 MAX_RECENT = 1 << 16
 Names = np.ndarray[Any, np.dtype[np.bytes_]]

@@ -16,9 +16,9 @@ from typing import Any, TypeVar, cast, get_args
 import msgspec
 import numpy as np
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry import skim
-from mlxdeck.telemetry.columns import Column
+from mlxdeck.telemetry.columns.growable_array import Column
+from mlxdeck.telemetry.read import fast_decode
+from mlxdeck.telemetry.schema import events as t
 
 OPEN, OK, ERROR, CANCELLED, LOST = range(5)
 OUTCOMES = ("open", "ok", "error", "cancelled", "lost")
@@ -31,7 +31,7 @@ UNREADABLE = "(unreadable)"
 MAX_ARGUMENTS = 2_000
 """Characters of a call's arguments that are kept; the whole of them is in the file."""
 
-_Kind = TypeVar("_Kind", bound=skim.Head)
+_Kind = TypeVar("_Kind", bound=fast_decode.Head)
 FIGURES: Mapping[str, Any] = {
     **dict.fromkeys(
         ("duration_s", "ttft_s", "queue_s", "tokenize_s", "cache_s", "prefill_s", "decode_s"),
@@ -41,21 +41,21 @@ FIGURES: Mapping[str, Any] = {
     **dict.fromkeys(("status", "n_tool_calls"), np.int16),
 }
 """The columns that hold what an attribute of a request's end says."""
-CODES: Mapping[str, tuple[Callable[[skim.EndAttrs], str], Mapping[str, int]]] = {
+CODES: Mapping[str, tuple[Callable[[fast_decode.EndAttrs], str], Mapping[str, int]]] = {
     "outcome": (attrgetter("outcome"), {name: n for n, name in enumerate(OUTCOMES)}),
     "cache": (attrgetter("cache_result"), {name: n for n, name in enumerate(CACHES)}),
 }
 """Columns with few values, by number; a value that isn't known here takes `UNKNOWN_CODES`'."""
 UNKNOWN_CODES = {"outcome": OK, "cache": NO_CACHE}
-TEXTS: Mapping[str, Callable[[skim.EndAttrs], str]] = {
+TEXTS: Mapping[str, Callable[[fast_decode.EndAttrs], str]] = {
     "finish": lambda end: ", ".join(end.finish_reasons),
     "error_type": attrgetter("error_type"),
     "tier": attrgetter("cache_tier"),
     "served": attrgetter("model"),
 }
 """The same for columns of texts."""
-_KINDS: Mapping[type[skim.Head], int] = {
-    kind: number for number, kind in enumerate(get_args(skim.Skimmed))
+_KINDS: Mapping[type[fast_decode.Head], int] = {
+    kind: number for number, kind in enumerate(get_args(fast_decode.Skimmed))
 }
 
 
@@ -153,12 +153,14 @@ class Batch:
     lookups: Lookups
     first_tokens: FirstTokens
     calls: Calls
-    ticks: Sequence[skim.Tick]
-    headers: Sequence[skim.Header]
-    stops: Sequence[skim.Stop]
+    ticks: Sequence[fast_decode.Tick]
+    headers: Sequence[fast_decode.Header]
+    stops: Sequence[fast_decode.Stop]
 
     @classmethod
-    def of(cls, path: Path, lines: Sequence[skim.Skimmed], offsets: skim.Offsets) -> Batch:
+    def of(
+        cls, path: Path, lines: Sequence[fast_decode.Skimmed], offsets: fast_decode.Offsets
+    ) -> Batch:
         """`lines` is not empty; `offsets` are where each of them begins."""
         named = Texts.of(map(attrgetter("request_id"), lines))
         kept = np.array([bool(name) for name in named.distinct])
@@ -171,31 +173,31 @@ class Batch:
             found = [lines[place] for place in places.tolist()]
             return owners[places], cast("list[_Kind]", found)
 
-        ends = _ends(*those(skim.End, 0))
+        ends = _ends(*those(fast_decode.End, 0))
         return cls(
             path=path,
             n_lines=len(lines),
-            n_unknown=int((kinds == _KINDS[skim.Unknown]).sum()),
+            n_unknown=int((kinds == _KINDS[fast_decode.Unknown]).sum()),
             first_ts=float(times.min()),
             last_ts=float(times.max()),
             requests=_requests([n for n in named.distinct if n], owners, lines, times, offsets),
             ends=ends,
-            starts=_starts(*those(skim.Start, 0)),
-            lookups=_lookups(*those(skim.Lookup, 0), ends.owners),
-            first_tokens=_first_tokens(*those(skim.FirstToken, 0)),
-            calls=_calls(*those(skim.Call, 0)),
-            ticks=those(skim.Tick)[1],
-            headers=those(skim.Header)[1],
-            stops=those(skim.Stop)[1],
+            starts=_starts(*those(fast_decode.Start, 0)),
+            lookups=_lookups(*those(fast_decode.Lookup, 0), ends.owners),
+            first_tokens=_first_tokens(*those(fast_decode.FirstToken, 0)),
+            calls=_calls(*those(fast_decode.Call, 0)),
+            ticks=those(fast_decode.Tick)[1],
+            headers=those(fast_decode.Header)[1],
+            stops=those(fast_decode.Stop)[1],
         )
 
 
 def _requests(
     names: Sequence[str],
     owners: Column,
-    lines: Sequence[skim.Skimmed],
+    lines: Sequence[fast_decode.Skimmed],
     times: Column,
-    offsets: skim.Offsets,
+    offsets: fast_decode.Offsets,
 ) -> Requests:
     places = np.flatnonzero(owners >= 0)
     owners = owners[places]
@@ -213,7 +215,7 @@ def _requests(
     )
 
 
-def _ends(owners: Column, lines: Sequence[skim.End]) -> Ends:
+def _ends(owners: Column, lines: Sequence[fast_decode.End]) -> Ends:
     attrs, n = [line.attrs for line in lines], len(lines)
     figures = {
         name: np.fromiter(map(attrgetter(name), attrs), kind, n) for name, kind in FIGURES.items()
@@ -229,11 +231,11 @@ def _ends(owners: Column, lines: Sequence[skim.End]) -> Ends:
     )
 
 
-def _starts(owners: Column, lines: Sequence[skim.Start]) -> Starts:
+def _starts(owners: Column, lines: Sequence[fast_decode.Start]) -> Starts:
     return Starts(owners, Texts.of(line.attrs.model for line in lines))
 
 
-def _lookups(owners: Column, lines: Sequence[skim.Lookup], ended: Column) -> Lookups:
+def _lookups(owners: Column, lines: Sequence[fast_decode.Lookup], ended: Column) -> Lookups:
     places = np.flatnonzero(~np.isin(owners, ended))
     found = [lines[place].attrs for place in places.tolist()]
     return Lookups(
@@ -243,11 +245,11 @@ def _lookups(owners: Column, lines: Sequence[skim.Lookup], ended: Column) -> Loo
     )
 
 
-def _first_tokens(owners: Column, lines: Sequence[skim.FirstToken]) -> FirstTokens:
+def _first_tokens(owners: Column, lines: Sequence[fast_decode.FirstToken]) -> FirstTokens:
     return FirstTokens(owners, np.array([line.attrs.ttft_s for line in lines], np.float32))
 
 
-def _calls(owners: Column, lines: Sequence[skim.Call]) -> Calls:
+def _calls(owners: Column, lines: Sequence[fast_decode.Call]) -> Calls:
     calls = [_short(line.attrs) for line in lines]
     names = Texts.of(call.name or UNREADABLE for call in calls)
     return Calls(owners, _times(lines), names, list(map(_pack, calls)))
@@ -259,11 +261,11 @@ def _short(call: t.ToolCall) -> t.ToolCall:
     return msgspec.structs.replace(call, arguments=call.arguments[:MAX_ARGUMENTS])
 
 
-def _times(lines: Sequence[skim.Head]) -> Column:
+def _times(lines: Sequence[fast_decode.Head]) -> Column:
     return np.fromiter(map(attrgetter("ts"), lines), np.float64, len(lines))
 
 
 def batch(path: Path, raw: bytes, offset: int = 0) -> Batch | None:
     """Whole lines of a file as a batch; None if none of them can be read."""
-    block = skim.skim(raw, offset)
+    block = fast_decode.skim(raw, offset)
     return Batch.of(path, block.lines, block.offsets) if block.lines else None

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.lines import content, lines_of
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.store import Store
 
 MAX_LATER = 3
 """A result is looked for in so many later requests of the session."""

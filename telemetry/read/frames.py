@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from mlxdeck.telemetry.batch import Batch
-from mlxdeck.telemetry.regions import Region
-from mlxdeck.telemetry.skim import Bad, skim
+from mlxdeck.telemetry.columns.record_batch import Batch
+from mlxdeck.telemetry.read.fast_decode import Bad, skim
+from mlxdeck.telemetry.read.line_buffer import Region
 
 
 class Frame(msgspec.Struct):

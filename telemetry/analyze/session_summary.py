@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlxdeck.telemetry.stats import Window, summary
-from mlxdeck.telemetry.store import Store
-from mlxdeck.telemetry.tail import Tail
+from mlxdeck.telemetry.analyze.stats import Window, summary
+from mlxdeck.telemetry.read.tail import Tail
+from mlxdeck.telemetry.store.store import Store
 
 
 def read(paths: Sequence[Path]) -> Store:

@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mlxdeck.telemetry import events as t
-from mlxdeck.telemetry.batch import CODES, FIGURES, LOST, TEXTS, Batch, Calls
-from mlxdeck.telemetry.columns import Column, grown
-from mlxdeck.telemetry.ids import Ids
-from mlxdeck.telemetry.order import Order
-from mlxdeck.telemetry.recent import Recent, TickRow, ToolCallRow
-from mlxdeck.telemetry.skim import Tick
-from mlxdeck.telemetry.strings import Strings
+from mlxdeck.telemetry.columns.growable_array import Column, grown
+from mlxdeck.telemetry.columns.record_batch import CODES, FIGURES, LOST, TEXTS, Batch, Calls
+from mlxdeck.telemetry.read.fast_decode import Tick
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.bounded_history import Recent, TickRow, ToolCallRow
+from mlxdeck.telemetry.store.id_index import Ids
+from mlxdeck.telemetry.store.string_table import Strings
+from mlxdeck.telemetry.store.time_index import Order
 
 MAX_TOOL_CALLS = 20_000
 MAX_TICKS = 100_000

@@ -19,8 +19,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mlxdeck.telemetry.events import Attrs, Line, ServerStop, StreamStart, decode, encode
-from mlxdeck.telemetry.files import RotatingFile
+from mlxdeck.telemetry.schema.events import Attrs, Line, ServerStop, StreamStart, decode, encode
+from mlxdeck.telemetry.write.rotating_file import RotatingFile
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlxdeck.telemetry.batch import Texts
-from mlxdeck.telemetry.columns import Column
+from mlxdeck.telemetry.columns.growable_array import Column
+from mlxdeck.telemetry.columns.record_batch import Texts
 
 
 class Strings:

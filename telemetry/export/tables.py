@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.batch import CACHES, OPEN, OUTCOMES
-from mlxdeck.telemetry.columns import Column
-from mlxdeck.telemetry.store import Store
+from mlxdeck.telemetry.columns.growable_array import Column
+from mlxdeck.telemetry.columns.record_batch import CACHES, OPEN, OUTCOMES
+from mlxdeck.telemetry.store.store import Store
 
 Record = dict[str, Any]
 _SECONDS = (

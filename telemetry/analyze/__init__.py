@@ -1,0 +1,1 @@
+"""What requests add up to: figures, series, sessions, two requests side by side, one in full."""

@@ -1,0 +1,1 @@
+"""Arrays that grow, and many lines as columns."""

@@ -1,0 +1,1 @@
+"""Telemetry as others read it: tables."""

@@ -1,0 +1,1 @@
+"""The filter language: its words, its filters, what could be typed next."""

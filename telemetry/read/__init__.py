@@ -1,0 +1,1 @@
+"""The read side: following files, decoding lines, searching what was captured."""

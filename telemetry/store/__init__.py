@@ -1,0 +1,1 @@
+"""Columns of requests, indexed; what the dashboard draws from."""

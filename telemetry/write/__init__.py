@@ -1,0 +1,1 @@
+"""The write side: one thread, whole lines, files that rotate."""
