@@ -25,7 +25,7 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from mlxdeck.telemetry.analyze.request_detail import NotCaptured, curl, detail
     from mlxdeck.telemetry.analyze.session_summary import read
-    from mlxdeck.tui.inspect import show
+    from mlxdeck.tui.outputs.inspect import show
 
     path = args.path or from_args(args).telemetry_folder
     if not path.exists():

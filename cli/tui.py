@@ -34,7 +34,7 @@ def run(args: Namespace) -> int:
     paths = args.paths or [from_args(args).telemetry_folder]
     if args.serve is None:
         return dashboard(args, paths)
-    from mlxdeck.tui.browser import serve
+    from mlxdeck.tui.outputs.browser import serve
 
     flags = [
         f"--{name.replace('_', '-')}={value}"
@@ -49,9 +49,9 @@ def dashboard(
     args: Namespace, paths: Sequence[Path], *, replay: bool = False, speed: float = 1.0
 ) -> int:
     """Run the dashboard with the user's settings."""
-    from mlxdeck.tui.alerts import Thresholds
     from mlxdeck.tui.app import Dashboard
     from mlxdeck.tui.app import run as show
+    from mlxdeck.tui.state.alerts import Thresholds
 
     settings = from_args(args)
     return show(

@@ -32,7 +32,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.observe": {"mlxdeck.telemetry"},
     "mlxdeck.server.cache.shared": {"redis"},
     "mlxdeck.telemetry.export.tables": {"pyarrow"},
-    "mlxdeck.tui.browser": {"textual_serve", "aiohttp"},
+    "mlxdeck.tui.outputs.browser": {"textual_serve", "aiohttp"},
     "mlxdeck.server.schemas": {"jsonschema", "referencing"},
     "mlxdeck.server.engine": {
         "mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub", "jinja2",

@@ -28,12 +28,7 @@ from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.telemetry.playback_clock import Clock
 from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui import status
-from mlxdeck.tui.alerts import Thresholds, Watch
-from mlxdeck.tui.commands import palette
-from mlxdeck.tui.context import Context
-from mlxdeck.tui.listing import Listing
-from mlxdeck.tui.memory import recall, remember
+from mlxdeck.tui.command_palette import palette
 from mlxdeck.tui.messages import (
     BatchArrived,
     FilterChanged,
@@ -45,18 +40,23 @@ from mlxdeck.tui.messages import (
     SourceChanged,
     WaysChanged,
 )
-from mlxdeck.tui.plain import Plain
-from mlxdeck.tui.reader import follow
-from mlxdeck.tui.replaying import REPLAY_ACTIONS, Replaying
+from mlxdeck.tui.present import status_line
+from mlxdeck.tui.replay import REPLAY_ACTIONS, Replaying
 from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.screens.help import HelpScreen
 from mlxdeck.tui.screens.problems import ProblemsScreen
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
-from mlxdeck.tui.searching import search
+from mlxdeck.tui.state.alerts import Thresholds, Watch
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.state.preferences import recall, remember
+from mlxdeck.tui.state.request_query import Listing
+from mlxdeck.tui.text.sanitize import Plain
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
+from mlxdeck.tui.workers.search_worker import search
+from mlxdeck.tui.workers.tail_worker import follow
 
 REDRAW_S = 0.15
 REST = 4
@@ -260,7 +260,7 @@ class Dashboard(Replaying):
             self._stale = False
             if clock.replay or not clock.paused:
                 yield from screen.drawing(now_s)
-            screen.show_status(status.parts(self.context))
+            screen.show_status(status_line.parts(self.context))
         elif isinstance(screen, RequestScreen):
             screen.refresh_row()
         elif isinstance(screen, SessionsScreen) and self._stale:

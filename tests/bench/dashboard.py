@@ -22,7 +22,7 @@ from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
 from mlxdeck.telemetry.analyze.time_series import Trend
 from mlxdeck.telemetry.query.filters import parse
 from mlxdeck.tui.app import Dashboard, settle_memory
-from mlxdeck.tui.listing import Listing
+from mlxdeck.tui.state.request_query import Listing
 from mlxdeck.tui.widgets.request_table import RequestTable
 from tests.bench.load import heading
 from tests.bench.viewers import compare

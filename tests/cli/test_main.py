@@ -209,7 +209,7 @@ def test_tui_in_a_browser(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> No
 
         def serve(self) -> None: ...
 
-    monkeypatch.setattr("mlxdeck.tui.browser.OwnServer", Server)
+    monkeypatch.setattr("mlxdeck.tui.outputs.browser.OwnServer", Server)
     assert main(["tui", "a.jsonl", "--serve", "9000"]) == 0
     assert served == [("mlxdeck.cli.main tui a.jsonl", "127.0.0.1", 9000)]
 
@@ -264,6 +264,6 @@ def test_a_dashboard_in_a_browser_has_the_same_flags(
         asked.append(argv)
         return port
 
-    monkeypatch.setattr("mlxdeck.tui.browser.serve", serve)
+    monkeypatch.setattr("mlxdeck.tui.outputs.browser.serve", serve)
     assert main(["tui", str(tmp_path), "--serve", "8123", "--alert-queue", "4"]) == 8123
     assert asked[0][-2:] == [str(tmp_path), "--alert-queue=4"]

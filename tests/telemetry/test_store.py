@@ -23,7 +23,7 @@ from mlxdeck.telemetry.store.bounded_history import Recent
 from mlxdeck.telemetry.store.id_index import Ids
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.telemetry.store.time_index import Order
-from mlxdeck.tui.listing import Listing
+from mlxdeck.tui.state.request_query import Listing
 from tests.streams import START_TS, Made, Stream, write
 
 made_requests = st.builds(

@@ -10,11 +10,11 @@ from textual.widgets import Input, OptionList
 
 from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.telemetry.query.filters import FIELDS
-from mlxdeck.tui import clipboard
-from mlxdeck.tui.alerts import Thresholds
 from mlxdeck.tui.app import Dashboard
+from mlxdeck.tui.outputs import clipboard
 from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
+from mlxdeck.tui.state.alerts import Thresholds
 from mlxdeck.tui.widgets.conversation import Conversation
 from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.line_chart import LineChart

@@ -7,8 +7,8 @@ from pathlib import Path
 from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
 from mlxdeck.telemetry.schema.events import Tick
-from mlxdeck.tui.alerts import Thresholds, Watch
-from mlxdeck.tui.memory import MAX_FILTERS, Ways, recall, remember
+from mlxdeck.tui.state.alerts import Thresholds, Watch
+from mlxdeck.tui.state.preferences import MAX_FILTERS, Ways, recall, remember
 from tests.streams import START_TS, Made, write
 
 LIMITS = Thresholds(1.0, 0.9, 0.1, 3, 1000)

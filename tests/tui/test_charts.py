@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from textual.geometry import Size
 
 from mlxdeck.telemetry.analyze.stats import WINDOWS
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.line_chart import LineChart, spread
 from mlxdeck.tui.widgets.plot import Axis, Line, Plot, nice_top
 from tests.tui.running import NOW_S, REQUESTS, Running, running

@@ -11,8 +11,8 @@ import pytest
 from mlxdeck.telemetry.analyze.request_detail import detail
 from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.tui import inspect
 from mlxdeck.tui.app import Dashboard
+from mlxdeck.tui.outputs import inspect
 from tests.streams import NAME, START_TS, Stream
 from tests.tui.running import Running
 

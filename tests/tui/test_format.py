@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 
 NAN = math.nan
 

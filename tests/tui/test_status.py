@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from mlxdeck.tui.status import Part, fitted
+from mlxdeck.tui.present.status_line import Part, fitted
 
 PARTS = [
     Part(Content("mlxdeck  live"), Content("live")),

@@ -21,9 +21,9 @@ from mlxdeck.telemetry.analyze.request_detail import PHASES
 from mlxdeck.telemetry.analyze.request_diff import Parting, diff, parting, settings
 from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.tui import format as fmt
-from mlxdeck.tui.context import Context
 from mlxdeck.tui.screens.request import NOT_CAPTURED
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.waterfall import Span, Waterfall
 
 _TIMES = {**{f"{phase}_s": phase for phase in PHASES}, "ttft_s": "first token"} | {

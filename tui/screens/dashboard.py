@@ -17,10 +17,6 @@ from mlxdeck.telemetry.analyze.sessions import error_groups
 from mlxdeck.telemetry.analyze.stats import Summary
 from mlxdeck.telemetry.analyze.time_series import Total, Trend
 from mlxdeck.telemetry.query.filters import NAME, FilterError, expanded
-from mlxdeck.tui import format as fmt
-from mlxdeck.tui.alerts import Alert
-from mlxdeck.tui.context import Context
-from mlxdeck.tui.listing import ORDERS, Listing, Order
 from mlxdeck.tui.messages import (
     FilterChanged,
     OrderAsked,
@@ -28,11 +24,8 @@ from mlxdeck.tui.messages import (
     RequestChosen,
     WaysChanged,
 )
-from mlxdeck.tui.screens.ask import AskScreen
-from mlxdeck.tui.screens.export import ExportScreen
-from mlxdeck.tui.screens.language import LanguageScreen
-from mlxdeck.tui.status import Part, fitted
-from mlxdeck.tui.view import (
+from mlxdeck.tui.present.status_line import Part, fitted
+from mlxdeck.tui.present.view_model import (
     chart_lines,
     chart_title,
     figures,
@@ -43,6 +36,13 @@ from mlxdeck.tui.view import (
     stands_out,
     time_axis,
 )
+from mlxdeck.tui.screens.ask import AskScreen
+from mlxdeck.tui.screens.export import ExportScreen
+from mlxdeck.tui.screens.language import LanguageScreen
+from mlxdeck.tui.state.alerts import Alert
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.state.request_query import ORDERS, Listing, Order
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.error_list import ErrorList
 from mlxdeck.tui.widgets.filter_bar import FilterBar
 from mlxdeck.tui.widgets.kpi import KpiStrip

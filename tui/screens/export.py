@@ -18,7 +18,7 @@ from textual.widgets.option_list import Option
 from mlxdeck.telemetry.columns.growable_array import Column
 from mlxdeck.telemetry.export.tables import FORMATS, ExportError, take, write
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 
 
 class ExportScreen(ModalScreen[None]):

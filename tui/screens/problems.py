@@ -12,9 +12,9 @@ from textual.binding import Binding
 
 from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES
 from mlxdeck.telemetry.read.tail import BadLine
-from mlxdeck.tui import format as fmt
-from mlxdeck.tui.context import Context
 from mlxdeck.tui.screens.page import PageScreen
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.text import format as fmt
 
 SHOWN_BYTES = 300
 MAX_SHOWN = 200

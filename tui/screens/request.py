@@ -24,11 +24,11 @@ from mlxdeck.telemetry.analyze.tool_results import Result, results
 from mlxdeck.telemetry.columns.record_batch import CACHES, OPEN, OUTCOMES
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.time_index import Rows
-from mlxdeck.tui import facts
-from mlxdeck.tui import format as fmt
-from mlxdeck.tui.clipboard import copy
-from mlxdeck.tui.context import Context
 from mlxdeck.tui.messages import RequestChosen
+from mlxdeck.tui.outputs.clipboard import copy
+from mlxdeck.tui.present import request_summary
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.conversation import Conversation
 from mlxdeck.tui.widgets.request_table import tokens_per_s
 from mlxdeck.tui.widgets.tool_calls import verdict
@@ -245,12 +245,12 @@ class RequestScreen(Screen[None]):
         start, end = _first(lines, t.RequestStart), _first(lines, t.RequestEnd)
         error = _first(lines, t.Error)
         first = _first(lines, t.FirstToken)
-        told = list(facts.request(start)) if start else []
+        told = list(request_summary.request(start)) if start else []
         if start:
             told[0] = ("model", f"{start.model}, served by {end.model if end else '…'}")
             told.append(("asked", start.last_user_text or NOT_CAPTURED))
         for lookup in (line for line in lines if isinstance(line, t.CacheLookup)):
-            told.append((f"{lookup.cache} cache", facts.lookup(lookup)))
+            told.append((f"{lookup.cache} cache", request_summary.lookup(lookup)))
         ttft_s = end.ttft_s if end and end.ttft_s else first.ttft_s if first else math.nan
         told.append(("first token", fmt.duration(ttft_s)))
         if end:
@@ -260,7 +260,7 @@ class RequestScreen(Screen[None]):
             told.append(("ended by", ", ".join(end.finish_reasons) + why))
         if error:
             told.append(("error", f"{error.error_type} while {error.phase}: {error.message}"))
-        return facts.table(told)
+        return request_summary.table(told)
 
 
 def _calls(calls: list[t.ToolCall], came: Mapping[str, Result]) -> Table:

@@ -16,9 +16,9 @@ from textual.widgets import Footer, Static
 
 from mlxdeck.telemetry.analyze.sessions import Session, sessions
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui import format as fmt
-from mlxdeck.tui.context import Context
 from mlxdeck.tui.messages import SessionChosen
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 

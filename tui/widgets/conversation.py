@@ -14,7 +14,7 @@ from textual.widgets import Collapsible, Static
 from mlxdeck.telemetry.analyze.raw_lines import content
 from mlxdeck.telemetry.analyze.request_diff import readable
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 
 MAX_CHARS = 20_000
 """More of one block is not drawn."""

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from mlxdeck.telemetry.analyze.sessions import ErrorGroup
-from mlxdeck.tui import format as fmt
 from mlxdeck.tui.messages import RequestChosen
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 
 

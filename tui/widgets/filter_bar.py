@@ -11,8 +11,8 @@ from textual.widgets import Input, Static
 
 from mlxdeck.telemetry.query.completion import complete
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui.memory import Ways
 from mlxdeck.tui.messages import FilterChanged
+from mlxdeck.tui.state.preferences import Ways
 
 MAX_CHOICES = 8
 PLACEHOLDER = (

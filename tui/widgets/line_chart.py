@@ -15,8 +15,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from mlxdeck.tui import format as fmt
 from mlxdeck.tui.messages import RedrawAsked
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.plot import MARKERS, Axis, Drawing, Line, Plot, Tone, cell
 
 _GUTTER = 8

@@ -20,8 +20,8 @@ from mlxdeck.telemetry.columns.record_batch import (
     PREFIX,
 )
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui import format as fmt
 from mlxdeck.tui.messages import OrderAsked, RequestChosen
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 
 _MARKS = {OPEN: ("◌", "accent"), OK: ("✓", "good"), ERROR: ("✗", "bad")}

@@ -6,8 +6,8 @@ import math
 
 from mlxdeck.telemetry.schema.events import ToolCall
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui import format as fmt
 from mlxdeck.tui.messages import RequestChosen
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 
 

@@ -15,7 +15,7 @@ from textual.widget import Widget
 
 from mlxdeck.telemetry.playback_clock import Clock
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.kpi import BARS
 
 _PLAY, _PAUSE = "▶", "‖"

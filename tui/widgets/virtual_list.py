@@ -18,7 +18,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 
 Items = np.ndarray[Any, np.dtype[Any]]
 """Numbers that mean something to a subclass, oldest first."""

@@ -10,7 +10,7 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from mlxdeck.telemetry.analyze.request_detail import PHASES
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 
 _TEXT_CELLS = 24
 """Name, length and share."""

@@ -16,7 +16,7 @@ from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.telemetry.store.bounded_history import TickRow
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.telemetry.store.time_index import Rows
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.kpi import Figure
 from mlxdeck.tui.widgets.line_chart import TimeAxis
 from mlxdeck.tui.widgets.plot import Line, Tone

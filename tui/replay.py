@@ -8,8 +8,8 @@ from textual.app import App
 from textual.binding import Binding
 
 from mlxdeck.telemetry.playback_clock import moment
-from mlxdeck.tui.context import Context
 from mlxdeck.tui.screens.ask import AskScreen
+from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.widgets.transport import Transport
 
 REPLAY_ACTIONS = {"faster", "step_request", "seek", "go_start", "go_end"}

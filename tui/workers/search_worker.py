@@ -11,7 +11,7 @@ from textual.worker import Worker
 
 from mlxdeck.telemetry.read.content_search import Search
 from mlxdeck.tui.messages import Searched, SearchedAll
-from mlxdeck.tui.reader import POLL_S
+from mlxdeck.tui.workers.tail_worker import POLL_S
 
 BREATH_S = 0.001
 """Between two chunks, so that keys are answered."""

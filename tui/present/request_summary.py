@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mlxdeck.telemetry.analyze.request_diff import settings
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 
 PARAMETERS = (
     *("max_tokens", "temperature", "top_p", "top_k", "sampling", "stops at"),

@@ -15,9 +15,9 @@ from rich.text import Text
 from mlxdeck.telemetry.analyze.request_detail import HOW_TO_CAPTURE
 from mlxdeck.telemetry.analyze.request_diff import piece
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.tui import facts
-from mlxdeck.tui import format as fmt
-from mlxdeck.tui.plain import plain
+from mlxdeck.tui.present import request_summary
+from mlxdeck.tui.text import format as fmt
+from mlxdeck.tui.text.sanitize import plain
 from mlxdeck.tui.widgets.waterfall import OTHER_SHARE
 
 PIPE_WIDTH = 100
@@ -84,10 +84,14 @@ def _tokens(tokens: dict[str, int]) -> Text:
 
 
 def _request(found: dict[str, Any]) -> Table:
-    told = list(facts.request(t.RequestStart(**found["request"]))) if found["request"] else []
+    told = (
+        list(request_summary.request(t.RequestStart(**found["request"])))
+        if found["request"]
+        else []
+    )
     for lookup in found["lookups"]:
-        told.append((f"{lookup['cache']} cache", facts.lookup(t.CacheLookup(**lookup))))
-    return facts.table(told)
+        told.append((f"{lookup['cache']} cache", request_summary.lookup(t.CacheLookup(**lookup))))
+    return request_summary.table(told)
 
 
 def _call(call: dict[str, Any]) -> Text:

@@ -9,10 +9,10 @@ from pathlib import Path
 from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
 from mlxdeck.telemetry.playback_clock import Clock
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui.alerts import Watch
-from mlxdeck.tui.listing import Listing, Rows
-from mlxdeck.tui.memory import Ways
 from mlxdeck.tui.messages import SourceChanged
+from mlxdeck.tui.state.alerts import Watch
+from mlxdeck.tui.state.preferences import Ways
+from mlxdeck.tui.state.request_query import Listing, Rows
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mlxdeck.telemetry.analyze.stats import Summary
 from mlxdeck.telemetry.schema.events import Tick
-from mlxdeck.tui import format as fmt
+from mlxdeck.tui.text import format as fmt
 
 MIN_REQUESTS = 5
 """Rates of fewer say nothing."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from textual.content import Content
 
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui import format as fmt
-from mlxdeck.tui.context import Context
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.text import format as fmt
 
 PROGRESS_CELLS = 10
 MAX_FILTER, MIN_FILTER = 40, 14

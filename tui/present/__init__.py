@@ -1,0 +1,1 @@
+"""From data to figures and texts; nothing here draws."""

@@ -1,0 +1,1 @@
+"""Figures and texts as they are shown; texts of others made harmless."""
