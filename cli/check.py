@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from mlxdeck.server.settings import add_flags, from_args
+from mlxdeck.server.config.settings import add_flags, from_args
 
 EXAMPLE = "mlxdeck check http://127.0.0.1:8081"
 
@@ -15,7 +15,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.server import check
+    from mlxdeck.server.ops import conformance
 
     settings = from_args(args)
-    return check.run(args.url or settings.url, settings.api_key, print)
+    return conformance.run(args.url or settings.url, settings.api_key, print)

@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mlxdeck.server.settings import UserError, add_flags, from_args
+from mlxdeck.server.config.settings import UserError, add_flags, from_args
 
 EXAMPLE = "mlxdeck inspect tests/data/recording.jsonl --json"
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from mlxdeck.server.settings import UserError
+from mlxdeck.server.config.settings import UserError
 
 COMMANDS = ("up", "serve", "tui", "replay", "inspect", "check", "parse", "models", "doctor")
 """In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""

@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mlxdeck.server.settings import UserError
+from mlxdeck.server.config.settings import UserError
 
 EXAMPLE = "mlxdeck parse answer.txt --format qwen3_coder --explain"
 
@@ -23,7 +23,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.server.toolcalls import explain
+    from mlxdeck.server.backends.local.toolcalls import explain
 
     text, tools = _read(args.file), _read(args.tools) if args.tools else ""
     try:

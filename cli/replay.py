@@ -6,7 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from mlxdeck.cli.tui import FLAGS, dashboard
-from mlxdeck.server.settings import UserError, add_flags
+from mlxdeck.server.config.settings import UserError, add_flags
 
 EXAMPLE = "mlxdeck replay tests/data/recording.jsonl --speed 4"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from functools import partial
 
-from mlxdeck.server.settings import add_flags, from_args
+from mlxdeck.server.config.settings import add_flags, from_args
 
 EXAMPLE = "mlxdeck serve --model mlx-community/Qwen3-8B-4bit --port 8082"
 add = add_flags

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlxdeck.server.settings import add_flags, from_args
+from mlxdeck.server.config.settings import add_flags, from_args
 
 EXAMPLE = "mlxdeck tui ~/.local/state/mlxdeck/telemetry"
 FLAGS = (

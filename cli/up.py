@@ -8,7 +8,7 @@ from argparse import Namespace
 
 from mlxdeck.cli import serve
 from mlxdeck.cli.tui import dashboard
-from mlxdeck.server.settings import add_flags, from_args
+from mlxdeck.server.config.settings import add_flags, from_args
 
 EXAMPLE = "mlxdeck up --model mlx-community/Qwen3-8B-4bit"
 add = add_flags
@@ -17,7 +17,7 @@ add = add_flags
 def run(args: Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return serve.run(args)
-    from mlxdeck.server.background import running_server
+    from mlxdeck.server.ops.background import running_server
     from mlxdeck.telemetry.analyze.session_summary import read, session_summary
 
     settings = from_args(args)

@@ -18,8 +18,11 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import SanicException
 from sanic.response import raw
 
-from mlxdeck.server.dialects import DIALECTS, Dialect, Encoder
-from mlxdeck.server.engine import Engine
+from mlxdeck.server.admin.metrics import metrics
+from mlxdeck.server.backends.local.engine.api import Engine
+from mlxdeck.server.chat import Event, Started
+from mlxdeck.server.config.settings import Settings, is_loopback
+from mlxdeck.server.dialects.registry import DIALECTS, Dialect, Encoder
 from mlxdeck.server.errors import (
     Forbidden,
     NotFound,
@@ -28,11 +31,8 @@ from mlxdeck.server.errors import (
     TooLarge,
     Unauthorized,
 )
-from mlxdeck.server.messages import Event, Started
-from mlxdeck.server.metrics import metrics
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
-from mlxdeck.server.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
 

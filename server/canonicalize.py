@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
-from mlxdeck.server.messages import Block, ChatRequest, Message, Text, ToolResult, ToolUse
+from mlxdeck.server.chat import Block, ChatRequest, Message, Text, ToolResult, ToolUse
 
 # Claude Code opens its system prompt with a line of accounting that differs from run to run.
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n?")

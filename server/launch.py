@@ -23,11 +23,11 @@ from typing import Any
 from sanic import Sanic
 
 from mlxdeck.server.app import Announce, create_app
-from mlxdeck.server.engine import Engine, ModelInfo
+from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo
+from mlxdeck.server.config.settings import Settings, SettingsError, UserError
 from mlxdeck.server.errors import one_line
-from mlxdeck.server.observe import Emitter, open_emitter
+from mlxdeck.server.observe.observer import Emitter, open_emitter
 from mlxdeck.server.service import Service, versions
-from mlxdeck.server.settings import Settings, SettingsError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -168,13 +168,13 @@ def _quiet_interrupt() -> Iterator[None]:
 def make_engine(settings: Settings) -> Engine:
     """The engine that the settings name."""
     if settings.engine == "echo":
-        from mlxdeck.server.engine.echo import EchoEngine
+        from mlxdeck.server.backends.local.engine.echo import EchoEngine
 
         return EchoEngine(prefill_chunk_tokens=settings.prefill_chunk_tokens)
-    from mlxdeck.server.engine.blas import load_fast_blas, measure_gflops
+    from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas, measure_gflops
 
     blas = load_fast_blas()
-    from mlxdeck.server.engine.mlx import MlxEngine
+    from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 
     if blas.note:
         log.warning("%s: %s", blas.name, blas.note)

@@ -16,36 +16,35 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from mlxdeck.server.cache.exact import ExactCache
-from mlxdeck.server.cache.flights import Flights
-from mlxdeck.server.cache.keys import Digests, answer_key, digests
-from mlxdeck.server.cache.responses import complete_answer
-from mlxdeck.server.cache.seen import Miss
-from mlxdeck.server.cache.states import Found, StateCache
-from mlxdeck.server.cache.systems import Systems
-from mlxdeck.server.engine import Grammars, ModelInfo, Run, SamplingParams, Thinking, Tokenizer
-from mlxdeck.server.errors import BadRequest, EngineFailed
-from mlxdeck.server.messages import (
-    ChatRequest,
-    Event,
-    Finished,
-    Ping,
-    Sampling,
-    Started,
-    Usage,
+from mlxdeck.server.backends.local.engine.api import (
+    Grammars,
+    ModelInfo,
+    Run,
+    SamplingParams,
+    Thinking,
+    Tokenizer,
 )
+from mlxdeck.server.backends.local.kv.kv_cache import Found, StateCache
+from mlxdeck.server.backends.local.kv.miss_reason import Miss
+from mlxdeck.server.backends.local.kv.system_prompts import Systems
+from mlxdeck.server.backends.local.prompt.renderer import Prompt, Renderer
+from mlxdeck.server.backends.local.prompt.template_trial import TemplateTrial
+from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
+from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
+from mlxdeck.server.backends.local.scheduler.sequence import Done, Job, Waiting
+from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import Held, held_to
+from mlxdeck.server.backends.local.toolcalls.finish import finished
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
+from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
+from mlxdeck.server.cache.answers.memory import complete_answer
+from mlxdeck.server.cache.answers.single_flight import Flights
+from mlxdeck.server.cache.answers.tiered import ExactCache
+from mlxdeck.server.cache.cache_keys import Digests, answer_key, digests
+from mlxdeck.server.canonicalize import SCHEMA_ORDER, canonical
+from mlxdeck.server.chat import ChatRequest, Event, Finished, Ping, Sampling, Started, Usage
+from mlxdeck.server.errors import BadRequest, EngineFailed
 from mlxdeck.server.observe.trace import Trace
-from mlxdeck.server.prompt.canonical import SCHEMA_ORDER, canonical
-from mlxdeck.server.prompt.renderer import Prompt, Renderer
-from mlxdeck.server.prompt.trial import TemplateTrial
-from mlxdeck.server.scheduler import Scheduler
-from mlxdeck.server.scheduler.job import Done, Job, Waiting
-from mlxdeck.server.scheduler.loop_guard import LoopGuard
-from mlxdeck.server.toolcalls.ending import finished
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.holding import Held, held_to
-from mlxdeck.server.toolcalls.markers import Markers
-from mlxdeck.server.toolcalls.splitter import Splitter
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")

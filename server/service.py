@@ -15,17 +15,17 @@ from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mlxdeck.server.cache.keys import digest
-from mlxdeck.server.engine import Engine, ModelInfo, Progress, SamplingParams
+from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo, Progress, SamplingParams
+from mlxdeck.server.backends.local.prompt.template_trial import TemplateTrial, try_template
+from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
+from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
+from mlxdeck.server.cache.cache_keys import digest
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed, Overloaded, one_line
-from mlxdeck.server.observe import Emitter, Load, Observer
+from mlxdeck.server.observe.observer import Emitter, Load, Observer
 from mlxdeck.server.pipeline import Pipeline
-from mlxdeck.server.prompt.trial import TemplateTrial, try_template
-from mlxdeck.server.scheduler import Scheduler
-from mlxdeck.server.settings import Settings
 from mlxdeck.server.tiers import Tiers
-from mlxdeck.server.toolcalls.formats import choose_format
-from mlxdeck.server.warm import Warmer
+from mlxdeck.server.warmup import Warmer
 
 log = logging.getLogger(__name__)
 

@@ -9,20 +9,20 @@ import sqlite3
 import time
 from typing import Any
 
-from mlxdeck.server.cache.database import Database
-from mlxdeck.server.cache.disk import Disk, DiskAnswers
-from mlxdeck.server.cache.exact import ExactCache, Tier
-from mlxdeck.server.cache.policy import POLICIES
-from mlxdeck.server.cache.prefixes import PrefixCache
-from mlxdeck.server.cache.responses import ResponseCache
-from mlxdeck.server.cache.states import StateCache
-from mlxdeck.server.cache.systems import Systems
-from mlxdeck.server.cache.vault import Vault
-from mlxdeck.server.engine import Engine, ModelInfo
+from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import Vault
+from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
+from mlxdeck.server.backends.local.kv.kv_cache import StateCache
+from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
+from mlxdeck.server.backends.local.kv.system_prompts import Systems
+from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
+from mlxdeck.server.cache.answers.disk import Disk, DiskAnswers
+from mlxdeck.server.cache.answers.memory import ResponseCache
+from mlxdeck.server.cache.answers.tiered import ExactCache, Tier
+from mlxdeck.server.cache.sqlite_index import Database
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.pipeline import Caches
-from mlxdeck.server.scheduler import Scheduler
-from mlxdeck.server.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Tiers:
         if not self._settings.shared_cache:
             return None
         # Only who shares answers waits for this import.
-        from mlxdeck.server.cache.shared import SharedAnswers
+        from mlxdeck.server.cache.answers.redis import SharedAnswers
 
         told = self._settings
         timeout_s, age_s = told.shared_cache_timeout_s, told.answer_max_age_s

@@ -12,14 +12,14 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from mlxdeck.server.cache.systems import Systems, parts_key
-from mlxdeck.server.dialects import DIALECTS
-from mlxdeck.server.engine import Progress
+from mlxdeck.server.backends.local.engine.api import Progress
+from mlxdeck.server.backends.local.kv.system_prompts import Systems, parts_key
+from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
+from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import ServerError
-from mlxdeck.server.observe.history import systems_seen
+from mlxdeck.server.observe.recent_prompts import systems_seen
 from mlxdeck.server.pipeline import Pipeline
-from mlxdeck.server.scheduler import Scheduler
-from mlxdeck.server.settings import Settings
 
 log = logging.getLogger(__name__)
 

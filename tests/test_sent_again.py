@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.dialects import DIALECTS
-from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.telemetry.analyze.request_detail import curl, detail
 from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.schema import events as t

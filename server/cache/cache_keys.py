@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 import msgspec
 
-from mlxdeck.server.messages import ChatRequest, Message, ToolChoice
+from mlxdeck.server.chat import ChatRequest, Message, ToolChoice
 
 # Raised when the same request would be rendered or parsed differently than before.
 FORM = 3

@@ -23,7 +23,8 @@ from typing import Self, TypeVar, cast
 
 import platformdirs
 
-from mlxdeck.server.kinds import (
+from mlxdeck.server.canonicalize import RULE_NAMES
+from mlxdeck.server.config.setting_types import (
     Kind,
     address,
     choice,
@@ -36,7 +37,6 @@ from mlxdeck.server.kinds import (
     text,
     whole,
 )
-from mlxdeck.server.prompt.canonical import RULE_NAMES
 
 FILE_NAME = "mlxdeck.toml"
 ENV_PREFIX = "MLXDECK_"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from mlxdeck.server.chat import NO_LIMIT_TOKENS
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.messages import NO_LIMIT_TOKENS
 
 T = TypeVar("T")
 MAX_DEPTH = 64

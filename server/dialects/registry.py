@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from mlxdeck.server.dialects.anthropic import Anthropic
-from mlxdeck.server.dialects.openai import OpenAI
+from mlxdeck.server.chat import ChatRequest, Event
+from mlxdeck.server.dialects.anthropic.requests import Anthropic
+from mlxdeck.server.dialects.openai_chat.requests import OpenAI
 from mlxdeck.server.errors import ServerError
-from mlxdeck.server.messages import ChatRequest, Event
 
 
 class Encoder(Protocol):

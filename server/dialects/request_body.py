@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.server.dialects.fields import join, typed
+from mlxdeck.server.dialects.json_fields import join, typed
 from mlxdeck.server.dialects.surrogates import whole_text
 from mlxdeck.server.errors import BadRequest
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlxdeck.server.dialects.fields import count, number, typed
+from mlxdeck.server.chat import Sampling
+from mlxdeck.server.dialects.json_fields import count, number, typed
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.messages import Sampling
 
 MAX_BIASES = 1024
 _INT64 = 1 << 63

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlxdeck.server.dialects.fields import shallow, typed
+from mlxdeck.server.dialects.json_fields import shallow, typed
 from mlxdeck.server.errors import BadRequest
 
 MAX_WORD = 32

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mlxdeck.server.messages import (
+from mlxdeck.server.chat import (
     Block,
     ChatRequest,
     Event,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxdeck.server.observe.content import Seen
+from mlxdeck.server.observe.captured_content import Seen
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mlxdeck.server.errors import ServerError
-from mlxdeck.server.messages import (
+from mlxdeck.server.chat import (
     ChatRequest,
     Event,
     Finished,
@@ -23,9 +22,17 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     Usage,
 )
-from mlxdeck.server.observe.content import HASH_DIGITS, Parts, Seen, answer, as_json, last_user_text
+from mlxdeck.server.errors import ServerError
+from mlxdeck.server.observe.captured_content import (
+    HASH_DIGITS,
+    Parts,
+    Seen,
+    answer,
+    as_json,
+    last_user_text,
+)
 from mlxdeck.server.observe.totals import Totals
-from mlxdeck.server.redact import redacted
+from mlxdeck.telemetry.redact import redacted
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.write.writer import Emitter
 

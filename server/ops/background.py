@@ -19,7 +19,7 @@ from types import FrameType
 from typing import IO
 from urllib.parse import urlsplit
 
-from mlxdeck.server.settings import ENV_PREFIX, Settings, UserError
+from mlxdeck.server.config.settings import ENV_PREFIX, Settings, UserError
 
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 2.0

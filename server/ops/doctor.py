@@ -15,15 +15,15 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from mlxdeck.server.background import state
-from mlxdeck.server.engine.blas import load_fast_blas, measure_gflops
-from mlxdeck.server.engine.device import Device, device
-from mlxdeck.server.engine.kv_size import kv_bytes
-from mlxdeck.server.engine.models import BUILTIN, list_models
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas, measure_gflops
+from mlxdeck.server.backends.local.engine.hardware.device import Device, device
+from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
+from mlxdeck.server.backends.local.engine.models.loader import BUILTIN, list_models
+from mlxdeck.server.backends.local.prompt.template_trial import try_template
+from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
+from mlxdeck.server.config.settings import FILE_NAME, Settings
 from mlxdeck.server.errors import EngineFailed
-from mlxdeck.server.prompt.trial import try_template
-from mlxdeck.server.settings import FILE_NAME, Settings
-from mlxdeck.server.toolcalls.formats import choose_format
+from mlxdeck.server.ops.background import state
 
 LOW_MEMORY_BYTES = 2 * 1024**3
 SLOW_GFLOPS = 20.0
@@ -129,7 +129,7 @@ def context(settings: Settings) -> Finding:
         return Finding("note", "known once the model is on this machine")
     if isinstance(_device(), ImportError):
         return Finding("note", "not known without MLX")
-    from mlxdeck.server.engine.model_folder import examined
+    from mlxdeck.server.backends.local.engine.models.model_folder import examined
 
     try:
         found = examined(folder, folder)
@@ -162,7 +162,7 @@ def chat_template(settings: Settings) -> Finding:
         return Finding("note", "known once the model is on this machine")
     if isinstance(_device(), ImportError):
         return Finding("note", "not known without MLX")
-    from mlxdeck.server.engine.mlx_tokenizer import load_tokenizer
+    from mlxdeck.server.backends.local.engine.mlx.tokenizer import load_tokenizer
 
     try:
         tokenizer = load_tokenizer(folder, settings.chat_template)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mlxdeck.server.engine.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from tests.bench.caching import canonical_rules, repeats, restarts, second_turns
 from tests.bench.competitors import Bare, peers
 from tests.bench.load import (

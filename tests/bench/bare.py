@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlxdeck.server.engine.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 
 load_fast_blas()
 
@@ -24,7 +24,7 @@ def loop(folder: str) -> None:
     """Serve standard input."""
     from mlx_lm.generate import batch_generate
 
-    from mlxdeck.server.engine.models import load_weights
+    from mlxdeck.server.backends.local.engine.models.loader import load_weights
 
     model, tokenizer, _ = load_weights(Path(folder))
     print("ready", flush=True)

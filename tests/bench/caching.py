@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlxdeck.server.prompt.canonical import RULE_NAMES
+from mlxdeck.server.canonicalize import RULE_NAMES
 from mlxdeck.telemetry.schema.events import FirstToken
 from tests.bench.competitors import Bare, peers
 from tests.bench.load import Connection, heading

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from mlxdeck.server.engine.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from tests.real import ROOT, free_port, get
 
 
@@ -114,8 +114,9 @@ def full_precision(folder: Path, target: Path) -> None:
     """Write the weights as mlxdeck holds them, for servers that would not convert them."""
     code = (
         "import sys; from pathlib import Path;"
-        "from mlxdeck.server.engine.blas import load_fast_blas; load_fast_blas();"
-        "from mlxdeck.server.engine.models import load_weights;"
+        "from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas; "
+        "load_fast_blas();"
+        "from mlxdeck.server.backends.local.engine.models.loader import load_weights;"
         "from mlx_lm.utils import save_model, save_config;"
         "m, t, c = load_weights(Path(sys.argv[1])); out = Path(sys.argv[2]);"
         "save_model(out, m); c.pop('quantization', None); c.pop('quantization_config', None);"

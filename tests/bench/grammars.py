@@ -14,11 +14,11 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
 
-from mlxdeck.server.engine import Constraint
-from mlxdeck.server.engine.mlx_grammars import MlxGrammars
-from mlxdeck.server.engine.models import load_weights
-from mlxdeck.server.messages import ToolSpec, ToolUse
-from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.backends.local.engine.api import Constraint
+from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars
+from mlxdeck.server.backends.local.engine.models.loader import load_weights
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.chat import ToolSpec, ToolUse
 from tests.bench.load import heading, story
 from tests.e2e.schemas import SCHEMAS
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxdeck.server.cache.policy import POLICIES
-from mlxdeck.server.cache.prefixes import PrefixCache
-from mlxdeck.server.cache.tokens import pack
-from mlxdeck.server.engine.echo import EchoStates
+from mlxdeck.server.backends.local.engine.echo import EchoStates
+from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
+from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
+from mlxdeck.server.backends.local.kv.token_bytes import pack
 from mlxdeck.telemetry.schema.events import CacheLookup, RequestStart, decode
 from tests.bench.load import heading
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.toolcalls.explain import explain
+from mlxdeck.server.backends.local.toolcalls.explain import explain
 
 ANSWERS = Path(__file__).parent / "answers"
 

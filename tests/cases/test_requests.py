@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.engine.models import BUILTIN, resolve
+from mlxdeck.server.backends.local.engine.models.loader import BUILTIN, resolve
 from tests.cases.judge import judge, post
 from tests.cases.variants import all_variants
 from tests.real import Server, models_home, serving

@@ -16,10 +16,11 @@ import pytest
 
 from mlxdeck.cli import main as program
 from mlxdeck.cli.main import COMMANDS, main
-from mlxdeck.server import background, check, doctor, launch
-from mlxdeck.server.engine import models
-from mlxdeck.server.engine.models import ResolvedModel
-from mlxdeck.server.settings import Settings, SettingsError
+from mlxdeck.server import launch
+from mlxdeck.server.backends.local.engine.models import loader
+from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
+from mlxdeck.server.config.settings import Settings, SettingsError
+from mlxdeck.server.ops import background, conformance, doctor
 
 RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"
 
@@ -222,7 +223,7 @@ def test_check(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append((url, api_key))
         return 1
 
-    monkeypatch.setattr(check, "run", run)
+    monkeypatch.setattr(conformance, "run", run)
     assert main(["check", "http://127.0.0.1:1"]) == 1
     monkeypatch.setenv("MLXDECK_API_KEY", "k")
     assert main(["check", "--port", "8090"]) == 1
@@ -232,7 +233,7 @@ def test_check(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A row each: name, where it comes from, where it is."""
     found = [ResolvedModel("org/m", Path("/m"), "hub")]
-    monkeypatch.setattr(models, "list_models", lambda _: found)
+    monkeypatch.setattr(loader, "list_models", lambda _: found)
     assert main(["models"]) == 0
     assert capsys.readouterr().out.split() == ["org/m", "hub", "/m"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlxdeck.cli.main import main
-from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from tests.server.toolcalls.cases import CASES, TOOLS
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from mlxdeck.server.engine.echo import EchoEngine
-from mlxdeck.server.messages import ToolUse
-from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.chat import ToolUse
 from tests.e2e.client import claude
 from tests.server.http import running
 

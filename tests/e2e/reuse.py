@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from mlxdeck.server.cache.tokens import n_common, pack
-from mlxdeck.server.dialects import DIALECTS
-from mlxdeck.server.engine.blas import load_fast_blas
-from mlxdeck.server.messages import ChatRequest, Text, ToolUse
-from mlxdeck.server.prompt.canonical import SCHEMA_ORDER, canonical
-from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.toolcalls.formats import choose_format
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.kv.token_bytes import n_common, pack
+from mlxdeck.server.backends.local.prompt.renderer import Renderer
+from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
+from mlxdeck.server.canonicalize import SCHEMA_ORDER, canonical
+from mlxdeck.server.chat import ChatRequest, Text, ToolUse
+from mlxdeck.server.dialects.registry import DIALECTS
 from tests.real import models_home
 
 WINDOW_TOKENS = 1 << 20
@@ -33,7 +33,7 @@ class Turn:
 def smollm2_renderer(off: Collection[str] = ()) -> Renderer:
     """SmolLM2's template and tokenizer, with a window that takes everything."""
     load_fast_blas()
-    from mlxdeck.server.engine.mlx import MlxEngine
+    from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 
     engine = MlxEngine("smollm2", models_home(), max_batch=1, prefill_chunk_tokens=512)
     engine.load(lambda _: None)

@@ -121,7 +121,7 @@ def test_health_answers_while_eight_generations_run(server: Server) -> None:
 
 def test_every_scenario_of_check_passes(server: Server) -> None:
     """`mlxdeck check` is satisfied with its own server."""
-    from mlxdeck.server.check import run
+    from mlxdeck.server.ops.conformance import run
 
     lines: list[str] = []
     assert run(server.url, "", lines.append) == 0, "\n".join(lines)

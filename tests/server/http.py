@@ -14,10 +14,10 @@ import httpx2
 from sanic import Request, Sanic
 
 from mlxdeck.server.app import create_app
-from mlxdeck.server.engine import Engine
-from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.engine.api import Engine
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.service import Service
-from mlxdeck.server.settings import Settings
 from mlxdeck.telemetry.write.writer import MemoryWriter
 from tests.real import free_port
 

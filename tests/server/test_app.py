@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.engine import ModelInfo, Progress, Step
-from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Step
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.errors import EngineFailed
 from tests.server.http import body, events, running, until
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.server import background
-from mlxdeck.server.background import StartFailed, log_path, running_server, state, stop
-from mlxdeck.server.settings import Settings
+from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.ops import background
+from mlxdeck.server.ops.background import StartFailed, log_path, running_server, state, stop
 from tests.real import ROOT, free_port
 
 REAL = [sys.executable, "-m", "mlxdeck.cli.main", "serve"]
@@ -142,8 +142,8 @@ def test_closed_terminal_stops_the_server(settings: Settings, number: signal.Sig
     code = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from mlxdeck.server.background import running_server\n"
-        "from mlxdeck.server.settings import Settings\n"
+        "from mlxdeck.server.ops.background import running_server\n"
+        "from mlxdeck.server.config.settings import Settings\n"
         "settings = Settings.load({}, os.environ, Path.cwd())\n"
         "with running_server(settings, sys.argv[1:], lambda line: None):\n"
         "    print('in the block', flush=True)\n"

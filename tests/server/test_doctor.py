@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.server import doctor
-from mlxdeck.server.doctor import Finding
-from mlxdeck.server.engine.blas import Blas
-from mlxdeck.server.engine.device import Device
-from mlxdeck.server.engine.models import ResolvedModel
-from mlxdeck.server.settings import Settings
+from mlxdeck.server.backends.local.engine.hardware.blas import Blas
+from mlxdeck.server.backends.local.engine.hardware.device import Device
+from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
+from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.ops import doctor
+from mlxdeck.server.ops.doctor import Finding
 from tests.real import free_port
 
 CPU = Device("cpu", "AMD EPYC", "0.32.4", 20 * 1024**3, 24 * 1024**3)
@@ -31,8 +31,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "load_fast_blas", lambda: Blas("MKL", "/lib/mkl.so"))
     monkeypatch.setattr(doctor, "measure_gflops", lambda: 250.0)
     monkeypatch.setattr(doctor, "list_models", lambda _: [])
-    monkeypatch.setattr("mlxdeck.server.doctor.shutil.which", lambda _: None)
-    monkeypatch.setattr("mlxdeck.server.doctor.platform.system", lambda: "Linux")
+    monkeypatch.setattr("mlxdeck.server.ops.doctor.shutil.which", lambda _: None)
+    monkeypatch.setattr("mlxdeck.server.ops.doctor.platform.system", lambda: "Linux")
 
 
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,14 +64,14 @@ def test_report_goes_on_without_mlx(settings: Settings, monkeypatch: pytest.Monk
 
 def test_intel_mac_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLX does not exist there, nor for a translated Python."""
-    monkeypatch.setattr("mlxdeck.server.doctor.platform.system", lambda: "Darwin")
-    monkeypatch.setattr("mlxdeck.server.doctor.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("mlxdeck.server.ops.doctor.platform.system", lambda: "Darwin")
+    monkeypatch.setattr("mlxdeck.server.ops.doctor.platform.machine", lambda: "x86_64")
     assert doctor.python(settings).verdict == "BAD"
 
 
 def test_mac_without_metal_is_noted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It works, but far below what the machine can do."""
-    monkeypatch.setattr("mlxdeck.server.doctor.platform.system", lambda: "Darwin")
+    monkeypatch.setattr("mlxdeck.server.ops.doctor.platform.system", lambda: "Darwin")
     assert "Metal" in doctor.mlx(settings).remedy
 
 
@@ -123,7 +123,7 @@ def test_models(
 def test_claude_code(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its version if it runs, the way to install it if it doesn't."""
     client = tmp_path / "claude"
-    monkeypatch.setattr("mlxdeck.server.doctor.shutil.which", lambda _: str(client))
+    monkeypatch.setattr("mlxdeck.server.ops.doctor.shutil.which", lambda _: str(client))
     client.write_text("#!/bin/sh\necho '2.1.0 (Claude Code)'\n")
     client.chmod(0o700)
     assert doctor.claude_code(settings).what == f"2.1.0 (Claude Code) ({client})"

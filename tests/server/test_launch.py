@@ -17,10 +17,10 @@ import pytest
 from sanic import Sanic
 
 from mlxdeck.server import launch, service
-from mlxdeck.server.engine import ModelInfo, Progress
-from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.config.settings import Settings, SettingsError
 from mlxdeck.server.errors import EngineFailed
-from mlxdeck.server.settings import Settings, SettingsError
 from tests.real import ROOT, free_port
 
 
@@ -159,7 +159,7 @@ class Hanging(EchoEngine):
 HANGING = """
 import sys
 from mlxdeck.server import launch
-from mlxdeck.server.settings import Settings
+from mlxdeck.server.config.settings import Settings
 from tests.server.test_launch import Hanging
 launch.make_engine = lambda _: Hanging()
 settings = Settings(port=int(sys.argv[1]), disk_cache=False, telemetry=False)
@@ -188,7 +188,7 @@ def test_stopping_while_loading_is_quick_and_quiet(number: signal.Signals) -> No
 LATE = """
 import atexit, sys
 from mlxdeck.server import launch
-from mlxdeck.server.settings import Settings
+from mlxdeck.server.config.settings import Settings
 from tests.server.test_launch import Late
 atexit.register(print, "taken apart", flush=True)
 launch.make_engine = lambda _: Late()

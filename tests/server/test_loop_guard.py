@@ -11,9 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from mlxdeck.server.engine.blas import load_fast_blas
-from mlxdeck.server.engine.echo import EchoEngine
-from mlxdeck.server.scheduler.loop_guard import MAX_PERIOD, MIN_REPEATS, MIN_TOKENS, LoopGuard
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.scheduler.loop_guard import (
+    MAX_PERIOD,
+    MIN_REPEATS,
+    MIN_TOKENS,
+    LoopGuard,
+)
 from tests.corpora.repetitive import texts
 from tests.real import models_home
 from tests.server.http import events, running
@@ -21,7 +26,7 @@ from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 
 load_fast_blas()
 
-from mlxdeck.server.engine.mlx import MlxEngine  # noqa: E402
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
 from tests.zoo.models import build  # noqa: E402
 
 SMOLLM2 = models_home() / "smollm2-135m-instruct" / "tokenizer.json"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mlxdeck.server.redact import MASK, redacted
+from mlxdeck.telemetry.redact import MASK, redacted
 
 KEPT = [
     '{"path": "a.py", "tokens": 5, "max_tokens": "10"}',

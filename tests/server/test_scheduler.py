@@ -9,11 +9,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mlxdeck.server.engine import KVState, ModelInfo, Progress, Run, Sampled, SamplingParams, Step
-from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.engine.api import (
+    KVState,
+    ModelInfo,
+    Progress,
+    Run,
+    Sampled,
+    SamplingParams,
+    Step,
+)
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
+from mlxdeck.server.backends.local.scheduler.sequence import Done, Job, Piece, Waiting
 from mlxdeck.server.errors import EngineFailed, Overloaded
-from mlxdeck.server.scheduler import Scheduler
-from mlxdeck.server.scheduler.job import Done, Job, Piece, Waiting
 from tests.server.http import until
 
 

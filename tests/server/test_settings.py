@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.server import settings as module
-from mlxdeck.server.settings import (
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.config import settings as module
+from mlxdeck.server.config.settings import (
     TOOL_FORMATS,
     Settings,
     SettingsError,
     add_flags,
     given_flags,
 )
-from mlxdeck.server.toolcalls.formats import FORMATS
 
 
 @pytest.fixture

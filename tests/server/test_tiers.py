@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.engine import ModelInfo, Progress
-from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.telemetry.schema.events import encode
 from tests.server.http import Running, running, until
 

@@ -17,8 +17,13 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.tokenizer_utils import load as load_tokenizer
 
-from mlxdeck.server.engine.mlx_grammars import MlxGrammars
-from mlxdeck.server.messages import (
+from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars
+from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import held_to
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
+from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
+from mlxdeck.server.chat import (
     ChatRequest,
     Message,
     Sampling,
@@ -28,11 +33,6 @@ from mlxdeck.server.messages import (
     ToolChoice,
     ToolSpec,
 )
-from mlxdeck.server.toolcalls.formats import FORMATS
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.holding import held_to
-from mlxdeck.server.toolcalls.markers import Markers
-from mlxdeck.server.toolcalls.splitter import Splitter
 
 Way = Literal["forced", "auto", "begun", "json"]
 WAYS: tuple[Way, ...] = ("forced", "auto", "begun", "json")

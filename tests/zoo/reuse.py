@@ -8,12 +8,12 @@ from typing import Any
 
 from mlx_lm.utils import load_tokenizer
 
-from mlxdeck.server.cache.tokens import n_common, pack
-from mlxdeck.server.dialects import DIALECTS
-from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer
-from mlxdeck.server.prompt.canonical import canonical
-from mlxdeck.server.prompt.renderer import Prompt, Renderer
-from mlxdeck.server.toolcalls.formats import choose_format
+from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer
+from mlxdeck.server.backends.local.kv.token_bytes import n_common, pack
+from mlxdeck.server.backends.local.prompt.renderer import Prompt, Renderer
+from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
+from mlxdeck.server.canonicalize import canonical
+from mlxdeck.server.dialects.registry import DIALECTS
 from tests.real import get
 from tests.zoo.asking import Answer, Subject
 from tests.zoo.conversations import SYSTEM, TOOLS

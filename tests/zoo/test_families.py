@@ -12,8 +12,8 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from mlxdeck.server.engine import TemplateTraits
-from mlxdeck.server.toolcalls.formats import choose_format
+from mlxdeck.server.backends.local.engine.api import TemplateTraits
+from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
 from tests.zoo.families import FAMILIES, Family
 from tests.zoo.models import TINY, nested, write_weights
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable

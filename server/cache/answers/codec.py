@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.server.cache.responses import Answer, answer_of
-from mlxdeck.server.messages import (
+from mlxdeck.server.cache.answers.memory import Answer, answer_of
+from mlxdeck.server.chat import (
     Event,
     Finished,
     TextDelta,

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
-from mlxdeck.server.cache.codec import Damaged, decode, encode
-from mlxdeck.server.cache.database import Database
-from mlxdeck.server.cache.gone import Gone
-from mlxdeck.server.cache.keys import request_of
-from mlxdeck.server.cache.responses import Answer, counted, remaining_s
-from mlxdeck.server.cache.tally import Counts, Tally
+from mlxdeck.server.cache.answers.codec import Damaged, decode, encode
+from mlxdeck.server.cache.answers.loss_reasons import Gone
+from mlxdeck.server.cache.answers.memory import Answer, counted, remaining_s
+from mlxdeck.server.cache.cache_keys import request_of
+from mlxdeck.server.cache.cache_stats import Counts, Tally
+from mlxdeck.server.cache.sqlite_index import Database
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, replace
 
-from mlxdeck.server.cache.gone import Gone
-from mlxdeck.server.cache.keys import request_of
-from mlxdeck.server.cache.tally import Counts, Tally
-from mlxdeck.server.messages import (
+from mlxdeck.server.cache.answers.loss_reasons import Gone
+from mlxdeck.server.cache.cache_keys import request_of
+from mlxdeck.server.cache.cache_stats import Counts, Tally
+from mlxdeck.server.chat import (
     Event,
     Finished,
     Ping,

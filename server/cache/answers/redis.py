@@ -16,10 +16,10 @@ from typing import TypeVar
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
-from mlxdeck.server.cache.codec import Damaged, decode, encode
-from mlxdeck.server.cache.gone import Gone
-from mlxdeck.server.cache.responses import Answer, counted
-from mlxdeck.server.cache.tally import Counts, Tally
+from mlxdeck.server.cache.answers.codec import Damaged, decode, encode
+from mlxdeck.server.cache.answers.loss_reasons import Gone
+from mlxdeck.server.cache.answers.memory import Answer, counted
+from mlxdeck.server.cache.cache_stats import Counts, Tally
 
 log = logging.getLogger(__name__)
 

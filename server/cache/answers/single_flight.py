@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
-from mlxdeck.server.messages import Event, Finished, Started, Usage
+from mlxdeck.server.chat import Event, Finished, Started, Usage
 
 
 class Flight:

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from mlxdeck.server.cache.gone import Gone
-from mlxdeck.server.cache.keys import request_of
-from mlxdeck.server.cache.responses import Answer, ResponseCache
-from mlxdeck.server.cache.tally import Tally
+from mlxdeck.server.cache.answers.loss_reasons import Gone
+from mlxdeck.server.cache.answers.memory import Answer, ResponseCache
+from mlxdeck.server.cache.cache_keys import request_of
+from mlxdeck.server.cache.cache_stats import Tally
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from mlxdeck.server.dialects.sse import sse, to_json
-from mlxdeck.server.dialects.surrogates import WholeEscapes, whole_value
-from mlxdeck.server.errors import ServerError
-from mlxdeck.server.messages import (
+from mlxdeck.server.chat import (
     Event,
     Finished,
     Ping,
@@ -25,6 +22,9 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     Usage,
 )
+from mlxdeck.server.dialects.sse import sse, to_json
+from mlxdeck.server.dialects.surrogates import WholeEscapes, whole_value
+from mlxdeck.server.errors import ServerError
 
 SIGNATURE = "bWx4ZGVjaw=="
 """Thinking blocks must carry one. Nothing here verifies it: it is the word mlxdeck in base64."""

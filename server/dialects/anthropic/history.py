@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlxdeck.server.dialects.call_ids import CallIds
-from mlxdeck.server.dialects.call_inputs import CallInputs
-from mlxdeck.server.dialects.fields import join, required, text, typed
-from mlxdeck.server.dialects.media import Media, media
-from mlxdeck.server.dialects.notes import Notes
-from mlxdeck.server.dialects.retelling import NO_NAME, told
-from mlxdeck.server.dialects.tool_results import result_text
+from mlxdeck.server.chat import Block, Message, Role, Text, Thinking, ToolResult, ToolUse
+from mlxdeck.server.dialects.history.call_ids import CallIds
+from mlxdeck.server.dialects.history.call_inputs import CallInputs
+from mlxdeck.server.dialects.history.foreign_blocks import NO_NAME, told
+from mlxdeck.server.dialects.history.media import Media, media
+from mlxdeck.server.dialects.history.notes import Notes
+from mlxdeck.server.dialects.history.tool_results import result_text
+from mlxdeck.server.dialects.json_fields import join, required, text, typed
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.messages import Block, Message, Role, Text, Thinking, ToolResult, ToolUse
 
 ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 

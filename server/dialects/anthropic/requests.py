@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.server.dialects.anthropic_history import AnthropicHistory
-from mlxdeck.server.dialects.anthropic_stream import AnthropicEncoder, error_body
-from mlxdeck.server.dialects.body import decode_object
-from mlxdeck.server.dialects.fields import (
+from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, Sampling, ToolChoice, ToolSpec
+from mlxdeck.server.dialects.anthropic.answers import AnthropicEncoder, error_body
+from mlxdeck.server.dialects.anthropic.history import AnthropicHistory
+from mlxdeck.server.dialects.history.notes import Notes
+from mlxdeck.server.dialects.json_fields import (
     join,
     limit_tokens,
     required,
@@ -26,12 +27,11 @@ from mlxdeck.server.dialects.fields import (
     typed,
     whole,
 )
-from mlxdeck.server.dialects.notes import Notes
+from mlxdeck.server.dialects.request_body import decode_object
 from mlxdeck.server.dialects.sampling import sampling
-from mlxdeck.server.dialects.template import effort, template_options
+from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
-from mlxdeck.server.messages import NO_LIMIT_TOKENS, ChatRequest, Sampling, ToolChoice, ToolSpec
-from mlxdeck.server.schemas.reading import answer_schema, tool_schema
+from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
 
 _SESSION = re.compile(r"session_([0-9a-fA-F-]{36})")
 _THINKING = {"enabled": True, "adaptive": True, "disabled": False}

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.server.dialects.body import mended
-from mlxdeck.server.dialects.fields import too_deep
-from mlxdeck.server.dialects.notes import Notes
+from mlxdeck.server.dialects.history.notes import Notes
+from mlxdeck.server.dialects.json_fields import too_deep
+from mlxdeck.server.dialects.request_body import mended
 from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.dialects.surrogates import whole_text
 from mlxdeck.server.lenient_json import decode_cut, decode_first

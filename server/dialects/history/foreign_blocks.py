@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlxdeck.server.dialects.media import Media, media
+from mlxdeck.server.dialects.history.media import Media, media
 from mlxdeck.server.dialects.sse import to_json
 
 NO_NAME = "unknown"

@@ -10,7 +10,7 @@ import binascii
 from dataclasses import dataclass
 from typing import Any
 
-from mlxdeck.server.dialects.fields import join
+from mlxdeck.server.dialects.json_fields import join
 from mlxdeck.server.errors import BadRequest
 
 _MAX_NAME = 200

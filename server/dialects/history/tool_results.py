@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlxdeck.server.dialects.media import Media, media
-from mlxdeck.server.dialects.notes import Notes
-from mlxdeck.server.dialects.retelling import told
+from mlxdeck.server.dialects.history.foreign_blocks import told
+from mlxdeck.server.dialects.history.media import Media, media
+from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.sse import to_json
 
 TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}

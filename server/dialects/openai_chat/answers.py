@@ -6,10 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from mlxdeck.server.dialects.sse import to_json
-from mlxdeck.server.dialects.surrogates import WholeEscapes
-from mlxdeck.server.errors import BadRequest, PromptTooLong, ServerError, Unauthorized
-from mlxdeck.server.messages import (
+from mlxdeck.server.chat import (
     Event,
     Finished,
     Ping,
@@ -22,6 +19,9 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     Usage,
 )
+from mlxdeck.server.dialects.sse import to_json
+from mlxdeck.server.dialects.surrogates import WholeEscapes
+from mlxdeck.server.errors import BadRequest, PromptTooLong, ServerError, Unauthorized
 
 _DONE = b"data: [DONE]\n\n"
 _REASONS: dict[StopReason, str] = {

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.server.dialects.body import decode_object
-from mlxdeck.server.dialects.fields import (
+from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, Sampling, Text, ToolChoice, ToolSpec
+from mlxdeck.server.dialects.history.notes import Notes
+from mlxdeck.server.dialects.json_fields import (
     count,
     join,
     limit_tokens,
@@ -22,21 +23,13 @@ from mlxdeck.server.dialects.fields import (
     text,
     typed,
 )
-from mlxdeck.server.dialects.notes import Notes
-from mlxdeck.server.dialects.openai_history import OpenAIHistory
-from mlxdeck.server.dialects.openai_stream import OpenAIEncoder, error_body
+from mlxdeck.server.dialects.openai_chat.answers import OpenAIEncoder, error_body
+from mlxdeck.server.dialects.openai_chat.history import OpenAIHistory
+from mlxdeck.server.dialects.request_body import decode_object
 from mlxdeck.server.dialects.sampling import sampling
-from mlxdeck.server.dialects.template import effort, template_options
+from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
-from mlxdeck.server.messages import (
-    NO_LIMIT_TOKENS,
-    ChatRequest,
-    Sampling,
-    Text,
-    ToolChoice,
-    ToolSpec,
-)
-from mlxdeck.server.schemas.reading import answer_schema, tool_schema
+from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
 
 _CHOICES = ("auto", "none", "required")
 

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.server.cache import vault as vaults
-from mlxdeck.server.cache.codec import Damaged, decode, encode
-from mlxdeck.server.cache.database import NAME, Database
-from mlxdeck.server.cache.disk import Disk, DiskAnswers
-from mlxdeck.server.cache.exact import ExactCache
-from mlxdeck.server.cache.responses import Answer, ResponseCache, answer_of
-from mlxdeck.server.cache.tokens import pack
-from mlxdeck.server.cache.vault import Vault
-from mlxdeck.server.engine import State
-from mlxdeck.server.engine.echo import EchoStates
-from mlxdeck.server.messages import (
+from mlxdeck.server.backends.local.engine.api import State
+from mlxdeck.server.backends.local.engine.echo import EchoStates
+from mlxdeck.server.backends.local.kv import disk_prefix_cache as vaults
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import Vault
+from mlxdeck.server.backends.local.kv.token_bytes import pack
+from mlxdeck.server.cache.answers.codec import Damaged, decode, encode
+from mlxdeck.server.cache.answers.disk import Disk, DiskAnswers
+from mlxdeck.server.cache.answers.memory import Answer, ResponseCache, answer_of
+from mlxdeck.server.cache.answers.tiered import ExactCache
+from mlxdeck.server.cache.sqlite_index import NAME, Database
+from mlxdeck.server.chat import (
     Event,
     Finished,
     TextDelta,

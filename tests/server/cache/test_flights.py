@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from mlxdeck.server.cache.flights import Flights
+from mlxdeck.server.cache.answers.single_flight import Flights
+from mlxdeck.server.chat import Event, Finished, Started, TextDelta, Usage
 from mlxdeck.server.errors import EngineFailed
-from mlxdeck.server.messages import Event, Finished, Started, TextDelta, Usage
 
 USAGE = Usage(10, 4, 3)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.server.cache.keys import ASIDE, answer_key, digests
-from mlxdeck.server.messages import (
+from mlxdeck.server.cache.cache_keys import ASIDE, answer_key, digests
+from mlxdeck.server.chat import (
     ChatRequest,
     Message,
     Sampling,

@@ -10,10 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mlxdeck.server.cache.policy import POLICIES
-from mlxdeck.server.cache.prefixes import Lease, PrefixCache
-from mlxdeck.server.cache.tokens import n_common, pack, unpack
-from mlxdeck.server.engine.echo import EchoStates
+from mlxdeck.server.backends.local.engine.echo import EchoStates
+from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
+from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
+from mlxdeck.server.backends.local.kv.token_bytes import n_common, pack, unpack
 
 TOKEN_BYTES = 8
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from mlxdeck.server.cache.exact import ExactCache
-from mlxdeck.server.cache.gone import MAX_KEYS, Gone
-from mlxdeck.server.cache.responses import Answer, ResponseCache, complete_answer
-from mlxdeck.server.messages import (
+from mlxdeck.server.cache.answers.loss_reasons import MAX_KEYS, Gone
+from mlxdeck.server.cache.answers.memory import Answer, ResponseCache, complete_answer
+from mlxdeck.server.cache.answers.tiered import ExactCache
+from mlxdeck.server.chat import (
     Event,
     Finished,
     Ping,
@@ -126,7 +126,7 @@ def test_a_cache_without_room_is_off() -> None:
 def test_an_old_answer_is_no_longer_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is asked for, or when it is looked for; a clock that was set back doesn't matter."""
     now_s = [1_000_000.0]
-    monkeypatch.setattr("mlxdeck.server.cache.responses.time.time", lambda: now_s[0])
+    monkeypatch.setattr("mlxdeck.server.cache.answers.memory.time.time", lambda: now_s[0])
     cache, forever = (ResponseCache(10, 1 << 20, age_s) for age_s in (60.0, 0.0))
     for kept in (cache, forever):
         kept.put("a", answer())

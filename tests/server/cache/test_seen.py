@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlxdeck.server.cache.seen import Miss, Seen
-from mlxdeck.server.cache.tokens import pack
+from mlxdeck.server.backends.local.kv.miss_reason import Miss, Seen
+from mlxdeck.server.backends.local.kv.token_bytes import pack
 
 SYSTEM, TOOL, MESSAGE = 2, 20, 40
 

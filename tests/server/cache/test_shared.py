@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.cache import shared
-from mlxdeck.server.cache.shared import SharedAnswers
-from mlxdeck.server.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.cache.answers import redis as tiers
+from mlxdeck.server.cache.answers.redis import SharedAnswers
 from mlxdeck.telemetry.schema.events import CacheLookup
 from tests.real import free_port
 from tests.server.cache.test_disk import answer
@@ -86,7 +86,7 @@ async def test_answers_have_an_age_in_redis(redis: Redis) -> None:
     for key, tier in (("forever", forever), ("week", week), ("minute", minute)):
         tier.put(key, old)
     await settled(forever, week, minute)
-    left_s = [await forever._redis.ttl(shared.PREFIX + key) for key in ("forever", "week")]
+    left_s = [await forever._redis.ttl(tiers.PREFIX + key) for key in ("forever", "week")]
     assert left_s[0] == -1 and 6e5 - 200 < left_s[1] < 6e5
     assert await forever.get("minute") is None
     assert await week.get("week") == old and await minute.get("week") is None
@@ -98,7 +98,7 @@ async def test_answers_have_an_age_in_redis(redis: Redis) -> None:
 async def test_foreign_values_are_misses(redis: Redis) -> None:
     """Whatever stands under the key, it is checked."""
     tier = SharedAnswers(redis.url, 1.0, print)
-    await tier._redis.set(shared.PREFIX + "k", b"garbage")
+    await tier._redis.set(tiers.PREFIX + "k", b"garbage")
     assert await tier.get("k") is None
     assert tier.errors == 1
     await tier.close()
@@ -137,7 +137,7 @@ async def test_two_servers_share_answers_and_outlive_their_redis(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed under load, Redis takes no request with it; back again, it is used again."""
-    monkeypatch.setattr(shared, "RETRY_S", 0.05)
+    monkeypatch.setattr(tiers, "RETRY_S", 0.05)
     flags: dict[str, Any] = {"shared_cache": redis.url, "shared_cache_timeout_s": 1.0}
     async with running(**flags) as one, running(EchoEngine(), **flags) as other:
         await one.ask("hello")

@@ -11,9 +11,9 @@ import pytest
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from mlxdeck.server.dialects import DIALECTS
+from mlxdeck.server.chat import Finished, TextDelta, Usage
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadRequest, PromptTooLong
-from mlxdeck.server.messages import Finished, TextDelta, Usage
 from tests.server.http import events
 
 ANTHROPIC = DIALECTS["anthropic"]

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdeck.server import messages as m
-from mlxdeck.server.dialects import DIALECTS, Dialect, openai_stream
+from mlxdeck.server import chat as m
+from mlxdeck.server.dialects.openai_chat import answers
+from mlxdeck.server.dialects.registry import DIALECTS, Dialect
 from mlxdeck.server.errors import BadRequest, EngineFailed
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,7 +39,7 @@ def events(path: Path) -> Iterator[m.Event]:
 @pytest.fixture(autouse=True)
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that name the second they were made in."""
-    monkeypatch.setattr(openai_stream, "time", SimpleNamespace(time=lambda: 1_700_000_000.5))
+    monkeypatch.setattr(answers, "time", SimpleNamespace(time=lambda: 1_700_000_000.5))
 
 
 def compare(path: Path, got: bytes) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.dialects import DIALECTS
+from mlxdeck.server.chat import ChatRequest, Message, Text, Thinking, ToolResult, ToolUse
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.messages import ChatRequest, Message, Text, Thinking, ToolResult, ToolUse
 
 ANTHROPIC, OPENAI = DIALECTS["anthropic"], DIALECTS["openai"]
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from mlxdeck.server.dialects import DIALECTS
+from mlxdeck.server.chat import NO_LIMIT_TOKENS
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadRequest, PromptTooLong, Unauthorized
-from mlxdeck.server.messages import NO_LIMIT_TOKENS
 
 OPENAI = DIALECTS["openai"]
 GOLDEN = Path(__file__).parent / "golden" / "openai"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.dialects import DIALECTS
+from mlxdeck.server.chat import Sampling
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.dialects.sampling import MAX_BIASES
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.messages import Sampling
 
 
 def read(dialect: str, **fields: Any) -> Sampling:

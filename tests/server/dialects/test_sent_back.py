@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jiter import from_json
 
-from mlxdeck.server import messages as m
-from mlxdeck.server.cache.keys import digests
-from mlxdeck.server.dialects import DIALECTS
-from mlxdeck.server.dialects.call_inputs import CallInputs
-from mlxdeck.server.dialects.notes import Notes
+from mlxdeck.server import chat as m
+from mlxdeck.server.cache.cache_keys import digests
+from mlxdeck.server.canonicalize import canonical
+from mlxdeck.server.dialects.history.call_inputs import CallInputs
+from mlxdeck.server.dialects.history.notes import Notes
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadRequest, EngineFailed
-from mlxdeck.server.prompt.canonical import canonical
 from tests.server.dialects.test_dialects import json_values
 
 # Halves of surrogate pairs among them.

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mlxdeck.server.engine.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 
 load_fast_blas()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.server.engine import blas
+from mlxdeck.server.backends.local.engine.hardware import blas
 
 PKG = Path(__file__).parents[3] / ".pkg"
 choose = blas.load_fast_blas.__wrapped__
@@ -40,7 +40,9 @@ def test_second_call_loads_nothing() -> None:
 def test_mlx_is_not_imported_by_it() -> None:
     """It has to be in the process before MLX is."""
     code = (
-        "import sys; from mlxdeck.server.engine.blas import load_fast_blas; load_fast_blas();"
+        "import sys;"
+        "from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas; "
+        "load_fast_blas();"
         "assert not any(name.partition('.')[0] == 'mlx' for name in sys.modules)"
     )
     environ = os.environ | {"PYTHONPATH": str(PKG)}

@@ -12,12 +12,22 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from mlxdeck.server.engine import gguf, models
-from mlxdeck.server.engine.gguf_architectures import ARCHITECTURES
-from mlxdeck.server.engine.gguf_header import read_header
-from mlxdeck.server.engine.gguf_tensors import KEPT, MXFP4, TENSOR_TYPES, WORKED_OUT, packed
-from mlxdeck.server.engine.gguf_tensors import converted as converted_tensor
-from mlxdeck.server.engine.gguf_tokenizer import tokenizer_faults, write_tokenizer
+from mlxdeck.server.backends.local.engine.models import loader
+from mlxdeck.server.backends.local.engine.models.gguf import conversion
+from mlxdeck.server.backends.local.engine.models.gguf.architectures import ARCHITECTURES
+from mlxdeck.server.backends.local.engine.models.gguf.header import read_header
+from mlxdeck.server.backends.local.engine.models.gguf.tensors import (
+    KEPT,
+    MXFP4,
+    TENSOR_TYPES,
+    WORKED_OUT,
+    packed,
+)
+from mlxdeck.server.backends.local.engine.models.gguf.tensors import converted as converted_tensor
+from mlxdeck.server.backends.local.engine.models.gguf.tokenizer import (
+    tokenizer_faults,
+    write_tokenizer,
+)
 from mlxdeck.server.errors import EngineFailed
 from tests.server.engine import tiny
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
@@ -26,7 +36,7 @@ from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 def converted(tmp_path: Path, **write: Any) -> Path:
     """The folder made of a tiny file."""
     tiny.write(tmp_path / "tiny.gguf", **write)
-    gguf.convert(tmp_path / "tiny.gguf", tmp_path)
+    conversion.convert(tmp_path / "tiny.gguf", tmp_path)
     return tmp_path
 
 
@@ -47,8 +57,8 @@ def test_converted_model_computes_what_the_original_does(
     if not tied and architecture == "gemma3":
         pytest.skip("it has only tied weights")
     made = tiny.write(tmp_path / "tiny.gguf", architecture, tied)
-    gguf.convert(tmp_path / "tiny.gguf", tmp_path)
-    loaded, tokenizer, _ = models.load_weights(tmp_path)
+    conversion.convert(tmp_path / "tiny.gguf", tmp_path)
+    loaded, tokenizer, _ = loader.load_weights(tmp_path)
     prompt = mx.array([tokenizer.encode("hello, 12 <|im_end|>", add_special_tokens=False)])
     ours, theirs = (np.array(each(prompt).astype(mx.float32)) for each in (loaded, made))
     assert np.isfinite(ours).all()
@@ -61,20 +71,20 @@ def test_unpermuted_undoes_the_permutation(shape: tuple[int, ...]) -> None:
     rows = mx.arange(int(np.prod(shape))).reshape(shape)
     shuffled = tiny.permuted(rows, tiny.HEADS)
     assert not mx.array_equal(shuffled, rows)
-    assert mx.array_equal(gguf.unpermuted(shuffled, tiny.HEADS), rows)
+    assert mx.array_equal(conversion.unpermuted(shuffled, tiny.HEADS), rows)
 
 
 def test_llama_cpp_order_of_rows_is_the_one_undone() -> None:
     """One head of four rows: its pairs (0, 2) and (1, 3) lie next to each other in the file."""
-    assert gguf.unpermuted(mx.array([0, 2, 1, 3]), 1).tolist() == [0, 1, 2, 3]
+    assert conversion.unpermuted(mx.array([0, 2, 1, 3]), 1).tolist() == [0, 1, 2, 3]
 
 
 def test_quantization_names_the_exceptions() -> None:
     """The commonest way is the rule."""
     four, eight = {"group_size": 32, "bits": 4}, {"group_size": 32, "bits": 8}
-    found = gguf.quantization({"a": four, "b": four, "c": eight})["quantization"]
+    found = conversion.quantization({"a": four, "b": four, "c": eight})["quantization"]
     assert found == {"group_size": 32, "bits": 4, "c": {"group_size": 32, "bits": 8}}
-    assert gguf.quantization({}) == {}
+    assert conversion.quantization({}) == {}
 
 
 def test_config_tells_the_shape_and_every_end_of_turn(tmp_path: Path) -> None:
@@ -116,7 +126,7 @@ def test_rope_scaling_is_kept(
 ) -> None:
     """In mlx-lm's words, and the folder loads with it."""
     assert config(tmp_path, **more)["rope_scaling"] == wanted
-    models.load_weights(tmp_path)
+    loader.load_weights(tmp_path)
 
 
 def test_llama3_stretches_by_the_largest_factor(tmp_path: Path) -> None:
@@ -124,7 +134,7 @@ def test_llama3_stretches_by_the_largest_factor(tmp_path: Path) -> None:
     tensors = tiny.tensors(tiny.model("llama"), "llama")
     tensors["rope_freqs.weight"] = mx.array([1.0, 32.0, 8.0, 1.0])
     mx.save_gguf(str(tmp_path / "t.gguf"), tensors, tiny.metadata("llama"))
-    gguf.convert(tmp_path / "t.gguf", tmp_path)
+    conversion.convert(tmp_path / "t.gguf", tmp_path)
     found = json.loads((tmp_path / "config.json").read_text())["rope_scaling"]
     assert (found["rope_type"], found["factor"]) == ("llama3", 32.0)
 
@@ -182,7 +192,7 @@ def test_unknown_tensor_is_named(tmp_path: Path) -> None:
     tensors["blk.0.ffn_gate_exps.weight"] = mx.zeros((2, 2))
     mx.save_gguf(str(tmp_path / "t.gguf"), tensors, tiny.metadata("llama"))
     with pytest.raises(EngineFailed, match="unknown tensor blk.0.ffn_gate_exps.weight"):
-        gguf.convert(tmp_path / "t.gguf", tmp_path)
+        conversion.convert(tmp_path / "t.gguf", tmp_path)
 
 
 @pytest.mark.parametrize(("number", "name"), [(24, "I8"), (15, "Q8_K"), (99, "number 99")])
@@ -194,7 +204,7 @@ def test_tensor_type_that_is_not_supported_is_named(number: int, name: str, tmp_
         "its tokenizer is of kind None .*it lacks the metadata llama.embedding_length"
     )
     with pytest.raises(EngineFailed, match=words):
-        gguf.convert(tmp_path / "t.gguf", tmp_path)
+        conversion.convert(tmp_path / "t.gguf", tmp_path)
 
 
 HALVES = {"Q4_0": (0,), "Q5_0": (0,), "Q8_0": (0,), "IQ4_NL": (0,), "Q4_1": (0, 2), "Q5_1": (0, 2),
@@ -283,13 +293,13 @@ def test_quantised_experts_and_layers_compute_alike(kind: str, tmp_path: Path) -
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    gguf.convert(tmp_path / "t.gguf", tmp_path)
+    conversion.convert(tmp_path / "t.gguf", tmp_path)
     mx.save_gguf(str(tmp_path / "r.gguf"), rounded, tiny.metadata("qwen3moe"))
     (tmp_path / "rounded").mkdir()
-    gguf.convert(tmp_path / "r.gguf", tmp_path / "rounded")
+    conversion.convert(tmp_path / "r.gguf", tmp_path / "rounded")
     prompt = mx.array([[1, 2, 3, 4]])
     ours, theirs = (
-        np.array(models.load_weights(folder)[0](prompt).astype(mx.float32))
+        np.array(loader.load_weights(folder)[0](prompt).astype(mx.float32))
         for folder in (tmp_path, tmp_path / "rounded")
     )
     np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=0.02 * float(np.abs(theirs).max()))
@@ -340,7 +350,7 @@ def test_broken_file_is_refused(content: bytes, words: str, tmp_path: Path) -> N
     """In words, and without taking memory for lengths that can't be true."""
     (tmp_path / "t.gguf").write_bytes(content)
     with pytest.raises(EngineFailed, match=words):
-        gguf.convert(tmp_path / "t.gguf", tmp_path)
+        conversion.convert(tmp_path / "t.gguf", tmp_path)
 
 
 CUTS = {
@@ -401,7 +411,7 @@ def test_bos_is_added_where_the_file_asks(
     more: dict[str, Any], begins: bool, tmp_path: Path
 ) -> None:
     """To plain text; Llama 3 asks for it by being Llama 3."""
-    _, tokenizer, _ = models.load_weights(converted(tmp_path, **more))
+    _, tokenizer, _ = loader.load_weights(converted(tmp_path, **more))
     assert (tokenizer.encode("he")[0] == tiny.START) == begins
 
 

@@ -6,16 +6,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlxdeck.server.cache.prefixes import PrefixCache
-from mlxdeck.server.cache.tokens import pack
-from mlxdeck.server.engine import KVState, ModelInfo, Prefilled, Run, Sampled, SamplingParams
-from mlxdeck.server.engine.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.api import (
+    KVState,
+    ModelInfo,
+    Prefilled,
+    Run,
+    Sampled,
+    SamplingParams,
+)
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
+from mlxdeck.server.backends.local.kv.token_bytes import pack
 from mlxdeck.server.errors import EngineFailed
 from tests.real import models_home
 
 load_fast_blas()
 
-from mlxdeck.server.engine.mlx import MlxEngine  # noqa: E402
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
 
 pytestmark = pytest.mark.model
 

@@ -11,10 +11,10 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mlxdeck.server.engine import Constraint
-from mlxdeck.server.engine.mlx_grammars import MlxGrammars, Processor
-from mlxdeck.server.schemas.reading import tool_schema
-from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.backends.local.engine.api import Constraint
+from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.schemas.normalization import tool_schema
 from tests.zoo.drawn import SCHEMAS, WAYS, Drawer, Way, faults
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 

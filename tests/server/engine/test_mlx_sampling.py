@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.server.engine import Constraint, Run, Sampled, SamplingParams
-from mlxdeck.server.engine.mlx import MlxEngine
-from mlxdeck.server.engine.mlx_sampling import Penalties, penalties, sampler
+from mlxdeck.server.backends.local.engine.api import Constraint, Run, Sampled, SamplingParams
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+from mlxdeck.server.backends.local.engine.mlx.sampling import Penalties, penalties, sampler
 from tests.real import models_home
 from tests.zoo.models import build
 from tests.zoo.vocabularies import Unavailable

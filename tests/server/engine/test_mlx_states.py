@@ -9,9 +9,9 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
 
-from mlxdeck.server.engine import KVState, Prefilled, Run, SamplingParams
-from mlxdeck.server.engine.mlx import MlxEngine
-from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
+from mlxdeck.server.backends.local.engine.api import KVState, Prefilled, Run, SamplingParams
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
 from tests.real import models_home
 from tests.server.engine.test_mlx import STORY, finish
 

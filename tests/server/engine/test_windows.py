@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.server.engine.kv_size import kv_bytes
-from mlxdeck.server.engine.windows import GUESS_TOKENS, RECURRENT_TOKENS, Window, find_window
+from mlxdeck.server.backends.local.engine.models.context_window import (
+    GUESS_TOKENS,
+    RECURRENT_TOKENS,
+    Window,
+    find_window,
+)
+from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
 
 ABSURD = {"model_max_length": 1000000000000000019884624838656}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}

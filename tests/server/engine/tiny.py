@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from tokenizers import pre_tokenizers
 
-from mlxdeck.server.engine.gguf_architectures import ARCHITECTURES
+from mlxdeck.server.backends.local.engine.models.gguf.architectures import ARCHITECTURES
 
 HEADS, KV_HEADS, HEAD_DIM, LAYERS = 4, 2, 8, 2
 HIDDEN = HEADS * HEAD_DIM

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.cache.keys import answer_key, digests
-from mlxdeck.server.dialects import DIALECTS
-from mlxdeck.server.engine.echo import ByteTokenizer
-from mlxdeck.server.messages import ChatRequest
-from mlxdeck.server.prompt.canonical import RULE_NAMES, canonical
-from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.backends.local.engine.echo import ByteTokenizer
+from mlxdeck.server.backends.local.prompt.renderer import Renderer
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.cache.cache_keys import answer_key, digests
+from mlxdeck.server.canonicalize import RULE_NAMES, canonical
+from mlxdeck.server.chat import ChatRequest
+from mlxdeck.server.dialects.registry import DIALECTS
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(GOLDEN.glob("*.json"))

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer
-from mlxdeck.server.messages import (
+from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer
+from mlxdeck.server.backends.local.prompt.marked_rendering import marked, own_spans
+from mlxdeck.server.backends.local.prompt.renderer import Renderer
+from mlxdeck.server.backends.local.prompt.template_trial import try_template
+from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
+from mlxdeck.server.chat import (
     ChatRequest,
     Message,
     Sampling,
@@ -19,10 +23,6 @@ from mlxdeck.server.messages import (
     ToolSpec,
     ToolUse,
 )
-from mlxdeck.server.prompt.marked import marked, own_spans
-from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.prompt.trial import try_template
-from mlxdeck.server.toolcalls.formats import choose_format
 from tests.server.prompt.tokenizers import tokenizer
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 

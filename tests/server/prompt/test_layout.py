@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from mlxdeck.server.engine.echo import ByteTokenizer
-from mlxdeck.server.messages import (
-    ChatRequest,
-    Message,
-    Sampling,
-    Text,
-    ToolResult,
-    ToolSpec,
-    ToolUse,
-)
-from mlxdeck.server.prompt.layout import Layout, lay_out
-from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.backends.local.engine.echo import ByteTokenizer
+from mlxdeck.server.backends.local.prompt.prompt_segments import Layout, lay_out
+from mlxdeck.server.backends.local.prompt.renderer import Renderer
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text, ToolResult, ToolSpec, ToolUse
 
 READ = ToolSpec("Read", "Reads a file.", {"type": "object"})
 EDIT = ToolSpec("Edit", 'Edits what "Read" has read.', {"type": "object"})

@@ -8,9 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer
-from mlxdeck.server.errors import EngineFailed
-from mlxdeck.server.messages import (
+from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer
+from mlxdeck.server.backends.local.prompt.regroupings import REGROUPINGS, changing, regroup
+from mlxdeck.server.backends.local.prompt.renderer import Renderer
+from mlxdeck.server.backends.local.prompt.template_trial import TemplateTrial, try_template
+from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
+from mlxdeck.server.chat import (
     Block,
     ChatRequest,
     Message,
@@ -21,10 +24,7 @@ from mlxdeck.server.messages import (
     ToolSpec,
     ToolUse,
 )
-from mlxdeck.server.prompt.regroupings import REGROUPINGS, changing, regroup
-from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.prompt.trial import TemplateTrial, try_template
-from mlxdeck.server.toolcalls.formats import choose_format
+from mlxdeck.server.errors import EngineFailed
 from tests.server.prompt.refusing import TEMPLATES
 from tests.server.prompt.tokenizers import tokenizer
 from tests.zoo.vocabularies import Unavailable

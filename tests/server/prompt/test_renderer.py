@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.cache.keys import answer_key, digests
-from mlxdeck.server.engine import TemplateTraits
-from mlxdeck.server.engine.echo import ByteTokenizer
-from mlxdeck.server.errors import BadRequest, PromptTooLong
-from mlxdeck.server.messages import (
+from mlxdeck.server.backends.local.engine.api import TemplateTraits
+from mlxdeck.server.backends.local.engine.echo import ByteTokenizer
+from mlxdeck.server.backends.local.prompt.renderer import Renderer
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.cache.cache_keys import answer_key, digests
+from mlxdeck.server.canonicalize import canonical
+from mlxdeck.server.chat import (
     ChatRequest,
     Message,
     Sampling,
@@ -23,9 +25,7 @@ from mlxdeck.server.messages import (
     ToolSpec,
     ToolUse,
 )
-from mlxdeck.server.prompt.canonical import canonical
-from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.toolcalls.formats import FORMATS
+from mlxdeck.server.errors import BadRequest, PromptTooLong
 
 READ = ToolSpec("Read", "Reads.", {"type": "object", "properties": {"path": {"type": "string"}}})
 

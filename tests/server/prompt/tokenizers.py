@@ -11,7 +11,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from mlx_lm.tokenizer_utils import load
 
-from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer
+from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer
 from tests.zoo.vocabularies import VOCABULARIES
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.schemas.judging import conforms
+from mlxdeck.server.schemas.validation import conforms
 
 DEEP = {
     "$defs": {

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.schemas.reading import answer_schema, tool_schema
+from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
 
 
 def with_property(told: Any, **beside: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.chat import ToolSpec
 
 Summary = list[tuple[str, Any]]
 Case = tuple[str, Summary]

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.chat import ToolSpec
 
 Shape = tuple[dict[str, Any], st.SearchStrategy[Any]]
 """A schema, and the values that it allows."""

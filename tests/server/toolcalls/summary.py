@@ -6,14 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from mlxdeck.server.messages import (
-    TextDelta,
-    ThinkingDelta,
-    ToolCallDelta,
-    ToolCallEnd,
-    ToolCallStart,
-)
-from mlxdeck.server.toolcalls.sink import Piece
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Piece
+from mlxdeck.server.chat import TextDelta, ThinkingDelta, ToolCallDelta, ToolCallEnd, ToolCallStart
 
 Summary = list[tuple[str, Any]]
 

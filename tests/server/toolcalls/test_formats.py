@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdeck.server.engine import TemplateTraits
-from mlxdeck.server.messages import ToolCallEnd, ToolResult, ToolSpec, ToolUse
-from mlxdeck.server.toolcalls.formats import FORMATS, choose_format
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.markers import Markers
-from mlxdeck.server.toolcalls.splitter import Splitter
+from mlxdeck.server.backends.local.engine.api import TemplateTraits
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS, choose_format
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
+from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
+from mlxdeck.server.chat import ToolCallEnd, ToolResult, ToolSpec, ToolUse
 from tests.server.toolcalls.cases import CASES, TOOLS, Case, Summary
 from tests.server.toolcalls.summary import summary
 

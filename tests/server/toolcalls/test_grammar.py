@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
-from mlxdeck.server.messages import ToolSpec, ToolUse
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import MARKER
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.chat import ToolSpec, ToolUse
 from mlxdeck.server.schemas.loosening import closed
-from mlxdeck.server.toolcalls.formats import FORMATS
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.grammar import MARKER
 from tests.server.toolcalls.test_formats import calls, writable
 
 BYTES = LLTokenizer("byte")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import Held, held_to
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text, ToolChoice, ToolSpec
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.messages import ChatRequest, Message, Sampling, Text, ToolChoice, ToolSpec
-from mlxdeck.server.toolcalls.formats import FORMATS
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.holding import Held, held_to
 
 TOOLS = tuple(ToolSpec(name, "", {"type": "object"}) for name in ("Read", "Write"))
 FORM = FORMATS["json_tags"]

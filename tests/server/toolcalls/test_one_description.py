@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdeck.server.messages import ToolCallEnd, ToolSpec, ToolUse
-from mlxdeck.server.toolcalls.formats import FORMATS
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.markers import Markers
-from mlxdeck.server.toolcalls.splitter import Splitter
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
+from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
+from mlxdeck.server.chat import ToolCallEnd, ToolSpec, ToolUse
 from tests.server.toolcalls.shapes import tools
 from tests.server.toolcalls.summary import summary
 from tests.server.toolcalls.test_grammar import accepts, matcher

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlxdeck.server.backends.local.toolcalls.reading.repair import coerced
 from mlxdeck.server.lenient_json import decode_first
-from mlxdeck.server.schemas.judging import conforms
-from mlxdeck.server.toolcalls.repair import coerced
+from mlxdeck.server.schemas.validation import conforms
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

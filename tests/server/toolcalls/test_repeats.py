@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.engine.echo import EchoEngine
-from mlxdeck.server.messages import TextDelta, ToolCallStart, ToolSpec
-from mlxdeck.server.toolcalls.formats import FORMATS
-from mlxdeck.server.toolcalls.markers import Markers
-from mlxdeck.server.toolcalls.repeats import Repeats
-from mlxdeck.server.toolcalls.splitter import Splitter
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
+from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import Repeats
+from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
+from mlxdeck.server.chat import TextDelta, ToolCallStart, ToolSpec
 from tests.server.http import running
 
 TOOLS = [ToolSpec("Read", "", {"type": "object"}), ToolSpec("Write", "", {"type": "object"})]

@@ -9,17 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mlxdeck.server.messages import (
-    TextDelta,
-    ToolCallDelta,
-    ToolCallEnd,
-    ToolCallStart,
-    ToolSpec,
-)
-from mlxdeck.server.toolcalls.formats import FORMATS
-from mlxdeck.server.toolcalls.markers import Markers
-from mlxdeck.server.toolcalls.sink import Piece
-from mlxdeck.server.toolcalls.splitter import Splitter
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Piece
+from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
+from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
+from mlxdeck.server.chat import TextDelta, ToolCallDelta, ToolCallEnd, ToolCallStart, ToolSpec
 from tests.server.toolcalls.summary import Summary, summary
 
 TOOLS = (

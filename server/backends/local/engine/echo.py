@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxdeck.server.engine import (
+from mlxdeck.server.backends.local.engine.api import (
     KVState,
     Memory,
     ModelInfo,

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlxdeck.server.cache.disk import Disk
-from mlxdeck.server.cache.tally import Tally
-from mlxdeck.server.cache.tokens import first, n_common, n_tokens
-from mlxdeck.server.engine import State, States
+from mlxdeck.server.backends.local.engine.api import State, States
+from mlxdeck.server.backends.local.kv.token_bytes import first, n_common, n_tokens
+from mlxdeck.server.cache.answers.disk import Disk
+from mlxdeck.server.cache.cache_stats import Tally
 
 log = logging.getLogger(__name__)
 

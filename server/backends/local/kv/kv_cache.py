@@ -11,12 +11,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from mlxdeck.server.cache.prefixes import Lease, PrefixCache
-from mlxdeck.server.cache.seen import Miss, PartAt, Seen
-from mlxdeck.server.cache.tally import Counts
-from mlxdeck.server.cache.tokens import first, n_tokens, pack
-from mlxdeck.server.cache.vault import Stored, Vault
-from mlxdeck.server.engine import KVState, States
+from mlxdeck.server.backends.local.engine.api import KVState, States
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import Stored, Vault
+from mlxdeck.server.backends.local.kv.miss_reason import Miss, PartAt, Seen
+from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
+from mlxdeck.server.backends.local.kv.token_bytes import first, n_tokens, pack
+from mlxdeck.server.cache.cache_stats import Counts
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlxdeck.server.cache.tokens import TOKEN_BYTES, n_common, n_tokens
+from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, n_common, n_tokens
 
 MAX_PROMPTS = 64
 HASH_DIGITS = 8

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlxdeck.server.cache.policy import Lru, Policy, Use
-from mlxdeck.server.cache.tally import Counts, Tally
-from mlxdeck.server.cache.tokens import first, n_common, n_tokens, pack
-from mlxdeck.server.engine import State, States
+from mlxdeck.server.backends.local.engine.api import State, States
+from mlxdeck.server.backends.local.kv.eviction_policy import Lru, Policy, Use
+from mlxdeck.server.backends.local.kv.token_bytes import first, n_common, n_tokens, pack
+from mlxdeck.server.cache.cache_stats import Counts, Tally
 
 # A prompt is compared with every entry: half a millisecond for this many long ones.
 MAX_ENTRIES = 512

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from mlxdeck.server.cache.disk import Disk
-from mlxdeck.server.cache.keys import Digests
-from mlxdeck.server.cache.tokens import pack, unpack
+from mlxdeck.server.backends.local.kv.token_bytes import pack, unpack
+from mlxdeck.server.cache.answers.disk import Disk
+from mlxdeck.server.cache.cache_keys import Digests
 
 MAX_SYSTEMS = 200
 PART_DIGITS = 12

@@ -15,13 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlxdeck.server.messages import (
-    Block,
-    ChatRequest,
-    Message,
-    ToolSpec,
-    ToolUse,
-)
+from mlxdeck.server.chat import Block, ChatRequest, Message, ToolSpec, ToolUse
 
 Span = tuple[int, int]
 """First character, and the one behind the last."""

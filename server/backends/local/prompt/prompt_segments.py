@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlxdeck.server.messages import ChatRequest, Message, Text, ToolResult, ToolUse
+from mlxdeck.server.chat import ChatRequest, Message, Text, ToolResult, ToolUse
 
 # So much of a part's beginning is looked for: enough to be found, cheap to search.
 _NEEDLE_CHARS = 80

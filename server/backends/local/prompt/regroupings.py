@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-from mlxdeck.server.prompt.wire import (
+from mlxdeck.server.backends.local.prompt.template_messages import (
     EMPTY_TURNS_KEPT,
     ONE_TURN,
     OPTIONS_LEFT_OUT,

@@ -9,13 +9,16 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from mlxdeck.server.engine import Tokenizer
-from mlxdeck.server.errors import BadRequest, PromptTooLong
-from mlxdeck.server.messages import ChatRequest, ToolUse
-from mlxdeck.server.prompt.layout import Layout, lay_out
-from mlxdeck.server.prompt.marked import marked, mentions, own_spans
-from mlxdeck.server.prompt.regroupings import CONTENT_IN_PARTS, changing, least, regroup
-from mlxdeck.server.prompt.wire import (
+from mlxdeck.server.backends.local.engine.api import Tokenizer
+from mlxdeck.server.backends.local.prompt.marked_rendering import marked, mentions, own_spans
+from mlxdeck.server.backends.local.prompt.prompt_segments import Layout, lay_out
+from mlxdeck.server.backends.local.prompt.regroupings import (
+    CONTENT_IN_PARTS,
+    changing,
+    least,
+    regroup,
+)
+from mlxdeck.server.backends.local.prompt.template_messages import (
     EMPTY_TURNS_KEPT,
     OPTIONS_LEFT_OUT,
     SCHEMAS_FILLED,
@@ -25,6 +28,8 @@ from mlxdeck.server.prompt.wire import (
     begun,
     put,
 )
+from mlxdeck.server.chat import ChatRequest, ToolUse
+from mlxdeck.server.errors import BadRequest, PromptTooLong
 
 log = logging.getLogger(__name__)
 

@@ -6,17 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mlxdeck.server.engine import TemplateTraits
-from mlxdeck.server.messages import (
-    ChatRequest,
-    Message,
-    Text,
-    Thinking,
-    ToolResult,
-    ToolSpec,
-    ToolUse,
-)
-from mlxdeck.server.prompt.canonical import ordered_schema
+from mlxdeck.server.backends.local.engine.api import TemplateTraits
+from mlxdeck.server.canonicalize import ordered_schema
+from mlxdeck.server.chat import ChatRequest, Message, Text, Thinking, ToolResult, ToolSpec, ToolUse
 
 Wire = dict[str, Any]
 """A message or tool as a template gets it."""

@@ -8,9 +8,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from mlxdeck.server.engine import Tokenizer
-from mlxdeck.server.errors import EngineFailed
-from mlxdeck.server.messages import (
+from mlxdeck.server.backends.local.engine.api import Tokenizer
+from mlxdeck.server.backends.local.prompt.regroupings import REGROUPINGS, least
+from mlxdeck.server.backends.local.prompt.renderer import Renderer
+from mlxdeck.server.backends.local.prompt.template_messages import (
+    ONE_TURN,
+    TOOLS_AS_TEXT,
+    ToolWriting,
+)
+from mlxdeck.server.chat import (
     Block,
     ChatRequest,
     Message,
@@ -21,9 +27,7 @@ from mlxdeck.server.messages import (
     ToolSpec,
     ToolUse,
 )
-from mlxdeck.server.prompt.regroupings import REGROUPINGS, least
-from mlxdeck.server.prompt.renderer import Renderer
-from mlxdeck.server.prompt.wire import ONE_TURN, TOOLS_AS_TEXT, ToolWriting
+from mlxdeck.server.errors import EngineFailed
 
 N_TOLD = 2
 """So many of the things that a template lacks fit on a line with others."""

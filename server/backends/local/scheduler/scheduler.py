@@ -18,9 +18,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from mlxdeck.server.engine import Engine, ModelInfo, Prefilled, Progress, Step
+from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo, Prefilled, Progress, Step
+from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Job, Piece, Waiting
 from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError, one_line
-from mlxdeck.server.scheduler.job import Chunk, Done, Job, Piece, Waiting
 
 log = logging.getLogger(__name__)
 

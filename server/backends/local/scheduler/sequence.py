@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mlxdeck.server.engine import KVState, Run
+from mlxdeck.server.backends.local.engine.api import KVState, Run
+from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.errors import ServerError
-from mlxdeck.server.scheduler.loop_guard import LoopGuard
 
 Keep = Callable[[KVState], None]
 """Takes a state that a job left behind. Called on the engine thread."""

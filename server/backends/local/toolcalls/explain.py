@@ -7,7 +7,12 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.server.messages import (
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Piece
+from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
+from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
+from mlxdeck.server.chat import (
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
@@ -15,11 +20,6 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     ToolSpec,
 )
-from mlxdeck.server.toolcalls.formats import FORMATS
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.markers import Markers
-from mlxdeck.server.toolcalls.sink import Piece
-from mlxdeck.server.toolcalls.splitter import Splitter
 
 AUTO, DEFAULT = "auto", "json_tags"
 _THINKING = Markers("<think>", "</think>")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
+from mlxdeck.server.chat import Finished, StopReason, Usage
 from mlxdeck.server.errors import EngineFailed
-from mlxdeck.server.messages import Finished, StopReason, Usage
-from mlxdeck.server.toolcalls.splitter import Splitter
 
 
 def finished(

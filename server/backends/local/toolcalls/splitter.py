@@ -9,23 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 
-from mlxdeck.server.messages import ToolCallEnd, ToolCallStart, ToolSpec
-from mlxdeck.server.toolcalls import plain
-from mlxdeck.server.toolcalls.arguments import MAX_NAME
-from mlxdeck.server.toolcalls.foreign import ENDS, STARTS
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.markers import (
-    MIN_HALF_CHARS,
-    BadCall,
-    Markers,
-    is_half,
-    next_start,
-    only_tags,
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading import bare_calls, markers
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Piece, Sink
+from mlxdeck.server.backends.local.toolcalls.reading.code_context import QUOTES, Standing
+from mlxdeck.server.backends.local.toolcalls.reading.foreign_calls import ENDS, STARTS
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
+from mlxdeck.server.backends.local.toolcalls.reading.markers import BadCall, Markers
+from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import Looped, Repeats
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import (
+    CutOff,
+    Reading,
+    Source,
+    partial_end,
 )
-from mlxdeck.server.toolcalls.repeats import Looped, Repeats
-from mlxdeck.server.toolcalls.sink import Piece, Sink
-from mlxdeck.server.toolcalls.source import CutOff, Reading, Source, partial_end
-from mlxdeck.server.toolcalls.standing import QUOTES, Standing
+from mlxdeck.server.chat import ToolCallEnd, ToolCallStart, ToolSpec
 
 MAX_VAIN = 8  # searches of the whole rest of an answer for the end of what may be no call
 _QUOTING = tuple(" \t\"'(")
@@ -36,7 +34,7 @@ class Splitter:
 
     def __init__(
         self,
-        markers: Markers,
+        marks: Markers,
         reader: Form,
         tools: Sequence[ToolSpec],
         *,
@@ -52,10 +50,10 @@ class Splitter:
         Without `parallel`, the answer is over with its first call; without `shows_thinking`, what
         the model thinks is dropped.
         """
-        self._markers = markers
+        self._markers = marks
         self._reader = reader
         self._tools = tools
-        self._names = plain.candidates(tools)
+        self._names = bare_calls.candidates(tools)
         self._source = Source()
         self._repeats = Repeats(watching=loop_guard)
         self._sink = Sink(
@@ -67,8 +65,7 @@ class Splitter:
             self._starts = tuple(dict.fromkeys((*self._starts, *STARTS)))
         self._ends = ENDS if tools else ()
         self._standing = Standing()
-        self._mentioned = False
-        """Whether the answer speaks of thinking's tags."""
+        self._mentioned = False  # thinking's tags, in what the answer says
         self._n_vain = 0
         self._reading = self._read(thinking=thinking)
         self._constrained = constrained
@@ -120,20 +117,23 @@ class Splitter:
         return self._sink.drain()
 
     def _read(self, *, thinking: bool) -> Reading[None]:
-        source, markers = self._source, self._markers
+        source, marks = self._source, self._markers
         if thinking:
             yield from self._thinking()
         # With tools on offer, a line may be a call by itself: lines are looked at one by one.
         line_end = "\n" if self._tools else ""
-        tags = (markers.think_start, markers.think_end)
-        watched = (*self._starts, *self._ends, *tags, *markers.stops, line_end)
+        tags = (marks.think_start, marks.think_end)
+        watched = (*self._starts, *self._ends, *tags, *marks.stops, line_end)
         line_start, alone = True, True
         while not self.broken and not self.looped:
             source.forget()
             if line_start and self._tools and (yield from self._line_of_calls(alone=alone)):
                 continue
             before, marker = source.certain(*watched)
-            if self._cut and (n := partial_end(before, self._reader.starts)) >= MIN_HALF_CHARS:
+            if (
+                self._cut
+                and (n := partial_end(before, self._reader.starts)) >= markers.MIN_HALF_CHARS
+            ):
                 before = before[:-n]
             self._say(before)
             alone = alone and not before.strip()
@@ -142,7 +142,7 @@ class Splitter:
                 if source.ended:
                     return
                 yield
-            elif marker in markers.stops:
+            elif marker in marks.stops:
                 self.stopped_by = marker
                 self._note(f"stop sequence {marker!r}")
                 return
@@ -317,7 +317,7 @@ class Splitter:
         yield from source.skip(" \t")
         fence = yield from source.any_of("```", "~~~")
         if fence:
-            yield from plain.line_end(source)
+            yield from bare_calls.line_end(source)
             yield from source.skip()
             marker = yield from source.any_of(*self._starts)
             if marker and (yield from self._quoted(marker, fence)):
@@ -359,8 +359,8 @@ class Splitter:
             self.bad_calls.append(BadCall(self._reader.name, error, len(raw), digest))
             self.broken = error if sent else ""
         if not sent:
-            half = self._cut and is_half(raw, self._reader.markers, alone=not behind)
-            self._say("" if ended and (half or (sink.n_calls and only_tags(raw))) else raw)
+            half = self._cut and markers.is_half(raw, self._reader.markers, alone=not behind)
+            self._say("" if ended and (half or (sink.n_calls and markers.only_tags(raw))) else raw)
 
     def _given_up(self, begin: int, *, goes_on: bool) -> str:
         """The text of what is no call, up to where another one may begin within it."""
@@ -368,7 +368,7 @@ class Splitter:
         if source.ended:
             source.take(len(source.held))
         raw = source.since(begin)
-        n_chars = next_start(raw, self._reader.starts, self._reader.opened)
+        n_chars = markers.next_start(raw, self._reader.starts, self._reader.opened)
         if goes_on and n_chars < len(raw) and self._n_vain < MAX_VAIN:
             self._n_vain += len(raw) > 2 * MAX_NAME
             source.back(begin + n_chars)
@@ -378,13 +378,13 @@ class Splitter:
         """Read a call in one of the plain forms, if one comes next and nothing follows it."""
         source = self._source
         begin = source.place
-        if not (yield from plain.may_begin(source, self._names, alone=alone)):
+        if not (yield from bare_calls.may_begin(source, self._names, alone=alone)):
             return False
-        sink = Sink(plain.NAME, self._tools, constrained=False, repeats=self._repeats.tried())
+        sink = Sink(bare_calls.NAME, self._tools, constrained=False, repeats=self._repeats.tried())
         error = ""
         self._note("this line may be a call in a plain form")
         try:
-            yield from plain.read(source, sink, alone=alone, ends=ENDS)
+            yield from bare_calls.read(source, sink, alone=alone, ends=ENDS)
         except CutOff:
             error = "it does not end"
         except (ValueError, RecursionError) as found:

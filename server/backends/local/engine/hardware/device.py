@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from mlxdeck.server.engine.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlxdeck.server.engine import (
+from mlxdeck.server.backends.local.engine.api import (
     KVState,
     Memory,
     ModelInfo,
@@ -27,15 +27,15 @@ from mlxdeck.server.engine import (
     State,
     Step,
 )
-from mlxdeck.server.engine.device import device
-from mlxdeck.server.engine.mlx_grammars import MlxGrammars, Processor
-from mlxdeck.server.engine.mlx_sampling import penalties, sampler
-from mlxdeck.server.engine.mlx_states import MlxStates, always_trimmable
-from mlxdeck.server.engine.mlx_thinking import ThinkingBudget
-from mlxdeck.server.engine.mlx_tokenizer import MlxTokenizer, read_template
-from mlxdeck.server.engine.model_folder import fit_to_load
-from mlxdeck.server.engine.model_info import context_line, model_info
-from mlxdeck.server.engine.models import hold, load_weights, resolve
+from mlxdeck.server.backends.local.engine.hardware.device import device
+from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
+from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
+from mlxdeck.server.backends.local.engine.mlx.sampling import penalties, sampler
+from mlxdeck.server.backends.local.engine.mlx.thinking import ThinkingBudget
+from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer, read_template
+from mlxdeck.server.backends.local.engine.models.loader import hold, load_weights, resolve
+from mlxdeck.server.backends.local.engine.models.model_folder import fit_to_load
+from mlxdeck.server.backends.local.engine.models.model_info import context_line, model_info
 from mlxdeck.server.errors import EngineFailed, one_line
 
 # The KV cache may take this share of the memory that is free once the model is loaded.

@@ -15,8 +15,8 @@ import mlx.core as mx
 import numpy as np
 from llguidance import LLMatcher
 
-from mlxdeck.server.engine import Constraint
-from mlxdeck.server.engine.mlx_vocabulary import Vocabulary
+from mlxdeck.server.backends.local.engine.api import Constraint
+from mlxdeck.server.backends.local.engine.mlx.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 

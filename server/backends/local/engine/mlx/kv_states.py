@@ -18,7 +18,7 @@ from mlx_lm.models.cache import (
     trim_prompt_cache,
 )
 
-from mlxdeck.server.engine import State
+from mlxdeck.server.backends.local.engine.api import State
 
 
 class MlxStates:

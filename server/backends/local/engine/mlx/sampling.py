@@ -8,7 +8,7 @@ from collections.abc import Callable
 import mlx.core as mx
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sampler
 
-from mlxdeck.server.engine import SamplingParams
+from mlxdeck.server.backends.local.engine.api import SamplingParams
 
 Sampler = Callable[[mx.array], mx.array]
 """Log-probabilities, shape [n, vocab], to tokens, shape [n]."""

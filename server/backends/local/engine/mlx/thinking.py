@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
-from mlxdeck.server.engine import Thinking
+from mlxdeck.server.backends.local.engine.api import Thinking
 
 # Enough of the text before to find a marker that is written in several tokens.
 KEEP_CHARS = 64

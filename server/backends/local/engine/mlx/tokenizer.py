@@ -9,10 +9,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from mlxdeck.server.engine import TemplateTraits, ToolMarkers
-from mlxdeck.server.engine.control_tokens import ControlTokens
-from mlxdeck.server.engine.model_folder import fit_to_load
-from mlxdeck.server.engine.template_clock import clock_formats
+from mlxdeck.server.backends.local.engine.api import TemplateTraits, ToolMarkers
+from mlxdeck.server.backends.local.engine.mlx.control_tokens import ControlTokens
+from mlxdeck.server.backends.local.engine.mlx.template_clock import clock_formats
+from mlxdeck.server.backends.local.engine.models.model_folder import fit_to_load
 from mlxdeck.server.errors import EngineFailed, one_line
 
 # Templates compute: whatever goes wrong in one means that it can't express the conversation.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlxdeck.server.engine.windows import count, text_parts
+from mlxdeck.server.backends.local.engine.models.context_window import count, text_parts
 
 FULL, SLIDING, RECURRENT = "full", "sliding", "recurrent"
 _KINDS = {

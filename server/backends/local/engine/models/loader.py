@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlxdeck.server.engine import Progress
+from mlxdeck.server.backends.local.engine.api import Progress
 from mlxdeck.server.errors import EngineFailed, one_line
 
 BUILTIN = "smollm2"
@@ -263,7 +263,7 @@ def _pip() -> list[str]:
 
 
 def _convert(source: Path, target: Path) -> None:
-    from mlxdeck.server.engine.gguf import convert
+    from mlxdeck.server.backends.local.engine.models.gguf.conversion import convert
 
     convert(source, target)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from mlxdeck.server.engine.windows import KEYS
+from mlxdeck.server.backends.local.engine.models.context_window import KEYS
 
 _NUMERIC = re.compile(
     r"(^|_)(size|sizes|dim|dims|heads?|layers?|theta|eps|embeddings|length|factor|freq|base|experts?"

@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlxdeck.server.engine.chat_templates import Templates, find_templates
-from mlxdeck.server.engine.model_config import (
+from mlxdeck.server.backends.local.engine.models.chat_templates import Templates, find_templates
+from mlxdeck.server.backends.local.engine.models.context_window import Window, find_window
+from mlxdeck.server.backends.local.engine.models.model_config import (
     mended,
     nearest_types,
     supported_types,
     with_ends,
     with_window,
 )
-from mlxdeck.server.engine.weight_files import weight_files
-from mlxdeck.server.engine.windows import Window, find_window
+from mlxdeck.server.backends.local.engine.models.weight_files import weight_files
 from mlxdeck.server.errors import EngineFailed, one_line
 
 AGAIN = "copy or download it again"

@@ -9,10 +9,10 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlxdeck.server.engine import ModelInfo
-from mlxdeck.server.engine.kv_size import kv_bytes
-from mlxdeck.server.engine.model_folder import ModelFolder, is_regular
-from mlxdeck.server.engine.windows import number
+from mlxdeck.server.backends.local.engine.api import ModelInfo
+from mlxdeck.server.backends.local.engine.models.context_window import number
+from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
+from mlxdeck.server.backends.local.engine.models.model_folder import ModelFolder, is_regular
 
 # Weights are too large to hash whole at every start.
 N_SAMPLES, SAMPLE_BYTES = 256, 4096

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mlxdeck.server.engine import Constraint, Grammars
+from mlxdeck.server.backends.local.engine.api import Constraint, Grammars
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.chat import ChatRequest, ToolSpec
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.messages import ChatRequest, ToolSpec
 from mlxdeck.server.schemas.loosening import looser, reductions
-from mlxdeck.server.toolcalls.formats.form import Form
 
 ANSWER = ""
 """Stands for the answer among the names of tools."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mlxdeck.server.toolcalls.json_rules import JsonRules
+from mlxdeck.server.backends.local.toolcalls.constraints.json_rules import JsonRules
 
 MARKER = "%marker"
 """Before a quoted text that the model may have special tokens for; the engine knows."""

@@ -5,12 +5,12 @@ The markers are those of the published chat templates; R1 is known to leave the 
 
 from __future__ import annotations
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.formats.sections import Sections
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import MAX_NAME
-from mlxdeck.server.toolcalls.formats.sections import Sections
-from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 _CALLS, _CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 _CALL, _CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"

@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.formats.text_rules import (
+    separated,
+    text_expressions,
+    text_rule,
+)
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, raw_string
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.lenient_json import decode_first
-from mlxdeck.server.messages import ToolSpec
 from mlxdeck.server.schemas.shape import ANYTHING, Schema, branch_kinds
 from mlxdeck.server.schemas.values import fitted, to_json
-from mlxdeck.server.toolcalls.arguments import MAX_NAME, raw_string
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.formats.text_rules import separated, text_expressions, text_rule
-from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 _PAIRS = {"{": "}", "(": ")"}
 _COUNTED = {"minItems", "maxItems", "prefixItems", "uniqueItems", "contains"}

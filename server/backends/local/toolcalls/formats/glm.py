@@ -5,12 +5,12 @@ As GLM 4.5 and later write it, with or without line breaks between the parts.
 
 from __future__ import annotations
 
-from mlxdeck.server.toolcalls.arguments import MAX_NAME
-from mlxdeck.server.toolcalls.formats.qwen3_coder import Qwen3Coder
-from mlxdeck.server.toolcalls.formats.tagged import Tagged
-from mlxdeck.server.toolcalls.keywords import read_named
-from mlxdeck.server.toolcalls.sink import Sink
-from mlxdeck.server.toolcalls.source import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.formats.qwen3_coder import Qwen3Coder
+from mlxdeck.server.backends.local.toolcalls.formats.tagged import Tagged
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
+from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_named
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
 
 _QWEN = Qwen3Coder()
 

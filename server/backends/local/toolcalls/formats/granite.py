@@ -5,7 +5,7 @@ Granite 4 writes what `json_tags` reads.
 
 from __future__ import annotations
 
-from mlxdeck.server.toolcalls.formats.objects import Listed
+from mlxdeck.server.backends.local.toolcalls.formats.objects import Listed
 
 
 class Granite(Listed):

@@ -6,17 +6,17 @@ NousResearch's published chat templates.
 
 from __future__ import annotations
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules
+from mlxdeck.server.backends.local.toolcalls.formats.glm import Glm
+from mlxdeck.server.backends.local.toolcalls.formats.minimax import MiniMax
+from mlxdeck.server.backends.local.toolcalls.formats.objects import read_objects
+from mlxdeck.server.backends.local.toolcalls.formats.qwen3_coder import Qwen3Coder
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form, json_call
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_named
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.formats.form import Form, json_call
-from mlxdeck.server.toolcalls.formats.glm import Glm
-from mlxdeck.server.toolcalls.formats.minimax import MiniMax
-from mlxdeck.server.toolcalls.formats.objects import read_objects
-from mlxdeck.server.toolcalls.formats.qwen3_coder import Qwen3Coder
-from mlxdeck.server.toolcalls.grammar import Rules
-from mlxdeck.server.toolcalls.keywords import read_named
-from mlxdeck.server.toolcalls.sink import Sink
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 # What models take for the same tag's.
 _OTHER_ENDS = ("</tool_call>", "</tools>", "</function_call>")

@@ -5,11 +5,11 @@ https://huggingface.co/moonshotai/Kimi-K2-Instruct/blob/main/docs/tool_call_guid
 
 from __future__ import annotations
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.formats.sections import Sections
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.formats.sections import Sections
-from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 _SECTION, _SECTION_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 _CALL, _CALL_END = "<|tool_call_begin|>", "<|tool_call_end|>"

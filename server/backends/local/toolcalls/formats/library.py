@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlxdeck.server.engine import ToolMarkers
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.engine.api import ToolMarkers
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules
+from mlxdeck.server.backends.local.toolcalls.formats.json_tags import JsonTags
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import put_text
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import put_text
-from mlxdeck.server.toolcalls.formats.json_tags import JsonTags
-from mlxdeck.server.toolcalls.grammar import Rules
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 
 class LibraryFormat(JsonTags):

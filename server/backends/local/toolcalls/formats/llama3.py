@@ -5,15 +5,15 @@ They leave the tag out as often as not: the object by itself is one of the plain
 
 from __future__ import annotations
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules
+from mlxdeck.server.backends.local.toolcalls.formats.objects import Listed
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import json_call
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
+from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_keywords
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import MAX_NAME
-from mlxdeck.server.toolcalls.formats.form import json_call
-from mlxdeck.server.toolcalls.formats.objects import Listed
-from mlxdeck.server.toolcalls.grammar import Rules
-from mlxdeck.server.toolcalls.keywords import read_keywords
-from mlxdeck.server.toolcalls.sink import Sink
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 
 class Llama3(Listed):

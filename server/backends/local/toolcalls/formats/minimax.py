@@ -5,9 +5,9 @@ As MiniMax M2 writes it, https://huggingface.co/MiniMaxAI/MiniMax-M2/blob/main/d
 
 from __future__ import annotations
 
-from mlxdeck.server.toolcalls.formats.tagged import Tagged
-from mlxdeck.server.toolcalls.sink import Sink
-from mlxdeck.server.toolcalls.source import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.formats.tagged import Tagged
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
 
 
 class _Quotes(Tagged):

@@ -6,15 +6,15 @@ next one, or the end of the answer.
 
 from __future__ import annotations
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.formats.objects import Listed, read_objects
+from mlxdeck.server.backends.local.toolcalls.formats.sections import read_none
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, read_arguments
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.formats.objects import Listed, read_objects
-from mlxdeck.server.toolcalls.formats.sections import read_none
-from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
-from mlxdeck.server.toolcalls.sink import Sink
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 _START = "[TOOL_CALLS]"
 _ARGUMENTS = "[ARGS]"

@@ -5,13 +5,13 @@ The markers are those of the models' published chat templates.
 
 from __future__ import annotations
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form, json_call
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import read_call
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import read_call
-from mlxdeck.server.toolcalls.formats.form import Form, json_call
-from mlxdeck.server.toolcalls.grammar import Rules
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 
 def read_objects(source: Source, sink: Sink, *ends: str) -> Reading[None]:

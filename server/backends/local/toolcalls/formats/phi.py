@@ -5,7 +5,7 @@ Also `functools[...]`, which it falls back to.
 
 from __future__ import annotations
 
-from mlxdeck.server.toolcalls.formats.objects import Listed
+from mlxdeck.server.backends.local.toolcalls.formats.objects import Listed
 
 
 class Phi(Listed):

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, quoted
+from mlxdeck.server.backends.local.toolcalls.formats.text_rules import separated
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
+from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_keywords
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.shape import Schema
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import MAX_NAME
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.formats.text_rules import separated
-from mlxdeck.server.toolcalls.grammar import Rules, quoted
-from mlxdeck.server.toolcalls.keywords import read_keywords
-from mlxdeck.server.toolcalls.sink import Sink
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 _WORDS = {"boolean": ("True", "False"), "null": ("None",)}
 

@@ -5,10 +5,10 @@ As Qwen3-Coder and Qwen3.5 write it; they are known to leave the outer tag out.
 
 from __future__ import annotations
 
-from mlxdeck.server.toolcalls.formats.objects import read_objects
-from mlxdeck.server.toolcalls.formats.tagged import Tagged
-from mlxdeck.server.toolcalls.sink import Sink
-from mlxdeck.server.toolcalls.source import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.formats.objects import read_objects
+from mlxdeck.server.backends.local.toolcalls.formats.tagged import Tagged
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
 
 
 class _Attributes(Tagged):

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlxdeck.server.engine import TemplateTraits
-from mlxdeck.server.toolcalls.formats.deepseek import DeepSeekV3, DeepSeekV31
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.formats.gemma import FunctionGemma, Gemma4
-from mlxdeck.server.toolcalls.formats.glm import Glm
-from mlxdeck.server.toolcalls.formats.granite import Granite
-from mlxdeck.server.toolcalls.formats.harmony import Harmony
-from mlxdeck.server.toolcalls.formats.json_tags import JsonTags
-from mlxdeck.server.toolcalls.formats.kimi_k2 import KimiK2
-from mlxdeck.server.toolcalls.formats.library import LibraryFormat
-from mlxdeck.server.toolcalls.formats.llama3 import Llama3
-from mlxdeck.server.toolcalls.formats.minimax import MiniMax
-from mlxdeck.server.toolcalls.formats.mistral import Mistral, OldMistral
-from mlxdeck.server.toolcalls.formats.phi import Phi
-from mlxdeck.server.toolcalls.formats.pythonic import Llama4, Pythonic
-from mlxdeck.server.toolcalls.formats.qwen3_coder import Qwen3Coder
+from mlxdeck.server.backends.local.engine.api import TemplateTraits
+from mlxdeck.server.backends.local.toolcalls.formats.deepseek import DeepSeekV3, DeepSeekV31
+from mlxdeck.server.backends.local.toolcalls.formats.gemma import FunctionGemma, Gemma4
+from mlxdeck.server.backends.local.toolcalls.formats.glm import Glm
+from mlxdeck.server.backends.local.toolcalls.formats.granite import Granite
+from mlxdeck.server.backends.local.toolcalls.formats.harmony import Harmony
+from mlxdeck.server.backends.local.toolcalls.formats.json_tags import JsonTags
+from mlxdeck.server.backends.local.toolcalls.formats.kimi_k2 import KimiK2
+from mlxdeck.server.backends.local.toolcalls.formats.library import LibraryFormat
+from mlxdeck.server.backends.local.toolcalls.formats.llama3 import Llama3
+from mlxdeck.server.backends.local.toolcalls.formats.minimax import MiniMax
+from mlxdeck.server.backends.local.toolcalls.formats.mistral import Mistral, OldMistral
+from mlxdeck.server.backends.local.toolcalls.formats.phi import Phi
+from mlxdeck.server.backends.local.toolcalls.formats.pythonic import Llama4, Pythonic
+from mlxdeck.server.backends.local.toolcalls.formats.qwen3_coder import Qwen3Coder
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
 
 # In the order in which a template is tried: the more telling signs come first.
 _ALL: tuple[Form, ...] = (

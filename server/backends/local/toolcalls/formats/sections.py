@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
-from mlxdeck.server.toolcalls.source import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, read_arguments
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 
 _FENCE = "```"
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.formats.tags import Payload, Tags, bare
+from mlxdeck.server.backends.local.toolcalls.formats.text_rules import value_rule
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, read_arguments
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.shape import Schema, Signature
 from mlxdeck.server.schemas.values import from_text, to_json, to_text
-from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.formats.tags import Payload, Tags, bare
-from mlxdeck.server.toolcalls.formats.text_rules import value_rule
-from mlxdeck.server.toolcalls.grammar import Rules, literal, quoted
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 _OTHER_NAME = r"/[A-Za-z_][A-Za-z0-9_.-]{0,63}/"
 

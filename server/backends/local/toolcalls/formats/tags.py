@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlxdeck.server.toolcalls.arguments import MAX_NAME, raw_value
-from mlxdeck.server.toolcalls.source import CutOff, Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, raw_value
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import CutOff, Reading, Source
 
 _OPENS_JSON = ("{", "[", '"')
 

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, quoted
 from mlxdeck.server.schemas.loosening import FORMATS
 from mlxdeck.server.schemas.shape import Schema, branch_choices, branch_kinds
 from mlxdeck.server.schemas.values import to_text
-from mlxdeck.server.toolcalls.grammar import Rules, quoted
 
 _ANY_TEXT = "(?s:.*)"
 MAX_WAYS = 64

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.toolcalls.arguments import read_call
-from mlxdeck.server.toolcalls.keywords import read_keywords
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
-from mlxdeck.server.toolcalls.source import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import read_call
+from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_keywords
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 
 NAME = "plain"
 """The format under which these calls are reported."""

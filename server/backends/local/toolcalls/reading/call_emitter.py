@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlxdeck.server.messages import (
+from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import Repeats
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Source
+from mlxdeck.server.chat import (
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
@@ -20,10 +22,8 @@ from mlxdeck.server.messages import (
     ToolCallStart,
     ToolSpec,
 )
-from mlxdeck.server.schemas.judging import conforms
+from mlxdeck.server.schemas.validation import conforms
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.repeats import Repeats
-from mlxdeck.server.toolcalls.source import Source
 
 Piece = TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | ToolCallEnd
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlxdeck.server.toolcalls.formats import FORMATS
-from mlxdeck.server.toolcalls.formats.form import Form
-from mlxdeck.server.toolcalls.formats.json_tags import JsonTags
+from mlxdeck.server.backends.local.toolcalls.formats.json_tags import JsonTags
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
 
 # The order decides who reads a start that several have.
 _READ_BY = (

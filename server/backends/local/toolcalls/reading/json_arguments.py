@@ -10,19 +10,19 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from mlxdeck.server.lenient_json import ESCAPED, decode_first
-from mlxdeck.server.messages import ToolSpec
-from mlxdeck.server.schemas.shape import Schema
-from mlxdeck.server.schemas.values import fitted, has_half, to_json
-from mlxdeck.server.toolcalls.repair import (
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.repair import (
     RUN_CHARS,
     names_path,
     path_mended,
     run_mended,
     runs_mended,
 )
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
-from mlxdeck.server.toolcalls.source import Reading, Source, finish
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source, finish
+from mlxdeck.server.chat import ToolSpec
+from mlxdeck.server.lenient_json import ESCAPED, decode_first
+from mlxdeck.server.schemas.shape import Schema
+from mlxdeck.server.schemas.values import fitted, has_half, to_json
 
 NAME_KEYS = ("name", "tool", "function", "tool_name")
 ARGUMENT_KEYS = ("arguments", "parameters", "input", "args")

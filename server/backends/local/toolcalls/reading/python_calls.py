@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from mlxdeck.server.messages import ToolSpec
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import (
+    MAX_NAME,
+    read_arguments,
+    read_value,
+)
+from mlxdeck.server.backends.local.toolcalls.reading.repair import names_path
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.shape import Schema
 from mlxdeck.server.schemas.values import to_json
-from mlxdeck.server.toolcalls.arguments import MAX_NAME, read_arguments, read_value
-from mlxdeck.server.toolcalls.repair import names_path
-from mlxdeck.server.toolcalls.sink import Sink, ToolCallError
-from mlxdeck.server.toolcalls.source import Reading, Source
 
 
 def read_keywords(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:

@@ -15,16 +15,23 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlxdeck.server.engine.gguf_architectures import (
+from mlxdeck.server.backends.local.engine.models.gguf.architectures import (
     ARCHITECTURES,
     NEEDED,
     UNUSED,
     model_config,
     new_name,
 )
-from mlxdeck.server.engine.gguf_header import read_header
-from mlxdeck.server.engine.gguf_tensors import GROUP_SIZE, TENSOR_TYPES, converted
-from mlxdeck.server.engine.gguf_tokenizer import tokenizer_faults, write_tokenizer
+from mlxdeck.server.backends.local.engine.models.gguf.header import read_header
+from mlxdeck.server.backends.local.engine.models.gguf.tensors import (
+    GROUP_SIZE,
+    TENSOR_TYPES,
+    converted,
+)
+from mlxdeck.server.backends.local.engine.models.gguf.tokenizer import (
+    tokenizer_faults,
+    write_tokenizer,
+)
 from mlxdeck.server.errors import EngineFailed, one_line
 
 MAX_FILE_BYTES = 4 << 30

@@ -1,0 +1,1 @@
+"""What can answer a request: the seam, and what stands behind it."""

@@ -1,0 +1,1 @@
+"""A model on this machine: prompt, KV cache, scheduler, tool calls, engine."""

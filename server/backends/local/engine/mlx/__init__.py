@@ -1,0 +1,1 @@
+"""A model with mlx-lm: batches, tokenizer, sampling, grammars, KV states."""

@@ -1,0 +1,1 @@
+"""From a model's name to loaded weights, and what its folder says."""

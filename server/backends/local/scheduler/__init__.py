@@ -1,0 +1,1 @@
+"""The engine thread: admission, steps, delivery, cancelling."""

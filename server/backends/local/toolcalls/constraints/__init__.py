@@ -1,0 +1,1 @@
+"""What an answer is held to, and its grammar."""

@@ -1,0 +1,1 @@
+"""Exact answers: in RAM, on disk, in Redis, under way."""

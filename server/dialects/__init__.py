@@ -1,0 +1,1 @@
+"""Wire formats: bytes to `ChatRequest`, `Event`s to bytes."""

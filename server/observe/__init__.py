@@ -1,0 +1,1 @@
+"""Times requests and emits their events; the only place where the server meets telemetry."""

@@ -1,0 +1,1 @@
+"""Behind the commands that start, check and examine."""
