@@ -11,7 +11,7 @@ import pytest
 
 from mlxdeck.cli.main import main
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
-from tests.server.toolcalls.cases import CASES, TOOLS
+from tests.server.backends.local.toolcalls.cases import CASES, TOOLS
 
 
 def parsed(capsys: pytest.CaptureFixture[str], *args: str) -> Any:

@@ -14,7 +14,7 @@ from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Piece
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import TextDelta, ToolCallDelta, ToolCallEnd, ToolCallStart, ToolSpec
-from tests.server.toolcalls.summary import Summary, summary
+from tests.server.backends.local.toolcalls.summary import Summary, summary
 
 TOOLS = (
     ToolSpec("Read", "Reads a file.", {"type": "object", "properties": {"path": {}}}),

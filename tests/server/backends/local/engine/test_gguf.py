@@ -29,7 +29,7 @@ from mlxdeck.server.backends.local.engine.models.gguf.tokenizer import (
     write_tokenizer,
 )
 from mlxdeck.server.errors import EngineFailed
-from tests.server.engine import tiny
+from tests.server.backends.local.engine import tiny
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 
 

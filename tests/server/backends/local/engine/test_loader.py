@@ -29,9 +29,9 @@ from mlxdeck.server.backends.local.engine.models.loader import (
 )
 from mlxdeck.server.errors import EngineFailed
 from tests.real import models_home
-from tests.server.engine import tiny
+from tests.server.backends.local.engine import tiny
 
-PKG = Path(__file__).parents[3] / ".pkg"
+PKG = Path(__file__).parents[5] / ".pkg"
 
 
 def quiet(_: str) -> None:

@@ -23,7 +23,7 @@ from mlxdeck.server.chat import (
     ToolSpec,
     ToolUse,
 )
-from tests.server.prompt.tokenizers import tokenizer
+from tests.server.backends.local.prompt.tokenizers import tokenizer
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 
 CHATML = (

@@ -13,7 +13,7 @@ from mlxdeck.server.backends.local.engine.api import KVState, Prefilled, Run, Sa
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
 from tests.real import models_home
-from tests.server.engine.test_mlx import STORY, finish
+from tests.server.backends.local.engine.test_mlx import STORY, finish
 
 pytestmark = pytest.mark.model
 

@@ -11,7 +11,7 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.hardware import blas
 
-PKG = Path(__file__).parents[3] / ".pkg"
+PKG = Path(__file__).parents[5] / ".pkg"
 choose = blas.load_fast_blas.__wrapped__
 """Without the memory of what was loaded."""
 

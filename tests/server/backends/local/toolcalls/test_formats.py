@@ -15,8 +15,8 @@ from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import ToolCallEnd, ToolResult, ToolSpec, ToolUse
-from tests.server.toolcalls.cases import CASES, TOOLS, Case, Summary
-from tests.server.toolcalls.summary import summary
+from tests.server.backends.local.toolcalls.cases import CASES, TOOLS, Case, Summary
+from tests.server.backends.local.toolcalls.summary import summary
 
 LISTED = [
     pytest.param(form, case, id=f"{form}-{number}")

@@ -17,7 +17,7 @@ from mlxdeck.server.backends.local.engine.models import loader
 from mlxdeck.server.backends.local.engine.models.model_folder import fit_to_load
 from mlxdeck.server.backends.local.engine.models.model_info import sampling, signature
 from mlxdeck.server.errors import EngineFailed
-from tests.server.engine import tiny
+from tests.server.backends.local.engine import tiny
 
 Change = Callable[[Path], object]
 

@@ -25,8 +25,8 @@ from mlxdeck.server.chat import (
     ToolUse,
 )
 from mlxdeck.server.errors import EngineFailed
-from tests.server.prompt.refusing import TEMPLATES
-from tests.server.prompt.tokenizers import tokenizer
+from tests.server.backends.local.prompt.refusing import TEMPLATES
+from tests.server.backends.local.prompt.tokenizers import tokenizer
 from tests.zoo.vocabularies import Unavailable
 
 READ = ToolSpec("Read", "Reads.", {"type": "object", "properties": {"path": {"type": "string"}}})

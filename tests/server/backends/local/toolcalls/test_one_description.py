@@ -16,9 +16,9 @@ from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import ToolCallEnd, ToolSpec, ToolUse
-from tests.server.toolcalls.shapes import tools
-from tests.server.toolcalls.summary import summary
-from tests.server.toolcalls.test_grammar import accepts, matcher
+from tests.server.backends.local.toolcalls.shapes import tools
+from tests.server.backends.local.toolcalls.summary import summary
+from tests.server.backends.local.toolcalls.test_grammar import accepts, matcher
 
 TOOL_CALL = tuple[ToolSpec, dict[str, Any]]
 

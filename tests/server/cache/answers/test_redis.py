@@ -18,7 +18,7 @@ from mlxdeck.server.cache.answers import redis as tiers
 from mlxdeck.server.cache.answers.redis import SharedAnswers
 from mlxdeck.telemetry.schema.events import CacheLookup
 from tests.real import free_port
-from tests.server.cache.test_disk import answer
+from tests.server.cache.answers.test_disk import answer
 from tests.server.http import running
 
 pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server here")

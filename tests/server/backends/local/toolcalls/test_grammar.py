@@ -17,7 +17,7 @@ from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
 from mlxdeck.server.chat import ToolSpec, ToolUse
 from mlxdeck.server.schemas.loosening import closed
-from tests.server.toolcalls.test_formats import calls, writable
+from tests.server.backends.local.toolcalls.test_formats import calls, writable
 
 BYTES = LLTokenizer("byte")
 
