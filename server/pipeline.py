@@ -19,27 +19,30 @@ from typing import TypeVar
 from mlxdeck.server.backends.local.engine.api import (
     Grammars,
     ModelInfo,
-    Run,
     SamplingParams,
-    Thinking,
+    SequenceSpec,
+    ThinkingLimit,
     Tokenizer,
 )
-from mlxdeck.server.backends.local.kv.kv_cache import Found, StateCache
+from mlxdeck.server.backends.local.kv.kv_cache import Found, KVCache
 from mlxdeck.server.backends.local.kv.miss_reason import Miss
-from mlxdeck.server.backends.local.kv.system_prompts import Systems
+from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
 from mlxdeck.server.backends.local.prompt.renderer import Prompt, Renderer
 from mlxdeck.server.backends.local.prompt.template_trial import TemplateTrial
 from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
-from mlxdeck.server.backends.local.scheduler.sequence import Done, Job, Waiting
-from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import Held, held_to
+from mlxdeck.server.backends.local.scheduler.sequence import Done, Sequence, Waiting
+from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import (
+    ConstraintPlan,
+    plan_constraint,
+)
 from mlxdeck.server.backends.local.toolcalls.finish import finished
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.cache.answers.memory import complete_answer
-from mlxdeck.server.cache.answers.single_flight import Flights
-from mlxdeck.server.cache.answers.tiered import ExactCache
+from mlxdeck.server.cache.answers.single_flight import SingleFlight
+from mlxdeck.server.cache.answers.tiered import TieredAnswers
 from mlxdeck.server.cache.cache_keys import Digests, answer_key, digests
 from mlxdeck.server.canonicalize import SCHEMA_ORDER, canonical
 from mlxdeck.server.chat import ChatRequest, Event, Finished, Ping, Sampling, Started, Usage
@@ -56,7 +59,7 @@ class _Ready:
 
     prompt: Prompt
     found: Found
-    held: Held
+    held: ConstraintPlan
     tokenize_s: float
     lease_s: float
 
@@ -65,9 +68,9 @@ class _Ready:
 class Caches:
     """What has been computed already, and is asked before anything is computed again."""
 
-    exact: ExactCache
-    states: StateCache
-    systems: Systems | None
+    exact: TieredAnswers
+    states: KVCache
+    systems: SystemPrompts | None
 
 
 class Pipeline:
@@ -82,7 +85,7 @@ class Pipeline:
         caches: Caches,
         rules_off: Collection[str],
         signature: str,
-        tool_format: Form,
+        tool_format: ToolFormat,
         grammars: Grammars,
         sampling: SamplingParams,
         max_output_tokens: int,
@@ -95,7 +98,7 @@ class Pipeline:
         self.info = info
         self.caches = caches
         self._rules_off = rules_off
-        self._flights = Flights()
+        self._flights = SingleFlight()
         self._scheduler = scheduler
         self._traits = tokenizer.traits
         self._renderer = Renderer(
@@ -219,8 +222,10 @@ class Pipeline:
         lease = states.ram.lease(run_tokens)
         try:
             if lease.n_cached < n:
-                run = Run(run_tokens, lease.n_cached, lease.state, 1, SamplingParams(), (n,))
-                job = Job(run, lambda kept: states.keep(kept, n, lease, at_most_tokens=n))
+                run = SequenceSpec(
+                    run_tokens, lease.n_cached, lease.state, 1, SamplingParams(), (n,)
+                )
+                job = Sequence(run, lambda kept: states.keep(kept, n, lease, at_most_tokens=n))
                 async with self._scheduler.submit(job) as chunks:
                     async for _ in chunks:
                         pass
@@ -249,10 +254,10 @@ class Pipeline:
             systems.note(parts, prompt.tokens, prompt.layout.shared_tokens)
         return _Ready(prompt, found, held, rendered_s - began_s, time.monotonic() - rendered_s)
 
-    def _rendered(self, request: ChatRequest) -> tuple[Prompt, Held]:
+    def _rendered(self, request: ChatRequest) -> tuple[Prompt, ConstraintPlan]:
         prompt = self._renderer.render(request)
         traits = self._traits
-        held = held_to(
+        held = plan_constraint(
             request,
             self._tool_format,
             self._grammars,
@@ -307,14 +312,14 @@ class Pipeline:
         forced = request.tool_choice.mode in ("any", "tool") and bool(request.tools)
         yield finished(splitter, self._usage(job), cut=cut, looped=looped, forced=forced)
 
-    def _job(self, request: ChatRequest, ready: _Ready) -> Job:
+    def _job(self, request: ChatRequest, ready: _Ready) -> Sequence:
         prompt, lease = ready.prompt, ready.found.lease
         traits, thinking = self._traits, None
         if request.thinking_tokens and traits.think_end:
             tags = (traits.think_start, traits.think_end)
-            thinking = Thinking(*tags, prompt.in_thinking, request.thinking_tokens)
+            thinking = ThinkingLimit(*tags, prompt.in_thinking, request.thinking_tokens)
         layout, states = prompt.layout, self.caches.states
-        run = Run(
+        run = SequenceSpec(
             prompt.tokens,
             lease.n_cached,
             lease.state,
@@ -325,7 +330,7 @@ class Pipeline:
             thinking,
         )
         guard = LoopGuard() if self._loop_guard else None
-        return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease), guard)
+        return Sequence(run, lambda kept: states.keep(kept, layout.shared_tokens, lease), guard)
 
     def _sampling_of(self, asked: Sampling) -> SamplingParams:
         ours = self._sampling
@@ -358,7 +363,7 @@ class Pipeline:
         )
 
     @staticmethod
-    def _usage(job: Job) -> Usage:
+    def _usage(job: Sequence) -> Usage:
         return Usage(len(job.run.tokens), job.run.n_cached, job.n_tokens)
 
 

@@ -10,16 +10,16 @@ import time
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo
-from mlxdeck.server.backends.local.kv.disk_prefix_cache import Vault
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
-from mlxdeck.server.backends.local.kv.kv_cache import StateCache
+from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
-from mlxdeck.server.backends.local.kv.system_prompts import Systems
+from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
 from mlxdeck.server.cache.answers.disk import Disk, DiskAnswers
-from mlxdeck.server.cache.answers.memory import ResponseCache
-from mlxdeck.server.cache.answers.tiered import ExactCache, Tier
-from mlxdeck.server.cache.sqlite_index import Database
+from mlxdeck.server.cache.answers.memory import MemoryAnswers
+from mlxdeck.server.cache.answers.tiered import Tier, TieredAnswers
+from mlxdeck.server.cache.sqlite_index import SqliteIndex
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.pipeline import Caches
@@ -52,7 +52,7 @@ class Tiers:
         self.notes: list[str] = []
         """What of the caches doesn't work, for the user."""
         age_s = settings.answer_max_age_s
-        ram = ResponseCache(settings.exact_cache_entries, settings.exact_cache_bytes, age_s)
+        ram = MemoryAnswers(settings.exact_cache_entries, settings.exact_cache_bytes, age_s)
         states = PrefixCache(engine.states, prefix_bytes, POLICIES[settings.cache_policy]())
         slower: list[Tier] = []
         vault = systems = None
@@ -61,11 +61,13 @@ class Tiers:
         if settings.disk_cache:
             try:
                 folder, limit = settings.cache_folder, self._disk_bytes()
-                self.disk = Disk(Database(folder))
+                self.disk = Disk(SqliteIndex(folder))
                 answers = DiskAnswers(self.disk, int(limit * ANSWERS_SHARE), age_s)
                 room = limit - int(limit * ANSWERS_SHARE)
-                vault = Vault(self.disk, folder / "states", engine.states, signature, room)
-                systems = Systems(self.disk, signature)
+                vault = DiskPrefixCache(
+                    self.disk, folder / "states", engine.states, signature, room
+                )
+                systems = SystemPrompts(self.disk, signature)
                 slower.append(answers)
             except (OSError, sqlite3.Error) as error:
                 vault = systems = None
@@ -73,8 +75,8 @@ class Tiers:
         self.shared = self._open_shared()
         slower += [self.shared] if self.shared is not None else []
         self.caches = Caches(
-            ExactCache(ram, slower),
-            StateCache(engine.states, states, vault, scheduler.run),
+            TieredAnswers(ram, slower),
+            KVCache(engine.states, states, vault, scheduler.run),
             systems,
         )
 
@@ -89,11 +91,11 @@ class Tiers:
         if not self._settings.shared_cache:
             return None
         # Only who shares answers waits for this import.
-        from mlxdeck.server.cache.answers.redis import SharedAnswers
+        from mlxdeck.server.cache.answers.redis import RedisAnswers
 
         told = self._settings
         timeout_s, age_s = told.shared_cache_timeout_s, told.answer_max_age_s
-        return SharedAnswers(told.shared_cache, timeout_s, self._tell, age_s)
+        return RedisAnswers(told.shared_cache, timeout_s, self._tell, age_s)
 
     def _tell(self, note: str) -> None:
         log.warning("%s", note)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mlxdeck.server.backends.local.engine.api import Progress
-from mlxdeck.server.backends.local.kv.system_prompts import Systems, parts_key
+from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts, parts_key
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.dialects.registry import DIALECTS
@@ -32,7 +32,9 @@ FILLED = {"model": "", "max_tokens": 1, "messages": [{"role": "user", "content":
 class Warmer:
     """Fills the prefix cache. For the event loop."""
 
-    def __init__(self, pipeline: Pipeline, scheduler: Scheduler, systems: Systems | None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, scheduler: Scheduler, systems: SystemPrompts | None
+    ) -> None:
         self._pipeline = pipeline
         self._scheduler = scheduler
         self._systems = systems

@@ -1,6 +1,6 @@
 """The time that a dashboard shows: now, or a place in a recording that moves at some speed.
 
-Live and replay differ in nothing else: everything is drawn as of `Clock.now`. For one thread.
+Live and replay differ in nothing else: all is drawn as of `PlaybackClock.now`. For one thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600}
 DAY_S = 86_400
 
 
-class Clock:
+class PlaybackClock:
     """Wall time, or a recording's; all moments are in Unix seconds."""
 
     def __init__(
@@ -116,7 +116,7 @@ class Clock:
         self._anchor_ts, self._anchor_wall_s = ts, self._wall()
 
 
-def moment(text: str, clock: Clock) -> float:
+def moment(text: str, clock: PlaybackClock) -> float:
     """What a user means by `50%`, `14:03`, `2026-11-24 14:03:20`, `1m30s`, `+30s` or `-5m`.
 
     Raises:
@@ -132,7 +132,7 @@ def moment(text: str, clock: Clock) -> float:
     return ts
 
 
-def _meant(text: str, clock: Clock) -> float:
+def _meant(text: str, clock: PlaybackClock) -> float:
     if found := _PERCENT.fullmatch(text):
         return clock.first_ts + (clock.last_ts - clock.first_ts) * float(found[1]) / 100
     if found := _SHIFT.fullmatch(text):

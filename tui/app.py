@@ -25,20 +25,20 @@ from textual.widgets import Input
 from textual.worker import get_current_worker
 
 from mlxdeck.telemetry.analyze.stats import WINDOWS
-from mlxdeck.telemetry.playback_clock import Clock
+from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.command_palette import palette
 from mlxdeck.tui.messages import (
     BatchArrived,
     FilterChanged,
+    PreferencesChanged,
     RedrawAsked,
     RequestChosen,
     Searched,
     SearchedAll,
     SessionChosen,
     SourceChanged,
-    WaysChanged,
 )
 from mlxdeck.tui.present import status_line
 from mlxdeck.tui.replay import REPLAY_ACTIONS, Replaying
@@ -51,7 +51,7 @@ from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.state.alerts import Thresholds, Watch
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.preferences import recall, remember
-from mlxdeck.tui.state.request_query import Listing
+from mlxdeck.tui.state.request_query import RequestQuery
 from mlxdeck.tui.text.sanitize import Plain
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
@@ -102,8 +102,8 @@ class Dashboard(Replaying):
         self.context = Context(
             list(paths),
             store,
-            Clock(clock, replay=replay, speed=speed),
-            Listing(store, ways.kept),
+            PlaybackClock(clock, replay=replay, speed=speed),
+            RequestQuery(store, ways.kept),
             Watch(limits or Thresholds()),
             ways,
             labels.get(window or ways.window, WINDOWS[1]),
@@ -169,7 +169,7 @@ class Dashboard(Replaying):
             self.pop_screen()
             self.filter_by(f"session={quoted(message.name)}")
 
-    @on(WaysChanged)
+    @on(PreferencesChanged)
     def _remember(self) -> None:
         remember(self._memory, self.context.ways)
 

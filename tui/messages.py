@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
-from mlxdeck.telemetry.columns.record_batch import Batch
+from mlxdeck.telemetry.columns.record_batch import RecordBatch
 from mlxdeck.telemetry.read.tail import BadLine
 
 
@@ -15,7 +15,7 @@ from mlxdeck.telemetry.read.tail import BadLine
 class BatchArrived(Message):
     """The reading thread has more; it touches no widget and no store itself."""
 
-    batch: Batch
+    batch: RecordBatch
 
 
 @dataclass
@@ -83,5 +83,5 @@ class RedrawAsked(Message):
 
 
 @dataclass
-class WaysChanged(Message):
+class PreferencesChanged(Message):
     """Something is to be remembered that would be missed if the application ended badly."""

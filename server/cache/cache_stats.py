@@ -52,7 +52,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Tally:
+class CacheStats:
     """Counts of one tier. Safe to read while another thread adds."""
 
     clock: Callable[[], float] = time.monotonic

@@ -38,7 +38,7 @@ _VERSION = 2
 _OLD_ANSWERS = 1
 
 
-class Database:
+class SqliteIndex:
     """A folder's index. Methods raise `sqlite3.Error` where it fails."""
 
     def __init__(self, folder: Path) -> None:

@@ -41,7 +41,7 @@ class Parts(Protocol):
     def messages(self) -> tuple[str, ...]: ...
 
 
-class Seen:
+class CapturedParts:
     """The parts that a stream has told already."""
 
     def __init__(self) -> None:

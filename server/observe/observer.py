@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxdeck.server.observe.captured_content import Seen
+from mlxdeck.server.observe.captured_content import CapturedParts
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t
@@ -53,7 +53,7 @@ class Observer:
         self.model = model
         self.capture = capture
         self.totals = Totals()
-        self._seen = Seen()
+        self._seen = CapturedParts()
         self._last = (Load(), time.monotonic())
 
     def begin(self, request_id: str, dialect: str, body_bytes: int) -> Trace:

@@ -25,8 +25,8 @@ from mlxdeck.server.chat import (
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.observe.captured_content import (
     HASH_DIGITS,
+    CapturedParts,
     Parts,
-    Seen,
     answer,
     as_json,
     last_user_text,
@@ -125,7 +125,7 @@ class Trace:
     request_id: str
     dialect: str
     body_bytes: int
-    seen: Seen = field(default_factory=Seen)
+    seen: CapturedParts = field(default_factory=CapturedParts)
     """What the stream has told of conversations."""
     session_id: str = ""
     _began_s: float = field(default_factory=time.monotonic)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.store.store import Span, Store
+from mlxdeck.telemetry.store.store import FileSpan, Store
 
 SEARCHED_BYTES = 512 << 20
 """How far back content is looked for."""
@@ -27,7 +27,7 @@ def lines_of(store: Store, row: int) -> list[bytes]:
     return [raw for _, raw in sorted(found, key=lambda each: each[0])]
 
 
-def _within(span: Span, request_id: str) -> Iterator[tuple[float, bytes]]:
+def _within(span: FileSpan, request_id: str) -> Iterator[tuple[float, bytes]]:
     """The lines between a request's first and last that are its own, each with its time."""
     name = msgspec.json.encode(request_id)
     with span.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:

@@ -16,7 +16,7 @@ SAMPLING = ("min_p", "seed", "presence_penalty", "frequency_penalty", "repetitio
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
+class Divergence:
     """The first part in which two prompts differ."""
 
     place: str
@@ -27,30 +27,30 @@ class Parting:
     note: str = ""
 
 
-def parting(one: t.RequestStart, other: t.RequestStart) -> Parting:
+def parting(one: t.RequestStart, other: t.RequestStart) -> Divergence:
     """Compare by the hashes of the parts, in the order in which a model reads them."""
     if one.system_hash != other.system_hash:
-        return Parting("system", (one.system_hash, other.system_hash), 0)
+        return Divergence("system", (one.system_hash, other.system_hash), 0)
     if one.tools_hash != other.tools_hash:
         gone = sorted(set(one.tool_names) - set(other.tool_names))
         new = sorted(set(other.tool_names) - set(one.tool_names))
         note = ", ".join(
             [*(f"only in A: {name}" for name in gone), *(f"only in B: {n}" for n in new)]
         )
-        return Parting("tools", (one.tools_hash, other.tools_hash), 0, note)
+        return Divergence("tools", (one.tools_hash, other.tools_hash), 0, note)
     ours, theirs = one.message_hashes, other.message_hashes
     n_equal = 0
     for mine, yours in zip(ours, theirs, strict=False):
         if mine != yours:
-            return Parting(f"message {n_equal + 1}", (mine, yours), n_equal)
+            return Divergence(f"message {n_equal + 1}", (mine, yours), n_equal)
         n_equal += 1
     if len(ours) == len(theirs):
-        return Parting("", ("", ""), n_equal, "the prompts are the same")
+        return Divergence("", ("", ""), n_equal, "the prompts are the same")
     longer = "A" if len(ours) > len(theirs) else "B"
     rest = ours[n_equal:] or theirs[n_equal:]
     hashes = (rest[0], "") if longer == "A" else ("", rest[0])
     note = f"{longer} goes on for {len(rest)} more messages"
-    return Parting(f"message {n_equal + 1}", hashes, n_equal, note)
+    return Divergence(f"message {n_equal + 1}", hashes, n_equal, note)
 
 
 def diff(found: Mapping[str, t.Content], hashes: tuple[str, str]) -> list[str]:

@@ -88,7 +88,7 @@ class _Grid:
         return np.diff(self.edges)
 
 
-class Trend:
+class TimeSeries:
     """One chart's buckets. Percentiles and rates take in the `look_back` buckets that end with
     theirs, counts only theirs: where requests are rare, a bucket alone would hold one of them, and
     all percentiles be the same.

@@ -6,12 +6,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-Column: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+GrowableArray: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 _LARGE = 1 << 20
 
 
-def grown(column: Column, n_used: int, n_needed: int) -> Column:
+def grown(column: GrowableArray, n_used: int, n_needed: int) -> GrowableArray:
     """The same with room for more, which takes no memory before something is written there.
 
     Few steps, each far: copying holds up whoever waits.

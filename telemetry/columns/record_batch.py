@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, get_args
 import msgspec
 import numpy as np
 
-from mlxdeck.telemetry.columns.growable_array import Column
+from mlxdeck.telemetry.columns.growable_array import GrowableArray
 from mlxdeck.telemetry.read import fast_decode
 from mlxdeck.telemetry.schema import events as t
 
@@ -67,7 +67,7 @@ class Texts:
     """A column of texts: each text once, and for each value its place among them."""
 
     distinct: Sequence[str]
-    places: Column
+    places: GrowableArray
 
     @classmethod
     def of(cls, values: Iterable[str]) -> Texts:
@@ -82,13 +82,13 @@ class Texts:
 class Requests:
     """Requests that lines are about, in the order in which they appear: one value each."""
 
-    names: Column
+    names: GrowableArray
     """Their ids, as UTF-8."""
-    begun_ts: Column
+    begun_ts: GrowableArray
     """The time of the first line here."""
-    first_offsets: Column
-    last_offsets: Column
-    pids: Column
+    first_offsets: GrowableArray
+    last_offsets: GrowableArray
+    pids: GrowableArray
     sessions: Texts
 
 
@@ -96,9 +96,9 @@ class Requests:
 class Ends:
     """Requests that end here; `owners` are places in `Requests.names`, here and below."""
 
-    owners: Column
-    ts: Column
-    figures: Mapping[str, Column]
+    owners: GrowableArray
+    ts: GrowableArray
+    figures: Mapping[str, GrowableArray]
     texts: Mapping[str, Texts]
 
 
@@ -106,7 +106,7 @@ class Ends:
 class Starts:
     """Requests that begin here."""
 
-    owners: Column
+    owners: GrowableArray
     models: Texts
 
 
@@ -114,32 +114,32 @@ class Starts:
 class Lookups:
     """Requests that don't end here, of which the prompt is known here."""
 
-    owners: Column
-    input_tokens: Column
-    cached_tokens: Column
+    owners: GrowableArray
+    input_tokens: GrowableArray
+    cached_tokens: GrowableArray
 
 
 @dataclass(frozen=True, slots=True)
 class FirstTokens:
     """Requests that have their first token here."""
 
-    owners: Column
-    ttft_s: Column
+    owners: GrowableArray
+    ttft_s: GrowableArray
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
     """Tool calls."""
 
-    owners: Column
-    ts: Column
+    owners: GrowableArray
+    ts: GrowableArray
     names: Texts
     packed: Sequence[bytes]
     """Each as MessagePack of `events.ToolCall`, for few of them are ever looked at."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RecordBatch:
     """Lines of one file."""
 
     path: Path
@@ -153,14 +153,14 @@ class Batch:
     lookups: Lookups
     first_tokens: FirstTokens
     calls: Calls
-    ticks: Sequence[fast_decode.Tick]
-    headers: Sequence[fast_decode.Header]
+    ticks: Sequence[fast_decode.DecodedTick]
+    headers: Sequence[fast_decode.DecodedHeader]
     stops: Sequence[fast_decode.Stop]
 
     @classmethod
     def of(
         cls, path: Path, lines: Sequence[fast_decode.Skimmed], offsets: fast_decode.Offsets
-    ) -> Batch:
+    ) -> RecordBatch:
         """`lines` is not empty; `offsets` are where each of them begins."""
         named = Texts.of(map(attrgetter("request_id"), lines))
         kept = np.array([bool(name) for name in named.distinct])
@@ -168,7 +168,7 @@ class Batch:
         times = np.fromiter(map(attrgetter("ts"), lines), np.float64, len(lines))
         kinds = np.fromiter(map(_KINDS.__getitem__, map(type, lines)), np.int8, len(lines))
 
-        def those(kind: type[_Kind], least: int = -1) -> tuple[Column, list[_Kind]]:
+        def those(kind: type[_Kind], least: int = -1) -> tuple[GrowableArray, list[_Kind]]:
             places = np.flatnonzero((kinds == _KINDS[kind]) & (owners >= least))
             found = [lines[place] for place in places.tolist()]
             return owners[places], cast("list[_Kind]", found)
@@ -184,19 +184,19 @@ class Batch:
             ends=ends,
             starts=_starts(*those(fast_decode.Start, 0)),
             lookups=_lookups(*those(fast_decode.Lookup, 0), ends.owners),
-            first_tokens=_first_tokens(*those(fast_decode.FirstToken, 0)),
+            first_tokens=_first_tokens(*those(fast_decode.DecodedFirstToken, 0)),
             calls=_calls(*those(fast_decode.Call, 0)),
-            ticks=those(fast_decode.Tick)[1],
-            headers=those(fast_decode.Header)[1],
+            ticks=those(fast_decode.DecodedTick)[1],
+            headers=those(fast_decode.DecodedHeader)[1],
             stops=those(fast_decode.Stop)[1],
         )
 
 
 def _requests(
     names: Sequence[str],
-    owners: Column,
+    owners: GrowableArray,
     lines: Sequence[fast_decode.Skimmed],
-    times: Column,
+    times: GrowableArray,
     offsets: fast_decode.Offsets,
 ) -> Requests:
     places = np.flatnonzero(owners >= 0)
@@ -215,7 +215,7 @@ def _requests(
     )
 
 
-def _ends(owners: Column, lines: Sequence[fast_decode.End]) -> Ends:
+def _ends(owners: GrowableArray, lines: Sequence[fast_decode.End]) -> Ends:
     attrs, n = [line.attrs for line in lines], len(lines)
     figures = {
         name: np.fromiter(map(attrgetter(name), attrs), kind, n) for name, kind in FIGURES.items()
@@ -231,11 +231,13 @@ def _ends(owners: Column, lines: Sequence[fast_decode.End]) -> Ends:
     )
 
 
-def _starts(owners: Column, lines: Sequence[fast_decode.Start]) -> Starts:
+def _starts(owners: GrowableArray, lines: Sequence[fast_decode.Start]) -> Starts:
     return Starts(owners, Texts.of(line.attrs.model for line in lines))
 
 
-def _lookups(owners: Column, lines: Sequence[fast_decode.Lookup], ended: Column) -> Lookups:
+def _lookups(
+    owners: GrowableArray, lines: Sequence[fast_decode.Lookup], ended: GrowableArray
+) -> Lookups:
     places = np.flatnonzero(~np.isin(owners, ended))
     found = [lines[place].attrs for place in places.tolist()]
     return Lookups(
@@ -245,11 +247,13 @@ def _lookups(owners: Column, lines: Sequence[fast_decode.Lookup], ended: Column)
     )
 
 
-def _first_tokens(owners: Column, lines: Sequence[fast_decode.FirstToken]) -> FirstTokens:
+def _first_tokens(
+    owners: GrowableArray, lines: Sequence[fast_decode.DecodedFirstToken]
+) -> FirstTokens:
     return FirstTokens(owners, np.array([line.attrs.ttft_s for line in lines], np.float32))
 
 
-def _calls(owners: Column, lines: Sequence[fast_decode.Call]) -> Calls:
+def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call]) -> Calls:
     calls = [_short(line.attrs) for line in lines]
     names = Texts.of(call.name or UNREADABLE for call in calls)
     return Calls(owners, _times(lines), names, list(map(_pack, calls)))
@@ -261,11 +265,11 @@ def _short(call: t.ToolCall) -> t.ToolCall:
     return msgspec.structs.replace(call, arguments=call.arguments[:MAX_ARGUMENTS])
 
 
-def _times(lines: Sequence[fast_decode.Head]) -> Column:
+def _times(lines: Sequence[fast_decode.Head]) -> GrowableArray:
     return np.fromiter(map(attrgetter("ts"), lines), np.float64, len(lines))
 
 
-def batch(path: Path, raw: bytes, offset: int = 0) -> Batch | None:
+def batch(path: Path, raw: bytes, offset: int = 0) -> RecordBatch | None:
     """Whole lines of a file as a batch; None if none of them can be read."""
     block = fast_decode.skim(raw, offset)
-    return Batch.of(path, block.lines, block.offsets) if block.lines else None
+    return RecordBatch.of(path, block.lines, block.offsets) if block.lines else None

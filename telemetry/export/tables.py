@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.columns.growable_array import Column
+from mlxdeck.telemetry.columns.growable_array import GrowableArray
 from mlxdeck.telemetry.columns.record_batch import CACHES, OPEN, OUTCOMES
 from mlxdeck.telemetry.store.store import Store
 
@@ -39,14 +39,16 @@ class ExportError(Exception):
     """It can't be written; the text says why and what would help."""
 
 
-def take(store: Store, rows: Column, as_of_ts: float = math.inf) -> Mapping[str, Column]:
+def take(
+    store: Store, rows: GrowableArray, as_of_ts: float = math.inf
+) -> Mapping[str, GrowableArray]:
     """Some requests as columns with the names of `COLUMNS`, for `write`.
 
     Requests that ended after `as_of_ts` are taken as what they were then: open. Of those nothing is
     told but when they began, and whose they are.
     """
     later = store.later(rows, as_of_ts) | (store.column("outcome")[rows] == OPEN)
-    found: dict[str, Column] = {"request_id": store.names()[rows]}
+    found: dict[str, GrowableArray] = {"request_id": store.names()[rows]}
     for name in _TEXTS:
         found[name] = store.strings.texts(store.column(name)[rows])
     for name, texts_of in _CODES.items():
@@ -56,7 +58,7 @@ def take(store: Store, rows: Column, as_of_ts: float = math.inf) -> Mapping[str,
     return found | {"later": later}
 
 
-def write(taken: Mapping[str, Column], path: Path) -> None:
+def write(taken: Mapping[str, GrowableArray], path: Path) -> None:
     """Write what was taken to a file in the format that its name ends with, one of `FORMATS`.
 
     Raises:
@@ -69,7 +71,7 @@ def write(taken: Mapping[str, Column], path: Path) -> None:
     FORMATS[name](_records(taken), path)
 
 
-def _records(taken: Mapping[str, Column]) -> Iterator[Record]:
+def _records(taken: Mapping[str, GrowableArray]) -> Iterator[Record]:
     for start in range(0, len(taken["later"]), _CHUNK):
         part = {name: column[start : start + _CHUNK] for name, column in taken.items()}
         columns = [_values(name, part) for name in COLUMNS]
@@ -77,7 +79,7 @@ def _records(taken: Mapping[str, Column]) -> Iterator[Record]:
             yield dict(zip(COLUMNS, values, strict=True))
 
 
-def _values(name: str, part: Mapping[str, Column]) -> list[Any]:
+def _values(name: str, part: Mapping[str, GrowableArray]) -> list[Any]:
     column, unknown = part[name], np.zeros(len(part[name]), bool)
     if name == "request_id":
         return [raw.decode("utf-8", "replace") for raw in column.tolist()]

@@ -82,7 +82,7 @@ class LookupAttrs(msgspec.Struct, gc=False):
     cached_tokens: _Tokens = msgspec.field(default=0, name="mlx.cache.matched_tokens")
 
 
-class Header(Head, kw_only=True, gc=False, tag=t.StreamStart.NAME):
+class DecodedHeader(Head, kw_only=True, gc=False, tag=t.StreamStart.NAME):
     attrs: t.StreamStart
 
 
@@ -94,7 +94,7 @@ class Start(Head, kw_only=True, gc=False, tag=t.RequestStart.NAME):
     attrs: StartAttrs
 
 
-class FirstToken(Head, kw_only=True, gc=False, tag=t.FirstToken.NAME):
+class DecodedFirstToken(Head, kw_only=True, gc=False, tag=t.FirstToken.NAME):
     attrs: FirstTokenAttrs
 
 
@@ -106,7 +106,7 @@ class End(Head, kw_only=True, gc=False, tag=t.RequestEnd.NAME):
     attrs: EndAttrs
 
 
-class Tick(Head, kw_only=True, gc=False, tag=t.Tick.NAME):
+class DecodedTick(Head, kw_only=True, gc=False, tag=t.Tick.NAME):
     attrs: t.Tick
 
 
@@ -114,11 +114,11 @@ class Lookup(Head, kw_only=True, gc=False, tag=t.CacheLookup.NAME):
     attrs: LookupAttrs
 
 
-class Content(Head, kw_only=True, gc=False, tag=t.Content.NAME):
+class DecodedContent(Head, kw_only=True, gc=False, tag=t.Content.NAME):
     """Where it stands is all that is needed."""
 
 
-class Error(Head, kw_only=True, gc=False, tag=t.Error.NAME):
+class DecodedError(Head, kw_only=True, gc=False, tag=t.Error.NAME):
     """Where it stands is all that is needed."""
 
 
@@ -127,7 +127,17 @@ class Unknown(Head, kw_only=True, gc=False, tag=""):
 
 
 Skimmed: TypeAlias = (
-    Header | Stop | Start | FirstToken | Call | End | Tick | Lookup | Content | Error | Unknown
+    DecodedHeader
+    | Stop
+    | Start
+    | DecodedFirstToken
+    | Call
+    | End
+    | DecodedTick
+    | Lookup
+    | DecodedContent
+    | DecodedError
+    | Unknown
 )
 Offsets: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 
@@ -143,7 +153,7 @@ class Bad(NamedTuple):
     """Whether it was written by a newer version."""
 
 
-class Block(NamedTuple):
+class DecodedBlock(NamedTuple):
     """Lines of a file that stand behind each other, and where each begins."""
 
     lines: list[Skimmed]
@@ -151,7 +161,7 @@ class Block(NamedTuple):
     bad: list[Bad]
 
 
-def skim(raw: bytes, offset: int = 0) -> Block:
+def skim(raw: bytes, offset: int = 0) -> DecodedBlock:
     """Read whole lines, each with its newline; `offset` is where the first of them stands."""
     ends = np.flatnonzero(np.frombuffer(raw, np.uint8) == NEWLINE)
     try:
@@ -163,10 +173,10 @@ def skim(raw: bytes, offset: int = 0) -> Block:
     starts = np.empty(len(ends), np.int64)
     starts[:1] = offset
     starts[1:] = ends[:-1] + (offset + 1)
-    return Block(lines, starts, [])
+    return DecodedBlock(lines, starts, [])
 
 
-def _one_by_one(raw: bytes, offset: int) -> Block:
+def _one_by_one(raw: bytes, offset: int) -> DecodedBlock:
     lines, offsets, bad = [], [], []
     for line in raw.split(b"\n"):
         if line.strip():
@@ -176,7 +186,7 @@ def _one_by_one(raw: bytes, offset: int) -> Block:
             except t.Unreadable as error:
                 bad.append(Bad(offset, _in_words(error), isinstance(error, t.NewerSchema)))
         offset += len(line) + 1
-    return Block(lines, np.array(offsets, np.int64), bad)
+    return DecodedBlock(lines, np.array(offsets, np.int64), bad)
 
 
 def _in_words(error: t.Unreadable) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlxdeck.telemetry.columns.record_batch import Batch
+from mlxdeck.telemetry.columns.record_batch import RecordBatch
 from mlxdeck.telemetry.read.fast_decode import Bad, skim
 from mlxdeck.telemetry.read.line_buffer import Region
 
@@ -16,7 +16,7 @@ class Frame(msgspec.Struct):
 
     end: int
     """Up to where lines have been taken of the file."""
-    batches: list[Batch]
+    batches: list[RecordBatch]
     bad: list[Bad]
 
 
@@ -27,5 +27,5 @@ def frame(path: Path, region: Region, chunk: bytes) -> Frame:
         block = skim(raw, offset)
         bad += block.bad
         if block.lines:
-            batches.append(Batch.of(path, block.lines, block.offsets))
+            batches.append(RecordBatch.of(path, block.lines, block.offsets))
     return Frame(region.cut_at, batches, bad)

@@ -57,7 +57,7 @@ def frames(path: Path, fd: int, start: int, end: int) -> Iterator[Frame]:
         yield frame(path, region, chunk)
 
 
-class Part:
+class FilePart:
     """A part of a file that is there already; a long one is read by a process. For one thread."""
 
     def __init__(self, path: Path, fd: int, start: int, end: int) -> None:
@@ -127,13 +127,13 @@ class Part:
         self._process = None
 
 
-def parts(path: Path, fd: int, end: int) -> list[Part]:
+def parts(path: Path, fd: int, end: int) -> list[FilePart]:
     """The beginning of a file, up to where a line ends, in parts for several processes."""
     # Taking in what they find is a fifth of the work, so that no core is left for that alone.
     n_parts = min(MAX_HELPERS, os.cpu_count() or 1, max(1, end // HELPED_BYTES))
     cuts = {line_after(fd, end * n // n_parts) for n in range(1, n_parts)} - {0, end}
     starts = [0, *sorted(cuts)]
-    return [Part(path, fd, a, b) for a, b in zip(starts, [*starts[1:], end], strict=True)]
+    return [FilePart(path, fd, a, b) for a, b in zip(starts, [*starts[1:], end], strict=True)]
 
 
 def line_after(fd: int, at: int) -> int:

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mlxdeck.telemetry.columns.record_batch import Batch
+from mlxdeck.telemetry.columns.record_batch import RecordBatch
 from mlxdeck.telemetry.read.fast_decode import Bad, skim
 from mlxdeck.telemetry.read.frames import Frame, frame
 from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES, Region
-from mlxdeck.telemetry.read.parallel_reader import Part, line_after, parts
+from mlxdeck.telemetry.read.parallel_reader import FilePart, line_after, parts
 from mlxdeck.telemetry.write.rotating_file import FILE_NAME
 
 MAX_KEPT_BAD_LINES = 500
@@ -42,7 +42,7 @@ class _File:
         self._newest_first = newest_first
         self._fd = -1
         self._new = Region(0)
-        self._old: deque[Part] = deque()
+        self._old: deque[FilePart] = deque()
         """What was there when it was opened, of a long file."""
 
     def read(self, max_bytes: int) -> Iterator[Frame]:
@@ -77,7 +77,7 @@ class _File:
         if block is None or block.bad:
             return None
         self._new.take_rest()
-        return Frame(self._new.cut_at, [Batch.of(self.path, block.lines, block.offsets)], [])
+        return Frame(self._new.cut_at, [RecordBatch.of(self.path, block.lines, block.offsets)], [])
 
     def _next_old(self) -> Frame | None:
         """From each part in turn, for they are read at the same time."""
@@ -179,7 +179,7 @@ class Tail:
         """What is there in all the files and hasn't been read."""
         return sum(file.unread_bytes for file in self._files.values())
 
-    def poll(self, max_bytes: int = 32 * CHUNK_BYTES) -> Iterator[Batch]:
+    def poll(self, max_bytes: int = 32 * CHUNK_BYTES) -> Iterator[RecordBatch]:
         """What has come since the last call, up to about `max_bytes` a file."""
         self._look()
         for file in self._files.values():

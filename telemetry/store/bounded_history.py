@@ -26,7 +26,7 @@ class _Columns(NamedTuple):
 _KINDS = (np.float64, np.int64, np.int64, object)
 
 
-class Recent(Sequence[_T], Generic[_T]):
+class BoundedHistory(Sequence[_T], Generic[_T]):
     """Merged when it is looked at, not when it is added to. For one thread.
 
     Kept as columns, so that the garbage collector has nothing to look through.

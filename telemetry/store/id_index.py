@@ -13,7 +13,7 @@ Names = np.ndarray[Any, np.dtype[np.bytes_]]
 """As UTF-8."""
 
 
-class Ids:
+class IdIndex:
     """Numbers names in the order in which they come. For one thread.
 
     The newest ones are in a dictionary; from time to time they go to a sorted array of hashes.

@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mlxdeck.telemetry.columns.growable_array import Column, grown
-from mlxdeck.telemetry.columns.record_batch import CODES, FIGURES, LOST, TEXTS, Batch, Calls
-from mlxdeck.telemetry.read.fast_decode import Tick
+from mlxdeck.telemetry.columns.growable_array import GrowableArray, grown
+from mlxdeck.telemetry.columns.record_batch import CODES, FIGURES, LOST, TEXTS, Calls, RecordBatch
+from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.store.bounded_history import Recent, TickRow, ToolCallRow
-from mlxdeck.telemetry.store.id_index import Ids
-from mlxdeck.telemetry.store.string_table import Strings
-from mlxdeck.telemetry.store.time_index import Order
+from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
+from mlxdeck.telemetry.store.id_index import IdIndex
+from mlxdeck.telemetry.store.string_table import StringTable
+from mlxdeck.telemetry.store.time_index import TimeIndex
 
 MAX_TOOL_CALLS = 20_000
 MAX_TICKS = 100_000
@@ -42,7 +42,7 @@ _KNOWN_EARLY = {"start_ts", "session", "model", "file"}
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class FileSpan:
     """Where a request's lines stand in a file: from one offset to another, where the last begins.
 
     Lines of other requests may stand between them.
@@ -56,7 +56,7 @@ class Span:
 class Table(Protocol):
     """What filters look at: a store, or some of its rows as they were at a moment."""
 
-    strings: Strings
+    strings: StringTable
 
     @property
     def tool_calls(self) -> Sequence[ToolCallRow]:
@@ -66,13 +66,13 @@ class Table(Protocol):
     def n(self) -> int:
         """How many rows there are."""
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> GrowableArray:
         """One column over all rows."""
 
-    def names(self) -> Column:
+    def names(self) -> GrowableArray:
         """The requests' ids over all rows, as UTF-8."""
 
-    def saying(self, text: str) -> Column:
+    def saying(self, text: str) -> GrowableArray:
         """For each row whether it says a text, as far as that was searched for."""
 
 
@@ -81,11 +81,11 @@ class Store:
 
     def __init__(self) -> None:
         self._arrays = {name: np.zeros(1024, kind) for name, (kind, _) in _COLUMNS.items()}
-        self.strings = Strings()
-        self.ids = Ids()
-        self.by_start = Order()
-        self.by_end = Order()
-        self._elsewhere: dict[int, list[Span]] = {}
+        self.strings = StringTable()
+        self.ids = IdIndex()
+        self.by_start = TimeIndex()
+        self.by_end = TimeIndex()
+        self._elsewhere: dict[int, list[FileSpan]] = {}
         """Of requests whose lines are in more than one file, what is not in `file`."""
         self._open: dict[int, int] = {}
         self._lost: dict[int, float] = {}
@@ -93,8 +93,8 @@ class Store:
         self._stopped: dict[int, float] = {}
         self._servers: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
-        self.tool_calls = Recent(MAX_TOOL_CALLS, ToolCallRow)
-        self.ticks = Recent(MAX_TICKS, TickRow)
+        self.tool_calls = BoundedHistory(MAX_TOOL_CALLS, ToolCallRow)
+        self.ticks = BoundedHistory(MAX_TICKS, TickRow)
         self._said: dict[str, set[str]] = {}
         self.n_found = 0
         """How often a search for a text has found more: what was computed of filters is void."""
@@ -114,7 +114,7 @@ class Store:
         """How many requests there are."""
         return self.ids.n
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> GrowableArray:
         """One column over all rows; a view that the next `feed` may outdate."""
         return self._arrays[name][: self.n]
 
@@ -122,11 +122,11 @@ class Store:
         """A cell of a column of texts."""
         return self.strings[int(self._arrays[name][row])]
 
-    def names(self) -> Column:
+    def names(self) -> GrowableArray:
         """The requests' ids over all rows, as UTF-8."""
         return self.ids.texts()
 
-    def running(self, rows: Column) -> Table:
+    def running(self, rows: GrowableArray) -> Table:
         """Some requests as they were before they ended."""
         return _Running(self, rows)
 
@@ -135,10 +135,10 @@ class Store:
         """How many requests have begun and not ended."""
         return len(self._open)
 
-    def later(self, rows: Column, ts: float) -> Column:
+    def later(self, rows: GrowableArray, ts: float) -> GrowableArray:
         """Which of some rows came to their end, or were lost, only after a moment."""
         lost = [row for row, lost_ts in self._lost.items() if lost_ts > ts]
-        ended: Column = self.column("end_ts")[rows] > ts
+        ended: GrowableArray = self.column("end_ts")[rows] > ts
         return ended | np.isin(rows, lost) if lost else ended
 
     @property
@@ -164,33 +164,33 @@ class Store:
         self._said.setdefault(text, set()).update(request_ids)
         self.n_found += 1
 
-    def saying(self, text: str) -> Column:
+    def saying(self, text: str) -> GrowableArray:
         """For each row whether it says a text, as far as that was searched for."""
         found = np.zeros(self.n, bool)
         rows = map(self.ids.number, self._said.get(text, ()))
         found[[row for row in rows if row is not None]] = True
         return found
 
-    def spans(self, row: int) -> list[Span]:
+    def spans(self, row: int) -> list[FileSpan]:
         """Where the lines of a request stand, in their order in each file."""
         file, first, last = (
             int(self._arrays[name][row]) for name in ("file", "first_offset", "last_offset")
         )
-        own = Span(Path(self.strings[file]), first, last)
+        own = FileSpan(Path(self.strings[file]), first, last)
         return sorted([own, *self._elsewhere.get(row, ())], key=lambda span: span.path.name)
 
     def row_of(self, request_id: str) -> int | None:
         """The row of a request, if there is such a one."""
         return self.ids.number(request_id)
 
-    def feed(self, batches: Iterable[Batch]) -> int:
+    def feed(self, batches: Iterable[RecordBatch]) -> int:
         """Take in more lines; return how many there were."""
         n_before = self.n_lines
         for batch in batches:
             self._take(batch)
         return self.n_lines - n_before
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: RecordBatch) -> None:
         self.n_lines += batch.n_lines
         self.n_unknown += batch.n_unknown
         self.last_ts = max(self.last_ts, batch.last_ts)
@@ -213,7 +213,7 @@ class Store:
         if self._stopped:
             self._lose()
 
-    def _tick(self, ticks: Sequence[Tick]) -> None:
+    def _tick(self, ticks: Sequence[DecodedTick]) -> None:
         times, pids = np.array([line.ts for line in ticks]), np.array([line.pid for line in ticks])
         self.ticks.add(times, pids, [line.attrs for line in ticks])
         for tick in ticks:
@@ -223,10 +223,10 @@ class Store:
         if n_lines > self._dropped.get(pid, 0):
             self._dropped[pid] = n_lines
 
-    def _rows(self, batch: Batch) -> Column:
+    def _rows(self, batch: RecordBatch) -> GrowableArray:
         """The row of each request of a batch, with its beginning and its place noted."""
         requests, n_before = batch.requests, self.n
-        rows: Column = self.ids.numbers(requests.names)
+        rows: GrowableArray = self.ids.numbers(requests.names)
         self._grow(n_before)
         arrays, file = self._arrays, self.strings.number(str(batch.path))
         new = rows >= n_before
@@ -252,7 +252,7 @@ class Store:
             if fill := _COLUMNS[name][1]:
                 self._arrays[name][n_before : self.n] = fill
 
-    def _note(self, row: int, batch: Batch, place: int, file: int) -> None:
+    def _note(self, row: int, batch: RecordBatch, place: int, file: int) -> None:
         """More lines of a request that is known: it may have begun earlier, and go on elsewhere."""
         requests, arrays = batch.requests, self._arrays
         self.n_rewritten += row not in self._open
@@ -265,11 +265,11 @@ class Store:
             arrays["last_offset"][row] = max(last, arrays["last_offset"][row])
             return
         others = {span.path: span for span in self._elsewhere.get(row, ())}
-        known = others.get(batch.path, Span(batch.path, first, last))
-        others[batch.path] = Span(batch.path, min(first, known.first), max(last, known.last))
+        known = others.get(batch.path, FileSpan(batch.path, first, last))
+        others[batch.path] = FileSpan(batch.path, min(first, known.first), max(last, known.last))
         self._elsewhere[row] = list(others.values())
 
-    def _look_up(self, batch: Batch, rows: Column) -> None:
+    def _look_up(self, batch: RecordBatch, rows: GrowableArray) -> None:
         """What is known of a prompt while its request runs; its end says the same and more."""
         found = batch.lookups
         known = (found.input_tokens > 0) & np.isnan(self._arrays["end_ts"][rows[found.owners]])
@@ -277,7 +277,7 @@ class Store:
         self._arrays["input_tokens"][running] = found.input_tokens[known]
         self._arrays["cached_tokens"][running] = found.cached_tokens[known]
 
-    def _end(self, batch: Batch, rows: Column) -> None:
+    def _end(self, batch: RecordBatch, rows: GrowableArray) -> None:
         ends, arrays = batch.ends, self._arrays
         if not len(ends.owners):
             return
@@ -300,7 +300,7 @@ class Store:
                 self._open.pop(row, None)
                 self._lost.pop(row, None)
 
-    def _call(self, batch: Batch, rows: Column) -> None:
+    def _call(self, batch: RecordBatch, rows: GrowableArray) -> None:
         calls = batch.calls
         if not len(calls.owners):
             return
@@ -318,7 +318,7 @@ class Store:
             packed = [calls.packed[place] for place in np.flatnonzero(fresh).tolist()]
             self.tool_calls.add(calls.ts[fresh], called[fresh], packed)
 
-    def _unheard(self, called: Column, calls: Calls) -> Column:
+    def _unheard(self, called: GrowableArray, calls: Calls) -> GrowableArray:
         """Which calls are not known already, from a file that was written anew with the same."""
         fresh = np.ones(len(called), bool)
         for place in np.flatnonzero(self._arrays["tools"][called]).tolist():
@@ -362,24 +362,24 @@ class Store:
 class _Running:
     """Rows of a store without what their end has filled in."""
 
-    def __init__(self, store: Store, rows: Column) -> None:
+    def __init__(self, store: Store, rows: GrowableArray) -> None:
         self._store = store
         self._rows = rows
         self.strings = store.strings
         self.tool_calls: Sequence[ToolCallRow] = ()
         self.n = len(rows)
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> GrowableArray:
         """As far as it was known from a request's start on."""
         if name in _KNOWN_EARLY:
             return self._store.column(name)[self._rows]
         kind, fill = _COLUMNS[name]
         return np.full(self.n, fill, kind)
 
-    def names(self) -> Column:
+    def names(self) -> GrowableArray:
         """Their ids."""
         return self._store.names()[self._rows]
 
-    def saying(self, text: str) -> Column:
+    def saying(self, text: str) -> GrowableArray:
         """Of what is said until the end nothing was known."""
         return np.zeros(self.n, bool)

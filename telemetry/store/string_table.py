@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlxdeck.telemetry.columns.growable_array import Column
+from mlxdeck.telemetry.columns.growable_array import GrowableArray
 from mlxdeck.telemetry.columns.record_batch import Texts
 
 
-class Strings:
+class StringTable:
     """Texts by number; 0 is the empty one."""
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class Strings:
             self._texts.append(text)
         return number
 
-    def numbers(self, texts: Texts) -> Column:
+    def numbers(self, texts: Texts) -> GrowableArray:
         """The numbers of a column of texts."""
-        own: Column = np.array([self.number(text) for text in texts.distinct], np.int32)
+        own: GrowableArray = np.array([self.number(text) for text in texts.distinct], np.int32)
         return own[texts.places] if len(own) else own
 
-    def texts(self, numbers: Column) -> Column:
+    def texts(self, numbers: GrowableArray) -> GrowableArray:
         """The texts of some numbers."""
         return np.array(self._texts, object)[numbers]
 

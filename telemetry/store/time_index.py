@@ -12,7 +12,7 @@ Rows = np.ndarray[Any, np.dtype[np.int32]]
 Times = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class Order:
+class TimeIndex:
     """Merged when it is looked at, not when it is added to. For one thread."""
 
     def __init__(self) -> None:

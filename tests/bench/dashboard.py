@@ -19,10 +19,10 @@ from typing import Any
 
 from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
-from mlxdeck.telemetry.analyze.time_series import Trend
+from mlxdeck.telemetry.analyze.time_series import TimeSeries
 from mlxdeck.telemetry.query.filters import parse
 from mlxdeck.tui.app import Dashboard, settle_memory
-from mlxdeck.tui.state.request_query import Listing
+from mlxdeck.tui.state.request_query import RequestQuery
 from mlxdeck.tui.widgets.request_table import RequestTable
 from tests.bench.load import heading
 from tests.bench.viewers import compare
@@ -117,12 +117,12 @@ async def _used(path: Path, n_requests: int) -> None:
 
 def _computed(path: Path) -> None:
     store = read([path])
-    listing, end_ts, known = Listing(store), store.last_ts, Trend(15)
+    listing, end_ts, known = RequestQuery(store), store.last_ts, TimeSeries(15)
     wanted = parse("latency>2s status:ok tool:Read")
     works: dict[str, Callable[[], Any]] = {
         "figures of an hour": lambda: summary(store, WINDOWS[3], end_ts),
         "figures of everything": lambda: summary(store, WINDOWS[-1], end_ts),
-        "chart of everything": lambda: Trend(15).series(store, WINDOWS[-1], end_ts, 120),
+        "chart of everything": lambda: TimeSeries(15).series(store, WINDOWS[-1], end_ts, 120),
         "chart of everything, moved on": lambda: known.series(store, WINDOWS[-1], end_ts, 120),
         "filter": lambda: wanted.mask(store),
         "seek to the middle": lambda: listing.rows((store.first_ts + end_ts) / 2),

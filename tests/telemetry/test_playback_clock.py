@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mlxdeck.telemetry.playback_clock import SPEEDS, Clock, moment
+from mlxdeck.telemetry.playback_clock import SPEEDS, PlaybackClock, moment
 
 
 class Wall:
@@ -20,10 +20,10 @@ class Wall:
         return self.now_s
 
 
-def replay(speed: float = 1.0) -> tuple[Clock, Wall]:
+def replay(speed: float = 1.0) -> tuple[PlaybackClock, Wall]:
     """A recording from 100 to 200."""
     wall = Wall()
-    clock = Clock(wall, replay=True, speed=speed)
+    clock = PlaybackClock(wall, replay=True, speed=speed)
     clock.bounds(100, 200)
     return clock, wall
 
@@ -31,7 +31,7 @@ def replay(speed: float = 1.0) -> tuple[Clock, Wall]:
 def test_live_is_the_wall_clock_unless_it_is_held() -> None:
     """And going on means the present, not where it stood."""
     wall = Wall()
-    clock = Clock(wall)
+    clock = PlaybackClock(wall)
     assert clock.now == 5000
     clock.toggle()
     wall.now_s = 5010
@@ -129,7 +129,7 @@ def test_moments_are_named_as_people_do() -> None:
         with pytest.raises(ValueError, match="is expected"):
             moment(text, clock)
     start = 1_790_000_000.0
-    clock = Clock(Wall(), replay=True)
+    clock = PlaybackClock(Wall(), replay=True)
     clock.bounds(start, start + 3600)
     named = time.strftime("%H:%M:%S", time.localtime(start + 600))
     assert moment(named, clock) == start + 600

@@ -19,11 +19,11 @@ from mlxdeck.telemetry.analyze.stats import (
     summary,
     trailing_ranks,
 )
-from mlxdeck.telemetry.analyze.time_series import Trend
-from mlxdeck.telemetry.columns.record_batch import LOST, OPEN, Batch, batch
+from mlxdeck.telemetry.analyze.time_series import TimeSeries
+from mlxdeck.telemetry.columns.record_batch import LOST, OPEN, RecordBatch, batch
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.store.store import Span, Store
+from mlxdeck.telemetry.store.store import FileSpan, Store
 from tests.streams import NAME, START_TS, Made, Stream, write
 
 made_requests = st.lists(
@@ -50,7 +50,7 @@ def loaded(requests: list[Made]) -> Store:
     return store
 
 
-def made(raw: bytes, offset: int = 0) -> Batch:
+def made(raw: bytes, offset: int = 0) -> RecordBatch:
     """Lines as a store takes them."""
     found = batch(Path("f"), raw, offset)
     assert found
@@ -89,7 +89,7 @@ def test_figures_equal_a_naive_computation(
         assert got.hits.exact == pytest.approx(exact / total)
     else:
         assert math.isnan(got.hits.exact)
-    buckets = Trend().series(store, window, now_ts, 30)
+    buckets = TimeSeries().series(store, window, now_ts, 30)
     assert buckets.errors.sum() <= buckets.n.sum()
     assert np.isnan(buckets.durations[:, buckets.n == 0]).all()
 
@@ -114,7 +114,7 @@ def test_hit_rates_are_weighted_by_tokens_and_add_up() -> None:
     hits = summary(store, WINDOWS[-1], START_TS + 4).hits
     assert (hits.exact, hits.prefix, hits.total) == (0.25, 0.375, 0.625)
     assert hits.slower == 0.375
-    assert Trend(9).series(store, WINDOWS[-1], START_TS + 4, 9).slower[-1] == 0.375
+    assert TimeSeries(9).series(store, WINDOWS[-1], START_TS + 4, 9).slower[-1] == 0.375
 
 
 def test_a_request_fills_in_as_its_events_come() -> None:
@@ -125,7 +125,7 @@ def test_a_request_fills_in_as_its_events_come() -> None:
     assert store.open_rows == [0] and store.column("outcome")[0] == OPEN
     store.feed([made(b"".join(lines[1:]), len(lines[0]))])
     assert store.open_rows == [] and store.column("output_tokens")[0] == 10
-    assert store.spans(0) == [Span(Path("f"), 0, sum(map(len, lines[:-1])))]
+    assert store.spans(0) == [FileSpan(Path("f"), 0, sum(map(len, lines[:-1])))]
     assert store.tool_calls[0].call.name == "Read" and store.tool_calls[0].row == 0
     assert store.text("session", 0) == "session0" and store.text("tools", 0) == "Read"
     assert store.row_of("req_7_0000") == 0 and store.row_of("other") is None

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from mlxdeck.telemetry.analyze.raw_lines import lines_of
 from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
-from mlxdeck.telemetry.analyze.time_series import Series, Trend, View
+from mlxdeck.telemetry.analyze.time_series import Series, TimeSeries, View
 from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES, batch
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store import store as stores
-from mlxdeck.telemetry.store.bounded_history import Recent
-from mlxdeck.telemetry.store.id_index import Ids
+from mlxdeck.telemetry.store.bounded_history import BoundedHistory
+from mlxdeck.telemetry.store.id_index import IdIndex
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.telemetry.store.time_index import Order
-from mlxdeck.tui.state.request_query import Listing
+from mlxdeck.telemetry.store.time_index import TimeIndex
+from mlxdeck.tui.state.request_query import RequestQuery
 from tests.streams import START_TS, Made, Stream, write
 
 made_requests = st.builds(
@@ -150,8 +150,8 @@ def test_a_chart_that_is_kept_up_equals_one_made_anew(
     steps: list[list[Made]], window: Window, look_back: int, filtered: bool
 ) -> None:
     """After every few requests, late ones too, and as the window moves on."""
-    stream, store, kept = Stream(), Store(), Trend(look_back)
-    listing, number, now_ts = Listing(store), 0, START_TS
+    stream, store, kept = Stream(), Store(), TimeSeries(look_back)
+    listing, number, now_ts = RequestQuery(store), 0, START_TS
     listing.set("status:ok" if filtered else "")
     for step in steps:
         lines = []
@@ -162,7 +162,7 @@ def test_a_chart_that_is_kept_up_equals_one_made_anew(
         store.feed([found] if found else [])
         now_ts = max(now_ts + 7, store.last_ts - 5)
         got = kept.series(store, window, now_ts, 20, listing.view)
-        anew = Trend(look_back).series(store, window, now_ts, 20, View(listing.mask))
+        anew = TimeSeries(look_back).series(store, window, now_ts, 20, View(listing.mask))
         for name in Series.__slots__:
             np.testing.assert_array_equal(getattr(got, name), getattr(anew, name), name)
 
@@ -175,7 +175,7 @@ def test_each_point_of_a_chart_is_of_the_requests_in_its_stretch() -> None:
     found = batch(Path("f"), lines)
     assert found
     store.feed([found])
-    got = Trend(3).series(store, WINDOWS[0], START_TS + 59, 6)
+    got = TimeSeries(3).series(store, WINDOWS[0], START_TS + 59, 6)
     assert got.bucket_s == 10 and got.n.tolist() == [10] * 6
     assert got.durations[0].tolist() == [5, 10, 15, 25, 35, 45]
     assert got.durations[2].tolist() == [10, 20, 30, 40, 50, 60]
@@ -184,7 +184,7 @@ def test_each_point_of_a_chart_is_of_the_requests_in_its_stretch() -> None:
 @given(st.lists(st.lists(st.text("äb01", max_size=30), unique=True), max_size=8))
 def test_names_keep_their_numbers(batches: list[list[str]]) -> None:
     """As a dictionary would have it, also when they have moved to the sorted array."""
-    ids, plain = Ids(), dict[str, int]()
+    ids, plain = IdIndex(), dict[str, int]()
     for number, names in enumerate(batches):
         for name in names:
             plain.setdefault(name, len(plain))
@@ -205,7 +205,7 @@ def test_the_newest_are_kept_in_order(
     batches: list[list[int]], limit: int, looked_at: bool
 ) -> None:
     """As a sorted list would have it; each keeps its number for as long as it is there."""
-    recent = Recent(limit, lambda ts, owner, text: f"{owner} {text} {ts:.0f}")
+    recent = BoundedHistory(limit, lambda ts, owner, text: f"{owner} {text} {ts:.0f}")
     naive = list[tuple[int, int]]()
     for more in batches:
         numbers = range(len(naive), len(naive) + len(more))
@@ -223,7 +223,7 @@ def test_the_newest_are_kept_in_order(
 
 def test_rows_that_move_stay_in_order() -> None:
     """A request that turns out to have begun earlier."""
-    order = Order()
+    order = TimeIndex()
     order.add([0, 1, 2], [10.0, 20.0, 30.0])
     order.move([2], [5.0])
     order.add([3], [15.0])
@@ -244,7 +244,7 @@ def test_streams_that_ran_beside_each_other_are_one_in_time(tmp_path: Path) -> N
     ticks, calls = (rows.times.tolist() for rows in (store.ticks, store.tool_calls))
     assert ticks == sorted(ticks) and len(ticks) == 2
     assert calls == sorted(calls) and len(calls) == 9
-    listing = Listing(store)
+    listing = RequestQuery(store)
     starts = store.column("start_ts")[listing.rows()]
     assert starts.tolist() == sorted(starts.tolist()) and len(starts) == 9
     assert len(listing.rows(START_TS + 40)) == 4
@@ -259,7 +259,7 @@ def test_what_was_not_known_at_a_moment_does_not_match() -> None:
     made = [Made(10.0, duration_s=8.0, tool="Read"), Made(30.0, duration_s=28.0, tool="Read")]
     found = batch(Path("f"), b"".join(b"".join(stream.request(m, n)) for n, m in enumerate(made)))
     store.feed([found] if found else [])
-    listing = Listing(store)
+    listing = RequestQuery(store)
     for text, then, at_last in (
         ("latency>1s", 1, 2), ("tool:Read", 1, 2), ("status:open", 1, 0), ("cached<1", 1, 2),
         ("session:session1", 1, 1), ("id:0001", 1, 1), ('text:"a.py"', 1, 2), ("not ttft>1s", 1, 0),

@@ -15,7 +15,7 @@ from mlxdeck.tui.outputs import clipboard
 from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.state.alerts import Thresholds
-from mlxdeck.tui.widgets.conversation import Conversation
+from mlxdeck.tui.widgets.conversation import ConversationView
 from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.line_chart import LineChart
 from mlxdeck.tui.widgets.plot import MARKERS
@@ -287,7 +287,7 @@ async def test_a_request_is_copied_as_json_and_as_curl(
         await again.until(lambda: again.table.n_items == 2)
         await again.press("enter", "u")
         assert copied[-1].startswith("curl ")
-        conversation = app.screen.query_one(Conversation)
+        conversation = app.screen.query_one(ConversationView)
         assert "in b.py?" in again.text and "answer" in again.text
         await again.press("o", "o")
         assert conversation.query("Collapsible")

@@ -8,7 +8,7 @@ from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.tui.state.alerts import Thresholds, Watch
-from mlxdeck.tui.state.preferences import MAX_FILTERS, Ways, recall, remember
+from mlxdeck.tui.state.preferences import MAX_FILTERS, Preferences, recall, remember
 from tests.streams import START_TS, Made, write
 
 LIMITS = Thresholds(1.0, 0.9, 0.1, 3, 1000)
@@ -38,7 +38,7 @@ def test_nothing_is_told_that_nobody_asked_for(tmp_path: Path) -> None:
 def test_ways_are_remembered(tmp_path: Path) -> None:
     """In a file that only the user can read."""
     path = tmp_path / "home" / "dashboard.json"
-    ways = Ways(window="1h", theme="textual-light", hidden=["hits"])
+    ways = Preferences(window="1h", theme="textual-light", hidden=["hits"])
     for n in range(MAX_FILTERS + 5):
         ways.used(f"tool:{n}")
     ways.used("tool:9")
@@ -51,7 +51,7 @@ def test_ways_are_remembered(tmp_path: Path) -> None:
 def test_two_dashboards_keep_their_filters(tmp_path: Path) -> None:
     """What the other one kept is added, and what was forgotten stays so."""
     path = tmp_path / "dashboard.json"
-    remember(path, Ways(kept={"slow": "latency>9s", "old": "tool:Read"}))
+    remember(path, Preferences(kept={"slow": "latency>9s", "old": "tool:Read"}))
     one, other = recall(path), recall(path)
     one.kept["mine"] = "status:ok"
     del one.kept["old"]
@@ -69,7 +69,7 @@ def test_what_cannot_be_remembered_is_forgotten(tmp_path: Path) -> None:
     for text in ("{", '{"window": 7, "filters": "x", "hidden": [1]}', "[]"):
         path.write_text(text)
         assert recall(path).window == "5m" and recall(path).filters == []
-    assert recall(None) == Ways()
-    remember(None, Ways())
+    assert recall(None) == Preferences()
+    remember(None, Preferences())
     path.write_text("")
-    remember(path / "below" / "x.json", Ways())
+    remember(path / "below" / "x.json", Preferences())

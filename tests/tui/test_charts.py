@@ -14,19 +14,19 @@ from textual.geometry import Size
 from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.line_chart import LineChart, spread
-from mlxdeck.tui.widgets.plot import Axis, Line, Plot, nice_top
+from mlxdeck.tui.widgets.plot import Axis, Plot, PlotLine, nice_top
 from tests.tui.running import NOW_S, REQUESTS, Running, running
 
 NAN = math.nan
 SIZE = Size(20, 8)
 
 
-def line(*values: float) -> Line:
+def line(*values: float) -> PlotLine:
     """A line of a chart."""
-    return Line("it", np.array(values), "good")
+    return PlotLine("it", np.array(values), "good")
 
 
-def plotted(*lines: Line, log: bool = False) -> Plot:
+def plotted(*lines: PlotLine, log: bool = False) -> Plot:
     """A range for lines."""
     return Plot.of(lines, Axis(fmt.tick, fmt.duration), SIZE, log=log)
 

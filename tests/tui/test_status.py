@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from mlxdeck.tui.present.status_line import Part, fitted
+from mlxdeck.tui.present.status_line import StatusPart, fitted
 
 PARTS = [
-    Part(Content("mlxdeck  live"), Content("live")),
-    Part(Content("P95 8.87s is over 5.00s"), Content("1 alert")),
-    Part(Content("12 bad lines"), Content("12 bad")),
-    Part(Content("smollm2 on cpu")),
-    Part(Content("8k")),
+    StatusPart(Content("mlxdeck  live"), Content("live")),
+    StatusPart(Content("P95 8.87s is over 5.00s"), Content("1 alert")),
+    StatusPart(Content("12 bad lines"), Content("12 bad")),
+    StatusPart(Content("smollm2 on cpu")),
+    StatusPart(Content("8k")),
 ]
 
 

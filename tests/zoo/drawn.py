@@ -18,9 +18,9 @@ import numpy as np
 from mlx_lm.tokenizer_utils import load as load_tokenizer
 
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars
-from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import held_to
+from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import plan_constraint
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import (
@@ -116,7 +116,7 @@ class Drawer:
         return cls(load_tokenizer(folder))
 
     def draw(
-        self, form: Form, schema: dict[str, Any], way: Way, temperature: float, seed: int
+        self, form: ToolFormat, schema: dict[str, Any], way: Way, temperature: float, seed: int
     ) -> Drawn:
         """One answer of a request that has one tool, or asks for JSON."""
         rng = np.random.default_rng(seed)
@@ -132,7 +132,7 @@ class Drawer:
             ToolChoice("auto" if way in ("auto", "json") else "any", parallel=False),
             answer_schema=schema if way == "json" else None,
         )
-        held = held_to(request, form, self.grammars, begun=begun)
+        held = plan_constraint(request, form, self.grammars, begun=begun)
         assert held.constraint is not None, held.refused
         processor = self.grammars.processor(held.constraint)
         given = self._wrapper.encode(f"Hm. {start}", add_special_tokens=False)
@@ -163,7 +163,7 @@ class Drawer:
 
     @staticmethod
     def _read(
-        form: Form,
+        form: ToolFormat,
         tools: Sequence[ToolSpec],
         text: str,
         finish: Literal["stop", "length", "broken"],

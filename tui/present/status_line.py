@@ -21,24 +21,26 @@ STALE_S = 60.0
 """After so long without an event it is said how long ago the last one was."""
 
 
-class Part(NamedTuple):
+class StatusPart(NamedTuple):
     """Something that is told; with a short form, it is told even where there is little room."""
 
     text: Content
     short: Content | None = None
 
 
-def parts(ctx: Context) -> Iterator[Part]:
+def parts(ctx: Context) -> Iterator[StatusPart]:
     """The most telling first."""
     source, state, window = ctx.source, _state(ctx), Content.styled(ctx.window.label, "b")
-    yield Part(Content.assemble(("mlxdeck", "b"), "  ", state), state)
-    yield Part(Content.assemble("window ", window), window)
+    yield StatusPart(Content.assemble(("mlxdeck", "b"), "  ", state), state)
+    yield StatusPart(Content.assemble("window ", window), window)
     if source.loaded < 1:
-        yield Part(_progress(source.loaded), Content(fmt.percent(source.loaded)))
+        yield StatusPart(_progress(source.loaded), Content(fmt.percent(source.loaded)))
     if filtered := ctx.listing.text:
         long, short = (f"/ {fmt.one_line(filtered, n)}" for n in (MAX_FILTER, MIN_FILTER))
         searching = "  searching…" if ctx.sought else ""
-        yield Part(Content.assemble((long, _ACCENT), searching), Content.styled(short, _ACCENT))
+        yield StatusPart(
+            Content.assemble((long, _ACCENT), searching), Content.styled(short, _ACCENT)
+        )
     if active := ctx.alarm.active:
         some = fmt.counted(len(active), "alert")
         yield _mark("; ".join(alert.text for alert in active), some)
@@ -55,15 +57,15 @@ def parts(ctx: Context) -> Iterator[Part]:
     quiet_s = ctx.clock.now - ctx.store.last_ts
     if ctx.store.n_lines and not ctx.clock.replay and quiet_s > STALE_S:
         ago = f"{fmt.duration(quiet_s)} ago"
-        yield Part(Content(f"last event {ago}"), Content(ago))
-    yield from map(Part, _server(ctx.store))
+        yield StatusPart(Content(f"last event {ago}"), Content(ago))
+    yield from map(StatusPart, _server(ctx.store))
 
 
-def _mark(text: str, short: str, style: str = _BAD) -> Part:
-    return Part(Content.styled(f"! {text}", style), Content.styled(f"! {short}", style))
+def _mark(text: str, short: str, style: str = _BAD) -> StatusPart:
+    return StatusPart(Content.styled(f"! {text}", style), Content.styled(f"! {short}", style))
 
 
-def fitted(told: Iterable[Part], width: int) -> Content:
+def fitted(told: Iterable[StatusPart], width: int) -> Content:
     """The parts in one line of so many cells.
 
     First come those that have a short form, in that or, as far as there is room, in full; then the

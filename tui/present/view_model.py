@@ -19,7 +19,7 @@ from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.kpi import Figure
 from mlxdeck.tui.widgets.line_chart import TimeAxis
-from mlxdeck.tui.widgets.plot import Line, Tone
+from mlxdeck.tui.widgets.plot import PlotLine, Tone
 
 _NO_STREAM = """[b]No stream yet[/b]
 
@@ -168,26 +168,26 @@ def time_axis(series: Series, window: Window, now_s: float) -> TimeAxis:
     return TimeAxis(series.start_ts, end_ts, (*(f"-{fmt.tick(s)}" for s in ago_s), "now"))
 
 
-def chart_lines(chart: str, drawn: Series, total: Summary) -> tuple[list[Line], list[str]]:
+def chart_lines(chart: str, drawn: Series, total: Summary) -> tuple[list[PlotLine], list[str]]:
     """What a chart shows, and the figures in its legend."""
     if chart == "latency":
         tones: tuple[Tone, ...] = ("good", "warn", "bad")
         names = ("P50", "P95", "P99")
         lines = [
-            Line(name, row, tone)
+            PlotLine(name, row, tone)
             for name, row, tone in zip(names, drawn.durations, tones, strict=True)
         ]
         found = (total.duration.p50, total.duration.p95, total.duration.p99)
         return lines, [fmt.duration(value) for value in found]
     if chart == "hits":
-        lines = [Line("exact", drawn.exact, "good"), Line("prefix", drawn.prefix, "calm")]
+        lines = [PlotLine("exact", drawn.exact, "good"), PlotLine("prefix", drawn.prefix, "calm")]
         shares = [total.hits.exact, total.hits.prefix]
         if total.hits.slower > 0:
-            lines.append(Line("not in memory", drawn.slower, "warn"))
+            lines.append(PlotLine("not in memory", drawn.slower, "warn"))
             shares.append(total.hits.slower)
         return lines, [fmt.percent(share) for share in shares]
     written, read = drawn.output_tokens, drawn.computed_tokens
-    lines = [Line("written", written, "good"), Line("read", read, "calm")]
+    lines = [PlotLine("written", written, "good"), PlotLine("read", read, "calm")]
     cached = np.nan_to_num(total.hits.total) * total.input_tokens
     sums = (total.output_tokens, total.input_tokens - cached)
     return lines, [f"{fmt.count(n)} in all" for n in sums]

@@ -18,13 +18,13 @@ from textual.widgets import Footer, Static
 
 from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES
-from mlxdeck.telemetry.analyze.request_diff import Parting, diff, parting, settings
+from mlxdeck.telemetry.analyze.request_diff import Divergence, diff, parting, settings
 from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.screens.request import NOT_CAPTURED
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.waterfall import Span, Waterfall
+from mlxdeck.tui.widgets.waterfall import PhaseSpan, Waterfall
 
 _TIMES = {**{f"{phase}_s": phase for phase in PHASES}, "ttft_s": "first token"} | {
     "duration_s": "total"
@@ -101,7 +101,7 @@ class CompareScreen(Screen[None]):
         totals_s = np.nan_to_num([self._number("duration_s", row) for row in self._rows]).tolist()
         for name, row, total_s in zip("ab", self._rows, totals_s, strict=True):
             known = {phase: self._number(f"{phase}_s", row) for phase in PHASES}
-            spans = [Span(phase, np.nan_to_num(seconds)) for phase, seconds in known.items()]
+            spans = [PhaseSpan(phase, np.nan_to_num(seconds)) for phase, seconds in known.items()]
             self.query_one(f"#time-{name}", Waterfall).show(spans, total_s, max(totals_s))
 
     def _parting(self, one: t.RequestStart, other: t.RequestStart) -> Content:
@@ -164,7 +164,7 @@ def _longer(one_s: float, other_s: float) -> str:
     return f"{sign}{fmt.duration(abs(change_s))}{times}"
 
 
-def _before(found: Parting) -> str:
+def _before(found: Divergence) -> str:
     if found.place == "system":
         return "nothing before it is shared"
     if found.place == "tools":

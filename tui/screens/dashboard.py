@@ -15,16 +15,16 @@ from textual.widgets import Footer, Input, Static
 
 from mlxdeck.telemetry.analyze.sessions import error_groups
 from mlxdeck.telemetry.analyze.stats import Summary
-from mlxdeck.telemetry.analyze.time_series import Total, Trend
+from mlxdeck.telemetry.analyze.time_series import TimeSeries, Total
 from mlxdeck.telemetry.query.filters import NAME, FilterError, expanded
 from mlxdeck.tui.messages import (
     FilterChanged,
     OrderAsked,
+    PreferencesChanged,
     RedrawAsked,
     RequestChosen,
-    WaysChanged,
 )
-from mlxdeck.tui.present.status_line import Part, fitted
+from mlxdeck.tui.present.status_line import StatusPart, fitted
 from mlxdeck.tui.present.view_model import (
     chart_lines,
     chart_title,
@@ -41,7 +41,7 @@ from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
 from mlxdeck.tui.state.alerts import Alert
 from mlxdeck.tui.state.context import Context
-from mlxdeck.tui.state.request_query import ORDERS, Listing, Order
+from mlxdeck.tui.state.request_query import ORDERS, RequestQuery, SortOrder
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.error_list import ErrorList
 from mlxdeck.tui.widgets.filter_bar import FilterBar
@@ -106,8 +106,8 @@ class DashboardScreen(Screen[None]):
         """The panel that is shown without the others; empty for none."""
         # What is known without a filter stays while there is one.
         self._totals = (Total(), Total())
-        self._strip_trends = (Trend(), Trend())
-        self._trends: dict[tuple[int, bool, bool], Trend] = {}
+        self._strip_trends = (TimeSeries(), TimeSeries())
+        self._trends: dict[tuple[int, bool, bool], TimeSeries] = {}
         """By the number of buckets, whether there are percentiles, and whether it is filtered."""
 
     def compose(self) -> ComposeResult:
@@ -173,7 +173,7 @@ class DashboardScreen(Screen[None]):
         if self._ctx.clock.replay:
             self.query_one(Transport).refresh()
 
-    def _show_lists(self, now_s: float, listing: Listing, below: int | None) -> None:
+    def _show_lists(self, now_s: float, listing: RequestQuery, below: int | None) -> None:
         as_of_ts = self._ctx.as_of_ts
         # While requests run, their time goes on.
         second = int(now_s) if self._store.n_open else 0
@@ -209,14 +209,14 @@ class DashboardScreen(Screen[None]):
         each = f"  each point: last {fmt.tick(round(span_s, 1))}"
         chart.border_title = chart_title(name, total) + (each if chart.n_buckets > 48 else "")
 
-    def _kept(self, chart: str, n_buckets: int, *, filtered: bool) -> Trend:
+    def _kept(self, chart: str, n_buckets: int, *, filtered: bool) -> TimeSeries:
         key = (n_buckets, chart == "latency", filtered)
         if key not in self._trends:
             if len(self._trends) > 2 * len(PANELS):
                 # Of sizes that the window had once.
                 self._trends.clear()
             ranked = ("duration_s",) if chart == "latency" else ()
-            self._trends[key] = Trend(_look_back(n_buckets), ranked)
+            self._trends[key] = TimeSeries(_look_back(n_buckets), ranked)
         return self._trends[key]
 
     def alerts(self, now_s: float) -> list[Alert]:
@@ -236,7 +236,7 @@ class DashboardScreen(Screen[None]):
         else:
             bar.mistake("")
 
-    def show_status(self, told: Iterable[Part]) -> None:
+    def show_status(self, told: Iterable[StatusPart]) -> None:
         """The line at the top."""
         text = fitted(told, self.size.width - 2)
         if not text.is_same(self._status):
@@ -332,7 +332,7 @@ class DashboardScreen(Screen[None]):
             return
         kept = self._ctx.ways.kept
         kept[name] = expanded(self._ctx.listing.text, kept)
-        self.post_message(WaysChanged())
+        self.post_message(PreferencesChanged())
         self.notify(f"@{name} stands for it from now on", title="kept", timeout=3)
 
     def action_unfilter(self) -> None:
@@ -368,7 +368,7 @@ class DashboardScreen(Screen[None]):
             if order.title == message.title:
                 self._list_by(order)
 
-    def _list_by(self, order: Order) -> None:
+    def _list_by(self, order: SortOrder) -> None:
         table = self.query_one(RequestTable)
         self._ctx.listing.order = order
         table.first_word = order.first

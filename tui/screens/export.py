@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from mlxdeck.telemetry.columns.growable_array import Column
+from mlxdeck.telemetry.columns.growable_array import GrowableArray
 from mlxdeck.telemetry.export.tables import FORMATS, ExportError, take, write
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.text import format as fmt
@@ -35,7 +35,7 @@ class ExportScreen(ModalScreen[None]):
     ExportScreen OptionList { border: none; height: auto; background: $surface; }
     """
 
-    def __init__(self, store: Store, rows: Column, as_of_ts: float) -> None:
+    def __init__(self, store: Store, rows: GrowableArray, as_of_ts: float) -> None:
         super().__init__()
         self._as_of_ts = as_of_ts
         self._store = store
@@ -59,7 +59,7 @@ class ExportScreen(ModalScreen[None]):
         self.app.run_worker(put, thread=True, group="export")
 
 
-def _put(app: App[object], taken: Mapping[str, Column], path: Path) -> None:
+def _put(app: App[object], taken: Mapping[str, GrowableArray], path: Path) -> None:
     """Write it, on a thread of its own, and tell what came of it."""
     try:
         write(taken, path)

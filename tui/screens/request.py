@@ -29,10 +29,10 @@ from mlxdeck.tui.outputs.clipboard import copy
 from mlxdeck.tui.present import request_summary
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.conversation import Conversation
+from mlxdeck.tui.widgets.conversation import ConversationView
 from mlxdeck.tui.widgets.request_table import tokens_per_s
 from mlxdeck.tui.widgets.tool_calls import verdict
-from mlxdeck.tui.widgets.waterfall import Span, TokenBar, Waterfall
+from mlxdeck.tui.widgets.waterfall import PhaseSpan, TokenBar, Waterfall
 
 NOT_CAPTURED = "not captured: start the server with --capture full to keep it"
 
@@ -75,7 +75,7 @@ class RequestScreen(Screen[None]):
             yield TokenBar(id="tokens")
             yield Static(id="facts")
             yield Static(id="calls")
-            yield Conversation(id="conversation")
+            yield ConversationView(id="conversation")
             with Collapsible(title="raw events", id="raw", collapsed=False):
                 yield Static(id="lines")
         yield Footer(compact=True)
@@ -154,7 +154,7 @@ class RequestScreen(Screen[None]):
 
     def action_fold(self) -> None:
         """Open or close all blocks of the conversation."""
-        self.query_one(Conversation).fold()
+        self.query_one(ConversationView).fold()
 
     def _copied(self, what: str, text: str) -> None:
         by = copy(self.app, text)
@@ -195,7 +195,7 @@ class RequestScreen(Screen[None]):
         self._show_time(lines)
         self.query_one("#facts", Static).update(self._facts(lines))
         paths = dict.fromkeys(span.path for span in self._store.spans(self._row))
-        self.query_one(Conversation).show(lines, list(paths))
+        self.query_one(ConversationView).show(lines, list(paths))
         calls = [line for line in lines if isinstance(line, t.ToolCall)]
         self.query_one("#calls").display = bool(calls)
         came = results(self._store, self._row, {call.call_id for call in calls if call.call_id})
@@ -230,7 +230,7 @@ class RequestScreen(Screen[None]):
             """A figure of the request's end, or of its first token."""
             return float(getattr(first, name, 0) if running else store.column(name)[row])
 
-        spans = [Span(name, told(f"{name}_s")) for name in PHASES]
+        spans = [PhaseSpan(name, told(f"{name}_s")) for name in PHASES]
         total_s, done = told("duration_s"), sum(span.seconds for span in spans)
         self.query_one(Waterfall).show(spans, total_s if total_s > 0 else done)
         total, cached, out = (

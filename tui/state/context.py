@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
-from mlxdeck.telemetry.playback_clock import Clock
+from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import SourceChanged
 from mlxdeck.tui.state.alerts import Watch
-from mlxdeck.tui.state.preferences import Ways
-from mlxdeck.tui.state.request_query import Listing, Rows
+from mlxdeck.tui.state.preferences import Preferences
+from mlxdeck.tui.state.request_query import RequestQuery, Rows
 
 
 @dataclass(slots=True)
@@ -22,10 +22,10 @@ class Context:
     places: Sequence[Path]
     """Where streams are looked for."""
     store: Store
-    clock: Clock
-    listing: Listing
+    clock: PlaybackClock
+    listing: RequestQuery
     alarm: Watch
-    ways: Ways
+    ways: Preferences
     window: Window = WINDOWS[1]
     source: SourceChanged = field(default_factory=lambda: SourceChanged([]))
     sought: frozenset[str] = frozenset()

@@ -11,7 +11,7 @@ MAX_FILTERS = 20
 
 
 @dataclass(slots=True)
-class Ways:
+class Preferences:
     """One user's."""
 
     window: str = "5m"
@@ -34,12 +34,12 @@ class Ways:
         self.filters = [text, *(each for each in self.filters if each != text)][:MAX_FILTERS]
 
 
-_WRITTEN = [each.name for each in fields(Ways) if each.name != "known"]
+_WRITTEN = [each.name for each in fields(Preferences) if each.name != "known"]
 
 
-def recall(path: Path | None) -> Ways:
+def recall(path: Path | None) -> Preferences:
     """What was written last; the default for what was not, or can't be read."""
-    ways = Ways()
+    ways = Preferences()
     try:
         found = json.loads(path.read_bytes()) if path else {}
     except (OSError, ValueError):
@@ -54,7 +54,7 @@ def recall(path: Path | None) -> Ways:
     return ways
 
 
-def remember(path: Path | None, ways: Ways) -> None:
+def remember(path: Path | None, ways: Preferences) -> None:
     """Write it down; that it can't be is no reason to complain at the end of a session.
 
     Filters that another dashboard kept meanwhile are added.

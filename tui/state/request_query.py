@@ -17,7 +17,7 @@ Rows = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SortOrder:
     """What requests are listed by, the highest first."""
 
     column: str
@@ -28,15 +28,15 @@ class Order:
 
 
 ORDERS = (
-    Order("", "time", "newest"),
-    Order("duration_s", "total", "slowest"),
-    Order("ttft_s", "ttft", "latest first token"),
-    Order("input_tokens", "in", "longest prompt"),
-    Order("output_tokens", "out", "longest answer"),
+    SortOrder("", "time", "newest"),
+    SortOrder("duration_s", "total", "slowest"),
+    SortOrder("ttft_s", "ttft", "latest first token"),
+    SortOrder("input_tokens", "in", "longest prompt"),
+    SortOrder("output_tokens", "out", "longest answer"),
 )
 
 
-class Listing:
+class RequestQuery:
     """A view of a store. Calls are in the order of time, oldest first, as rows are by default."""
 
     def __init__(self, store: Store, kept: Mapping[str, str] | None = None) -> None:

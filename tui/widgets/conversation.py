@@ -34,14 +34,14 @@ class Block(NamedTuple):
     text: str
 
 
-class Conversation(Vertical):
+class ConversationView(Vertical):
     """System prompt, tools, messages and the answer."""
 
     DEFAULT_CSS = """
-    Conversation { height: auto; }
-    Conversation Collapsible { border: none; padding: 0; background: $background; }
-    Conversation Collapsible Contents { padding: 0 0 1 3; }
-    Conversation Static { height: auto; }
+    ConversationView { height: auto; }
+    ConversationView Collapsible { border: none; padding: 0; background: $background; }
+    ConversationView Collapsible Contents { padding: 0 0 1 3; }
+    ConversationView Static { height: auto; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:

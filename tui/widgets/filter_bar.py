@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 from mlxdeck.telemetry.query.completion import complete
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import FilterChanged
-from mlxdeck.tui.state.preferences import Ways
+from mlxdeck.tui.state.preferences import Preferences
 
 MAX_CHOICES = 8
 PLACEHOLDER = (
@@ -23,7 +23,7 @@ PLACEHOLDER = (
 class _Suggester(Suggester):
     """The first completion, shown behind the cursor; right arrow takes it."""
 
-    def __init__(self, store: Store, ways: Ways) -> None:
+    def __init__(self, store: Store, ways: Preferences) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
         self._store = store
         self._ways = ways
@@ -57,7 +57,7 @@ class FilterBar(Vertical):
     FilterBar .-bad { color: $text-error; }
     """
 
-    def __init__(self, store: Store, ways: Ways, *, id: str | None = None) -> None:
+    def __init__(self, store: Store, ways: Preferences, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._store = store
         self._ways = ways

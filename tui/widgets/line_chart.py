@@ -17,7 +17,7 @@ from textual.widget import Widget
 
 from mlxdeck.tui.messages import RedrawAsked
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.plot import MARKERS, Axis, Drawing, Line, Plot, Tone, cell
+from mlxdeck.tui.widgets.plot import MARKERS, Axis, Drawing, Plot, PlotLine, Tone, cell
 
 _GUTTER = 8
 """Cells left of the plot: six for a number, one between, one for the axis."""
@@ -93,7 +93,7 @@ class LineChart(Widget, can_focus=True):
         """What is told in the middle where there is nothing to draw."""
         self.cursor = -1
         """The column whose values are told; -1 for none."""
-        self._lines: list[Line] = []
+        self._lines: list[PlotLine] = []
         self._times = TimeAxis()
         self._values: Sequence[str] = ()
         self._canvas: list[Strip] | None = None
@@ -104,7 +104,7 @@ class LineChart(Widget, can_focus=True):
         return max(8, self._plot_size().width)
 
     def show(
-        self, lines: list[Line], times: TimeAxis, values: Sequence[str], hint: str = ""
+        self, lines: list[PlotLine], times: TimeAxis, values: Sequence[str], hint: str = ""
     ) -> None:
         """Draw these; the legend names each line and one of the `values`.
 

@@ -29,7 +29,7 @@ _DASHES = ((1, 1, 1, 1), (1, 1, 1, 0), (1, 0, 1, 0))
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PlotLine:
     """One line of a chart."""
 
     label: str
@@ -67,7 +67,7 @@ class Plot:
     log: bool = False
 
     @classmethod
-    def of(cls, lines: Sequence[Line], axis: Axis, size: Size, *, log: bool) -> Plot:
+    def of(cls, lines: Sequence[PlotLine], axis: Axis, size: Size, *, log: bool) -> Plot:
         """A range in which all lines fit; a logarithmic one only if there is a value for it."""
         values = [line.values[~np.isnan(line.values)] for line in lines]
         known = np.concatenate(values) if values else np.array([])
@@ -77,7 +77,7 @@ class Plot:
         top = axis.top or (nice_top(float(known.max())) if len(known) else 1.0)
         return cls(size, 0.0, top)
 
-    def draw(self, lines: Sequence[Line]) -> Drawing:
+    def draw(self, lines: Sequence[PlotLine]) -> Drawing:
         """All lines; where they meet, their colours take turns, so that none is hidden."""
         shape = (self.size.height, self.size.width)
         masks, owners = np.zeros(shape, np.uint8), np.full(shape, -1, np.int8)

@@ -13,7 +13,7 @@ from textual import events
 from textual.message import Message
 from textual.widget import Widget
 
-from mlxdeck.telemetry.playback_clock import Clock
+from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.kpi import BARS
@@ -47,7 +47,7 @@ class Transport(Widget):
     class Hurried(Message):
         """The next speed."""
 
-    def __init__(self, clock: Clock, store: Store, *, id: str | None = None) -> None:
+    def __init__(self, clock: PlaybackClock, store: Store, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._clock = clock
         self._store = store

@@ -20,7 +20,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class PhaseSpan:
     """A phase: its name, and its length in seconds."""
 
     name: str
@@ -44,17 +44,17 @@ class Waterfall(Widget):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._spans: list[Span] = []
+        self._spans: list[PhaseSpan] = []
         self._total_s = 0.0
         self._scale_s = 0.0
 
-    def show(self, spans: list[Span], total_s: float, scale_s: float = 0.0) -> None:
+    def show(self, spans: list[PhaseSpan], total_s: float, scale_s: float = 0.0) -> None:
         """Draw these; what they leave of the total is drawn as `other`.
 
         The whole width stands for `scale_s`, if that is longer than the total.
         """
         rest = total_s - sum(span.seconds for span in spans)
-        other = [Span("other", rest)] if rest > OTHER_SHARE * total_s else []
+        other = [PhaseSpan("other", rest)] if rest > OTHER_SHARE * total_s else []
         self._spans, self._total_s = [*spans, *other], total_s
         self._scale_s = max(total_s, scale_s)
         self.refresh(layout=True)

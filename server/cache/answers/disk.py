@@ -17,11 +17,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from mlxdeck.server.cache.answers.codec import Damaged, decode, encode
-from mlxdeck.server.cache.answers.loss_reasons import Gone
+from mlxdeck.server.cache.answers.loss_reasons import LossReasons
 from mlxdeck.server.cache.answers.memory import Answer, counted, remaining_s
 from mlxdeck.server.cache.cache_keys import request_of
-from mlxdeck.server.cache.cache_stats import Counts, Tally
-from mlxdeck.server.cache.sqlite_index import Database
+from mlxdeck.server.cache.cache_stats import CacheStats, Counts
+from mlxdeck.server.cache.sqlite_index import SqliteIndex
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 class Disk:
     """A database with a thread to read and a thread to write."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqliteIndex) -> None:
         self.database = database
         self.errors = 0
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="disk-read")
@@ -90,11 +90,11 @@ class DiskAnswers:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._known: dict[str, _Known] = {}
-        self.gone = Gone()
+        self.gone = LossReasons()
         self._unwritten: dict[str, bytes] = {}
         self._requests: Counter[str] = Counter()
         self.n_bytes = 0
-        self.tally = Tally()
+        self.tally = CacheStats()
         # What is known may lag behind another process on the same folder; a miss is all it costs.
         with disk.database.begin() as connection:
             for key, *known in connection.execute(

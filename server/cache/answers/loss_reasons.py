@@ -7,7 +7,7 @@ from collections import OrderedDict
 MAX_KEYS = 10_000
 
 
-class Gone:
+class LossReasons:
     """Reasons by key. For the event loop."""
 
     def __init__(self) -> None:

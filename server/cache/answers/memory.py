@@ -11,9 +11,9 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, replace
 
-from mlxdeck.server.cache.answers.loss_reasons import Gone
+from mlxdeck.server.cache.answers.loss_reasons import LossReasons
 from mlxdeck.server.cache.cache_keys import request_of
-from mlxdeck.server.cache.cache_stats import Counts, Tally
+from mlxdeck.server.cache.cache_stats import CacheStats, Counts
 from mlxdeck.server.chat import (
     Event,
     Finished,
@@ -117,7 +117,7 @@ def _joined(events: Iterable[Event]) -> list[Event]:
     return joined
 
 
-class ResponseCache:
+class MemoryAnswers:
     """Answers by their key."""
 
     def __init__(self, max_entries: int, max_bytes: int, max_age_s: float = 0.0) -> None:
@@ -127,9 +127,9 @@ class ResponseCache:
         self._max_age_s = max_age_s
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._requests: Counter[str] = Counter()
-        self.gone = Gone()
+        self.gone = LossReasons()
         self.n_bytes = 0
-        self.tally = Tally()
+        self.tally = CacheStats()
 
     def __len__(self) -> int:
         return len(self._answers)

@@ -17,9 +17,9 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from mlxdeck.server.cache.answers.codec import Damaged, decode, encode
-from mlxdeck.server.cache.answers.loss_reasons import Gone
+from mlxdeck.server.cache.answers.loss_reasons import LossReasons
 from mlxdeck.server.cache.answers.memory import Answer, counted
-from mlxdeck.server.cache.cache_stats import Counts, Tally
+from mlxdeck.server.cache.cache_stats import CacheStats, Counts
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ Report = Callable[[str], None]
 T = TypeVar("T")
 
 
-class SharedAnswers:
+class RedisAnswers:
     """The `Tier` of other machines. For the event loop."""
 
     name = "shared"
@@ -49,11 +49,11 @@ class SharedAnswers:
         self._timeout_s = timeout_s
         self._report = report
         self._max_age_s = max_age_s
-        self.gone = Gone()
+        self.gone = LossReasons()
         self._down_until_s = 0.0
         self._failing = False
         self._pending: set[asyncio.Task[None]] = set()
-        self.tally = Tally()
+        self.tally = CacheStats()
         self.errors = 0
         self.dropped = 0
         """Answers that were not stored, because too many waited to be."""

@@ -77,7 +77,7 @@ class Flight:
                     yield event
 
 
-class Flights:
+class SingleFlight:
     """What is being generated, by the key of its answer."""
 
     def __init__(self) -> None:

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from mlxdeck.server.cache.answers.loss_reasons import Gone
-from mlxdeck.server.cache.answers.memory import Answer, ResponseCache
+from mlxdeck.server.cache.answers.loss_reasons import LossReasons
+from mlxdeck.server.cache.answers.memory import Answer, MemoryAnswers
 from mlxdeck.server.cache.cache_keys import request_of
-from mlxdeck.server.cache.cache_stats import Tally
+from mlxdeck.server.cache.cache_stats import CacheStats
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ class Tier(Protocol):
     """A store of answers that may take a while. None of its methods ever raises."""
 
     name: str
-    tally: Tally
-    gone: Gone
+    tally: CacheStats
+    gone: LossReasons
     n_bytes: int
 
     def __len__(self) -> int: ...
@@ -44,13 +44,13 @@ class Tier(Protocol):
         """Drop every answer; return how many there were."""
 
 
-class ExactCache:
+class TieredAnswers:
     """Answers by their key. For the event loop."""
 
-    def __init__(self, ram: ResponseCache, slower: Sequence[Tier] = ()) -> None:
+    def __init__(self, ram: MemoryAnswers, slower: Sequence[Tier] = ()) -> None:
         self.ram = ram
         self.slower = tuple(slower)
-        self._tiers: tuple[ResponseCache | Tier, ...] = (ram, *self.slower)
+        self._tiers: tuple[MemoryAnswers | Tier, ...] = (ram, *self.slower)
 
     @property
     def enabled(self) -> bool:
@@ -84,7 +84,7 @@ class ExactCache:
             tier.expire()
 
     def miss_reason(self, key: str) -> str:
-        """Why nothing was found: as `Gone` says, or `model_changed` or `cold`."""
+        """Why nothing was found: as `LossReasons` says, or `model_changed` or `cold`."""
         reasons = {tier.gone.why(key) for tier in self._tiers}
         for reason in ("expired", "not_kept", "evicted"):
             if reason in reasons:

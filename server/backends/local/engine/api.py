@@ -83,7 +83,7 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True)
-class Thinking:
+class ThinkingLimit:
     """How long an answer may think."""
 
     start: str
@@ -94,7 +94,7 @@ class Thinking:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SequenceSpec:
     """A sequence to be generated."""
 
     tokens: Sequence[int]
@@ -107,7 +107,7 @@ class Run:
     boundaries: tuple[int, ...] = ()
     """Numbers of leading tokens that other prompts may begin with too, in ascending order."""
     constraint: Constraint | None = None
-    thinking: Thinking | None = None
+    thinking: ThinkingLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +293,7 @@ class Engine(Protocol):
     def spare_bytes(self) -> int:
         """Memory that cached states may take, of what is free now."""
 
-    def insert(self, run: Run) -> int:
+    def insert(self, run: SequenceSpec) -> int:
         """Queue a sequence and return its uid.
 
         Raises:

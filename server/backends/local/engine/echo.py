@@ -19,8 +19,8 @@ from mlxdeck.server.backends.local.engine.api import (
     ModelInfo,
     Prefilled,
     Progress,
-    Run,
     Sampled,
+    SequenceSpec,
     State,
     Step,
     TemplateTraits,
@@ -78,8 +78,8 @@ class ByteTokenizer:
 
 
 @dataclass(slots=True)
-class _Running:
-    run: Run
+class _EchoSequence:
+    run: SequenceSpec
     n_done: int
     answer: str = ""
     n_sampled: int = 0
@@ -141,7 +141,7 @@ class EchoEngine:
         """Prompt tokens computed so far, over all sequences."""
         self._chunk = prefill_chunk_tokens
         self._context_tokens = context_tokens
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, _EchoSequence] = {}
         self._next_uid = 0
 
     def load(self, progress: Progress) -> ModelInfo:
@@ -156,12 +156,12 @@ class EchoEngine:
         """As much as anybody could want."""
         return 1 << 40
 
-    def insert(self, run: Run) -> int:
+    def insert(self, run: SequenceSpec) -> int:
         """Queue a sequence, checking that its state holds the tokens it claims."""
         if run.n_cached and run.state != tuple(run.tokens[: run.n_cached]):
             raise EngineFailed("the state is of other tokens")
         uid, self._next_uid = self._next_uid, self._next_uid + 1
-        self._running[uid] = _Running(run, run.n_cached)
+        self._running[uid] = _EchoSequence(run, run.n_cached)
         return uid
 
     def step(self) -> list[Step]:
@@ -170,7 +170,7 @@ class EchoEngine:
             time.sleep(self.step_s)
         return [self._advance(uid, job) for uid, job in list(self._running.items())]
 
-    def _advance(self, uid: int, job: _Running) -> Step:
+    def _advance(self, uid: int, job: _EchoSequence) -> Step:
         total = len(job.run.tokens)
         if job.n_done < total:
             n = min(self._chunk, total - job.n_done)

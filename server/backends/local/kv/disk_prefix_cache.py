@@ -22,7 +22,7 @@ from pathlib import Path
 from mlxdeck.server.backends.local.engine.api import State, States
 from mlxdeck.server.backends.local.kv.token_bytes import first, n_common, n_tokens
 from mlxdeck.server.cache.answers.disk import Disk
-from mlxdeck.server.cache.cache_stats import Tally
+from mlxdeck.server.cache.cache_stats import CacheStats
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class _Pending:
     due_s: float
 
 
-class Vault:
+class DiskPrefixCache:
     """The states of one model on disk. Safe from any thread."""
 
     def __init__(self, disk: Disk, folder: Path, states: States, signature: str, max_bytes: int):
@@ -79,7 +79,7 @@ class Vault:
         self._lock = threading.Lock()
         self._stored: dict[str, Stored] = {}
         self._pending: dict[bytes, _Pending] = {}
-        self.tally = Tally()
+        self.tally = CacheStats()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with disk.database.begin() as connection:
             self._open(connection)

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.engine.api import KVState, States
-from mlxdeck.server.backends.local.kv.disk_prefix_cache import Stored, Vault
-from mlxdeck.server.backends.local.kv.miss_reason import Miss, PartAt, Seen
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache, Stored
+from mlxdeck.server.backends.local.kv.miss_reason import Miss, MissExplainer, PartAt
 from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
 from mlxdeck.server.backends.local.kv.token_bytes import first, n_tokens, pack
 from mlxdeck.server.cache.cache_stats import Counts
@@ -38,17 +38,17 @@ class Found:
     """Where the tokens came from: `ram`, `disk`, or empty."""
 
 
-class StateCache:
+class KVCache:
     """The states of all tiers."""
 
     def __init__(
-        self, states: States, ram: PrefixCache, vault: Vault | None, on_engine: OnEngine
+        self, states: States, ram: PrefixCache, vault: DiskPrefixCache | None, on_engine: OnEngine
     ) -> None:
         self.ram = ram
         self.vault = vault
         self._states = states
         self._on_engine = on_engine
-        self._seen = Seen()
+        self._seen = MissExplainer()
         self._reading = asyncio.Lock()
         self.s_per_token: float | None = None
         """Prefill time of a token, as of the last prompt that was long enough to tell."""

@@ -41,7 +41,7 @@ class _Prompt:
     tail_start: int
 
 
-class Seen:
+class MissExplainer:
     """The prompts of late."""
 
     def __init__(self) -> None:

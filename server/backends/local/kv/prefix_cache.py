@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from mlxdeck.server.backends.local.engine.api import State, States
 from mlxdeck.server.backends.local.kv.eviction_policy import Lru, Policy, Use
 from mlxdeck.server.backends.local.kv.token_bytes import first, n_common, n_tokens, pack
-from mlxdeck.server.cache.cache_stats import Counts, Tally
+from mlxdeck.server.cache.cache_stats import CacheStats, Counts
 
 # A prompt is compared with every entry: half a millisecond for this many long ones.
 MAX_ENTRIES = 512
@@ -66,7 +66,7 @@ class PrefixCache:
 
     def __init__(self, states: States, max_bytes: int, policy: Policy | None = None) -> None:
         self.max_bytes = max_bytes
-        self.tally = Tally()
+        self.tally = CacheStats()
         self.n_bytes = 0
         self._states = states
         self._policy = policy or Lru()

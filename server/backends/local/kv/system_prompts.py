@@ -23,7 +23,7 @@ def parts_key(system: str, tools: str) -> str:
     return f"{system[:PART_DIGITS]}-{tools[:PART_DIGITS]}"
 
 
-class Systems:
+class SystemPrompts:
     """What is remembered of system prompts. For the event loop."""
 
     def __init__(self, disk: Disk, signature: str) -> None:

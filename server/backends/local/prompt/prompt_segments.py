@@ -18,7 +18,7 @@ _NEEDLE_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PromptSegment:
     """A part of the request, from `start` up to the next part's."""
 
     name: str
@@ -27,10 +27,10 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PromptSegments:
     """The parts of a prompt, in the order of their tokens."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[PromptSegment, ...] = ()
     shared_tokens: int = 0
     """System prompt and tools: what other conversations may begin with too. 0 if there is none."""
     tail_start: int = 0
@@ -53,24 +53,24 @@ class Layout:
         return self.parts[place].name, self.parts[place].start, end
 
 
-def lay_out(request: ChatRequest, text: str, ends: Sequence[int]) -> Layout:
+def lay_out(request: ChatRequest, text: str, ends: Sequence[int]) -> PromptSegments:
     """Find the parts of a request in its rendered text.
 
     `ends` holds for each token the number of characters up to its end; if it is empty, so is the
     layout.
     """
     if not ends:
-        return Layout()
+        return PromptSegments()
     found, tail = _messages(request, text)
     found += _tools(request, text[: found[0][0]] if found else text)
     system = _needle(request.system[0]) if request.system else ""
     if system and (at := text.find(system)) >= 0:
         found.append((at, "system"))
     starts = [at for at, name in found if name.startswith("messages.")]
-    parts = (Part(name, bisect_right(ends, at)) for at, name in sorted(found))
+    parts = (PromptSegment(name, bisect_right(ends, at)) for at, name in sorted(found))
     # A conversation that begins with its first message has nothing to share but a role's name.
     shared = min(starts) if starts and (request.system or request.tools) else 0
-    return Layout(tuple(parts), bisect_right(ends, shared), bisect_right(ends, tail))
+    return PromptSegments(tuple(parts), bisect_right(ends, shared), bisect_right(ends, tail))
 
 
 def _needle(text: str) -> str:

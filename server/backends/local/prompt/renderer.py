@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.engine.api import Tokenizer
 from mlxdeck.server.backends.local.prompt.marked_rendering import marked, mentions, own_spans
-from mlxdeck.server.backends.local.prompt.prompt_segments import Layout, lay_out
+from mlxdeck.server.backends.local.prompt.prompt_segments import PromptSegments, lay_out
 from mlxdeck.server.backends.local.prompt.regroupings import (
     CONTENT_IN_PARTS,
     changing,
@@ -48,7 +48,7 @@ class Prompt:
     """Whether the template has opened a thinking block that the answer continues."""
     begun: str
     """The beginning of the answer, where the client wrote it; no part of what is sent back."""
-    layout: Layout
+    layout: PromptSegments
     """Where the parts of the request lie among the tokens."""
     regrouped: tuple[str, ...] = ()
     """How the conversation had to be put for the template to take it."""

@@ -35,7 +35,7 @@ class ToolWriting(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class TemplateMessages:
     """All that a template is given."""
 
     messages: list[Wire]
@@ -51,7 +51,7 @@ def put(
     regroupings: Collection[str] = (),
     *,
     ordered: bool = True,
-) -> Conversation:
+) -> TemplateMessages:
     """Put a request to a template; a last message of the assistant's is left out.
 
     `ordered` puts the keys of tool schemas in one order.
@@ -75,7 +75,7 @@ def put(
     filled = SCHEMAS_FILLED in regroupings
     tools = [_wire_tool(tool, filled=filled) for tool in offered] if offered and native else None
     options = {} if OPTIONS_LEFT_OUT in regroupings else _options(request)
-    return Conversation(said, tools, options)
+    return TemplateMessages(said, tools, options)
 
 
 def begun(request: ChatRequest) -> str:

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo, Prefilled, Progress, Step
-from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Job, Piece, Waiting
+from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Piece, Sequence, Waiting
 from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError, one_line
 
 log = logging.getLogger(__name__)
@@ -65,9 +65,9 @@ class Scheduler:
         self._ping_s = ping_s
         self._stall_s = stall_s
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._waiting: deque[Job] = deque()
-        self._running: dict[int, Job] = {}
-        self._looping: list[Job] = []
+        self._waiting: deque[Sequence] = deque()
+        self._running: dict[int, Sequence] = {}
+        self._looping: list[Sequence] = []
         self._output_tokens = 0
         self._prefill_tokens = 0
         self._beat_s = time.monotonic()
@@ -144,7 +144,7 @@ class Scheduler:
             self._n_expected -= 1
 
     @asynccontextmanager
-    async def submit(self, job: Job) -> AsyncIterator[AsyncIterator[Chunk]]:
+    async def submit(self, job: Sequence) -> AsyncIterator[AsyncIterator[Chunk]]:
         """Queue a job at once, and receive its answer inside the block; leaving it cancels.
 
         Raises:
@@ -167,7 +167,7 @@ class Scheduler:
                 job.times.finished_s = time.monotonic()
                 self._inbox.put(lambda: self._cancel(job))
 
-    async def _receive(self, job: Job) -> AsyncGenerator[Chunk]:
+    async def _receive(self, job: Sequence) -> AsyncGenerator[Chunk]:
         while True:
             try:
                 chunk = await asyncio.wait_for(job.chunks.get(), self._ping_s)
@@ -267,7 +267,7 @@ class Scheduler:
                 continue
             self._running[job.uid] = job
 
-    def _fits(self, job: Job) -> bool:
+    def _fits(self, job: Sequence) -> bool:
         """Whether a job may be read together with those that are being read.
 
         The engine pads all chunks of a step to the longest, so a step costs their number times
@@ -294,7 +294,7 @@ class Scheduler:
         while self._looping:
             self._cut(self._looping.pop())
 
-    def _account(self, step: Step) -> list[tuple[Job, Chunk | ServerError]]:
+    def _account(self, step: Step) -> list[tuple[Sequence, Chunk | ServerError]]:
         job = self._running[step.uid]
         if isinstance(step, Prefilled):
             self._prefill_tokens += step.done_tokens - job.n_prefilled
@@ -307,7 +307,7 @@ class Scheduler:
             job.times.first_token_s = now_s
         job.n_tokens += 1
         self._output_tokens += 1
-        parcels: list[tuple[Job, Chunk | ServerError]] = []
+        parcels: list[tuple[Sequence, Chunk | ServerError]] = []
         if step.finish == "broken":
             del self._running[step.uid]
             job.times.finished_s, job.let_go = now_s, step.why
@@ -324,19 +324,19 @@ class Scheduler:
             parcels.append((job, Done(step.finish)))
         return parcels
 
-    def _cancel(self, job: Job) -> None:
+    def _cancel(self, job: Sequence) -> None:
         if job in self._waiting:
             self._waiting.remove(job)
         elif self._running.get(job.uid) is job:
             self._remove(job)
 
-    def _cut(self, job: Job) -> None:
+    def _cut(self, job: Sequence) -> None:
         """End a sequence that goes round in circles, as its limit would."""
         job.times.finished_s = time.monotonic()
         self._deliver([(job, Done("loop"))])
         self._remove(job)
 
-    def _remove(self, job: Job) -> None:
+    def _remove(self, job: Sequence) -> None:
         del self._running[job.uid]
         try:
             kept = self._engine.remove(job.uid)
@@ -357,7 +357,7 @@ class Scheduler:
         self._waiting.clear()
         self._deliver([(job, error) for job in jobs])
 
-    def _deliver(self, parcels: list[tuple[Job, Chunk | ServerError]]) -> None:
+    def _deliver(self, parcels: list[tuple[Sequence, Chunk | ServerError]]) -> None:
         if parcels:
             self._on_loop(lambda: _hand_over(parcels))
 
@@ -368,6 +368,6 @@ class Scheduler:
             log.debug("the event loop is closed; nobody is left to tell")
 
 
-def _hand_over(parcels: list[tuple[Job, Chunk | ServerError]]) -> None:
+def _hand_over(parcels: list[tuple[Sequence, Chunk | ServerError]]) -> None:
     for job, parcel in parcels:
         job.chunks.put_nowait(parcel)

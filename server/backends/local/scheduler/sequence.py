@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mlxdeck.server.backends.local.engine.api import KVState, Run
+from mlxdeck.server.backends.local.engine.api import KVState, SequenceSpec
 from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.errors import ServerError
 
@@ -64,10 +64,10 @@ Chunk = Piece | Waiting | Done
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class Sequence:
     """One sequence on its way through the engine."""
 
-    run: Run
+    run: SequenceSpec
     keep: Keep
     guard: LoopGuard | None = None
     """Ends it where it goes round in circles, if it should."""

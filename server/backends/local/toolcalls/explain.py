@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Piece
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
@@ -61,7 +61,7 @@ def explain(text: str, *, format_: str, tools: str, complete: bool, notes: bool)
 
 
 def _read(
-    text: str, form: Form, tools: list[ToolSpec], *, complete: bool
+    text: str, form: ToolFormat, tools: list[ToolSpec], *, complete: bool
 ) -> tuple[Splitter, list[Piece]]:
     """Read with the tools that are offered, or else with all that the text calls."""
     called = dict.fromkeys(_CALLED.findall(text))
@@ -74,7 +74,7 @@ def _read(
 
 
 def _split(
-    text: str, form: Form, offered: list[ToolSpec], *, complete: bool
+    text: str, form: ToolFormat, offered: list[ToolSpec], *, complete: bool
 ) -> tuple[Splitter, list[Piece]]:
     splitter = Splitter(_THINKING, form, offered or [_NOBODY])
     return splitter, [*splitter.feed(text), *splitter.close(complete=complete)]

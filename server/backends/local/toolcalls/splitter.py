@@ -9,19 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
-from mlxdeck.server.backends.local.toolcalls.reading import bare_calls, markers
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Piece, Sink
-from mlxdeck.server.backends.local.toolcalls.reading.code_context import QUOTES, Standing
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.backends.local.toolcalls.reading import bare_calls, markers, stream_reader
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, Piece
+from mlxdeck.server.backends.local.toolcalls.reading.code_context import QUOTES, CodeContext
 from mlxdeck.server.backends.local.toolcalls.reading.foreign_calls import ENDS, STARTS
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
 from mlxdeck.server.backends.local.toolcalls.reading.markers import BadCall, Markers
-from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import Looped, Repeats
+from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import Looped, RepeatedCalls
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import (
     CutOff,
     Reading,
-    Source,
-    partial_end,
+    StreamReader,
 )
 from mlxdeck.server.chat import ToolCallEnd, ToolCallStart, ToolSpec
 
@@ -35,7 +34,7 @@ class Splitter:
     def __init__(
         self,
         marks: Markers,
-        reader: Form,
+        reader: ToolFormat,
         tools: Sequence[ToolSpec],
         *,
         thinking: bool = False,
@@ -54,9 +53,9 @@ class Splitter:
         self._reader = reader
         self._tools = tools
         self._names = bare_calls.candidates(tools)
-        self._source = Source()
-        self._repeats = Repeats(watching=loop_guard)
-        self._sink = Sink(
+        self._source = StreamReader()
+        self._repeats = RepeatedCalls(watching=loop_guard)
+        self._sink = CallEmitter(
             reader.name, tools, self._source, constrained=constrained, repeats=self._repeats
         )
         self._sink.shows_thinking, self._sink.loose = shows_thinking, loose
@@ -64,7 +63,7 @@ class Splitter:
         if tools:
             self._starts = tuple(dict.fromkeys((*self._starts, *STARTS)))
         self._ends = ENDS if tools else ()
-        self._standing = Standing()
+        self._standing = CodeContext()
         self._mentioned = False  # thinking's tags, in what the answer says
         self._n_vain = 0
         self._reading = self._read(thinking=thinking)
@@ -132,7 +131,8 @@ class Splitter:
             before, marker = source.certain(*watched)
             if (
                 self._cut
-                and (n := partial_end(before, self._reader.starts)) >= markers.MIN_HALF_CHARS
+                and (n := stream_reader.partial_end(before, self._reader.starts))
+                >= markers.MIN_HALF_CHARS
             ):
                 before = before[:-n]
             self._say(before)
@@ -212,7 +212,7 @@ class Splitter:
         """
         source, end = self._source, self._markers.think_end
         begin = source.place - len(marker)
-        found: list[str | Sink] = []
+        found: list[str | CallEmitter] = []
         tried = self._repeats.tried()
         behind = source.place
         while marker and marker != end:
@@ -225,14 +225,14 @@ class Splitter:
             text, marker = yield from source.rest_up_to(end, *self._starts)
             found.append(text)
             behind = source.place
-        calls = [each for each in found if isinstance(each, Sink)]
+        calls = [each for each in found if isinstance(each, CallEmitter)]
         if marker == end or self._cut or not calls:
             whole = source.since(begin)
             self._sink.think(whole.removesuffix(end) if marker else whole)
             return True
         self._note(f"{len(calls)} calls in thinking that does not end")
         for each in found:
-            if isinstance(each, Sink):
+            if isinstance(each, CallEmitter):
                 self._adopt(each, tried)
             elif each.strip():
                 self._sink.think(each)
@@ -251,14 +251,14 @@ class Splitter:
             self._say(marker)
 
     def _aside(
-        self, marker: str, tried: Repeats, *, thinking: bool = False
-    ) -> Reading[tuple[Sink, str]]:
+        self, marker: str, tried: RepeatedCalls, *, thinking: bool = False
+    ) -> Reading[tuple[CallEmitter, str]]:
         """Read a call without telling of it; why it is none, if it is none."""
         own = marker in self._reader.starts
         form = self._reader if own else STARTS[marker]
         # In thinking, no grammar takes hold.
         held = self._constrained and marker == self._reader.starts[0] and not thinking
-        side = Sink(form.name, self._tools, constrained=held, repeats=tried)
+        side = CallEmitter(form.name, self._tools, constrained=held, repeats=tried)
         side.loose = self._sink.loose
         error = "it is no call" if self._n_vain >= MAX_VAIN else ""
         if not error:
@@ -274,7 +274,7 @@ class Splitter:
         self._note(f"{marker!r} begins {error or f'{side.n_calls} calls'} in format {form.name}")
         return side, error
 
-    def _adopt(self, side: Sink, tried: Repeats) -> None:
+    def _adopt(self, side: CallEmitter, tried: RepeatedCalls) -> None:
         self._sink.adopt(side)
         self._repeats.adopt(tried)
         self.looped = self.looped or side.looped
@@ -380,7 +380,9 @@ class Splitter:
         begin = source.place
         if not (yield from bare_calls.may_begin(source, self._names, alone=alone)):
             return False
-        sink = Sink(bare_calls.NAME, self._tools, constrained=False, repeats=self._repeats.tried())
+        sink = CallEmitter(
+            bare_calls.NAME, self._tools, constrained=False, repeats=self._repeats.tried()
+        )
         error = ""
         self._note("this line may be a call in a plain form")
         try:

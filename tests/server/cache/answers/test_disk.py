@@ -17,13 +17,13 @@ import pytest
 from mlxdeck.server.backends.local.engine.api import State
 from mlxdeck.server.backends.local.engine.echo import EchoStates
 from mlxdeck.server.backends.local.kv import disk_prefix_cache as vaults
-from mlxdeck.server.backends.local.kv.disk_prefix_cache import Vault
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.token_bytes import pack
 from mlxdeck.server.cache.answers.codec import Damaged, decode, encode
 from mlxdeck.server.cache.answers.disk import Disk, DiskAnswers
-from mlxdeck.server.cache.answers.memory import Answer, ResponseCache, answer_of
-from mlxdeck.server.cache.answers.tiered import ExactCache
-from mlxdeck.server.cache.sqlite_index import NAME, Database
+from mlxdeck.server.cache.answers.memory import Answer, MemoryAnswers, answer_of
+from mlxdeck.server.cache.answers.tiered import TieredAnswers
+from mlxdeck.server.cache.sqlite_index import NAME, SqliteIndex
 from mlxdeck.server.chat import (
     Event,
     Finished,
@@ -52,10 +52,12 @@ def answer(text: str = "Hello") -> Answer:
 
 
 @asynccontextmanager
-async def opened(folder: Path, limit: int = 1 << 20) -> AsyncIterator[tuple[DiskAnswers, Vault]]:
+async def opened(
+    folder: Path, limit: int = 1 << 20
+) -> AsyncIterator[tuple[DiskAnswers, DiskPrefixCache]]:
     """Both kinds of cache in a folder; closing writes what is pending."""
-    disk = Disk(Database(folder))
-    vault = Vault(disk, folder / "states", EchoStates(), "model", limit)
+    disk = Disk(SqliteIndex(folder))
+    vault = DiskPrefixCache(disk, folder / "states", EchoStates(), "model", limit)
     try:
         yield DiskAnswers(disk, limit), vault
     finally:
@@ -111,7 +113,7 @@ async def test_a_damaged_answer_is_a_miss_and_removed(tmp_path: Path) -> None:
     """And counted."""
     async with opened(tmp_path) as (answers, _):
         answers.put("a" * 80, answer())
-    database = Database(tmp_path)
+    database = SqliteIndex(tmp_path)
     with database.begin() as connection:
         connection.execute("update answers set body = x'00'")
     database.close()
@@ -142,13 +144,13 @@ async def test_answers_have_an_age_on_disk(tmp_path: Path) -> None:
             answers.put(key * 80, each)
     async with opened(tmp_path) as (answers, _):
         assert len(answers) == 3
-    disk = Disk(Database(tmp_path))
+    disk = Disk(SqliteIndex(tmp_path))
     answers = DiskAnswers(disk, 1 << 20, max_age_s=60)
     assert await answers.get("a" * 80) is None
     assert await answers.get("b" * 80) == new
     answers.expire()
     assert (len(answers), answers.tally.evictions) == (1, {"expired": 2})
-    cache = ExactCache(ResponseCache(10, 1 << 20), [answers])
+    cache = TieredAnswers(MemoryAnswers(10, 1 << 20), [answers])
     assert [cache.miss_reason(key * 80) for key in "acd"] == ["expired", "expired", "cold"]
     await asyncio.to_thread(disk.close)
     async with opened(tmp_path) as (answers, _):
@@ -260,8 +262,8 @@ async def test_states_of_another_model_are_left_alone(tmp_path: Path) -> None:
     """Neither found nor removed: who switches back finds them again."""
     async with opened(tmp_path) as (_, vault):
         vault.offer(pack(TOKENS), tuple(TOKENS), 20)
-    disk = Disk(Database(tmp_path))
-    other = Vault(disk, tmp_path / "states", EchoStates(), "another model", 1 << 20)
+    disk = Disk(SqliteIndex(tmp_path))
+    other = DiskPrefixCache(disk, tmp_path / "states", EchoStates(), "another model", 1 << 20)
     assert other.nearest(pack(TOKENS)) == (None, 0)
     disk.close()
     async with opened(tmp_path) as (_, vault):
@@ -277,8 +279,8 @@ class FullDisk(EchoStates):
 
 async def test_a_full_disk_is_counted_and_done_without(tmp_path: Path) -> None:
     """The state is not kept, no draft is left, and reading still works."""
-    disk = Disk(Database(tmp_path))
-    vault = Vault(disk, tmp_path / "states", FullDisk(), "model", 1 << 20)
+    disk = Disk(SqliteIndex(tmp_path))
+    vault = DiskPrefixCache(disk, tmp_path / "states", FullDisk(), "model", 1 << 20)
     vault.offer(pack(TOKENS), tuple(TOKENS), 20)
     vault.write_due(everything=True)
     assert await disk.read(lambda _: 1, 0) == 1

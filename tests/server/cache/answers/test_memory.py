@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from mlxdeck.server.cache.answers.loss_reasons import MAX_KEYS, Gone
-from mlxdeck.server.cache.answers.memory import Answer, ResponseCache, complete_answer
-from mlxdeck.server.cache.answers.tiered import ExactCache
+from mlxdeck.server.cache.answers.loss_reasons import MAX_KEYS, LossReasons
+from mlxdeck.server.cache.answers.memory import Answer, MemoryAnswers, complete_answer
+from mlxdeck.server.cache.answers.tiered import TieredAnswers
 from mlxdeck.server.chat import (
     Event,
     Finished,
@@ -94,7 +94,7 @@ def test_calls_are_kept_unless_they_are_known_to_be_wrong(valid: bool | None) ->
 
 def test_the_longest_unused_answer_goes_first() -> None:
     """By number of entries, where a hit counts as use."""
-    cache = ResponseCache(max_entries=2, max_bytes=1 << 20)
+    cache = MemoryAnswers(max_entries=2, max_bytes=1 << 20)
     cache.put("a", answer())
     cache.put("b", answer())
     assert cache.get("a")
@@ -107,7 +107,7 @@ def test_the_longest_unused_answer_goes_first() -> None:
 def test_the_byte_limit_holds_always() -> None:
     """Bytes are counted right through replacing, evicting and clearing."""
     one = answer("x" * 1000).n_bytes
-    cache = ResponseCache(max_entries=100, max_bytes=int(2.5 * one))
+    cache = MemoryAnswers(max_entries=100, max_bytes=int(2.5 * one))
     for key in "abcab":
         cache.put(key, answer("x" * 1000))
         assert cache.n_bytes == one * len(cache) <= 2.5 * one
@@ -118,7 +118,7 @@ def test_the_byte_limit_holds_always() -> None:
 
 def test_a_cache_without_room_is_off() -> None:
     """Zero entries turn it off."""
-    cache = ResponseCache(max_entries=0, max_bytes=1 << 20)
+    cache = MemoryAnswers(max_entries=0, max_bytes=1 << 20)
     cache.put("a", answer())
     assert not cache.enabled and len(cache) == 0
 
@@ -127,7 +127,7 @@ def test_an_old_answer_is_no_longer_repeated(monkeypatch: pytest.MonkeyPatch) ->
     """When it is asked for, or when it is looked for; a clock that was set back doesn't matter."""
     now_s = [1_000_000.0]
     monkeypatch.setattr("mlxdeck.server.cache.answers.memory.time.time", lambda: now_s[0])
-    cache, forever = (ResponseCache(10, 1 << 20, age_s) for age_s in (60.0, 0.0))
+    cache, forever = (MemoryAnswers(10, 1 << 20, age_s) for age_s in (60.0, 0.0))
     for kept in (cache, forever):
         kept.put("a", answer())
         kept.put("b", answer())
@@ -141,12 +141,12 @@ def test_an_old_answer_is_no_longer_repeated(monkeypatch: pytest.MonkeyPatch) ->
     forever.expire()
     assert len(cache) == 0 and cache.n_bytes == 0 and len(forever) == 2
     assert cache.tally.evictions == {"expired": 2}
-    assert {ExactCache(cache).miss_reason(key) for key in "ab"} == {"expired"}
+    assert {TieredAnswers(cache).miss_reason(key) for key in "ab"} == {"expired"}
 
 
 def test_a_miss_has_a_reason() -> None:
     """Evicted, refused, or never seen; what is here again has none."""
-    cache = ExactCache(ResponseCache(1, 1 << 20))
+    cache = TieredAnswers(MemoryAnswers(1, 1 << 20))
     cache.put("a" * 80, answer())
     cache.put("b" * 80, answer())
     cache.refuse("c" * 80)
@@ -159,7 +159,7 @@ def test_a_miss_has_a_reason() -> None:
 
 def test_reasons_are_forgotten_in_the_end() -> None:
     """The oldest first."""
-    gone = Gone()
+    gone = LossReasons()
     for n in range(MAX_KEYS + 1):
         gone.add(str(n), "evicted")
     assert (gone.why("0"), gone.why("1")) == ("", "evicted")

@@ -15,7 +15,7 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.cache.answers import redis as tiers
-from mlxdeck.server.cache.answers.redis import SharedAnswers
+from mlxdeck.server.cache.answers.redis import RedisAnswers
 from mlxdeck.telemetry.schema.events import CacheLookup
 from tests.real import free_port
 from tests.server.cache.answers.test_disk import answer
@@ -57,7 +57,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
         server.kill()
 
 
-async def settled(*tiers: SharedAnswers) -> None:
+async def settled(*tiers: RedisAnswers) -> None:
     """Wait until everything is stored."""
     for tier in tiers:
         while tier._pending:
@@ -66,7 +66,7 @@ async def settled(*tiers: SharedAnswers) -> None:
 
 async def test_what_one_stores_the_other_finds(redis: Redis) -> None:
     """Two instances, one Redis; clearing empties it for both."""
-    one, other = (SharedAnswers(redis.url, 1.0, print) for _ in range(2))
+    one, other = (RedisAnswers(redis.url, 1.0, print) for _ in range(2))
     assert await other.get("k") is None
     made = answer()
     one.put("k", made)
@@ -81,7 +81,7 @@ async def test_what_one_stores_the_other_finds(redis: Redis) -> None:
 
 async def test_answers_have_an_age_in_redis(redis: Redis) -> None:
     """Redis itself drops them in time; an instance with another limit keeps to its own."""
-    forever, week, minute = (SharedAnswers(redis.url, 1.0, print, s) for s in (0.0, 6e5, 60.0))
+    forever, week, minute = (RedisAnswers(redis.url, 1.0, print, s) for s in (0.0, 6e5, 60.0))
     old = replace(answer(), made_s=time.time() - 100)
     for key, tier in (("forever", forever), ("week", week), ("minute", minute)):
         tier.put(key, old)
@@ -97,7 +97,7 @@ async def test_answers_have_an_age_in_redis(redis: Redis) -> None:
 
 async def test_foreign_values_are_misses(redis: Redis) -> None:
     """Whatever stands under the key, it is checked."""
-    tier = SharedAnswers(redis.url, 1.0, print)
+    tier = RedisAnswers(redis.url, 1.0, print)
     await tier._redis.set(tiers.PREFIX + "k", b"garbage")
     assert await tier.get("k") is None
     assert tier.errors == 1
@@ -107,7 +107,7 @@ async def test_foreign_values_are_misses(redis: Redis) -> None:
 async def test_a_slow_redis_costs_its_bound_once(redis: Redis) -> None:
     """The lookup gives up in time; later ones don't even try for a while."""
     said: list[str] = []
-    tier = SharedAnswers(redis.url, 0.1, said.append)
+    tier = RedisAnswers(redis.url, 0.1, said.append)
     await tier.get("k")
     await tier._redis.execute_command("CLIENT", "PAUSE", "3000")
     began_s = time.monotonic()
@@ -123,7 +123,7 @@ async def test_a_slow_redis_costs_its_bound_once(redis: Redis) -> None:
 async def test_a_full_redis_stores_nothing_and_says_so(redis: Redis) -> None:
     """Refused writes are counted; the password in a URL is in no message."""
     said: list[str] = []
-    tier = SharedAnswers(redis.url, 1.0, said.append)
+    tier = RedisAnswers(redis.url, 1.0, said.append)
     await tier._redis.config_set("maxmemory", "1mb")
     for n in range(40):
         tier.put(f"k{n}", answer("x" * 200_000))
@@ -166,4 +166,4 @@ async def test_two_servers_share_answers_and_outlive_their_redis(
 async def test_an_address_that_is_none_stops_the_start() -> None:
     """A wrong URL is the user's mistake, and is said at once."""
     with pytest.raises(ValueError, match="redis://"):
-        SharedAnswers("http://example", 1.0, print)
+        RedisAnswers("http://example", 1.0, print)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from mlxdeck.server.cache.answers.single_flight import Flights
+from mlxdeck.server.cache.answers.single_flight import SingleFlight
 from mlxdeck.server.chat import Event, Finished, Started, TextDelta, Usage
 from mlxdeck.server.errors import EngineFailed
 
@@ -44,7 +44,7 @@ async def text(events: AsyncGenerator[Event]) -> str:
 
 async def test_a_late_follower_gets_everything() -> None:
     """From the first event on, and it reads as known to whoever joined."""
-    source, flights = Source(), Flights()
+    source, flights = Source(), SingleFlight()
     leader = asyncio.create_task(text(flights.start("k", source.events()).follow()))
     await asyncio.sleep(0.01)
     flight = flights.get("k")
@@ -58,7 +58,7 @@ async def test_a_late_follower_gets_everything() -> None:
 
 async def test_who_joins_has_every_token_cached() -> None:
     """Usage and the cache mark are those of a hit."""
-    source, flights = Source(), Flights()
+    source, flights = Source(), SingleFlight()
     source.go.set()
     flight = flights.start("k", source.events())
     events = [event async for event in flight.join()]
@@ -68,7 +68,7 @@ async def test_who_joins_has_every_token_cached() -> None:
 
 async def test_one_that_leaves_does_not_end_it_for_the_others() -> None:
     """Also the first one; the last one to leave ends the generation."""
-    source, flights = Source(), Flights()
+    source, flights = Source(), SingleFlight()
     flight = flights.start("k", source.events())
     first, second = flight.follow(), flight.join()
     assert await anext(first) and await anext(second)
@@ -82,7 +82,7 @@ async def test_one_that_leaves_does_not_end_it_for_the_others() -> None:
 
 async def test_a_failure_reaches_everyone() -> None:
     """Each follower gets the error, after what came before it."""
-    source, flights = Source(fail=True), Flights()
+    source, flights = Source(fail=True), SingleFlight()
     flight = flights.start("k", source.events())
     followers = [asyncio.create_task(text(flight.follow())) for _ in range(3)]
     await asyncio.sleep(0.01)

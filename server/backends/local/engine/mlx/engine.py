@@ -22,8 +22,8 @@ from mlxdeck.server.backends.local.engine.api import (
     ModelInfo,
     Prefilled,
     Progress,
-    Run,
     Sampled,
+    SequenceSpec,
     State,
     Step,
 )
@@ -108,7 +108,7 @@ class MlxEngine:
         """A share of what is left of the memory that models may use."""
         return int(free_memory_bytes() * FREE_MEMORY_SHARE)
 
-    def insert(self, run: Run) -> int:
+    def insert(self, run: SequenceSpec) -> int:
         """Queue a sequence; the cached part of its prompt comes from `run.state`."""
         tokens = list(run.tokens)
         holding = self.grammars.processor(run.constraint) if run.constraint else None
@@ -129,7 +129,7 @@ class MlxEngine:
             self._holding[uid] = holding
         return int(uid)
 
-    def _processors(self, run: Run, holding: Processor | None) -> list[Any] | None:
+    def _processors(self, run: SequenceSpec, holding: Processor | None) -> list[Any] | None:
         wrapper = self.tokenizer.wrapper
         found: list[Any] = []
         # Masks come behind: whatever is penalised, only what they allow is drawn.
@@ -146,7 +146,7 @@ class MlxEngine:
             found.append(budget)
         return found or None
 
-    def _segments(self, tokens: list[int], run: Run) -> list[list[int]]:
+    def _segments(self, tokens: list[int], run: SequenceSpec) -> list[list[int]]:
         """Cut a prompt where its state has to be kept: nowhere, if it can be cut back later."""
         cuts = [run.n_cached]
         if not self._trimmable:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
-from mlxdeck.server.backends.local.engine.api import Thinking
+from mlxdeck.server.backends.local.engine.api import ThinkingLimit
 
 # Enough of the text before to find a marker that is written in several tokens.
 KEEP_CHARS = 64
@@ -16,7 +16,7 @@ class ThinkingBudget:
     """A logits processor for one sequence. Engine thread."""
 
     def __init__(
-        self, thinking: Thinking, end_ids: Sequence[int], decode: Callable[[list[int]], str]
+        self, thinking: ThinkingLimit, end_ids: Sequence[int], decode: Callable[[list[int]], str]
     ) -> None:
         """`end_ids` is the end marker in tokens; `decode` makes text of tokens."""
         self._thinking = thinking

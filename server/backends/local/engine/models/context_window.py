@@ -128,7 +128,7 @@ ALSO_STRETCHED = frozenset({"linear", "dynamic", "ntk", "yarn"})
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class ContextWindow:
     """How far a model can look back."""
 
     tokens: int
@@ -137,20 +137,20 @@ class Window:
     is_guess: bool = False
     """Whether nobody says it, so that the user may know better."""
 
-    def narrowed(self, asked_tokens: int) -> Window:
+    def narrowed(self, asked_tokens: int) -> ContextWindow:
         """What the user wants, if the model can: a guess may be raised, what is said only cut."""
         if not asked_tokens or asked_tokens == self.tokens:
             return self
         if asked_tokens < self.tokens:
-            return Window(asked_tokens, "--context-tokens")
+            return ContextWindow(asked_tokens, "--context-tokens")
         if self.is_guess:
             source = f"--context-tokens, instead of {self.tokens:,} ({self.source})"
-            return Window(asked_tokens, source, is_guess=True)
+            return ContextWindow(asked_tokens, source, is_guess=True)
         source = f"{self.source}; --context-tokens {asked_tokens:,} is more than that"
-        return Window(self.tokens, source)
+        return ContextWindow(self.tokens, source)
 
 
-def find_window(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> Window:
+def find_window(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> ContextWindow:
     """The window that a model's files name, or a guess."""
     parts = list(text_parts(config))
     for prefix, part in parts:
@@ -161,14 +161,14 @@ def find_window(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) 
     stated = count(tokenizer_config.get("model_max_length"))
     # A nested part leaves out what is the default; elsewhere a gap may be somebody's slip.
     if default and (len(parts) > 1 or not stated):
-        return Window(DEFAULTS[default], f"the default of {default}")
+        return ContextWindow(DEFAULTS[default], f"the default of {default}")
     if stated:
-        return Window(stated, "model_max_length in tokenizer_config.json")
+        return ContextWindow(stated, "model_max_length in tokenizer_config.json")
     for kind in kinds:
         if kind in RECURRENT:
             source = f"{kind} has no window of its own; a guess"
-            return Window(RECURRENT_TOKENS, source, is_guess=True)
-    return Window(GUESS_TOKENS, "the model's files name none; a guess", is_guess=True)
+            return ContextWindow(RECURRENT_TOKENS, source, is_guess=True)
+    return ContextWindow(GUESS_TOKENS, "the model's files name none; a guess", is_guess=True)
 
 
 def text_parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -184,7 +184,7 @@ def text_parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
     return found
 
 
-def _of_part(prefix: str, part: Mapping[str, Any]) -> Window | None:
+def _of_part(prefix: str, part: Mapping[str, Any]) -> ContextWindow | None:
     stated = next(((key, n) for key in KEYS if (n := count(part.get(key)))), None)
     kind, factor, original = _scaling(part)
     reach = count(original * factor)
@@ -193,15 +193,15 @@ def _of_part(prefix: str, part: Mapping[str, Any]) -> Window | None:
         if not reach:
             return None
         source = f"{prefix}rope_scaling: {factor:g} x {original:,}"
-        return Window(reach, source, is_guess=kind not in ("yarn", "linear"))
+        return ContextWindow(reach, source, is_guess=kind not in ("yarn", "linear"))
     key, tokens = stated
     if kind == "yarn" and reach > tokens:
-        return Window(reach, f"{prefix}rope_scaling: {factor:g} x {original:,}")
+        return ContextWindow(reach, f"{prefix}rope_scaling: {factor:g} x {original:,}")
     unclear = kind in ALSO_STRETCHED and factor > 1 and not original
     if unclear and not str(part.get("model_type", "")).startswith(ALREADY_STRETCHED):
         source = f"{prefix}{key}; rope_scaling may reach {round(tokens * factor):,}"
-        return Window(tokens, source, is_guess=True)
-    return Window(tokens, f"{prefix}{key}")
+        return ContextWindow(tokens, source, is_guess=True)
+    return ContextWindow(tokens, f"{prefix}{key}")
 
 
 def _scaling(part: Mapping[str, Any]) -> tuple[str, float, int]:

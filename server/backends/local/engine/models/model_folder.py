@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.models.chat_templates import Templates, find_templates
-from mlxdeck.server.backends.local.engine.models.context_window import Window, find_window
+from mlxdeck.server.backends.local.engine.models.context_window import ContextWindow, find_window
 from mlxdeck.server.backends.local.engine.models.model_config import (
     mended,
     nearest_types,
@@ -49,7 +49,7 @@ class ModelFolder:
     generation_config: Mapping[str, Any]
     tokenizer_config: Mapping[str, Any]
     templates: Templates
-    window: Window
+    window: ContextWindow
     notes: list[str] = field(default_factory=list)
     """What was left out or mended, a line each."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import Constraint, Grammars
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.chat import ChatRequest, ToolSpec
 from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.schemas.loosening import looser, reductions
@@ -18,7 +18,7 @@ ANSWER = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ConstraintPlan:
     """A constraint, or why there is none where one was wanted."""
 
     constraint: Constraint | None = None
@@ -27,15 +27,15 @@ class Held:
     """Tools whose whole schema can't be held to, but only types and names in it; and why."""
 
 
-def held_to(
+def plan_constraint(
     request: ChatRequest,
-    form: Form,
+    form: ToolFormat,
     grammars: Grammars,
     *,
     begun: str = "",
     thinking: tuple[str, str] | tuple[()] = (),
     in_thinking: bool = False,
-) -> Held:
+) -> ConstraintPlan:
     """What the request asks for, as far as the engine can do it.
 
     A forced call and JSON of a schema are the whole answer, behind the end of `thinking` if the
@@ -50,7 +50,7 @@ def held_to(
     schema = request.answer_schema
     tools = [tool for tool in request.tools if choice.mode != "tool" or tool.name == choice.name]
     if not tools and schema is None:
-        return Held()
+        return ConstraintPlan()
     forced = choice.mode in ("any", "tool") and bool(tools)
     trigger = form.trigger or form.starts[0]
     _, opened, already = begun.rpartition(trigger)
@@ -63,18 +63,20 @@ def held_to(
         return _json_or_call(composer, tools, schema, begun, behind)
     found = composer.fitted(tools)
     if found.error:
-        return Held(refused=found.error)
+        return ConstraintPlan(refused=found.error)
     if inside:
         if why := grammars.check(found.grammar, already):
-            return Held(refused=f"the call that was begun is not of its grammar: {why}")
-        return Held(Constraint(found.grammar, trigger, already, final=forced), loose=found.loose)
+            return ConstraintPlan(refused=f"the call that was begun is not of its grammar: {why}")
+        return ConstraintPlan(
+            Constraint(found.grammar, trigger, already, final=forced), loose=found.loose
+        )
     if forced:
         start = _half(begun, form.starts[0])
-        return Held(Constraint(found.grammar, behind, start or None), loose=found.loose)
+        return ConstraintPlan(Constraint(found.grammar, behind, start or None), loose=found.loose)
     watched = Constraint(
         found.grammar, trigger, final=False, thinking=thinking, in_thinking=in_thinking
     )
-    return Held(watched, loose=found.loose)
+    return ConstraintPlan(watched, loose=found.loose)
 
 
 def _json_or_call(
@@ -83,7 +85,7 @@ def _json_or_call(
     schema: Any,
     begun: str,
     behind: str,
-) -> Held:
+) -> ConstraintPlan:
     """JSON of the schema, or a call instead, going on from where the client began it."""
     found = composer.fitted(tools, schema)
     if not found.error and begun and composer.grammars.check(found.grammar, begun):
@@ -95,7 +97,7 @@ def _json_or_call(
             )
     if found.error:
         raise BadRequest("", f"this model can't be held to a JSON schema: {found.error}")
-    return Held(Constraint(found.grammar, behind, begun or None), loose=found.loose)
+    return ConstraintPlan(Constraint(found.grammar, behind, begun or None), loose=found.loose)
 
 
 def _half(begun: str, start: str) -> str:
@@ -116,7 +118,7 @@ class _Found:
 class _Composer:
     """Makes one grammar of tools and an answer, as strict as the engine can take it."""
 
-    form: Form
+    form: ToolFormat
     grammars: Grammars
     marked: bool
     parallel: bool

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
 from mlxdeck.server.backends.local.toolcalls.formats.sections import Sections
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 
@@ -37,7 +37,7 @@ class DeepSeekV31(Sections):
     closed = f"{_CALL_END}{_CALLS_END}"
     calls, call_ends, ends = _spelled(_CALL), _spelled(_CALL_END), _spelled(_CALLS_END)
 
-    def head(self, source: Source) -> Reading[str]:
+    def head(self, source: StreamReader) -> Reading[str]:
         """Of either generation."""
         name = yield from self.head_up_to(source, *_SEPARATORS)
         if name.strip() == "function":

@@ -15,10 +15,10 @@ from mlxdeck.server.backends.local.toolcalls.formats.text_rules import (
     text_expressions,
     text_rule,
 )
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, raw_string
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.lenient_json import decode_first
 from mlxdeck.server.schemas.shape import ANYTHING, Schema, branch_kinds
@@ -31,7 +31,7 @@ _BARE_NAME = "/[A-Za-z_][A-Za-z0-9_-]*/"
 _MAX_DEPTH, _MAX_RULES = 32, 4
 
 
-class FunctionGemma(Form):
+class FunctionGemma(ToolFormat):
     """Bare keys, and texts between two of the same marker."""
 
     name = "function_gemma"
@@ -40,7 +40,7 @@ class FunctionGemma(Form):
     closed = "<end_function_call>"
     quote = "<escape>"
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Calls up to the end marker; also as Python writes them, which these models slip into."""
         del start
         n_before = sink.n_calls
@@ -56,7 +56,9 @@ class FunctionGemma(Form):
             name, opened = yield from source.until(*_PAIRS, at_most=MAX_NAME)
             yield from self._call(source, sink, sink.tool(name.strip()), _PAIRS[opened])
 
-    def _call(self, source: Source, sink: Sink, tool: ToolSpec, end: str) -> Reading[None]:
+    def _call(
+        self, source: StreamReader, sink: CallEmitter, tool: ToolSpec, end: str
+    ) -> Reading[None]:
         sink.begin(tool)
         sink.repaired = end != "}"
         first, schema = True, Schema.of(tool.input_schema)
@@ -79,7 +81,7 @@ class FunctionGemma(Form):
         sink.add("{}" if first else "}")
         sink.end()
 
-    def _pieces(self, source: Source, sink: Sink) -> Reading[None]:
+    def _pieces(self, source: StreamReader, sink: CallEmitter) -> Reading[None]:
         while True:
             text, mark = source.certain(self.quote)
             sink.add(to_json(text)[1:-1])
@@ -87,7 +89,7 @@ class FunctionGemma(Form):
                 return
             yield from source.more()
 
-    def _key(self, source: Source, sink: Sink) -> Reading[str]:
+    def _key(self, source: StreamReader, sink: CallEmitter) -> Reading[str]:
         yield from source.skip()
         if (yield from source.match(self.quote)):
             key, _ = yield from source.until(self.quote, at_most=MAX_NAME)
@@ -103,7 +105,7 @@ class FunctionGemma(Form):
         yield from source.skip()
         return str(key).strip()
 
-    def _value(self, source: Source, sink: Sink, depth: int = 0) -> Reading[Any]:
+    def _value(self, source: StreamReader, sink: CallEmitter, depth: int = 0) -> Reading[Any]:
         if depth > _MAX_DEPTH:
             raise ToolCallError("the value is nested too deeply")
         yield from source.skip()
@@ -136,7 +138,7 @@ class FunctionGemma(Form):
             return text
         return value if n == len(text.strip()) else text
 
-    def _comma(self, source: Source, end: str) -> Reading[None]:
+    def _comma(self, source: StreamReader, end: str) -> Reading[None]:
         yield from source.skip()
         if not (yield from source.match(",")) and (yield from source.peek()) != end:
             raise ToolCallError("a comma was expected")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from mlxdeck.server.backends.local.toolcalls.formats.qwen3_coder import Qwen3Coder
 from mlxdeck.server.backends.local.toolcalls.formats.tagged import Tagged
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
 from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_named
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 
 _QWEN = Qwen3Coder()
 
@@ -27,7 +27,7 @@ class Glm(Tagged):
     value_tags = ("<arg_value>", "</arg_value>\n")
     tail = ""
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """One call; or what Qwen's models write between the same tags."""
         yield from source.skip()
         if (yield from read_named(source, sink)):
@@ -38,7 +38,7 @@ class Glm(Tagged):
         other = (yield from source.peek()) in ("{", "[", "<")
         yield from (_QWEN.read if other else super().read)(source, sink, start)
 
-    def _name(self, source: Source) -> Reading[str]:
+    def _name(self, source: StreamReader) -> Reading[str]:
         ends = (self.key_tags[0], "\n", "{", self.closed)
         name, end = yield from source.until(*ends, at_most=MAX_NAME)
         if end != "\n":

@@ -10,10 +10,10 @@ import re
 
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
 from mlxdeck.server.backends.local.toolcalls.formats.sections import read_none
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, read_arguments
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 
@@ -24,7 +24,7 @@ _TO = "to=functions."
 _RECIPIENT = re.compile(r"to=\s*(functions\.)?([^\s<]*)")
 
 
-class Harmony(Form):
+class Harmony(ToolFormat):
     """Messages on channels."""
 
     name = "harmony"
@@ -35,7 +35,7 @@ class Harmony(Form):
     opened = f"commentary {_TO}"
     closed = "<|call|>"
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """One message, whatever it is."""
         head, _ = yield from source.until(_MESSAGE, at_most=2 * MAX_NAME)
         # <|start|>assistant<|channel|>..., or the recipient before the channel.

@@ -11,10 +11,10 @@ from mlxdeck.server.backends.local.toolcalls.formats.glm import Glm
 from mlxdeck.server.backends.local.toolcalls.formats.minimax import MiniMax
 from mlxdeck.server.backends.local.toolcalls.formats.objects import read_objects
 from mlxdeck.server.backends.local.toolcalls.formats.qwen3_coder import Qwen3Coder
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form, json_call
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat, json_call
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
 from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_named
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 
@@ -23,7 +23,7 @@ _OTHER_ENDS = ("</tool_call>", "</tools>", "</function_call>")
 _QWEN, _MINIMAX, _GLM = Qwen3Coder(), MiniMax(), Glm()
 
 
-class JsonTags(Form):
+class JsonTags(ToolFormat):
     """A JSON object between tags."""
 
     name = "json_tags"
@@ -32,7 +32,7 @@ class JsonTags(Form):
     opened = "\n"
     closed = "\n</tool_call>"
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Objects up to the closing tag, which a model may forget at the end of its answer.
 
         Finetunes write the forms of other families between the same tags.
@@ -47,7 +47,7 @@ class JsonTags(Form):
         yield from read_objects(source, sink, end, *_OTHER_ENDS)
 
     @staticmethod
-    def _other(source: Source, sink: Sink, start: str, end: str) -> Reading[bool]:
+    def _other(source: StreamReader, sink: CallEmitter, start: str, end: str) -> Reading[bool]:
         """Read calls in another family's form, if there are."""
         begin = source.place
         if (yield from read_named(source, sink)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
 from mlxdeck.server.backends.local.toolcalls.formats.sections import Sections
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 
@@ -29,7 +29,7 @@ class KimiK2(Sections):
     calls, call_ends = (_CALL,), (_CALL_END,)
     ends = (_SECTION_END, "<|tool_call_section_end|>")
 
-    def head(self, source: Source) -> Reading[str]:
+    def head(self, source: StreamReader) -> Reading[str]:
         """The name within the id."""
         text = yield from self.head_up_to(source, _ARGUMENTS)
         name, _, number = text.strip().removeprefix("functions.").rpartition(":")

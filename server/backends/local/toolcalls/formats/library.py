@@ -7,9 +7,9 @@ from typing import Any
 from mlxdeck.server.backends.local.engine.api import ToolMarkers
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules
 from mlxdeck.server.backends.local.toolcalls.formats.json_tags import JsonTags
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import put_text
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 
@@ -28,7 +28,7 @@ class LibraryFormat(JsonTags):
         del tool, rules
         return None
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """One call or several, once they are there as a whole."""
         del start
         text = yield from self._whole(source)
@@ -44,7 +44,7 @@ class LibraryFormat(JsonTags):
         for call in found if isinstance(found, list) else [found]:
             self._put(call, sink)
 
-    def _whole(self, source: Source) -> Reading[str]:
+    def _whole(self, source: StreamReader) -> Reading[str]:
         if self.closed:
             return (yield from source.until(self.closed))[0]
         begin = source.place
@@ -53,7 +53,7 @@ class LibraryFormat(JsonTags):
         return source.since(begin)
 
     @staticmethod
-    def _put(call: Any, sink: Sink) -> None:
+    def _put(call: Any, sink: CallEmitter) -> None:
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):
             raise ToolCallError("no tool name")
         arguments = call.get("arguments")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules
 from mlxdeck.server.backends.local.toolcalls.formats.objects import Listed
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import json_call
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
 from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_keywords
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 
@@ -27,7 +27,7 @@ class Llama3(Listed):
     closed = ""
     ends = ("<|eom_id|>", "<|eot_id|>")
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Objects; or one call as Python writes it, which the tag was made for."""
         yield from source.skip()
         if (yield from source.peek()) in ("{", "["):

@@ -6,8 +6,8 @@ As MiniMax M2 writes it, https://huggingface.co/MiniMaxAI/MiniMax-M2/blob/main/d
 from __future__ import annotations
 
 from mlxdeck.server.backends.local.toolcalls.formats.tagged import Tagged
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 
 
 class _Quotes(Tagged):
@@ -40,7 +40,7 @@ class MiniMax(Tagged):
     value_tags = ("", "</parameter>\n")
     tail = "</invoke>"
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Calls, in either quotes."""
         other = start == _QUOTES.starts[1]
         if start == self.starts[0]:

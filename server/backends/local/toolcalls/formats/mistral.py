@@ -9,10 +9,10 @@ from __future__ import annotations
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
 from mlxdeck.server.backends.local.toolcalls.formats.objects import Listed, read_objects
 from mlxdeck.server.backends.local.toolcalls.formats.sections import read_none
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, read_arguments
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 
@@ -21,7 +21,7 @@ _ARGUMENTS = "[ARGS]"
 _ID = "[CALL_ID]"
 
 
-def _read(source: Source, sink: Sink) -> Reading[None]:
+def _read(source: StreamReader, sink: CallEmitter) -> Reading[None]:
     yield from source.skip()
     if (yield from source.peek()) in ("[", "{"):
         yield from read_objects(source, sink)
@@ -42,14 +42,14 @@ def _read(source: Source, sink: Sink) -> Reading[None]:
             return
 
 
-class Mistral(Form):
+class Mistral(ToolFormat):
     """A name and its arguments behind a marker."""
 
     name = "mistral"
     signs = (_START, _ARGUMENTS)
     starts = (_START,)
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Calls of either generation."""
         del start
         yield from _read(source, sink)
@@ -70,7 +70,7 @@ class OldMistral(Listed):
     signs = (_START,)
     starts = (_START,)
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Calls of either generation."""
         del start
         yield from _read(source, sink)

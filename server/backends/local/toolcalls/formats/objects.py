@@ -6,15 +6,15 @@ The markers are those of the models' published chat templates.
 from __future__ import annotations
 
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form, json_call
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat, json_call
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import read_call
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.values import to_json
 
 
-def read_objects(source: Source, sink: Sink, *ends: str) -> Reading[None]:
+def read_objects(source: StreamReader, sink: CallEmitter, *ends: str) -> Reading[None]:
     """Calls, listed or one after the other, up to an end marker or the end of the answer.
 
     Raises:
@@ -47,7 +47,7 @@ def read_objects(source: Source, sink: Sink, *ends: str) -> Reading[None]:
         raise ToolCallError("an empty call")
 
 
-class Listed(Form):
+class Listed(ToolFormat):
     """A JSON list behind a marker."""
 
     opened = "["
@@ -55,7 +55,7 @@ class Listed(Form):
     closed = "]"
     ends: tuple[str, ...] = ()
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """The list; models also leave out its brackets."""
         del start
         yield from read_objects(source, sink, *self.ends)

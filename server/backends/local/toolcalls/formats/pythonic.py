@@ -9,11 +9,11 @@ from typing import Any
 
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, quoted
 from mlxdeck.server.backends.local.toolcalls.formats.text_rules import separated
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
 from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_keywords
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.shape import Schema
 from mlxdeck.server.schemas.values import to_json
@@ -21,7 +21,7 @@ from mlxdeck.server.schemas.values import to_json
 _WORDS = {"boolean": ("True", "False"), "null": ("None",)}
 
 
-class Pythonic(Form):
+class Pythonic(ToolFormat):
     """A list of calls."""
 
     name = "pythonic"
@@ -32,7 +32,7 @@ class Pythonic(Form):
     closed = "]<|tool_call_end|>"
     end = "<|tool_call_end|>"
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Calls up to the end marker; models also leave the brackets out."""
         del start
         yield from source.skip()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from mlxdeck.server.backends.local.toolcalls.formats.objects import read_objects
 from mlxdeck.server.backends.local.toolcalls.formats.tagged import Tagged
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 
 
 class _Attributes(Tagged):
@@ -39,7 +39,7 @@ class Qwen3Coder(Tagged):
     value_tags = ("", "\n</parameter>\n")
     tail = "</function>"
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Calls; between the same tags, these models also write JSON."""
         if start == self.starts[0]:
             yield from source.skip()

@@ -19,18 +19,18 @@ from mlxdeck.server.backends.local.toolcalls.formats.mistral import Mistral, Old
 from mlxdeck.server.backends.local.toolcalls.formats.phi import Phi
 from mlxdeck.server.backends.local.toolcalls.formats.pythonic import Llama4, Pythonic
 from mlxdeck.server.backends.local.toolcalls.formats.qwen3_coder import Qwen3Coder
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 
 # In the order in which a template is tried: the more telling signs come first.
-_ALL: tuple[Form, ...] = (
+_ALL: tuple[ToolFormat, ...] = (
     *(MiniMax(), Gemma4(), FunctionGemma(), Glm(), Qwen3Coder(), KimiK2()),
     *(DeepSeekV3(), DeepSeekV31(), Harmony(), Llama4(), Pythonic(), Mistral(), OldMistral()),
     *(Phi(), Granite(), Llama3(), JsonTags()),
 )
-FORMATS: Mapping[str, Form] = {each.name: each for each in _ALL}
+FORMATS: Mapping[str, ToolFormat] = {each.name: each for each in _ALL}
 
 
-def choose_format(name: str, traits: TemplateTraits) -> Form:
+def choose_format(name: str, traits: TemplateTraits) -> ToolFormat:
     """Find the format by its name; `auto` goes by what the chat template shows.
 
     Where that shows none of these, what the model's library knows comes next, then JSON between

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, read_arguments
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 
 _FENCE = "```"
 
 
-def read_none(source: Source, sink: Sink, tool: ToolSpec, *ends: str) -> Reading[bool]:
+def read_none(source: StreamReader, sink: CallEmitter, tool: ToolSpec, *ends: str) -> Reading[bool]:
     """Whether the call is over without arguments, and needs none; it is then made."""
     yield from source.skip()
     begin = source.place
@@ -24,7 +24,7 @@ def read_none(source: Source, sink: Sink, tool: ToolSpec, *ends: str) -> Reading
     return True
 
 
-class Sections(Form):
+class Sections(ToolFormat):
     """What stands around the calls; a format says how one begins."""
 
     calls: tuple[str, ...]
@@ -37,7 +37,7 @@ class Sections(Form):
         """And those around each call."""
         return (*super().markers, *self.calls, *self.call_ends, *self.ends)
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Calls up to the end of the section; one that began without a section ends alone."""
         inside = start not in self.calls
         if not inside:
@@ -54,11 +54,11 @@ class Sections(Form):
                 break
         sink.done_to = source.place
 
-    def head(self, source: Source) -> Reading[str]:
+    def head(self, source: StreamReader) -> Reading[str]:
         """Read up to the arguments; returns the name of the tool."""
         raise NotImplementedError
 
-    def head_up_to(self, source: Source, *ends: str) -> Reading[str]:
+    def head_up_to(self, source: StreamReader, *ends: str) -> Reading[str]:
         """The text up to what ends a head; a call that begins before that is another one.
 
         Raises:
@@ -70,7 +70,7 @@ class Sections(Form):
             raise ToolCallError("another call begins within its head")
         return text
 
-    def _call(self, source: Source, sink: Sink) -> Reading[None]:
+    def _call(self, source: StreamReader, sink: CallEmitter) -> Reading[None]:
         tool = sink.tool((yield from self.head(source)))
         yield from source.skip()
         fenced = yield from source.match(_FENCE)

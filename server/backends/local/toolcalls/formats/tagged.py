@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
 from mlxdeck.server.backends.local.toolcalls.formats.tags import Payload, Tags, bare
 from mlxdeck.server.backends.local.toolcalls.formats.text_rules import value_rule
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, read_arguments
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.shape import Schema, Signature
 from mlxdeck.server.schemas.values import from_text, to_json, to_text
@@ -36,7 +36,7 @@ class _Open:
         return name not in self.seen and (name in self.schema.names or self.schema.is_open)
 
 
-class Tagged(Form):
+class Tagged(ToolFormat):
     """Name and parameters between tags; each pair is what stands before and after."""
 
     name_tags: tuple[str, str]
@@ -64,7 +64,7 @@ class Tagged(Form):
             padded=self.key_tags[1].endswith("\n"),
         )
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Calls up to what closes them; the last end may be missing at the end of the answer."""
         begun = start.strip() == self.name_tags[0].strip()
         n_before = sink.n_calls
@@ -81,18 +81,18 @@ class Tagged(Form):
             if not self.tail:
                 return
 
-    def _begins(self, source: Source) -> Reading[bool]:
+    def _begins(self, source: StreamReader) -> Reading[bool]:
         if not self.name_tags[0]:
             return True
         return (yield from source.match(self.name_tags[0]))
 
-    def _ends(self, source: Source, start: str) -> Reading[bool]:
+    def _ends(self, source: StreamReader, start: str) -> Reading[bool]:
         if (yield from source.match(self.closed.strip())):
             return True
         # A call that was begun without the outer tag need not have its end.
         return start != self.starts[0] or not (yield from source.peek())
 
-    def _call(self, source: Source, sink: Sink, *, bare: bool) -> Reading[None]:
+    def _call(self, source: StreamReader, sink: CallEmitter, *, bare: bool) -> Reading[None]:
         tool = sink.tool((yield from self._name(source)))
         sink.begin(tool)
         yield from source.skip()
@@ -115,7 +115,7 @@ class Tagged(Form):
         sink.add("}" if call.seen else "{}")
         sink.end()
 
-    def _parameter(self, source: Source, sink: Sink, call: _Open) -> Reading[None]:
+    def _parameter(self, source: StreamReader, sink: CallEmitter, call: _Open) -> Reading[None]:
         key, _ = yield from source.until(self.key_tags[1].strip(), at_most=MAX_NAME)
         key = bare(key)
         if key in call.seen and not sink.held:
@@ -128,15 +128,15 @@ class Tagged(Form):
                 raise ToolCallError("a value was expected")
         yield from self._value(source, sink, call, key)
 
-    def _name(self, source: Source) -> Reading[str]:
+    def _name(self, source: StreamReader) -> Reading[str]:
         name, _ = yield from source.until(self.name_tags[1].strip(), at_most=MAX_NAME)
         return bare(name)
 
-    def _closed(self, source: Source) -> Reading[bool]:
+    def _closed(self, source: StreamReader) -> Reading[bool]:
         yield from source.skip()
         return (yield from source.match(self.tail or self.closed.strip()))
 
-    def _over(self, source: Source) -> Reading[bool]:
+    def _over(self, source: StreamReader) -> Reading[bool]:
         """Whether the call is over although what closes it is missing."""
         yield from source.skip()
         begin = source.place
@@ -144,7 +144,9 @@ class Tagged(Form):
         source.back(begin)
         return bool(next_) or (not (yield from source.peek()) and not source.cut)
 
-    def _value(self, source: Source, sink: Sink, call: _Open, key: str) -> Reading[None]:
+    def _value(
+        self, source: StreamReader, sink: CallEmitter, call: _Open, key: str
+    ) -> Reading[None]:
         tags, schema = self.tags, call.schema.member(key)
         if tags.padded:
             yield from source.match("\n")

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, raw_value
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import CutOff, Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import (
+    CutOff,
+    Reading,
+    StreamReader,
+)
 
 _OPENS_JSON = ("{", "[", '"')
 
@@ -53,7 +57,7 @@ class Payload:
     """Reads one value of a call that the model was not held to."""
 
     def __init__(
-        self, source: Source, tags: Tags, expects: Callable[[str], bool], *, bare: bool
+        self, source: StreamReader, tags: Tags, expects: Callable[[str], bool], *, bare: bool
     ) -> None:
         """`expects` tells the names of parameters that may come; `bare`: without outer tags."""
         self._source = source

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolResult, ToolSpec, ToolUse
 from mlxdeck.server.schemas.values import to_json
 
 
-class Form:
+class ToolFormat:
     """One way of writing calls."""
 
     name: str
@@ -43,7 +43,7 @@ class Form:
         """Whether a chat template shows this format."""
         return bool(self.signs) and all(sign in template for sign in self.signs)
 
-    def read(self, source: Source, sink: Sink, start: str) -> Reading[None]:
+    def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
         """Read what follows a start, up to and with what closes it.
 
         Raises:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import read_call
 from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_keywords
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 
 NAME = "plain"
@@ -28,7 +28,7 @@ def candidates(tools: Sequence[ToolSpec]) -> tuple[str, ...]:
     return tuple(sorted((tool.name for tool in tools), key=len, reverse=True))
 
 
-def may_begin(source: Source, names: tuple[str, ...], *, alone: bool) -> Reading[bool]:
+def may_begin(source: StreamReader, names: tuple[str, ...], *, alone: bool) -> Reading[bool]:
     """Whether what comes next may be a call; waits no longer than it takes to tell, takes nothing.
 
     `alone` says that the answer begins here.
@@ -43,7 +43,9 @@ def may_begin(source: Source, names: tuple[str, ...], *, alone: bool) -> Reading
     return found
 
 
-def read(source: Source, sink: Sink, *, alone: bool, ends: tuple[str, ...] = ()) -> Reading[None]:
+def read(
+    source: StreamReader, sink: CallEmitter, *, alone: bool, ends: tuple[str, ...] = ()
+) -> Reading[None]:
     """Read calls up to the end of the answer; one of the `ends` may be left of a format's tags.
 
     Raises:
@@ -78,7 +80,7 @@ def read(source: Source, sink: Sink, *, alone: bool, ends: tuple[str, ...] = ())
             fenced = bool((yield from _fence(source)))
 
 
-def _fence(source: Source) -> Reading[bool | None]:
+def _fence(source: StreamReader) -> Reading[bool | None]:
     """Pass over the line that opens a fence; None if it is one of another language."""
     if not (yield from source.match(_FENCE)):
         return False
@@ -90,7 +92,7 @@ def _fence(source: Source) -> Reading[bool | None]:
     return True if source.since(begin).strip() in _LANGUAGES else None
 
 
-def line_end(source: Source) -> Reading[None]:
+def line_end(source: StreamReader) -> Reading[None]:
     """Pass over what is left of a line that opens a fence."""
     begin = source.place
     while (char := (yield from source.peek())) and char != "\n":
@@ -99,7 +101,7 @@ def line_end(source: Source) -> Reading[None]:
             return
 
 
-def _named(source: Source, sink: Sink, *, alone: bool) -> Reading[None]:
+def _named(source: StreamReader, sink: CallEmitter, *, alone: bool) -> Reading[None]:
     begin = source.place
     while (char := (yield from source.peek())) and (char.isalnum() or char in "_-.:"):
         source.take(1)
@@ -113,7 +115,7 @@ def _named(source: Source, sink: Sink, *, alone: bool) -> Reading[None]:
     sink.put(tool, {}, repaired=False)
 
 
-def _opens(source: Source, names: tuple[str, ...], *, alone: bool) -> Reading[bool]:
+def _opens(source: StreamReader, names: tuple[str, ...], *, alone: bool) -> Reading[bool]:
     """Whether a JSON object, a list, or the name of a tool comes next."""
     yield from source.skip()
     if (yield from source.match("[")):

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import Repeats
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Source
+from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import RepeatedCalls
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import StreamReader
 from mlxdeck.server.chat import (
     TextDelta,
     ThinkingDelta,
@@ -32,21 +32,21 @@ class ToolCallError(ValueError):
     """A text that looks like a call is none; it says why."""
 
 
-class Sink:
+class CallEmitter:
     """Takes what was read of one answer."""
 
     def __init__(
         self,
         format_: str,
         tools: Sequence[ToolSpec],
-        source: Source | None = None,
+        source: StreamReader | None = None,
         *,
         constrained: bool,
-        repeats: Repeats | None = None,
+        repeats: RepeatedCalls | None = None,
     ) -> None:
         """`constrained` says that the model is held to the schemas of the tools."""
         self._source = source
-        self._repeats = repeats or Repeats()
+        self._repeats = repeats or RepeatedCalls()
         self.done_to = 0
         """The place in the source up to which calls are whole."""
         self.constrained = constrained
@@ -177,7 +177,7 @@ class Sink:
         if self._ready and isinstance(last := self._ready[-1], ToolCallEnd):
             self._ready[-1] = replace(last, repaired=True)
 
-    def adopt(self, other: Sink) -> None:
+    def adopt(self, other: CallEmitter) -> None:
         """What another sink has made of the same answer."""
         self._ready += other.drain()
         self.n_calls += other.n_calls

@@ -10,7 +10,7 @@ QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u00ab": "\u00bb"}
 _KEPT_CHARS = 160
 
 
-class Standing:
+class CodeContext:
     """Takes the text as it goes out, and knows where its end stands."""
 
     def __init__(self) -> None:

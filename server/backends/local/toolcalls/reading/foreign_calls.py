@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mlxdeck.server.backends.local.toolcalls.formats.json_tags import JsonTags
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 
 # The order decides who reads a start that several have.
 _READ_BY = (
@@ -27,7 +27,7 @@ class Wrapped(JsonTags):
 
 
 _WRAPPERS = tuple(map(Wrapped, _WRAPPED))
-STARTS: Mapping[str, Form] = {
+STARTS: Mapping[str, ToolFormat] = {
     **{form.starts[0]: form for form in _WRAPPERS},
     **{
         start: FORMATS[name]

@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
 from mlxdeck.server.backends.local.toolcalls.reading.repair import (
     RUN_CHARS,
     names_path,
@@ -18,7 +18,11 @@ from mlxdeck.server.backends.local.toolcalls.reading.repair import (
     run_mended,
     runs_mended,
 )
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source, finish
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import (
+    Reading,
+    StreamReader,
+    finish,
+)
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.lenient_json import ESCAPED, decode_first
 from mlxdeck.server.schemas.shape import Schema
@@ -34,10 +38,10 @@ _WORD = re.compile(r"[^\s,:\[\](){}\"'<]+")
 _QUOTES = ('"', "'")
 _AFTER = ("]", "}", ")", ",")
 _CLOSING = ("</tool_call>", "</function>", "</tools>", "</function_call>", "</invoke>")
-_NOWHERE = Sink("", (), constrained=False)
+_NOWHERE = CallEmitter("", (), constrained=False)
 
 
-def read_arguments(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
+def read_arguments(source: StreamReader, sink: CallEmitter, tool: ToolSpec) -> Reading[None]:
     """The object that comes next, as the arguments of the call that is open.
 
     Raises:
@@ -61,7 +65,7 @@ def read_arguments(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
         yield from _separator(source, sink)
 
 
-def _key(source: Source, sink: Sink) -> Reading[str]:
+def _key(source: StreamReader, sink: CallEmitter) -> Reading[str]:
     if (yield from source.peek()) in _QUOTES:
         key = json.loads((yield from _string(source, sink)))
         return str(key)
@@ -73,7 +77,7 @@ def _key(source: Source, sink: Sink) -> Reading[str]:
     return str(key)
 
 
-def _colon(source: Source) -> Reading[None]:
+def _colon(source: StreamReader) -> Reading[None]:
     yield from source.skip_comments()
     if not (yield from source.match(":")):
         raise ToolCallError("not JSON: a colon was expected")
@@ -81,7 +85,12 @@ def _colon(source: Source) -> Reading[None]:
 
 
 def read_value(
-    source: Source, sink: Sink, schema: Schema, *, path: bool = False, python: bool = False
+    source: StreamReader,
+    sink: CallEmitter,
+    schema: Schema,
+    *,
+    path: bool = False,
+    python: bool = False,
 ) -> Reading[None]:
     """The value that comes next, as one of the open call's.
 
@@ -114,7 +123,7 @@ def read_value(
     sink.add(text)
 
 
-def _ended(source: Source, sink: Sink) -> Reading[bool]:
+def _ended(source: StreamReader, sink: CallEmitter) -> Reading[bool]:
     """Whether what closes the call comes where its arguments should have been closed."""
     if sink.constrained or (yield from source.peek()) != "<":
         return False
@@ -125,7 +134,7 @@ def _ended(source: Source, sink: Sink) -> Reading[bool]:
     return bool(found)
 
 
-def _separator(source: Source, sink: Sink) -> Reading[None]:
+def _separator(source: StreamReader, sink: CallEmitter) -> Reading[None]:
     yield from source.skip_comments()
     if (yield from source.match(",")):
         yield from source.skip_comments()
@@ -135,7 +144,9 @@ def _separator(source: Source, sink: Sink) -> Reading[None]:
         raise ToolCallError("not JSON: a comma was expected")
 
 
-def _string(source: Source, sink: Sink, *, emit: bool = False, path: bool = False) -> Reading[str]:
+def _string(
+    source: StreamReader, sink: CallEmitter, *, emit: bool = False, path: bool = False
+) -> Reading[str]:
     """The string that comes next in double quotes; with `emit`, only what has not gone out."""
     quote = source.take(1)
     sink.repaired |= quote == "'"
@@ -169,12 +180,12 @@ def _string(source: Source, sink: Sink, *, emit: bool = False, path: bool = Fals
             source.take(1)
 
 
-def raw_string(source: Source) -> Reading[str]:
+def raw_string(source: StreamReader) -> Reading[str]:
     """The string that comes next, as strict JSON."""
     return (yield from _string(source, _NOWHERE))
 
 
-def _drive(source: Source, sink: Sink) -> Reading[str]:
+def _drive(source: StreamReader, sink: CallEmitter) -> Reading[str]:
     """A path behind a drive's name whose backslashes should have been doubled, so mended."""
     begin = source.place
     source.back(max(0, begin - 4))
@@ -199,7 +210,7 @@ def _drive(source: Source, sink: Sink) -> Reading[str]:
     return ""
 
 
-def _escape(source: Source, sink: Sink) -> Reading[str]:
+def _escape(source: StreamReader, sink: CallEmitter) -> Reading[str]:
     if not (yield from source.has(2)):
         yield from source.more()
     pair = source.take(2)
@@ -219,7 +230,7 @@ def _escape(source: Source, sink: Sink) -> Reading[str]:
     return "\\\\" + (ESCAPED.get(pair[1]) or pair[1])
 
 
-def _code_unit(source: Source, sink: Sink, escape: str) -> Reading[str]:
+def _code_unit(source: StreamReader, sink: CallEmitter, escape: str) -> Reading[str]:
     """An escape, with its other half if it is one of a pair; a half alone is no character."""
     code = int(escape[2:], 16)
     if not 0xD800 <= code <= 0xDFFF:
@@ -234,7 +245,7 @@ def _code_unit(source: Source, sink: Sink, escape: str) -> Reading[str]:
     return "\ufffd"
 
 
-def _word(source: Source) -> Reading[str]:
+def _word(source: StreamReader) -> Reading[str]:
     """A bare word and nothing else, up to what can be none of it."""
     word = ""
     while True:
@@ -244,7 +255,7 @@ def _word(source: Source) -> Reading[str]:
             return word
 
 
-def _mark(source: Source, *, commented: bool) -> Reading[int]:
+def _mark(source: StreamReader, *, commented: bool) -> Reading[int]:
     """Pass over a word, a comment or one character; by how much that goes deeper."""
     begin, char = source.place, (yield from source.peek())
     if commented and char in "/#":
@@ -254,7 +265,7 @@ def _mark(source: Source, *, commented: bool) -> Reading[int]:
     return (char in "[{(") - (char in "]})")
 
 
-def raw_value(source: Source, sink: Sink | None = None) -> Reading[str]:
+def raw_value(source: StreamReader, sink: CallEmitter | None = None) -> Reading[str]:
     """The text of the value that comes next: brackets balanced, strings skipped, not decoded.
 
     With a sink, it goes there while it arrives.
@@ -295,7 +306,7 @@ class _Call:
     """Parameters that stand beside the name, as JSON."""
 
 
-def read_call(source: Source, sink: Sink) -> Reading[None]:
+def read_call(source: StreamReader, sink: CallEmitter) -> Reading[None]:
     """`{"name": ..., "arguments": {...}}` in any order, with the key names that models use.
 
     Raises:
@@ -328,7 +339,7 @@ def read_call(source: Source, sink: Sink) -> Reading[None]:
         raise ToolCallError("no tool name")
 
 
-def _field(source: Source, sink: Sink, key: str, call: _Call) -> Reading[None]:
+def _field(source: StreamReader, sink: CallEmitter, key: str, call: _Call) -> Reading[None]:
     opens = yield from source.peek()
     if key in NAME_KEYS and call.tool is None and opens == "{":
         # As OpenAI's API writes it: the call is an object in the object.
@@ -350,12 +361,12 @@ def _field(source: Source, sink: Sink, key: str, call: _Call) -> Reading[None]:
         raise ToolCallError(f"a call has no {key[:32]!r}")
 
 
-def _closed(source: Source) -> Reading[bool]:
+def _closed(source: StreamReader) -> Reading[bool]:
     yield from source.skip_comments()
     return (yield from source.match("}"))
 
 
-def put_text(sink: Sink, tool: ToolSpec, arguments: str) -> None:
+def put_text(sink: CallEmitter, tool: ToolSpec, arguments: str) -> None:
     """A call whose arguments are known as text; an empty one means that there were none.
 
     Raises:
@@ -373,5 +384,5 @@ def put_text(sink: Sink, tool: ToolSpec, arguments: str) -> None:
         text = "{}"
     sink.begin(tool)
     sink.repaired = text != arguments.strip() and arguments.strip() != ""
-    finish(read_arguments(Source(text, ended=True), sink, tool))
+    finish(read_arguments(StreamReader(text, ended=True), sink, tool))
     sink.end()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Sink, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import (
     MAX_NAME,
     read_arguments,
     read_value,
 )
 from mlxdeck.server.backends.local.toolcalls.reading.repair import names_path
-from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, Source
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.schemas.shape import Schema
 from mlxdeck.server.schemas.values import to_json
 
 
-def read_keywords(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
+def read_keywords(source: StreamReader, sink: CallEmitter, tool: ToolSpec) -> Reading[None]:
     """`(key=value, ...)` as the whole call of a tool; also `({...})`.
 
     Raises:
@@ -54,7 +54,7 @@ def read_keywords(source: Source, sink: Sink, tool: ToolSpec) -> Reading[None]:
     sink.end()
 
 
-def read_named(source: Source, sink: Sink) -> Reading[bool]:
+def read_named(source: StreamReader, sink: CallEmitter) -> Reading[bool]:
     """Read such a call of an offered tool, if one comes next; whether it does."""
     begin = source.place
     for tool in sorted(sink.offered, key=lambda tool: len(tool.name), reverse=True):

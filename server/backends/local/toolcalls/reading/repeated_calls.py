@@ -14,7 +14,7 @@ class Looped(Exception):
     """The answer has made one call too often; what has been read of it before stays."""
 
 
-class Repeats:
+class RepeatedCalls:
     """The calls so far, by name and arguments. Shared by all who read calls of one answer."""
 
     def __init__(self, *, watching: bool = True) -> None:
@@ -27,16 +27,16 @@ class Repeats:
         """Whether the next call of a tool may be one too many, and has to be seen whole first."""
         return name in self._names
 
-    def tried(self) -> Repeats:
+    def tried(self) -> RepeatedCalls:
         """A copy to count on where nobody knows yet whether what is read are calls.
 
         It only tells of one that is too many: what follows decides whether it was one.
         """
-        copy = Repeats(watching=self._watching)
+        copy = RepeatedCalls(watching=self._watching)
         copy._counts, copy._names, copy._raises = self._counts.copy(), self._names.copy(), False
         return copy
 
-    def adopt(self, tried: Repeats) -> None:
+    def adopt(self, tried: RepeatedCalls) -> None:
         """Take over what a copy has counted: those were calls."""
         self._counts, self._names = tried._counts, tried._names
 

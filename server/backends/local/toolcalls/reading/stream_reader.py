@@ -1,6 +1,6 @@
 """A model's text for a reader that is written as if all of it were there, while it arrives.
 
-A reader is a generator. It takes text from a `Source` and yields whenever it needs more of it than
+A reader is a generator. It takes text from a `StreamReader` and yields whenever it needs more than
 there is; nothing is ever read twice, so a long argument costs no more than its length.
 """
 
@@ -22,7 +22,7 @@ class CutOff(Exception):
     """The answer ended within what was being read."""
 
 
-class Source:
+class StreamReader:
     """Text, a place in it, and whether more of it may come."""
 
     def __init__(self, text: str = "", *, ended: bool = False) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlxdeck.server.backends.local.engine.models.context_window import (
     GUESS_TOKENS,
     RECURRENT_TOKENS,
-    Window,
+    ContextWindow,
     find_window,
 )
 from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
@@ -250,7 +250,7 @@ def test_the_user_may_cut_a_window_and_raise_a_guess(
     is_guess: bool, asked: int, wanted: int
 ) -> None:
     """What a model says of itself is not exceeded, and that is told."""
-    found = Window(8192, "here", is_guess).narrowed(asked)
+    found = ContextWindow(8192, "here", is_guess).narrowed(asked)
     assert found.tokens == wanted
     assert ("--context-tokens" in found.source) == bool(asked)
 

@@ -10,9 +10,9 @@ from mlxdeck.server.backends.local.engine.api import (
     KVState,
     ModelInfo,
     Prefilled,
-    Run,
     Sampled,
     SamplingParams,
+    SequenceSpec,
 )
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
@@ -46,9 +46,9 @@ def engine(loaded: tuple[MlxEngine, ModelInfo]) -> MlxEngine:
     return loaded[0]
 
 
-def run(engine: MlxEngine, prompt: str, max_tokens: int = 24) -> Run:
+def run(engine: MlxEngine, prompt: str, max_tokens: int = 24) -> SequenceSpec:
     """A greedy run from nothing."""
-    return Run(engine.tokenizer.encode(prompt), 0, None, max_tokens, SamplingParams())
+    return SequenceSpec(engine.tokenizer.encode(prompt), 0, None, max_tokens, SamplingParams())
 
 
 def finish(engine: MlxEngine, *uids: int) -> dict[int, tuple[str, str, KVState]]:
@@ -65,7 +65,7 @@ def finish(engine: MlxEngine, *uids: int) -> dict[int, tuple[str, str, KVState]]
     return done
 
 
-def one(engine: MlxEngine, asked: Run) -> tuple[str, str, KVState]:
+def one(engine: MlxEngine, asked: SequenceSpec) -> tuple[str, str, KVState]:
     """The same for one run."""
     uid = engine.insert(asked)
     return finish(engine, uid)[uid]
@@ -98,12 +98,14 @@ def test_a_cached_prefix_changes_nothing(engine: MlxEngine, n_shared: int) -> No
     cold = one(engine, run(engine, PROMPT))
     cache = PrefixCache(engine.states, 1 << 30)
     other = [*run(engine, PROMPT).tokens[:n_shared]] + engine.tokenizer.encode(" and so on")
-    _, _, kept = one(engine, Run(other, 0, None, 4, SamplingParams()))
+    _, _, kept = one(engine, SequenceSpec(other, 0, None, 4, SamplingParams()))
     cache.add(pack(kept.tokens), kept.state, 0)
     asked = run(engine, PROMPT)
     lease = cache.lease(asked.tokens)
     assert lease.n_cached >= n_shared
-    warm = one(engine, Run(asked.tokens, lease.n_cached, lease.state, 24, SamplingParams()))
+    warm = one(
+        engine, SequenceSpec(asked.tokens, lease.n_cached, lease.state, 24, SamplingParams())
+    )
     assert warm[:2] == cold[:2]
     assert list(warm[2].tokens) == list(cold[2].tokens)
 
@@ -116,7 +118,10 @@ def test_the_whole_prompt_is_never_a_hit(engine: MlxEngine) -> None:
     tokens = run(engine, PROMPT).tokens
     lease = cache.lease(tokens)
     assert lease.n_cached == len(tokens) - 1
-    assert one(engine, Run(tokens, lease.n_cached, lease.state, 24, SamplingParams()))[0] == cold[0]
+    assert (
+        one(engine, SequenceSpec(tokens, lease.n_cached, lease.state, 24, SamplingParams()))[0]
+        == cold[0]
+    )
 
 
 def test_what_was_read_before_a_cancel_is_resumed(engine: MlxEngine) -> None:
@@ -133,7 +138,9 @@ def test_what_was_read_before_a_cancel_is_resumed(engine: MlxEngine) -> None:
     lease = cache.lease(asked.tokens)
     assert lease.n_cached == step.done_tokens
     assert (
-        one(engine, Run(asked.tokens, lease.n_cached, lease.state, 24, SamplingParams()))[0]
+        one(engine, SequenceSpec(asked.tokens, lease.n_cached, lease.state, 24, SamplingParams()))[
+            0
+        ]
         == cold[0]
     )
     assert engine.step() == []
@@ -149,7 +156,7 @@ def test_a_run_that_never_began_leaves_nothing(engine: MlxEngine) -> None:
 def test_sampling_differs_where_greedy_does_not(engine: MlxEngine) -> None:
     """Runs with a temperature share a batch with greedy ones, which stay what they were."""
     greedy = one(engine, run(engine, STORY))[0]
-    hot = Run(engine.tokenizer.encode(STORY), 0, None, 24, SamplingParams(1.5, 0.95, 50))
+    hot = SequenceSpec(engine.tokenizer.encode(STORY), 0, None, 24, SamplingParams(1.5, 0.95, 50))
     uids = [engine.insert(run(engine, STORY)), *(engine.insert(hot) for _ in range(2))]
     ended = finish(engine, *uids)
     assert ended[uids[0]][0] == greedy

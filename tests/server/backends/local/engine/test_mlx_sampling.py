@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.server.backends.local.engine.api import Constraint, Run, Sampled, SamplingParams
+from mlxdeck.server.backends.local.engine.api import (
+    Constraint,
+    Sampled,
+    SamplingParams,
+    SequenceSpec,
+)
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.mlx.sampling import Penalties, penalties, sampler
 from tests.real import models_home
@@ -140,7 +145,7 @@ def tokens(engine: MlxEngine, *asked: SamplingParams, held: str = "", n: int = 1
     engine.reset()
     prompt = engine.tokenizer.encode("Once upon a time")
     constraint = Constraint(held) if held else None
-    uids = [engine.insert(Run(prompt, 0, None, n, each, (), constraint)) for each in asked]
+    uids = [engine.insert(SequenceSpec(prompt, 0, None, n, each, (), constraint)) for each in asked]
     texts = dict.fromkeys(uids, "")
     n_running = len(uids)
     while n_running:

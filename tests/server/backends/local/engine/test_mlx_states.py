@@ -9,7 +9,12 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
 
-from mlxdeck.server.backends.local.engine.api import KVState, Prefilled, Run, SamplingParams
+from mlxdeck.server.backends.local.engine.api import (
+    KVState,
+    Prefilled,
+    SamplingParams,
+    SequenceSpec,
+)
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
 from tests.real import models_home
@@ -43,7 +48,7 @@ def prompt(engine: MlxEngine, n: int) -> list[int]:
     return filler[: max(0, n - len(tail))] + tail
 
 
-def snapshots(engine: MlxEngine, run: Run) -> tuple[str, dict[int, KVState]]:
+def snapshots(engine: MlxEngine, run: SequenceSpec) -> tuple[str, dict[int, KVState]]:
     """Run to the end; the text, and the states that were kept, by their length."""
     uid = engine.insert(run)
     found: dict[int, KVState] = {}
@@ -70,7 +75,7 @@ def test_a_restored_state_says_what_a_cold_run_says(
     tokens = prompt(engine, n)
     n = len(tokens)
     boundary = n - len(engine.tokenizer.encode(STORY)) or n // 2
-    asked = Run(tokens, 0, None, N_TOKENS, SamplingParams(), (boundary,))
+    asked = SequenceSpec(tokens, 0, None, N_TOKENS, SamplingParams(), (boundary,))
     cold, kept = snapshots(engine, asked)
     states = engine.states
     if engine._trimmable:
@@ -87,7 +92,9 @@ def test_a_restored_state_says_what_a_cold_run_says(
         states.save(state.state, path)
         restored = states.load(path)
         assert states.size_bytes(restored) == states.size_bytes(state.state)
-        warm, _ = snapshots(engine, Run(tokens, length, restored, N_TOKENS, SamplingParams()))
+        warm, _ = snapshots(
+            engine, SequenceSpec(tokens, length, restored, N_TOKENS, SamplingParams())
+        )
         assert warm == cold
 
 

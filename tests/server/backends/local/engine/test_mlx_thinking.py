@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from mlxdeck.server.backends.local.engine.api import Thinking
+from mlxdeck.server.backends.local.engine.api import ThinkingLimit
 from mlxdeck.server.backends.local.engine.mlx.thinking import ThinkingBudget
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz<>/ "
@@ -19,7 +19,7 @@ def text(ids: list[int]) -> str:
 
 def run(prompt: str, wanted: str, *, is_open: bool, max_tokens: int) -> str:
     """What is drawn from a model that wants to write `wanted`, with a budget for thinking."""
-    thinking = Thinking("<b>", END, is_open, max_tokens)
+    thinking = ThinkingLimit("<b>", END, is_open, max_tokens)
     budget = ThinkingBudget(thinking, [LETTERS.index(char) for char in END], text)
     tokens = [LETTERS.index(char) for char in prompt]
     for char in wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlxdeck.server.backends.local.kv.miss_reason import Miss, Seen
+from mlxdeck.server.backends.local.kv.miss_reason import Miss, MissExplainer
 from mlxdeck.server.backends.local.kv.token_bytes import pack
 
 SYSTEM, TOOL, MESSAGE = 2, 20, 40
@@ -23,7 +23,7 @@ def prompt(**changed: int) -> bytes:
 
 def test_the_first_prompt_is_cold() -> None:
     """Also one that shares nothing with others but what the template puts first."""
-    seen = Seen()
+    seen = MissExplainer()
     assert seen.explain(prompt(), part_at, 0) == Miss("cold")
     seen.add(prompt(), part_at, 45)
     assert seen.explain(prompt(at=SYSTEM), part_at, 0) == Miss("cold")
@@ -32,7 +32,7 @@ def test_the_first_prompt_is_cold() -> None:
 def test_a_change_is_named_by_token_and_part() -> None:
     """System, tool or message, with a hash of that part on both sides."""
     for at, part in ((5, "system"), (25, "tools.Read"), (42, "messages.0")):
-        seen = Seen()
+        seen = MissExplainer()
         seen.add(prompt(), part_at, 45)
         miss = seen.explain(prompt(at=at), part_at, at)
         assert (miss.reason, miss.at_token, miss.part) == ("diverged", at, part)
@@ -41,7 +41,7 @@ def test_a_change_is_named_by_token_and_part() -> None:
 
 def test_going_on_is_no_miss_unless_the_state_is_gone() -> None:
     """What is new after the last message was never to be had; what was had and is not, is."""
-    seen = Seen()
+    seen = MissExplainer()
     seen.add(prompt(), part_at, 45)
     longer = pack([*range(46), *range(800, 830)])
     assert seen.explain(longer, part_at, 45) == Miss()
@@ -51,12 +51,12 @@ def test_going_on_is_no_miss_unless_the_state_is_gone() -> None:
 
 def test_a_state_of_an_unseen_prompt_is_no_miss() -> None:
     """After a restart, states are there whose prompts were not seen."""
-    assert Seen().explain(prompt(), part_at, 30) == Miss()
+    assert MissExplainer().explain(prompt(), part_at, 30) == Miss()
 
 
 def test_the_nearest_prompt_is_compared() -> None:
     """Not the last one."""
-    seen = Seen()
+    seen = MissExplainer()
     seen.add(prompt(), part_at, 45)
     seen.add(pack([*range(10), *range(700, 740)]), part_at, 45)
     assert seen.explain(prompt(at=30), part_at, 30).at_token == 30

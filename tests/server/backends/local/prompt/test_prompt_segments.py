@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlxdeck.server.backends.local.engine.echo import ByteTokenizer
-from mlxdeck.server.backends.local.prompt.prompt_segments import Layout, lay_out
+from mlxdeck.server.backends.local.prompt.prompt_segments import PromptSegments, lay_out
 from mlxdeck.server.backends.local.prompt.renderer import Renderer
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text, ToolResult, ToolSpec, ToolUse
@@ -12,7 +12,7 @@ READ = ToolSpec("Read", "Reads a file.", {"type": "object"})
 EDIT = ToolSpec("Edit", 'Edits what "Read" has read.', {"type": "object"})
 
 
-def laid_out(*messages: Message, **fields: object) -> tuple[str, Layout]:
+def laid_out(*messages: Message, **fields: object) -> tuple[str, PromptSegments]:
     """The prompt's text, where a token is a character, and its layout."""
     defaults: dict[str, object] = {"system": ("You are terse.",), "tools": (READ, EDIT)}
     request = ChatRequest("m", messages=messages, sampling=Sampling(9), **{**defaults, **fields})  # type: ignore[arg-type]
@@ -60,8 +60,8 @@ def test_boundaries_are_where_a_later_prompt_may_part() -> None:
 def test_a_tokenizer_that_cant_tell_leaves_the_layout_empty() -> None:
     """Nothing is guessed."""
     request = ChatRequest("m", ("s",), (user("Hi"),), Sampling(9))
-    assert lay_out(request, "sHi", ()) == Layout()
-    assert Layout().boundaries() == () and Layout().part_at(3) == ("", 0, -1)
+    assert lay_out(request, "sHi", ()) == PromptSegments()
+    assert PromptSegments().boundaries() == () and PromptSegments().part_at(3) == ("", 0, -1)
 
 
 def test_without_a_system_prompt_nothing_is_shared() -> None:

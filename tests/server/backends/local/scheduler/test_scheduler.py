@@ -13,14 +13,14 @@ from mlxdeck.server.backends.local.engine.api import (
     KVState,
     ModelInfo,
     Progress,
-    Run,
     Sampled,
     SamplingParams,
+    SequenceSpec,
     Step,
 )
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
-from mlxdeck.server.backends.local.scheduler.sequence import Done, Job, Piece, Waiting
+from mlxdeck.server.backends.local.scheduler.sequence import Done, Piece, Sequence, Waiting
 from mlxdeck.server.errors import EngineFailed, Overloaded
 from tests.server.http import until
 
@@ -46,14 +46,14 @@ async def running(
         await scheduler.stop()
 
 
-def job(prompt: str, kept: list[KVState] | None = None, max_tokens: int = 100) -> Job:
+def job(prompt: str, kept: list[KVState] | None = None, max_tokens: int = 100) -> Sequence:
     """A job for a prompt whose answer is the prompt's user turn."""
     tokens = [byte + 1 for byte in f"<user>{prompt}</user><assistant>".encode()]
     states = kept if kept is not None else []
-    return Job(Run(tokens, 0, None, max_tokens, SamplingParams()), states.append)
+    return Sequence(SequenceSpec(tokens, 0, None, max_tokens, SamplingParams()), states.append)
 
 
-async def answer(scheduler: Scheduler, work: Job) -> tuple[str, str]:
+async def answer(scheduler: Scheduler, work: Sequence) -> tuple[str, str]:
     """The whole text of a job, and why it ended."""
     text = ""
     async with scheduler.submit(work) as chunks:

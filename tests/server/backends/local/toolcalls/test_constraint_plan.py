@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import Held, held_to
+from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import (
+    ConstraintPlan,
+    plan_constraint,
+)
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text, ToolChoice, ToolSpec
 from mlxdeck.server.errors import BadRequest
 
@@ -33,16 +36,16 @@ def held(
     *,
     tools: tuple[ToolSpec, ...] = TOOLS,
     schema: dict[str, Any] | None = None,
-    form: Form = FORM,
+    form: ToolFormat = FORM,
     refused: str = "\0",
     thinking: bool = False,
     begun: str = "",
-) -> Held:
+) -> ConstraintPlan:
     """What a request of that kind is held to."""
     request = ChatRequest(
         "m", (), (Message("user", (Text("Hi"),)),), Sampling(9), tools, choice, answer_schema=schema
     )
-    return held_to(
+    return plan_constraint(
         request,
         form,
         Willing(refused),
@@ -52,7 +55,7 @@ def held(
     )
 
 
-def grammar(found: Held) -> str:
+def grammar(found: ConstraintPlan) -> str:
     """The grammar, which has to be there."""
     assert found.constraint is not None
     return found.constraint.grammar
@@ -69,7 +72,7 @@ def test_a_forced_call_is_the_whole_answer() -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
-def test_a_free_answer_is_held_where_a_call_begins(form: Form) -> None:
+def test_a_free_answer_is_held_where_a_call_begins(form: ToolFormat) -> None:
     """And let go at its end."""
     constraint = held(ToolChoice(), form=form).constraint
     assert constraint is not None
@@ -133,8 +136,8 @@ def test_one_schema_that_is_too_hard_loosens_its_own_tool_alone() -> None:
 
 def test_nothing_is_held_without_tools_or_against_the_engine() -> None:
     """Why not is told, in one line."""
-    assert held(ToolChoice("none"), tools=()) == Held()
-    assert held(ToolChoice(), refused="Read") == Held(refused="too hard")
+    assert held(ToolChoice("none"), tools=()) == ConstraintPlan()
+    assert held(ToolChoice(), refused="Read") == ConstraintPlan(refused="too hard")
     odd = ToolSpec("Odd", "", {"type": "object", "anyOf": [{"required": ["a"]}]})
     found = held(ToolChoice(), tools=(odd,), form=FORMATS["qwen3_coder"])
     assert "Odd" in grammar(found)
@@ -154,6 +157,6 @@ def test_schemas_that_are_too_much_together_give_way_by_size() -> None:
     request = ChatRequest(
         "m", (), (Message("user", (Text("Hi"),)),), Sampling(9), tuple(tools), ToolChoice("any")
     )
-    found = held_to(request, FORM, Narrow())
+    found = plan_constraint(request, FORM, Narrow())
     assert found.loose == {"Large": "too many items"}
     assert '\\"p37\\"' in grammar(found) and grammar(found).count('"maxLength": 10') == 4

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlxdeck.server.backends.local.engine.api import TemplateTraits
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS, choose_format
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import ToolCallEnd, ToolResult, ToolSpec, ToolUse
@@ -101,7 +101,7 @@ def calls(draw: st.DrawFn) -> tuple[ToolSpec, dict[str, Any]]:
     return ToolSpec(tool, "", {"type": "object", "properties": properties}), arguments
 
 
-def writable(form: Form, arguments: dict[str, Any]) -> bool:
+def writable(form: ToolFormat, arguments: dict[str, Any]) -> bool:
     """Whether a format can tell where these values end: some have no way to quote."""
     text = json.dumps(arguments, ensure_ascii=False)
     if form.name in ("qwen3_coder", "minimax", "glm"):
@@ -115,7 +115,7 @@ def writable(form: Form, arguments: dict[str, Any]) -> bool:
 @settings(max_examples=25)
 @given(call=calls())
 def test_every_format_reads_what_it_writes(
-    form: Form, call: tuple[ToolSpec, dict[str, Any]]
+    form: ToolFormat, call: tuple[ToolSpec, dict[str, Any]]
 ) -> None:
     """Any arguments come back as they were, also one character at a time."""
     tool, arguments = call
@@ -127,7 +127,7 @@ def test_every_format_reads_what_it_writes(
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
-def test_every_format_describes_tools_and_results(form: Form) -> None:
+def test_every_format_describes_tools_and_results(form: ToolFormat) -> None:
     """The description names every tool, its parameters and the form; a failure says so."""
     text = form.describe(TOOLS)
     assert all(tool.name in text for tool in TOOLS) and '"file_path"' in text
@@ -137,7 +137,7 @@ def test_every_format_describes_tools_and_results(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
-def test_a_template_that_shows_a_format_chooses_it(form: Form) -> None:
+def test_a_template_that_shows_a_format_chooses_it(form: ToolFormat) -> None:
     """By the markers in it; by its name, any format can be chosen."""
     traits = TemplateTraits(has_tools=True, source=" ".join(("{% tools %}", *form.signs)))
     assert choose_format("auto", traits).name == form.name

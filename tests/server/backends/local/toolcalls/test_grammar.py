@@ -14,7 +14,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import MARKER
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.chat import ToolSpec, ToolUse
 from mlxdeck.server.schemas.loosening import closed
 from tests.server.backends.local.toolcalls.test_formats import calls, writable
@@ -63,7 +63,7 @@ WRONG: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
-def test_a_grammar_is_what_the_format_writes(form: Form) -> None:
+def test_a_grammar_is_what_the_format_writes(form: ToolFormat) -> None:
     """Arguments that conform, and no others; with the start, or behind the trigger."""
     grammar = form.grammar([TOOL], marked=True)
     behind = form.grammar([TOOL], marked=False)
@@ -80,7 +80,7 @@ def test_a_grammar_is_what_the_format_writes(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
-def test_several_calls_are_one_answer_where_the_format_lists_them(form: Form) -> None:
+def test_several_calls_are_one_answer_where_the_format_lists_them(form: ToolFormat) -> None:
     """Only if the client allows parallel calls."""
     if not form.between:
         return
@@ -96,7 +96,7 @@ def test_several_calls_are_one_answer_where_the_format_lists_them(form: Form) ->
 @settings(max_examples=15)
 @given(call=calls())
 def test_any_call_that_is_written_is_one_of_the_grammar(
-    form: Form, call: tuple[ToolSpec, dict[str, Any]]
+    form: ToolFormat, call: tuple[ToolSpec, dict[str, Any]]
 ) -> None:
     """For random schemas and values."""
     tool, arguments = call

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
-from mlxdeck.server.backends.local.toolcalls.formats.tool_format import Form
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import ToolCallEnd, ToolSpec, ToolUse
@@ -24,7 +24,7 @@ TOOL_CALL = tuple[ToolSpec, dict[str, Any]]
 
 
 def read(
-    form: Form, chunks: list[str], tool: ToolSpec, *, held: bool = False
+    form: ToolFormat, chunks: list[str], tool: ToolSpec, *, held: bool = False
 ) -> tuple[list[tuple[str, Any]], list[ToolCallEnd]]:
     """What comes out of an answer in pieces."""
     splitter = Splitter(Markers("<think>", "</think>"), form, [tool], constrained=held)
@@ -37,7 +37,7 @@ def read(
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
 @settings(max_examples=20)
 @given(call=tools(), data=st.data())
-def test_what_is_written_is_read(form: Form, call: TOOL_CALL, data: st.DataObject) -> None:
+def test_what_is_written_is_read(form: ToolFormat, call: TOOL_CALL, data: st.DataObject) -> None:
     """Whatever the texts hold: whole, cut in two, and letter by letter."""
     tool, arguments = call
     text = form.write_call(ToolUse("", tool.name, arguments), tool)
@@ -52,7 +52,7 @@ def test_what_is_written_is_read(form: Form, call: TOOL_CALL, data: st.DataObjec
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
 @settings(max_examples=15)
 @given(call=tools())
-def test_what_is_written_is_of_the_grammar(form: Form, call: TOOL_CALL) -> None:
+def test_what_is_written_is_of_the_grammar(form: ToolFormat, call: TOOL_CALL) -> None:
     """And what a held model has written is read as what the grammar meant."""
     tool, arguments = call
     text = form.write_call(ToolUse("", tool.name, arguments), tool)
@@ -95,7 +95,7 @@ def wander(grammar: str, random: Random) -> bytes:
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
 @settings(max_examples=8)
 @given(call=tools(), seed=st.integers(0, 999))
-def test_what_the_grammar_accepts_conforms(form: Form, call: TOOL_CALL, seed: int) -> None:
+def test_what_the_grammar_accepts_conforms(form: ToolFormat, call: TOOL_CALL, seed: int) -> None:
     """A held model can't write a call that does not, whatever it says."""
     tool, _ = call
     grammar = form.grammar([tool], marked=True)

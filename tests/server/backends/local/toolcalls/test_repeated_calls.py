@@ -9,7 +9,7 @@ import pytest
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
-from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import Repeats
+from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import RepeatedCalls
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import TextDelta, ToolCallStart, ToolSpec
 from tests.server.http import running
@@ -79,7 +79,7 @@ def test_the_guard_can_be_turned_off() -> None:
 
 def test_a_call_is_counted_by_what_it_means() -> None:
     """Not by the order of its arguments."""
-    repeats = Repeats()
+    repeats = RepeatedCalls()
     assert not repeats.suspects("f")
     repeats.add("f", {"a": 1, "b": 2})
     repeats.add("f", {"b": 2, "a": 1})

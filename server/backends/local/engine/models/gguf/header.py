@@ -39,7 +39,7 @@ _MAX_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class GgufHeader:
     """The part of a file that can be read without knowing anything about tensors."""
 
     metadata: dict[str, Any]
@@ -49,7 +49,7 @@ class Header:
     """Rows first, as MLX has them."""
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> GgufHeader:
     """Read it.
 
     Raises:
@@ -62,7 +62,7 @@ def read_header(path: Path) -> Header:
             version, n_tensors, n_values = _read(file, "<IQQ")
             if version not in (2, 3):
                 raise ValueError(f"it is of version {version}; versions 2 and 3 are supported")
-            header = Header({}, {}, {})
+            header = GgufHeader({}, {}, {})
             for _ in range(n_values):
                 key = _string(file, _MAX_NAME_BYTES)
                 header.metadata[key] = _value(file, _read(file, "<I")[0])
@@ -73,7 +73,7 @@ def read_header(path: Path) -> Header:
     return header
 
 
-def _tensor(file: BinaryIO, header: Header) -> None:
+def _tensor(file: BinaryIO, header: GgufHeader) -> None:
     name = _string(file, _MAX_NAME_BYTES)
     (n_dimensions,) = _read(file, "<I")
     if n_dimensions > 8:
