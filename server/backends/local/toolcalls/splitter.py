@@ -129,11 +129,8 @@ class Splitter:
             if line_start and self._tools and (yield from self._line_of_calls(alone=alone)):
                 continue
             before, marker = source.certain(*watched)
-            if (
-                self._cut
-                and (n := stream_reader.partial_end(before, self._reader.starts))
-                >= markers.MIN_HALF_CHARS
-            ):
+            n = stream_reader.partial_end(before, self._reader.starts) if self._cut else 0
+            if n >= markers.MIN_HALF_CHARS:
                 before = before[:-n]
             self._say(before)
             alone = alone and not before.strip()
@@ -380,9 +377,8 @@ class Splitter:
         begin = source.place
         if not (yield from bare_calls.may_begin(source, self._names, alone=alone)):
             return False
-        sink = CallEmitter(
-            bare_calls.NAME, self._tools, constrained=False, repeats=self._repeats.tried()
-        )
+        tried = self._repeats.tried()
+        sink = CallEmitter(bare_calls.NAME, self._tools, constrained=False, repeats=tried)
         error = ""
         self._note("this line may be a call in a plain form")
         try:
