@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxdeck.telemetry.schema.events import Line, RequestEnd, decode
+from mlxdeck.telemetry.schema.codec import Line, decode
+from mlxdeck.telemetry.schema.events import RequestEnd
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 600.0

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 
 START_TS = 1_790_000_000.0
@@ -38,7 +39,7 @@ class Stream:
     def line(self, attrs: t.Attrs, at_s: float, request_id: str = "", session: str = "") -> bytes:
         """One event `at_s` seconds after the start."""
         self._seq += 1
-        return t.encode(
+        return codec.encode(
             attrs,
             ts=START_TS + at_s,
             mono=at_s,

@@ -14,7 +14,7 @@ from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.telemetry.analyze.request_detail import curl, detail
 from mlxdeck.telemetry.analyze.session_summary import read
-from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema import codec
 from tests.server.http import body, running
 
 CALL = '<tool_call>{"name": "Read", "arguments": {"path": "a.py"}}</tool_call>'
@@ -45,9 +45,9 @@ async def test_it_is_the_same_request(tmp_path: Path, fields: dict[str, Any]) ->
     assert again == replace(first, session_id=again.session_id)
 
 
-def _encoded(line: t.Line) -> bytes:
+def _encoded(line: codec.Line) -> bytes:
     assert line.attrs
-    return t.encode(
+    return codec.encode(
         line.attrs,
         ts=line.ts,
         mono=line.mono,

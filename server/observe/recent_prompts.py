@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 
 MAX_FILES = 8
@@ -21,8 +22,8 @@ def systems_seen(folder: Path) -> list[tuple[str, str]]:
                 if b'"request.start"' not in line:
                     continue
                 try:
-                    attrs = t.decode(line).attrs
-                except t.Unreadable:
+                    attrs = codec.decode(line).attrs
+                except codec.Unreadable:
                     continue
                 if isinstance(attrs, t.RequestStart) and (attrs.system_hash or attrs.tools_hash):
                     seen[attrs.system_hash, attrs.tools_hash] += 1

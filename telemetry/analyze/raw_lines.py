@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.store import FileSpan, Store
 
@@ -38,8 +39,8 @@ def _within(span: FileSpan, request_id: str) -> Iterator[tuple[float, bytes]]:
             at = text.find(b"\n", found, end) + 1 or end + 1
             raw = text[start : at - 1]
             try:
-                line = t.decode(raw)
-            except t.Unreadable:
+                line = codec.decode(raw)
+            except codec.Unreadable:
                 continue
             if line.request_id == request_id:
                 yield line.ts, raw
@@ -72,8 +73,8 @@ def _search(path: Path, hashes: Sequence[str]) -> dict[str, t.Content]:
                 continue
             start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
             try:
-                attrs = t.decode(text[start : end if end >= 0 else len(text)]).attrs
-            except t.Unreadable:
+                attrs = codec.decode(text[start : end if end >= 0 else len(text)]).attrs
+            except codec.Unreadable:
                 continue
             if isinstance(attrs, t.Content):
                 found[each] = attrs

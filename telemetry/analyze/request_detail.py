@@ -13,6 +13,7 @@ from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
 from mlxdeck.telemetry.analyze.request_diff import SAMPLING
 from mlxdeck.telemetry.analyze.tool_results import Result, results
 from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.store import Store
 
@@ -31,7 +32,7 @@ class NotCaptured(Exception):
 
 def detail(store: Store, row: int) -> dict[str, Any]:
     """Everything that is known of a request, ready for JSON; seconds, tokens and bytes."""
-    lines = [t.decode(line) for line in lines_of(store, row)]
+    lines = [codec.decode(line) for line in lines_of(store, row)]
     found: dict[str, Any] = {
         "request_id": store.ids[row],
         "session_id": store.text("session", row),

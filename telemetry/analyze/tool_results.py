@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.store import Store
 
@@ -32,7 +33,7 @@ def results(store: Store, row: int, call_ids: Collection[str]) -> Mapping[str, R
         start = next(
             (
                 attrs
-                for attrs in (t.decode(raw).attrs for raw in lines_of(store, later))
+                for attrs in (codec.decode(raw).attrs for raw in lines_of(store, later))
                 if isinstance(attrs, t.RequestStart)
             ),
             None,

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 import msgspec
 import numpy as np
 
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 
 NEWLINE = 10
@@ -183,13 +184,13 @@ def _one_by_one(raw: bytes, offset: int) -> DecodedBlock:
             try:
                 lines.append(_single(line))
                 offsets.append(offset)
-            except t.Unreadable as error:
-                bad.append(Bad(offset, _in_words(error), isinstance(error, t.NewerSchema)))
+            except codec.Unreadable as error:
+                bad.append(Bad(offset, _in_words(error), isinstance(error, codec.NewerSchema)))
         offset += len(line) + 1
     return DecodedBlock(lines, np.array(offsets, np.int64), bad)
 
 
-def _in_words(error: t.Unreadable) -> str:
+def _in_words(error: codec.Unreadable) -> str:
     """`attrs.duration: expected float, got str`, instead of how the decoder says it."""
     found = _AT.fullmatch(str(error))
     if found is None:
@@ -206,9 +207,9 @@ def _single(raw: bytes) -> Skimmed:
         line: Skimmed = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # Says what is wrong with it, unless its event is just not known here.
-        full = t.decode(raw)
+        full = codec.decode(raw)
         if full.event in t.EVENTS:
-            raise t.Unreadable(str(error)) from error
+            raise codec.Unreadable(str(error)) from error
     else:
         return line
     return Unknown(

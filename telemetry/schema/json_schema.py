@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.telemetry.schema.events import EVENTS, SCHEMA_VERSION, Envelope
+from mlxdeck.telemetry.schema.codec import Envelope
+from mlxdeck.telemetry.schema.events import EVENTS, SCHEMA_VERSION
 
 
 def json_schema() -> dict[str, Any]:

@@ -19,7 +19,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mlxdeck.telemetry.schema.events import Attrs, Line, ServerStop, StreamStart, decode, encode
+from mlxdeck.telemetry.schema.codec import Line, decode, encode
+from mlxdeck.telemetry.schema.events import Attrs, ServerStop, StreamStart
 from mlxdeck.telemetry.write.rotating_file import RotatingFile
 
 logger = logging.getLogger(__name__)

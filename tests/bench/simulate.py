@@ -15,7 +15,8 @@ from mlxdeck.server.backends.local.engine.echo import EchoStates
 from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.token_bytes import pack
-from mlxdeck.telemetry.schema.events import CacheLookup, RequestStart, decode
+from mlxdeck.telemetry.schema.codec import decode
+from mlxdeck.telemetry.schema.events import CacheLookup, RequestStart
 from tests.bench.load import heading
 
 RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"

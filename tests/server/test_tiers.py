@@ -12,7 +12,7 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
-from mlxdeck.telemetry.schema.events import encode
+from mlxdeck.telemetry.schema.codec import encode
 from tests.server.http import Running, running, until
 
 SYSTEM = "You are terse. " * 40

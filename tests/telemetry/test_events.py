@@ -13,17 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlxdeck.telemetry.schema.codec import Line, NewerSchema, Unreadable, decode, encode
 from mlxdeck.telemetry.schema.events import (
     EVENTS,
     SCHEMA_VERSION,
     Attrs,
-    Line,
-    NewerSchema,
     RequestEnd,
     Tick,
-    Unreadable,
-    decode,
-    encode,
 )
 from mlxdeck.telemetry.schema.json_schema import json_schema
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from mlxdeck.telemetry.read import fast_decode
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 
 SHORT = {
@@ -46,4 +47,4 @@ def test_a_block_is_what_its_lines_are() -> None:
     raw = EVERY_EVENT.split(b"\n")
     for line, offset, text in zip(fast.lines, fast.offsets.tolist(), raw, strict=False):
         assert EVERY_EVENT[offset - 1000 :].startswith(text)
-        assert line.ts == t.decode(text).ts
+        assert line.ts == codec.decode(text).ts

@@ -17,6 +17,7 @@ from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
 from mlxdeck.telemetry.analyze.time_series import Series, TimeSeries, View
 from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES, batch
 from mlxdeck.telemetry.read.tail import Tail
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store import store as stores
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory
@@ -53,7 +54,7 @@ class Naive:
 
     def add(self, raw: bytes) -> None:
         """Take in one more of its lines."""
-        line = t.decode(raw)
+        line = codec.decode(raw)
         self.lines.append(raw.rstrip(b"\n"))
         self.start_ts = min(self.start_ts, line.ts)
         self.session = line.session_id
@@ -112,7 +113,7 @@ def test_it_equals_a_naive_reading_in_whatever_order_lines_come(
     for number, made in enumerate(requests):
         lines = streams[number % 2].request(made, number)
         for raw in lines:
-            naive.setdefault(t.decode(raw).request_id, Naive()).add(raw)
+            naive.setdefault(codec.decode(raw).request_id, Naive()).add(raw)
             # Beside the others, but not before its own.
             file = files[number % 2]
             at = [n for n, other in enumerate(file) if other in lines]

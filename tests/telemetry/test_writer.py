@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.telemetry.schema.events import Line, RequestEnd, ServerStop, StreamStart, Tick, decode
+from mlxdeck.telemetry.schema.codec import Line, decode
+from mlxdeck.telemetry.schema.events import RequestEnd, ServerStop, StreamStart, Tick
 from mlxdeck.telemetry.write.rotating_file import stream_files
 from mlxdeck.telemetry.write.writer import Emitter, MemoryWriter, NullWriter, Writer
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlxdeck.telemetry.schema.events import CacheLookup, RequestEnd, ToolCall, decode
+from mlxdeck.telemetry.schema.codec import decode
+from mlxdeck.telemetry.schema.events import CacheLookup, RequestEnd, ToolCall
 from tests.real import Server
 from tests.zoo.families import Family
 

@@ -20,6 +20,7 @@ from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES
 from mlxdeck.telemetry.analyze.request_diff import Divergence, diff, parting, settings
 from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.screens.request import NOT_CAPTURED
 from mlxdeck.tui.state.context import Context
@@ -176,7 +177,7 @@ def _before(found: Divergence) -> str:
 
 
 def _start(lines: list[bytes]) -> t.RequestStart:
-    decoded = (t.decode(line).attrs for line in lines)
+    decoded = (codec.decode(line).attrs for line in lines)
     return next((each for each in decoded if isinstance(each, t.RequestStart)), t.RequestStart())
 
 

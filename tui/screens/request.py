@@ -22,6 +22,7 @@ from mlxdeck.telemetry.analyze.raw_lines import lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES, NotCaptured, curl, detail
 from mlxdeck.telemetry.analyze.tool_results import Result, results
 from mlxdeck.telemetry.columns.record_batch import CACHES, OPEN, OUTCOMES
+from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui.messages import RequestChosen
@@ -187,7 +188,7 @@ class RequestScreen(Screen[None]):
 
     def _show(self) -> None:
         self._shown = self._version
-        read = [(raw, t.decode(raw)) for raw in lines_of(self._store, self._row)]
+        read = [(raw, codec.decode(raw)) for raw in lines_of(self._store, self._row)]
         # What was written later than the moment that is shown is not known yet.
         read = [(raw, line) for raw, line in read if line.ts <= self._ctx.as_of_ts]
         raw, lines = [raw for raw, _ in read], [line.attrs for _, line in read]
