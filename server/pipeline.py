@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import TypeVar
 
 from mlxdeck.server.backends.local.engine.api import (
@@ -184,22 +183,26 @@ class Pipeline:
         began_s = time.monotonic()
         with self._scheduler.expecting():
             ready = await self._prepare(parts, request)
-        prompt, found = ready.prompt, ready.found
-        trace.prepared(len(prompt.tokens), found.lease.n_cached, ready.tokenize_s)
-        trace.prefix(found.lease.n_cached, prompt, found.miss, found.tier, ready.lease_s)
-        sent: list[Event] = []
+        # From here on the lease is ours: nothing may come between.
         try:
-            async for event in self._generate(request, ready, trace):
-                sent.append(event)
-                if isinstance(event, Finished):
-                    cost_s = time.monotonic() - began_s
-                    if answer := complete_answer(sent, cost_s):
-                        self.caches.exact.put(key, answer)
-                    else:
-                        self.caches.exact.refuse(key)
-                yield event
+            prompt, found = ready.prompt, ready.found
+            trace.prepared(len(prompt.tokens), found.lease.n_cached, ready.tokenize_s)
+            trace.prefix(found.lease.n_cached, prompt, found.miss, found.tier, ready.lease_s)
+            sent: list[Event] = []
+            async with aclosing(self._generate(request, ready, trace)) as events:
+                async for event in events:
+                    sent.append(event)
+                    if isinstance(event, Finished):
+                        self._remember(key, sent, time.monotonic() - began_s)
+                    yield event
         finally:
-            found.lease.release()
+            ready.found.lease.release()
+
+    def _remember(self, key: str, sent: list[Event], cost_s: float) -> None:
+        if answer := complete_answer(sent, cost_s):
+            self.caches.exact.put(key, answer)
+        else:
+            self.caches.exact.refuse(key)
 
     async def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt of a request has."""
@@ -247,11 +250,15 @@ class Pipeline:
         read = await self._in_pool(states.on_disk, prompt.tokens)
         if read:
             read = await states.recall(prompt.tokens)
-        found = await self._in_pool(partial(self._lease, read=read), prompt)
-        if systems := self.caches.systems:
-            if found.miss.reason == "cold" and systems.of_another_model(parts):
-                found = replace(found, miss=Miss("model_changed"))
-            systems.note(parts, prompt.tokens, prompt.layout.shared_tokens)
+        systems, layout = self.caches.systems, prompt.layout
+        changed = systems is not None and systems.of_another_model(parts)
+        if systems:
+            systems.note(parts, prompt.tokens, layout.shared_tokens)
+        found = await states.lease(
+            self._pool, prompt.tokens, layout.part_at, layout.tail_start, read=read
+        )
+        if changed and found.miss.reason == "cold":
+            found = replace(found, miss=Miss("model_changed"))
         return _Ready(prompt, found, held, rendered_s - began_s, time.monotonic() - rendered_s)
 
     def _rendered(self, request: ChatRequest) -> tuple[Prompt, ConstraintPlan]:
@@ -266,11 +273,6 @@ class Pipeline:
             in_thinking=prompt.in_thinking,
         )
         return prompt, held
-
-    def _lease(self, prompt: Prompt, *, read: bool) -> Found:
-        layout = prompt.layout
-        states = self.caches.states
-        return states.lease(prompt.tokens, layout.part_at, layout.tail_start, read=read)
 
     async def _generate(
         self, request: ChatRequest, ready: _Ready, trace: Trace

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.engine.api import KVState, States
@@ -93,10 +94,29 @@ class KVCache:
             vault.tally.add(Counts(hit, not hit, n if hit else 0, n_tokens(packed)))
             return hit
 
-    def lease(
-        self, tokens: Sequence[int], part_at: PartAt, tail_start: int, *, read: bool
+    async def lease(
+        self,
+        pool: Executor,
+        tokens: Sequence[int],
+        part_at: PartAt,
+        tail_start: int,
+        *,
+        read: bool,
     ) -> Found:
-        """Lease what is known of a prompt, and say why it isn't more. Any one thread."""
+        """Lease what is known of a prompt on the pool's one thread, and say why it isn't more.
+
+        The caller owns the lease once it is returned. Cancelled before that, it is given back,
+        also when the thread makes it only later.
+        """
+        making = pool.submit(self._lease, tokens, part_at, tail_start, read)
+        try:
+            return await asyncio.wrap_future(making)
+        except asyncio.CancelledError:
+            making.cancel()
+            making.add_done_callback(_give_back)
+            raise
+
+    def _lease(self, tokens: Sequence[int], part_at: PartAt, tail_start: int, read: bool) -> Found:
         packed = pack(tokens)
         lease = self.ram.lease(tokens)
         if self.ram.max_bytes:
@@ -126,3 +146,9 @@ class KVCache:
         """Learn what a token costs to compute, which is what a cached one saves."""
         if computed_tokens >= MIN_TIMED_TOKENS:
             self.s_per_token = prefill_s / computed_tokens
+
+
+def _give_back(making: Future[Found]) -> None:
+    """Release a lease that nobody waits for any more."""
+    if not making.cancelled() and making.exception() is None:
+        making.result().lease.release()

@@ -51,14 +51,13 @@ class Lease:
         """0 when nothing is known."""
         self.state = state
         """A private copy that holds exactly those tokens."""
+        self.entry = entry
+        """What it protects; the cache's to change."""
         self._cache = cache
-        self._entry = entry
 
     def release(self) -> None:
         """Give it back; any thread, any number of times."""
-        entry, self._entry = self._entry, None
-        if entry is not None:
-            self._cache.released(entry)
+        self._cache.release(self)
 
 
 class PrefixCache:
@@ -90,10 +89,11 @@ class PrefixCache:
             self.tally.add(Counts(n > 0, n == 0, n, len(tokens)))
             if entry is None:
                 return Lease(self, None, 0, None)
+            # First: if it fails, there is no lease that anybody could give back.
+            state = self._states.copy(entry.state, n_tokens(entry.tokens) - n)
             entry.n_leases += 1
             entry.n_uses += 1
             self._touch(entry)
-            state = self._states.copy(entry.state, n_tokens(entry.tokens) - n)
         return Lease(self, entry, n, state)
 
     def _nearest(self, wanted: bytes) -> tuple[Entry | None, int]:
@@ -106,10 +106,18 @@ class PrefixCache:
                     best, best_n = entry, n
         return best, best_n
 
-    def released(self, entry: Entry) -> None:
-        """A lease of the entry has ended."""
+    def release(self, lease: Lease) -> None:
+        """End a lease, once: the engine's thread and the event loop may both want to."""
         with self._lock:
-            entry.n_leases -= 1
+            entry, lease.entry = lease.entry, None
+            if entry is not None:
+                entry.n_leases -= 1
+
+    @property
+    def n_leases(self) -> int:
+        """Leases that have not been given back."""
+        with self._lock:
+            return sum(entry.n_leases for entry in self._entries)
 
     def add(self, tokens: bytes, state: State, shared_tokens: int) -> None:
         """Remember a state, giving up others for it."""

@@ -127,9 +127,14 @@ class Scheduler:
             raise self._failure
         done = self._loop.create_future()
 
+        def finish() -> None:
+            # Who waited may have left meanwhile: then it is cancelled.
+            if not done.done():
+                done.set_result(None)
+
         def command() -> None:
             work()
-            self._on_loop(lambda: done.set_result(None))
+            self._on_loop(finish)
 
         self._inbox.put(command)
         await done

@@ -17,9 +17,11 @@ USAGE = Usage(10, 4, 3)
 class Source:
     """A generation that can be held and watched."""
 
-    def __init__(self, fail: bool = False) -> None:
+    def __init__(self, fail: bool = False, slow_to_end: bool = False) -> None:
         self.go = asyncio.Event()
+        self.end = asyncio.Event()
         self.fail = fail
+        self.slow_to_end = slow_to_end
         self.closed = False
 
     async def events(self) -> AsyncGenerator[Event]:
@@ -34,6 +36,8 @@ class Source:
             yield TextDelta("c")
             yield Finished("end_turn", USAGE)
         finally:
+            if self.slow_to_end:
+                await self.end.wait()
             self.closed = True
 
 
@@ -78,6 +82,58 @@ async def test_one_that_leaves_does_not_end_it_for_the_others() -> None:
     await second.aclose()
     await asyncio.sleep(0.01)
     assert source.closed and len(flights) == 0
+
+
+async def test_what_is_dying_is_not_joined() -> None:
+    """As the last one leaves, the key is free, however long the generation takes to end."""
+    dying, flights = Source(slow_to_end=True), SingleFlight()
+    last = flights.start("k", dying.events()).follow()
+    assert await anext(last)
+    await last.aclose()
+    assert flights.get("k") is None and not dying.closed
+    again = Source()
+    again.go.set()
+    assert await text(flights.start("k", again.events()).follow()) == "abc"
+    dying.end.set()
+    await asyncio.sleep(0.01)
+    assert dying.closed and len(flights) == 0
+
+
+async def test_a_generation_that_never_began_frees_its_key() -> None:
+    """Its only follower left at once: nothing of it has run, and others don't wait for it."""
+    source, flights = Source(), SingleFlight()
+    leader = asyncio.create_task(text(flights.start("k", source.events()).follow()))
+    # One step: the follower waits, the generation has not had its turn.
+    await asyncio.sleep(0)
+    leader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leader
+    await asyncio.sleep(0.01)
+    assert len(flights) == 0
+
+
+async def test_a_generation_that_is_stopped_is_an_error_to_its_followers() -> None:
+    """Not a cancellation, which would read as if they had left."""
+    source, flights = Source(), SingleFlight()
+    flight = flights.start("k", source.events())
+    follower = asyncio.create_task(text(flight.join()))
+    await asyncio.sleep(0.01)
+    flight._task.cancel()
+    with pytest.raises(EngineFailed, match="stopped"):
+        await follower
+
+
+async def test_an_error_stays_as_long_as_it_was() -> None:
+    """However many are told of it: none adds the frames of another."""
+    source, flights = Source(fail=True), SingleFlight()
+    flight = flights.start("k", source.events())
+    source.go.set()
+    lengths = set()
+    for _ in range(5):
+        with pytest.raises(EngineFailed) as caught:
+            await text(flight.join())
+        lengths.add(len(caught.traceback))
+    assert len(lengths) == 1
 
 
 async def test_a_failure_reaches_everyone() -> None:

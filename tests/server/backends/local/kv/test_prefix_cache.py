@@ -198,9 +198,9 @@ class Caching(RuleBasedStateMachine):
     def leases_hold(self) -> None:
         """What is leased is still there, and entries are never leased less than no times."""
         for lease, tokens in self.leases:
-            if lease._entry is not None:
-                assert lease._entry in self.cache._entries
-                assert lease._entry.tokens.startswith(pack(tokens))
+            if lease.entry is not None:
+                assert lease.entry in self.cache._entries
+                assert lease.entry.tokens.startswith(pack(tokens))
         assert all(entry.n_leases >= 0 for entry in self.cache._entries)
 
     @invariant()

@@ -1,0 +1,115 @@
+"""States of all tiers: who owns a lease while clients come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import pytest
+
+from mlxdeck.server.backends.local.engine.echo import EchoStates
+from mlxdeck.server.backends.local.kv.kv_cache import KVCache
+from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
+from mlxdeck.server.backends.local.kv.token_bytes import pack
+
+TOKENS = list(range(200))
+
+
+async def unused(work: object) -> None:
+    """No engine is asked."""
+
+
+def cache_of(states: EchoStates) -> KVCache:
+    """A cache in RAM that knows `TOKENS`."""
+    cache = KVCache(states, PrefixCache(states, 1 << 20), None, unused)
+    cache.ram.add(pack(TOKENS), tuple(TOKENS), 0)
+    return cache
+
+
+class Held(EchoStates):
+    """A copy takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def copy(self, state: object, n_dropped: int) -> object:
+        """Wait, then copy."""
+        self.entered.set()
+        assert self.go.wait(10)
+        return super().copy(state, n_dropped)
+
+
+def lease(cache: KVCache, pool: ThreadPoolExecutor) -> asyncio.Task[object]:
+    """Ask for what is known of `TOKENS`."""
+    asked = cache.lease(pool, TOKENS, lambda _: ("", 0, -1), 0, read=False)
+    return asyncio.create_task(asked)
+
+
+async def test_a_lease_that_is_made_for_nobody_is_given_back() -> None:
+    """Its client leaves while it is being made; then the entry can be cleared."""
+    states = Held()
+    cache = cache_of(states)
+    with ThreadPoolExecutor(1) as pool:
+        asking = lease(cache, pool)
+        await asyncio.to_thread(states.entered.wait, 10)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        states.go.set()
+    assert cache.ram.n_leases == 0
+    assert cache.ram.clear() == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_lease_is_left_wherever_its_client_leaves(seed: int) -> None:
+    """Before it is made, meanwhile, after it was made and before it was handed over."""
+    random, states = Random(seed), EchoStates()
+    cache = cache_of(states)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(100):
+            asking = lease(cache, pool)
+            for _ in range(random.randrange(4)):
+                await asyncio.sleep(0)
+            if random.random() < 0.3:
+                await asyncio.to_thread(lambda: None)
+            asking.cancel()
+            try:
+                found = await asking
+            except asyncio.CancelledError:
+                continue
+            found.lease.release()  # type: ignore[attr-defined]
+    assert cache.ram.n_leases == 0
+    assert cache.ram.clear() == 1
+
+
+async def test_a_lease_ends_once_however_many_end_it() -> None:
+    """The engine's thread and the event loop release the same one at the same time."""
+    cache = cache_of(EchoStates())
+    barrier = threading.Barrier(4)
+    for _ in range(50):
+        held = cache.ram.lease(TOKENS)
+        other = cache.ram.lease(TOKENS)
+
+        def release() -> None:
+            barrier.wait()
+            held.release()  # noqa: B023
+
+        await asyncio.gather(*(asyncio.to_thread(release) for _ in range(4)))
+        assert cache.ram.n_leases == 1
+        other.release()
+    assert cache.ram.n_leases == 0
+
+
+async def test_a_copy_that_fails_leaves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked got none to give back."""
+    cache = cache_of(EchoStates())
+
+    def full(state: object, n_dropped: int) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr(cache.ram._states, "copy", full)
+    with pytest.raises(MemoryError):
+        cache.ram.lease(TOKENS)
+    assert cache.ram.n_leases == 0
