@@ -5,13 +5,11 @@ Before the first byte of an answer an error is a status; after it, an event in t
 
 from __future__ import annotations
 
-import hmac
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from sanic import HTTPResponse, Request, Sanic
@@ -19,27 +17,24 @@ from sanic.exceptions import SanicException
 from sanic.response import raw
 
 from mlxdeck.server.admin.metrics import metrics
+from mlxdeck.server.auth import Gate
 from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.chat import Event, Started
 from mlxdeck.server.config.settings import Settings, is_loopback
 from mlxdeck.server.dialects.registry import DIALECTS, Dialect, Encoder
 from mlxdeck.server.errors import (
-    Forbidden,
     NotFound,
     Overloaded,
     ServerError,
     TooLarge,
-    Unauthorized,
 )
+from mlxdeck.server.incoming_bodies import BoundedRequest, drop_body
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
 
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
-OPEN_PATHS = frozenset({"/", "/health"})
-"""What answers without an API key."""
-
 Announce = Callable[[str], None]
 """Shown to whoever started the server."""
 
@@ -48,7 +43,7 @@ def create_app(
     settings: Settings, engine: Engine, open_emitter: OpenEmitter, announce: Announce
 ) -> Sanic[Any, Any]:
     """Put a server together. The model is loaded once the server has started."""
-    app = Sanic("mlxdeck", configure_logging=False)
+    app = Sanic("mlxdeck", configure_logging=False, request_class=BoundedRequest)
     app.config.update(
         REQUEST_MAX_SIZE=settings.max_body_bytes,
         # Answers may take as long as they take: stalls are the scheduler's to notice.
@@ -59,6 +54,8 @@ def create_app(
         MOTD=False,
     )
     service = app.ctx.service = Service(settings, engine, open_emitter)
+    app.ctx.bodies = service.bodies
+    gate = Gate(settings.api_key, local=is_loopback(settings.host))
 
     # Before: the first request may come with the first breath.
     @app.before_server_start
@@ -69,7 +66,11 @@ def create_app(
     async def stop(_: Sanic[Any, Any]) -> None:
         await service.stop()
 
-    app.on_request(lambda request: guard(request, settings))
+    # Before the route is looked up, so before a body is read.
+    @app.signal("http.routing.before")
+    async def judge(request: Request) -> None:
+        gate.admit(request.headers, request.path)
+
     app.exception(ServerError, SanicException, Exception)(on_error)
     _add_routes(app, service)
     return app
@@ -97,7 +98,7 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
         await service.ready()
         return _json(service.tiers.report())
 
-    @app.delete("/v1/cache")
+    @app.delete("/v1/cache", ignore_body=True)
     async def clear_cache(request: Request) -> HTTPResponse:
         await service.ready()
         return _json({"cleared": await service.tiers.clear(request.args.get("tier", ""))})
@@ -112,12 +113,18 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
 
 
 def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> None:
-    async def messages(request: Request) -> HTTPResponse | None:
-        return await answer(request, dialect, service)
+    async def messages(request: BoundedRequest) -> HTTPResponse | None:
+        try:
+            return await answer(request, dialect, service)
+        finally:
+            request.drop()
 
-    async def count(request: Request) -> HTTPResponse:
-        await service.ready()
-        chat = dialect.decode_count(request.body, request.headers)
+    async def count(request: BoundedRequest) -> HTTPResponse:
+        try:
+            await service.ready()
+            chat = dialect.decode_count(request.body, request.headers)
+        finally:
+            request.drop()
         return raw(dialect.count(await service.pipeline.count(chat)), content_type=JSON)
 
     app.add_route(messages, dialect.path, methods=["POST"], name=dialect.name)
@@ -125,7 +132,9 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
         app.add_route(count, dialect.count_path, methods=["POST"], name=f"{dialect.name}_count")
 
 
-async def answer(request: Request, dialect: Dialect, service: Service) -> HTTPResponse | None:
+async def answer(
+    request: BoundedRequest, dialect: Dialect, service: Service
+) -> HTTPResponse | None:
     """Serve one request for an answer, from its bytes to its last event."""
     request_id = f"req_{secrets.token_hex(12)}"
     await service.ready()
@@ -133,6 +142,7 @@ async def answer(request: Request, dialect: Dialect, service: Service) -> HTTPRe
     phase = "decode"
     try:
         chat = dialect.decode(request.body, request.headers)
+        request.drop()
         phase = "prepare"
         fresh = "no-cache" in request.headers.get("cache-control", "")
         async with aclosing(service.pipeline.run(chat, trace, fresh=fresh)) as events:
@@ -191,28 +201,9 @@ def _headers(request_id: str, first: Event, *, fresh: bool) -> dict[str, str]:
     }
 
 
-def guard(request: Request, settings: Settings) -> None:
-    """Let in who may come in.
-
-    Raises:
-        Forbidden: A web page is behind it, by its origin or by a name rebound to this machine.
-        Unauthorized: A key is set, and this is not it.
-    """
-    origin = request.headers.get("origin", "")
-    hosts = [request.host] if is_loopback(settings.host) else []
-    hosts += [urlsplit(origin).netloc] if origin else []
-    for host in hosts:
-        if not is_loopback(urlsplit(f"//{host}").hostname or ""):
-            raise Forbidden(f"requests from {host[:100]!r} are not accepted")
-    if not settings.api_key or request.path in OPEN_PATHS:
-        return
-    sent = request.headers.get("x-api-key") or request.token or ""
-    if not hmac.compare_digest(sent.encode(), settings.api_key.encode()):
-        raise Unauthorized("missing or wrong API key")
-
-
 async def on_error(request: Request, error: Exception) -> HTTPResponse:
     """Answer anything that no handler caught in the shape of the route's API."""
+    await drop_body(request.stream)
     known = _known(error)
     if known.status >= 500 and not isinstance(error, ServerError):
         log.error("%s %s failed", request.method, request.path, exc_info=error)

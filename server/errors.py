@@ -6,6 +6,7 @@
     ├── Unauthorized        401 authentication_error    no API key, or a wrong one
     ├── Forbidden           403 permission_error        a web page asks, not a program
     ├── NotFound            404 not_found_error         no such route
+    ├── SlowBody            408 invalid_request_error   the body came too slowly
     ├── TooLarge            413 request_too_large       the body is over the limit
     ├── Overloaded          529 overloaded_error        the queue is full or the model still loads
     └── EngineFailed        500 api_error               the model failed; the server goes on
@@ -75,6 +76,14 @@ class NotFound(ServerError):
 
     status = 404
     kind = "not_found_error"
+
+
+class SlowBody(ServerError):
+    """The body came so slowly that it was not waited for."""
+
+    status = 408
+    kind = "invalid_request_error"
+    retryable = True
 
 
 class TooLarge(ServerError):

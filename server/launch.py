@@ -26,6 +26,7 @@ from mlxdeck.server.app import Announce, create_app
 from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo
 from mlxdeck.server.config.settings import Settings, SettingsError, UserError
 from mlxdeck.server.errors import one_line
+from mlxdeck.server.incoming_bodies import TimedProtocol
 from mlxdeck.server.observe.observer import Emitter, open_emitter
 from mlxdeck.server.service import Service, versions
 
@@ -111,7 +112,10 @@ async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     # Nothing is accepted before there is a service that could say that it loads.
     server: Any = await app.create_server(
-        sock=listener, access_log=False, asyncio_server_kwargs={"start_serving": False}
+        sock=listener,
+        access_log=False,
+        protocol=TimedProtocol,
+        asyncio_server_kwargs={"start_serving": False},
     )
     try:
         await server.startup()

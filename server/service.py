@@ -22,6 +22,7 @@ from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_form
 from mlxdeck.server.cache.cache_keys import digest
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed, Overloaded, one_line
+from mlxdeck.server.incoming_bodies import IncomingBodies
 from mlxdeck.server.observe.observer import Emitter, Load, Observer
 from mlxdeck.server.pipeline import Pipeline
 from mlxdeck.server.tiers import Tiers
@@ -63,6 +64,7 @@ class Service:
         self._began_s = time.monotonic()
         self.info: ModelInfo | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self.bodies = IncomingBodies(settings.max_body_bytes, settings.max_body_bytes_in_flight)
         self._opened = AsyncExitStack()
         """What has to be closed once the engine stands, also if starting went no further."""
         self.scheduler = Scheduler(

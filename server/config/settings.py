@@ -142,6 +142,8 @@ class Settings:
     """Seconds without progress after which a request is given up."""
     max_body_bytes: int = _setting(32 * 1024**2, size(1))
     """Largest request body."""
+    max_body_bytes_in_flight: int = _setting(128 * 1024**2, size(1))
+    """Memory for bodies that are being read; a long one beyond it is answered 529."""
     telemetry: bool = _setting(True, switch())
     """Whether events are recorded at all."""
     telemetry_dir: str = _setting("", text())

@@ -17,6 +17,7 @@ from mlxdeck.server.app import create_app
 from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.incoming_bodies import TimedProtocol
 from mlxdeck.server.service import Service
 from mlxdeck.telemetry.write.writer import MemoryWriter
 from tests.real import free_port
@@ -87,7 +88,11 @@ async def running(
 
     app.register_middleware(note, "request")
     server = await app.create_server(
-        host=told.host, port=told.port, return_asyncio_server=True, access_log=False
+        host=told.host,
+        port=told.port,
+        return_asyncio_server=True,
+        access_log=False,
+        protocol=TimedProtocol,
     )
     assert server is not None
     await server.startup()

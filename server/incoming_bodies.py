@@ -1,0 +1,145 @@
+"""Heads and bodies of requests while they come: timed, counted, bounded over all connections.
+
+For the event loop. Whoever may not ask, or sends too much, is answered before a body is kept: what
+still comes of it is read and dropped, so that the client gets to read the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from sanic import Request
+from sanic.exceptions import SanicException
+from sanic.http import Http
+from sanic.server import HttpProtocol
+
+from mlxdeck.server.errors import Overloaded, SlowBody, TooLarge
+
+FREE_BYTES = 256 * 1024
+"""A body up to this length is taken however much is in flight, so that short requests get in."""
+HEAD_S = 20.0
+"""For a whole head, counted from its first byte."""
+GRACE_S = 30.0
+LEAST_BYTES_PER_S = 16 * 1024
+"""After the grace, a body must have come at least this fast; slower than any network in use."""
+DROP_BYTES = 256 * 1024**2
+DROP_S = 5.0
+"""What is read of a body that nobody wants; most clients read no answer before all is sent."""
+RETRY_AFTER_S = 2
+
+
+class IncomingBodies:
+    """The bytes of all bodies that are being read or decoded."""
+
+    def __init__(self, max_body_bytes: int, max_in_flight_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._max_in_flight_bytes = max_in_flight_bytes
+        self.in_flight_bytes = 0
+        """Held now, over all connections."""
+
+    async def read(self, stream: Any) -> bytes:
+        """Read a body whole; its bytes count until `release`.
+
+        Raises:
+            TooLarge: It is longer than one body may be; by its head, nothing is read.
+            Overloaded: Others' bodies leave no room for it.
+            SlowBody: It comes too slowly.
+        """
+        if stream.request_bytes > self._max_body_bytes:
+            raise self._too_large()
+        # Sanic's own limit closes the connection while the client still sends.
+        stream.request_max_size = float("inf")
+        chunks: list[bytes] = []
+        n_bytes, began_s = 0, _now_s()
+        try:
+            while stream.request_body:
+                allowed_s = GRACE_S + n_bytes / LEAST_BYTES_PER_S
+                async with asyncio.timeout_at(began_s + allowed_s):
+                    chunk = await stream.read()
+                if not chunk:
+                    continue
+                n_bytes += len(chunk)
+                self.in_flight_bytes += len(chunk)
+                if n_bytes > self._max_body_bytes:
+                    raise self._too_large()
+                if n_bytes > FREE_BYTES and self.in_flight_bytes > self._max_in_flight_bytes:
+                    raise Overloaded("too many request bodies are under way", RETRY_AFTER_S)
+                chunks.append(chunk)
+            return b"".join(chunks)
+        except TimeoutError:
+            self.in_flight_bytes -= n_bytes
+            raise SlowBody("the request body came too slowly") from None
+        except BaseException:
+            self.in_flight_bytes -= n_bytes
+            raise
+
+    def release(self, n_bytes: int) -> None:
+        """A body of that length is no longer held."""
+        self.in_flight_bytes -= n_bytes
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the request body is larger than {self._max_body_bytes:,} bytes")
+
+
+async def drop_body(stream: Any) -> None:
+    """Read what still comes of a body that is refused, within bounds, and keep nothing of it.
+
+    The connection ends with the answer unless all of it has come.
+    """
+    if not getattr(stream, "request_body", None):
+        return
+    if stream.expecting_continue:
+        # The client waits to be told, and is told no.
+        stream.expecting_continue = False
+        stream.keep_alive, stream.request_body = False, None
+        return
+    stream.request_max_size = float("inf")
+    n_bytes = 0
+    # A body that is malformed, or doesn't end in time: the connection ends instead.
+    with suppress(TimeoutError, SanicException):
+        async with asyncio.timeout(DROP_S):
+            while stream.request_body and n_bytes < DROP_BYTES:
+                n_bytes += len(await stream.read() or b"")
+    if stream.request_body:
+        stream.keep_alive, stream.request_body = False, None
+
+
+class BoundedRequest(Request):
+    """A request whose body is read within the bounds of the server's `IncomingBodies`."""
+
+    async def receive_body(self) -> None:
+        """Called by Sanic once the head is judged and the route is known."""
+        if not self.body and self.stream is not None:
+            self.body = await self.app.ctx.bodies.read(self.stream)
+
+    def drop(self) -> None:
+        """Let go of the body: what is needed of it has been read."""
+        self.app.ctx.bodies.release(len(self.body))
+        self.body = b""
+
+
+class TimedHttp(Http):
+    """HTTP whose heads come in time, also where a client sends a byte now and then.
+
+    Sanic's own limit begins anew with every byte.
+    """
+
+    async def http1_request_header(self) -> None:
+        """Receive and parse a head."""
+        try:
+            async with asyncio.timeout(HEAD_S):
+                await super().http1_request_header()  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            raise SlowBody("the head of the request came too slowly") from None
+
+
+class TimedProtocol(HttpProtocol):
+    """What a server is made with so that heads have a time limit."""
+
+    HTTP_CLASS = TimedHttp
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
