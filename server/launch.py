@@ -32,13 +32,16 @@ from mlxdeck.server.service import Service, versions
 
 log = logging.getLogger(__name__)
 
+STATUS_ENGINE_LOST = 75
+"""EX_TEMPFAIL of sysexits.h: the engine hangs or can't be rebuilt; starting again may help."""
 DRAIN_S = 2.0
 """How long answers that are being sent may take once the server is told to stop."""
 
 
 def serve(settings: Settings, announce: Announce) -> int:
-    """Run until SIGINT or SIGTERM; return the exit status: 1 if it was never ready.
+    """Run until SIGINT or SIGTERM; return the exit status.
 
+    1 if it was never ready, `STATUS_ENGINE_LOST` if the engine could not be kept running.
     `announce` is told, a line each, how loading goes and that the server is ready, or why it
     cannot be.
 
@@ -63,8 +66,10 @@ def serve(settings: Settings, announce: Announce) -> int:
                 engine = make_engine(settings)
                 app = make_app(settings, engine, say)
             service = app.ctx.service
-            asyncio.run(_run(app, settings, listener))
-            status = 0 if service.info is not None else 1
+            lost = asyncio.run(_run(app, settings, listener))
+            if lost:
+                say(f"mlxdeck ends with status {STATUS_ENGINE_LOST}: {lost}")
+            status = STATUS_ENGINE_LOST if lost else 0 if service.info is not None else 1
         except UserError:
             raise
         # The process's edge: whatever is raised before the server is ready ends up here.
@@ -99,9 +104,10 @@ def make_app(settings: Settings, engine: Engine, say: Announce) -> Sanic[Any, An
     return app
 
 
-async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket) -> None:
-    """Serve until a signal comes; raise what keeps the server from getting ready.
+async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket) -> str:
+    """Serve until a signal comes or the engine is lost; return why, if it is.
 
+    Raises what keeps the server from getting ready.
     Not `app.run`, which can only be stopped once it has come to run for ever: a model that fails
     before that would leave a server that never ends.
     """
@@ -127,9 +133,12 @@ async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket
         await server.after_start()
         loading, stopping = app.ctx.service.loading, asyncio.create_task(told.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not told.is_set():
-            await loading
-        await stopping
+        if told.is_set():
+            return ""
+        await loading
+        lost = app.ctx.service.scheduler.lost
+        await asyncio.wait({stopping, lost}, return_when=asyncio.FIRST_COMPLETED)
+        return str(lost.result()) if lost.done() else ""
     finally:
         await _stop(app, server)
 

@@ -152,12 +152,14 @@ class Service:
             Overloaded: It takes too long; the client should come back.
             EngineFailed: It could not be loaded.
         """
-        try:
-            await asyncio.wait_for(asyncio.shield(self.loading), LOAD_WAIT_S)
-        except TimeoutError:
-            raise Overloaded("the model is still loading", retry_after_s=15) from None
-        except Exception as error:
-            raise EngineFailed(one_line(error)) from error
+        await asyncio.wait({self.loading}, timeout=LOAD_WAIT_S)
+        if not self.loading.done():
+            raise Overloaded("the model is still loading", retry_after_s=15)
+        if self.loading.cancelled():
+            raise EngineFailed("the server is being stopped")
+        if error := self.loading.exception():
+            # Not raised itself: it would collect a traceback of each request.
+            raise EngineFailed(one_line(error))
 
     @property
     def failed(self) -> bool:
@@ -200,8 +202,10 @@ class Service:
     def health(self) -> dict[str, Any]:
         """The body of `GET /health`; its shape is a contract."""
         hits, total = (self.tiers.hits, self.tiers.lookups) if self.info else (0, 0)
+        state, reason = self._state()
         return {
-            "status": self._state(),
+            "status": state,
+            **({"reason": reason} if reason else {}),
             "model": self.info.name if self.info else self.settings.model,
             "model_loaded": self.info is not None,
             "cache": {
@@ -213,10 +217,14 @@ class Service:
             },
         }
 
-    def _state(self) -> str:
+    def _state(self) -> tuple[str, str]:
+        """In a word, and why if it isn't well."""
         if self.info is None:
-            return "unhealthy" if self.failed else "loading"
-        return "healthy" if self.scheduler.healthy else "unhealthy"
+            return (
+                ("unhealthy", "the model could not be loaded") if self.failed else ("loading", "")
+            )
+        health = self.scheduler.health
+        return health.state, health.reason
 
     def models(self) -> dict[str, Any]:
         """The body of `GET /v1/models`: the loaded model, in Anthropic's and OpenAI's shape."""
@@ -241,7 +249,7 @@ class Service:
     def status(self) -> dict[str, Any]:
         """The body of `GET /v1/status`."""
         body: dict[str, Any] = {
-            "status": self._state(),
+            "status": self._state()[0],
             "uptime_s": round(self.uptime_s, 3),
             "pid": os.getpid(),
             "versions": versions(),
@@ -270,6 +278,8 @@ class Service:
             "active": load.active,
             "queued": load.queued,
             "looped": self.observer.totals.looped,
+            "engine_rebuilds": self.scheduler.n_rebuilds,
+            "lost_states": self.scheduler.n_lost_states,
             "telemetry": str(self.observer.emitter.path or "") or None,
             "memory": {
                 "active_bytes": load.memory_active_bytes,

@@ -1,32 +1,45 @@
-"""The engine thread: admits jobs, steps the model, delivers what it says, cancels and recovers.
+"""The engine, for the event loop: requests go in, answers come out, and nobody waits in vain.
 
-Other threads talk to it through an inbox; it talks back to the event loop with one
+`EngineThread` does the work; it hears through an inbox, and talks back with one
 `call_soon_threadsafe` a step. A job ends by `Done`, by an error, or by leaving the block of
 `submit`, which is how disconnects, time-outs and errors above all cancel: whatever the job had
 computed is handed to `keep`.
+
+Whoever waits is known here, whatever the thread does. If it ends, or makes no progress, each is
+told with an exception of its own; an engine that stays away is given up by `lost`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Literal
 
-from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo, Prefilled, Progress, Step
-from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Piece, Sequence, Waiting
+from mlxdeck.server.backends.local.engine.api import Engine, Memory, ModelInfo, Progress
+from mlxdeck.server.backends.local.scheduler.engine_thread import (
+    EngineThread,
+    Enter,
+    Leave,
+    Parcel,
+    Run,
+    Stop,
+)
+from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Sequence, Waiting
 from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError, one_line
 
 log = logging.getLogger(__name__)
 
 STOP_S = 30.0
-GATHER_S = 0.01
-"""How long an idle engine waits for requests that are being prepared, to read them together."""
+WATCH_S = 1.0
+"""How often it is looked whether the engine still moves, at most."""
+MAX_GRACE_S = 10.0
+"""How long an engine that has been found to hang may still come back."""
+STOPPED = "the engine has stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +54,16 @@ class Load:
     """Computed since the start."""
 
 
-class Scheduler:
-    """Runs an engine on a thread of its own.
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a request that comes now can be expected to run, and why not."""
 
-    What comes first here is for the event loop; what stands under the line "the engine thread"
-    runs there, and is the only part that touches waiting and running jobs.
-    """
+    state: Literal["loading", "healthy", "rebuilding", "unhealthy"]
+    reason: str = ""
+
+
+class Scheduler:
+    """Runs an engine on a thread of its own. For the event loop, but for `deliver`."""
 
     def __init__(
         self,
@@ -61,21 +78,22 @@ class Scheduler:
         self._engine = engine
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._prefill_chunk_tokens = prefill_chunk_tokens
         self._ping_s = ping_s
         self._stall_s = stall_s
-        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._waiting: deque[Sequence] = deque()
-        self._running: dict[int, Sequence] = {}
-        self._looping: list[Sequence] = []
-        self._output_tokens = 0
-        self._prefill_tokens = 0
-        self._beat_s = time.monotonic()
-        self._failure: EngineFailed | None = None
+        self._worker = EngineThread(
+            engine, self, max_batch=max_batch, prefill_chunk_tokens=prefill_chunk_tokens
+        )
+        self._open: set[Sequence] = set()
+        """Sequences whose block has not been left."""
+        self._commands: set[asyncio.Future[None]] = set()
+        """What somebody waits for in `run`."""
+        self._failure = ""
+        """Why the thread has ended for good."""
+        self._stalled = ""
+        """Why the thread is thought to hang."""
         self._is_loaded = False
-        self._n_expected = 0
-        self.memory = engine.memory()
-        """As of the last step."""
+        self.n_expected = 0
+        """How many sequences are being prepared; an idle engine waits a moment for them."""
 
     def start(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
         """Start the thread and load the model on it.
@@ -85,19 +103,27 @@ class Scheduler:
         """
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        """Done, with the reason, when the engine won't serve again in this process."""
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(
             target=self._main, args=(progress, loaded), name="engine", daemon=True
         )
         self._thread.start()
+        self._watching = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
         """End the thread after the step it is in; jobs still running fail.
 
-        A model that is still being fetched or loaded is not waited for: `alive` tells.
+        A model that is still being fetched or loaded is not waited for, nor an engine that hangs:
+        `alive` tells.
         """
-        self._inbox.put(None)
-        if self._is_loaded:
-            await asyncio.to_thread(self._thread.join, STOP_S)
+        self._watching.cancel()
+        self._worker.inbox.put(Stop())
+        if self._is_loaded and not self._stalled:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), STOP_S)
+        self._fail_all(STOPPED)
 
     @property
     def alive(self) -> bool:
@@ -105,48 +131,80 @@ class Scheduler:
         return hasattr(self, "_thread") and self._thread.is_alive()
 
     @property
+    def health(self) -> Health:
+        """How the engine is."""
+        if reason := self._failure or self._stalled:
+            return Health("unhealthy", reason)
+        if reason := self._worker.rebuilding:
+            return Health("rebuilding", reason)
+        return Health("healthy" if self._is_loaded else "loading")
+
+    @property
     def healthy(self) -> bool:
         """Whether a job that is submitted now can be expected to run."""
-        return self._failure is None and self._thread.is_alive() and not self._stalled()
+        return self.health.state == "healthy"
 
     @property
     def status(self) -> Load:
         """A snapshot; figures of one step may be mixed with the next one's."""
-        queued = len(self._waiting) + self._inbox.qsize()
-        return Load(len(self._running), queued, self._output_tokens, self._prefill_tokens)
+        queued = sum(not job.times.admitted_s for job in self._open)
+        worker = self._worker
+        return Load(len(worker.running), queued, worker.output_tokens, worker.prefill_tokens)
+
+    @property
+    def memory(self) -> Memory:
+        """As of the last step."""
+        return self._worker.memory
+
+    @property
+    def n_rebuilds(self) -> int:
+        """How often the engine was rebuilt after a fault."""
+        return self._worker.n_rebuilds
+
+    @property
+    def n_lost_states(self) -> int:
+        """How many states were computed and could not be kept."""
+        return self._worker.n_lost_states
 
     async def run(self, work: Callable[[], object]) -> None:
         """Have something done on the engine thread, between two steps.
 
-        For what may free arrays of the engine's; it must not raise.
+        For what may make or free arrays of the engine's.
 
         Raises:
-            EngineFailed: The engine is down.
+            EngineFailed: It raised something, whatever that was, or the engine is down.
         """
-        if self._failure:
-            raise self._failure
+        self._check()
         done = self._loop.create_future()
 
-        def finish() -> None:
-            # Who waited may have left meanwhile: then it is cancelled.
-            if not done.done():
+        def settle(failure: str) -> None:
+            if done.done():
+                return  # Whoever waited has left, or been told.
+            if failure:
+                done.set_exception(EngineFailed(failure))
+            else:
                 done.set_result(None)
 
-        def command() -> None:
-            work()
-            self._on_loop(finish)
+        self._commands.add(done)
+        self._worker.inbox.put(Run(work, lambda failure: self._on_loop(lambda: settle(failure))))
+        try:
+            await done
+        finally:
+            self._commands.discard(done)
 
-        self._inbox.put(command)
-        await done
+    def _check(self) -> None:
+        # A new exception each time: one that is raised again and again collects tracebacks.
+        if reason := self._failure or self._stalled:
+            raise EngineFailed(reason)
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
         """Say that a job is being prepared; an idle engine then waits a moment for it."""
-        self._n_expected += 1
+        self.n_expected += 1
         try:
             yield
         finally:
-            self._n_expected -= 1
+            self.n_expected -= 1
 
     @asynccontextmanager
     async def submit(self, job: Sequence) -> AsyncIterator[AsyncIterator[Chunk]]:
@@ -156,31 +214,28 @@ class Scheduler:
             Overloaded: Too many are waiting.
             EngineFailed: The engine is down.
         """
-        if self._failure:
-            raise self._failure
+        self._check()
         now = self.status
         if now.queued >= self._max_waiting + max(0, self._max_batch - now.active):
             raise Overloaded(f"{now.queued} requests are waiting already")
         job.times.submitted_s = time.monotonic()
-        self._inbox.put(lambda: self._waiting.append(job))
+        self._open.add(job)
+        self._worker.inbox.put(Enter(job))
         chunks = self._receive(job)
         try:
             yield chunks
         finally:
-            await chunks.aclose()
+            self._open.discard(job)
             if not job.times.finished_s:
                 job.times.finished_s = time.monotonic()
-                self._inbox.put(lambda: self._cancel(job))
+                self._worker.inbox.put(Leave(job))
+            await chunks.aclose()
 
     async def _receive(self, job: Sequence) -> AsyncGenerator[Chunk]:
         while True:
             try:
                 chunk = await asyncio.wait_for(job.chunks.get(), self._ping_s)
             except TimeoutError:
-                if self._stalled():
-                    raise EngineFailed(
-                        f"the model made no progress for {self._stall_s:.0f} s"
-                    ) from None
                 yield Waiting()
                 continue
             if isinstance(chunk, ServerError):
@@ -189,182 +244,69 @@ class Scheduler:
             if isinstance(chunk, Done):
                 return
 
-    def _stalled(self) -> bool:
-        busy = bool(self._running or self._waiting)
-        return busy and time.monotonic() - self._beat_s > self._stall_s
+    def _fail_all(self, reason: str) -> None:
+        """Tell everyone who waits, each with an exception of its own."""
+        for job in self._open:
+            job.chunks.put_nowait(EngineFailed(reason))
+        for command in self._commands:
+            if not command.done():
+                command.set_exception(EngineFailed(reason))
 
-    # From here on: the engine thread.
+    async def _watch(self) -> None:
+        """Notice that the thread hangs, by what it does and not by who waits for it."""
+        grace_s = min(self._stall_s, MAX_GRACE_S)
+        while True:
+            await asyncio.sleep(min(WATCH_S, self._stall_s / 4))
+            stuck = self._worker.activity.stuck(self._stall_s)
+            if stuck and not self._stalled:
+                self._stalled = f"the model made no progress for {self._stall_s:.0f} s, at {stuck}"
+                log.error("%s", self._stalled)
+                self._fail_all(self._stalled)
+            elif self._stalled and not stuck:
+                log.warning("the engine has come back")
+                self._stalled = ""
+            if self._worker.activity.stuck(self._stall_s + grace_s):
+                self._give_up(self._stalled)
+
+    def _give_up(self, reason: str) -> None:
+        if not self.lost.done():
+            log.critical("the engine is lost: %s", reason)
+            self.lost.set_result(reason)
+
+    def deliver(self, parcels: list[Parcel]) -> None:
+        """Hand on what has come of sequences. Engine thread."""
+        self._on_loop(lambda: _hand_over(parcels))
 
     def _main(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
-        if not self._load(progress, loaded):
-            return
+        """The engine thread. However it ends, everyone is told."""
+        reason, is_lost = STOPPED, False
         try:
-            while self._drain():
-                self._gather()
-                self._admit()
-                self._step()
-        finally:
-            # Also when this thread dies of a bug: nobody may wait for ever.
-            self._failure = EngineFailed("the engine has stopped")
-            self._fail_all(self._failure)
-            self._engine.close()
-
-    def _load(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> bool:
-        try:
-            loaded(self._engine.load(progress))
-            self.memory = self._engine.memory()
+            self._load(progress, loaded)
+            self._on_loop(self._loaded)
+            self._worker.run()
         # The thread's edge: whatever a model's files or a library raise, who waits is told.
         except BaseException as error:
-            log.debug("loading failed", exc_info=error)
-            failure = error if isinstance(error, EngineFailed) else EngineFailed(one_line(error))
-            self._failure = failure
-            self._on_loop(lambda: self._settle(failure))
-            return False
+            log.debug("the engine thread ends", exc_info=error)
+            reason, is_lost = one_line(error), True
+        self._on_loop(lambda: self._end(reason, is_lost=is_lost))
+
+    def _load(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
+        loaded(self._engine.load(progress))
+        self._worker.measure()
+
+    def _loaded(self) -> None:
         self._is_loaded = True
-        self._on_loop(lambda: self._settle(None))
-        return True
-
-    def _settle(self, failure: EngineFailed | None) -> None:
-        if self.ready.done():
-            return  # Cancelled: the server is being stopped.
-        if failure is None:
+        if not self.ready.done():
             self.ready.set_result(None)
-        else:
-            self.ready.set_exception(failure)
 
-    def _drain(self) -> bool:
-        """Run what the inbox holds, waiting for it when there is nothing else to do."""
-        while True:
-            busy = bool(self._running or self._waiting)
-            try:
-                command = self._inbox.get(block=not busy)
-            except queue.Empty:
-                return True
-            if command is None:
-                return False
-            self._beat_s = time.monotonic()
-            command()
-
-    def _gather(self) -> None:
-        """Before an idle engine starts on the first of several requests, let the others come."""
-        until_s = time.monotonic() + GATHER_S
-        while self._waiting and self._n_expected and not self._running:
-            try:
-                command = self._inbox.get(timeout=max(0.0, until_s - time.monotonic()))
-            except queue.Empty:
-                return
-            if command is None:
-                self._inbox.put(None)
-                return
-            command()
-
-    def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._max_batch:
-            if not self._fits(self._waiting[0]):
-                return
-            job = self._waiting.popleft()
-            job.times.admitted_s = time.monotonic()
-            job.n_prefilled = job.run.n_cached
-            try:
-                job.uid = self._engine.insert(job.run)
-            except EngineFailed as error:
-                self._deliver([(job, error)])
-                continue
-            self._running[job.uid] = job
-
-    def _fits(self, job: Sequence) -> bool:
-        """Whether a job may be read together with those that are being read.
-
-        The engine pads all chunks of a step to the longest, so a step costs their number times
-        that length; twice a chunk is what the others are made to wait for their next token.
-        Many short prompts go together, a short one beside a long one, long ones in turn.
-        """
-        chunk = self._prefill_chunk_tokens
-        left = [len(each.run.tokens) - each.n_prefilled for each in self._running.values()]
-        reading = [min(n, chunk) for n in left if n > 0]
-        longest = max([*reading, min(len(job.run.tokens) - job.run.n_cached, chunk)])
-        return not reading or (len(reading) + 1) * longest <= 2 * chunk
-
-    def _step(self) -> None:
-        if not self._running:
-            return
-        try:
-            steps = self._engine.step()
-        except EngineFailed as error:
-            self._rebuild(error)
-            return
-        self._beat_s = time.monotonic()
-        self.memory = self._engine.memory()
-        self._deliver([parcel for step in steps for parcel in self._account(step)])
-        while self._looping:
-            self._cut(self._looping.pop())
-
-    def _account(self, step: Step) -> list[tuple[Sequence, Chunk | ServerError]]:
-        job = self._running[step.uid]
-        if isinstance(step, Prefilled):
-            self._prefill_tokens += step.done_tokens - job.n_prefilled
-            job.n_prefilled = step.done_tokens
-            if step.kept:
-                job.keep(step.kept)
-            return []
-        now_s = time.monotonic()
-        if not job.n_tokens:
-            job.times.first_token_s = now_s
-        job.n_tokens += 1
-        self._output_tokens += 1
-        parcels: list[tuple[Sequence, Chunk | ServerError]] = []
-        if step.finish == "broken":
-            del self._running[step.uid]
-            job.times.finished_s, job.let_go = now_s, step.why
-            return [(job, EngineFailed(f"the answer left what it is held to: {step.why}"))]
-        if step.text:
-            parcels.append((job, Piece(step.text)))
-        if step.finish is None and job.guard and job.guard.feed(step.token):
-            self._looping.append(job)
-        if step.finish:
-            del self._running[step.uid]
-            job.times.finished_s = now_s
-            if step.kept:
-                job.keep(step.kept)
-            parcels.append((job, Done(step.finish)))
-        return parcels
-
-    def _cancel(self, job: Sequence) -> None:
-        if job in self._waiting:
-            self._waiting.remove(job)
-        elif self._running.get(job.uid) is job:
-            self._remove(job)
-
-    def _cut(self, job: Sequence) -> None:
-        """End a sequence that goes round in circles, as its limit would."""
-        job.times.finished_s = time.monotonic()
-        self._deliver([(job, Done("loop"))])
-        self._remove(job)
-
-    def _remove(self, job: Sequence) -> None:
-        del self._running[job.uid]
-        try:
-            kept = self._engine.remove(job.uid)
-        except EngineFailed as error:
-            self._rebuild(error)
-            return
-        if kept:
-            job.keep(kept)
-
-    def _rebuild(self, error: EngineFailed) -> None:
-        log.error("the engine failed and is rebuilt", exc_info=error)
-        self._fail_all(error)
-        self._engine.reset()
-
-    def _fail_all(self, error: EngineFailed) -> None:
-        jobs = [*self._running.values(), *self._waiting]
-        self._running.clear()
-        self._waiting.clear()
-        self._deliver([(job, error) for job in jobs])
-
-    def _deliver(self, parcels: list[tuple[Sequence, Chunk | ServerError]]) -> None:
-        if parcels:
-            self._on_loop(lambda: _hand_over(parcels))
+    def _end(self, reason: str, *, is_lost: bool) -> None:
+        self._failure = reason
+        self._fail_all(reason)
+        self._ended.set()
+        if self._is_loaded and is_lost:
+            self._give_up(reason)
+        if not self.ready.done():  # It may have been cancelled: the server is being stopped.
+            self.ready.set_exception(EngineFailed(reason))
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         try:
@@ -373,6 +315,6 @@ class Scheduler:
             log.debug("the event loop is closed; nobody is left to tell")
 
 
-def _hand_over(parcels: list[tuple[Sequence, Chunk | ServerError]]) -> None:
+def _hand_over(parcels: list[Parcel]) -> None:
     for job, parcel in parcels:
         job.chunks.put_nowait(parcel)

@@ -1,0 +1,356 @@
+"""The engine thread: admits sequences, steps the model, delivers what it says, and survives.
+
+Whatever is raised on it is caught here, by place and not by type. `EngineThread._attempt` makes
+every call that may fail, and each place says what a failure there costs:
+
+    a command, an insert                          that command, that sequence
+    keeping a state, reading the memory's figures    that state, that figure
+    a step, a removal                             the running sequences; the engine is rebuilt
+
+Anything else that is raised here is a fault of ours, and costs as much as a step. Sequences that
+wait have not touched the engine: they are run once it stands again. An engine that can't be rebuilt
+ends the thread; whoever waits then is told by the scheduler, which knows them all.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+from mlxdeck.server.backends.local.engine.api import (
+    Engine,
+    KVState,
+    Memory,
+    Prefilled,
+    Sampled,
+    SamplingParams,
+    SequenceSpec,
+    Step,
+)
+from mlxdeck.server.backends.local.scheduler.activity import Activity
+from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Piece, Sequence
+from mlxdeck.server.errors import EngineFailed, ServerError, one_line
+
+log = logging.getLogger(__name__)
+
+GATHER_S = 0.01
+"""How long an idle engine waits for requests that are being prepared, to read them together."""
+REBUILD_AFTER_S = (0.0, 0.1, 0.5)
+"""Pauses before each attempt to rebuild an engine; after the last the thread ends."""
+PROBE_TOKEN = 1
+PROBE_STEPS = 8
+"""So many steps a rebuilt engine may take to draw one token behind `PROBE_TOKEN`."""
+
+T = TypeVar("T")
+Parcel = tuple[Sequence, Chunk | ServerError]
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """A sequence is to be generated."""
+
+    job: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Nobody waits for a sequence any more."""
+
+    job: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Something is to be done between two steps; `ended` is told why it failed, or nothing."""
+
+    work: Callable[[], object]
+    ended: Callable[[str], None]
+    """Called on the engine thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The thread is to end after the step it is in."""
+
+
+Command = Enter | Leave | Run | Stop
+
+
+class Told(Protocol):
+    """What the thread tells others. Called on the engine thread."""
+
+    def deliver(self, parcels: list[Parcel]) -> None:
+        """Hand on what has come of sequences."""
+
+    @property
+    def n_expected(self) -> int:
+        """How many sequences are being prepared."""
+
+
+class EngineLost(Exception):
+    """The engine can't be rebuilt."""
+
+
+class EngineThread:
+    """What runs on the engine thread. Others put commands into `inbox` and read figures."""
+
+    def __init__(
+        self, engine: Engine, told: Told, *, max_batch: int, prefill_chunk_tokens: int
+    ) -> None:
+        self.inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self.activity = Activity()
+        self.running: dict[int, Sequence] = {}
+        self.rebuilding = ""
+        """Why the engine is being rebuilt; empty if it isn't."""
+        self.output_tokens = 0
+        self.prefill_tokens = 0
+        self.n_rebuilds = 0
+        self.n_lost_states = 0
+        """States that were computed and could not be kept."""
+        self.memory = Memory()
+        """As of the last step."""
+        self._engine = engine
+        self._told = told
+        self._max_batch = max_batch
+        self._prefill_chunk_tokens = prefill_chunk_tokens
+        self._waiting: deque[Sequence] = deque()
+        self._open: set[Sequence] = set()
+        """All that have entered and not been told an end, wherever they are."""
+        self._looping: list[Sequence] = []
+
+    def run(self) -> None:
+        """Serve until told to stop; the engine is closed then, whatever happens.
+
+        Raises:
+            EngineLost: The engine can't be rebuilt.
+        """
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._attempt("close", self._engine.close)
+
+    def _turn(self) -> bool:
+        try:
+            if not self._drain():
+                return False
+            self._gather()
+            with self.activity.at("a turn"):
+                self._admit()
+                self._step()
+        except EngineLost:
+            raise
+        # The thread's edge: what is raised here was raised by us, and is survived all the same.
+        except BaseException as error:
+            log.exception("a fault on the engine thread")
+            failure = f"the engine thread failed: {one_line(error)}"
+        else:
+            return True
+        self._rebuild(failure)
+        return True
+
+    def _attempt(self, what: str, work: Callable[[], T]) -> tuple[T | None, str]:
+        """Do what may fail in any way; return its result and, in words, how it failed.
+
+        The exception is not handed on: its traceback holds arrays, and memory may be what lacks.
+        """
+        with self.activity.at(what):
+            try:
+                return work(), ""
+            # Whatever an engine, a cache or a library raises, its type says nothing of the cost.
+            except BaseException as error:
+                expected = isinstance(error, EngineFailed) and error.__cause__ is None
+                log.error("%s failed: %s", what, error, exc_info=None if expected else error)
+                if isinstance(error, EngineFailed):
+                    return None, error.message
+                return None, f"the model failed: {one_line(error)}"
+
+    def _drain(self) -> bool:
+        """Run what the inbox holds, waiting for it when there is nothing else to do."""
+        while True:
+            busy = bool(self.running or self._waiting)
+            try:
+                command = self.inbox.get(block=not busy)
+            except queue.Empty:
+                return True
+            if not self._do(command):
+                return False
+
+    def _gather(self) -> None:
+        """Before an idle engine starts on the first of several requests, let the others come."""
+        until_s = time.monotonic() + GATHER_S
+        while self._waiting and self._told.n_expected and not self.running:
+            try:
+                command = self.inbox.get(timeout=max(0.0, until_s - time.monotonic()))
+            except queue.Empty:
+                return
+            if not self._do(command):
+                self.inbox.put(command)
+                return
+
+    def _do(self, command: Command) -> bool:
+        """Carry out a command; False is to stop."""
+        match command:
+            case Enter(job):
+                self._open.add(job)
+                self._waiting.append(job)
+            case Leave(job):
+                self._leave(job)
+            case Run(work, ended):
+                _, failure = self._attempt("a command", work)
+                ended(failure)
+            case Stop():
+                return False
+        return True
+
+    def _admit(self) -> None:
+        while self._waiting and len(self.running) < self._max_batch:
+            job = self._waiting[0]
+            if not self._fits(job):
+                return
+            job.times.admitted_s = time.monotonic()
+            job.n_prefilled = job.run.n_cached
+            self._waiting.popleft()
+            uid, failure = self._attempt("insert", partial(self._engine.insert, job.run))
+            if uid is None:
+                self._deliver([(job, EngineFailed(failure))])
+                continue
+            job.uid = uid
+            self.running[uid] = job
+
+    def _fits(self, job: Sequence) -> bool:
+        """Whether a job may be read together with those that are being read.
+
+        The engine pads all chunks of a step to the longest, so a step costs their number times
+        that length; twice a chunk is what the others are made to wait for their next token.
+        Many short prompts go together, a short one beside a long one, long ones in turn.
+        """
+        chunk = self._prefill_chunk_tokens
+        left = [len(each.run.tokens) - each.n_prefilled for each in self.running.values()]
+        reading = [min(n, chunk) for n in left if n > 0]
+        longest = max([*reading, min(len(job.run.tokens) - job.run.n_cached, chunk)])
+        return not reading or (len(reading) + 1) * longest <= 2 * chunk
+
+    def _step(self) -> None:
+        if not self.running:
+            return
+        steps, failure = self._attempt("a step", self._engine.step)
+        if steps is None:
+            self._rebuild(failure)
+            return
+        self.measure()
+        self._deliver([parcel for step in steps for parcel in self._account(step)])
+        while self._looping:
+            self._cut(self._looping.pop())
+
+    def measure(self) -> None:
+        """Take down what memory the device holds."""
+        memory, _ = self._attempt("reading the memory's figures", self._engine.memory)
+        self.memory = memory or self.memory
+
+    def _account(self, step: Step) -> list[Parcel]:
+        job = self.running.get(step.uid)
+        if job is None:
+            # Of an insert that failed half-way; whoever asked has been told.
+            self._remove(step.uid)
+            return []
+        if isinstance(step, Prefilled):
+            self.prefill_tokens += step.done_tokens - job.n_prefilled
+            job.n_prefilled = step.done_tokens
+            self._keep(job, step.kept)
+            return []
+        now_s = time.monotonic()
+        if not job.n_tokens:
+            job.times.first_token_s = now_s
+        job.n_tokens += 1
+        self.output_tokens += 1
+        parcels: list[Parcel] = []
+        if step.finish == "broken":
+            del self.running[step.uid]
+            job.times.finished_s, job.let_go = now_s, step.why
+            return [(job, EngineFailed(f"the answer left what it is held to: {step.why}"))]
+        if step.text:
+            parcels.append((job, Piece(step.text)))
+        if step.finish is None and job.guard and job.guard.feed(step.token):
+            self._looping.append(job)
+        if step.finish:
+            del self.running[step.uid]
+            job.times.finished_s = now_s
+            self._keep(job, step.kept)
+            parcels.append((job, Done(step.finish)))
+        return parcels
+
+    def _keep(self, job: Sequence, kept: KVState | None) -> None:
+        """Hand a state to the caches; if they can't take it, it is lost and nothing else is."""
+        if kept is None:
+            return
+        _, failure = self._attempt("keeping a state", partial(job.keep, kept))
+        if failure:
+            self.n_lost_states += 1
+
+    def _leave(self, job: Sequence) -> None:
+        self._open.discard(job)
+        if job in self._waiting:
+            self._waiting.remove(job)
+        elif self.running.get(job.uid) is job:
+            self._keep(job, self._remove(job.uid))
+
+    def _cut(self, job: Sequence) -> None:
+        """End a sequence that goes round in circles, as its limit would."""
+        if self.running.get(job.uid) is not job:
+            return
+        job.times.finished_s = time.monotonic()
+        self._deliver([(job, Done("loop"))])
+        self._keep(job, self._remove(job.uid))
+
+    def _remove(self, uid: int) -> KVState | None:
+        self.running.pop(uid, None)
+        kept, failure = self._attempt("a removal", partial(self._engine.remove, uid))
+        if failure:
+            self._rebuild(failure)
+        return kept
+
+    def _rebuild(self, failure: str) -> None:
+        """Fail what the engine was working at, and start it anew; who waits goes on waiting.
+
+        Raises:
+            EngineLost: It doesn't start, or draws no token.
+        """
+        log.error("the engine is rebuilt: %s", failure)
+        self.rebuilding = failure
+        # By what has been told, not by where it is: also what was between two places.
+        waiting = set(self._waiting)
+        self.running.clear()
+        self._looping.clear()
+        self._deliver([(job, EngineFailed(failure)) for job in self._open - waiting])
+        for pause_s in REBUILD_AFTER_S:
+            time.sleep(pause_s)
+            _, failure = self._attempt("rebuilding the engine", self._start_anew)
+            if not failure:
+                self.n_rebuilds += 1
+                self.rebuilding = ""
+                return
+        raise EngineLost(failure)
+
+    def _start_anew(self) -> None:
+        """Reset the engine, and see that it still draws a token."""
+        self._engine.reset()
+        uid = self._engine.insert(SequenceSpec([PROBE_TOKEN], 0, None, 1, SamplingParams()))
+        for _ in range(PROBE_STEPS):
+            for step in self._engine.step():
+                if isinstance(step, Sampled) and step.uid == uid and step.finish:
+                    if step.why:
+                        raise EngineFailed(step.why)
+                    return
+        raise EngineFailed("the model draws no token")
+
+    def _deliver(self, parcels: list[Parcel]) -> None:
+        if parcels:
+            self._open -= {job for job, parcel in parcels if not isinstance(parcel, Piece)}
+            self._told.deliver(parcels)
