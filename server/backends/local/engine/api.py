@@ -135,12 +135,14 @@ class Sampled:
 
     uid: int
     text: str
-    finish: Literal["stop", "length", "broken"] | None = None
-    """`broken`: the answer left what it was held to, and is over; `text` is none of it."""
+    finish: Literal["stop", "length", "broken", "failed"] | None = None
+    """`broken`: the answer left what it was held to, and is over; `text` is none of it.
+
+    `failed`: nothing can be drawn, and this sequence alone is over."""
     kept: KVState | None = None
     """With `finish`: the state that prompt and answer left behind."""
     why: str = ""
-    """Why it is broken."""
+    """Why it is broken, or has failed."""
     token: int = -1
     """Its id; told as long as the sequence goes on."""
 

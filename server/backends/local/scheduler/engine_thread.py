@@ -19,6 +19,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -93,7 +94,7 @@ class Told(Protocol):
         """How many sequences are being prepared."""
 
 
-class EngineLost(Exception):
+class EngineLost(EngineFailed):
     """The engine can't be rebuilt."""
 
 
@@ -135,6 +136,15 @@ class EngineThread:
                 pass
         finally:
             self._attempt("close", self._engine.close)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing any more: whoever waits is known to the scheduler too."""
+        for held in (self.running, self._waiting, self._open, self._looping):
+            held.clear()
+        with suppress(queue.Empty):
+            while True:
+                self.inbox.get_nowait()
 
     def _turn(self) -> bool:
         try:
@@ -266,6 +276,10 @@ class EngineThread:
             self._keep(job, step.kept)
             return []
         now_s = time.monotonic()
+        if step.finish == "failed":
+            del self.running[step.uid]
+            job.times.finished_s = now_s
+            return [(job, EngineFailed(f"the model failed: {step.why}"))]
         if not job.n_tokens:
             job.times.first_token_s = now_s
         job.n_tokens += 1

@@ -34,7 +34,8 @@ from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError, one_lin
 
 log = logging.getLogger(__name__)
 
-STOP_S = 30.0
+STOP_S = 5.0
+"""How long a step that runs is waited for at the end."""
 WATCH_S = 1.0
 """How often it is looked whether the engine still moves, at most."""
 MAX_GRACE_S = 10.0
@@ -113,17 +114,18 @@ class Scheduler:
         self._watching = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
-        """End the thread after the step it is in; jobs still running fail.
+        """Fail the jobs that still run, and end the thread after the step it is in.
 
         A model that is still being fetched or loaded is not waited for, nor an engine that hangs:
         `alive` tells.
         """
         self._watching.cancel()
         self._worker.inbox.put(Stop())
+        self._failure = self._failure or STOPPED
+        self._fail_all(STOPPED)
         if self._is_loaded and not self._stalled:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), STOP_S)
-        self._fail_all(STOPPED)
 
     @property
     def alive(self) -> bool:
@@ -228,7 +230,8 @@ class Scheduler:
             self._open.discard(job)
             if not job.times.finished_s:
                 job.times.finished_s = time.monotonic()
-                self._worker.inbox.put(Leave(job))
+                if not self._failure:
+                    self._worker.inbox.put(Leave(job))
             await chunks.aclose()
 
     async def _receive(self, job: Sequence) -> AsyncGenerator[Chunk]:
@@ -300,7 +303,7 @@ class Scheduler:
             self.ready.set_result(None)
 
     def _end(self, reason: str, *, is_lost: bool) -> None:
-        self._failure = reason
+        self._failure = self._failure or reason
         self._fail_all(reason)
         self._ended.set()
         if self._is_loaded and is_lost:
