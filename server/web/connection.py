@@ -125,7 +125,9 @@ class Exchange(TimedHttp):
         if data:
             await self._send(data)
         if end_stream:
-            self.response_func, self.stage = None, Stage.IDLE
+            # Nothing more is to be sent, which Sanic says so too.
+            self.response_func = None  # type: ignore[assignment]
+            self.stage = Stage.IDLE
 
 
 class Connection(HttpProtocol):

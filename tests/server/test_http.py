@@ -18,6 +18,7 @@ from mlxdeck.server.web.content_encoding import unpacked
 from tests.server.http import Running, body, running
 
 ASK = json.dumps(body("hello")).encode()
+CHUNKED = "Transfer-Encoding: chunked"
 CHAT = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
 
 
@@ -76,7 +77,7 @@ BAD: dict[str, tuple[bytes, int]] = {
     "an origin that is none": (asked("GET /health", "Origin: http://["), 400),
     "an origin of other bytes": (asked("GET /health", "Origin: \xff"), 400),
     "a key of other bytes": (asked("GET /v1/models", "x-api-key: \xff"), 401),
-    "a bad chunk": (asked("POST /v1/messages", "Transfer-Encoding: chunked", content=b"z\r\n"), 400),
+    "a bad chunk": (asked("POST /v1/messages", CHUNKED, content=b"zz\r\n"), 400),
     "a bad length": (asked("POST /v1/messages", "Content-Length: five", content=b"."), 400),
     "a length below zero": (asked("POST /v1/messages", "Content-Length: -1", content=b"."), 400),
     "two lengths": (asked("POST /v1/messages", *["Content-Length: 1"] * 2, content=b"."), 400),

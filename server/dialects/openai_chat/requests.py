@@ -39,7 +39,7 @@ class OpenAI:
 
     name = "openai"
     path = "/v1/chat/completions"
-    roots = (
+    roots: tuple[str, ...] = (
         *("/v1/chat", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/conversations"),
         *("/v1/audio", "/v1/images", "/v1/moderations", "/v1/batches", "/v1/realtime"),
         *("/v1/assistants", "/v1/threads", "/v1/fine_tuning", "/v1/uploads", "/v1/vector_stores"),
