@@ -148,7 +148,7 @@ class Pipeline:
         if fresh or not exact.enabled:
             trace.exact(key, reason="bypassed" if fresh else "disabled")
             return self._answer(key, parts, request, trace)
-        if answer := exact.ram.get(key):
+        if answer := exact.known(key):
             trace.exact(key, tier="ram", duration_s=time.monotonic() - began_s)
             return answer.replay()
         if flight := self._flights.get(key):
@@ -218,8 +218,7 @@ class Pipeline:
     async def prefill(self, tokens: list[int]) -> None:
         """Compute the state of a system prompt, and keep it; cancelled, what there is of it."""
         states, n = self.caches.states, len(tokens)
-        if await self._in_pool(states.on_disk, tokens):
-            await states.recall(tokens)
+        await states.recall(tokens)
         # One token more than wanted has to be run, and one is drawn: the state is cut back to n.
         run_tokens = [*tokens, tokens[0]]
         lease = states.ram.lease(run_tokens)
@@ -247,9 +246,7 @@ class Pipeline:
         states, began_s = self.caches.states, time.monotonic()
         prompt, held = await self._in_pool(self._rendered, request)
         rendered_s = time.monotonic()
-        read = await self._in_pool(states.on_disk, prompt.tokens)
-        if read:
-            read = await states.recall(prompt.tokens)
+        read = await states.recall(prompt.tokens)
         systems, layout = self.caches.systems, prompt.layout
         changed = systems is not None and systems.of_another_model(parts)
         if systems:

@@ -93,7 +93,10 @@ class Service:
         emitter = self._open_emitter(info)
         self._opened.push_async_callback(asyncio.to_thread, emitter.close)
         self.observer = Observer(emitter, info.name, self.settings.capture)
-        self.tiers = Tiers(self.settings, self._engine, info, self.scheduler, prefix_bytes)
+        # Not on the loop either: an index of gigabytes takes a moment to open.
+        self.tiers = await asyncio.to_thread(
+            Tiers, self.settings, self._engine, info, self.scheduler, prefix_bytes
+        )
         self._opened.push_async_callback(self.tiers.close)
         sampling = self._sampling(info)
         tokenizer = self._engine.tokenizer

@@ -16,9 +16,10 @@ from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
-from mlxdeck.server.cache.answers.disk import Disk, DiskAnswers
+from mlxdeck.server.cache.answers.disk import DiskAnswers
 from mlxdeck.server.cache.answers.memory import MemoryAnswers
 from mlxdeck.server.cache.answers.tiered import Tier, TieredAnswers
+from mlxdeck.server.cache.disk_io import DiskIO
 from mlxdeck.server.cache.sqlite_index import SqliteIndex
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import BadRequest
@@ -47,7 +48,8 @@ class Tiers:
         """Open all of them; a disk that doesn't work is done without, and that is said."""
         self._settings = settings
         self._scheduler = scheduler
-        self.disk: Disk | None = None
+        self.disk: DiskIO | None = None
+        self.answers: DiskAnswers | None = None
         self._expired_s = 0.0
         self.notes: list[str] = []
         """What of the caches doesn't work, for the user."""
@@ -61,14 +63,17 @@ class Tiers:
         if settings.disk_cache:
             try:
                 folder, limit = settings.cache_folder, self._disk_bytes()
-                self.disk = Disk(SqliteIndex(folder))
+                self.disk = DiskIO(SqliteIndex(folder))
                 answers = DiskAnswers(self.disk, int(limit * ANSWERS_SHARE), age_s)
                 room = limit - int(limit * ANSWERS_SHARE)
                 vault = DiskPrefixCache(
-                    self.disk, folder / "states", engine.states, signature, room
+                    self.disk, folder / "states", engine.states, states, signature, room
                 )
                 systems = SystemPrompts(self.disk, signature)
                 slower.append(answers)
+                self.answers = answers
+                if self.disk.database.n_damaged:
+                    answers.tally.evictions["damaged"] += self.disk.database.n_damaged
             except (OSError, sqlite3.Error) as error:
                 vault = systems = None
                 self._tell(f"no caches on disk: {error}")
@@ -95,7 +100,12 @@ class Tiers:
 
         told = self._settings
         timeout_s, age_s = told.shared_cache_timeout_s, told.answer_max_age_s
-        return RedisAnswers(told.shared_cache, timeout_s, self._tell, age_s)
+        shared = RedisAnswers(
+            told.shared_cache, timeout_s, self._tell, age_s, told.shared_cache_secret
+        )
+        if not shared.has_secret:
+            log.warning("the shared cache has no secret: whoever writes to it chooses answers")
+        return shared
 
     def _tell(self, note: str) -> None:
         log.warning("%s", note)
@@ -105,6 +115,7 @@ class Tiers:
         """What has to be done now and then."""
         if (vault := self.caches.states.vault) is not None:
             vault.write_due()
+        self.caches.exact.tick()
         if time.monotonic() - self._expired_s > EXPIRE_EVERY_S:
             self._expired_s = time.monotonic()
             self.caches.exact.expire()
@@ -120,12 +131,18 @@ class Tiers:
         body["prefix"]["max_bytes"] = ram.max_bytes
         if (vault := states.vault) is not None:
             body["prefix_disk"] = vault.tally.report(len(vault), vault.n_bytes, cost)
-        if self.disk:
+            n_waiting, waiting_bytes = ram.waiting
+            waiting = {"waiting": n_waiting, "waiting_bytes": waiting_bytes}
+            body["prefix_disk"] |= waiting | {"given_up": ram.unwritten}
+        if self.disk and self.answers:
+            waiting_bytes, given_up = self.answers.waiting_bytes, self.answers.dropped
+            body["exact_disk"] |= {"waiting_bytes": waiting_bytes, "given_up": given_up}
             for name in ("exact_disk", "prefix_disk"):
                 body[name] |= {"working": self.disk.working, "errors": self.disk.errors}
         if self.shared is not None:
             shared = {"working": self.shared.working, "errors": self.shared.errors}
-            body["exact_shared"] |= shared | {"dropped": self.shared.dropped}
+            shared |= {"dropped": self.shared.dropped, "refused": self.shared.refused}
+            body["exact_shared"] |= shared
         return body | ({"notes": self.notes} if self.notes else {})
 
     @property
@@ -156,8 +173,9 @@ class Tiers:
             if name == "exact":
                 cleared[name] = exact.ram.clear()
             elif name == "prefix":
-                cleared[name] = len(states.ram)
-                await self._scheduler.run(states.ram.clear)
+                n_cleared: list[int] = []
+                await self._scheduler.run(lambda: n_cleared.append(states.ram.clear()))  # noqa: B023
+                cleared[name] = sum(n_cleared)
             elif name == "prefix_disk" and states.vault is not None:
                 cleared[name] = states.vault.clear()
             else:
@@ -165,11 +183,15 @@ class Tiers:
                 cleared[name] = await slow.clear()
         return cleared
 
-    async def close(self) -> None:
-        """Write what is still to be written, and let go of everything. The engine is gone."""
+    async def close(self, within_s: float | None = None) -> None:
+        """Write what is still to be written, and let go of everything. The engine is gone.
+
+        What has not begun to be written `within_s` from now is given up.
+        """
         if self.shared is not None:
             await self.shared.close()
+        self.caches.exact.tick()
         if (vault := self.caches.states.vault) is not None:
             vault.write_due(everything=True)
         if self.disk:
-            await asyncio.to_thread(self.disk.close)
+            await asyncio.to_thread(self.disk.close, within_s)

@@ -1,6 +1,8 @@
 """The index of what is on disk: one SQLite file, opened by each thread for itself.
 
-A damaged database is removed and begun anew: everything in it can be computed again.
+A damaged database is removed and begun anew, at the start or whenever that is found out:
+everything in it can be computed again. So is one of another version, or whose schema isn't ours.
+Values are whatever somebody may have put there: who reads a row checks it.
 """
 
 from __future__ import annotations
@@ -10,32 +12,81 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+from mlxdeck.server.cache.own_files import is_regular, open_own, own_folder
 
 log = logging.getLogger(__name__)
 
 NAME = "cache.sqlite"
+_BESIDE = ("-wal", "-shm", "-journal")
 BUSY_TIMEOUT_S = 5.0
+_VERSION = 3
+MAX_ROW_BYTES = 1 << 50
+"""No file is longer; a larger number in the index is none of ours."""
 _SCHEMA = """
-create table if not exists answers (
-    key text primary key, body blob not null, n_bytes integer not null,
-    made_s real not null, used_s real not null
+create table answers (
+    key text primary key not null, n_bytes integer not null, made_s real not null,
+    used_s real not null, body blob not null
 );
-create table if not exists states (
-    file text primary key, signature text not null, tokens blob not null,
-    shared_tokens integer not null, trimmable integer not null,
-    n_bytes integer not null, digest blob not null, used_s real not null
+create index answers_by_use on answers (used_s, n_bytes, made_s, key);
+create table states (
+    file text primary key not null, signature text not null, shared_tokens integer not null,
+    trimmable integer not null, n_bytes integer not null, digest blob not null,
+    used_s real not null, tokens blob not null
 );
-create table if not exists systems (
+create index states_by_use on states (used_s, n_bytes, signature, file);
+create table state_blocks (
+    hash blob not null, kind integer not null, file text not null,
+    primary key (hash, kind, file)
+) without rowid;
+create index state_blocks_by_file on state_blocks (file);
+create table systems (
     parts text not null, signature text not null, tokens blob not null, used_s real not null,
     primary key (parts, signature)
 );
-pragma user_version = 2;
+create table totals (
+    what text not null, signature text not null, n integer not null, n_bytes integer not null,
+    primary key (what, signature)
+);
+create trigger answer_added after insert on answers begin
+    insert into totals values ('answers', '', 1, new.n_bytes)
+    on conflict do update set n = n + 1, n_bytes = n_bytes + new.n_bytes;
+end;
+create trigger answer_removed after delete on answers begin
+    update totals set n = n - 1, n_bytes = n_bytes - old.n_bytes where what = 'answers';
+end;
+create trigger state_added after insert on states begin
+    insert into totals values ('states', new.signature, 1, new.n_bytes)
+    on conflict do update set n = n + 1, n_bytes = n_bytes + new.n_bytes;
+end;
+create trigger state_removed after delete on states begin
+    update totals set n = n - 1, n_bytes = n_bytes - old.n_bytes
+    where what = 'states' and signature = old.signature;
+    delete from state_blocks where file = old.file;
+end;
 """
-_VERSION = 2
-# Its answers have no age, and keys that nobody asks for any more.
-_OLD_ANSWERS = 1
+_MEND = f"""
+delete from answers where rowid in (
+    select rowid from answers indexed by answers_by_use
+    where typeof(key) <> 'text' or typeof(used_s) <> 'real' or typeof(made_s) <> 'real'
+    or typeof(n_bytes) <> 'integer' or n_bytes not between 0 and {MAX_ROW_BYTES}
+);
+delete from states where rowid in (
+    select rowid from states indexed by states_by_use
+    where typeof(file) <> 'text' or typeof(used_s) <> 'real' or typeof(signature) <> 'text'
+    or typeof(n_bytes) <> 'integer' or n_bytes not between 0 and {MAX_ROW_BYTES}
+);
+delete from totals;
+insert into totals
+    select 'answers', '', count(*), total(n_bytes) from answers indexed by answers_by_use;
+insert into totals
+    select 'states', signature, count(*), total(n_bytes) from states indexed by states_by_use
+    group by signature;
+"""
+"""Rows whose order or size can't be told go; what is told of the others is counted again. All by
+the indexes, which hold a hundredth of the bytes of the tables."""
 
 
 class SqliteIndex:
@@ -49,50 +100,96 @@ class SqliteIndex:
         """
         self._path = folder / NAME
         self._local = threading.local()
+        self._lock = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
+        self._generation = 0
         self.n_damaged = 0
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._path.chmod(0o600)
+        """Rows that were removed at the start, and databases that were begun anew."""
+        own_folder(folder)
+        self._make()
         try:
             self._prepare()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            log.warning("%s is damaged and begun anew: %s", NAME, error)
-            self.n_damaged += 1
-            self.close()
-            for path in (self._path, *folder.glob(f"{NAME}-*")):
-                path.unlink(missing_ok=True)
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._prepare()
+            self.begin_anew(self._generation, error)
+
+    def _make(self) -> None:
+        for suffix in _BESIDE:
+            beside = self._path.with_name(NAME + suffix)
+            if beside.is_symlink() or (beside.exists() and not is_regular(beside)):
+                # SQLite would follow it; the name is ours, what it leads to is not.
+                beside.unlink()
+        opened = open_own(self._path, os.O_CREAT | os.O_RDWR)
+        try:
+            os.fchmod(opened, 0o600)
+        finally:
+            os.close(opened)
 
     def _prepare(self) -> None:
         with self.begin() as connection:
             (version,) = connection.execute("pragma user_version").fetchone()
-            if version == _OLD_ANSWERS:
-                connection.execute("drop table if exists answers")
-            elif version not in (0, _VERSION):
-                raise sqlite3.DatabaseError(f"version {version}")
-            (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
-            connection.executescript(_SCHEMA)
+            found = _schema_of(connection)
+            if not found and not version:
+                connection.executescript(f"begin; {_SCHEMA} pragma user_version = {_VERSION};")
+            elif version != _VERSION:
+                raise sqlite3.DatabaseError(f"it is of version {version}")
+            elif found != _expected():
+                raise sqlite3.DatabaseError("its tables are none of ours")
+            count = "select (select count(*) from answers) + (select count(*) from states)"
+            (n_before,) = connection.execute(count).fetchone()
+            connection.executescript(f"begin; {_MEND}")
+            (n_after,) = connection.execute(count).fetchone()
+            self.n_damaged += n_before - n_after
 
     @contextmanager
     def begin(self) -> Iterator[sqlite3.Connection]:
         """This thread's connection; what is written inside the block is committed at its end."""
-        if not hasattr(self._local, "connection"):
+        with self._connection() as connection:
+            yield connection
+
+    @property
+    def generation(self) -> int:
+        """How often it was begun anew."""
+        return self._generation
+
+    def _connection(self) -> sqlite3.Connection:
+        local, generation = self._local, self._generation
+        if getattr(local, "generation", None) != generation:
+            if hasattr(local, "connection"):
+                local.connection.close()
             connection = sqlite3.connect(
                 self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False
             )
+            connection.execute("pragma trusted_schema = off")
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = normal")
-            self._local.connection = connection
-            self._connections.append(connection)
-        with self._local.connection as connection:
-            yield connection
+            local.connection, local.generation = connection, generation
+            with self._lock:
+                self._connections.append(connection)
+        connection = local.connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
+    def begin_anew(self, generation: int, why: Exception) -> None:
+        """Remove a damaged database and make an empty one. Any thread.
+
+        `generation` is that of the one that failed: whoever finds out later does nothing.
+
+        Raises:
+            OSError, sqlite3.Error: There can be no database here.
+        """
+        with self._lock:
+            if generation != self._generation:
+                return
+            log.warning("%s is not used and begun anew: %s", NAME, why)
+            self.n_damaged += 1
+            for path in (self._path, *(self._path.with_name(NAME + each) for each in _BESIDE)):
+                path.unlink(missing_ok=True)
+            self._make()
+            # From now on each thread opens the new one, and closes its old one itself.
+            self._generation += 1
+        self._prepare()
 
     def close(self) -> None:
         """Close every thread's connection; none of them may use it any more."""
@@ -100,3 +197,15 @@ class SqliteIndex:
             connection.close()
         self._connections.clear()
         self._local = threading.local()
+
+
+def _schema_of(connection: sqlite3.Connection) -> set[tuple[object, ...]]:
+    """Every table, index and trigger as it was declared."""
+    declared = "select type, name, tbl_name, sql from sqlite_master where name not like 'sqlite_%'"
+    return set(connection.execute(declared))
+
+
+def _expected() -> set[tuple[object, ...]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return _schema_of(connection)

@@ -14,7 +14,6 @@ import dataclasses
 import difflib
 import inspect
 import ipaddress
-import logging
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,8 +29,6 @@ from mlxdeck.server.config.setting_types import (
     address,
     choice,
     duration,
-    host_names,
-    keys,
     number,
     optional,
     size,
@@ -40,8 +37,6 @@ from mlxdeck.server.config.setting_types import (
     text,
     whole,
 )
-
-log = logging.getLogger(__name__)
 
 FILE_NAME = "mlxdeck.toml"
 ENV_PREFIX = "MLXDECK_"
@@ -95,12 +90,8 @@ class Settings:
     """Port to listen on."""
     model: str = _setting("smollm2", text(empty=False))
     """A Hugging Face id, a folder, a .gguf file, or smollm2, which is built in."""
-    api_key: str = _setting("", keys(), secret=True)
-    """What clients must send, or several with commas between; better set in the environment."""
-    api_key_file: str = _setting("", text())
-    """A file with such keys, one a line."""
-    allowed_hosts: str = _setting("", host_names())
-    """More names that this machine is called by, and whose pages may ask, with commas between."""
+    api_key: str = _setting("", text(), secret=True)
+    """What clients must send; empty lets every client in. Better set in the environment."""
     max_waiting: int = _setting(64, whole(0))
     """Requests that may wait for a place; one more is answered 529."""
     max_batch: int = _setting(16, whole(1))
@@ -137,6 +128,8 @@ class Settings:
     """A Redis that answers are shared through, as redis://HOST:PORT; empty is none."""
     shared_cache_timeout_s: float = _setting(0.05, number(0.001))
     """The most that a lookup in the shared cache may add to a request."""
+    shared_cache_secret: str = _setting("", text(), secret=True)
+    """What shared answers are signed with; empty is the password in the address of the Redis."""
     warm: str = _setting("", text(), bare="recent")
     """System prompts to prefill at the start: recent, or a file with one request a line."""
     warm_prompts: int = _setting(3, whole(1))
@@ -190,16 +183,11 @@ class Settings:
         for name, setting in _settings().items():
             # The dataclass is frozen for its users; reading also normalises, as "2GiB" to a number.
             object.__setattr__(self, name, _read(name, setting, getattr(self, name)))
-        if not (self.api_key or self.api_key_file) and not is_loopback(self.host):
+        if not self.api_key and not is_loopback(self.host):
             raise SettingsError(
                 f"host: {self.host} can be reached from other machines, so an API key is needed: "
                 f"set {ENV_PREFIX}API_KEY, or listen on 127.0.0.1"
             )
-
-    @property
-    def hosts_allowed(self) -> frozenset[str]:
-        """`allowed_hosts`, one by one."""
-        return frozenset(filter(None, self.allowed_hosts.split(",")))
 
     @property
     def telemetry_folder(self) -> Path:
@@ -348,14 +336,7 @@ def given_flags(args: argparse.Namespace) -> dict[str, object]:
 
 def from_args(args: argparse.Namespace) -> Settings:
     """The settings of a command: its flags, this process's environment and working folder."""
-    given = given_flags(args)
-    if given.get("api_key"):
-        log.warning(
-            "--api-key: every user of this machine can see it in the list of processes; "
-            "set %sAPI_KEY, or --api-key-file",
-            ENV_PREFIX,
-        )
-    return Settings.load(given, os.environ, Path.cwd())
+    return Settings.load(given_flags(args), os.environ, Path.cwd())
 
 
 def _shown_default(setting: dataclasses.Field[object]) -> str:

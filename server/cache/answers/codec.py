@@ -1,12 +1,16 @@
-"""Answers as bytes, for tiers that outlive the process: JSON with a version and a checksum.
+"""Answers as bytes, for tiers that outlive the process: JSON with a version and a code.
 
-No pickle: what a disk or another machine returns is data, and is checked like any other input.
+No pickle: what a disk or another machine returns is data, and is checked like any other input. The
+code is keyed, and covers the key of the answer: nobody without the secret can make an answer, or
+pass one off as the answer to something else. Without a secret it tells damage only.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import hmac
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +26,8 @@ from mlxdeck.server.chat import (
     ToolCallStart,
 )
 
-VERSION = b"mlxdeck-answer-2\n"
+VERSION = b"mlxdeck-answer-3\n"
+CODE_BYTES = 32
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (TextDelta, ThinkingDelta, ToolCallStart, ToolCallDelta, ToolCallEnd, Finished)
@@ -36,36 +41,68 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Damaged(ValueError):
-    """Bytes that are no answer, or no longer the one that was stored."""
+    """What is no answer, or not the one that was stored under that key."""
 
 
-def encode(answer: Answer) -> bytes:
-    """An answer as bytes: version, sha256 of the rest, JSON."""
+def encode(answer: Answer, key: str, secret: bytes = b"") -> bytes:
+    """An answer as bytes: version, code of the rest, JSON."""
     events: list[tuple[str, dict[str, Any]]] = [
         (type(event).__name__, dataclasses.asdict(event))
         for event in (*answer.deltas, answer.finished)
     ]
     body = msgspec.json.encode(_Stored(answer.cost_s, answer.made_s, events))
-    return VERSION + hashlib.sha256(body).digest() + body
+    return VERSION + _code(body, key, secret) + body
 
 
-def decode(data: bytes) -> Answer:
+def decode(data: object, key: str, secret: bytes = b"") -> Answer:
     """The answer again.
 
     Raises:
         Damaged: It is something else.
     """
+    if not isinstance(data, bytes) or not data.startswith(VERSION):
+        raise Damaged("not an answer of this version")
     head = len(VERSION)
-    digest, body = data[head : head + 32], data[head + 32 :]
-    if not data.startswith(VERSION) or hashlib.sha256(body).digest() != digest:
-        raise Damaged("not an answer of this version, or not whole")
+    code, body = data[head : head + CODE_BYTES], data[head + CODE_BYTES :]
+    if not hmac.compare_digest(code, _code(body, key, secret)):
+        raise Damaged("not whole, of another key, or made by somebody else")
     try:
         stored = msgspec.json.decode(body, type=_Stored)
         events: list[Event] = [
             msgspec.convert(fields, _KINDS[kind]) for kind, fields in stored.events
         ]
-    except (msgspec.MsgspecError, KeyError) as error:
-        raise Damaged(f"not an answer: {error}") from error
+    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
+        raise Damaged(f"not an answer: {type(error).__name__}") from error
+    _check(events)
+    if not all(math.isfinite(each) and each >= 0 for each in (stored.cost_s, stored.made_s)):
+        raise Damaged("not an answer: of no time")
+    return answer_of(events, stored.cost_s, stored.made_s)
+
+
+def _code(body: bytes, key: str, secret: bytes) -> bytes:
+    # The key is hexadecimal, so that no other key and body make the same bytes.
+    return hmac.digest(secret, VERSION + key.encode() + b"\n" + body, "sha256")
+
+
+def _check(events: Sequence[Event]) -> None:
+    """Whether a stream may be made of them: calls one after the other, and one end."""
+    in_call = False
+    for place, event in enumerate(events):
+        match event:
+            case ToolCallStart():
+                fits = not in_call
+                in_call = True
+            case ToolCallDelta():
+                fits = in_call
+            case ToolCallEnd():
+                fits = in_call
+                in_call = False
+            case Finished(usage=usage):
+                counts = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+                fits = place == len(events) - 1 and not in_call and min(counts) >= 0
+            case _:
+                fits = not in_call
+        if not fits:
+            raise Damaged(f"event {place} has no place in an answer")
     if not events or not isinstance(events[-1], Finished):
         raise Damaged("an answer without an end")
-    return answer_of(events, stored.cost_s, stored.made_s)

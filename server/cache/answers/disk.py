@@ -1,82 +1,38 @@
-"""Exact answers on disk, and the two threads that all disk work of the caches runs on.
+"""Exact answers on disk. All that is known of them is in the database, nothing in RAM.
 
-One thread reads and one writes, so that an answer is not kept waiting by gigabytes that are being
-written. Nothing here is ever in a request's way for longer than a read takes; what fails is
-counted, logged once, and the caches go on without.
+An answer waits in RAM until it is written, and can be found there; so many bytes may wait. Uses
+are noted together, so that a hit writes nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import sqlite3
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
 
 from mlxdeck.server.cache.answers.codec import Damaged, decode, encode
 from mlxdeck.server.cache.answers.loss_reasons import LossReasons
-from mlxdeck.server.cache.answers.memory import Answer, counted, remaining_s
+from mlxdeck.server.cache.answers.memory import Answer, counted
 from mlxdeck.server.cache.cache_keys import request_of
 from mlxdeck.server.cache.cache_stats import CacheStats, Counts
-from mlxdeck.server.cache.sqlite_index import SqliteIndex
+from mlxdeck.server.cache.disk_io import DiskIO
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-
-class Disk:
-    """A database with a thread to read and a thread to write."""
-
-    def __init__(self, database: SqliteIndex) -> None:
-        self.database = database
-        self.errors = 0
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="disk-read")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk-write")
-        self._failing = False
-
-    async def read(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
-        """Do something on the reading thread; `default` if that fails."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, self._guarded, work, default)
-
-    def write(self, work: Callable[[sqlite3.Connection], object]) -> Future[object]:
-        """Do something on the writing thread, in the background."""
-        return self._writer.submit(self._guarded, work, None)
-
-    def _guarded(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
-        try:
-            with self.database.begin() as connection:
-                result = work(connection)
-        except (sqlite3.Error, OSError) as error:
-            self.errors += 1
-            if not self._failing:
-                self._failing = True
-                log.warning("the caches on disk do not work: %s", error)
-            return default
-        self._failing = False
-        return result
-
-    @property
-    def working(self) -> bool:
-        """Whether the last thing it was asked to do worked."""
-        return not self._failing
-
-    def close(self) -> None:
-        """Finish what is being written, and let go."""
-        self._writer.shutdown()
-        self._reader.shutdown(cancel_futures=True)
-        self.database.close()
+MAX_WAITING_BYTES = 64 * 1024**2
+"""Answers that wait to be written take so much memory; more are not stored."""
+MAX_UNNOTED_USES = 1_000
+"""So many uses are noted together; or as many as there were until `tick`."""
+_A_FEW = 64
 
 
-class _Known(NamedTuple):
-    """What of a stored answer is known without reading it."""
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the disk has under a key."""
 
-    n_bytes: int
-    made_s: float
+    answer: Answer | None = None
+    is_damaged: bool = False
+    has_others: bool = False
+    """Another model's answer to the request is there."""
 
 
 class DiskAnswers:
@@ -84,121 +40,198 @@ class DiskAnswers:
 
     name = "disk"
 
-    def __init__(self, disk: Disk, max_bytes: int, max_age_s: float = 0.0) -> None:
+    def __init__(self, disk: DiskIO, max_bytes: int, max_age_s: float = 0.0) -> None:
         """`max_age_s` of 0 is no limit."""
         self._disk = disk
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
-        self._known: dict[str, _Known] = {}
         self.gone = LossReasons()
-        self._unwritten: dict[str, bytes] = {}
-        self._requests: Counter[str] = Counter()
-        self.n_bytes = 0
         self.tally = CacheStats()
-        # What is known may lag behind another process on the same folder; a miss is all it costs.
+        self.dropped = 0
+        """Answers that were not stored, because too many waited to be."""
+        # Shared with the writing thread; what it is told is in the order of the calls.
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Answer] = {}
+        self.waiting_bytes = 0
+        """Memory of the answers that wait to be written."""
+        self._used: dict[str, float] = {}
+        self._n_clears = 0
+        self._n_cleared = 0
         with disk.database.begin() as connection:
-            for key, *known in connection.execute(
-                "select key, n_bytes, made_s from answers order by used_s"
-            ):
-                self._learn(key, _Known(*known))
+            self._n, self.n_bytes = _totals(connection)
 
     def __len__(self) -> int:
-        return len(self._known)
-
-    def knows_request(self, request: str) -> bool:
-        """Whether any model's answer to the request is here."""
-        return self._requests[request] > 0
-
-    def _learn(self, key: str, known: _Known) -> None:
-        self._forget(key)
-        self.gone.back(key)
-        self._known[key] = known
-        self._requests[request_of(key)] += 1
-        self.n_bytes += known.n_bytes
-
-    def _forget(self, key: str) -> None:
-        if key in self._known:
-            self.n_bytes -= self._known.pop(key).n_bytes
-            self._requests[request_of(key)] -= 1
+        with self._lock:
+            return self._n + len(self._waiting)
 
     async def get(self, key: str) -> Answer | None:
-        """Look an answer up; the disk is only touched if it is known to be there."""
-        answer = None
-        if self._is_old(key):
-            self._expire([key])
-        if key in self._known:
-            body = self._unwritten.get(key)
-            if body is None:
-                body = await self._disk.read(lambda connection: _body(connection, key), None)
-            try:
-                answer = decode(body) if body is not None else None
-            except Damaged as error:
-                log.warning("a stored answer is damaged and removed: %s", error)
-                self.tally.evictions["damaged"] += 1
-            if answer is None:
-                self._remove([key])
+        """Look an answer up; the miss of one that is damaged or too old removes it."""
+        n_clears = self._n_clears
+        found = _Read(self._waiting.get(key))
+        if found.answer is None and self._n_cleared == n_clears:
+            found = await self._disk.read(lambda connection: _read(connection, key), _Read())
+        answer = found.answer
+        if self._n_clears != n_clears:
+            # What was read has been cleared meanwhile; what came since will be found next time.
+            answer = None
+        elif found.is_damaged:
+            self._remove(key, "damaged")
+        elif answer is not None and answer.remaining_s(self._max_age_s) <= 0:
+            self._remove(key, "expired")
+            answer = None
+        elif found.has_others and not self.gone.why(key):
+            self.gone.add(key, "model_changed")
         if answer is None:
             self.tally.add(Counts(misses=1))
             return None
-        now_s = time.time()
-        update = "update answers set used_s = ? where key = ?"
-        self._disk.write(lambda c: c.execute(update, (now_s, key)))
-        if known := self._known.get(key):
-            # Forgotten and learned, so that the least recently used stand first.
-            self._learn(key, known)
+        self.used(key)
         self.tally.add(counted(answer))
         return answer
 
+    def used(self, key: str) -> None:
+        """An answer was repeated, from here or from a nearer tier: it goes later now."""
+        with self._lock:
+            self._used[key] = time.time()
+            many = len(self._used) >= MAX_UNNOTED_USES
+        if many:
+            self.tick()
+
     def put(self, key: str, answer: Answer) -> None:
         """Store an answer in the background, giving up the longest unused for it."""
-        body = encode(answer)
-        if len(body) > self._max_bytes:
-            return
-        row = (key, body, len(body), answer.made_s, time.time())
-        insert = "insert or replace into answers values (?,?,?,?,?)"
-        self._unwritten[key] = body
-        writing = self._disk.write(lambda c: c.execute(insert, row))
-        writing.add_done_callback(lambda _: self._unwritten.pop(key, None))
-        self._learn(key, _Known(len(body), answer.made_s))
-        evicted = []
-        n_bytes = self.n_bytes
-        for old, known in self._known.items():
-            if n_bytes <= self._max_bytes:
-                break
-            evicted.append(old)
-            n_bytes -= known.n_bytes
-        if evicted:
-            self.tally.evictions["room"] += len(evicted)
-            self._remove(evicted, "evicted")
+        with self._lock:
+            if self.waiting_bytes + answer.n_bytes > MAX_WAITING_BYTES:
+                self.dropped += 1
+                return
+            if older := self._waiting.pop(key, None):
+                self.waiting_bytes -= older.n_bytes
+            self._waiting[key] = answer
+            self.waiting_bytes += answer.n_bytes
+        self.gone.back(key)
+        now_s = time.time()
+        writing = self._disk.write(lambda connection: self._write(connection, key, answer, now_s))
+        # Also if it failed: it doesn't wait any more.
+        writing.add_done_callback(lambda _: self._settle(key, answer))
+
+    def _settle(self, key: str, answer: Answer) -> None:
+        with self._lock:
+            if self._waiting.get(key) is answer:
+                del self._waiting[key]
+                self.waiting_bytes -= answer.n_bytes
+
+    def tick(self) -> None:
+        """Note what was used lately."""
+        if used := self._take_uses():
+            self._disk.write(lambda connection: _note_uses(connection, used))
+
+    def _take_uses(self) -> dict[str, float]:
+        with self._lock:
+            used, self._used = self._used, {}
+        return used
 
     def expire(self) -> None:
         """Drop what has become too old."""
-        if old := [key for key in self._known if self._is_old(key)]:
-            self._expire(old)
+        if self._max_age_s:
+            self._disk.write(self._expire)
 
-    def _is_old(self, key: str) -> bool:
-        known = self._known.get(key)
-        return known is not None and remaining_s(known.made_s, self._max_age_s) <= 0
-
-    def _expire(self, keys: list[str]) -> None:
-        self.tally.evictions["expired"] += len(keys)
-        self._remove(keys, "expired")
-
-    def _remove(self, keys: list[str], reason: str = "") -> None:
-        for key in keys:
-            self._forget(key)
-            if reason:
-                self.gone.add(key, reason)
-        rows = [(key,) for key in keys]
-        self._disk.write(lambda c: c.executemany("delete from answers where key = ?", rows))
+    def _remove(self, key: str, reason: str) -> None:
+        if reason == "expired":
+            self.gone.add(key, reason)
+        self.tally.evictions[reason] += 1
+        self._disk.write(lambda connection: self._delete(connection, [(key,)]))
 
     async def clear(self) -> int:
         """Drop every answer; return how many there were."""
-        n = len(self._known)
-        self._remove(list(self._known))
+        n = len(self)
+        with self._lock:
+            self._n_clears += 1
+            self._waiting.clear()
+            self._used.clear()
+            self._n = self.n_bytes = self.waiting_bytes = 0
+        self._disk.write(self._clear)
         return n
 
+    # From here on: the writing thread.
 
-def _body(connection: sqlite3.Connection, key: str) -> bytes | None:
+    def _write(
+        self, connection: sqlite3.Connection, key: str, answer: Answer, used_s: float
+    ) -> None:
+        with self._lock:
+            if self._waiting.get(key) is not answer:
+                return  # Cleared, or a newer one waits.
+        body = encode(answer, key)
+        if len(body) > self._max_bytes:
+            self.gone.add(key, "evicted")
+            return
+        connection.execute("delete from answers where key = ?", (key,))
+        row = (key, len(body), answer.made_s, used_s, body)
+        connection.execute("insert into answers values (?,?,?,?,?)", row)
+        # Behind it: this one may have been used while it waited.
+        _note_uses(connection, self._take_uses())
+        self._make_room(connection)
+        self._settle(key, answer)
+        self._count(connection)
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        excess = _totals(connection)[1] - self._max_bytes
+        oldest = (
+            "select key, n_bytes from answers indexed by answers_by_use order by used_s limit ?"
+        )
+        while excess > 0 and (rows := connection.execute(oldest, (_A_FEW,)).fetchall()):
+            evicted = []
+            for key, n_bytes in rows:
+                if excess > 0:
+                    excess -= n_bytes
+                    evicted.append((key,))
+                    self.gone.add(key, "evicted")
+            self.tally.evictions["room"] += len(evicted)
+            self._delete(connection, evicted)
+
+    def _expire(self, connection: sqlite3.Connection) -> None:
+        old = "select key from answers indexed by answers_by_use where made_s < ?"
+        keys = connection.execute(old, (time.time() - self._max_age_s,)).fetchall()
+        for (key,) in keys:
+            self.gone.add(key, "expired")
+        self.tally.evictions["expired"] += len(keys)
+        self._delete(connection, keys)
+
+    def _delete(self, connection: sqlite3.Connection, keys: list[tuple[str]]) -> None:
+        connection.executemany("delete from answers where key = ?", keys)
+        self._count(connection)
+
+    def _clear(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("delete from answers")
+            self._count(connection)
+        finally:
+            with self._lock:
+                self._n_cleared += 1
+
+    def _count(self, connection: sqlite3.Connection) -> None:
+        totals = _totals(connection)
+        with self._lock:
+            if self._n_cleared == self._n_clears:
+                self._n, self.n_bytes = totals
+
+
+def _note_uses(connection: sqlite3.Connection, used: dict[str, float]) -> None:
+    rows = [(used_s, key) for key, used_s in used.items()]
+    connection.executemany("update answers set used_s = ? where key = ?", rows)
+
+
+def _totals(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Number and bytes of the answers of all models."""
+    row = connection.execute("select n, n_bytes from totals where what = 'answers'").fetchone()
+    return (max(0, int(row[0])), max(0, int(row[1]))) if row else (0, 0)
+
+
+def _read(connection: sqlite3.Connection, key: str) -> _Read:
     row = connection.execute("select body from answers where key = ?", (key,)).fetchone()
-    return None if row is None else bytes(row[0])
+    if row is None:
+        request = request_of(key)
+        others = "select 1 from answers where key > ? and key < ? limit 1"
+        found = connection.execute(others, (request, f"{request}~")).fetchone()
+        return _Read(has_others=found is not None)
+    try:
+        return _Read(decode(row[0], key))
+    except Damaged:
+        return _Read(is_damaged=True)

@@ -28,14 +28,17 @@ class Tier(Protocol):
 
     def __len__(self) -> int: ...
 
-    def knows_request(self, request: str) -> bool:
-        """Whether it has an answer to the request by whatever model, as far as it can tell."""
-
     async def get(self, key: str) -> Answer | None:
         """Look an answer up, and count how that went."""
 
+    def used(self, key: str) -> None:
+        """An answer was repeated from a nearer tier."""
+
     def put(self, key: str, answer: Answer) -> None:
         """Store it in the background."""
+
+    def tick(self) -> None:
+        """Do what has to be done now and then, in the background."""
 
     def expire(self) -> None:
         """Drop what has become too old."""
@@ -56,6 +59,14 @@ class TieredAnswers:
     def enabled(self) -> bool:
         """Whether any tier can hold anything."""
         return self.ram.enabled
+
+    def known(self, key: str) -> Answer | None:
+        """Ask RAM; what is repeated from there counts as used in the slower tiers too."""
+        answer = self.ram.get(key)
+        if answer is not None:
+            for tier in self.slower:
+                tier.used(key)
+        return answer
 
     async def find(self, key: str) -> tuple[Answer, str] | None:
         """Ask the slower tiers; an answer moves into all nearer ones. Returns its tier's name."""
@@ -78,19 +89,21 @@ class TieredAnswers:
         """Note that the answer was not one to repeat."""
         self.ram.gone.add(key, "not_kept")
 
+    def tick(self) -> None:
+        """Do what has to be done now and then."""
+        for tier in self.slower:
+            tier.tick()
+
     def expire(self) -> None:
         """Drop what has become too old in any tier."""
         for tier in self._tiers:
             tier.expire()
 
     def miss_reason(self, key: str) -> str:
-        """Why nothing was found: as `LossReasons` says, or `model_changed` or `cold`."""
+        """Why nothing was found, as `LossReasons` says, or `cold`."""
         reasons = {tier.gone.why(key) for tier in self._tiers}
         for reason in ("expired", "not_kept", "evicted"):
             if reason in reasons:
                 return reason
-        request = request_of(key)
-        known = self.ram.knows_request(request) or any(
-            tier.knows_request(request) for tier in self.slower
-        )
+        known = "model_changed" in reasons or self.ram.knows_request(request_of(key))
         return "model_changed" if known else "cold"

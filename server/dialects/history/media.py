@@ -10,6 +10,7 @@ import binascii
 from dataclasses import dataclass
 from typing import Any
 
+from mlxdeck.server.dialects.json_fields import join
 from mlxdeck.server.errors import BadRequest
 
 _MAX_NAME = 200
@@ -55,9 +56,9 @@ class Media:
         return f"[{self.noun}{about}: left out, because this model reads text only]"
 
     def refusal(self, path: str) -> BadRequest:
-        """The error for one that the user has just sent; `path` is of the field that holds it."""
+        """The error for one that the user has just sent; `path` is the block's."""
         said = _REFUSED.get(self.noun, f"Could not process {self.noun}")
-        return BadRequest(path, f"{said}: this model reads text only")
+        return BadRequest(join(path, f"{self.kind}.source"), f"{said}: this model reads text only")
 
 
 def media(block: dict[str, Any]) -> Media | str | None:

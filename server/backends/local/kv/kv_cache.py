@@ -13,10 +13,11 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.engine.api import KVState, States
-from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache, Stored
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.miss_reason import Miss, MissExplainer, PartAt
 from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
-from mlxdeck.server.backends.local.kv.token_bytes import first, n_tokens, pack
+from mlxdeck.server.backends.local.kv.state_index import BLOCK_TOKENS, Stored
+from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, first, n_tokens, pack
 from mlxdeck.server.cache.cache_stats import Counts
 
 log = logging.getLogger(__name__)
@@ -54,45 +55,42 @@ class KVCache:
         self.s_per_token: float | None = None
         """Prefill time of a token, as of the last prompt that was long enough to tell."""
 
-    def on_disk(self, tokens: Sequence[int]) -> bool:
-        """Whether the disk knows so much more of a prompt that it is worth a read. Any thread."""
-        return self._candidate(pack(tokens)) is not None
-
-    def _candidate(self, packed: bytes) -> tuple[Stored, int] | None:
-        if self.vault is None or not len(self.vault):
-            return None
-        stored, n = self.vault.nearest(packed)
-        worth = stored is not None and n >= self.ram.known(packed) + MIN_GAIN_TOKENS
-        return (stored, n) if stored is not None and worth else None
-
     async def recall(self, tokens: Sequence[int]) -> bool:
-        """Bring a prompt's state from disk into RAM; tell whether that worked. Event loop."""
-        packed = pack(tokens)
+        """Bring a prompt's state from disk into RAM, if that is worth a read; tell whether it was.
+
+        Event loop. Cancelled, what is being read still comes into RAM.
+        """
+        vault = self.vault
+        if vault is None or not len(vault):
+            return False
+        if await self._candidate(vault, tokens) is None:
+            return False
         async with self._reading:
             # Another request may have brought it meanwhile.
-            candidate = self._candidate(packed)
-            if self.vault is None or candidate is None:
+            candidate = await self._candidate(vault, tokens)
+            if candidate is None or not await vault.intact(candidate[0]):
                 return False
             stored, n = candidate
-            if not await self.vault.intact(stored):
-                return False
-            vault, before = self.vault, len(self.ram)
-
-            def restore() -> None:
-                try:
-                    state = vault.load(stored, n)
-                except ValueError as error:
-                    log.warning("%s", error)
-                    vault.discard(stored)
-                else:
-                    shared = min(stored.shared_tokens, n)
-                    self.ram.add(first(stored.tokens, n), state, shared)
-
-            await self._on_engine(restore)
-            hit = self.ram.known(packed) >= n
-            log.debug("read %s: %s (%d states before)", stored.file, hit, before)
-            vault.tally.add(Counts(hit, not hit, n if hit else 0, n_tokens(packed)))
+            await self._on_engine(lambda: self._restore(vault, stored, n))
+            hit = self.ram.known(stored.tokens + bytes(TOKEN_BYTES)) >= n
+            vault.tally.add(Counts(hit, not hit, n if hit else 0, len(tokens)))
             return hit
+
+    async def _candidate(
+        self, vault: DiskPrefixCache, tokens: Sequence[int]
+    ) -> tuple[Stored, int] | None:
+        stored, n, n_known = await vault.nearest(tokens, self.ram.known)
+        return (stored, n) if stored is not None and n >= n_known + MIN_GAIN_TOKENS else None
+
+    def _restore(self, vault: DiskPrefixCache, stored: Stored, n: int) -> None:
+        """Engine thread."""
+        try:
+            state = vault.load(stored, n)
+        except (OSError, ValueError) as error:
+            log.warning("%s", error)
+            vault.discard(stored.file)
+        else:
+            self.ram.add(first(stored.tokens, n), state, min(stored.shared_tokens, n))
 
     async def lease(
         self,
@@ -137,10 +135,8 @@ class KVCache:
             if not self._states.trimmable(state):
                 return
             tokens, state = first(tokens, at_most_tokens), self._states.shrink(state, surplus)
-        shared = min(shared_tokens, n_tokens(tokens))
-        self.ram.add(tokens, state, shared)
-        if self.vault is not None:
-            self.vault.offer(tokens, state, shared)
+        store = self.vault is not None and n_tokens(tokens) >= BLOCK_TOKENS
+        self.ram.add(tokens, state, min(shared_tokens, n_tokens(tokens)), store=store)
 
     def timed(self, prefill_s: float, computed_tokens: int) -> None:
         """Learn what a token costs to compute, which is what a cached one saves."""

@@ -9,7 +9,9 @@ that has to go first shrinks to the part that other conversations begin with too
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +22,8 @@ from mlxdeck.server.cache.cache_stats import CacheStats, Counts
 
 # A prompt is compared with every entry: half a millisecond for this many long ones.
 MAX_ENTRIES = 512
+QUIET_S = 3.0
+"""So long a conversation has to be quiet until its state is written to disk."""
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +40,8 @@ class Entry:
     rank: float = 0.0
     n_uses: int = 0
     n_leases: int = 0
+    due_s: float = math.inf
+    """When it is to be written to disk, of the monotonic clock; infinite if it isn't."""
 
     def usable(self, wanted: bytes) -> int:
         """How many leading tokens of `wanted` this state can stand for."""
@@ -67,6 +73,8 @@ class PrefixCache:
         self.max_bytes = max_bytes
         self.tally = CacheStats()
         self.n_bytes = 0
+        self.unwritten = 0
+        """States that were given up, or not taken, before the disk had them."""
         self._states = states
         self._policy = policy or Lru()
         self._entries: list[Entry] = []
@@ -119,13 +127,18 @@ class PrefixCache:
         with self._lock:
             return sum(entry.n_leases for entry in self._entries)
 
-    def add(self, tokens: bytes, state: State, shared_tokens: int) -> None:
-        """Remember a state, giving up others for it."""
+    def add(self, tokens: bytes, state: State, shared_tokens: int, *, store: bool = False) -> None:
+        """Remember a state, giving up others for it.
+
+        With `store` it is to be written to disk too, once its conversation has been quiet. What
+        waits for the disk is here and nowhere else, within the same limit: what has to go goes.
+        """
         with self._lock:
             trimmable = self._states.trimmable(state)
             if self._covered(tokens, trimmable):
                 return
             entry = Entry(tokens, state, self._states.size_bytes(state), trimmable, shared_tokens)
+            entry.due_s = time.monotonic() + QUIET_S if store else math.inf
             self._fit(entry)
             if entry.trimmable:
                 self._drop_prefixes(entry)
@@ -135,6 +148,7 @@ class PrefixCache:
                 self._touch(entry)
             else:
                 self.tally.evictions["no_room"] += 1
+                self.unwritten += store
 
     def _covered(self, tokens: bytes, trimmable: bool) -> bool:
         """Whether an entry already stands for all of these tokens; it counts as used."""
@@ -179,9 +193,11 @@ class PrefixCache:
             self.n_bytes += entry.n_bytes
             self._touch(entry)
             self.tally.evictions["shrunk"] += 1
+            self.unwritten += entry.due_s < math.inf
         else:
             self._drop(entry)
             self.tally.evictions["room"] += 1
+            self.unwritten += entry.due_s < math.inf
 
     def _shrink(self, entry: Entry, n: int) -> None:
         entry.state = self._states.shrink(entry.state, n_tokens(entry.tokens) - n)
@@ -196,6 +212,36 @@ class PrefixCache:
         self._now += 1
         use = Use(self._now, entry.n_uses, n_tokens(entry.tokens), entry.n_bytes)
         entry.rank = self._policy.rank(use)
+
+    def n_due(self, *, everything: bool = False) -> int:
+        """How many states are to be written by now, or at all."""
+        until_s = math.inf if everything else time.monotonic()
+        with self._lock:
+            return sum(entry.due_s < math.inf and entry.due_s <= until_s for entry in self._entries)
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Number and bytes of the states that wait to be written."""
+        with self._lock:
+            waiting = [entry.n_bytes for entry in self._entries if entry.due_s < math.inf]
+        return len(waiting), sum(waiting)
+
+    def lease_due(self, *, everything: bool = False) -> Lease | None:
+        """Lease the state that has waited longest to be written; it doesn't wait any more."""
+        until_s = math.inf if everything else time.monotonic()
+        with self._lock:
+            entry = min(self._entries, key=lambda each: each.due_s, default=None)
+            if entry is None or entry.due_s == math.inf or entry.due_s > until_s:
+                return None
+            entry.due_s = math.inf
+            entry.n_leases += 1
+            return Lease(self, entry, n_tokens(entry.tokens), entry.state)
+
+    def forget_due(self) -> None:
+        """Write nothing of what waits to be written."""
+        with self._lock:
+            for entry in self._entries:
+                entry.due_s = math.inf
 
     def clear(self) -> int:
         """Forget every state that is not in use; return how many."""

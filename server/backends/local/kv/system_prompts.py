@@ -9,9 +9,9 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from mlxdeck.server.backends.local.kv.token_bytes import pack, unpack
-from mlxdeck.server.cache.answers.disk import Disk
+from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, pack, unpack
 from mlxdeck.server.cache.cache_keys import Digests
+from mlxdeck.server.cache.disk_io import DiskIO
 
 MAX_SYSTEMS = 200
 PART_DIGITS = 12
@@ -26,20 +26,27 @@ def parts_key(system: str, tools: str) -> str:
 class SystemPrompts:
     """What is remembered of system prompts. For the event loop."""
 
-    def __init__(self, disk: Disk, signature: str) -> None:
+    def __init__(self, disk: DiskIO, signature: str) -> None:
         self._disk = disk
         self._signature = signature
         self._known: dict[str, set[str]] = {}
         self._noted: set[str] = set()
         with disk.database.begin() as connection:
-            for parts, of in connection.execute("select parts, signature from systems"):
-                self._known.setdefault(parts, set()).add(of)
+            query = "select parts, signature from systems order by used_s desc limit ?"
+            for parts, of in connection.execute(query, (MAX_SYSTEMS,)):
+                if isinstance(parts, str) and isinstance(of, str):
+                    self._known.setdefault(parts, set()).add(of)
 
     def note(self, parts: Digests, tokens: list[int], shared_tokens: int) -> None:
         """Remember the system prompt of a request; once in a process is enough."""
         key = parts_key(parts.system, parts.tools)
         if not shared_tokens or key in self._noted:
             return
+        if len(self._noted) >= MAX_SYSTEMS:
+            # The table holds no more either: those that are asked for again are noted again.
+            for noted in self._noted:
+                self._known.pop(noted, None)
+            self._noted.clear()
         self._noted.add(key)
         self._known.setdefault(key, set()).add(self._signature)
         row = (key, self._signature, pack(tokens[:shared_tokens]), time.time())
@@ -56,7 +63,10 @@ class SystemPrompts:
         row = await self._disk.read(
             lambda c: c.execute(query, (key, self._signature)).fetchone(), None
         )
-        return unpack(row[0]) if row else None
+        packed = row[0] if row else None
+        if not isinstance(packed, bytes) or len(packed) % TOKEN_BYTES:
+            return None
+        return unpack(packed)
 
 
 def _store(connection: sqlite3.Connection, row: tuple[object, ...]) -> None:

@@ -1,0 +1,107 @@
+"""The threads that all disk work of the caches runs on.
+
+One reads rows, one checks whole files, one writes: an answer of a kilobyte waits neither for the
+checksum of a state of gigabytes nor until one is written. What fails is counted, logged once, and
+the caches go on without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from mlxdeck.server.cache.sqlite_index import SqliteIndex
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+
+class DiskIO:
+    """A database, with threads to read, to check and to write. Safe from any thread."""
+
+    def __init__(self, database: SqliteIndex) -> None:
+        self.database = database
+        self.errors = 0
+        self.dropped = 0
+        """Writes that were given up because closing had no more time for them."""
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="disk-read")
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="disk-check")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk-write")
+        self._lock = threading.Lock()
+        self._failing = False
+        self._closes_s: float | None = None
+
+    async def read(self, work: Work[T], default: T) -> T:
+        """Read rows; `default` if that fails."""
+        return await self._on(self._reader, work, default)
+
+    async def check(self, work: Work[T], default: T) -> T:
+        """Read whole files, which may take seconds; `default` if that fails."""
+        return await self._on(self._checker, work, default)
+
+    async def _on(self, pool: ThreadPoolExecutor, work: Work[T], default: T) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, self._guarded, work, default)
+
+    def write(self, work: Work[object]) -> Future[object]:
+        """Do something on the writing thread, in the background, in the order of the calls."""
+        return self._writer.submit(self._written, work)
+
+    def _written(self, work: Work[object]) -> object:
+        if self._closes_s is not None and time.monotonic() > self._closes_s:
+            self.dropped += 1
+            return None
+        return self._guarded(work, None)
+
+    def _guarded(self, work: Work[T], default: T) -> T:
+        generation = self.database.generation
+        try:
+            with self.database.begin() as connection:
+                result = work(connection)
+        except (sqlite3.Error, OSError) as error:
+            self._failed(error, generation)
+            return default
+        # The thread's edge: a bug costs what was cached, and not the request or the thread.
+        except Exception as error:
+            log.exception("a cache on disk failed")
+            self._failed(error, generation)
+            return default
+        self._failing = False
+        return result
+
+    def _failed(self, error: Exception, generation: int) -> None:
+        with self._lock:
+            self.errors += 1
+            was_failing, self._failing = self._failing, True
+        if not was_failing:
+            log.warning("the caches on disk do not work: %s", error)
+        # Exactly this type: "malformed" or "not a database". A locked or full one is another.
+        if type(error) is sqlite3.DatabaseError:
+            try:
+                self.database.begin_anew(generation, error)
+            except (sqlite3.Error, OSError) as worse:
+                log.warning("nor can they be begun anew: %s", worse)
+
+    @property
+    def working(self) -> bool:
+        """Whether the last thing it was asked to do worked."""
+        return not self._failing
+
+    def close(self, within_s: float | None = None) -> None:
+        """Finish what is being written, and let go; blocks.
+
+        What has not begun to be written `within_s` from now is given up and counted.
+        """
+        self._closes_s = None if within_s is None else time.monotonic() + within_s
+        for pool in (self._reader, self._checker):
+            pool.shutdown(cancel_futures=True)
+        self._writer.shutdown()
+        self.database.close()

@@ -1,1 +1,0 @@
-"""HTTP as clients write it: connections, origins, encodings, errors as responses."""
