@@ -5,10 +5,11 @@ Before the first byte of an answer an error is a status; after it, an event in t
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,21 +21,17 @@ from mlxdeck.server.admin.metrics import metrics
 from mlxdeck.server.auth import Gate
 from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.chat import Event, Started
+from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
 from mlxdeck.server.dialects.registry import DIALECTS, Dialect, Encoder
-from mlxdeck.server.errors import (
-    NotFound,
-    Overloaded,
-    ServerError,
-    TooLarge,
-)
-from mlxdeck.server.incoming_bodies import BoundedRequest, drop_body
+from mlxdeck.server.errors import BadHttp, ServerError
+from mlxdeck.server.incoming_bodies import BoundedRequest
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
+from mlxdeck.server.web.content_encoding import decoded
+from mlxdeck.server.web.cors import add_cors
+from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 
-log = logging.getLogger(__name__)
-
-JSON = "application/json"
 Announce = Callable[[str], None]
 """Shown to whoever started the server."""
 
@@ -55,7 +52,9 @@ def create_app(
     )
     service = app.ctx.service = Service(settings, engine, open_emitter)
     app.ctx.bodies = service.bodies
-    gate = Gate(settings.api_key, local=is_loopback(settings.host))
+    gate = Gate(
+        api_keys(settings), local=is_loopback(settings.host), allowed=settings.hosts_allowed
+    )
 
     # Before: the first request may come with the first breath.
     @app.before_server_start
@@ -69,8 +68,11 @@ def create_app(
     # Before the route is looked up, so before a body is read.
     @app.signal("http.routing.before")
     async def judge(request: Request) -> None:
-        gate.admit(request.headers, request.path)
+        _check_single(request)
+        # Browsers ask whether they may before they send a key.
+        gate.admit(request.headers, path_of(request), keyless=request.method == "OPTIONS")
 
+    app.on_response(partial(add_cors, allowed=settings.hosts_allowed))
     app.exception(ServerError, SanicException, Exception)(on_error)
     _add_routes(app, service)
     return app
@@ -80,36 +82,36 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     for dialect in DIALECTS.values():
         _add_dialect(app, service, dialect)
 
-    @app.head("/")
     async def alive(_: Request) -> HTTPResponse:
-        return raw(b"", content_type=JSON)
+        return _json({"name": "mlxdeck"})
 
-    @app.get("/health")
     async def health(_: Request) -> HTTPResponse:
         body = service.health()
         return _json(body, 503 if body["status"] == "unhealthy" else 200)
 
-    @app.get("/v1/status")
     async def status(_: Request) -> HTTPResponse:
         return _json(service.status())
 
-    @app.get("/v1/cache")
     async def cache(_: Request) -> HTTPResponse:
         await service.ready()
         return _json(service.tiers.report())
 
-    @app.delete("/v1/cache", ignore_body=True)
     async def clear_cache(request: Request) -> HTTPResponse:
         await service.ready()
         return _json({"cleared": await service.tiers.clear(request.args.get("tier", ""))})
 
-    @app.get("/metrics")
     async def prometheus(_: Request) -> HTTPResponse:
         return raw(metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @app.get("/v1/models")
     async def models(_: Request) -> HTTPResponse:
         return _json(service.models())
+
+    paths = ("/", "/health", "/v1/status", "/v1/cache", "/metrics", "/v1/models")
+    for path, handler in zip(
+        paths, (alive, health, status, cache, prometheus, models), strict=True
+    ):
+        app.add_route(handler, path, methods=["GET", "HEAD"])
+    app.add_route(clear_cache, "/v1/cache", methods=["DELETE"], ignore_body=True)
 
 
 def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> None:
@@ -122,7 +124,7 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
     async def count(request: BoundedRequest) -> HTTPResponse:
         try:
             await service.ready()
-            chat = dialect.decode_count(request.body, request.headers)
+            chat = dialect.decode_count(await _body(request, service), request.headers)
         finally:
             request.drop()
         return raw(dialect.count(await service.pipeline.count(chat)), content_type=JSON)
@@ -141,8 +143,10 @@ async def answer(
     trace = service.observer.begin(request_id, dialect.name, len(request.body))
     phase = "decode"
     try:
-        chat = dialect.decode(request.body, request.headers)
+        chat = dialect.decode(await _body(request, service), request.headers)
         request.drop()
+        if not chat.model:
+            chat = replace(chat, model=service.observer.model)
         phase = "prepare"
         fresh = "no-cache" in request.headers.get("cache-control", "")
         async with aclosing(service.pipeline.run(chat, trace, fresh=fresh)) as events:
@@ -164,6 +168,11 @@ async def answer(
         raise
     finally:
         trace.close()
+
+
+async def _body(request: Request, service: Service) -> bytes:
+    how = request.headers.get("content-encoding", "")
+    return await decoded(request.body, how, service.settings.max_body_bytes)
 
 
 async def _stream(
@@ -201,35 +210,17 @@ def _headers(request_id: str, first: Event, *, fresh: bool) -> dict[str, str]:
     }
 
 
-async def on_error(request: Request, error: Exception) -> HTTPResponse:
-    """Answer anything that no handler caught in the shape of the route's API."""
-    await drop_body(request.stream)
-    known = _known(error)
-    if known.status >= 500 and not isinstance(error, ServerError):
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
-    matching = (d for d in DIALECTS.values() if request.path.startswith(d.path))
-    dialect = next(matching, next(iter(DIALECTS.values())))
-    return error_response(dialect, known, f"req_{secrets.token_hex(12)}")
+def _check_single(request: Request) -> None:
+    """Refuse a request whose place is not said, or said twice.
 
-
-def _known(error: Exception) -> ServerError:
-    if isinstance(error, ServerError):
-        return error
-    status = error.status_code if isinstance(error, SanicException) else 500
-    if status == TooLarge.status:
-        return TooLarge("the request body is too large")
-    if status in (404, 405):
-        return NotFound("no such route")
-    return ServerError("internal error")
-
-
-def error_response(dialect: Dialect, error: ServerError, request_id: str) -> HTTPResponse:
-    """An error as a status and a body of the dialect's shape."""
-    headers = {"request-id": request_id}
-    if isinstance(error, Overloaded):
-        headers["retry-after"] = str(error.retry_after_s)
-    body = dialect.encode_error(error, request_id)
-    return raw(body, status=error.status, content_type=JSON, headers=headers)
+    Raises:
+        BadHttp: It is.
+    """
+    for name in ("host", "origin"):
+        if len(request.headers.getall(name, ())) > 1:
+            raise BadHttp(f"there is more than one {name} header")
+    if request.version != "1.0" and "host" not in request.headers:
+        raise BadHttp("the host header is missing")
 
 
 def _json(body: dict[str, Any], status: int = 200) -> HTTPResponse:

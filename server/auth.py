@@ -7,19 +7,14 @@ so does the Host where its own name was made to lead here (DNS rebinding).
 from __future__ import annotations
 
 import hmac
-import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from mlxdeck.server.errors import BadRequest, Forbidden, Unauthorized
+from mlxdeck.server.errors import BadHttp, Forbidden, Unauthorized
+from mlxdeck.server.web.hosts import hostname, may_be_host, may_be_origin, origin_name
 
 OPEN_PATHS = frozenset({"/", "/health"})
 """What answers without an API key."""
-LOCAL_NAMES = frozenset(
-    {"localhost", "host.docker.internal", "gateway.docker.internal", "host.containers.internal"}
-)
-"""Names of this machine, also as seen from its containers."""
 _SCHEMES = ("bearer", "token")
 
 
@@ -27,34 +22,41 @@ _SCHEMES = ("bearer", "token")
 class Gate:
     """What lets a request in."""
 
-    api_key: str
-    """Empty lets everybody in."""
+    keys: tuple[str, ...]
+    """Each lets in; none of them lets everybody in."""
     local: bool
     """Whether the server listens for this machine only, so that no other Host is meant."""
+    allowed: Collection[str] = ()
+    """More names that the user lets in, as Host and as Origin."""
 
-    def admit(self, headers: Mapping[str, str], path: str) -> None:
-        """Judge the head of a request.
+    def admit(self, headers: Mapping[str, str], path: str, *, keyless: bool = False) -> None:
+        """Judge the head of a request; one that is `keyless` never carries a key.
 
         Raises:
-            BadRequest: Its Host is malformed.
+            BadHttp: Its Host or Origin is malformed.
             Forbidden: A web page is behind it.
             Unauthorized: A key is set, and this is not it.
         """
-        if self.local:
-            host = headers.get("host", "")
-            name = _name(f"//{host}")
+        host = headers.get("host")
+        if self.local and host is not None:
+            name = hostname(host)
             if name is None:
-                raise BadRequest("", "the Host header is malformed")
-            if not is_local(name):
+                raise BadHttp("the host header is malformed")
+            if not may_be_host(name, self.allowed):
                 raise _forbidden(host)
-        if origin := headers.get("origin", ""):
-            name = _name(origin)
-            if name is None or not is_local(name):
+        if "origin" in headers:
+            origin = headers["origin"]
+            name = origin_name(origin)
+            if name is None:
+                raise BadHttp("the origin header is malformed")
+            if not may_be_origin(name, self.allowed):
                 raise _forbidden(origin)
-        if self.api_key and path not in OPEN_PATHS:
+        if self.keys and path not in OPEN_PATHS and not keyless:
             # Bytes that are no UTF-8 come as surrogates.
             sent = sent_key(headers).encode("utf-8", "surrogatepass")
-            if not hmac.compare_digest(sent, self.api_key.encode()):
+            # All of them, so that the time tells nothing.
+            fits = [hmac.compare_digest(sent, key.encode()) for key in self.keys]
+            if not any(fits):
                 raise Unauthorized("missing or wrong API key")
 
 
@@ -64,25 +66,6 @@ def sent_key(headers: Mapping[str, str]) -> str:
         return key
     scheme, _, rest = headers.get("authorization", "").strip().partition(" ")
     return rest.strip() if rest and scheme.lower() in _SCHEMES else scheme
-
-
-def is_local(name: str) -> bool:
-    """Whether a host name always leads to this machine."""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name in LOCAL_NAMES or name.endswith(".localhost")
-
-
-def _name(url: str) -> str | None:
-    """The host name in lower case, empty if there is none; None if the URL is malformed."""
-    try:
-        parts = urlsplit(url)
-        # Read for its error: a port that is no number.
-        _ = parts.port
-        return parts.hostname or ""
-    except ValueError:
-        return None
 
 
 def _forbidden(sender: str) -> Forbidden:

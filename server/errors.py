@@ -7,7 +7,11 @@
     ├── Forbidden           403 permission_error        a web page asks, not a program
     ├── NotFound            404 not_found_error         no such route
     ├── SlowBody            408 invalid_request_error   the body came too slowly
+    ├── WrongMethod         405 invalid_request_error   the route has other methods
     ├── TooLarge            413 request_too_large       the body is over the limit
+    ├── UnsupportedEncoding 415 invalid_request_error   the body is compressed in an unknown way
+    ├── BadHttp             4xx invalid_request_error   the request breaks HTTP's own rules
+    ├── Stopping            503 overloaded_error        the server ends; another may come up
     ├── Overloaded          529 overloaded_error        the queue is full or the model still loads
     └── EngineFailed        500 api_error               the model failed; the server goes on
 
@@ -17,19 +21,22 @@ Dialects translate these to their wire form and add nothing. The type names are 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 
 class ServerError(Exception):
     """Base of every error that a client may see; its text is safe to send."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
     kind: ClassVar[str] = "api_error"
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        self.headers: dict[str, str] = {}
+        """What the response says beside the body, as `retry-after`."""
 
 
 class BadRequest(ServerError):
@@ -63,6 +70,10 @@ class Unauthorized(ServerError):
     status = 401
     kind = "authentication_error"
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers = {"www-authenticate": "Bearer"}
+
 
 class Forbidden(ServerError):
     """The request comes from a place that may not use this server."""
@@ -86,11 +97,55 @@ class SlowBody(ServerError):
     retryable = True
 
 
+class WrongMethod(ServerError):
+    """The path is known, and has other methods."""
+
+    status = 405
+    kind = "invalid_request_error"
+
+    def __init__(self, message: str, allowed: Collection[str]) -> None:
+        super().__init__(message)
+        self.headers = {"allow": ", ".join(sorted(allowed))}
+
+
 class TooLarge(ServerError):
     """The body is larger than the server accepts."""
 
     status = 413
     kind = "request_too_large"
+
+
+class UnsupportedEncoding(ServerError):
+    """The body is compressed by a method that the server can't undo."""
+
+    status = 415
+    kind = "invalid_request_error"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"content-encoding: {name[:50]!r} is not supported; gzip and deflate are")
+        self.headers = {"accept-encoding": "gzip, deflate"}
+
+
+class BadHttp(ServerError):
+    """The request breaks a rule of HTTP; `status` says which kind of rule."""
+
+    kind = "invalid_request_error"
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Stopping(ServerError):
+    """The server is about to end; whoever asks again finds the next one, if there is one."""
+
+    status = 503
+    kind = "overloaded_error"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping")
+        self.headers = {"retry-after": "5"}
 
 
 class Overloaded(ServerError):
@@ -102,8 +157,7 @@ class Overloaded(ServerError):
 
     def __init__(self, message: str, retry_after_s: int = 5) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
-        """Sent as the `Retry-After` header."""
+        self.headers = {"retry-after": str(retry_after_s)}
 
 
 class EngineFailed(ServerError):

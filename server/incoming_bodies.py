@@ -13,7 +13,6 @@ from typing import Any
 from sanic import Request
 from sanic.exceptions import SanicException
 from sanic.http import Http
-from sanic.server import HttpProtocol
 
 from mlxdeck.server.errors import Overloaded, SlowBody, TooLarge
 
@@ -133,12 +132,6 @@ class TimedHttp(Http):
                 await super().http1_request_header()  # type: ignore[no-untyped-call]
         except TimeoutError:
             raise SlowBody("the head of the request came too slowly") from None
-
-
-class TimedProtocol(HttpProtocol):
-    """What a server is made with so that heads have a time limit."""
-
-    HTTP_CLASS = TimedHttp
 
 
 def _now_s() -> float:

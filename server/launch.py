@@ -24,11 +24,13 @@ from sanic import Sanic
 
 from mlxdeck.server.app import Announce, create_app
 from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo
+from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings, SettingsError, UserError
 from mlxdeck.server.errors import one_line
-from mlxdeck.server.incoming_bodies import TimedProtocol
+from mlxdeck.server.log_format import EscapingFormatter
 from mlxdeck.server.observe.observer import Emitter, open_emitter
 from mlxdeck.server.service import Service, versions
+from mlxdeck.server.web.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +50,9 @@ def serve(settings: Settings, announce: Announce) -> int:
     Raises:
         SettingsError: The port is taken, or the tool format unknown.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(EscapingFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
 
     def say(line: str) -> None:
         # Whoever read it may have gone; that is no reason to stop.
@@ -98,6 +100,8 @@ def make_app(settings: Settings, engine: Engine, say: Announce) -> Sanic[Any, An
             header=stream_header(settings, info),
         )
 
+    if readable_by_others(settings):
+        log.warning("%s can be read by other users of this machine", settings.api_key_file)
     app = create_app(settings, engine, emitter, say)
     # The fast event loop, where there is one.
     app.setup_loop()
@@ -120,7 +124,7 @@ async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket
     server: Any = await app.create_server(
         sock=listener,
         access_log=False,
-        protocol=TimedProtocol,
+        protocol=Connection,
         asyncio_server_kwargs={"start_serving": False},
     )
     try:

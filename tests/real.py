@@ -83,8 +83,13 @@ class Server:
 
 
 @contextmanager
-def serving(*flags: str, home: Path | None = None) -> Iterator[Server]:
-    """Run `mlxdeck serve` until the block ends; it is ready when the block begins."""
+def serving(
+    *flags: str, home: Path | None = None, program: str = "mlxdeck.cli.main", **variables: str
+) -> Iterator[Server]:
+    """Run `mlxdeck serve` until the block ends; it is ready when the block begins.
+
+    `program` is a module that takes the same arguments; `variables` go into its environment.
+    """
     with tempfile.TemporaryDirectory() as fallback:
         state = home or Path(fallback)
         state.mkdir(parents=True, exist_ok=True)
@@ -94,8 +99,9 @@ def serving(*flags: str, home: Path | None = None) -> Iterator[Server]:
             (state / "models").symlink_to(models)
         port = free_port()
         environ = {k: v for k, v in os.environ.items() if not k.startswith("MLXDECK_")}
-        environ |= {"MLXDECK_HOME": str(state), "PYTHONPATH": str(ROOT / ".pkg")}
-        command = [sys.executable, "-m", "mlxdeck.cli.main", "serve", "--port", str(port), *flags]
+        path = os.pathsep.join((str(ROOT / ".pkg"), str(ROOT)))
+        environ |= {"MLXDECK_HOME": str(state), "PYTHONPATH": path, **variables}
+        command = [sys.executable, "-m", program, "serve", "--port", str(port), *flags]
         process = subprocess.Popen(
             command,
             env=environ,

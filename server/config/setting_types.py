@@ -73,6 +73,39 @@ def subset(*options: str) -> Kind:
     return Kind("WORD,...", read)
 
 
+def keys() -> Kind:
+    """Secrets with commas between them, as they can stand in a header; none is fine too."""
+
+    def read(raw: object) -> str:
+        # Never the value: it is a secret.
+        if not isinstance(raw, str):
+            raise ValueError(f"expected text, got {_type_name(raw)}")
+        found = [key.strip() for key in re.split(r"[,\n]", raw)]
+        if raw and not all(found):
+            raise ValueError("a key must not be blank")
+        if any(re.search(r"[\s\x00-\x1f\x7f]", key) for key in found):
+            raise ValueError("a key must not hold blanks or control characters")
+        return ",".join(found)
+
+    return Kind("KEY,...", read)
+
+
+def host_names() -> Kind:
+    """Names or addresses of hosts with commas between them, without ports; none is fine too."""
+
+    def read(raw: object) -> str:
+        if not isinstance(raw, str):
+            raise ValueError(f"expected text, got {_type_name(raw)}")
+        names = [name.strip().lower().removesuffix(".") for name in raw.split(",") if name.strip()]
+        for name in names:
+            # A star would let in every page on the web, by a name of its own.
+            if not re.fullmatch(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|[0-9a-f:.]*:[0-9a-f:.]*", name):
+                raise ValueError(f"expected names of hosts, without ports or stars, got {name!r}")
+        return ",".join(names)
+
+    return Kind("NAME,...", read)
+
+
 def switch() -> Kind:
     """On or off."""
     words = {"1": True, "true": True, "yes": True, "on": True}

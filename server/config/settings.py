@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import inspect
 import ipaddress
+import logging
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +30,8 @@ from mlxdeck.server.config.setting_types import (
     address,
     choice,
     duration,
+    host_names,
+    keys,
     number,
     optional,
     size,
@@ -37,6 +40,8 @@ from mlxdeck.server.config.setting_types import (
     text,
     whole,
 )
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = "mlxdeck.toml"
 ENV_PREFIX = "MLXDECK_"
@@ -90,8 +95,12 @@ class Settings:
     """Port to listen on."""
     model: str = _setting("smollm2", text(empty=False))
     """A Hugging Face id, a folder, a .gguf file, or smollm2, which is built in."""
-    api_key: str = _setting("", text(), secret=True)
-    """What clients must send; empty lets every client in. Better set in the environment."""
+    api_key: str = _setting("", keys(), secret=True)
+    """What clients must send, or several with commas between; better set in the environment."""
+    api_key_file: str = _setting("", text())
+    """A file with such keys, one a line."""
+    allowed_hosts: str = _setting("", host_names())
+    """More names that this machine is called by, and whose pages may ask, with commas between."""
     max_waiting: int = _setting(64, whole(0))
     """Requests that may wait for a place; one more is answered 529."""
     max_batch: int = _setting(16, whole(1))
@@ -183,11 +192,16 @@ class Settings:
         for name, setting in _settings().items():
             # The dataclass is frozen for its users; reading also normalises, as "2GiB" to a number.
             object.__setattr__(self, name, _read(name, setting, getattr(self, name)))
-        if not self.api_key and not is_loopback(self.host):
+        if not (self.api_key or self.api_key_file) and not is_loopback(self.host):
             raise SettingsError(
                 f"host: {self.host} can be reached from other machines, so an API key is needed: "
                 f"set {ENV_PREFIX}API_KEY, or listen on 127.0.0.1"
             )
+
+    @property
+    def hosts_allowed(self) -> frozenset[str]:
+        """`allowed_hosts`, one by one."""
+        return frozenset(filter(None, self.allowed_hosts.split(",")))
 
     @property
     def telemetry_folder(self) -> Path:
@@ -336,7 +350,14 @@ def given_flags(args: argparse.Namespace) -> dict[str, object]:
 
 def from_args(args: argparse.Namespace) -> Settings:
     """The settings of a command: its flags, this process's environment and working folder."""
-    return Settings.load(given_flags(args), os.environ, Path.cwd())
+    given = given_flags(args)
+    if given.get("api_key"):
+        log.warning(
+            "--api-key: every user of this machine can see it in the list of processes; "
+            "set %sAPI_KEY, or --api-key-file",
+            ENV_PREFIX,
+        )
+    return Settings.load(given, os.environ, Path.cwd())
 
 
 def _shown_default(setting: dataclasses.Field[object]) -> str:

@@ -29,6 +29,8 @@ class Dialect(Protocol):
 
     name: str
     path: str
+    roots: tuple[str, ...]
+    """Below these paths its errors are expected, also where nothing is served."""
     count_path: str
     """Where prompts are counted; empty if this API has no such route."""
 

@@ -3,45 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mlxdeck.telemetry.schema.codec import encode
+from mlxdeck.telemetry.schema.events import RequestStart, StreamStart
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.widgets.request_table import RequestTable
 from tests.bench.load import heading
-from tests.streams import NAME, START_TS, Made, Stream
+from tests.corpora.day.stream import DayEvent, day
+from tests.streams import NAME, START_TS, Stream
 
 EVENTS_PER_S = 500
+HOURS = 2.0
+"""More than are written."""
+PID = 7
 SECONDS = 12.0
 IDLE_S = 12.0
 PULSE_S = 0.02
 
 
 class Writer(threading.Thread):
-    """Appends requests to a stream at a steady rate."""
+    """Appends what happens on a made-up day to a stream, at a steady rate."""
 
     def __init__(self, path: Path, now_s: Callable[[], float]) -> None:
         super().__init__(daemon=True)
         self._path = path
         self._now_s = now_s
+        n_events = int(SECONDS * EVENTS_PER_S) + 1
+        told = (event for event in day(HOURS) if not isinstance(event.attrs, StreamStart))
+        self._events = list(itertools.islice(told, n_events))
         self.written_s: list[float] = []
-        """When each request's last line was written."""
+        """When each request's first line was written."""
 
     def run(self) -> None:
         """Write as many events as are due, until the time is over."""
-        stream, n_events, began_s = Stream(), 0, time.perf_counter()
+        n_events, began_s = 0, time.perf_counter()
         with self._path.open("ab", buffering=0) as file:
             while (passed_s := time.perf_counter() - began_s) < SECONDS:
                 while n_events < passed_s * EVENTS_PER_S:
-                    made = Made(self._now_s(), 0.5, tool="Read")
-                    lines = stream.request(made, len(self.written_s))
-                    file.write(b"".join(lines))
-                    n_events += len(lines)
-                    self.written_s.append(time.perf_counter())
+                    event = self._events[n_events]
+                    n_events += 1
+                    file.write(self._line(event, n_events))
+                    if isinstance(event.attrs, RequestStart):
+                        self.written_s.append(time.perf_counter())
                 time.sleep(PULSE_S)
+
+    def _line(self, event: DayEvent, number: int) -> bytes:
+        now_s = self._now_s()
+        return encode(
+            event.attrs,
+            ts=START_TS + now_s,
+            mono=now_s,
+            seq=number,
+            pid=PID,
+            request_id=event.request_id,
+            session_id=event.session_id,
+        )
 
 
 async def _measured(path: Path) -> None:

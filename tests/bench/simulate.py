@@ -6,9 +6,9 @@ The cache is the real one; only its states are made up, as long as the real ones
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mlxdeck.server.backends.local.engine.echo import EchoStates
@@ -16,11 +16,13 @@ from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.token_bytes import pack
 from mlxdeck.telemetry.schema.codec import decode
-from mlxdeck.telemetry.schema.events import CacheLookup, RequestStart
+from mlxdeck.telemetry.schema.events import Attrs, CacheLookup, RequestStart
 from tests.bench.load import heading
+from tests.corpora.day.stream import day
 
 RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"
 STATE_BYTES = 8
+HOURS = 1.0
 SIZES = (0.1, 0.25, 0.5)
 
 
@@ -32,51 +34,43 @@ class Prompt:
     shared_tokens: int
 
 
+@cache
 def tokens_of(name: str, n: int) -> tuple[int, ...]:
     """Tokens that stand for a part of a prompt: always the same for the same name."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
     return tuple(range(seed, seed + n))[:n] if seed + n < 1 << 32 else tokens_of(f"{name}+", n)
 
 
-def recorded(path: Path) -> list[Prompt]:
-    """The prompts of a telemetry file, by the digests and lengths of their parts."""
+def prompts_of(told: Iterable[tuple[str, Attrs | None]]) -> list[Prompt]:
+    """The prompts that events of requests tell of, by the digests and lengths of their parts."""
     starts: dict[str, RequestStart] = {}
     prompts = []
-    for line in path.read_bytes().splitlines():
-        event = decode(line)
-        if isinstance(event.attrs, RequestStart):
-            starts[event.request_id] = event.attrs
-        elif isinstance(event.attrs, CacheLookup) and event.attrs.cache == "prefix":
-            start, lookup = starts[event.request_id], event.attrs
+    for request_id, attrs in told:
+        if isinstance(attrs, RequestStart):
+            starts[request_id] = attrs
+        elif isinstance(attrs, CacheLookup) and attrs.cache == "prefix":
+            start = starts[request_id]
             system = start.system_hash + start.tools_hash
-            tokens = tokens_of(f"system {system}", lookup.shared_tokens)
-            ends = [*lookup.message_starts[1:], lookup.prompt_tokens]
+            tokens = tokens_of(f"system {system}", attrs.shared_tokens)
+            ends = [*attrs.message_starts[1:], attrs.prompt_tokens]
             for digest, begin, end in zip(
-                start.message_hashes, lookup.message_starts, ends, strict=False
+                start.message_hashes, attrs.message_starts, ends, strict=False
             ):
                 tokens += tokens_of(f"message {digest}", end - begin)
             if tokens:
-                prompts.append(Prompt(tokens, lookup.shared_tokens))
+                prompts.append(Prompt(tokens, attrs.shared_tokens))
     return prompts
 
 
-def working_day(seed: int) -> Iterator[Prompt]:
-    """A made-up day: sessions that grow turn by turn, subagents and titles between them."""
-    dice = random.Random(seed)
-    main = tokens_of("main system", 18_000)
-    side = [tokens_of(f"side system {n}", 3_000) for n in range(4)]
-    sessions = [main + tokens_of(f"first {n}", 400) for n in range(3)]
-    for step in range(400):
-        if dice.random() < 0.25:
-            system = dice.choice(side)
-            yield Prompt(system + tokens_of(f"task {step}", 600), len(system))
-            continue
-        n = min(int(dice.expovariate(1.0)), len(sessions) - 1)
-        if dice.random() < 0.04 or len(sessions[n]) > 80_000:
-            sessions.insert(0, main + tokens_of(f"begin {step}", 400))
-            n = 0
-        sessions[n] += tokens_of(f"turn {step}", dice.randint(200, 3_000))
-        yield Prompt(sessions[n], len(main))
+def recorded(path: Path) -> list[Prompt]:
+    """The prompts of a telemetry file."""
+    lines = map(decode, path.read_bytes().splitlines())
+    return prompts_of((line.request_id, line.attrs) for line in lines)
+
+
+def made_up(seed: int) -> list[Prompt]:
+    """The prompts of a made-up hour."""
+    return prompts_of((event.request_id, event.attrs) for event in day(HOURS, seed))
 
 
 def saved(prompts: list[Prompt], policy: str, max_tokens: int) -> float:
@@ -94,7 +88,7 @@ def policies() -> None:
     """Which policy saves most, on recorded and on made-up traffic, in caches of several sizes."""
     heading("Prompt tokens saved by policy, by size of the cache as a share of all that was read")
     traffic = {"recording": recorded(RECORDING)}
-    traffic |= {f"made-up day {seed}": list(working_day(seed)) for seed in range(3)}
+    traffic |= {f"made-up hour {seed}": made_up(seed) for seed in range(3)}
     print(f"{'':<16}{'size':>8}" + "".join(f"{name:>12}" for name in POLICIES))
     for name, prompts in traffic.items():
         distinct = sum(len(prompt.tokens) for prompt in prompts)

@@ -1,4 +1,7 @@
-"""Texts that repeat themselves for good reasons, as models write them. Seeded: always the same."""
+"""Texts that repeat themselves for good reasons, as models write them. Seeded: always the same.
+
+A guard against loops must not end them, as far as it can tell.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import base64
 import json
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 WORDS = ["alpha", "beta", "port", "host", "status", "cache", "token", "value", "error", "name"]
 
@@ -174,24 +177,116 @@ def _verses(_: random.Random) -> str:
     )
 
 
-_KINDS: tuple[Callable[[random.Random], str], ...] = (
-    *(
-        _table,
-        _equal_rows,
-        _csv,
-        _matrix,
-        _zeros,
-        _minified,
-        _lookup,
-        _objects,
-        _numbered,
-        _bullets,
-    ),
-    *(_base64, _base64_lines, _hex_dump, _art, _boxes, _rulers, _progress, _log, _sql, _html),
-    *(_truth, _nested, _genes, _verses),
+def _ruler(_: random.Random) -> str:
+    """One ruler of 4,000 dashes, and as many dots before a page number."""
+    return "-" * 4000 + "\n" + "." * 4000 + " 12"
+
+
+def _closing(_: random.Random) -> str:
+    """Brackets that close what is nested a hundred deep."""
+    return "[" * 100 + "1" + "]" * 100 + "\n" + "(" * 80 + "x" + ")" * 80
+
+
+def _passes(_: random.Random) -> str:
+    """Stubs that have nothing in them yet."""
+    return "\n".join(f"def step_{n}():\n    pass\n" for n in range(60))
+
+
+def _hundred_zeros(_: random.Random) -> str:
+    """`[0] * 100` and `[False] * 200`, written out."""
+    return f"a = {[0] * 100}\nb = {[False] * 200}"
+
+
+def _zero_bytes(_: random.Random) -> str:
+    """A buffer of 256 zeros in C."""
+    return f"static const unsigned char zero[256] = {{{'0x00, ' * 255}0x00}};"
+
+
+def _null_rows(_: random.Random) -> str:
+    """A JSON list of 200 times null, one a line."""
+    return "[\n" + ",\n".join(["  null"] * 200) + "\n]"
+
+
+def _empty_form(_: random.Random) -> str:
+    """A table of 100 rows to be filled in by hand."""
+    return "| Name | Qty | Price |\n|------|-----|-------|\n" + "|      |     |       |\n" * 100
+
+
+def _equal_inserts(_: random.Random) -> str:
+    """60 rows with nothing but defaults, a statement each."""
+    return "INSERT INTO t (a, b) VALUES (0, 0);\n" * 60
+
+
+def _equal_values(_: random.Random) -> str:
+    """120 equal rows in one statement."""
+    return "INSERT INTO t (a, b) VALUES\n" + ",\n".join(["(0, NULL, '')"] * 120) + ";"
+
+
+def _zero_csv(_: random.Random) -> str:
+    """A matrix of 150 x 4 zeros."""
+    return "0,0,0,0\n" * 150
+
+
+def _empty_cells(_: random.Random) -> str:
+    """120 empty cells, and 150 breaks of a line."""
+    return "<tr>" + "<td></td>" * 120 + "</tr>" + "<br>" * 150
+
+
+def _nops(_: random.Random) -> str:
+    """100 instructions that do nothing, as hardware is made to wait."""
+    return "    nop\n" * 100
+
+
+def _refrain(_: random.Random) -> str:
+    """A refrain that is sung 30 times."""
+    return "la la la la la la la la\n" * 30
+
+
+def _squares(_: random.Random) -> str:
+    """A board of 40 rows."""
+    return "# . # . # . # .\n. # . # . # . #\n" * 20
+
+
+Kind = Callable[[random.Random], str]
+
+_SHORT: tuple[Kind, ...] = (
+    *(_table, _equal_rows, _csv, _matrix, _zeros, _minified, _lookup, _objects, _numbered),
+    *(_bullets, _base64, _base64_lines, _hex_dump, _art, _boxes, _rulers, _progress, _log, _sql),
+    *(_html, _truth, _nested, _genes, _verses, _ruler, _closing, _passes),
 )
+_LONG: tuple[Kind, ...] = (
+    *(_hundred_zeros, _zero_bytes, _null_rows, _empty_form, _equal_inserts, _equal_values),
+    *(_zero_csv, _empty_cells, _nops, _refrain, _squares),
+)
+"""One short cycle for hundreds of tokens: by its tokens alone nothing but its end tells it from a
+loop."""
+SEED = 7
+
+
+class Repetition(NamedTuple):
+    """A text that no guard should end."""
+
+    name: str
+    what: str
+    """What it is."""
+    text: str
+    is_one_cycle: bool
+    """Whether a cycle of a few tokens fills all of it, or a long stretch."""
+
+
+def repetitions(seed: int = SEED) -> list[Repetition]:
+    """All of them."""
+    return [
+        Repetition(
+            kind.__name__.removeprefix("_"),
+            (kind.__doc__ or "").rstrip("."),
+            kind(random.Random(seed)),
+            kind in _LONG,
+        )
+        for kind in (*_SHORT, *_LONG)
+    ]
 
 
 def texts() -> dict[str, str]:
-    """All of them by name."""
-    return {kind.__name__.lstrip("_"): kind(random.Random(7)) for kind in _KINDS}
+    """By name, those that are more than one cycle."""
+    return {each.name: each.text for each in repetitions() if not each.is_one_cycle}

@@ -35,13 +35,14 @@ def claude(
     home: Path | None = None,
     max_output_tokens: int = 200,
     timeout_s: float = 300,
+    headers: str = "",
 ) -> dict[str, Any]:
     """Run the client once with `--output-format json`; return what it reports.
 
-    Without a `home` it gets a new one.
+    Without a `home` it gets a new one. `headers` are sent with each request, as `name: value`.
     """
     flags = [*arguments, "--output-format", "json"]
-    said = _run(url, flags, "", cwd, home, max_output_tokens, timeout_s)
+    said = _run(url, flags, "", cwd, home, max_output_tokens, timeout_s, headers)
     try:
         report: dict[str, Any] = json.loads(said)
     except json.JSONDecodeError:
@@ -71,6 +72,7 @@ def _run(
     home: Path | None,
     max_output_tokens: int,
     timeout_s: float,
+    headers: str = "",
 ) -> str:
     """All that the client writes."""
     assert url.startswith("http://127.0.0.1:"), "only a loopback URL"
@@ -84,6 +86,7 @@ def _run(
             "TERM": "dumb",
             "ANTHROPIC_BASE_URL": url,
             "ANTHROPIC_AUTH_TOKEN": "dummy",
+            "ANTHROPIC_CUSTOM_HEADERS": headers,
             "ANTHROPIC_MODEL": "local",
             "ANTHROPIC_SMALL_FAST_MODEL": "local",
             "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(max_output_tokens),

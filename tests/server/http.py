@@ -17,8 +17,8 @@ from mlxdeck.server.app import create_app
 from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.server.incoming_bodies import TimedProtocol
 from mlxdeck.server.service import Service
+from mlxdeck.server.web.connection import Connection
 from mlxdeck.telemetry.write.writer import MemoryWriter
 from tests.real import free_port
 
@@ -92,7 +92,7 @@ async def running(
         port=told.port,
         return_asyncio_server=True,
         access_log=False,
-        protocol=TimedProtocol,
+        protocol=Connection,
     )
     assert server is not None
     await server.startup()

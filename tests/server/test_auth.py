@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlxdeck.server.auth import Gate
-from mlxdeck.server.errors import BadRequest, Forbidden, ServerError, Unauthorized
+from mlxdeck.server.errors import BadHttp, Forbidden, ServerError, Unauthorized
 
 HOST = {"host": "localhost:8081"}
 
@@ -20,21 +20,29 @@ HOST = {"host": "localhost:8081"}
         ({"host": "app.localhost"}, None),
         ({"host": "rebound.example"}, Forbidden),
         ({"host": "localhost.evil.example"}, Forbidden),
-        ({"host": ""}, Forbidden),
-        ({}, Forbidden),
-        ({"host": "[::1"}, BadRequest),
-        ({"host": "localhost:port"}, BadRequest),
+        ({"host": "listed.example"}, None),
+        ({}, None),
+        ({"host": ""}, BadHttp),
+        ({"host": "[::1"}, BadHttp),
+        ({"host": "localhost:port"}, BadHttp),
+        ({"host": "localhost:99999"}, BadHttp),
+        ({"host": "\udcff"}, BadHttp),
         ({**HOST, "origin": "http://localhost:3000"}, None),
         ({**HOST, "origin": "http://127.0.0.1"}, None),
         ({**HOST, "origin": "https://evil.example"}, Forbidden),
         ({**HOST, "origin": "null"}, Forbidden),
-        ({**HOST, "origin": "http://["}, Forbidden),
-        ({**HOST, "origin": "http://localhost@evil.example"}, Forbidden),
+        ({**HOST, "origin": "http://listed.example:3000"}, None),
+        ({**HOST, "origin": "http://host.docker.internal"}, Forbidden),
+        ({**HOST, "origin": "http://["}, BadHttp),
+        ({**HOST, "origin": ""}, BadHttp),
+        ({**HOST, "origin": "http://localhost\nx: y"}, BadHttp),
+        ({**HOST, "origin": "\udcff"}, BadHttp),
+        ({**HOST, "origin": "http://localhost@evil.example"}, BadHttp),
     ],
 )
 def test_web_pages_are_kept_out(headers: dict[str, str], error: type[ServerError] | None) -> None:
     """By their origin, or by a name made to lead here; what is malformed is refused too."""
-    gate = Gate("", local=True)
+    gate = Gate((), local=True, allowed={"listed.example"})
     if error is None:
         gate.admit(headers, "/health")
     else:
@@ -44,7 +52,7 @@ def test_web_pages_are_kept_out(headers: dict[str, str], error: type[ServerError
 
 def test_any_host_is_meant_where_the_server_listens_for_others() -> None:
     """Its name is then whatever the network calls it; pages are still kept out."""
-    gate = Gate("k", local=False)
+    gate = Gate(("k",), local=False)
     gate.admit({"host": "mac.lan", "x-api-key": "k"}, "/v1/messages")
     with pytest.raises(Forbidden):
         gate.admit({"origin": "https://evil.example", "x-api-key": "k"}, "/v1/messages")
@@ -66,7 +74,7 @@ def test_any_host_is_meant_where_the_server_listens_for_others() -> None:
 )
 def test_a_key_is_asked_for(headers: dict[str, str], fits: bool) -> None:
     """In either header; bytes that are no text are a wrong key."""
-    gate = Gate("clé", local=True)
+    gate = Gate(("other", "clé"), local=True)
     gate.admit(HOST, "/health")
     if fits:
         gate.admit({**HOST, **headers}, "/v1/messages")

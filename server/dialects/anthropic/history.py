@@ -96,7 +96,7 @@ class AnthropicHistory:
             self._notes.add("read", kind)
             return found
         if refuse and self._refuses_media:
-            raise found.refusal(path)
+            raise found.refusal(join(path, f"{kind}.source"))
         self._notes.add("replaced", kind)
         return found.placeholder()
 

@@ -42,6 +42,7 @@ class Anthropic:
 
     name = "anthropic"
     path = "/v1/messages"
+    roots: tuple[str, ...] = ("/v1/messages", "/v1/complete", "/v1/organizations", "/v1/skills")
     count_path = "/v1/messages/count_tokens"
 
     def decode(self, body: bytes, headers: Mapping[str, str]) -> ChatRequest:

@@ -10,7 +10,6 @@ import binascii
 from dataclasses import dataclass
 from typing import Any
 
-from mlxdeck.server.dialects.json_fields import join
 from mlxdeck.server.errors import BadRequest
 
 _MAX_NAME = 200
@@ -56,9 +55,9 @@ class Media:
         return f"[{self.noun}{about}: left out, because this model reads text only]"
 
     def refusal(self, path: str) -> BadRequest:
-        """The error for one that the user has just sent; `path` is the block's."""
+        """The error for one that the user has just sent; `path` is of the field that holds it."""
         said = _REFUSED.get(self.noun, f"Could not process {self.noun}")
-        return BadRequest(join(path, f"{self.kind}.source"), f"{said}: this model reads text only")
+        return BadRequest(path, f"{said}: this model reads text only")
 
 
 def media(block: dict[str, Any]) -> Media | str | None:

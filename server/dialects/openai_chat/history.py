@@ -21,6 +21,8 @@ from mlxdeck.server.errors import BadRequest
 _SYSTEM = ("system", "developer")
 _RESULTS = ("tool", "function")
 _THOUGHTS = ("reasoning_content", "reasoning")
+_MEDIA_FIELDS = ("image_url", "file_data", "file_id", "file_url", "source")
+"""Where a part may hold what is no text, if not under the name of its type."""
 
 
 class OpenAIHistory:
@@ -97,7 +99,8 @@ class OpenAIHistory:
             return found
         if isinstance(found, Media):
             if refuse:
-                raise found.refusal(path)
+                held = next((each for each in (kind, *_MEDIA_FIELDS) if each in part), kind)
+                raise found.refusal(join(path, held))
             self._notes.add("replaced", kind)
             return found.placeholder()
         retold = told(part, kind, bare=role != "assistant")

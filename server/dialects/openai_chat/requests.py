@@ -39,6 +39,11 @@ class OpenAI:
 
     name = "openai"
     path = "/v1/chat/completions"
+    roots: tuple[str, ...] = (
+        *("/v1/chat", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/conversations"),
+        *("/v1/audio", "/v1/images", "/v1/moderations", "/v1/batches", "/v1/realtime"),
+        *("/v1/assistants", "/v1/threads", "/v1/fine_tuning", "/v1/uploads", "/v1/vector_stores"),
+    )
     count_path = ""
 
     def decode(self, body: bytes, headers: Mapping[str, str]) -> ChatRequest:
@@ -64,7 +69,8 @@ class OpenAI:
         tools, elsewhere = _tools(fields, notes)
         choice, tools = _tool_choice(fields, tools, elsewhere)
         return ChatRequest(
-            model=text(fields, "model", ""),
+            # Any name is served; some clients of servers with one model send none.
+            model=typed(fields.get("model") or "", str, "model"),
             system=tuple(system),
             messages=rest,
             sampling=_sampling(fields),

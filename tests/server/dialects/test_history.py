@@ -201,8 +201,8 @@ def test_the_same_block_is_told_alike_in_any_place() -> None:
     [
         ("anthropic", IMAGE, "messages.2.content.1.image.source"),
         ("anthropic", {"type": "document", "source": PNG}, "messages.2.content.1.document.source"),
-        ("openai", URL, "messages.2.content.1.image_url.source"),
-        ("openai", SOUND, "messages.2.content.1.input_audio.source"),
+        ("openai", URL, "messages.2.content.1.image_url"),
+        ("openai", SOUND, "messages.2.content.1.input_audio"),
     ],
 )
 def test_a_picture_is_refused_where_the_user_has_just_sent_it(

@@ -36,7 +36,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user"}]}, "messages.0.content: field required"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-        "messages.0.content.0.image_url.source: Could not process image: this model reads text",
+        "messages.0.content.0.image_url: Could not process image: this model reads text",
     ),
     ({"messages": said(tool_calls=[{"id": "x"}])}, "messages.0.tool_calls.0.function: field req"),
     ({"n": 2}, "n: only one choice"),

@@ -1,0 +1,45 @@
+"""The keys that let clients in: of the setting, and of the file that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlxdeck.server.config.setting_types import keys
+from mlxdeck.server.config.settings import Settings, SettingsError
+
+OTHERS_MAY_READ = 0o044
+COMMENT = "#"
+
+
+def api_keys(settings: Settings) -> tuple[str, ...]:
+    """Every key that lets a client in; none lets everyone in.
+
+    Raises:
+        SettingsError: The file can't be read, or holds no key.
+    """
+    found = list(filter(None, settings.api_key.split(",")))
+    return (*found, *_of_file(settings.api_key_file)) if settings.api_key_file else tuple(found)
+
+
+def readable_by_others(settings: Settings) -> bool:
+    """Whether other users of this machine can read the file with the keys."""
+    path = Path(settings.api_key_file).expanduser()
+    return path.is_file() and bool(path.stat().st_mode & OTHERS_MAY_READ)
+
+
+def _of_file(name: str) -> list[str]:
+    path = Path(name).expanduser()
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+        written = (line.strip().strip(",") for line in lines)
+        wanted = (line for line in written if line and not line.startswith(COMMENT))
+        found = [key for line in wanted for key in str(keys().read(line)).split(",")]
+    except OSError as error:
+        raise SettingsError(f"api_key_file: {path}: {error.strerror}") from error
+    except ValueError as error:
+        # Also bytes that are no text. Not what they are: they may be a secret.
+        why = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise SettingsError(f"api_key_file: {path}: {why}") from None
+    if not found:
+        raise SettingsError(f"api_key_file: {path}: there is no key in it")
+    return found

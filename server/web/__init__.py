@@ -1,0 +1,1 @@
+"""HTTP as clients write it: connections, origins, encodings, errors as responses."""

@@ -1,0 +1,141 @@
+"""A connection of Sanic's, with what Sanic leaves open.
+
+What can't become a head is refused at once. An answer of unknown length also reaches a client of
+HTTP/1.0. An error also reaches a client that is still sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from typing import Any
+
+from sanic.exceptions import BadRequest, SanicException
+from sanic.headers import format_http1_response
+from sanic.http import Stage
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+from mlxdeck.server.incoming_bodies import TimedHttp
+
+LINGER_S = 5.0
+"""How long bytes are taken and dropped of a client that has its answer before it is through."""
+
+_NEVER_IN_A_HEAD = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n")
+_LETTERS = re.compile(rb"[A-Za-z]")
+
+
+class Exchange(TimedHttp):
+    """The requests of one connection, one after another."""
+
+    __slots__ = ("_unread",)
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol)
+        self._receive_more = self._receive
+
+    def init_for_request(self) -> None:
+        """Begin anew."""
+        super().init_for_request()
+        self._unread = False
+
+    async def http1(self) -> None:
+        """Serve until the connection ends, and see that the last answer is read."""
+        self._unread = False
+        await super().http1()
+        if self._unread or self.request_body:
+            await self._linger()
+
+    async def _linger(self) -> None:
+        """Let the client read: closing while its bytes come in would take the answer from it."""
+        transport = self.protocol.transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        self.stage = Stage.IDLE
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while True:
+                    self.recv_buffer.clear()
+                    await self.protocol.receive_more()
+
+    async def _receive(self) -> None:
+        await self.protocol.receive_more()
+        if self.stage is Stage.REQUEST:
+            self._check_start()
+
+    def _check_start(self) -> None:
+        """Refuse what can't become a head any more, rather than wait for its end.
+
+        Raises:
+            BadRequest: It is TLS, or has line breaks that no head may have.
+        """
+        head, end, _ = self.recv_buffer.partition(b"\r\n\r\n")
+        if head and not _LETTERS.match(head):
+            raise BadRequest("the request is not HTTP")
+        if not end:
+            # The second half of a line break may still be on its way.
+            head = head.removesuffix(b"\r")
+        if _NEVER_IN_A_HEAD.search(head):
+            raise BadRequest("the request's head holds a line break or byte that no head may hold")
+
+    async def http1_request_header(self) -> None:
+        """Receive a head.
+
+        Raises:
+            BadRequest: It is none.
+        """
+        while self.recv_buffer.startswith(b"\r\n"):
+            # Some clients end a body with a line break that is no part of it.
+            del self.recv_buffer[:2]
+        self._check_start()
+        await super().http1_request_header()
+        if self.request._parsed_url.path is None:
+            raise BadRequest("the request's target has no path")
+
+    async def error_response(self, exception: Exception) -> None:
+        """Answer an error of the connection's."""
+        self._unread = self._unread or self.stage is Stage.REQUEST
+        await super().error_response(exception)
+
+    def create_empty_request(self) -> None:
+        """What an error is answered to, if there was no head to make a request of."""
+        try:
+            super().create_empty_request()
+        except SanicException:
+            # It is the target that is wrong.
+            self.url = None
+            super().create_empty_request()
+
+    async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
+        """Send the head of an answer, and as much of its body as there is."""
+        response, request = self.response, self.request
+        whole = end_stream or bool(response.body) or self.head_only
+        if request.version != "1.0" or whole:
+            await super().http1_response_header(data, end_stream)
+            return
+        # No chunks before HTTP/1.1: the end of the connection is the end of the answer.
+        self.keep_alive = False
+        response.headers["connection"] = "close"
+        await self._send(format_http1_response(response.status, response.processed_headers) + data)
+        self.stage, self.response_func = Stage.RESPONSE, self._send_plain
+
+    async def _send_plain(self, data: bytes, end_stream: bool) -> None:
+        if data:
+            await self._send(data)
+        if end_stream:
+            # Nothing more is to be sent, which Sanic says so too.
+            self.response_func = None  # type: ignore[assignment]
+            self.stage = Stage.IDLE
+
+
+class Connection(HttpProtocol):
+    """What `create_server` makes for each client that connects."""
+
+    HTTP_CLASS = Exchange
+    __slots__ = ()
+
+    def write_anyway(self) -> None:
+        """Let what is sent next go out however far the client lags; the end is near."""
+        self._can_write.set()
