@@ -12,9 +12,10 @@ import msgspec
 from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
 from mlxdeck.telemetry.analyze.request_diff import SAMPLING
 from mlxdeck.telemetry.analyze.tool_results import Result, results
-from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.columns.growable_array import unknown
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import CACHES, FIGURES, OUTCOMES, Figure
 from mlxdeck.telemetry.store.store import Store
 
 PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
@@ -39,14 +40,15 @@ def detail(store: Store, row: int) -> dict[str, Any]:
         "server": server_url(store.header),
         "start_ts": _number(store, "start_ts", row),
         "outcome": OUTCOMES[int(store.column("outcome")[row])],
-        "status": int(store.column("status")[row]),
+        "status": _number(store, "status", row),
         "cache": CACHES[int(store.column("cache")[row])],
         "duration_s": _number(store, "duration_s", row),
         "ttft_s": _number(store, "ttft_s", row),
         "phases_s": {name: _number(store, f"{name}_s", row) for name in PHASES},
         "tokens": {
-            name: int(store.column(f"{name}_tokens")[row]) for name in ("input", "cached", "output")
+            name: _number(store, f"{name}_tokens", row) for name in ("input", "cached", "output")
         },
+        "figures": {figure.name: _figure(store, figure, row) for figure in FIGURES},
     }
     attrs = [line.attrs for line in lines]
     found["request"] = next((_fields(a) for a in attrs if isinstance(a, t.RequestStart)), {})
@@ -159,6 +161,15 @@ def server_url(header: t.StreamStart | None) -> str:
     return f"http://{header.server_address}:{header.server_port}"
 
 
-def _number(store: Store, name: str, row: int) -> float | None:
-    value = float(store.column(name)[row])
-    return value if value == value else None
+def _number(store: Store, name: str, row: int) -> float | int | None:
+    value = store.column(name)[[row]]
+    return None if unknown(value)[0] else value[0].item()
+
+
+def _figure(store: Store, figure: Figure, row: int) -> float | str | None:
+    """None where it is not known."""
+    if figure.is_number:
+        return _number(store, figure.name, row)
+    if figure.choices:
+        return figure.choices[int(store.column(figure.name)[row])] or None
+    return store.text(figure.name, row) or None

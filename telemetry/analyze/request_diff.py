@@ -112,8 +112,8 @@ def settings(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     yield "tool_choice", " ".join(filter(None, (start.tool_choice, start.forced_tool)))
     yield "thinking", _thinking(start)
     yield "answer", start.answer_format
-    yield "tools", f"{start.n_tools}"
-    yield "messages", f"{start.n_messages}"
+    yield "tools", "?" if start.n_tools is None else f"{start.n_tools}"
+    yield "messages", "?" if start.n_messages is None else f"{start.n_messages}"
     yield "body", f"{start.body_bytes:,} bytes"
     yield "left out", ", ".join(start.removed) or "nothing"
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mlxdeck.telemetry.analyze.stats import HitRate, hit_tokens
-from mlxdeck.telemetry.columns.record_batch import ERROR
+from mlxdeck.telemetry.columns.growable_array import summable
+from mlxdeck.telemetry.schema.figures import ERROR
 from mlxdeck.telemetry.store.store import Store
 
 Rows = np.ndarray[Any, np.dtype[Any]]
@@ -54,9 +55,9 @@ def sessions(store: Store, rows: Rows) -> list[Session]:
     columns = zip(
         np.split(rows, begins[1:]),
         sums(store.column("outcome")[rows] == ERROR),
-        sums(store.column("n_tool_calls")[rows].astype(np.int64)),
-        sums(store.column("input_tokens")[rows].astype(np.int64)),
-        sums(store.column("output_tokens")[rows].astype(np.int64)),
+        sums(summable(store.column("n_tool_calls")[rows]).astype(np.int64)),
+        sums(summable(store.column("input_tokens")[rows]).astype(np.int64)),
+        sums(summable(store.column("output_tokens")[rows]).astype(np.int64)),
         sums(exact.astype(np.int64)),
         sums(prefix.astype(np.int64)),
         sums(np.nan_to_num(store.column("duration_s")[rows].astype(np.float64))),

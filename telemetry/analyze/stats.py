@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.columns.record_batch import ERROR, EXACT, OK
+from mlxdeck.telemetry.columns.growable_array import summable
+from mlxdeck.telemetry.schema.figures import ERROR, EXACT, OK
 from mlxdeck.telemetry.store.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -158,15 +159,15 @@ def summary(store: Store, window: Window, now_s: float, mask: Array | None = Non
         duration=percentiles(store.column("duration_s")[good]),
         ttft_p50=nearest_rank(ttft_s[~np.isnan(ttft_s)], RANKS[:1])[0],
         hits=hit_rate(store, rows),
-        input_tokens=int(store.column("input_tokens")[rows].sum()),
-        output_tokens=int(store.column("output_tokens")[rows].sum()),
-        n_tool_calls=int(store.column("n_tool_calls")[rows].sum()),
+        input_tokens=int(summable(store.column("input_tokens")[rows]).sum()),
+        output_tokens=int(summable(store.column("output_tokens")[rows]).sum()),
+        n_tool_calls=int(summable(store.column("n_tool_calls")[rows]).sum()),
     )
 
 
 def hit_rate(store: Store, rows: Array) -> HitRate:
     """How much of the prompts of some requests was known."""
-    total = store.column("input_tokens")[rows].sum()
+    total = summable(store.column("input_tokens")[rows]).sum()
     if not total:
         return HitRate(float("nan"), float("nan"))
     exact, prefix = hit_tokens(store, rows)
@@ -177,8 +178,8 @@ def hit_rate(store: Store, rows: Array) -> HitRate:
 def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:
     """Prompt tokens per row that came with a whole answer, and from cached states."""
     whole = store.column("cache")[rows] == EXACT
-    exact = np.where(whole, store.column("input_tokens")[rows], 0)
-    prefix = np.where(whole, 0, store.column("cached_tokens")[rows])
+    exact = np.where(whole, summable(store.column("input_tokens")[rows]), 0)
+    prefix = np.where(whole, 0, summable(store.column("cached_tokens")[rows]))
     return exact, prefix
 
 

@@ -23,7 +23,8 @@ from mlxdeck.telemetry.analyze.stats import (
     summary,
     trailing_ranks,
 )
-from mlxdeck.telemetry.columns.record_batch import ERROR, OK
+from mlxdeck.telemetry.columns.growable_array import summable
+from mlxdeck.telemetry.schema.figures import ERROR, OK
 from mlxdeck.telemetry.store.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -206,14 +207,17 @@ def _those(values: Array, edges: Array, chosen: Array) -> tuple[Array, Array]:
 
 def _summed(store: Store, rows: Array) -> Iterator[Array]:
     """What is added up, in the order of `SUMS`, from the second on."""
-    read, written = store.column("input_tokens")[rows], store.column("output_tokens")[rows]
+    read, written, known, calls = (
+        summable(store.column(name)[rows])
+        for name in ("input_tokens", "output_tokens", "cached_tokens", "n_tool_calls")
+    )
     exact, prefix = hit_tokens(store, rows)
     yield from (read, exact, prefix)
     yield np.where(slower_tiers(store, rows), exact + prefix, 0)
     yield store.column("outcome")[rows] == ERROR
-    yield store.column("n_tool_calls")[rows]
+    yield calls
     yield written
-    yield read - store.column("cached_tokens")[rows]
+    yield read - known
 
 
 def _added_up(values: Array, edges: Array) -> Array:

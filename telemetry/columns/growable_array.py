@@ -20,3 +20,18 @@ def grown(column: GrowableArray, n_used: int, n_needed: int) -> GrowableArray:
     longer = np.zeros(max(room, n_needed), column.dtype)
     longer[:n_used] = column[:n_used]
     return longer
+
+
+def unknown(values: GrowableArray) -> GrowableArray:
+    """Which numbers of a column are not known: NaN, or less than 0 of whole ones."""
+    return np.isnan(values) if values.dtype.kind == "f" else np.less(values, 0)
+
+
+def summable(values: GrowableArray) -> GrowableArray:
+    """The same numbers, with 0 for what is not known."""
+    return np.nan_to_num(values) if values.dtype.kind == "f" else np.maximum(values, 0)
+
+
+def comparable(values: GrowableArray) -> GrowableArray:
+    """The same numbers, with NaN for what is not known."""
+    return values if values.dtype.kind == "f" else np.where(values < 0, np.nan, values)

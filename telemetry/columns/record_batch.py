@@ -7,7 +7,7 @@ from one process to another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -16,15 +16,10 @@ from typing import Any, TypeVar, cast, get_args
 import msgspec
 import numpy as np
 
-from mlxdeck.telemetry.columns.growable_array import GrowableArray
+from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
 from mlxdeck.telemetry.read import fast_decode
 from mlxdeck.telemetry.schema import events as t
-
-OPEN, OK, ERROR, CANCELLED, LOST = range(5)
-OUTCOMES = ("open", "ok", "error", "cancelled", "lost")
-"""`lost`: its server stopped without saying how it ended."""
-NO_CACHE, MISS, PREFIX, EXACT = range(4)
-CACHES = ("", "miss", "prefix", "exact")
+from mlxdeck.telemetry.schema.figures import Figure, Kind, told_by
 
 UNREADABLE = "(unreadable)"
 """The name under which calls are found that have none, because they could not be read."""
@@ -32,28 +27,16 @@ MAX_ARGUMENTS = 2_000
 """Characters of a call's arguments that are kept; the whole of them is in the file."""
 
 _Kind = TypeVar("_Kind", bound=fast_decode.Head)
-FIGURES: Mapping[str, Any] = {
-    **dict.fromkeys(
-        ("duration_s", "ttft_s", "queue_s", "tokenize_s", "cache_s", "prefill_s", "decode_s"),
-        np.float32,
-    ),
-    **dict.fromkeys(("input_tokens", "cached_tokens", "output_tokens"), np.int32),
-    **dict.fromkeys(("status", "n_tool_calls"), np.int16),
+KINDS: Mapping[Kind, Any] = {
+    "seconds": np.float32,
+    "tokens": np.int32,
+    "count": np.int16,
+    "text": np.int32,
+    "list": np.int32,
+    "choice": np.int8,
 }
-"""The columns that hold what an attribute of a request's end says."""
-CODES: Mapping[str, tuple[Callable[[fast_decode.EndAttrs], str], Mapping[str, int]]] = {
-    "outcome": (attrgetter("outcome"), {name: n for n, name in enumerate(OUTCOMES)}),
-    "cache": (attrgetter("cache_result"), {name: n for n, name in enumerate(CACHES)}),
-}
-"""Columns with few values, by number; a value that isn't known here takes `UNKNOWN_CODES`'."""
-UNKNOWN_CODES = {"outcome": OK, "cache": NO_CACHE}
-TEXTS: Mapping[str, Callable[[fast_decode.EndAttrs], str]] = {
-    "finish": lambda end: ", ".join(end.finish_reasons),
-    "error_type": attrgetter("error_type"),
-    "tier": attrgetter("cache_tier"),
-    "served": attrgetter("model"),
-}
-"""The same for columns of texts."""
+"""What a column of each kind of figure holds. Of texts it is their numbers in a table of texts."""
+_ENDS, _STARTS = told_by(t.RequestEnd), told_by(t.RequestStart)
 _KINDS: Mapping[type[fast_decode.Head], int] = {
     kind: number for number, kind in enumerate(get_args(fast_decode.Skimmed))
 }
@@ -70,10 +53,13 @@ class Texts:
     places: GrowableArray
 
     @classmethod
-    def of(cls, values: Iterable[str]) -> Texts:
+    def of(cls, values: Sequence[str]) -> Texts:
         """Such a column of some texts."""
-        values = list(values)
-        places = {text: place for place, text in enumerate(dict.fromkeys(values))}
+        distinct = dict.fromkeys(values)
+        if len(distinct) < 2:
+            # As most are: nothing has to be looked up for each value.
+            return cls(list(distinct), np.zeros(len(values), np.int32))
+        places = {text: place for place, text in enumerate(distinct)}
         found = np.fromiter(map(places.__getitem__, values), np.int32, len(values))
         return cls(list(places), found)
 
@@ -107,7 +93,8 @@ class Starts:
     """Requests that begin here."""
 
     owners: GrowableArray
-    models: Texts
+    figures: Mapping[str, GrowableArray]
+    texts: Mapping[str, Texts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +149,7 @@ class RecordBatch:
         cls, path: Path, lines: Sequence[fast_decode.Skimmed], offsets: fast_decode.Offsets
     ) -> RecordBatch:
         """`lines` is not empty; `offsets` are where each of them begins."""
-        named = Texts.of(map(attrgetter("request_id"), lines))
+        named = Texts.of([line.request_id for line in lines])
         kept = np.array([bool(name) for name in named.distinct])
         owners = np.where(kept, np.cumsum(kept) - 1, -1)[named.places]
         times = np.fromiter(map(attrgetter("ts"), lines), np.float64, len(lines))
@@ -211,28 +198,59 @@ def _requests(
         first_offsets=offsets[first],
         last_offsets=offsets[last],
         pids=np.fromiter(map(attrgetter("pid"), begins), np.int64, len(begins)),
-        sessions=Texts.of(map(attrgetter("session_id"), begins)),
+        sessions=Texts.of([line.session_id for line in begins]),
     )
 
 
 def _ends(owners: GrowableArray, lines: Sequence[fast_decode.End]) -> Ends:
-    attrs, n = [line.attrs for line in lines], len(lines)
-    figures = {
-        name: np.fromiter(map(attrgetter(name), attrs), kind, n) for name, kind in FIGURES.items()
-    }
-    for name, (value, codes) in CODES.items():
-        other = UNKNOWN_CODES[name]
-        figures[name] = np.array([codes.get(value(end), other) for end in attrs], np.int8)
-    return Ends(
-        owners=owners,
-        ts=_times(lines),
-        figures=figures,
-        texts={name: Texts.of(map(value, attrs)) for name, value in TEXTS.items()},
-    )
+    attrs = [line.attrs for line in lines]
+    figures = _numbers(_ENDS, attrs)
+    early = np.fromiter((not each.operation for each in attrs), bool, len(attrs))
+    if early.any():
+        _fill_in(figures, early)
+    return Ends(owners, _times(lines), figures, _texts(_ENDS, attrs))
 
 
 def _starts(owners: GrowableArray, lines: Sequence[fast_decode.Start]) -> Starts:
-    return Starts(owners, Texts.of(line.attrs.model for line in lines))
+    attrs = [line.attrs for line in lines]
+    return Starts(owners, _numbers(_STARTS, attrs), _texts(_STARTS, attrs))
+
+
+def _numbers(figures: Iterable[Figure], attrs: Sequence[Any]) -> dict[str, GrowableArray]:
+    """Columns of numbers and of choices."""
+    found = {}
+    for figure in figures:
+        values: Iterable[Any] = map(attrgetter(figure.name), attrs)
+        if figure.kind == "choice":
+            codes = {text: place for place, text in enumerate(figure.choices)}
+            values = (codes.get(value, figure.otherwise) for value in values)
+        elif not figure.is_number:
+            continue
+        found[figure.name] = np.fromiter(values, KINDS[figure.kind], len(attrs))
+    return found
+
+
+def _texts(figures: Iterable[Figure], attrs: Sequence[Any]) -> dict[str, Texts]:
+    found = {}
+    for figure in figures:
+        if figure.kind in ("text", "list"):
+            values = list(map(attrgetter(figure.name), attrs))
+            listed = [", ".join(each) for each in values] if figure.kind == "list" else values
+            found[figure.name] = Texts.of(listed)
+    return found
+
+
+def _fill_in(figures: Mapping[str, GrowableArray], early: GrowableArray) -> None:
+    """Give lines of 0.1 what they left out."""
+    ttft_s, unread = figures["ttft_s"], figures["input_tokens"] < 0
+    # It wrote 0 where there was no token.
+    ttft_s[early & (ttft_s <= 0)] = np.nan
+    for figure in _ENDS:
+        if figure.is_number and figure.omitted is not None:
+            values = figures[figure.name]
+            missing = early & unknown(values)
+            # Of a prompt that nobody has read, no tokens were counted.
+            values[missing & ~unread if figure.kind == "tokens" else missing] = figure.omitted
 
 
 def _lookups(
@@ -255,7 +273,7 @@ def _first_tokens(
 
 def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call]) -> Calls:
     calls = [_short(line.attrs) for line in lines]
-    names = Texts.of(call.name or UNREADABLE for call in calls)
+    names = Texts.of([call.name or UNREADABLE for call in calls])
     return Calls(owners, _times(lines), names, list(map(_pack, calls)))
 
 

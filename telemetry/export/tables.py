@@ -17,20 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.columns.growable_array import GrowableArray
-from mlxdeck.telemetry.columns.record_batch import CACHES, OPEN, OUTCOMES
+from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
+from mlxdeck.telemetry.schema.events import RequestStart
+from mlxdeck.telemetry.schema.figures import FIGURES, OPEN, told_by
 from mlxdeck.telemetry.store.store import Store
 
 Record = dict[str, Any]
-_SECONDS = (
-    *("start_ts", "end_ts", "duration_s", "ttft_s"),
-    *("queue_s", "tokenize_s", "cache_s", "prefill_s", "decode_s"),
-)
-_COUNTS = ("input_tokens", "cached_tokens", "output_tokens", "n_tool_calls", "status")
-_TEXTS = ("session", "model", "finish", "error_type", "tier")
-_CODES: Mapping[str, tuple[str, ...]] = {"outcome": OUTCOMES, "cache": CACHES}
+_TEXTS = ("session", *(each.name for each in FIGURES if each.kind in ("text", "list")))
+_CODES = {figure.name: figure.choices for figure in FIGURES if figure.choices}
+_SECONDS = ("start_ts", "end_ts", *(each.name for each in FIGURES if each.kind == "seconds"))
+_COUNTS = tuple(each.name for each in FIGURES if each.kind in ("tokens", "count"))
 COLUMNS = ("request_id", *_TEXTS, *_CODES, *_SECONDS, *_COUNTS)
-_KNOWN_EARLY = ("request_id", "session", "model", "start_ts", "outcome")
+_KNOWN_EARLY = {
+    *("request_id", "session", "start_ts", "outcome"),
+    *(figure.name for figure in told_by(RequestStart)),
+}
 """What is known of a request that runs."""
 _CHUNK = 10_000
 
@@ -80,16 +81,19 @@ def _records(taken: Mapping[str, GrowableArray]) -> Iterator[Record]:
 
 
 def _values(name: str, part: Mapping[str, GrowableArray]) -> list[Any]:
-    column, unknown = part[name], np.zeros(len(part[name]), bool)
+    column, missing = part[name], np.zeros(len(part[name]), bool)
     if name == "request_id":
         return [raw.decode("utf-8", "replace") for raw in column.tolist()]
+    if name in (*_SECONDS, *_COUNTS):
+        # Not known is no number.
+        missing = unknown(column)
     if name in _SECONDS:
-        # Not known is no number; six digits are more than was measured.
-        column, unknown = np.round(column.astype(np.float64), 6), np.isnan(column)
+        # Six digits are more than was measured.
+        column = np.round(column.astype(np.float64), 6)
     if name not in _KNOWN_EARLY:
-        unknown = unknown | part["later"]
+        missing = missing | part["later"]
     values: list[Any] = column.tolist()
-    for place in np.flatnonzero(unknown).tolist():
+    for place in np.flatnonzero(missing).tolist():
         values[place] = None
     return values
 

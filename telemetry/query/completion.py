@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
 from mlxdeck.telemetry.query.filters import ALIASES, FIELDS
 from mlxdeck.telemetry.query.lexer import TERM, quoted, unquoted
+from mlxdeck.telemetry.schema.figures import FIGURES
 from mlxdeck.telemetry.store.store import BETWEEN_TOOLS, Store
 
 
@@ -54,20 +54,14 @@ def complete(text: str, cursor: int, store: Store, kept: Iterable[str] = ()) -> 
     return [Completion(f"{found[1]}{found[2]}{value}", begin, cursor) for value in words]
 
 
-_COLUMNS = {
-    "model": ("model", "served"),
-    "error": ("error_type",),
-    **{name: (name,) for name in ("session", "finish", "tier")},
-}
-"""Which columns hold the values of a field."""
-
-
 def _values(name: str, store: Store) -> list[str]:
     if name == "tool":
         lists = [store.strings[number] for number in np.unique(store.column("tools")).tolist()]
         return sorted({name for names in lists for name in names.split(BETWEEN_TOOLS) if name})
-    if name in ("status", "cache"):
-        return [each for each in (OUTCOMES if name == "status" else CACHES) if each]
-    columns = _COLUMNS.get(ALIASES.get(name, name), ())
+    field = ALIASES.get(name, name)
+    figures = [figure for figure in FIGURES if figure.field == field and not figure.is_number]
+    if choices := [choice for figure in figures for choice in figure.choices if choice]:
+        return choices
+    columns = ["session"] if field == "session" else [figure.name for figure in figures]
     numbers = {int(number) for column in columns for number in np.unique(store.column(column))}
     return [text for number in sorted(numbers) if (text := store.strings[number])]

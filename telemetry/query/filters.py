@@ -10,14 +10,16 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.columns.record_batch import CACHES, EXACT, OUTCOMES
+from mlxdeck.telemetry.columns.growable_array import comparable
 from mlxdeck.telemetry.query.lexer import TERM, Kind, Token, number, tokens, unquoted
+from mlxdeck.telemetry.schema.figures import EXACT, FIGURES
+from mlxdeck.telemetry.schema.figures import Kind as FigureKind
 from mlxdeck.telemetry.store.store import BETWEEN_TOOLS, Table
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -51,23 +53,15 @@ class Field:
 
 def _column(name: str) -> Callable[[Table], Numbers]:
     def numbers(store: Table) -> Numbers:
-        return store.column(name)
-
-    return numbers
-
-
-def _known(name: str) -> Callable[[Table], Numbers]:
-    """Tokens, which are not known of a request that was refused, or whose prompt is not read."""
-
-    def numbers(store: Table) -> Numbers:
-        return np.where(store.column("input_tokens") > 0, store.column(name), np.nan)
+        return comparable(store.column(name))
 
     return numbers
 
 
 def _hit(store: Table) -> Numbers:
     total = store.column("input_tokens").astype(float)
-    cached = np.where(store.column("cache") == EXACT, total, store.column("cached_tokens"))
+    known = comparable(store.column("cached_tokens"))
+    cached = np.where(store.column("cache") == EXACT, total, known)
     shares: Numbers = np.divide(cached, total, out=np.full(len(total), np.nan), where=total > 0)
     return shares
 
@@ -114,37 +108,41 @@ def _ids(store: Table, wanted: Callable[[str], bool]) -> Mask:
 
 
 def _anywhere(store: Table, wanted: Callable[[str], bool]) -> Mask:
-    texts = _either("model", "served", "session", "error_type", "finish", "tier")
+    texts = _either("session", *(each.name for each in FIGURES if each.kind in ("text", "list")))
     found = _ids(store, wanted) | _called(store, wanted) | texts(store, wanted)
     found[[call.row for call in store.tool_calls if wanted(call.call.arguments)]] = True
     return found
 
 
-FIELDS: Mapping[str, Field] = {
-    "latency": Field("seconds", "whole time", "latency>2s", _column("duration_s")),
-    "ttft": Field("seconds", "time to the first token", "ttft>500ms", _column("ttft_s")),
-    "queue": Field("seconds", "time in the queue", "queue>1s", _column("queue_s")),
-    "prefill": Field("seconds", "time to read the prompt", "prefill>10s", _column("prefill_s")),
-    "decode": Field("seconds", "time to write the answer", "decode<1m", _column("decode_s")),
+_LEXED: Mapping[FigureKind, Kind] = {"seconds": "seconds", "tokens": "count", "count": "count"}
+
+
+def _of_figures() -> Iterator[tuple[str, Field]]:
+    """A field for each that the table of figures names."""
+    for figure in FIGURES:
+        if not figure.example:
+            continue
+        if figure.is_number:
+            kind, numbers = _LEXED[figure.kind], _column(figure.name)
+            yield figure.field, Field(kind, figure.about, figure.example, numbers)
+            continue
+        same = [each.name for each in FIGURES if each.field == figure.field]
+        choices = figure.choices
+        texts = _listed(figure.name, choices) if choices else _either(*same)
+        yield figure.field, Field("text", figure.about, figure.example, texts=texts)
+
+
+_COMPUTED = {
     "hit": Field("share", "share of the prompt from cache", "hit<50%", _hit),
-    "tokens_in": Field("count", "tokens of the prompt", "tokens_in>8k", _known("input_tokens")),
-    "tokens_out": Field("count", "tokens of the answer", "tokens_out>=1", _known("output_tokens")),
-    "cached": Field("count", "tokens from cache", "cached>0", _known("cached_tokens")),
-    "tools": Field("count", "number of tool calls", "tools>1", _column("n_tool_calls")),
-    "code": Field("count", "HTTP status", "code=529", _column("status")),
     "tool": Field("text", "a tool it called, or unreadable", "tool:Read", texts=_called),
-    "model": Field(
-        "text", "model it asked for, or got", "model:qwen", texts=_either("model", "served")
-    ),
     "session": Field("text", "the client's session", "session:1f2e", texts=_coded("session")),
-    "finish": Field("text", "why the answer ended", "finish:max_tokens", texts=_coded("finish")),
-    "error": Field("text", "type of its error", "error:overloaded", texts=_coded("error_type")),
     "id": Field("text", "the request's own name", "id:req_1", texts=_ids),
-    "cache": Field("text", "miss, prefix or exact", "cache:exact", texts=_listed("cache", CACHES)),
-    "tier": Field("text", "where a hit lay: ram, disk", "tier:disk", texts=_coded("tier")),
-    "status": Field("text", "how it ended", "status:error", texts=_listed("outcome", OUTCOMES)),
     "text": Field("text", "in any of these, or said in it", 'text:"a b"', texts=_anywhere),
 }
+FIELDS: Mapping[str, Field] = dict(
+    sorted([*_of_figures(), *_COMPUTED.items()], key=lambda named: named[1].numbers is None)
+)
+"""Numbers first, as they are typed most."""
 ALIASES = {
     **{"total": "latency", "duration": "latency", "in": "tokens_in", "out": "tokens_out"},
     **{"end": "finish", "outcome": "status"},

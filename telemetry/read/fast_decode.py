@@ -8,13 +8,15 @@ those that can't be read are told apart. What is left out here is read from the 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
 
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import UNKNOWN_NUMBER, Kind, told_by
 
 NEWLINE = 10
 
@@ -39,35 +41,45 @@ class Head(msgspec.Struct, kw_only=True, gc=False, tag_field="event"):
     session_id: str = ""
 
 
-class StartAttrs(msgspec.Struct, gc=False):
-    """Of `events.RequestStart`."""
+_TYPES: Mapping[Kind, Any] = {
+    "seconds": _Seconds,
+    "tokens": _Tokens,
+    "count": _Small,
+    "text": str,
+    "list": tuple[str, ...],
+    "choice": str,
+}
+_EMPTY: Mapping[Kind, Any] = {"text": "", "list": (), "choice": ""}
 
-    model: str = msgspec.field(default="", name="gen_ai.request.model")
+
+def _attrs(name: str, event: type[t.Attrs], *others: tuple[str, Any, Any]) -> Any:
+    """A struct of the figures that an event tells, each `unknown` where a line lacks it."""
+    fields = [
+        (
+            figure.name,
+            _TYPES[figure.kind],
+            msgspec.field(default=_EMPTY.get(figure.kind, figure.unknown), name=figure.attribute),
+        )
+        for figure in told_by(event)
+    ]
+    return msgspec.defstruct(name, [*fields, *others], gc=False, module=__name__)
 
 
-class EndAttrs(msgspec.Struct, gc=False):
-    """Of `events.RequestEnd`, with the same names and defaults."""
+if TYPE_CHECKING:
 
-    model: str = msgspec.field(default="", name="gen_ai.response.model")
-    outcome: str = "ok"
-    finish_reasons: tuple[str, ...] = msgspec.field(
-        default=(), name="gen_ai.response.finish_reasons"
-    )
-    input_tokens: _Tokens = msgspec.field(default=0, name="gen_ai.usage.input_tokens")
-    cached_tokens: _Tokens = msgspec.field(default=0, name="gen_ai.usage.cache_read.input_tokens")
-    output_tokens: _Tokens = msgspec.field(default=0, name="gen_ai.usage.output_tokens")
-    duration_s: _Seconds = msgspec.field(default=0.0, name="gen_ai.server.request.duration")
-    ttft_s: _Seconds = msgspec.field(default=0.0, name="gen_ai.server.time_to_first_token")
-    status: _Small = msgspec.field(default=200, name="http.response.status_code")
-    error_type: str = msgspec.field(default="", name="error.type")
-    cache_result: str = msgspec.field(default="", name="mlx.cache.result")
-    cache_tier: str = msgspec.field(default="", name="mlx.cache.tier")
-    queue_s: _Seconds = msgspec.field(default=0.0, name="mlx.queue_s")
-    tokenize_s: _Seconds = msgspec.field(default=0.0, name="mlx.tokenize_s")
-    cache_s: _Seconds = msgspec.field(default=0.0, name="mlx.cache_s")
-    prefill_s: _Seconds = msgspec.field(default=0.0, name="mlx.prefill_s")
-    decode_s: _Seconds = msgspec.field(default=0.0, name="mlx.decode_s")
-    n_tool_calls: _Small = msgspec.field(default=0, name="mlx.tool_calls")
+    class StartAttrs(msgspec.Struct):
+        """Of `events.RequestStart`: its figures."""
+
+    class EndAttrs(msgspec.Struct):
+        """Of `events.RequestEnd`: its figures."""
+
+        operation: str
+        """Empty in a line of 0.1, which left out what was usual."""
+
+else:
+    StartAttrs = _attrs("StartAttrs", t.RequestStart)
+    _OPERATION = msgspec.field(default="", name="gen_ai.operation.name")
+    EndAttrs = _attrs("EndAttrs", t.RequestEnd, ("operation", str, _OPERATION))
 
 
 class FirstTokenAttrs(msgspec.Struct, gc=False):
@@ -79,7 +91,7 @@ class FirstTokenAttrs(msgspec.Struct, gc=False):
 class LookupAttrs(msgspec.Struct, gc=False):
     """Of `events.CacheLookup`."""
 
-    input_tokens: _Tokens = msgspec.field(default=0, name="mlx.cache.prompt_tokens")
+    input_tokens: _Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.cache.prompt_tokens")
     cached_tokens: _Tokens = msgspec.field(default=0, name="mlx.cache.matched_tokens")
 
 

@@ -1,14 +1,16 @@
 """An event as its one JSON line, and back.
 
-A line of an earlier version means what it meant when it was written: `earlier` fills in what was
-left out.
+A line of 0.1 means what it meant when it was written: what it left out is filled in.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from mlxdeck.telemetry.schema.events import EVENTS, SCHEMA_VERSION, Attrs
+from mlxdeck.telemetry.schema.events import EVENTS, SCHEMA_VERSION, Attrs, RequestEnd
+from mlxdeck.telemetry.schema.figures import told_by
 
 
 class Unreadable(ValueError):
@@ -37,14 +39,23 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What every line says, around the attributes of its event."""
 
     v: int
+    """Version of the schema; a reader refuses a higher one than its own."""
     ts: float
+    """When it happened, in Unix seconds."""
     mono: float
+    """The same of a clock that never jumps, for durations within a process."""
     seq: int
+    """Number of the line in its process; a gap means that lines were lost."""
     pid: int
+    """Process that wrote it."""
     event: str
+    """What happened; events that a reader doesn't know are to be skipped."""
     request_id: str = ""
+    """The server's name of the request that it is about."""
     session_id: str = ""
+    """The client's name of its session."""
     attrs: msgspec.Raw
+    """Attributes of the event."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -90,6 +101,8 @@ def decode(line: bytes) -> Line:
             _refuse_newer(line)
         decoder = _attrs.get(envelope.event)
         attrs = decoder.decode(envelope.attrs) if decoder else None
+        if isinstance(attrs, RequestEnd) and _OPERATION not in bytes(envelope.attrs):
+            attrs = _as_meant(attrs)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _refuse_newer(line)
         raise Unreadable(str(error)) from error
@@ -103,6 +116,24 @@ def decode(line: bytes) -> Line:
         session_id=envelope.session_id,
         attrs=attrs,
     )
+
+
+_OPERATION = b'"gen_ai.operation.name"'
+"""What 0.1 left out of each request's end, as it was always the same."""
+
+
+def _as_meant(end: RequestEnd) -> RequestEnd:
+    """A request's end as 0.1 meant it, which left out what was 0."""
+    meant: dict[str, Any] = {
+        figure.name: figure.omitted
+        for figure in told_by(RequestEnd)
+        if figure.is_number and getattr(end, figure.name) is None and figure.omitted is not None
+    }
+    # It wrote 0 where there was no token.
+    meant |= {
+        name: None for name in ("ttft_s", "time_per_output_token_s") if getattr(end, name) == 0
+    }
+    return msgspec.structs.replace(end, **meant)
 
 
 class _Version(msgspec.Struct):

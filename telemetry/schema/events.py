@@ -8,27 +8,32 @@ A line is one JSON object, UTF-8, ended by a newline:
 `ts` (Unix seconds) orders lines across files, `mono` measures durations, a gap in `seq` within a
 `pid` means that lines were lost. Attribute names are OpenTelemetry's GenAI names, pinned at
 `SEMCONV`, where one exists, and `mlx.*` otherwise. Within a schema version fields are only added,
-each with a default: a reader ignores what it doesn't know and refuses only a higher `v`.
+each with a default: a reader ignores what it doesn't know and refuses only a higher `v`. What is
+known is written, also where it is 0 or usual; what is not known, or empty, is left out. Lines of
+0.1 left out all that was 0 or usual: `codec` gives it back.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-import msgspec
+from mlxdeck.telemetry.schema.attributes import Attrs as Attrs
+from mlxdeck.telemetry.schema.attributes import always, named
+from mlxdeck.telemetry.schema.closed_sets import (
+    AnswerFormat,
+    CacheName,
+    CacheResult,
+    Capture,
+    ContentKind,
+    EndedBy,
+    LookupResult,
+    MissReason,
+    Outcome,
+    Phase,
+    Role,
+    ToolChoice,
+)
 
 SCHEMA_VERSION = 1
 SEMCONV = "gen_ai/1.41.0"
-
-
-class Attrs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of every event's attributes. `NAME` is the `event` field of its line."""
-
-    NAME: ClassVar[str] = ""
-
-
-def _named(name: str, default: Any) -> Any:
-    return msgspec.field(default=default, name=name)
 
 
 class StreamStart(Attrs, frozen=True, kw_only=True):
@@ -36,21 +41,36 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
 
     NAME = "stream.start"
 
-    schema_version: int = _named("schema.version", SCHEMA_VERSION)
-    semconv: str = SEMCONV
-    service_name: str = _named("service.name", "mlxdeck")
-    service_version: str = _named("service.version", "")
-    server_address: str = _named("server.address", "")
-    server_port: int = _named("server.port", 0)
-    model: str = _named("gen_ai.request.model", "")
-    context_tokens: int = _named("mlx.context_tokens", 0)
-    host: str = _named("host.name", "")
-    chip: str = _named("host.cpu.model.name", "")
-    memory_bytes: int = _named("host.memory_bytes", 0)
-    mlx_version: str = _named("mlx.version", "")
-    device: str = _named("mlx.device", "")
-    capture: str = _named("mlx.capture", "tools")
-    previous_file: str = _named("mlx.previous_file", "")
+    schema_version: int = always(SCHEMA_VERSION, "schema.version")
+    """Version of these lines, as their `v`."""
+    semconv: str = always(SEMCONV)
+    """Version of OpenTelemetry's names that are used."""
+    service_name: str = always("mlxdeck", "service.name")
+    """Always `mlxdeck`."""
+    service_version: str = named("service.version", "")
+    """Version of mlxdeck."""
+    server_address: str = named("server.address", "")
+    """Address that the server listens at."""
+    server_port: int = named("server.port", 0)
+    """Port that the server listens at; 0 of a stream without a server."""
+    model: str = named("gen_ai.request.model", "")
+    """Model that is loaded."""
+    context_tokens: int = named("mlx.context_tokens", 0)
+    """Tokens that the model can look back."""
+    host: str = named("host.name", "")
+    """Name of the machine."""
+    chip: str = named("host.cpu.model.name", "")
+    """Name of its processor."""
+    memory_bytes: int = named("host.memory_bytes", 0)
+    """Its memory."""
+    mlx_version: str = named("mlx.version", "")
+    """Version of MLX."""
+    device: str = named("mlx.device", "")
+    """Where MLX computes: `metal` or `cpu`."""
+    capture: Capture = named("mlx.capture", "tools")
+    """What is told of contents: `off`, `tools` (arguments of calls) or `full`."""
+    previous_file: str = named("mlx.previous_file", "")
+    """The file of the same run before this one."""
 
 
 class ServerStop(Attrs, frozen=True, kw_only=True):
@@ -59,8 +79,11 @@ class ServerStop(Attrs, frozen=True, kw_only=True):
     NAME = "server.stop"
 
     reason: str = ""
-    uptime_s: float = 0.0
-    dropped_lines: int = 0
+    """Why it ends."""
+    uptime_s: float = always(0.0)
+    """How long it has run."""
+    dropped_lines: int = always(0)
+    """Lines that could not be written."""
 
 
 class RequestStart(Attrs, frozen=True, kw_only=True):
@@ -68,50 +91,81 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
 
     NAME = "request.start"
 
-    operation: str = _named("gen_ai.operation.name", "chat")
-    provider: str = _named("gen_ai.provider.name", "mlx")
-    model: str = _named("gen_ai.request.model", "")
-    dialect: str = _named("mlx.dialect", "")
-    stream: bool = _named("gen_ai.request.stream", False)
-    max_tokens: int = _named("gen_ai.request.max_tokens", 0)
-    temperature: float | None = _named("gen_ai.request.temperature", None)
-    top_p: float | None = _named("gen_ai.request.top_p", None)
-    top_k: int | None = _named("gen_ai.request.top_k", None)
-    min_p: float = _named("mlx.request.min_p", 0.0)
-    seed: int | None = _named("gen_ai.request.seed", None)
-    presence_penalty: float = _named("gen_ai.request.presence_penalty", 0.0)
-    frequency_penalty: float = _named("gen_ai.request.frequency_penalty", 0.0)
-    repetition_penalty: float = _named("mlx.request.repetition_penalty", 1.0)
-    n_biased_tokens: int = _named("mlx.request.biased_tokens", 0)
-    stop_sequences: tuple[str, ...] = _named("gen_ai.request.stop_sequences", ())
-    conversation_id: str = _named("gen_ai.conversation.id", "")
-    body_bytes: int = _named("http.request.body.size", 0)
-    n_messages: int = _named("mlx.messages", 0)
-    n_tools: int = _named("mlx.tools", 0)
-    tool_names: tuple[str, ...] = _named("mlx.tool_names", ())
-    tool_choice: str = _named("mlx.tool_choice", "auto")
-    forced_tool: str = _named("mlx.tool_choice.name", "")
+    operation: str = always("chat", "gen_ai.operation.name")
+    """OpenTelemetry's name of what is asked for."""
+    provider: str = always("mlx", "gen_ai.provider.name")
+    """OpenTelemetry's name of who answers."""
+    model: str = named("gen_ai.request.model", "")
+    """Model that the client named; any name is served."""
+    dialect: str = named("mlx.dialect", "")
+    """API of the request: `anthropic` or `openai`."""
+    stream: bool = always(False, "gen_ai.request.stream")
+    """Whether the answer is streamed."""
+    max_tokens: int = named("gen_ai.request.max_tokens", 0)
+    """Limit of the answer; absent of a request that could not be read."""
+    temperature: float | None = named("gen_ai.request.temperature", None)
+    """Asked for; absent where the client leaves it to the server."""
+    top_p: float | None = named("gen_ai.request.top_p", None)
+    """Asked for."""
+    top_k: int | None = named("gen_ai.request.top_k", None)
+    """Asked for."""
+    min_p: float = named("mlx.request.min_p", 0.0)
+    """Asked for."""
+    seed: int | None = named("gen_ai.request.seed", None)
+    """Asked for."""
+    presence_penalty: float = named("gen_ai.request.presence_penalty", 0.0)
+    """Asked for."""
+    frequency_penalty: float = named("gen_ai.request.frequency_penalty", 0.0)
+    """Asked for."""
+    repetition_penalty: float = named("mlx.request.repetition_penalty", 1.0)
+    """Asked for; 1 changes nothing."""
+    n_biased_tokens: int = named("mlx.request.biased_tokens", 0)
+    """Tokens that `logit_bias` names."""
+    stop_sequences: tuple[str, ...] = named("gen_ai.request.stop_sequences", ())
+    """Texts that end the answer; only with `--capture full`."""
+    conversation_id: str = named("gen_ai.conversation.id", "")
+    """The client's name of its session, as `session_id` beside `attrs`."""
+    agent_id: str = named("gen_ai.agent.id", "")
+    """The client's name for the agent that asks, where it runs several; empty for its main one."""
+    parent_agent_id: str = named("mlx.agent.parent_id", "")
+    """The client's name for the agent that started this one."""
+    body_bytes: int = always(0, "http.request.body.size")
+    """Size of the request's body."""
+    n_messages: int | None = named("mlx.messages", None)
+    """Messages of the conversation; absent if it could not be read."""
+    n_tools: int | None = named("mlx.tools", None)
+    """Tools that the model may call; absent if the request could not be read."""
+    tool_names: tuple[str, ...] = named("mlx.tool_names", ())
+    """Their names."""
+    tool_choice: ToolChoice = named("mlx.tool_choice", "auto")
+    """`auto`, `any`, `tool` or `none`."""
+    forced_tool: str = named("mlx.tool_choice.name", "")
     """The tool that has to be called, where `tool_choice` is `tool`."""
-    one_call: bool = _named("mlx.tool_choice.one_call", False)
+    one_call: bool = named("mlx.tool_choice.one_call", False)
     """Whether the client forbids several calls in one answer."""
-    thinking: bool | None = _named("mlx.thinking", None)
+    thinking: bool | None = named("mlx.thinking", None)
     """What the client asked for; None leaves it to the model."""
-    thinking_tokens: int = _named("mlx.thinking.budget_tokens", 0)
-    answer_format: str = _named("mlx.answer_format", "text")
+    thinking_tokens: int = named("mlx.thinking.budget_tokens", 0)
+    """Limit of the thinking, where the client sets one."""
+    answer_format: AnswerFormat = named("mlx.answer_format", "text")
     """`text`, or `json_schema` where the answer has to conform to one."""
-    answer_schema: str = _named("mlx.answer_schema", "")
+    answer_schema: str = named("mlx.answer_schema", "")
     """That schema as JSON; only with `--capture full`."""
-    queue_depth: int = _named("mlx.queue.depth", 0)
-    removed: tuple[str, ...] = _named("mlx.prompt.removed", ())
+    queue_depth: int = always(0, "mlx.queue.depth")
+    """Requests that waited when this one came."""
+    removed: tuple[str, ...] = named("mlx.prompt.removed", ())
     """Names of the canonical rules that took something out of the prompt."""
-    history_notes: tuple[str, ...] = _named("mlx.history.notes", ())
+    history_notes: tuple[str, ...] = named("mlx.history.notes", ())
     """What was done to make the history readable, as `told web_search_tool_result 2`."""
-    regrouped: tuple[str, ...] = _named("mlx.prompt.regrouped", ())
-    system_hash: str = _named("mlx.hash.system", "")
-    tools_hash: str = _named("mlx.hash.tools", "")
-    message_hashes: tuple[str, ...] = _named("mlx.hash.messages", ())
+    regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
+    """How messages were put together for a template that refuses them as they are."""
+    system_hash: str = named("mlx.hash.system", "")
+    """First 12 hex digits of the system prompt's sha256."""
+    tools_hash: str = named("mlx.hash.tools", "")
+    """The same of the tools."""
+    message_hashes: tuple[str, ...] = named("mlx.hash.messages", ())
     """First 12 hex digits of each message's sha256, in order."""
-    last_user_text: str = _named("mlx.last_user_text", "")
+    last_user_text: str = named("mlx.last_user_text", "")
     """What the user asked, cut short; only with `--capture full`."""
 
 
@@ -120,12 +174,13 @@ class Content(Attrs, frozen=True, kw_only=True):
 
     NAME = "request.content"
 
-    kind: str = _named("mlx.content.kind", "")
+    kind: ContentKind = named("mlx.content.kind", "")
     """`system`, `tools`, `message` or `answer`."""
-    role: str = _named("mlx.content.role", "")
-    hash: str = _named("mlx.content.hash", "")
+    role: Role = named("mlx.content.role", "")
+    """Who says it: `system`, `user` or `assistant`; empty for tools."""
+    hash: str = named("mlx.content.hash", "")
     """What `request.start` calls it by; empty for an answer, which is this request's own."""
-    content: str = _named("mlx.content.text", "")
+    content: str = named("mlx.content.text", "")
     """JSON: texts, tools, or blocks as Anthropic's API writes them."""
 
 
@@ -134,31 +189,38 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
 
     NAME = "cache.lookup"
 
-    cache: str = _named("mlx.cache.name", "")
+    cache: CacheName = named("mlx.cache.name", "")
     """`exact` for whole answers, `prefix` for KV states."""
-    result: str = _named("mlx.cache.result", "miss")
+    result: LookupResult = always("miss", "mlx.cache.result")
     """`hit`, `partial` or `miss`."""
-    tier: str = _named("mlx.cache.tier", "")
-    key: str = _named("mlx.cache.key", "")
-    matched_tokens: int = _named("mlx.cache.matched_tokens", 0)
-    prompt_tokens: int = _named("mlx.cache.prompt_tokens", 0)
-    miss_reason: str = _named("mlx.cache.miss_reason", "")
+    tier: str = named("mlx.cache.tier", "")
+    """Where a hit lay: `ram`, `disk`, `flight` (just being answered) or the name of another."""
+    key: str = named("mlx.cache.key", "")
+    """Short hash by which an exact answer is known."""
+    matched_tokens: int | None = named("mlx.cache.matched_tokens", None)
+    """Tokens of the prompt that were known; absent of exact answers."""
+    prompt_tokens: int | None = named("mlx.cache.prompt_tokens", None)
+    """Tokens of the prompt; absent of exact answers."""
+    miss_reason: MissReason = named("mlx.cache.miss_reason", "")
     """`cold`, `diverged`, `evicted`, `expired`, `not_kept` (the answer was none to repeat),
     `model_changed`, `disabled` or `bypassed`."""
-    diverged_at_token: int = _named("mlx.cache.diverged_at_token", -1)
-    diverged_block: str = _named("mlx.cache.diverged_block", "")
+    diverged_at_token: int = named("mlx.cache.diverged_at_token", -1)
+    """First token that differs from the nearest prompt before."""
+    diverged_block: str = named("mlx.cache.diverged_block", "")
     """Path of the part in the request: `system`, `tools.Read`, `messages.3`."""
-    diverged_hash: str = _named("mlx.cache.diverged_hash", "")
-    diverged_hash_before: str = _named("mlx.cache.diverged_hash_before", "")
+    diverged_hash: str = named("mlx.cache.diverged_hash", "")
+    """Short hash of that part in this prompt."""
+    diverged_hash_before: str = named("mlx.cache.diverged_hash_before", "")
     """Short hashes of that part, in this prompt and in the nearest one before."""
-    shared_tokens: int = _named("mlx.prompt.shared_tokens", 0)
+    shared_tokens: int = named("mlx.prompt.shared_tokens", 0)
     """Length of system prompt and tools."""
-    message_starts: tuple[int, ...] = _named("mlx.prompt.message_starts", ())
+    message_starts: tuple[int, ...] = named("mlx.prompt.message_starts", ())
     """First token of each message, as far as they were found in the prompt."""
-    regrouped: tuple[str, ...] = _named("mlx.prompt.regrouped", ())
+    regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
     """Regroupings that were found only as the prompt was rendered, beside those that
     `request.start` names."""
-    duration_s: float = 0.0
+    duration_s: float = always(0.0)
+    """How long the lookup took."""
 
 
 class FirstToken(Attrs, frozen=True, kw_only=True):
@@ -166,12 +228,17 @@ class FirstToken(Attrs, frozen=True, kw_only=True):
 
     NAME = "request.first_token"
 
-    ttft_s: float = _named("gen_ai.server.time_to_first_token", 0.0)
-    queue_s: float = _named("mlx.queue_s", 0.0)
-    tokenize_s: float = _named("mlx.tokenize_s", 0.0)
-    cache_s: float = _named("mlx.cache_s", 0.0)
-    prefill_s: float = _named("mlx.prefill_s", 0.0)
-    prefill_tokens: int = _named("mlx.prefill_tokens", 0)
+    ttft_s: float = always(0.0, "gen_ai.server.time_to_first_token")
+    """Seconds from the request's arrival to the first token."""
+    queue_s: float = always(0.0, "mlx.queue_s")
+    """Seconds in the queue."""
+    tokenize_s: float = always(0.0, "mlx.tokenize_s")
+    """Seconds to render the prompt and count its tokens."""
+    cache_s: float = always(0.0, "mlx.cache_s")
+    """Seconds to look in the caches."""
+    prefill_s: float = always(0.0, "mlx.prefill_s")
+    """Seconds to read the prompt."""
+    prefill_tokens: int = always(0, "mlx.prefill_tokens")
     """Prompt tokens that had to be computed, that is: not cached."""
 
 
@@ -180,56 +247,97 @@ class ToolCall(Attrs, frozen=True, kw_only=True):
 
     NAME = "tool_call"
 
-    name: str = _named("gen_ai.tool.name", "")
-    call_id: str = _named("gen_ai.tool.call.id", "")
-    type: str = _named("gen_ai.tool.type", "function")
-    index: int = _named("mlx.tool.index", 0)
-    parser: str = _named("mlx.tool.parser", "")
-    parse_ok: bool = _named("mlx.tool.parse_ok", True)
-    parse_error: str = _named("mlx.tool.parse_error", "")
-    repaired: bool = _named("mlx.tool.repaired", False)
-    constrained: bool = _named("mlx.tool.constrained", False)
-    unconstrained: str = _named("mlx.tool.unconstrained", "")
+    name: str = named("gen_ai.tool.name", "")
+    """Tool that is called; empty of what could not be read."""
+    call_id: str = named("gen_ai.tool.call.id", "")
+    """Name of the call; the client's next request gives its result by it."""
+    type: str = always("function", "gen_ai.tool.type")
+    """OpenTelemetry's type of tool."""
+    index: int = always(0, "mlx.tool.index")
+    """Which call of the answer it is, from 0."""
+    parser: str = named("mlx.tool.parser", "")
+    """Format that the call was written in."""
+    parse_ok: bool = always(True, "mlx.tool.parse_ok")
+    """Whether it could be read as a call."""
+    parse_error: str = named("mlx.tool.parse_error", "")
+    """Why it could not."""
+    repaired: bool = always(False, "mlx.tool.repaired")
+    """Whether its JSON had to be mended."""
+    constrained: bool = always(False, "mlx.tool.constrained")
+    """Whether the model was held to the tool's schema."""
+    unconstrained: str = named("mlx.tool.unconstrained", "")
     """Why the model could not be held to the tools' schemas; empty if it was, or had not to be."""
-    schema_valid: bool | None = _named("mlx.tool.schema_valid", None)
-    arguments_bytes: int = _named("mlx.tool.arguments_bytes", 0)
-    arguments_hash: str = _named("mlx.tool.arguments_hash", "")
-    arguments: str = _named("gen_ai.tool.call.arguments", "")
+    schema_valid: bool | None = named("mlx.tool.schema_valid", None)
+    """Whether the arguments conform to it; absent where that was not judged."""
+    arguments_bytes: int = always(0, "mlx.tool.arguments_bytes")
+    """Size of the arguments."""
+    arguments_hash: str = named("mlx.tool.arguments_hash", "")
+    """First 12 hex digits of their sha256."""
+    arguments: str = named("gen_ai.tool.call.arguments", "")
     """The arguments as JSON text; with `--capture off`, empty."""
 
 
 class RequestEnd(Attrs, frozen=True, kw_only=True):
-    """A request is over: exactly one for every `request.start`, whatever happened."""
+    """A request is over: exactly one for every `request.start`, whatever happened.
+
+    A figure that is not known is not written, which is not the same as 0.
+    """
 
     NAME = "request.end"
 
-    outcome: str = "ok"
+    operation: str = always("chat", "gen_ai.operation.name")
+    """OpenTelemetry's name of what was asked for."""
+    provider: str = always("mlx", "gen_ai.provider.name")
+    """OpenTelemetry's name of who answered."""
+    outcome: Outcome = always("ok")
     """`ok`, `error` or `cancelled`."""
-    response_id: str = _named("gen_ai.response.id", "")
-    model: str = _named("gen_ai.response.model", "")
-    finish_reasons: tuple[str, ...] = _named("gen_ai.response.finish_reasons", ())
-    input_tokens: int = _named("gen_ai.usage.input_tokens", 0)
+    response_id: str = named("gen_ai.response.id", "")
+    """The server's name of the answer."""
+    model: str = named("gen_ai.response.model", "")
+    """Model that answered."""
+    finish_reasons: tuple[str, ...] = named("gen_ai.response.finish_reasons", ())
+    """Why the answer ended, in Anthropic's words."""
+    input_tokens: int | None = named("gen_ai.usage.input_tokens", None)
     """All prompt tokens; the cached ones are a part of it."""
-    cached_tokens: int = _named("gen_ai.usage.cache_read.input_tokens", 0)
-    output_tokens: int = _named("gen_ai.usage.output_tokens", 0)
-    reasoning_tokens: int = _named("gen_ai.usage.reasoning.output_tokens", 0)
-    duration_s: float = _named("gen_ai.server.request.duration", 0.0)
-    ttft_s: float = _named("gen_ai.server.time_to_first_token", 0.0)
-    time_per_output_token_s: float = _named("gen_ai.server.time_per_output_token", 0.0)
-    status: int = _named("http.response.status_code", 200)
-    error_type: str = _named("error.type", "")
-    cache_result: str = _named("mlx.cache.result", "")
-    """`exact`, `prefix` or `miss`: the best that any cache did for it."""
-    cache_tier: str = _named("mlx.cache.tier", "")
-    queue_s: float = _named("mlx.queue_s", 0.0)
-    tokenize_s: float = _named("mlx.tokenize_s", 0.0)
-    cache_s: float = _named("mlx.cache_s", 0.0)
-    prefill_s: float = _named("mlx.prefill_s", 0.0)
-    decode_s: float = _named("mlx.decode_s", 0.0)
-    n_tool_calls: int = _named("mlx.tool_calls", 0)
-    ended_by: str = _named("mlx.ended_by", "")
+    cached_tokens: int | None = named("gen_ai.usage.cache_read.input_tokens", None)
+    """Prompt tokens that were known."""
+    output_tokens: int | None = named("gen_ai.usage.output_tokens", None)
+    """Tokens of the answer."""
+    reasoning_tokens: int | None = named("gen_ai.usage.reasoning.output_tokens", None)
+    """Tokens of it that were thinking."""
+    duration_s: float = always(0.0, "gen_ai.server.request.duration")
+    """Seconds from arrival to end."""
+    ttft_s: float | None = named("gen_ai.server.time_to_first_token", None)
+    """Seconds to the first token, or to the first piece of an answer that was known."""
+    time_per_output_token_s: float | None = named("gen_ai.server.time_per_output_token", None)
+    """Mean seconds between tokens."""
+    status: int = always(200, "http.response.status_code")
+    """HTTP status; 499 where the client left."""
+    error_type: str = named("error.type", "")
+    """Type of its error, of few values; absent where there was none."""
+    cache_result: CacheResult = named("mlx.cache.result", "")
+    """`exact`, `prefix` or `miss`: the best that any cache did for it; empty if none was asked."""
+    cache_tier: str = named("mlx.cache.tier", "")
+    """Where the hit lay, as `cache.lookup` says it."""
+    miss_reason: MissReason = named("mlx.cache.miss_reason", "")
+    """Why tokens had to be computed that might have been known, as the last lookup says it."""
+    diverged_block: str = named("mlx.cache.diverged_block", "")
+    """The part to blame: the first one that is not as it was in the nearest prompt before."""
+    queue_s: float | None = named("mlx.queue_s", None)
+    """Seconds in the queue."""
+    tokenize_s: float | None = named("mlx.tokenize_s", None)
+    """Seconds to render the prompt and count its tokens."""
+    cache_s: float | None = named("mlx.cache_s", None)
+    """Seconds to look in the caches."""
+    prefill_s: float | None = named("mlx.prefill_s", None)
+    """Seconds to read the prompt."""
+    decode_s: float | None = named("mlx.decode_s", None)
+    """Seconds to write the answer."""
+    n_tool_calls: int = always(0, "mlx.tool_calls")
+    """Calls that could be read."""
+    ended_by: EndedBy = named("mlx.ended_by", "")
     """`loop` where the answer went round in circles and was ended for that; else empty."""
-    let_go: str = _named("mlx.held.let_go", "")
+    let_go: str = named("mlx.held.let_go", "")
     """Why the answer left the grammar that it was held to, which ends it in an error."""
 
 
@@ -238,10 +346,14 @@ class Error(Attrs, frozen=True, kw_only=True):
 
     NAME = "error"
 
-    error_type: str = _named("error.type", "")
+    error_type: str = named("error.type", "")
+    """Type of the error, of few values."""
     message: str = ""
-    phase: str = _named("mlx.phase", "")
-    retryable: bool = False
+    """What went wrong, for a person; secrets are masked."""
+    phase: Phase = named("mlx.phase", "")
+    """What the server was doing: `prepare`, `generate` or `decode` (reading the body)."""
+    retryable: bool = always(False)
+    """Whether the same request may work later."""
 
 
 class Tick(Attrs, frozen=True, kw_only=True):
@@ -249,34 +361,36 @@ class Tick(Attrs, frozen=True, kw_only=True):
 
     NAME = "tick"
 
-    active: int = _named("mlx.active", 0)
-    queued: int = _named("mlx.queued", 0)
-    output_tokens_per_s: float = _named("mlx.output_tokens_per_s", 0.0)
-    prefill_tokens_per_s: float = _named("mlx.prefill_tokens_per_s", 0.0)
-    exact_entries: int = _named("mlx.cache.exact.entries", 0)
-    exact_bytes: int = _named("mlx.cache.exact.bytes", 0)
-    prefix_entries: int = _named("mlx.cache.prefix.entries", 0)
-    prefix_bytes: int = _named("mlx.cache.prefix.bytes", 0)
-    memory_active_bytes: int = _named("mlx.memory.active_bytes", 0)
-    memory_peak_bytes: int = _named("mlx.memory.peak_bytes", 0)
-    process_bytes: int = _named("process.memory.usage", 0)
-    n_requests: int = _named("mlx.requests_total", 0)
-    n_errors: int = _named("mlx.errors_total", 0)
-    dropped_lines: int = _named("mlx.telemetry.dropped_total", 0)
+    active: int = always(0, "mlx.active")
+    """Requests in the engine."""
+    queued: int = always(0, "mlx.queued")
+    """Requests that wait for it."""
+    output_tokens_per_s: float = always(0.0, "mlx.output_tokens_per_s")
+    """Tokens written a second since the last tick."""
+    prefill_tokens_per_s: float = always(0.0, "mlx.prefill_tokens_per_s")
+    """Prompt tokens read a second since the last tick."""
+    exact_entries: int = always(0, "mlx.cache.exact.entries")
+    """Whole answers in memory."""
+    exact_bytes: int = always(0, "mlx.cache.exact.bytes")
+    """Their size."""
+    prefix_entries: int = always(0, "mlx.cache.prefix.entries")
+    """KV states in memory."""
+    prefix_bytes: int = always(0, "mlx.cache.prefix.bytes")
+    """Their size."""
+    memory_active_bytes: int = always(0, "mlx.memory.active_bytes")
+    """Memory that MLX uses."""
+    memory_peak_bytes: int = always(0, "mlx.memory.peak_bytes")
+    """The most that it has used."""
+    process_bytes: int = always(0, "process.memory.usage")
+    """Resident memory of the server."""
+    n_requests: int = always(0, "mlx.requests_total")
+    """Requests since the start."""
+    n_errors: int = always(0, "mlx.errors_total")
+    """Those of them that ended in an error."""
+    dropped_lines: int = always(0, "mlx.telemetry.dropped_total")
+    """Lines since the start that could not be written."""
 
 
-EVENTS: dict[str, type[Attrs]] = {
-    kind.NAME: kind
-    for kind in (
-        StreamStart,
-        ServerStop,
-        RequestStart,
-        Content,
-        CacheLookup,
-        FirstToken,
-        ToolCall,
-        RequestEnd,
-        Error,
-        Tick,
-    )
-}
+_REQUESTS = (RequestStart, Content, CacheLookup, FirstToken, ToolCall, RequestEnd, Error)
+_SERVERS = (StreamStart, ServerStop, Tick)
+EVENTS: dict[str, type[Attrs]] = {kind.NAME: kind for kind in (*_SERVERS, *_REQUESTS)}

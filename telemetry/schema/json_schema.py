@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from typing import Any
 
 import msgspec
@@ -11,18 +13,43 @@ from mlxdeck.telemetry.schema.events import EVENTS, SCHEMA_VERSION
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of a line, as JSON Schema: one branch per event."""
-    kinds = list(EVENTS.values())
-    refs, definitions = msgspec.json.schema_components(
-        [Envelope, *kinds], ref_template="#/$defs/{name}"
-    )
+    """The schema of a line: what all have, and what the attributes of each known event are.
+
+    An event that it doesn't name is one of a later version, and passes.
+    """
+    kinds: list[type[msgspec.Struct]] = [Envelope, *EVENTS.values()]
+    refs, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    for kind in kinds:
+        properties = definitions[kind.__name__]["properties"]
+        described = _described(kind)
+        for field in msgspec.structs.fields(kind):
+            properties[field.encode_name] |= {"description": described[field.name]}
+    envelope = definitions[Envelope.__name__]["properties"]
+    envelope["v"] |= {"const": SCHEMA_VERSION}
+    envelope["attrs"] |= {"type": "object"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"mlxdeck telemetry line, version {SCHEMA_VERSION}",
-        "allOf": [refs[0]],
-        "oneOf": [
-            {"properties": {"event": {"const": kind.NAME}, "attrs": ref}}
-            for kind, ref in zip(kinds, refs[1:], strict=True)
-        ],
+        "allOf": [refs[0], *map(_branch, EVENTS.values(), refs[1:])],
         "$defs": definitions,
     }
+
+
+def _branch(kind: Any, ref: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "if": {"properties": {"event": {"const": kind.NAME}}, "required": ["event"]},
+        "then": {"properties": {"attrs": ref}},
+    }
+
+
+def _described(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """What the text below each field of a class says, in one line."""
+    (node,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(node, ast.ClassDef)
+    found = {}
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[field.target.id] = " ".join(str(text.value.value).split())
+    return found

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mlxdeck.telemetry.columns.growable_array import GrowableArray, grown
-from mlxdeck.telemetry.columns.record_batch import CODES, FIGURES, LOST, TEXTS, Calls, RecordBatch
+from mlxdeck.telemetry.columns.growable_array import GrowableArray, grown, unknown
+from mlxdeck.telemetry.columns.record_batch import KINDS, Calls, Ends, RecordBatch, Starts
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import FIGURES, LOST, told_by
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
 from mlxdeck.telemetry.store.id_index import IdIndex
 from mlxdeck.telemetry.store.string_table import StringTable
@@ -29,15 +30,14 @@ BETWEEN_TOOLS = "\n"
 _COLUMNS: dict[str, tuple[Any, float]] = {
     "start_ts": (np.float64, np.nan),
     "end_ts": (np.float64, np.nan),
-    **{name: (kind, 0) for name, kind in FIGURES.items()},
-    **dict.fromkeys(CODES, (np.int8, 0)),
-    "duration_s": (np.float32, np.nan),
-    "ttft_s": (np.float32, np.nan),
-    **dict.fromkeys((*TEXTS, "session", "model", "tools", "file"), (np.int32, 0)),
+    **{figure.name: (KINDS[figure.kind], figure.unknown) for figure in FIGURES},
+    **dict.fromkeys(("session", "tools", "file"), (np.int32, 0)),
     "first_offset": (np.int64, 0),
     "last_offset": (np.int64, 0),
 }
-_KNOWN_EARLY = {"start_ts", "session", "model", "file"}
+"""What each column holds, and what stands in it of a request of which only the first line is known.
+"""
+_KNOWN_EARLY = {"start_ts", "session", "file", *(each.name for each in told_by(t.RequestStart))}
 """What is known of a request that has not ended."""
 
 
@@ -196,7 +196,7 @@ class Store:
         self.last_ts = max(self.last_ts, batch.last_ts)
         self.first_ts = min(self.first_ts or batch.first_ts, batch.first_ts)
         rows = self._rows(batch)
-        self._arrays["model"][rows[batch.starts.owners]] = self.strings.numbers(batch.starts.models)
+        self._tell(batch.starts, rows)
         self._look_up(batch, rows)
         self._arrays["ttft_s"][rows[batch.first_tokens.owners]] = batch.first_tokens.ttft_s
         self._end(batch, rows)
@@ -272,7 +272,7 @@ class Store:
     def _look_up(self, batch: RecordBatch, rows: GrowableArray) -> None:
         """What is known of a prompt while its request runs; its end says the same and more."""
         found = batch.lookups
-        known = (found.input_tokens > 0) & np.isnan(self._arrays["end_ts"][rows[found.owners]])
+        known = ~unknown(found.input_tokens) & np.isnan(self._arrays["end_ts"][rows[found.owners]])
         running = rows[found.owners[known]]
         self._arrays["input_tokens"][running] = found.input_tokens[known]
         self._arrays["cached_tokens"][running] = found.cached_tokens[known]
@@ -283,13 +283,7 @@ class Store:
             return
         ended = rows[ends.owners]
         before = arrays["end_ts"][ended]
-        for name, values in ends.figures.items():
-            if name == "ttft_s":
-                # Without a first token there is no time to it.
-                values = np.where(values > 0, values, arrays[name][ended])
-            arrays[name][ended] = values
-        for name, texts in ends.texts.items():
-            arrays[name][ended] = self.strings.numbers(texts)
+        self._tell(ends, rows)
         arrays["end_ts"][ended] = ends.ts
         fresh, moved = np.isnan(before), before != ends.ts
         self.by_end.add(ended[fresh], ends.ts[fresh])
@@ -299,6 +293,16 @@ class Store:
             for row in ended.tolist():
                 self._open.pop(row, None)
                 self._lost.pop(row, None)
+
+    def _tell(self, told: Starts | Ends, rows: GrowableArray) -> None:
+        """Take in the figures of some events."""
+        own = rows[told.owners]
+        for name, values in told.figures.items():
+            array, missing = self._arrays[name], unknown(values)
+            # What an event doesn't know may have been told by an earlier one.
+            array[own] = np.where(missing, array[own], values) if missing.any() else values
+        for name, texts in told.texts.items():
+            self._arrays[name][own] = self.strings.numbers(texts)
 
     def _call(self, batch: RecordBatch, rows: GrowableArray) -> None:
         calls = batch.calls

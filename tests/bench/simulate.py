@@ -52,7 +52,7 @@ def prompts_of(told: Iterable[tuple[str, Attrs | None]]) -> list[Prompt]:
             start = starts[request_id]
             system = start.system_hash + start.tools_hash
             tokens = tokens_of(f"system {system}", attrs.shared_tokens)
-            ends = [*attrs.message_starts[1:], attrs.prompt_tokens]
+            ends = [*attrs.message_starts[1:], attrs.prompt_tokens or 0]
             for digest, begin, end in zip(
                 start.message_hashes, attrs.message_starts, ends, strict=False
             ):

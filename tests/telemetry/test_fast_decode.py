@@ -11,22 +11,26 @@ import pytest
 from mlxdeck.telemetry.read import fast_decode
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import FIGURES, Figure
 
-SHORT = {
-    t.RequestStart: fast_decode.StartAttrs,
-    t.RequestEnd: fast_decode.EndAttrs,
-    t.FirstToken: fast_decode.FirstTokenAttrs,
-}
 EVERY_EVENT = (Path(__file__).parent.parent / "data" / "v1.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize(("full", "short"), SHORT.items(), ids=lambda kind: kind.__name__)
-def test_fields_are_those_of_the_event(full: type[t.Attrs], short: type[msgspec.Struct]) -> None:
-    """By name, name in the line, and default."""
-    known = {field.name: field for field in msgspec.structs.fields(full)}
-    for field in msgspec.structs.fields(short):
-        assert field.encode_name == known[field.name].encode_name
-        assert field.default == known[field.name].default
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_each_figure_is_an_attribute_of_its_event(figure: Figure) -> None:
+    """The table names what is really written, and the unit that the name promises."""
+    told = {field.encode_name for field in msgspec.structs.fields(figure.event)}
+    assert figure.attribute in told
+    assert figure.title and figure.about
+    assert figure.name.endswith("_s") == (figure.unit == "s")
+    assert figure.name.endswith("_tokens") == (figure.unit == "tokens")
+
+
+def test_the_first_token_is_decoded_as_its_event_says() -> None:
+    """By name and name in the line."""
+    known = {field.name: field.encode_name for field in msgspec.structs.fields(t.FirstToken)}
+    for field in msgspec.structs.fields(fast_decode.FirstTokenAttrs):
+        assert field.encode_name == known[field.name]
 
 
 @pytest.mark.parametrize("name", t.EVENTS)

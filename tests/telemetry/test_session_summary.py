@@ -22,7 +22,7 @@ def test_a_session_is_summed_up_from_its_beginning_on(tmp_path: Path) -> None:
     store = read([tmp_path])
     assert session_summary(store, START_TS + 50, START_TS + 100) == [
         "3 requests, 1 errors, 1 tool calls",
-        "2,000 tokens read, 30 written",
+        "2,000 tokens read, 20 written",
         "latency P50 1.00 s, P95 3.00 s, first token P50 0.50 s",
         "from cache 75% of the tokens: 50% as whole answers, 25% as prefixes",
     ]

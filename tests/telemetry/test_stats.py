@@ -20,9 +20,10 @@ from mlxdeck.telemetry.analyze.stats import (
     trailing_ranks,
 )
 from mlxdeck.telemetry.analyze.time_series import TimeSeries
-from mlxdeck.telemetry.columns.record_batch import LOST, OPEN, RecordBatch, batch
+from mlxdeck.telemetry.columns.record_batch import RecordBatch, batch
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import LOST, OPEN
 from mlxdeck.telemetry.store.store import FileSpan, Store
 from tests.streams import NAME, START_TS, Made, Stream, write
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from mlxdeck.telemetry.analyze.raw_lines import lines_of
 from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
 from mlxdeck.telemetry.analyze.time_series import Series, TimeSeries, View
-from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES, batch
+from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import CACHES, OUTCOMES
 from mlxdeck.telemetry.store import store as stores
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory
 from mlxdeck.telemetry.store.id_index import IdIndex

@@ -260,9 +260,11 @@ def test_a_long_file_is_read_by_processes(
     for row in range(store.n):
         other = plain.row_of(store.ids[row])
         assert other is not None and store.spans(row) == plain.spans(other)
-        for name in ("start_ts", "duration_s", "tools", "session", "outcome"):
+        for name in ("start_ts", "duration_s", "outcome"):
             value, expected = store.column(name)[row], plain.column(name)[other]
             assert np.array_equal(value, expected, equal_nan=True)
+        for name in ("tools", "session", "model", "served"):
+            assert store.text(name, row) == plain.text(name, other)
 
 
 def test_a_helper_ends_with_the_tailing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from mlxdeck.tui.widgets.waterfall import TokenBar, Waterfall
 from tests.streams import Made, Stream
 from tests.tui.running import LAST, REQUESTS, running
 
-TALL = (120, 120)
+TALL = (120, 130)
 
 
 async def test_enter_opens_and_escape_goes_back(tmp_path: Path) -> None:

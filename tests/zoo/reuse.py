@@ -40,7 +40,7 @@ def second_turn(subject: Subject) -> str:
         return again.refused()
     third = _followed(second, again, "And the third?")
     subject.notes["third"] = third
-    cached = subject.end(again.request_id).cached_tokens
+    cached = subject.end(again.request_id).cached_tokens or 0
     renderer = _renderer(subject)
     before, after = _prompt(renderer, first), _prompt(renderer, second)
     shared = n_common(pack(before.tokens), pack(after.tokens))
@@ -83,7 +83,7 @@ def cancelled(subject: Subject) -> str:
     cold = subject.ask(request)
     if cold.refused():
         return cold.refused()
-    whole_s = subject.end(cold.request_id).prefill_s
+    whole_s = subject.end(cold.request_id).prefill_s or 0.0
     for share in (0.5, 0.35, 0.25, 0.4, 0.15, 0.3, 0.1):
         subject.delete("/v1/cache")
         n_before = len(subject.server.ended())

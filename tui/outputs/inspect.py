@@ -74,7 +74,8 @@ def _time(found: dict[str, Any]) -> Table:
     return table
 
 
-def _tokens(tokens: dict[str, int]) -> Text:
+def _tokens(told: dict[str, int | None]) -> Text:
+    tokens = {name: n or 0 for name, n in told.items()}
     known, out = tokens["cached"], tokens["output"]
     if not tokens["input"] and not out:
         return Text("not known: the prompt was not read", "dim")

@@ -35,8 +35,11 @@ def request(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     yield "model", start.model
     yield "sent", f"{start.dialect}, {streamed}, {fmt.size(start.body_bytes)}"
     yield "parameters", parameters(start)
-    yield "messages", f"{start.n_messages}"
-    yield "tools", f"{start.n_tools}  {fmt.one_line(names, 400)}"
+    yield "messages", fmt.known(start.n_messages)
+    yield "tools", f"{fmt.known(start.n_tools)}  {fmt.one_line(names, 400)}"
+    if start.agent_id:
+        by = f", started by {start.parent_agent_id}" if start.parent_agent_id else ""
+        yield "agent", f"{start.agent_id}{by}"
     yield "left out", ", ".join(start.removed) or "nothing"
     if start.history_notes:
         yield "history", ", ".join(start.history_notes)
@@ -54,8 +57,9 @@ def lookup(found: t.CacheLookup) -> str:
     """What a cache knew of it, and where the prompt parted from the nearest one before."""
     said = found.result if found.result != "miss" else f"miss ({found.miss_reason})"
     if found.prompt_tokens:
-        share = found.matched_tokens / found.prompt_tokens
-        said += f", {found.matched_tokens:,} of {found.prompt_tokens:,} tokens"
+        matched = found.matched_tokens or 0
+        share = matched / found.prompt_tokens
+        said += f", {matched:,} of {found.prompt_tokens:,} tokens"
         said += f" ({fmt.percent(share)})"
     if found.diverged_at_token >= 0:
         said += f", parted at token {found.diverged_at_token:,} in {found.diverged_block}"

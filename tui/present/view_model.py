@@ -11,8 +11,9 @@ from textual.markup import escape
 from mlxdeck.telemetry.analyze.request_detail import server_url
 from mlxdeck.telemetry.analyze.stats import Summary, Window
 from mlxdeck.telemetry.analyze.time_series import Series
-from mlxdeck.telemetry.columns.record_batch import OK
+from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.events import Tick
+from mlxdeck.telemetry.schema.figures import OK
 from mlxdeck.telemetry.store.bounded_history import TickRow
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.telemetry.store.time_index import Rows
@@ -239,7 +240,9 @@ def stands_out(store: Store, rows: Rows, chart: str) -> int:
         if not len(rows):
             return -1
     if chart == "hits":
-        values = store.column("input_tokens")[rows] - store.column("cached_tokens")[rows]
+        values = summable(store.column("input_tokens")[rows]) - summable(
+            store.column("cached_tokens")[rows]
+        )
     else:
         values = store.column("duration_s" if chart == "latency" else "output_tokens")[rows]
     return int(rows[int(np.argmax(np.nan_to_num(values, nan=-1)))])

@@ -19,18 +19,17 @@ from textual.widgets import Footer, Static
 from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES
 from mlxdeck.telemetry.analyze.request_diff import Divergence, diff, parting, settings
-from mlxdeck.telemetry.columns.record_batch import CACHES, OUTCOMES
+from mlxdeck.telemetry.columns.growable_array import comparable
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import FIGURES, Figure
+from mlxdeck.tui.present import figure_values
 from mlxdeck.tui.screens.request import NOT_CAPTURED
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.waterfall import PhaseSpan, Waterfall
 
-_TIMES = {**{f"{phase}_s": phase for phase in PHASES}, "ttft_s": "first token"} | {
-    "duration_s": "total"
-}
-_TOKENS = {"input_tokens": "prompt", "cached_tokens": "of it cached", "output_tokens": "answer"}
+_TIMES = {figure.title for figure in FIGURES if figure.kind == "seconds"}
 _DIFF_STYLES = {"+": "$text-success", "-": "$text-error", "@": "$foreground 60%"}
 SAME_SHARE, SAME_S = 0.05, 0.001
 """Times that are closer to each other than one of these are told as the same."""
@@ -132,7 +131,9 @@ class CompareScreen(Screen[None]):
         """A figure; NaN if it was not known by the moment that is shown."""
         running = math.isnan(self._store.column("end_ts")[row])
         told = not running or name in ("input_tokens", "cached_tokens")
-        return float(self._store.column(name)[row]) if told and not self._later(row) else math.nan
+        if not told or self._later(row):
+            return math.nan
+        return float(comparable(self._store.column(name)[[row]])[0])
 
     def _later(self, row: int) -> bool:
         """Whether it ended after the moment that is shown."""
@@ -140,19 +141,22 @@ class CompareScreen(Screen[None]):
 
     def _figures(self) -> Iterator[tuple[str, str, str, str]]:
         """Name, A, B, and what changed from the one to the other."""
-        for column, name in _TIMES.items():
-            one, other = (self._number(column, row) for row in self._rows)
-            yield name, fmt.duration(one), fmt.duration(other), _longer(one, other)
-        for column, name in _TOKENS.items():
-            one, other = (self._number(column, row) for row in self._rows)
+        for figure in FIGURES:
+            if not figure.is_number:
+                texts = ["" if self._later(row) else self._text(figure, row) for row in self._rows]
+                if any(texts):
+                    yield figure.title, texts[0], texts[1], ""
+                continue
+            one, other = (self._number(figure.name, row) for row in self._rows)
             change = f"{other - one:+,.0f}" if abs(other - one) > 0 else ""
-            told = [fmt.UNKNOWN if math.isnan(n) else f"{n:,.0f}" for n in (one, other)]
-            yield name, told[0], told[1], change
-        for name, texts in (("cache", CACHES), ("outcome", OUTCOMES)):
-            codes = [
-                0 if self._later(row) else int(self._store.column(name)[row]) for row in self._rows
-            ]
-            yield name, texts[codes[0]], texts[codes[1]], ""
+            if figure.kind == "seconds":
+                change = _longer(one, other)
+            told = [figure_values.number(figure, value) for value in (one, other)]
+            yield figure.title, told[0], told[1], change
+
+    def _text(self, figure: Figure, row: int) -> str:
+        found = figure_values.text(self._store, figure, row)
+        return "" if found == fmt.UNKNOWN else found
 
 
 def _longer(one_s: float, other_s: float) -> str:
@@ -190,7 +194,7 @@ def _table(rows: Iterable[tuple[str, str, str, str]]) -> Table:
     table.add_row("", "", "[b]A[/b]", "[b]B[/b]", "")
     for name, one, other, change in rows:
         # A sign and not only a weight says that they differ; times never are quite the same.
-        differs = bool(change) or (one != other and name not in _TIMES.values())
+        differs = bool(change) or (one != other and name not in _TIMES)
         style = "bold" if differs else ""
         mark = "≠" if differs else ""
         table.add_row(Text(name), mark, Text(one, style), Text(other, style), Text(change, style))

@@ -21,13 +21,14 @@ from textual.widgets import Collapsible, Footer, Static
 from mlxdeck.telemetry.analyze.raw_lines import lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES, NotCaptured, curl, detail
 from mlxdeck.telemetry.analyze.tool_results import Result, results
-from mlxdeck.telemetry.columns.record_batch import CACHES, OPEN, OUTCOMES
+from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import CACHES, OPEN, OUTCOMES
 from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.outputs.clipboard import copy
-from mlxdeck.tui.present import request_summary
+from mlxdeck.tui.present import figure_values, request_summary
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.conversation import ConversationView
@@ -229,7 +230,9 @@ class RequestScreen(Screen[None]):
 
         def told(name: str) -> float:
             """A figure of the request's end, or of its first token."""
-            return float(getattr(first, name, 0) if running else store.column(name)[row])
+            if running:
+                return float(getattr(first, name, 0))
+            return float(summable(store.column(name)[[row]])[0])
 
         spans = [PhaseSpan(name, told(f"{name}_s")) for name in PHASES]
         total_s, done = told("duration_s"), sum(span.seconds for span in spans)
@@ -238,7 +241,7 @@ class RequestScreen(Screen[None]):
             int(told(name)) for name in ("input_tokens", "cached_tokens", "output_tokens")
         )
         if running and prompt:
-            total, cached = prompt[-1].prompt_tokens, prompt[-1].matched_tokens
+            total, cached = prompt[-1].prompt_tokens or 0, prompt[-1].matched_tokens or 0
         self.query_one(TokenBar).show(cached, total - cached, out)
 
     def _facts(self, lines: list[t.Attrs | None]) -> Table:
@@ -261,6 +264,8 @@ class RequestScreen(Screen[None]):
             told.append(("ended by", ", ".join(end.finish_reasons) + why))
         if error:
             told.append(("error", f"{error.error_type} while {error.phase}: {error.message}"))
+        if end:
+            told += figure_values.others(store, row)
         return request_summary.table(told)
 
 

@@ -62,6 +62,11 @@ def rate(per_s: float) -> str:
     return f"{per_s:.1f}" if 0 < per_s < 99.95 else count(per_s)
 
 
+def known(n: int | None) -> str:
+    """`1,234`; a dash for what is not known."""
+    return UNKNOWN if n is None else f"{n:,}"
+
+
 def size(n_bytes: float) -> str:
     """`0B`, `512KB`, `612MB`, `1.4GB`, in powers of 1000 as `du --si` does."""
     if math.isnan(n_bytes):

@@ -9,16 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from textual import events
 
-from mlxdeck.telemetry.columns.record_batch import (
-    CACHES,
-    ERROR,
-    EXACT,
-    MISS,
-    OK,
-    OPEN,
-    OUTCOMES,
-    PREFIX,
-)
+from mlxdeck.telemetry.schema.figures import CACHES, ERROR, EXACT, MISS, OK, OPEN, OUTCOMES, PREFIX
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import OrderAsked, RequestChosen
 from mlxdeck.tui.text import format as fmt
@@ -44,6 +35,8 @@ class Column:
 def _number(name: str) -> Callable[[Store, int], Cell]:
     def cell(store: Store, row: int) -> Cell:
         value = float(store.column(name)[row])
+        if value < 0:
+            return fmt.UNKNOWN, "muted"
         return (fmt.count(value), "") if value else ("·", "muted")
 
     return cell
@@ -52,7 +45,7 @@ def _number(name: str) -> Callable[[Store, int], Cell]:
 def _seconds(name: str) -> Callable[[Store, int], Cell]:
     def cell(store: Store, row: int) -> Cell:
         value = float(store.column(name)[row])
-        return (fmt.duration(value), "") if value > 0 else ("·", "muted")
+        return fmt.duration(value), "muted" if np.isnan(value) else ""
 
     return cell
 
@@ -74,16 +67,16 @@ def _session(store: Store, row: int) -> Cell:
 
 
 def _cached(store: Store, row: int) -> Cell:
-    total = int(store.column("input_tokens")[row])
-    if not total:
-        return "·", "muted"
-    share = int(store.column("cached_tokens")[row]) / total
+    total, known = (int(store.column(name)[row]) for name in ("input_tokens", "cached_tokens"))
+    if total <= 0 or known < 0:
+        return fmt.UNKNOWN, "muted"
+    share = known / total
     return fmt.percent(share), "good" if share > 0.5 else "" if share > 0 else "muted"
 
 
 def _speed(store: Store, row: int) -> Cell:
     speed = tokens_per_s(store, row)
-    return ("·", "muted") if np.isnan(speed) else (fmt.rate(speed), "")
+    return fmt.rate(speed), "muted" if np.isnan(speed) else ""
 
 
 def _cache(store: Store, row: int) -> Cell:
@@ -145,6 +138,7 @@ def _needed(columns: list[Column]) -> int:
 
 def _shares(store: Store, row: int, width: int) -> list[Cell]:
     """Queue, prefill and decode as parts of a bar; none for an answer that took no time."""
+    # Not known is no length: NaN is not more than 0.
     seconds = [max(0.0, float(store.column(name)[row])) for name, _, _ in _PHASES]
     total_s = sum(seconds)
     if total_s < 0.001:

@@ -1,0 +1,211 @@
+"""The one table of a request's figures: what decoding, columns, filters, exports and views hold.
+
+A new figure is a field of its event in `events`, what sets it in the server, and a row here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mlxdeck.telemetry.schema.events import Attrs, RequestEnd, RequestStart
+
+Kind = Literal["seconds", "tokens", "count", "text", "list", "choice"]
+"""How a figure is told, held and shown. `list` is several texts, held as one; `choice` is a text
+of a closed set, `count` a small number."""
+UNITS: Mapping[Kind, str] = {"seconds": "s", "tokens": "tokens"}
+OPEN, OK, ERROR, CANCELLED, LOST = range(5)
+OUTCOMES = ("open", "ok", "error", "cancelled", "lost")
+"""`lost`: its server stopped without saying how it ended."""
+NO_CACHE, MISS, PREFIX, EXACT = range(4)
+CACHES = ("", "miss", "prefix", "exact")
+UNKNOWN_NUMBER = -1
+"""Stands for a number that is not known in a column of whole numbers; of floats, it is NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One thing that is known of a request."""
+
+    name: str
+    """Its column, in a store and in an exported table."""
+    kind: Kind
+    attribute: str
+    """Its name in a line's `attrs`."""
+    title: str
+    """Its name for a person, beside its value."""
+    about: str
+    """What it is, as the help of the filter language says it."""
+    field: str = ""
+    """Its name in the filter language; of several figures with one, any may match."""
+    example: str = ""
+    """A filter with it."""
+    event: type[Attrs] = RequestEnd
+    """The event that tells it."""
+    omitted: float | str | None = None
+    """What a line of 0.1 meant that leaves it out; None where that was not known either."""
+    choices: tuple[str, ...] = ()
+    """The closed set of a `choice`; the column holds places in it."""
+    otherwise: int = 0
+    """The place that any other text takes."""
+
+    @property
+    def unit(self) -> str:
+        """Of its number; empty for what has none."""
+        return UNITS.get(self.kind, "")
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it can be compared and added up."""
+        return self.kind in ("seconds", "tokens", "count")
+
+    @property
+    def unknown(self) -> float:
+        """What its column holds where it is not known."""
+        if self.kind == "seconds":
+            return math.nan
+        return UNKNOWN_NUMBER if self.is_number else 0
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure(
+        *("duration_s", "seconds", "gen_ai.server.request.duration", "total", "whole time"),
+        field="latency",
+        example="latency>2s",
+        omitted=0.0,
+    ),
+    Figure(
+        *("ttft_s", "seconds", "gen_ai.server.time_to_first_token", "first token"),
+        about="time to the first token",
+        field="ttft",
+        example="ttft>500ms",
+    ),
+    Figure(
+        *("tokenize_s", "seconds", "mlx.tokenize_s", "tokenize", "time to render the prompt"),
+        omitted=0.0,
+    ),
+    Figure(
+        *("cache_s", "seconds", "mlx.cache_s", "cache lookup", "time to look in the caches"),
+        omitted=0.0,
+    ),
+    Figure(
+        *("queue_s", "seconds", "mlx.queue_s", "queue", "time in the queue"),
+        field="queue",
+        example="queue>1s",
+        omitted=0.0,
+    ),
+    Figure(
+        *("prefill_s", "seconds", "mlx.prefill_s", "prefill", "time to read the prompt"),
+        field="prefill",
+        example="prefill>10s",
+        omitted=0.0,
+    ),
+    Figure(
+        *("decode_s", "seconds", "mlx.decode_s", "decode", "time to write the answer"),
+        field="decode",
+        example="decode<1m",
+        omitted=0.0,
+    ),
+    Figure(
+        *("input_tokens", "tokens", "gen_ai.usage.input_tokens", "prompt", "tokens of the prompt"),
+        field="tokens_in",
+        example="tokens_in>8k",
+    ),
+    Figure(
+        *("output_tokens", "tokens", "gen_ai.usage.output_tokens", "answer"),
+        about="tokens of the answer",
+        field="tokens_out",
+        example="tokens_out>=1",
+        omitted=0,
+    ),
+    Figure(
+        *("cached_tokens", "tokens", "gen_ai.usage.cache_read.input_tokens", "from cache"),
+        about="tokens from cache",
+        field="cached",
+        example="cached>0",
+        omitted=0,
+    ),
+    Figure(
+        *("n_tool_calls", "count", "mlx.tool_calls", "tool calls", "number of tool calls"),
+        field="tools",
+        example="tools>1",
+        omitted=0,
+    ),
+    Figure(
+        *("status", "count", "http.response.status_code", "status", "HTTP status"),
+        field="code",
+        example="code=529",
+        omitted=200,
+    ),
+    Figure(
+        *("model", "text", "gen_ai.request.model", "model", "model it asked for, or got"),
+        field="model",
+        example="model:qwen",
+        event=RequestStart,
+    ),
+    Figure(
+        *("served", "text", "gen_ai.response.model", "served by", "model it got"),
+        field="model",
+    ),
+    Figure(
+        *("agent", "text", "gen_ai.agent.id", "agent", "the client's agent, or its parent"),
+        field="agent",
+        example="agent:a1",
+        event=RequestStart,
+    ),
+    Figure(
+        *("parent_agent", "text", "mlx.agent.parent_id", "parent agent"),
+        about="the agent that started it",
+        field="agent",
+        event=RequestStart,
+    ),
+    Figure(
+        *("finish", "list", "gen_ai.response.finish_reasons", "finish", "why the answer ended"),
+        field="finish",
+        example="finish:max_tokens",
+    ),
+    Figure(
+        *("error_type", "text", "error.type", "error", "type of its error"),
+        field="error",
+        example="error:overloaded",
+    ),
+    Figure(
+        *("cache", "choice", "mlx.cache.result", "cache", "miss, prefix or exact"),
+        field="cache",
+        example="cache:exact",
+        choices=CACHES,
+        otherwise=NO_CACHE,
+    ),
+    Figure(
+        *("tier", "text", "mlx.cache.tier", "tier", "where a hit lay: ram, disk"),
+        field="tier",
+        example="tier:disk",
+    ),
+    Figure(
+        *("miss_reason", "text", "mlx.cache.miss_reason", "missed because"),
+        about="why tokens were not in a cache",
+        field="miss",
+        example="miss:diverged",
+    ),
+    Figure(
+        *("blame", "text", "mlx.cache.diverged_block", "block to blame"),
+        about="part that was not as before",
+        field="blame",
+        example="blame:tools",
+    ),
+    Figure(
+        *("outcome", "choice", "outcome", "outcome", "how it ended"),
+        field="status",
+        example="status:error",
+        omitted="ok",
+        choices=OUTCOMES,
+        otherwise=OK,
+    ),
+)
+
+
+def told_by(event: type[Attrs]) -> tuple[Figure, ...]:
+    """The figures that one kind of event tells."""
+    return tuple(figure for figure in FIGURES if figure.event is event)
