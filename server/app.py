@@ -6,7 +6,7 @@ Before the first byte of an answer an error is a status; after it, an event in t
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -17,9 +17,11 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import SanicException
 from sanic.response import raw
 
+from mlxdeck.server.admin.cache_report import cache_report, clear_caches
 from mlxdeck.server.admin.metrics import metrics
+from mlxdeck.server.admin.status import health, models, status
 from mlxdeck.server.auth import Gate
-from mlxdeck.server.backends.local.engine.api import Engine
+from mlxdeck.server.backends.base import Announce, Backend
 from mlxdeck.server.chat import Event, Started
 from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
@@ -32,12 +34,9 @@ from mlxdeck.server.web.content_encoding import decoded
 from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 
-Announce = Callable[[str], None]
-"""Shown to whoever started the server."""
-
 
 def create_app(
-    settings: Settings, engine: Engine, open_emitter: OpenEmitter, announce: Announce
+    settings: Settings, backend: Backend, open_emitter: OpenEmitter, announce: Announce
 ) -> Sanic[Any, Any]:
     """Put a server together. The model is loaded once the server has started."""
     app = Sanic("mlxdeck", configure_logging=False, request_class=BoundedRequest)
@@ -50,7 +49,7 @@ def create_app(
         ACCESS_LOG=False,
         MOTD=False,
     )
-    service = app.ctx.service = Service(settings, engine, open_emitter)
+    service = app.ctx.service = Service(settings, backend, open_emitter)
     app.ctx.bodies = service.bodies
     gate = Gate(
         api_keys(settings), local=is_loopback(settings.host), allowed=settings.hosts_allowed
@@ -85,30 +84,30 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     async def alive(_: Request) -> HTTPResponse:
         return _json({"name": "mlxdeck"})
 
-    async def health(_: Request) -> HTTPResponse:
-        body = service.health()
+    async def get_health(_: Request) -> HTTPResponse:
+        body = health(service)
         return _json(body, 503 if body["status"] == "unhealthy" else 200)
 
-    async def status(_: Request) -> HTTPResponse:
-        return _json(service.status())
+    async def get_status(_: Request) -> HTTPResponse:
+        return _json(status(service))
 
     async def cache(_: Request) -> HTTPResponse:
         await service.ready()
-        return _json(service.tiers.report())
+        return _json(cache_report(service))
 
     async def clear_cache(request: Request) -> HTTPResponse:
         await service.ready()
-        return _json({"cleared": await service.tiers.clear(request.args.get("tier", ""))})
+        return _json({"cleared": await clear_caches(service, request.args.get("tier", ""))})
 
     async def prometheus(_: Request) -> HTTPResponse:
         return raw(metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def models(_: Request) -> HTTPResponse:
-        return _json(service.models())
+    async def get_models(_: Request) -> HTTPResponse:
+        return _json(models(service))
 
     paths = ("/", "/health", "/v1/status", "/v1/cache", "/metrics", "/v1/models")
     for path, handler in zip(
-        paths, (alive, health, status, cache, prometheus, models), strict=True
+        paths, (alive, get_health, get_status, cache, prometheus, get_models), strict=True
     ):
         app.add_route(handler, path, methods=["GET", "HEAD"])
     app.add_route(clear_cache, "/v1/cache", methods=["DELETE"], ignore_body=True)

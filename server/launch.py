@@ -22,14 +22,17 @@ from typing import Any
 
 from sanic import Sanic
 
-from mlxdeck.server.app import Announce, create_app
-from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo
+from mlxdeck.server.admin.status import versions
+from mlxdeck.server.app import create_app
+from mlxdeck.server.backends.base import Announce, Backend, BackendInfo
+from mlxdeck.server.backends.local.backend import LocalBackend
+from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings, SettingsError, UserError
 from mlxdeck.server.errors import one_line
 from mlxdeck.server.log_format import EscapingFormatter
 from mlxdeck.server.observe.observer import Emitter, open_emitter
-from mlxdeck.server.service import Service, versions
+from mlxdeck.server.service import Service
 from mlxdeck.server.web.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -60,28 +63,25 @@ def serve(settings: Settings, announce: Announce) -> int:
             announce(line)
 
     service: Service | None = None
-    engine: Engine | None = None
+    backend: LocalBackend | None = None
     status = 1
     with _port(settings) as listener:
         try:
             with _quiet_interrupt():
-                engine = make_engine(settings)
-                app = make_app(settings, engine, say)
+                backend = LocalBackend(settings, make_engine(settings))
+                app = make_app(settings, backend, say)
             service = app.ctx.service
             lost = asyncio.run(_run(app, settings, listener))
             if lost:
                 say(f"mlxdeck ends with status {STATUS_ENGINE_LOST}: {lost}")
-            status = STATUS_ENGINE_LOST if lost else 0 if service.info is not None else 1
+            status = STATUS_ENGINE_LOST if lost else 0 if service.is_ready else 1
         except UserError:
             raise
         # The process's edge: whatever is raised before the server is ready ends up here.
         except (Exception, SystemExit) as error:
             log.debug("the start failed", exc_info=error)
             say(f"mlxdeck cannot start: {one_line(error)}")
-    if service and engine and (service.scheduler.alive or engine.ends_late):
-        # In the middle of a download, or of a library's code: that can't be ended from outside,
-        # and Python must not be taken apart under it. Also not under a thread that Python takes
-        # for ended, while the library's own memory of it is being freed: that aborts the process.
+    if service and backend and backend.must_not_unload:
         logging.shutdown()
         with suppress(OSError):
             sys.stdout.flush()
@@ -89,10 +89,10 @@ def serve(settings: Settings, announce: Announce) -> int:
     return status
 
 
-def make_app(settings: Settings, engine: Engine, say: Announce) -> Sanic[Any, Any]:
+def make_app(settings: Settings, backend: Backend, say: Announce) -> Sanic[Any, Any]:
     """Everything but the socket."""
 
-    def emitter(info: ModelInfo) -> Emitter:
+    def emitter(info: BackendInfo) -> Emitter:
         return open_emitter(
             settings.telemetry_folder if settings.telemetry else None,
             max_bytes=settings.telemetry_max_bytes,
@@ -102,7 +102,7 @@ def make_app(settings: Settings, engine: Engine, say: Announce) -> Sanic[Any, An
 
     if readable_by_others(settings):
         log.warning("%s can be read by other users of this machine", settings.api_key_file)
-    app = create_app(settings, engine, emitter, say)
+    app = create_app(settings, backend, emitter, say)
     # The fast event loop, where there is one.
     app.setup_loop()
     return app
@@ -140,7 +140,7 @@ async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket
         if told.is_set():
             return ""
         await loading
-        lost = app.ctx.service.scheduler.lost
+        lost = app.ctx.service.backend.lost
         await asyncio.wait({stopping, lost}, return_when=asyncio.FIRST_COMPLETED)
         return str(lost.result()) if lost.done() else ""
     finally:
@@ -232,7 +232,7 @@ def _taken(settings: Settings, error: OSError) -> SettingsError:
     )
 
 
-def stream_header(settings: Settings, info: ModelInfo) -> dict[str, Any]:
+def stream_header(settings: Settings, info: BackendInfo) -> dict[str, Any]:
     """What the first line of every telemetry file says."""
     found = versions()
     return {

@@ -12,9 +12,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from mlxdeck.server.backends.local.engine.api import Progress
-from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts, parts_key
-from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
+from mlxdeck.server.backends.base import Announce
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import ServerError
@@ -32,50 +30,45 @@ FILLED = {"model": "", "max_tokens": 1, "messages": [{"role": "user", "content":
 class Warmer:
     """Fills the prefix cache. For the event loop."""
 
-    def __init__(
-        self, pipeline: Pipeline, scheduler: Scheduler, systems: SystemPrompts | None
-    ) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._scheduler = scheduler
-        self._systems = systems
+        self._backend = pipeline.backend
 
-    async def run(self, settings: Settings, progress: Progress) -> None:
+    async def run(self, settings: Settings, announce: Announce) -> None:
         """Find the prompts and prefill them, one after another."""
         if settings.warm == RECENT:
             prompts = await self._recent(settings)
         else:
-            prompts = await self._given(Path(settings.warm), progress)
+            prompts = await self._given(Path(settings.warm), announce)
         if not prompts:
-            progress("warm: no system prompts to prefill")
+            announce("warm: no system prompts to prefill")
         for number, tokens in enumerate(prompts, 1):
             what = f"warm: system prompt {number} of {len(prompts)}, {len(tokens)} tokens"
-            progress(what)
+            announce(what)
             try:
                 await self._prefill(tokens)
             except ServerError as error:
-                progress(f"{what}: {error.message}")
+                announce(f"{what}: {error.message}")
             else:
-                progress(f"{what}: ready")
+                announce(f"{what}: ready")
 
     async def _recent(self, settings: Settings) -> list[list[int]]:
-        if self._systems is None:
-            return []
         seen = await asyncio.to_thread(systems_seen, settings.telemetry_folder)
         prompts: list[list[int]] = []
         for system, tools in seen:
-            tokens = await self._systems.tokens(parts_key(system, tools))
+            tokens = await self._backend.known_tokens(system, tools)
             if tokens and len(prompts) < settings.warm_prompts:
                 prompts.append(tokens)
         return prompts
 
-    async def _given(self, path: Path, progress: Progress) -> list[list[int]]:
+    async def _given(self, path: Path, announce: Announce) -> list[list[int]]:
         """One request a line, in the shape of the Messages API; `messages` may be left out."""
         dialect = DIALECTS["anthropic"]
         prompts = []
         try:
             lines = (await asyncio.to_thread(path.read_text, "utf-8")).splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            progress(f"warm: {path}: {error}")
+            announce(f"warm: {path}: {error}")
             return []
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -85,9 +78,9 @@ class Warmer:
                 chat = dialect.decode(json.dumps(FILLED | fields).encode(), {})
                 prompts.append(await self._pipeline.shared_tokens(chat))
             except (ValueError, TypeError) as error:
-                progress(f"warm: {path}, line {number}: {error}")
+                announce(f"warm: {path}, line {number}: {error}")
             except ServerError as error:
-                progress(f"warm: {path}, line {number}: {error.message}")
+                announce(f"warm: {path}, line {number}: {error.message}")
         return [tokens for tokens in prompts if tokens]
 
     async def _prefill(self, tokens: list[int]) -> None:
@@ -96,7 +89,7 @@ class Warmer:
             # Polled: nothing that others wait for should have to know of this.
             while self._others(0):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)
-            work = asyncio.create_task(self._pipeline.prefill(tokens))
+            work = asyncio.create_task(self._backend.prefill(tokens))
             try:
                 while not work.done() and not self._others(1):
                     await asyncio.wait([work], timeout=POLL_S)
@@ -109,5 +102,5 @@ class Warmer:
 
     def _others(self, ours: int) -> bool:
         """Whether anybody else has work for the engine."""
-        status = self._scheduler.status
-        return status.active + status.queued > ours
+        load = self._backend.status.load
+        return load.active + load.queued > ours

@@ -43,15 +43,17 @@ MAY_ALSO_IMPORT = {
 
 LAYERS = (
     {"errors", "lenient_json"},
-    {"chat", "schemas"},
+    {"chat", "schemas", "load"},
+    {"request_facts"},
     {"canonicalize", "cache", "dialects", "observe", "backends.local.engine"},
+    {"backends.base", "backends.local.handover"},
     {
         "backends.local.prompt",
         "backends.local.kv",
         "backends.local.scheduler",
         "backends.local.toolcalls",
     },
-    {"pipeline"},
+    {"pipeline", "backends.local.preparation", "backends.local.sampling"},
 )
 """Inside server, from the bottom up. Members of a layer don't import one another; what isn't named
 here stands on top of them all, below the two that put a server together."""

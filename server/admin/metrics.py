@@ -12,9 +12,9 @@ from mlxdeck.server.service import Service
 def metrics(service: Service) -> bytes:
     """All metrics; before the model is loaded, those that exist by then."""
     rows: list[tuple[str, str, str, float]] = [
-        ("gauge", "up", "1 once the model is loaded.", float(service.info is not None)),
+        ("gauge", "up", "1 once the model is loaded.", float(service.is_ready)),
     ]
-    if service.info is not None:
+    if service.is_ready:
         rows += _loaded(service)
     lines = []
     for kind, name, text, value in rows:
@@ -27,8 +27,8 @@ def metrics(service: Service) -> bytes:
 
 
 def _loaded(service: Service) -> list[tuple[str, str, str, float]]:
-    totals, load, tiers = service.observer.totals, service.load, service.tiers
-    misses = tiers.lookups - tiers.hits
+    totals, load, caches = service.observer.totals, service.load, service.caches
+    misses = caches.lookups - caches.hits
     return [
         ("counter", "requests_total", "Requests accepted.", totals.requests),
         ("counter", "errors_total", "Requests that ended in an error.", totals.errors),
@@ -40,7 +40,7 @@ def _loaded(service: Service) -> list[tuple[str, str, str, float]]:
         ("counter", "bad_tool_calls_total", "Tool calls not readable.", totals.bad_tool_calls),
         ("counter", "looped_total", "Answers ended in a loop.", totals.looped),
         ("counter", "let_go_total", "Answers that left their grammar.", totals.let_go),
-        ("counter", "exact_cache_hits_total", "Answers repeated.", tiers.hits),
+        ("counter", "exact_cache_hits_total", "Answers repeated.", caches.hits),
         ("counter", "exact_cache_misses_total", "Answers not known.", misses),
         ("gauge", "requests_running", "Requests in the engine.", load.active),
         ("gauge", "requests_waiting", "Requests in the queue.", load.queued),

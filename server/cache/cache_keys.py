@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 import msgspec
 
 from mlxdeck.server.chat import ChatRequest, Message, ToolChoice
+from mlxdeck.server.request_facts import Digests
 
 # Raised when the same request would be rendered or parsed differently than before.
 FORM = 3
@@ -23,18 +24,6 @@ _DRAWN = tuple(
 )
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-
-
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """A request's parts, each as 64 hex digits; empty for a part that it lacks.
-
-    Equal for equal meaning: the order of a JSON object's keys is none.
-    """
-
-    system: str
-    tools: str
-    messages: tuple[str, ...]
 
 
 def digests(request: ChatRequest) -> Digests:

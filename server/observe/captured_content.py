@@ -7,7 +7,7 @@ long as the conversation instead of its square.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -23,22 +23,12 @@ from mlxdeck.server.chat import (
     ToolCallStart,
     ToolUse,
 )
+from mlxdeck.server.request_facts import Digests
 from mlxdeck.telemetry.schema import events as t
 
 HASH_DIGITS = 12
 MAX_SEEN = 200_000
 LAST_USER_CHARS = 2_000
-
-
-class Parts(Protocol):
-    """Digests of a request's parts, as 64 hex digits; empty for a part that it lacks."""
-
-    @property
-    def system(self) -> str: ...
-    @property
-    def tools(self) -> str: ...
-    @property
-    def messages(self) -> tuple[str, ...]: ...
 
 
 class CapturedParts:
@@ -47,7 +37,7 @@ class CapturedParts:
     def __init__(self) -> None:
         self._hashes: set[str] = set()
 
-    def new_parts(self, request: ChatRequest, parts: Parts) -> Iterator[t.Content]:
+    def new_parts(self, request: ChatRequest, parts: Digests) -> Iterator[t.Content]:
         """The parts of a request that have not been told; they count as told from now on."""
         if len(self._hashes) > MAX_SEEN:
             self._hashes.clear()
@@ -59,7 +49,7 @@ class CapturedParts:
                 )
 
 
-def _parts_of(request: ChatRequest, parts: Parts) -> Iterator[tuple[str, str, str, Any]]:
+def _parts_of(request: ChatRequest, parts: Digests) -> Iterator[tuple[str, str, str, Any]]:
     yield "system", "system", parts.system, list(request.system)
     tools = [
         {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}

@@ -7,32 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlxdeck.server.load import Load
 from mlxdeck.server.observe.captured_content import CapturedParts
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.write.writer import Emitter as Emitter
 from mlxdeck.telemetry.write.writer import NullWriter, Writer
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What the server is doing and holding at one moment; token counts are since the start."""
-
-    active: int = 0
-    queued: int = 0
-    output_tokens: int = 0
-    prefill_tokens: int = 0
-    exact_entries: int = 0
-    exact_bytes: int = 0
-    prefix_entries: int = 0
-    prefix_bytes: int = 0
-    memory_active_bytes: int = 0
-    memory_peak_bytes: int = 0
 
 
 def open_emitter(

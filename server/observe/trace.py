@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from mlxdeck.server.chat import (
-    ChatRequest,
     Event,
     Finished,
     Ping,
@@ -26,12 +23,19 @@ from mlxdeck.server.errors import ServerError
 from mlxdeck.server.observe.captured_content import (
     HASH_DIGITS,
     CapturedParts,
-    Parts,
     answer,
     as_json,
     last_user_text,
 )
 from mlxdeck.server.observe.totals import Totals
+from mlxdeck.server.request_facts import (
+    Accepted,
+    BadCall,
+    FirstToken,
+    LookedUp,
+    Prepared,
+    StreamItem,
+)
 from mlxdeck.telemetry.redact import redacted
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.write.writer import Emitter
@@ -43,75 +47,6 @@ SAMPLED = (
     *("presence_penalty", "frequency_penalty", "repetition_penalty"),
 )
 """What of `Sampling` is told as it is."""
-
-
-class Timed(Protocol):
-    """Seconds that a piece of work spent in each phase; an unfinished phase counts up to now."""
-
-    first_token_s: float
-    """When the first token came out, of the monotonic clock."""
-
-    @property
-    def queue_s(self) -> float: ...
-    @property
-    def prefill_s(self) -> float: ...
-    @property
-    def decode_s(self) -> float: ...
-
-
-class PartOf(Protocol):
-    """A part of a request among the tokens of its prompt."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def start(self) -> int: ...
-
-
-class Layout(Protocol):
-    """Where a prompt's parts lie."""
-
-    @property
-    def parts(self) -> tuple[PartOf, ...]: ...
-    @property
-    def shared_tokens(self) -> int: ...
-
-
-class Laid(Protocol):
-    """A prompt whose layout is known."""
-
-    @property
-    def tokens(self) -> list[int]: ...
-    @property
-    def layout(self) -> Layout: ...
-    @property
-    def unforeseen(self) -> tuple[str, ...]: ...
-
-
-class Why(Protocol):
-    """Why tokens had to be computed that might have been known."""
-
-    @property
-    def reason(self) -> str: ...
-    @property
-    def at_token(self) -> int: ...
-    @property
-    def part(self) -> str: ...
-    @property
-    def ours(self) -> str: ...
-    @property
-    def theirs(self) -> str: ...
-
-
-class Work(Protocol):
-    """What an engine does for a request."""
-
-    @property
-    def times(self) -> Timed: ...
-    @property
-    def n_tokens(self) -> int: ...
-    @property
-    def let_go(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -134,30 +69,35 @@ class Trace:
     _cache_result: str = "miss"
     _cache_tier: str = ""
     _cache_s: float = 0.0
-    _tokenize_s: float = 0.0
     _ttft_s: float = 0.0
-    _work: Work | None = None
     _usage: Usage = Usage(0)
     _finish: Finished | None = None
     _error: ServerError | None = None
-    unconstrained: str = ""
-    """Why the model could not be held to the schemas of the tools."""
-    loose: Mapping[str, str] = field(default_factory=dict)
-    """The same for single tools, by their names."""
+    _prepared: Prepared | None = None
     _said: list[Event] = field(default_factory=list)
     _call: ToolCallStart | None = None
     _arguments: str = ""
     _n_tool_calls: int = 0
 
-    def accepted(
-        self,
-        request: ChatRequest,
-        parts: Parts,
-        removed: tuple[str, ...],
-        regrouped: tuple[str, ...],
-        queue_depth: int,
-    ) -> None:
-        """The request was decoded: `request.start`."""
+    def saw(self, event: StreamItem) -> None:
+        """Something happened to the request, or goes out to its client."""
+        match event:
+            case Accepted():
+                self._accepted(event)
+            case LookedUp():
+                self._looked_up(event)
+            case Prepared():
+                self._prepared = event
+                self._usage = Usage(event.prompt_tokens, event.cached_tokens)
+            case FirstToken():
+                self._first_token()
+            case BadCall():
+                self._bad_call(event)
+            case _:
+                self._answered(event)
+
+    def _accepted(self, accepted: Accepted) -> None:
+        request, parts = accepted.request, accepted.parts
         self.session_id = request.session_id
         sampling = request.sampling
         full = self.capture == "full"
@@ -184,10 +124,10 @@ class Trace:
                 answer_schema=as_json(request.answer_schema)
                 if full and request.answer_schema
                 else "",
-                queue_depth=queue_depth,
-                removed=removed,
+                queue_depth=accepted.queued,
+                removed=accepted.removed,
                 history_notes=request.history_notes,
-                regrouped=regrouped,
+                regrouped=accepted.regrouped,
                 system_hash=parts.system[:HASH_DIGITS],
                 tools_hash=parts.tools[:HASH_DIGITS],
                 message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),
@@ -197,38 +137,19 @@ class Trace:
         for part in self.seen.new_parts(request, parts) if full else ():
             self._emit(part)
 
-    def looked_up(self, lookup: t.CacheLookup) -> None:
-        """A cache was asked: `cache.lookup`."""
-        self._cache_s += lookup.duration_s
-        if lookup.matched_tokens or lookup.result == "hit":
-            self._cache_result = lookup.cache
-            self._cache_tier = lookup.tier
-        self._emit(lookup)
-
-    def exact(self, key: str, *, tier: str = "", reason: str = "", duration_s: float = 0.0) -> None:
-        """The cache of whole answers was asked; `tier` is where one was found, or empty."""
-        self.looked_up(
-            t.CacheLookup(
-                cache="exact",
-                result="hit" if tier else "miss",
-                tier=tier,
-                key=key[:HASH_DIGITS],
-                miss_reason=reason,
-                duration_s=duration_s,
-            )
-        )
-
-    def prefix(self, n_cached: int, prompt: Laid, miss: Why, tier: str, duration_s: float) -> None:
-        """The cache of KV states was asked for a prompt."""
-        n_tokens, layout = len(prompt.tokens), prompt.layout
+    def _looked_up(self, found: LookedUp) -> None:
+        self._cache_s += found.duration_s
+        if found.tier:
+            self._cache_result, self._cache_tier = found.cache, found.tier
+        n_cached, n_tokens, miss = found.matched_tokens, found.prompt_tokens, found.miss
         # One token is always left to run, so all but one is as good as it gets.
-        whole = "hit" if n_cached >= n_tokens - 1 else "partial"
-        starts = (part.start for part in layout.parts if part.name.startswith("messages."))
-        self.looked_up(
+        is_whole = found.cache == "exact" or n_cached >= n_tokens - 1
+        self._emit(
             t.CacheLookup(
-                cache="prefix",
-                result=whole if n_cached else "miss",
-                tier=tier,
+                cache=found.cache,
+                result=("hit" if is_whole else "partial") if found.tier else "miss",
+                tier=found.tier,
+                key=found.key[:HASH_DIGITS],
                 matched_tokens=n_cached,
                 prompt_tokens=n_tokens,
                 miss_reason=miss.reason,
@@ -236,43 +157,31 @@ class Trace:
                 diverged_block=miss.part,
                 diverged_hash=miss.ours,
                 diverged_hash_before=miss.theirs,
-                shared_tokens=layout.shared_tokens,
-                message_starts=tuple(starts),
-                regrouped=prompt.unforeseen,
-                duration_s=duration_s,
+                shared_tokens=found.shared_tokens,
+                message_starts=found.message_starts,
+                regrouped=found.regrouped,
+                duration_s=found.duration_s,
             )
         )
 
-    def prepared(self, n_tokens: int, n_cached: int, tokenize_s: float) -> None:
-        """The prompt was rendered and counted."""
-        self._usage = Usage(n_tokens, n_cached)
-        self._tokenize_s = tokenize_s
-
-    def follow(self, work: Work) -> None:
-        """From here on, an engine works at it."""
-        self._work = work
-
-    def first_token(self) -> bool:
-        """Something came out of the engine; tell whether it is the first time."""
-        if self._ttft_s or self._work is None:
-            return False
-        work, usage = self._work, self._usage
-        self._ttft_s = work.times.first_token_s - self._began_s
+    def _first_token(self) -> None:
+        if self._prepared is None:
+            return
+        times, usage = self._prepared.work.times, self._usage
+        self._ttft_s = times.first_token_s - self._began_s
         self._emit(
             t.FirstToken(
                 ttft_s=self._ttft_s,
-                queue_s=work.times.queue_s,
-                tokenize_s=self._tokenize_s,
+                queue_s=times.queue_s,
+                tokenize_s=self._prepared.tokenize_s,
                 cache_s=self._cache_s,
-                prefill_s=work.times.prefill_s,
+                prefill_s=times.prefill_s,
                 prefill_tokens=usage.input_tokens - usage.cached_tokens,
             )
         )
-        return True
 
-    def saw(self, event: Event) -> None:
-        """An event of the answer goes out to the client."""
-        if not self._work and not self._ttft_s and not isinstance(event, Started | Ping):
+    def _answered(self, event: Event) -> None:
+        if not self._prepared and not self._ttft_s and not isinstance(event, Started | Ping):
             self._ttft_s = time.monotonic() - self._began_s
         if self.capture == "full":
             self._said.append(event)
@@ -286,17 +195,17 @@ class Trace:
             self._finish = event
             self._usage = event.usage
 
-    def bad_tool_call(self, parser: str, error: str, n_bytes: int, digest: str) -> None:
+    def _bad_call(self, bad: BadCall) -> None:
         """Something that began like a call was none, and went out as text."""
         self.totals.bad_tool_calls += 1
         self._emit(
             t.ToolCall(
                 index=self._n_tool_calls,
-                parser=parser,
+                parser=bad.format,
                 parse_ok=False,
-                parse_error=error,
-                arguments_bytes=n_bytes,
-                arguments_hash=digest,
+                parse_error=bad.error,
+                arguments_bytes=bad.n_bytes,
+                arguments_hash=bad.digest,
             )
         )
 
@@ -323,7 +232,8 @@ class Trace:
             self._emit(answer(self._said))
         self._ended = True
         outcome, status = self._outcome()
-        usage, work, totals = self._usage, self._work, self.totals
+        usage, prepared, totals = self._usage, self._prepared, self.totals
+        work = prepared.work if prepared else None
         # Without `Finished`, the tokens that were drawn all the same.
         n_output = work.n_tokens if work else usage.output_tokens
         decode_s = work.times.decode_s if work else 0.0
@@ -351,7 +261,7 @@ class Trace:
                 cache_result=self._cache_result,
                 cache_tier=self._cache_tier,
                 queue_s=work.times.queue_s if work else 0.0,
-                tokenize_s=self._tokenize_s,
+                tokenize_s=prepared.tokenize_s if prepared else 0.0,
                 cache_s=self._cache_s,
                 prefill_s=work.times.prefill_s if work else 0.0,
                 decode_s=decode_s,
@@ -365,6 +275,8 @@ class Trace:
         if self._call is None:
             return
         self.totals.tool_calls += 1
+        prepared = self._prepared
+        refused = prepared.unconstrained or prepared.loose.get(self._call.name) if prepared else ""
         raw = self._arguments.encode()
         self._emit(
             t.ToolCall(
@@ -373,7 +285,7 @@ class Trace:
                 index=self._n_tool_calls,
                 parser=end.format,
                 constrained=end.constrained,
-                unconstrained=self.unconstrained or self.loose.get(self._call.name, ""),
+                unconstrained=refused or "",
                 repaired=end.repaired,
                 schema_valid=end.schema_valid,
                 arguments_bytes=len(raw),

@@ -14,6 +14,7 @@ import httpx2
 from sanic import Request, Sanic
 
 from mlxdeck.server.app import create_app
+from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.config.settings import Settings
@@ -80,7 +81,8 @@ async def running(
     defaults = {"port": free_port(), "engine": "echo", "disk_cache": "home" in settings}
     told = Settings(**{**defaults, **settings})
     telemetry, said = MemoryWriter(), list[str]()
-    app = create_app(told, engine or EchoEngine(), lambda _: telemetry, said.append)
+    backend = LocalBackend(told, engine or EchoEngine())
+    app = create_app(told, backend, lambda _: telemetry, said.append)
 
     async def note(request: Request) -> None:
         if bodies is not None and request.path == "/v1/messages":

@@ -8,6 +8,7 @@ from random import Random
 import httpx2
 import pytest
 
+from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from tests.server.http import Running, running
 
@@ -39,5 +40,6 @@ async def test_what_is_asked_again_is_answered(stream: bool) -> None:
         ends = await server.ended(len(server.telemetry.named("request.start")))
         assert {(end.outcome, end.status) for end in ends} <= {("ok", 200), ("cancelled", 499)}
         assert sum(end.outcome == "ok" for end in ends) >= len(prompts)
-        states = server.service.tiers.caches.states.ram
-        assert states.n_leases == 0 and server.service.scheduler.status.active == 0
+        backend = server.service.backend
+        assert isinstance(backend, LocalBackend)
+        assert backend.kv.states.ram.n_leases == 0 and backend.status.load.active == 0

@@ -42,7 +42,7 @@ async def test_an_identical_request_never_reaches_the_engine() -> None:
     engine = EchoEngine(lambda _: CALL)
     async with running(engine) as server:
         first = await server.ask("x", tools=[READ])
-        n_prefilled, n_tokens = engine.n_prefilled_tokens, server.service.scheduler.status
+        n_prefilled, n_tokens = engine.n_prefilled_tokens, server.service.backend.status.load
         second = await server.ask("x", tools=[READ], metadata={"user_id": "someone else"})
         third = await server.ask("x", tools=[READ], stream=True)
         assert [r.headers["x-mlxdeck-cache"] for r in (first, second, third)] == [
@@ -59,7 +59,7 @@ async def test_an_identical_request_never_reaches_the_engine() -> None:
         (start,) = [d for name, d in streamed if name == "content_block_start" and d["index"] == 1]
         assert start["content_block"]["id"] == first.json()["content"][1]["id"]
         assert engine.n_prefilled_tokens == n_prefilled
-        assert server.service.scheduler.status == n_tokens
+        assert server.service.backend.status.load == n_tokens
         ends = await server.ended(3)
         assert [end.cache_result for end in ends] == ["miss", "exact", "exact"]
         assert len(server.telemetry.named("tool_call")) == 3
@@ -70,7 +70,7 @@ async def test_identical_requests_at_the_same_time_share_one_generation() -> Non
     engine = EchoEngine(step_s=0.01)
     async with running(engine) as server:
         first = asyncio.create_task(server.ask("shared " * 8))
-        await until(lambda: server.service.scheduler.status.output_tokens)
+        await until(lambda: server.service.backend.status.load.output_tokens)
         n_prefilled = engine.n_prefilled_tokens
         others = [
             asyncio.create_task(server.ask("shared " * 8, stream=stream))
@@ -244,12 +244,12 @@ async def test_a_client_that_leaves_cancels(stream: bool) -> None:
     """The engine is free soon after, and telemetry tells how far it came."""
     async with running(EchoEngine(step_s=0.005)) as server:
         asking = asyncio.create_task(server.ask("q" * 500, stream=stream))
-        await until(lambda: server.service.scheduler.status.output_tokens)
+        await until(lambda: server.service.backend.status.load.output_tokens)
         asking.cancel()
         (end,) = await server.ended(1)
         assert (end.outcome, end.status) == ("cancelled", 499)
         assert 0 < end.output_tokens < 500
-        await until(lambda: not server.service.scheduler.status.active)
+        await until(lambda: not server.service.backend.status.load.active)
 
 
 class Broken(EchoEngine):
@@ -303,7 +303,7 @@ async def test_a_full_queue_is_529_with_a_time_to_come_back() -> None:
     """Overload is told at once, in a way that clients retry."""
     async with running(EchoEngine(step_s=0.02), max_batch=1, max_waiting=0) as server:
         first = asyncio.create_task(server.ask("a" * 60))
-        await until(lambda: server.service.scheduler.status.active)
+        await until(lambda: server.service.backend.status.load.active)
         refused = await server.ask("b")
         assert refused.status_code == 529
         assert refused.json()["error"]["type"] == "overloaded_error"

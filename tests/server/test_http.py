@@ -256,6 +256,7 @@ async def test_compressed_bodies_are_unpacked() -> None:
 @pytest.mark.parametrize(
     ("content", "error"),
     [(gzip.compress(bytes(1001)), TooLarge), (gzip.compress(b"a") * 100, BadRequest)],
+    ids=["bytes", "members"],  # What is packed tells the time.
 )
 def test_unpacking_is_bounded(content: bytes, error: type[ServerError]) -> None:
     """In bytes that come out, and in members that go in."""

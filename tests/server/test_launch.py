@@ -17,6 +17,7 @@ import pytest
 from sanic import Sanic
 
 from mlxdeck.server import launch, service
+from mlxdeck.server.backends.local import backend
 from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.config.settings import Settings, SettingsError
@@ -44,11 +45,11 @@ SITES: dict[str, tuple[Any, str]] = {
     "load": (EchoEngine, "load"),
     "spare_bytes": (EchoEngine, "spare_bytes"),
     "observer": (service, "Observer"),
-    "tiers": (service, "Tiers"),
+    "caches": (service, "AnswerCaches"),
+    "states": (backend, "KVTiers"),
     "pipeline": (service, "Pipeline"),
-    "format": (service, "choose_format"),
-    "sampling": (service.Service, "_sampling"),
-    "warmer": (service, "Warmer"),
+    "format": (backend, "choose_format"),
+    "sampling": (backend, "defaults"),
 }
 RAISED = [
     EngineFailed("cannot load it"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from mlxdeck.server.cache.answers.loss_reasons import LossReasons
@@ -44,13 +44,12 @@ class Answer:
     made_s: float = 0.0
     """When it was generated, in seconds of Unix time."""
 
-    async def replay(self) -> AsyncGenerator[Event]:
+    def events(self) -> Iterator[Event]:
         """The answer again, as if every prompt token had been cached."""
         finished = self.finished
         n_tokens = finished.usage.input_tokens
         yield Started(Usage(n_tokens, n_tokens), cache="hit")
-        for delta in self.deltas:
-            yield delta
+        yield from self.deltas
         usage = Usage(n_tokens, n_tokens, finished.usage.output_tokens)
         yield replace(finished, usage=usage)
 

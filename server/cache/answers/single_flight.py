@@ -8,32 +8,37 @@ whoever asks then starts a new one. Used from the event loop only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 
 from mlxdeck.server.chat import Event, Finished, Started, Usage
 from mlxdeck.server.errors import EngineFailed, ServerError
+from mlxdeck.server.request_facts import Fact, StreamItem
+
+Publish = Callable[[StreamItem], None]
+Produce = Callable[[Publish], Awaitable[None]]
+"""Makes an answer, and publishes each of its events as it comes."""
 
 
 class Flight:
     """One generation and those who follow it."""
 
-    def __init__(self, source: AsyncGenerator[Event], closed: Callable[[Flight], None]) -> None:
+    def __init__(self, produce: Produce, closed: Callable[[Flight], None]) -> None:
         """`closed` is called once nobody may join any more, perhaps more than once."""
-        self._events: list[Event] = []
+        self._events: list[StreamItem] = []
         self._n_followers = 0
         self._changed = asyncio.Event()
         self._closed = closed
-        self._task = asyncio.create_task(self._run(source))
+        self._task = asyncio.create_task(self._run(produce))
         # Also if it is cancelled before its first step, when nothing of `_run` is run.
         self._task.add_done_callback(self._landed)
 
-    async def _run(self, source: AsyncGenerator[Event]) -> None:
-        async with aclosing(source) as events:
-            async for event in events:
-                self._events.append(event)
-                self._notify()
+    async def _run(self, produce: Produce) -> None:
+        await produce(self._publish)
+
+    def _publish(self, event: StreamItem) -> None:
+        self._events.append(event)
+        self._notify()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -47,8 +52,11 @@ class Flight:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def follow(self) -> AsyncGenerator[Event]:
+    async def follow(self, *, joined: bool = False) -> AsyncGenerator[StreamItem]:
         """Every event from the first on; leaving as the last one ends the generation.
+
+        `joined` is for a request that came later: to it, every prompt token was known, and what
+        happened to the first one's is none of its own.
 
         Raises:
             ServerError: The generation failed; everyone gets the same.
@@ -58,8 +66,12 @@ class Flight:
         try:
             while True:
                 while n_seen < len(self._events):
+                    event = self._events[n_seen]
                     n_seen += 1
-                    yield self._events[n_seen - 1]
+                    if not joined:
+                        yield event
+                    elif not isinstance(event, Fact):
+                        yield _as_known(event)
                 if self._task.done():
                     self._raise_failure()
                     return
@@ -82,19 +94,16 @@ class Flight:
         if error is not None:
             raise RuntimeError("a shared generation failed") from error
 
-    async def join(self) -> AsyncGenerator[Event]:
-        """`follow`, for a request that came later: to it, every prompt token was known."""
-        async with aclosing(self.follow()) as events:
-            async for event in events:
-                match event:
-                    case Started(usage):
-                        yield Started(Usage(usage.input_tokens, usage.input_tokens), cache="hit")
-                    case Finished(usage=usage):
-                        n_tokens = usage.input_tokens
-                        known = Usage(n_tokens, n_tokens, usage.output_tokens)
-                        yield replace(event, usage=known)
-                    case _:
-                        yield event
+
+def _as_known(event: Event) -> Event:
+    match event:
+        case Started(usage):
+            return Started(Usage(usage.input_tokens, usage.input_tokens), cache="hit")
+        case Finished(usage=usage):
+            known = Usage(usage.input_tokens, usage.input_tokens, usage.output_tokens)
+            return replace(event, usage=known)
+        case _:
+            return event
 
 
 class SingleFlight:
@@ -110,9 +119,9 @@ class SingleFlight:
         """The generation of this answer, if one is under way that may be joined."""
         return self._flights.get(key)
 
-    def start(self, key: str, source: AsyncGenerator[Event]) -> Flight:
+    def start(self, key: str, produce: Produce) -> Flight:
         """Begin a generation that others may join from now on."""
-        flight = self._flights[key] = Flight(source, lambda closed: self._close(key, closed))
+        flight = self._flights[key] = Flight(produce, lambda closed: self._close(key, closed))
         return flight
 
     def _close(self, key: str, flight: Flight) -> None:

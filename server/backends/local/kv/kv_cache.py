@@ -9,16 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.engine.api import KVState, States
+from mlxdeck.server.backends.local.handover import Handover
 from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
-from mlxdeck.server.backends.local.kv.miss_reason import Miss, MissExplainer, PartAt
+from mlxdeck.server.backends.local.kv.miss_reason import (
+    MissExplainer,
+    Nearest,
+    PartAt,
+    explain,
+)
 from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
 from mlxdeck.server.backends.local.kv.state_index import BLOCK_TOKENS, Stored
 from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, first, n_tokens, pack
 from mlxdeck.server.cache.cache_stats import Counts
+from mlxdeck.server.request_facts import Miss
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +37,16 @@ OnEngine = Callable[[Callable[[], object]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A prompt that is looked for."""
+
+    tokens: Sequence[int]
+    part_at: PartAt
+    tail_start: int
+    """Where the last message has ended and what the template adds for the answer begins."""
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What RAM, or the disk, knows of a prompt."""
 
@@ -38,6 +54,8 @@ class Found:
     miss: Miss
     tier: str
     """Where the tokens came from: `ram`, `disk`, or empty."""
+    nearest: Nearest
+    """The earlier prompt that the miss is explained by."""
 
 
 class KVCache:
@@ -55,11 +73,39 @@ class KVCache:
         self.s_per_token: float | None = None
         """Prefill time of a token, as of the last prompt that was long enough to tell."""
 
-    async def recall(self, tokens: Sequence[int]) -> bool:
-        """Bring a prompt's state from disk into RAM, if that is worth a read; tell whether it was.
+    def find(self, wanted: Wanted) -> Found:
+        """Lease what RAM knows of a prompt, and say why it isn't more. Any one thread."""
+        packed = pack(wanted.tokens)
+        nearest = self._seen.compare(packed)
+        self._seen.add(packed, wanted.part_at, wanted.tail_start)
+        return self._lease(wanted, nearest, tier="ram")
 
-        Event loop. Cancelled, what is being read still comes into RAM.
+    async def restore(self, wanted: Wanted, found: Found) -> Found:
+        """Bring a prompt's state from disk into RAM, if that is worth a read; lease it instead.
+
+        Event loop. Of the two leases, the one that is not returned is released. Cancelled, what is
+        being read still comes into RAM, and `found` stays the caller's.
         """
+        handover: Handover[Found] = Handover(lambda made: made.lease.release())
+
+        def lease() -> None:
+            handover.put(self._lease(wanted, found.nearest, tier="disk"))
+
+        try:
+            if not await self._recall(wanted.tokens, lease):
+                return found
+        except BaseException:
+            handover.abandon()
+            raise
+        found.lease.release()
+        return handover.take()
+
+    async def recall(self, tokens: Sequence[int]) -> None:
+        """Bring a prompt's state from disk into RAM, if that is worth a read. Event loop."""
+        await self._recall(tokens, lambda: None)
+
+    async def _recall(self, tokens: Sequence[int], then: Callable[[], None]) -> bool:
+        """Tell whether something was read; `then` runs on the engine thread right behind that."""
         vault = self.vault
         if vault is None or not len(vault):
             return False
@@ -71,10 +117,15 @@ class KVCache:
             if candidate is None or not await vault.intact(candidate[0]):
                 return False
             stored, n = candidate
-            await self._on_engine(lambda: self._restore(vault, stored, n))
+
+            def restore() -> None:
+                self._restore(vault, stored, n)
+                then()
+
+            await self._on_engine(restore)
             hit = self.ram.known(stored.tokens + bytes(TOKEN_BYTES)) >= n
             vault.tally.add(Counts(hit, not hit, n if hit else 0, len(tokens)))
-            return hit
+            return True
 
     async def _candidate(
         self, vault: DiskPrefixCache, tokens: Sequence[int]
@@ -92,37 +143,13 @@ class KVCache:
         else:
             self.ram.add(first(stored.tokens, n), state, min(stored.shared_tokens, n))
 
-    async def lease(
-        self,
-        pool: Executor,
-        tokens: Sequence[int],
-        part_at: PartAt,
-        tail_start: int,
-        *,
-        read: bool,
-    ) -> Found:
-        """Lease what is known of a prompt on the pool's one thread, and say why it isn't more.
-
-        The caller owns the lease once it is returned. Cancelled before that, it is given back,
-        also when the thread makes it only later.
-        """
-        making = pool.submit(self._lease, tokens, part_at, tail_start, read)
-        try:
-            return await asyncio.wrap_future(making)
-        except asyncio.CancelledError:
-            making.cancel()
-            making.add_done_callback(_give_back)
-            raise
-
-    def _lease(self, tokens: Sequence[int], part_at: PartAt, tail_start: int, read: bool) -> Found:
-        packed = pack(tokens)
-        lease = self.ram.lease(tokens)
+    def _lease(self, wanted: Wanted, nearest: Nearest, *, tier: str) -> Found:
+        lease = self.ram.lease(wanted.tokens)
         if self.ram.max_bytes:
-            miss = self._seen.explain(packed, part_at, lease.n_cached)
+            miss = explain(pack(wanted.tokens), wanted.part_at, lease.n_cached, nearest)
         else:
             miss = Miss("disabled")
-        self._seen.add(packed, part_at, tail_start)
-        return Found(lease, miss, ("disk" if read else "ram") if lease.n_cached else "")
+        return Found(lease, miss, tier if lease.n_cached else "", nearest)
 
     def keep(
         self, kept: KVState, shared_tokens: int, lease: Lease, *, at_most_tokens: int = 0
@@ -142,9 +169,3 @@ class KVCache:
         """Learn what a token costs to compute, which is what a cached one saves."""
         if computed_tokens >= MIN_TIMED_TOKENS:
             self.s_per_token = prefill_s / computed_tokens
-
-
-def _give_back(making: Future[Found]) -> None:
-    """Release a lease that nobody waits for any more."""
-    if not making.cancelled() and making.exception() is None:
-        making.result().lease.release()

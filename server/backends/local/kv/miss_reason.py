@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, n_common, n_tokens
+from mlxdeck.server.request_facts import Miss
 
 MAX_PROMPTS = 64
 HASH_DIGITS = 8
@@ -20,25 +21,19 @@ PartAt = Callable[[int], tuple[str, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
-    """Why tokens had to be computed that might have been known; no reason if none had to be."""
-
-    reason: str = ""
-    """`cold`, `diverged`, `evicted`, `model_changed`, `disabled`, or empty."""
-    at_token: int = -1
-    """The first token that differs from the prompt that came nearest."""
-    part: str = ""
-    """The part of the request that this token belongs to."""
-    ours: str = ""
-    theirs: str = ""
-    """Hashes of that part in both prompts."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Prompt:
     tokens: bytes
     part_at: PartAt
     tail_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The prompt that came nearest to another, if any did."""
+
+    prompt: _Prompt | None
+    n_same: int
+    """How many leading tokens they share."""
 
 
 class MissExplainer:
@@ -55,27 +50,31 @@ class MissExplainer:
         while len(self._prompts) > MAX_PROMPTS:
             self._prompts.popitem(last=False)
 
-    def explain(self, tokens: bytes, part_at: PartAt, n_cached: int) -> Miss:
-        """Why only `n_cached` leading tokens of a prompt were known. To be asked before `add`."""
+    def compare(self, tokens: bytes) -> Nearest:
+        """Find the prompt that came nearest. To be asked before `add`."""
         nearest, n_same = None, 0
         # Of equally near ones the latest: it is the one that a user would think of.
         for prompt in reversed(self._prompts.values()):
             if (n := n_common(tokens, prompt.tokens)) > n_same:
                 nearest, n_same = prompt, n
-        first_part = part_at(0)[1]
-        if nearest is None or n_same <= max(first_part, n_cached - 1):
-            # A state may also be of a prompt from before this start, or prefilled for nobody.
-            return Miss() if n_cached > first_part else Miss("cold")
-        n_wanted = n_tokens(tokens) - 1
-        if n_same < min(n_wanted, nearest.tail_start):
-            name, start, end = part_at(n_same)
-            _, their_start, their_end = nearest.part_at(n_same)
-            ours = _hash(tokens, start, end)
-            return Miss(
-                "diverged", n_same, name, ours, _hash(nearest.tokens, their_start, their_end)
-            )
-        # All that could be shared is; it is a miss only if the state of it is gone.
-        return Miss("evicted") if n_cached < min(n_wanted, nearest.tail_start) else Miss()
+        return Nearest(nearest, n_same)
+
+
+def explain(tokens: bytes, part_at: PartAt, n_cached: int, nearest: Nearest) -> Miss:
+    """Why only `n_cached` leading tokens of a prompt were known."""
+    prompt, n_same = nearest.prompt, nearest.n_same
+    first_part = part_at(0)[1]
+    if prompt is None or n_same <= max(first_part, n_cached - 1):
+        # A state may also be of a prompt from before this start, or prefilled for nobody.
+        return Miss() if n_cached > first_part else Miss("cold")
+    n_wanted = n_tokens(tokens) - 1
+    if n_same < min(n_wanted, prompt.tail_start):
+        name, start, end = part_at(n_same)
+        _, their_start, their_end = prompt.part_at(n_same)
+        ours = _hash(tokens, start, end)
+        return Miss("diverged", n_same, name, ours, _hash(prompt.tokens, their_start, their_end))
+    # All that could be shared is; it is a miss only if the state of it is gone.
+    return Miss("evicted") if n_cached < min(n_wanted, prompt.tail_start) else Miss()
 
 
 def _hash(tokens: bytes, start: int, end: int) -> str:

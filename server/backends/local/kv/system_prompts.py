@@ -10,8 +10,8 @@ import sqlite3
 import time
 
 from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, pack, unpack
-from mlxdeck.server.cache.cache_keys import Digests
 from mlxdeck.server.cache.disk_io import DiskIO
+from mlxdeck.server.request_facts import Digests
 
 MAX_SYSTEMS = 200
 PART_DIGITS = 12

@@ -224,7 +224,7 @@ class EngineThread:
             job = self._waiting[0]
             if not self._fits(job):
                 return
-            job.times.admitted_s = time.monotonic()
+            job.work.times.admitted_s = time.monotonic()
             job.n_prefilled = job.run.n_cached
             self._waiting.popleft()
             uid, failure = self._attempt("insert", partial(self._engine.insert, job.run))
@@ -278,16 +278,16 @@ class EngineThread:
         now_s = time.monotonic()
         if step.finish == "failed":
             del self.running[step.uid]
-            job.times.finished_s = now_s
+            job.work.times.finished_s = now_s
             return [(job, EngineFailed(f"the model failed: {step.why}"))]
-        if not job.n_tokens:
-            job.times.first_token_s = now_s
-        job.n_tokens += 1
+        if not job.work.n_tokens:
+            job.work.times.first_token_s = now_s
+        job.work.n_tokens += 1
         self.output_tokens += 1
         parcels: list[Parcel] = []
         if step.finish == "broken":
             del self.running[step.uid]
-            job.times.finished_s, job.let_go = now_s, step.why
+            job.work.times.finished_s, job.work.let_go = now_s, step.why
             return [(job, EngineFailed(f"the answer left what it is held to: {step.why}"))]
         if step.text:
             parcels.append((job, Piece(step.text)))
@@ -295,7 +295,7 @@ class EngineThread:
             self._looping.append(job)
         if step.finish:
             del self.running[step.uid]
-            job.times.finished_s = now_s
+            job.work.times.finished_s = now_s
             self._keep(job, step.kept)
             parcels.append((job, Done(step.finish)))
         return parcels
@@ -319,7 +319,7 @@ class EngineThread:
         """End a sequence that goes round in circles, as its limit would."""
         if self.running.get(job.uid) is not job:
             return
-        job.times.finished_s = time.monotonic()
+        job.work.times.finished_s = time.monotonic()
         self._deliver([(job, Done("loop"))])
         self._keep(job, self._remove(job.uid))
 

@@ -15,11 +15,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Literal
 
+from mlxdeck.server.backends.base import Health
 from mlxdeck.server.backends.local.engine.api import Engine, Memory, ModelInfo, Progress
 from mlxdeck.server.backends.local.scheduler.engine_thread import (
     EngineThread,
@@ -31,6 +30,7 @@ from mlxdeck.server.backends.local.scheduler.engine_thread import (
 )
 from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Sequence, Waiting
 from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError, one_line
+from mlxdeck.server.load import Load
 
 log = logging.getLogger(__name__)
 
@@ -43,24 +43,29 @@ MAX_GRACE_S = 10.0
 STOPPED = "the engine has stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What the engine is doing for everyone together."""
+class _Chunks:
+    """What a job delivers, up to its `Done`; `Waiting` where nothing has come for a while."""
 
-    active: int
-    queued: int
-    output_tokens: int
-    """Drawn since the start."""
-    prefill_tokens: int
-    """Computed since the start."""
+    def __init__(self, job: Sequence, ping_s: float) -> None:
+        self._job = job
+        self._ping_s = ping_s
+        self._is_over = False
 
+    def __aiter__(self) -> _Chunks:
+        return self
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Whether a request that comes now can be expected to run, and why not."""
-
-    state: Literal["loading", "healthy", "rebuilding", "unhealthy"]
-    reason: str = ""
+    async def __anext__(self) -> Chunk:
+        """Raises `ServerError` if the job has failed."""
+        if self._is_over:
+            raise StopAsyncIteration
+        try:
+            chunk = await asyncio.wait_for(self._job.chunks.get(), self._ping_s)
+        except TimeoutError:
+            return Waiting()
+        if isinstance(chunk, ServerError):
+            raise chunk
+        self._is_over = isinstance(chunk, Done)
+        return chunk
 
 
 class Scheduler:
@@ -117,8 +122,10 @@ class Scheduler:
         """Fail the jobs that still run, and end the thread after the step it is in.
 
         A model that is still being fetched or loaded is not waited for, nor an engine that hangs:
-        `alive` tells.
+        `alive` tells. Nor is there anything to end if it was never started.
         """
+        if not hasattr(self, "_thread"):
+            return
         self._watching.cancel()
         self._worker.inbox.put(Stop())
         self._failure = self._failure or STOPPED
@@ -149,7 +156,7 @@ class Scheduler:
     @property
     def status(self) -> Load:
         """A snapshot; figures of one step may be mixed with the next one's."""
-        queued = sum(not job.times.admitted_s for job in self._open)
+        queued = sum(not job.work.times.admitted_s for job in self._open)
         worker = self._worker
         return Load(len(worker.running), queued, worker.output_tokens, worker.prefill_tokens)
 
@@ -220,32 +227,17 @@ class Scheduler:
         now = self.status
         if now.queued >= self._max_waiting + max(0, self._max_batch - now.active):
             raise Overloaded(f"{now.queued} requests are waiting already")
-        job.times.submitted_s = time.monotonic()
+        job.work.times.submitted_s = time.monotonic()
         self._open.add(job)
         self._worker.inbox.put(Enter(job))
-        chunks = self._receive(job)
         try:
-            yield chunks
+            yield _Chunks(job, self._ping_s)
         finally:
             self._open.discard(job)
-            if not job.times.finished_s:
-                job.times.finished_s = time.monotonic()
+            if not job.work.times.finished_s:
+                job.work.times.finished_s = time.monotonic()
                 if not self._failure:
                     self._worker.inbox.put(Leave(job))
-            await chunks.aclose()
-
-    async def _receive(self, job: Sequence) -> AsyncGenerator[Chunk]:
-        while True:
-            try:
-                chunk = await asyncio.wait_for(job.chunks.get(), self._ping_s)
-            except TimeoutError:
-                yield Waiting()
-                continue
-            if isinstance(chunk, ServerError):
-                raise chunk
-            yield chunk
-            if isinstance(chunk, Done):
-                return
 
     def _fail_all(self, reason: str) -> None:
         """Tell everyone who waits, each with an exception of its own."""

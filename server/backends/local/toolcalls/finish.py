@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import Finished, StopReason, Usage
 from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.request_facts import BadCall
 
 
-def finished(
+def ending(
     splitter: Splitter, usage: Usage, *, cut: bool, looped: bool, forced: bool
-) -> Finished:
-    """The last event; `forced` says that the request demands a call.
+) -> Iterator[BadCall | Finished]:
+    """What could not be read, and the last event; `forced` says that the request demands a call.
 
     Raises:
-        EngineFailed: There is none.
+        EngineFailed: There is no call, or one was broken off of which something had been sent.
     """
+    yield from splitter.bad_calls
+    if splitter.broken:
+        raise EngineFailed(f"the model broke off a tool call: {splitter.broken}")
     looped = looped or splitter.looped
     reason = _stop_reason(splitter, cut=cut or looped, forced=forced)
     by: Literal["", "loop"] = "loop" if looped and reason == "max_tokens" else ""
-    return Finished(reason, usage, splitter.stopped_by, by, len(splitter.bad_calls))
+    yield Finished(reason, usage, splitter.stopped_by, by, len(splitter.bad_calls))
 
 
 def _stop_reason(splitter: Splitter, *, cut: bool, forced: bool) -> StopReason:

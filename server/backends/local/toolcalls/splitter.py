@@ -15,7 +15,7 @@ from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmi
 from mlxdeck.server.backends.local.toolcalls.reading.code_context import QUOTES, CodeContext
 from mlxdeck.server.backends.local.toolcalls.reading.foreign_calls import ENDS, STARTS
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
-from mlxdeck.server.backends.local.toolcalls.reading.markers import BadCall, Markers
+from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import Looped, RepeatedCalls
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import (
     CutOff,
@@ -23,6 +23,7 @@ from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import (
     StreamReader,
 )
 from mlxdeck.server.chat import ToolCallEnd, ToolCallStart, ToolSpec
+from mlxdeck.server.request_facts import BadCall
 
 MAX_VAIN = 8  # searches of the whole rest of an answer for the end of what may be no call
 _QUOTING = tuple(" \t\"'(")

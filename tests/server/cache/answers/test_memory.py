@@ -44,9 +44,9 @@ def answer(text: str = "abc") -> Answer:
     return made
 
 
-async def test_a_replay_says_the_same_in_fewer_pieces() -> None:
+def test_a_replay_says_the_same_in_fewer_pieces() -> None:
     """Deltas are joined, pings are gone, calls are whole, and every prompt token was cached."""
-    assert [event async for event in answer().replay()] == [
+    assert list(answer().events()) == [
         Started(Usage(10, 10), cache="hit"),
         TextDelta("abc"),
         *CALL,

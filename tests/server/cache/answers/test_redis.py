@@ -141,7 +141,8 @@ async def test_two_servers_share_answers_and_outlive_their_redis(
     flags: dict[str, Any] = {"shared_cache": redis.url, "shared_cache_timeout_s": 1.0}
     async with running(**flags) as one, running(EchoEngine(), **flags) as other:
         await one.ask("hello")
-        await settled(one.service.tiers.shared)
+        assert (shared := one.service.caches.shared) is not None
+        await settled(shared)
         answered = await other.ask("hello")
         assert answered.headers["x-mlxdeck-cache"] == "hit"
         (lookup,) = other.telemetry.named("cache.lookup")
@@ -158,7 +159,8 @@ async def test_two_servers_share_answers_and_outlive_their_redis(
         redis.start()
         await asyncio.sleep(0.1)
         await one.ask("again")
-        await settled(one.service.tiers.shared)
+        assert (shared := one.service.caches.shared) is not None
+        await settled(shared)
         assert (await other.ask("again")).headers["x-mlxdeck-cache"] == "hit"
         assert (await other.http.get("/v1/cache")).json()["exact_shared"]["working"] is True
 

@@ -14,16 +14,6 @@ _TAGS = re.compile(r"\s*(?:</?[\w:.-]{1,40}>\s*|<\|[\w.-]{1,40}\|>\s*)+")
 
 
 @dataclass(frozen=True, slots=True)
-class BadCall:
-    """A call that could not be read; it has been passed on as text."""
-
-    format: str
-    error: str
-    n_bytes: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
 class Markers:
     """The texts that switch between modes; empty ones never match."""
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
 
-from mlxdeck.server.backends.local.engine.echo import EchoStates
+from mlxdeck.server.backends.local.engine.echo import ByteTokenizer, EchoStates, NoGrammars
 from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.token_bytes import pack
+from mlxdeck.server.backends.local.preparation import Preparation, Ready
+from mlxdeck.server.backends.local.prompt.renderer import Renderer
+from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
+from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text
+from mlxdeck.server.request_facts import Digests
 
-TOKENS = list(range(200))
+TOKENIZER = ByteTokenizer()
+FORMAT = choose_format("auto", TOKENIZER.traits)
+RENDERER = Renderer(TOKENIZER, FORMAT, 4096)
+REQUEST = ChatRequest("m", (), (Message("user", (Text("hello " * 30),)),), Sampling(10))
+TOKENS = RENDERER.render(REQUEST).tokens
 
 
 async def unused(work: object) -> None:
@@ -41,23 +49,28 @@ class Held(EchoStates):
         return super().copy(state, n_dropped)
 
 
-def lease(cache: KVCache, pool: ThreadPoolExecutor) -> asyncio.Task[object]:
+def preparation(cache: KVCache) -> Preparation:
+    """What asks for leases, with a prompt thread of its own."""
+    return Preparation(RENDERER, TOKENIZER.traits, FORMAT, NoGrammars(), cache, None)
+
+
+def lease(asking: Preparation) -> asyncio.Task[Ready]:
     """Ask for what is known of `TOKENS`."""
-    asked = cache.lease(pool, TOKENS, lambda _: ("", 0, -1), 0, read=False)
-    return asyncio.create_task(asked)
+    return asyncio.create_task(asking.prepare(REQUEST, Digests("", "", ())))
 
 
 async def test_a_lease_that_is_made_for_nobody_is_given_back() -> None:
     """Its client leaves while it is being made; then the entry can be cleared."""
     states = Held()
     cache = cache_of(states)
-    with ThreadPoolExecutor(1) as pool:
-        asking = lease(cache, pool)
-        await asyncio.to_thread(states.entered.wait, 10)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        states.go.set()
+    prepares = preparation(cache)
+    asking = lease(prepares)
+    await asyncio.to_thread(states.entered.wait, 10)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    states.go.set()
+    prepares.close()
     assert cache.ram.n_leases == 0
     assert cache.ram.clear() == 1
 
@@ -67,19 +80,20 @@ async def test_no_lease_is_left_wherever_its_client_leaves(seed: int) -> None:
     """Before it is made, meanwhile, after it was made and before it was handed over."""
     random, states = Random(seed), EchoStates()
     cache = cache_of(states)
-    with ThreadPoolExecutor(1) as pool:
-        for _ in range(100):
-            asking = lease(cache, pool)
-            for _ in range(random.randrange(4)):
-                await asyncio.sleep(0)
-            if random.random() < 0.3:
-                await asyncio.to_thread(lambda: None)
-            asking.cancel()
-            try:
-                found = await asking
-            except asyncio.CancelledError:
-                continue
-            found.lease.release()  # type: ignore[attr-defined]
+    prepares = preparation(cache)
+    for _ in range(100):
+        asking = lease(prepares)
+        for _ in range(random.randrange(4)):
+            await asyncio.sleep(0)
+        if random.random() < 0.3:
+            await asyncio.to_thread(lambda: None)
+        asking.cancel()
+        try:
+            ready = await asking
+        except asyncio.CancelledError:
+            continue
+        ready.found.lease.release()
+    prepares.close()
     assert cache.ram.n_leases == 0
     assert cache.ram.clear() == 1
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mlxdeck.server.backends.local.kv.miss_reason import Miss, MissExplainer
+from mlxdeck.server.backends.local.kv.miss_reason import MissExplainer, explain
 from mlxdeck.server.backends.local.kv.token_bytes import pack
+from mlxdeck.server.request_facts import Miss
 
 SYSTEM, TOOL, MESSAGE = 2, 20, 40
 
@@ -21,12 +22,17 @@ def prompt(**changed: int) -> bytes:
     return pack([*range(at), *range(900, 950 - at)])
 
 
+def why(seen: MissExplainer, tokens: bytes, n_cached: int) -> Miss:
+    """What is said of a prompt that is asked for now."""
+    return explain(tokens, part_at, n_cached, seen.compare(tokens))
+
+
 def test_the_first_prompt_is_cold() -> None:
     """Also one that shares nothing with others but what the template puts first."""
     seen = MissExplainer()
-    assert seen.explain(prompt(), part_at, 0) == Miss("cold")
+    assert why(seen, prompt(), 0) == Miss("cold")
     seen.add(prompt(), part_at, 45)
-    assert seen.explain(prompt(at=SYSTEM), part_at, 0) == Miss("cold")
+    assert why(seen, prompt(at=SYSTEM), 0) == Miss("cold")
 
 
 def test_a_change_is_named_by_token_and_part() -> None:
@@ -34,7 +40,7 @@ def test_a_change_is_named_by_token_and_part() -> None:
     for at, part in ((5, "system"), (25, "tools.Read"), (42, "messages.0")):
         seen = MissExplainer()
         seen.add(prompt(), part_at, 45)
-        miss = seen.explain(prompt(at=at), part_at, at)
+        miss = why(seen, prompt(at=at), at)
         assert (miss.reason, miss.at_token, miss.part) == ("diverged", at, part)
         assert miss.ours != miss.theirs and len(miss.ours) == len(miss.theirs) == 8
 
@@ -44,14 +50,14 @@ def test_going_on_is_no_miss_unless_the_state_is_gone() -> None:
     seen = MissExplainer()
     seen.add(prompt(), part_at, 45)
     longer = pack([*range(46), *range(800, 830)])
-    assert seen.explain(longer, part_at, 45) == Miss()
-    assert seen.explain(longer, part_at, 10) == Miss("evicted")
-    assert seen.explain(prompt(), part_at, 49) == Miss()
+    assert why(seen, longer, 45) == Miss()
+    assert why(seen, longer, 10) == Miss("evicted")
+    assert why(seen, prompt(), 49) == Miss()
 
 
 def test_a_state_of_an_unseen_prompt_is_no_miss() -> None:
     """After a restart, states are there whose prompts were not seen."""
-    assert MissExplainer().explain(prompt(), part_at, 30) == Miss()
+    assert why(MissExplainer(), prompt(), 30) == Miss()
 
 
 def test_the_nearest_prompt_is_compared() -> None:
@@ -59,4 +65,4 @@ def test_the_nearest_prompt_is_compared() -> None:
     seen = MissExplainer()
     seen.add(prompt(), part_at, 45)
     seen.add(pack([*range(10), *range(700, 740)]), part_at, 45)
-    assert seen.explain(prompt(at=30), part_at, 30).at_token == 30
+    assert why(seen, prompt(at=30), 30).at_token == 30

@@ -77,7 +77,7 @@ async def test_many_jobs_share_the_engine() -> None:
         jobs = [job(f"text {i}") for i in range(8)]
         answers = await asyncio.gather(*(answer(scheduler, each) for each in jobs))
         assert answers == [(f"text {i}", "stop") for i in range(8)]
-        assert scheduler.status.output_tokens == sum(each.n_tokens for each in jobs)
+        assert scheduler.status.output_tokens == sum(each.work.n_tokens for each in jobs)
 
 
 async def test_the_token_limit_ends_an_answer() -> None:
@@ -291,5 +291,5 @@ async def test_an_answer_that_leaves_its_grammar_fails_alone() -> None:
         )
         assert isinstance(told, EngineFailed) and "not of the grammar" in told.message
         assert other == ("hello there", "stop")
-        assert bad.let_go == "not of the grammar" and not good.let_go
+        assert bad.work.let_go == "not of the grammar" and not good.work.let_go
         assert await answer(scheduler, job("again")) == ("again", "stop")

@@ -1,0 +1,102 @@
+"""Bodies of `GET /health`, `/v1/status` and `/v1/models`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from mlxdeck.server.service import Service, process_bytes
+
+
+def health(service: Service) -> dict[str, Any]:
+    """The body of `GET /health`; its shape is a contract."""
+    caches = service.caches if service.is_ready else None
+    state = service.health
+    hits, total = (caches.hits, caches.lookups) if caches else (0, 0)
+    return {
+        "status": state.state,
+        **({"reason": state.reason} if state.reason else {}),
+        "model": service.model,
+        "model_loaded": service.is_ready,
+        "cache": {
+            "hits": hits,
+            "misses": total - hits,
+            "total_requests": total,
+            "hit_rate": f"{100 * hits / total if total else 0:.1f}%",
+            "cached_items": service.load.exact_entries,
+        },
+    }
+
+
+def models(service: Service) -> dict[str, Any]:
+    """The loaded model, in Anthropic's and OpenAI's shape."""
+    name = service.model
+    entry = {
+        "id": name,
+        "type": "model",
+        "object": "model",
+        "display_name": name,
+        "created_at": "1970-01-01T00:00:00Z",
+        "created": 0,
+        "owned_by": "mlxdeck",
+    }
+    return {
+        "object": "list",
+        "data": [entry],
+        "has_more": False,
+        "first_id": name,
+        "last_id": name,
+    }
+
+
+def status(service: Service) -> dict[str, Any]:
+    """What runs here, with which limits, and what it holds."""
+    settings = service.settings
+    body: dict[str, Any] = {
+        "status": service.health.state,
+        "uptime_s": round(service.uptime_s, 3),
+        "pid": os.getpid(),
+        "versions": versions(),
+        "limits": {
+            "max_batch": settings.max_batch,
+            "max_waiting": settings.max_waiting,
+            "prefill_chunk_tokens": settings.prefill_chunk_tokens,
+            "max_body_bytes": settings.max_body_bytes,
+        },
+        "model": service.model,
+        "model_path": None,
+    }
+    if not service.is_ready:
+        return body
+    info, load = service.backend.info, service.load
+    return {
+        **body,
+        "context_tokens": info.context_tokens,
+        "device": info.device,
+        **info.details,
+        **service.backend.status.details,
+        "active": load.active,
+        "queued": load.queued,
+        "looped": service.observer.totals.looped,
+        "telemetry": str(service.observer.emitter.path or "") or None,
+        "memory": {
+            "active_bytes": load.memory_active_bytes,
+            "peak_bytes": load.memory_peak_bytes,
+            "process_bytes": process_bytes(),
+            "exact_cache_bytes": load.exact_bytes,
+            "prefix_cache_bytes": load.prefix_bytes,
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides how the server behaves."""
+    found = {"python": platform.python_version()}
+    for name in ("mlxdeck", "mlx", "mlx-lm", "sanic"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

@@ -1,0 +1,130 @@
+"""The seam between what every backend wants and what stands behind it.
+
+In front of it: canonical form, exact answers, single flight, the trace. Behind it: a model on this
+machine (`local`), or whatever else can answer a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from mlxdeck.server.cache.cache_disk import CacheDisk
+from mlxdeck.server.chat import ChatRequest
+from mlxdeck.server.load import Load
+from mlxdeck.server.request_facts import Digests, StreamItem
+
+Announce = Callable[[str], None]
+"""Told, in a line for a person, what a slow start is doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """What answers here."""
+
+    name: str
+    """The model's, as clients see it."""
+    signature: str
+    """Changes whenever the same request could draw another answer: a share of the answer's key."""
+    context_tokens: int
+    device: str
+    about: str = ""
+    """What the ready line adds to the name."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """What `GET /v1/status` adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a request that comes now can be expected to be answered, and why not."""
+
+    state: Literal["loading", "healthy", "rebuilding", "unhealthy"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """How a backend is at one moment."""
+
+    health: Health
+    load: Load
+    details: dict[str, Any] = field(default_factory=dict)
+    """What `GET /v1/status` adds."""
+
+
+class Backend(Protocol):
+    """Answers requests. For the event loop, which no method ever holds up."""
+
+    @property
+    def info(self) -> BackendInfo:
+        """Only there once `start` has returned."""
+
+    @property
+    def status(self) -> BackendStatus:
+        """At any time."""
+
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        """Done, with the reason, once it can't be kept running and the process had better end.
+
+        Only there once `start` has been called.
+        """
+
+    @property
+    def clock_formats(self) -> Sequence[str]:
+        """What a prompt tells of the local time, as `strftime` takes it: answers change with it."""
+
+    async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
+        """Get ready to answer. Caches that outlive the process lie on `disk`, if there is one.
+
+        Raises:
+            EngineFailed: That can't be.
+        """
+
+    async def stop(self) -> None:
+        """End what still runs. `close` follows once nobody listens any more."""
+
+    async def close(self) -> None:
+        """Write what is still to be written, and let go of everything."""
+
+    def check(self, chat: ChatRequest) -> None:
+        """Refuse at once what can't be answered. Raises `BadRequest`, which names the field."""
+
+    def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
+        """How the conversation will be put in another way, by name, as far as that is known."""
+
+    def expecting(self) -> AbstractContextManager[None]:
+        """Say that a request is on its way, for as long as it is looked up elsewhere."""
+
+    def answer(self, chat: ChatRequest, parts: Digests) -> AsyncGenerator[StreamItem]:
+        """Answer a canonical request; closing it at any point cancels.
+
+        `LookedUp`s and `Prepared` come first, then `Started`, and `Finished` is last.
+
+        Raises:
+            ServerError: One, and nothing after it.
+        """
+
+    async def count(self, chat: ChatRequest) -> int:
+        """How many tokens the prompt of a canonical request has."""
+
+    async def shared_tokens(self, chat: ChatRequest) -> list[int]:
+        """The tokens of a request's system prompt and tools, if `prefill` could use them."""
+
+    async def known_tokens(self, system: str, tools: str) -> list[int] | None:
+        """The same of a request from an earlier run, by the digests of its parts."""
+
+    async def prefill(self, tokens: list[int]) -> None:
+        """Compute the state of a system prompt, and keep it; cancelled, what there is of it."""
+
+    def cache_report(self) -> dict[str, Any]:
+        """What each of its own cache tiers holds, and what it was good for, by name."""
+
+    async def clear(self, tier: str) -> int:
+        """Empty one of the tiers in `cache_report`; return how many entries it held."""
+
+    def tick(self) -> None:
+        """Do what has to be done now and then. Called every second."""

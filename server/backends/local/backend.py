@@ -1,0 +1,391 @@
+"""A model on this machine behind the seam: prompt, KV states, scheduler, tool calls, engine.
+
+`answer` is one request, from its canonical form to its last event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from mlxdeck.server.backends.base import Announce, BackendInfo, BackendStatus
+from mlxdeck.server.backends.local.engine.api import (
+    Engine,
+    ModelInfo,
+    SamplingParams,
+    SequenceSpec,
+    TemplateTraits,
+    ThinkingLimit,
+)
+from mlxdeck.server.backends.local.kv.system_prompts import parts_key
+from mlxdeck.server.backends.local.kv_tiers import KVTiers
+from mlxdeck.server.backends.local.preparation import Preparation, Ready
+from mlxdeck.server.backends.local.prompt.renderer import Renderer
+from mlxdeck.server.backends.local.prompt.template_trial import TemplateTrial, try_template
+from mlxdeck.server.backends.local.sampling import check_biases, defaults, filled
+from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
+from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
+from mlxdeck.server.backends.local.scheduler.sequence import Done, Waiting
+from mlxdeck.server.backends.local.scheduler.sequence import Sequence as Job
+from mlxdeck.server.backends.local.toolcalls.finish import ending
+from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
+from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
+from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
+from mlxdeck.server.cache.cache_disk import CacheDisk
+from mlxdeck.server.cache.cache_keys import digest
+from mlxdeck.server.canonicalize import SCHEMA_ORDER
+from mlxdeck.server.chat import ChatRequest, Ping, Started, Usage
+from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.load import Load
+from mlxdeck.server.request_facts import Digests, FirstToken, Prepared, StreamItem
+
+log = logging.getLogger(__name__)
+
+DRAWING = (
+    *("canonical_off", "inline_control_tokens", "loop_guard"),
+    *("max_kv_tokens", "max_output_tokens"),
+)
+"""Settings that change answers, but for those that the model is asked for where they are open."""
+
+
+class LocalBackend:
+    """The `Backend` of a model that runs here."""
+
+    info: BackendInfo
+    kv: KVTiers
+    _preparation: Preparation
+    _model: ModelInfo
+    _sampling: SamplingParams
+    _tool_format: ToolFormat
+    _traits: TemplateTraits
+    _template: TemplateTrial
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._is_ready = False
+        self.scheduler = Scheduler(
+            engine,
+            max_batch=settings.max_batch,
+            max_waiting=settings.max_waiting,
+            prefill_chunk_tokens=settings.prefill_chunk_tokens,
+            ping_s=settings.ping_s,
+            stall_s=settings.stall_s,
+        )
+
+    async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
+        """Load the model, open the states of earlier runs, and try the chat template.
+
+        Raises:
+            EngineFailed: It can't be loaded.
+            SettingsError: The tool format is unknown.
+        """
+        ram_bytes = await self._load(announce)
+        model, told, tokenizer = self._model, self._settings, self._engine.tokenizer
+        self._traits = tokenizer.traits
+        self._sampling = defaults(model, told.temperature, told.top_p, told.top_k)
+        self._tool_format = choose_format(told.tool_format, self._traits)
+        # Not on the loop, which these would hold up.
+        self.kv = await asyncio.to_thread(self._open_states, disk, ram_bytes)
+        self._template = await asyncio.to_thread(try_template, tokenizer, self._tool_format)
+        renderer = Renderer(
+            tokenizer,
+            self._tool_format,
+            model.context_tokens,
+            told.max_output_tokens,
+            ordered=SCHEMA_ORDER not in told.canonical_off.split(","),
+            known=self._template.regroupings,
+            inline=told.inline_control_tokens,
+        )
+        self._renderer = renderer
+        self._preparation = Preparation(
+            renderer,
+            self._traits,
+            self._tool_format,
+            self._engine.grammars,
+            self.kv.states,
+            self.kv.systems,
+        )
+        self.info = BackendInfo(
+            model.name,
+            self._signature() + digest(self._traits.source),
+            model.context_tokens,
+            model.device,
+            self._template.summary,
+            {
+                "model_path": model.path,
+                "context": {
+                    "source": model.context_source,
+                    "is_guess": model.context_is_guess,
+                    "kv_bytes": model.kv_bytes,
+                },
+                "chat_template": self._template.report(),
+            },
+        )
+        self._is_ready = True
+
+    async def _load(self, announce: Announce) -> int:
+        """Load the model; return the bytes that its states may take in RAM."""
+        found: list[tuple[ModelInfo, int]] = []
+
+        def loaded(model: ModelInfo) -> None:
+            # On the engine thread: how much memory is free is known only now.
+            found.append((model, self._settings.prefix_cache_bytes or self._engine.spare_bytes()))
+
+        self.scheduler.start(announce, loaded)
+        await self.scheduler.ready
+        self._model, ram_bytes = found[0]
+        return ram_bytes
+
+    def _open_states(self, disk: CacheDisk | None, ram_bytes: int) -> KVTiers:
+        told, model = self._settings, self._model
+        # A state of another device or window looks alike, and isn't.
+        signature = f"{model.signature} {model.device} {told.max_kv_tokens}"
+        policy, on_engine = told.cache_policy, self.scheduler.run
+
+        def opened(disk: CacheDisk | None) -> KVTiers:
+            return KVTiers(
+                self._engine.states,
+                on_engine,
+                disk,
+                ram_bytes=ram_bytes,
+                policy=policy,
+                signature=signature,
+            )
+
+        try:
+            return opened(disk)
+        except (OSError, sqlite3.Error) as error:
+            log.warning("no KV states on disk: %s", error)
+            return opened(None)
+
+    def _signature(self) -> str:
+        """What draws an answer beside the request: the model, and what it was told of it."""
+        told = {name: getattr(self._settings, name) for name in DRAWING}
+        model, name = self._model, self._tool_format.name
+        return f"{model.signature} {model.context_tokens} {self._sampling} {name} {told}"
+
+    async def stop(self) -> None:
+        """End what still runs."""
+        if self._is_ready:
+            self._preparation.close()
+        await self.scheduler.stop()
+
+    async def close(self) -> None:
+        """Write the states that are still to be written. The engine is gone."""
+        if self._is_ready:
+            self.kv.flush()
+
+    @property
+    def must_not_unload(self) -> bool:
+        """Whether Python must not be taken apart under what still runs."""
+        # In the middle of a download, or of a library's code: that can't be ended from outside.
+        # Also not under a thread that Python takes for ended, while the library's own memory of
+        # it is being freed: that aborts the process.
+        return self.scheduler.alive or self._engine.ends_late
+
+    @property
+    def status(self) -> BackendStatus:
+        """A snapshot."""
+        load, memory = self.scheduler.status, self.scheduler.memory
+        ram = self.kv.states.ram if self._is_ready else None
+        return BackendStatus(
+            self.scheduler.health,
+            Load(
+                active=load.active,
+                queued=load.queued,
+                output_tokens=load.output_tokens,
+                prefill_tokens=load.prefill_tokens,
+                prefix_entries=len(ram) if ram is not None else 0,
+                prefix_bytes=ram.n_bytes if ram is not None else 0,
+                memory_active_bytes=memory.active_bytes,
+                memory_peak_bytes=memory.peak_bytes,
+            ),
+            {
+                "engine_rebuilds": self.scheduler.n_rebuilds,
+                "lost_states": self.scheduler.n_lost_states,
+            },
+        )
+
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        """Done once the engine hangs or can't be rebuilt."""
+        return self.scheduler.lost
+
+    @property
+    def clock_formats(self) -> Sequence[str]:
+        """What the chat template prints of the time."""
+        return self._traits.clock_formats
+
+    def check(self, chat: ChatRequest) -> None:
+        """Refuse a bias for a token that the model lacks."""
+        check_biases(chat.sampling, self._model.vocab_tokens)
+
+    def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
+        """Those that the template is known to need, and that change this conversation."""
+        return self._renderer.foreseen(chat)
+
+    def expecting(self) -> AbstractContextManager[None]:
+        """An idle engine then waits a moment, to read several prompts together."""
+        return self.scheduler.expecting()
+
+    async def count(self, chat: ChatRequest) -> int:
+        """How many tokens the prompt has."""
+        return await self._preparation.count(chat)
+
+    async def answer(self, chat: ChatRequest, parts: Digests) -> AsyncGenerator[StreamItem]:
+        """Render, look up, queue, and split what the model says into events."""
+        with self.expecting():
+            ready = await self._preparation.prepare(chat, parts)
+        try:
+            yield ready.looked_up()
+            job = self._job(chat, ready)
+            lease, plan = ready.found.lease, ready.plan
+            yield Prepared(
+                job.work,
+                len(ready.prompt.tokens),
+                lease.n_cached,
+                ready.tokenize_s,
+                plan.refused,
+                plan.loose,
+            )
+            splitter = self._splitter(chat, ready)
+            cut = looped = False
+            async with self.scheduler.submit(job) as chunks:
+                yield Started(_usage(job))
+                for piece in splitter.begin(ready.prompt.begun):
+                    yield piece
+                silence = _Silence(self._settings.ping_s)
+                is_first = True
+                async for chunk in chunks:
+                    if isinstance(chunk, Waiting):
+                        yield Ping()
+                        continue
+                    if is_first:
+                        is_first = False
+                        self._learn(job)
+                        yield FirstToken()
+                    if isinstance(chunk, Done):
+                        cut, looped = chunk.reason != "stop", chunk.reason == "loop"
+                        pieces = splitter.close(complete=not cut)
+                    else:
+                        pieces = splitter.feed(chunk.text)
+                    for piece in pieces:
+                        yield piece
+                    if silence.is_long(said=bool(pieces)):
+                        yield Ping()
+                    if splitter.over:
+                        break
+            forced = chat.tool_choice.mode in ("any", "tool") and bool(chat.tools)
+            for last in ending(splitter, _usage(job), cut=cut, looped=looped, forced=forced):
+                yield last
+        finally:
+            ready.found.lease.release()
+
+    def _learn(self, job: Job) -> None:
+        """What a token costs to prefill."""
+        self.kv.states.timed(job.work.times.prefill_s, len(job.run.tokens) - job.run.n_cached)
+
+    def _job(self, chat: ChatRequest, ready: Ready) -> Job:
+        prompt, lease = ready.prompt, ready.found.lease
+        traits, thinking = self._traits, None
+        if chat.thinking_tokens and traits.think_end:
+            tags = (traits.think_start, traits.think_end)
+            thinking = ThinkingLimit(*tags, prompt.in_thinking, chat.thinking_tokens)
+        layout, states = prompt.layout, self.kv.states
+        run = SequenceSpec(
+            prompt.tokens,
+            lease.n_cached,
+            lease.state,
+            prompt.max_tokens,
+            filled(chat.sampling, self._sampling),
+            layout.boundaries(),
+            ready.plan.constraint,
+            thinking,
+        )
+        guard = LoopGuard() if self._settings.loop_guard else None
+        return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease), guard)
+
+    def _splitter(self, chat: ChatRequest, ready: Ready) -> Splitter:
+        traits = self._traits
+        stops = chat.sampling.stop_sequences
+        return Splitter(
+            Markers(traits.think_start, traits.think_end, stops),
+            self._tool_format,
+            chat.tools,
+            thinking=ready.prompt.in_thinking,
+            constrained=ready.plan.constraint is not None,
+            parallel=chat.tool_choice.parallel,
+            shows_thinking=chat.thinking is not False,
+            loose=ready.plan.loose,
+            loop_guard=self._settings.loop_guard,
+        )
+
+    async def shared_tokens(self, chat: ChatRequest) -> list[int]:
+        """The tokens of a request's system prompt and tools."""
+        return await self._preparation.shared_tokens(chat)
+
+    async def known_tokens(self, system: str, tools: str) -> list[int] | None:
+        """The same, as an earlier run remembered them."""
+        systems = self.kv.systems
+        return await systems.tokens(parts_key(system, tools)) if systems else None
+
+    async def prefill(self, tokens: list[int]) -> None:
+        """Compute the state of a system prompt, and keep it; cancelled, what there is of it."""
+        states, n = self.kv.states, len(tokens)
+        await states.recall(tokens)
+        # One token more than wanted has to be run, and one is drawn: the state is cut back to n.
+        run_tokens = [*tokens, tokens[0]]
+        lease = states.ram.lease(run_tokens)
+        try:
+            if lease.n_cached < n:
+                run = SequenceSpec(
+                    run_tokens, lease.n_cached, lease.state, 1, SamplingParams(), (n,)
+                )
+                job = Job(run, lambda kept: states.keep(kept, n, lease, at_most_tokens=n))
+                async with self.scheduler.submit(job) as chunks:
+                    async for _ in chunks:
+                        pass
+        finally:
+            lease.release()
+
+    def cache_report(self) -> dict[str, Any]:
+        """The tiers of its KV states."""
+        return self.kv.report()
+
+    async def clear(self, tier: str) -> int:
+        """Empty one of them."""
+        return await self.kv.clear(tier)
+
+    def tick(self) -> None:
+        """Write states that are due."""
+        self.kv.tick()
+
+
+class _Silence:
+    """Notices that a client has been told nothing for a while, though the model writes.
+
+    A long tool call may be held back until it is whole; the client must not give up meanwhile.
+    """
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self._said_s = time.monotonic()
+
+    def is_long(self, *, said: bool) -> bool:
+        """Whether it is time to say something; that counts as said."""
+        now_s = time.monotonic()
+        is_long = not said and now_s - self._said_s > self._longest_s
+        if said or is_long:
+            self._said_s = now_s
+        return is_long
+
+
+def _usage(job: Job) -> Usage:
+    return Usage(len(job.run.tokens), job.run.n_cached, job.work.n_tokens)

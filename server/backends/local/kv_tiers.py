@@ -1,0 +1,77 @@
+"""The KV states of one server, in RAM and on disk: opened, reported, emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mlxdeck.server.backends.local.engine.api import States
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
+from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
+from mlxdeck.server.backends.local.kv.kv_cache import KVCache
+from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
+from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
+from mlxdeck.server.cache.cache_disk import CacheDisk
+
+RAM, DISK = "prefix", "prefix_disk"
+
+OnEngine = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+class KVTiers:
+    """All of them. For the event loop."""
+
+    def __init__(
+        self,
+        states: States,
+        on_engine: OnEngine,
+        disk: CacheDisk | None,
+        *,
+        ram_bytes: int,
+        policy: str,
+        signature: str,
+    ) -> None:
+        """Open them. `signature` tells states apart that must not be taken for one another.
+
+        Raises:
+            OSError, sqlite3.Error: The disk doesn't work.
+        """
+        ram = PrefixCache(states, ram_bytes, POLICIES[policy]())
+        vault = self.systems = None
+        if disk is not None:
+            self.systems = SystemPrompts(disk.disk, signature)
+            vault = DiskPrefixCache(
+                disk.disk, disk.folder / "states", states, ram, signature, disk.states_bytes
+            )
+        self._disk = disk
+        self._on_engine = on_engine
+        self.states = KVCache(states, ram, vault, on_engine)
+
+    def tick(self) -> None:
+        """Write what is due."""
+        if (vault := self.states.vault) is not None:
+            vault.write_due()
+
+    def report(self) -> dict[str, Any]:
+        """What each tier holds, and what it was good for."""
+        ram, vault, cost = self.states.ram, self.states.vault, self.states.s_per_token
+        body = {RAM: ram.tally.report(len(ram), ram.n_bytes, cost) | {"max_bytes": ram.max_bytes}}
+        if vault is not None and self._disk is not None:
+            told = vault.tally.report(len(vault), vault.n_bytes, cost)
+            n_waiting, waiting_bytes = ram.waiting
+            waiting = {"waiting": n_waiting, "waiting_bytes": waiting_bytes}
+            body[DISK] = told | waiting | {"given_up": ram.unwritten} | self._disk.report()
+        return body
+
+    async def clear(self, tier: str) -> int:
+        """Empty one; return how many states it held."""
+        if tier == DISK and self.states.vault is not None:
+            return self.states.vault.clear()
+        n_cleared: list[int] = []
+        await self._on_engine(lambda: n_cleared.append(self.states.ram.clear()))
+        return sum(n_cleared)
+
+    def flush(self) -> None:
+        """Write what is still to be written. The engine is gone."""
+        if (vault := self.states.vault) is not None:
+            vault.write_due(everything=True)

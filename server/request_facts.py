@@ -1,0 +1,150 @@
+"""What happens to a request on its way, as values: below all that tell it, and all that hear it.
+
+A backend tells them as events of the stream that the answer comes in. The trace listens; encoders
+never see one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mlxdeck.server.chat import ChatRequest, Event
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """A request's parts, each as 64 hex digits; empty for a part that it lacks.
+
+    Equal for equal meaning: the order of a JSON object's keys is none.
+    """
+
+    system: str
+    tools: str
+    messages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Why tokens had to be computed that might have been known; no reason if none had to be."""
+
+    reason: str = ""
+    """`cold`, `diverged`, `evicted`, `model_changed`, `disabled`, or empty."""
+    at_token: int = -1
+    """The first token that differs from the prompt that came nearest."""
+    part: str = ""
+    """The part of the request that this token belongs to."""
+    ours: str = ""
+    theirs: str = ""
+    """Hashes of that part in both prompts."""
+
+
+@dataclass(slots=True)
+class Times:
+    """When a sequence passed its stations, in seconds of the monotonic clock; 0 for not yet."""
+
+    submitted_s: float = 0.0
+    admitted_s: float = 0.0
+    first_token_s: float = 0.0
+    finished_s: float = 0.0
+
+    @property
+    def queue_s(self) -> float:
+        """How long it waited for a place, or waits by now."""
+        return _between(self.submitted_s, self.admitted_s or self.finished_s)
+
+    @property
+    def prefill_s(self) -> float:
+        """From its admission to the first token."""
+        return _between(self.admitted_s, self.first_token_s or self.finished_s)
+
+    @property
+    def decode_s(self) -> float:
+        """From the first token to the end."""
+        return _between(self.first_token_s, self.finished_s)
+
+
+def _between(start_s: float, end_s: float) -> float:
+    return max(0.0, (end_s or time.monotonic()) - start_s) if start_s else 0.0
+
+
+@dataclass(slots=True)
+class Work:
+    """What a backend has done for a request by now. It fills this in; others read it."""
+
+    times: Times = field(default_factory=Times)
+    n_tokens: int = 0
+    """Tokens drawn so far, the stop token included."""
+    let_go: str = ""
+    """Why the answer left what it was held to; empty if it did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request was decoded, and is in its canonical form."""
+
+    request: ChatRequest
+    parts: Digests
+    removed: tuple[str, ...]
+    """Rules of the canonical form that took something out."""
+    regrouped: tuple[str, ...]
+    """How the backend will put the conversation in another way."""
+    queued: int
+    """Requests that wait already."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """A cache was asked."""
+
+    cache: Literal["exact", "prefix"]
+    tier: str = ""
+    """Where it was found; empty if nowhere."""
+    miss: Miss = Miss()
+    duration_s: float = 0.0
+    key: str = ""
+    """Of an exact answer."""
+    matched_tokens: int = 0
+    prompt_tokens: int = 0
+    shared_tokens: int = 0
+    """System prompt and tools: what other conversations may begin with too."""
+    message_starts: tuple[int, ...] = ()
+    """Each message's first token."""
+    regrouped: tuple[str, ...] = ()
+    """How the conversation had to be put in another way, which nobody had foreseen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The prompt is rendered and counted, and the backend is about to work at it."""
+
+    work: Work
+    prompt_tokens: int
+    cached_tokens: int
+    tokenize_s: float = 0.0
+    unconstrained: str = ""
+    """Why the model could not be held to the schemas of the tools."""
+    loose: Mapping[str, str] = field(default_factory=dict)
+    """The same for single tools, by their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The first token was drawn; `Work` knows when."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadCall:
+    """A call that could not be read; it has been passed on as text."""
+
+    format: str
+    error: str
+    n_bytes: int
+    digest: str
+
+
+Fact = Accepted | LookedUp | Prepared | FirstToken | BadCall
+StreamItem = Event | Fact
+"""What comes out of a backend, in the order in which it happens."""
