@@ -37,7 +37,7 @@ format: $(STAMP) ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff format .
 
 e2e: $(STAMP) ## tests that drive real clients against a real server
-	$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+	$(BIN)/python -m pytest -m e2e $(ARGS)
 
 zoo: $(STAMP) ## what holds for each family of models; ARGS="--families qwen3,llama"
 	$(BIN)/python -m tests.zoo $(ARGS)

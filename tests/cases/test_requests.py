@@ -59,6 +59,10 @@ def test_what_needs_no_particular_template(
     assert wrong == {}
 
 
+TOO_LONG = {"long result"}
+"""For the window of the built-in model."""
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("template", STRICT)
 def test_strict_templates_take_what_clients_send(template: str, tmp_path: Path) -> None:
@@ -69,7 +73,7 @@ def test_strict_templates_take_what_clients_send(template: str, tmp_path: Path) 
             for name, case in EXAMPLES.items()
             if case.get("template") == template and (found := judge(server.url, case))
         }
-        for name in CONVERSATIONS:
+        for name in CONVERSATIONS.keys() - TOO_LONG:
             case = {"path": "/v1/messages", "body": body(name, max_tokens=2), "check": {}}
             if found := judge(server.url, case):
                 wrong[name] = found
