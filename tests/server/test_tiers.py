@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress
+from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, StateDamaged
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.telemetry.schema.codec import encode
 from tests.server.http import Running, running, until
@@ -178,10 +178,10 @@ async def test_a_state_that_comes_to_nothing_is_computed_again(
         await server.ask("hello", system=SYSTEM)
     engine = EchoEngine()
 
-    def refuse(path: Path) -> None:
-        raise ValueError(f"{path.name} holds no state")
+    def refuse(_: object) -> None:
+        raise StateDamaged("the file holds no state")
 
-    monkeypatch.setattr(engine.states, "load", refuse, raising=False)
+    monkeypatch.setattr(engine.states, "restore", refuse, raising=False)
     async with running(engine, home=tmp_path) as server:
         reply = (await server.ask("other", system=SYSTEM)).json()
         assert reply["usage"]["cache_read_input_tokens"] == 0

@@ -310,7 +310,12 @@ class LocalBackend:
             thinking,
         )
         guard = LoopGuard() if self._settings.loop_guard else None
-        return Job(run, lambda kept: states.keep(kept, layout.shared_tokens, lease), guard)
+        return Job(
+            run,
+            lambda kept: states.keep(kept, layout.shared_tokens, lease),
+            guard,
+            spoil=lambda: states.spoil(prompt.tokens[: lease.n_cached]),
+        )
 
     def _splitter(self, chat: ChatRequest, ready: Ready) -> Splitter:
         traits = self._traits

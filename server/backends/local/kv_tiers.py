@@ -8,6 +8,7 @@ from typing import Any
 from mlxdeck.server.backends.local.engine.api import States
 from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
+from mlxdeck.server.backends.local.kv.guarded_states import GuardedStates
 from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
@@ -36,6 +37,7 @@ class KVTiers:
         Raises:
             OSError, sqlite3.Error: The disk doesn't work.
         """
+        states = GuardedStates(states)
         ram = PrefixCache(states, ram_bytes, POLICIES[policy]())
         vault = self.systems = None
         if disk is not None:

@@ -12,11 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from mlxdeck.server.errors import EngineFailed
+
 Progress = Callable[[str], None]
 """Told, in a line for a person, what a slow start is doing."""
 
 State = Any
 """A KV cache as the engine made it. Opaque: only its engine knows what is inside."""
+
+StoredState = Any
+"""A file of a state, in memory. As opaque."""
+
+
+class StateDamaged(EngineFailed):
+    """A file holds no state of this model's, or is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,34 +168,38 @@ class Memory:
 
 
 class States(Protocol):
-    """What a cache may do with KV states. `copy` runs on any thread, the rest on the engine's."""
+    """What a cache may do with KV states.
+
+    Each may raise `EngineFailed`, and leaves the state that it was given as it was.
+    """
 
     def size_bytes(self, state: State) -> int:
-        """Memory that it takes."""
+        """Memory that it takes. Any thread."""
 
     def trimmable(self, state: State) -> bool:
-        """Whether its last tokens can be left out."""
+        """Whether its last tokens can be left out. Any thread."""
 
     def copy(self, state: State, n_dropped: int) -> State:
-        """A private copy without its last `n_dropped` tokens; memory is shared until written."""
+        """A private copy without its last tokens; memory is shared until written. Any thread."""
 
     def shrink(self, state: State, n_dropped: int) -> State:
-        """The same, in memory of its own, so that the original's can be freed."""
+        """The same, in memory of its own, so that the original's can be freed. Engine thread."""
 
     def save(self, state: State, path: Path) -> None:
-        """Write a state to a file.
+        """Write a state to a file. Any thread: a kept state is complete, nothing is computed."""
 
-        Not only for the engine's thread: a kept state is complete, and nothing is computed here.
+    def read(self, path: Path) -> StoredState:
+        """Read a file into memory, for `restore`. Any thread.
 
         Raises:
-            OSError: It can't be written.
+            StateDamaged: The file holds no state, or isn't there.
         """
 
-    def load(self, path: Path) -> State:
-        """Read a state back.
+    def restore(self, stored: StoredState) -> State:
+        """Make a state of what was read, without touching the disk. Engine thread.
 
         Raises:
-            ValueError: The file holds no state, or one of another model.
+            StateDamaged: It is none, or one of another model.
         """
 
 

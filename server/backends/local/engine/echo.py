@@ -22,7 +22,9 @@ from mlxdeck.server.backends.local.engine.api import (
     Sampled,
     SequenceSpec,
     State,
+    StateDamaged,
     Step,
+    StoredState,
     TemplateTraits,
 )
 from mlxdeck.server.errors import EngineFailed
@@ -107,9 +109,16 @@ class EchoStates:
         """One JSON array."""
         path.write_text(json.dumps(state), encoding="utf-8")
 
-    def load(self, path: Path) -> State:
-        """The array as a tuple; a JSONDecodeError is a ValueError."""
-        return tuple(json.loads(path.read_text(encoding="utf-8")))
+    def read(self, path: Path) -> StoredState:
+        """The array as a list."""
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StateDamaged(f"{path.name} holds no state: {error}") from None
+
+    def restore(self, stored: StoredState) -> State:
+        """The list as a tuple."""
+        return tuple(stored)
 
 
 class NoGrammars:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mlxdeck.server.backends.local.engine.api import State, States
+from mlxdeck.server.backends.local.engine.api import State, StateDamaged, States, StoredState
 from mlxdeck.server.backends.local.kv.prefix_cache import Entry, PrefixCache
 from mlxdeck.server.backends.local.kv.state_index import (
     FILE,
@@ -31,11 +31,14 @@ from mlxdeck.server.backends.local.kv.token_bytes import n_tokens, pack
 from mlxdeck.server.cache.cache_stats import CacheStats
 from mlxdeck.server.cache.disk_io import DiskIO
 from mlxdeck.server.cache.own_files import checksum, is_regular, open_own, own_folder
+from mlxdeck.server.errors import EngineFailed
 
 log = logging.getLogger(__name__)
 
 ORPHAN_S = 300.0
 """Files younger than this may be another process's that is about to index them."""
+MAX_SPOILT = 16
+"""So many states are removed at once that begin with what has spoilt an answer."""
 _DRAFT = re.compile(r"\.[0-9a-f]{64}-\d+\.safetensors")
 
 Known = Callable[[bytes], int]
@@ -134,7 +137,12 @@ class DiskPrefixCache:
         draft.unlink(missing_ok=True)
         # Made by us first, so that nobody else can read it for a single moment.
         os.close(open_own(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        self._states.save(state, draft)
+        try:
+            self._states.save(state, draft)
+        except EngineFailed as error:
+            self.tally.evictions["failed"] += 1
+            # As any file that can't be written.
+            raise OSError(error.message) from None
         return checksum(draft)
 
     def _delete(self, connection: sqlite3.Connection, file: object) -> None:
@@ -160,32 +168,56 @@ class DiskPrefixCache:
 
         return await self._disk.read(look, (None, 0, 0))
 
-    async def intact(self, stored: Stored) -> bool:
-        """Whether its file is the one that was written; if not, it is removed."""
-        path = self._folder / stored.file
-
-        def check(connection: sqlite3.Connection) -> bool:
-            del connection
-            return is_regular(path) and checksum(path)[0] == stored.digest
-
-        if await self._disk.check(check, False):
-            return True
-        self.discard(stored.file)
-        return False
-
-    def load(self, stored: Stored, n: int) -> State:
-        """Read its first `n` tokens' state. Engine thread.
+    async def read(self, stored: Stored) -> StoredState:
+        """Check its file and read it into memory, on a thread of the disk's.
 
         Raises:
-            OSError, ValueError: It can't be read, or holds something else.
+            StateDamaged: It is not the one that was written; it is removed.
+            EngineFailed: It can't be read now.
         """
         path = self._folder / stored.file
-        if not is_regular(path):
-            raise ValueError(f"{stored.file} is gone")
-        state = self._states.load(path)
+        damaged: StoredState = StateDamaged(f"{stored.file} is not what was written")
+
+        def read(connection: sqlite3.Connection) -> StoredState:
+            del connection
+            if not is_regular(path) or checksum(path)[0] != stored.digest:
+                return damaged
+            try:
+                return self._states.read(path)
+            except EngineFailed as error:
+                return error
+
+        found = await self._disk.check(read, damaged)
+        if isinstance(found, StateDamaged):
+            self.discard(stored.file)
+        if isinstance(found, EngineFailed):
+            raise found
+        return found
+
+    def restore(self, stored: Stored, read: StoredState, n: int) -> State:
+        """Make a state of its first `n` tokens of what was read. Engine thread.
+
+        Raises:
+            StateDamaged: It holds something else.
+            EngineFailed: There is no room for it.
+        """
+        state = self._states.restore(read)
         self._disk.write(lambda connection: self._index.used(connection, stored.file))
         surplus = n_tokens(stored.tokens) - n
         return self._states.shrink(state, surplus) if surplus else state
+
+    def spoil(self, tokens: bytes) -> None:
+        """Remove what begins with these tokens: nothing could be drawn from such a state."""
+        self._disk.write(lambda connection: self._spoil(connection, tokens))
+
+    def _spoil(self, connection: sqlite3.Connection, tokens: bytes) -> None:
+        for _ in range(MAX_SPOILT):
+            stored, n = self._index.nearest(connection, tokens)
+            if stored is None or n < n_tokens(tokens):
+                return
+            log.warning("%s is removed: nothing could be drawn from it", stored.file)
+            self.tally.evictions["failed"] += 1
+            self._discard(connection, stored.file)
 
     def discard(self, file: object) -> None:
         """Remove a state that turned out to be damaged."""

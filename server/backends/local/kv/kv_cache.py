@@ -1,7 +1,7 @@
 """KV states wherever they are: in RAM, on disk; and why one was not there.
 
-What is on disk is read back when a prompt asks for it, before it is queued: the file is checked on
-the reading thread, its arrays are made on the engine's.
+What is on disk is read back when a prompt asks for it, before it is queued: the file is checked and
+read on a thread of the disk's. The engine's only makes a state of what is in memory by then.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from mlxdeck.server.backends.local.engine.api import KVState, States
+from mlxdeck.server.backends.local.engine.api import (
+    KVState,
+    State,
+    StateDamaged,
+    States,
+    StoredState,
+)
 from mlxdeck.server.backends.local.handover import Handover
 from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.miss_reason import (
@@ -24,6 +30,7 @@ from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
 from mlxdeck.server.backends.local.kv.state_index import BLOCK_TOKENS, Stored
 from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, first, n_tokens, pack
 from mlxdeck.server.cache.cache_stats import Counts
+from mlxdeck.server.errors import EngineFailed
 from mlxdeck.server.request_facts import Miss
 
 log = logging.getLogger(__name__)
@@ -92,13 +99,14 @@ class KVCache:
             handover.put(self._lease(wanted, found.nearest, tier="disk"))
 
         try:
-            if not await self._recall(wanted.tokens, lease):
-                return found
-        except BaseException:
+            if await self._recall(wanted.tokens, lease):
+                made = handover.take()
+                found.lease.release()
+                return made
+        finally:
+            # Also one that an engine makes which was thought to hang.
             handover.abandon()
-            raise
-        found.lease.release()
-        return handover.take()
+        return found
 
     async def recall(self, tokens: Sequence[int]) -> None:
         """Bring a prompt's state from disk into RAM, if that is worth a read. Event loop."""
@@ -114,18 +122,34 @@ class KVCache:
         async with self._reading:
             # Another request may have brought it meanwhile.
             candidate = await self._candidate(vault, tokens)
-            if candidate is None or not await vault.intact(candidate[0]):
+            if candidate is None:
                 return False
             stored, n = candidate
+            is_read = await self._restored(vault, stored, n, then)
+            hit = is_read and self.ram.known(stored.tokens + bytes(TOKEN_BYTES)) >= n
+            vault.tally.add(Counts(hit, not hit, n if hit else 0, len(tokens)))
+            return is_read
+
+    async def _restored(
+        self, vault: DiskPrefixCache, stored: Stored, n: int, then: Callable[[], None]
+    ) -> bool:
+        """Read a file and make a state of it on the engine thread; tell whether that was done."""
+        try:
+            read = await vault.read(stored)
 
             def restore() -> None:
-                self._restore(vault, stored, n)
+                self._restore(vault, stored, read, n)
                 then()
 
             await self._on_engine(restore)
-            hit = self.ram.known(stored.tokens + bytes(TOKEN_BYTES)) >= n
-            vault.tally.add(Counts(hit, not hit, n if hit else 0, len(tokens)))
-            return True
+        except StateDamaged:
+            return False
+        except EngineFailed as error:
+            # The prompt is computed instead.
+            log.warning("%s is not restored: %s", stored.file, error)
+            vault.tally.evictions["failed"] += 1
+            return False
+        return True
 
     async def _candidate(
         self, vault: DiskPrefixCache, tokens: Sequence[int]
@@ -133,11 +157,11 @@ class KVCache:
         stored, n, n_known = await vault.nearest(tokens, self.ram.known)
         return (stored, n) if stored is not None and n >= n_known + MIN_GAIN_TOKENS else None
 
-    def _restore(self, vault: DiskPrefixCache, stored: Stored, n: int) -> None:
+    def _restore(self, vault: DiskPrefixCache, stored: Stored, read: StoredState, n: int) -> None:
         """Engine thread."""
         try:
-            state = vault.load(stored, n)
-        except (OSError, ValueError) as error:
+            state = vault.restore(stored, read, n)
+        except StateDamaged as error:
             log.warning("%s", error)
             vault.discard(stored.file)
         else:
@@ -154,16 +178,32 @@ class KVCache:
     def keep(
         self, kept: KVState, shared_tokens: int, lease: Lease, *, at_most_tokens: int = 0
     ) -> None:
-        """Remember what a sequence has computed, and end its lease. Engine thread."""
-        tokens, state = pack(kept.tokens), kept.state
-        surplus = n_tokens(tokens) - at_most_tokens if at_most_tokens else 0
+        """Remember what a sequence has computed, and end its lease. Engine thread.
+
+        What can't be kept is counted, and costs nothing else.
+        """
         lease.release()
+        tokens = pack(kept.tokens)
+        try:
+            self._keep(tokens, kept.state, shared_tokens, at_most_tokens)
+        except EngineFailed as error:
+            self.ram.refuse(tokens, error.message)
+
+    def _keep(self, tokens: bytes, state: State, shared_tokens: int, at_most_tokens: int) -> None:
+        surplus = n_tokens(tokens) - at_most_tokens if at_most_tokens else 0
         if surplus > 0:
             if not self._states.trimmable(state):
                 return
             tokens, state = first(tokens, at_most_tokens), self._states.shrink(state, surplus)
         store = self.vault is not None and n_tokens(tokens) >= BLOCK_TOKENS
         self.ram.add(tokens, state, min(shared_tokens, n_tokens(tokens)), store=store)
+
+    def spoil(self, tokens: Sequence[int]) -> None:
+        """Drop the states that a prompt began with: nothing could be drawn. Engine thread."""
+        if tokens:
+            self.ram.spoil(pack(tokens))
+            if self.vault is not None:
+                self.vault.spoil(pack(tokens))
 
     def timed(self, prefill_s: float, computed_tokens: int) -> None:
         """Learn what a token costs to compute, which is what a cached one saves."""

@@ -9,6 +9,7 @@ that has to go first shrinks to the part that other conversations begin with too
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -19,6 +20,9 @@ from mlxdeck.server.backends.local.engine.api import State, States
 from mlxdeck.server.backends.local.kv.eviction_policy import Lru, Policy, Use
 from mlxdeck.server.backends.local.kv.token_bytes import first, n_common, n_tokens, pack
 from mlxdeck.server.cache.cache_stats import CacheStats, Counts
+from mlxdeck.server.errors import EngineFailed
+
+log = logging.getLogger(__name__)
 
 # A prompt is compared with every entry: half a millisecond for this many long ones.
 MAX_ENTRIES = 512
@@ -93,16 +97,33 @@ class PrefixCache:
         """Take the longest cached prefix of a prompt, at most `len(tokens) - 1` long."""
         wanted = pack(tokens[:-1])
         with self._lock:
-            entry, n = self._nearest(wanted)
+            # First: if it fails, there is no lease that anybody could give back.
+            entry, n, state = self._copied(wanted)
             self.tally.add(Counts(n > 0, n == 0, n, len(tokens)))
             if entry is None:
                 return Lease(self, None, 0, None)
-            # First: if it fails, there is no lease that anybody could give back.
-            state = self._states.copy(entry.state, n_tokens(entry.tokens) - n)
             entry.n_leases += 1
             entry.n_uses += 1
             self._touch(entry)
         return Lease(self, entry, n, state)
+
+    def _copied(self, wanted: bytes) -> tuple[Entry | None, int, State | None]:
+        """The entry that knows most of a prompt, how much that is, and a copy of its state."""
+        while True:
+            entry, n = self._nearest(wanted)
+            if entry is None:
+                return None, 0, None
+            try:
+                return entry, n, self._states.copy(entry.state, n_tokens(entry.tokens) - n)
+            except EngineFailed as error:
+                self._lose(entry, error.message)
+
+    def _lose(self, entry: Entry, why: str) -> None:
+        """Drop an entry whose state can't be used."""
+        log.warning("a cached state of %d tokens is lost: %s", n_tokens(entry.tokens), why)
+        self._drop(entry)
+        self.tally.evictions["failed"] += 1
+        self.unwritten += entry.due_s < math.inf
 
     def _nearest(self, wanted: bytes) -> tuple[Entry | None, int]:
         best, best_n = None, 0
@@ -134,12 +155,15 @@ class PrefixCache:
         waits for the disk is here and nowhere else, within the same limit: what has to go goes.
         """
         with self._lock:
-            trimmable = self._states.trimmable(state)
-            if self._covered(tokens, trimmable):
+            try:
+                entry = self._entry(tokens, state, shared_tokens)
+            except EngineFailed as error:
+                self.refuse(tokens, error.message)
+                self.unwritten += store
                 return
-            entry = Entry(tokens, state, self._states.size_bytes(state), trimmable, shared_tokens)
+            if entry is None:
+                return
             entry.due_s = time.monotonic() + QUIET_S if store else math.inf
-            self._fit(entry)
             if entry.trimmable:
                 self._drop_prefixes(entry)
             if entry.n_bytes <= self.max_bytes and self._make_room(entry.n_bytes):
@@ -149,6 +173,20 @@ class PrefixCache:
             else:
                 self.tally.evictions["no_room"] += 1
                 self.unwritten += store
+
+    def refuse(self, tokens: bytes, why: str) -> None:
+        """Count a state that could not be kept. Engine thread."""
+        log.warning("a state of %d tokens is not kept: %s", n_tokens(tokens), why)
+        self.tally.evictions["failed"] += 1
+
+    def _entry(self, tokens: bytes, state: State, shared_tokens: int) -> Entry | None:
+        """A state as an entry that fits, or None if there is one already."""
+        trimmable = self._states.trimmable(state)
+        if self._covered(tokens, trimmable):
+            return None
+        entry = Entry(tokens, state, self._states.size_bytes(state), trimmable, shared_tokens)
+        self._fit(entry)
+        return entry
 
     def _covered(self, tokens: bytes, trimmable: bool) -> bool:
         """Whether an entry already stands for all of these tokens; it counts as used."""
@@ -187,22 +225,32 @@ class PrefixCache:
         held = any(
             e is not entry and e.trimmable and e.tokens.startswith(shared) for e in self._entries
         )
-        if entry.trimmable and shared and len(shared) < len(entry.tokens) and not held:
-            self.n_bytes -= entry.n_bytes
-            self._shrink(entry, entry.shared_tokens)
-            self.n_bytes += entry.n_bytes
-            self._touch(entry)
-            self.tally.evictions["shrunk"] += 1
-            self.unwritten += entry.due_s < math.inf
-        else:
+        if not (entry.trimmable and shared and len(shared) < len(entry.tokens)) or held:
             self._drop(entry)
             self.tally.evictions["room"] += 1
             self.unwritten += entry.due_s < math.inf
+            return
+        old_bytes = entry.n_bytes
+        try:
+            self._shrink(entry, entry.shared_tokens)
+        except EngineFailed as error:
+            self._lose(entry, error.message)
+            return
+        self.n_bytes += entry.n_bytes - old_bytes
+        self._touch(entry)
+        self.tally.evictions["shrunk"] += 1
+        self.unwritten += entry.due_s < math.inf
 
     def _shrink(self, entry: Entry, n: int) -> None:
-        entry.state = self._states.shrink(entry.state, n_tokens(entry.tokens) - n)
-        entry.tokens = first(entry.tokens, n)
-        entry.n_bytes = self._states.size_bytes(entry.state)
+        state = self._states.shrink(entry.state, n_tokens(entry.tokens) - n)
+        n_bytes = self._states.size_bytes(state)
+        entry.state, entry.n_bytes, entry.tokens = state, n_bytes, first(entry.tokens, n)
+
+    def spoil(self, tokens: bytes) -> None:
+        """Drop all that begins with these tokens: nothing could be drawn from such a state."""
+        with self._lock:
+            for entry in [each for each in self._entries if each.tokens.startswith(tokens)]:
+                self._lose(entry, "nothing could be drawn from it")
 
     def _drop(self, entry: Entry) -> None:
         self._entries.remove(entry)

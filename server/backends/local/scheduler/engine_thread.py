@@ -279,6 +279,8 @@ class EngineThread:
         if step.finish == "failed":
             del self.running[step.uid]
             job.work.times.finished_s = now_s
+            if job.spoil:
+                self._attempt("dropping a state", job.spoil)
             return [(job, EngineFailed(f"the model failed: {step.why}"))]
         if not job.work.n_tokens:
             job.work.times.first_token_s = now_s

@@ -52,3 +52,5 @@ class Sequence:
     """Prompt tokens that are in the KV state by now, the cached ones included."""
     chunks: asyncio.Queue[Chunk | ServerError] = field(default_factory=asyncio.Queue)
     uid: int = -1
+    spoil: Callable[[], None] | None = None
+    """Called on the engine thread if nothing could be drawn: its first state may be the reason."""

@@ -7,10 +7,11 @@ arrays. Cached states are handed out as copies that share memory until one of th
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
@@ -111,6 +112,8 @@ class MlxEngine:
     def insert(self, run: SequenceSpec) -> int:
         """Queue a sequence; the cached part of its prompt comes from `run.state`."""
         tokens = list(run.tokens)
+        # Before the batch knows of it: from there on nothing may fail.
+        detokenizer = self.tokenizer.wrapper.detokenizer
         holding = self.grammars.processor(run.constraint) if run.constraint else None
         try:
             (uid,) = self._batch.insert_segments(
@@ -123,7 +126,7 @@ class MlxEngine:
             )
         except ValueError as error:
             raise EngineFailed(f"the model can't take this prompt: {error}") from error
-        self._detokenizers[uid] = self.tokenizer.wrapper.detokenizer
+        self._detokenizers[uid] = detokenizer
         self._n_cached[uid] = run.n_cached
         if holding:
             self._holding[uid] = holding
@@ -177,12 +180,10 @@ class MlxEngine:
 
     def _sampled(self, response: Any) -> Sampled:
         holding = self._holding.get(response.uid)
+        if not is_finite(response.logprobs, response.token):
+            return self._ended(response, "failed", "its logits are no numbers")
         if holding and holding.broken:
-            # The state may be as broken as the answer: it is not kept.
-            if response.finish_reason is None:
-                self._batch.remove([response.uid])
-            self._forget(response.uid)
-            return Sampled(response.uid, "", "broken", why=holding.broken)
+            return self._ended(response, "broken", holding.broken)
         detokenizer = self._detokenizers[response.uid]
         if response.finish_reason != "stop":
             detokenizer.add_token(response.token)
@@ -196,6 +197,13 @@ class MlxEngine:
             response.finish_reason,
             kept(response.all_tokens, response.prompt_cache),
         )
+
+    def _ended(self, response: Any, how: Literal["failed", "broken"], why: str) -> Sampled:
+        """End a sequence early; its state may be as bad as its answer, and is not kept."""
+        if response.finish_reason is None:
+            self._batch.remove([response.uid])
+        self._forget(response.uid)
+        return Sampled(response.uid, "", how, why=why)
 
     def remove(self, uid: int) -> KVState | None:
         """Drop a sequence and return its state, complete up to the last computed token."""
@@ -214,7 +222,7 @@ class MlxEngine:
         self._n_cached.pop(uid, None)
 
     def reset(self) -> None:
-        """Build a new generator; whatever the old one held is gone."""
+        """Build a new generator; whatever the old one held is gone, and its memory free."""
         self._detokenizers.clear()
         self._holding.clear()
         self._n_cached.clear()
@@ -226,6 +234,7 @@ class MlxEngine:
             prefill_step_size=self._prefill_chunk_tokens,
             max_kv_size=self._max_kv_tokens,
         )
+        mx.clear_cache()
 
     def memory(self) -> Memory:
         """MLX's own figures; they leave out what Python and the tokenizer use."""
@@ -244,6 +253,20 @@ def kept(tokens: Sequence[int], state: State) -> KVState:
     """Detach a state from the batch it came from: without `eval` it would keep the batch alive."""
     mx.eval([layer.state for layer in state])
     return KVState(list(tokens), state)
+
+
+_EXPONENTS = {mx.float32: 0x7F80_0000, mx.float16: 0x7C00, mx.bfloat16: 0x7F80}
+
+
+def is_finite(logprobs: mx.array, token: int) -> bool:
+    """Whether a token was drawn from numbers. `logprobs`, shape [vocab], has been evaluated.
+
+    A single logit that is none makes all log-probabilities so; where one is infinite, or all are
+    impossible, the token's own shows it. Reads its bits from memory: an index would be computed.
+    """
+    view = memoryview(logprobs)[token : token + 1]  # type: ignore[arg-type]
+    exponent = _EXPONENTS[logprobs.dtype]
+    return int.from_bytes(view.tobytes(), sys.byteorder) & exponent != exponent
 
 
 def free_memory_bytes() -> int:

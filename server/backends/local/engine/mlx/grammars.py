@@ -98,7 +98,6 @@ class Processor:
         self._matcher: LLMatcher | None = None
         self._tail = b""
         self._n_seen = -1
-        self._sound: mx.array | None = None
         self.broken = ""
         """Why the answer is not held any more although it should be; final."""
         if constraint.already is not None or not self._trigger:
@@ -133,14 +132,11 @@ class Processor:
         return mx.where(mx.array(ends)[None], mx.array(-mx.inf, logits.dtype), logits)
 
     def _advance(self, new: list[int]) -> None:
-        matcher, sound = self._matcher, self._sound
-        self._sound = None
+        matcher = self._matcher
         if self.broken:
             return
         if matcher is None:
             self._look_for_trigger(new)
-        elif sound is not None and not sound.item():
-            self._break("the model's logits are no numbers where the grammar allows a token")
         # Past its end, nothing but the end of the answer can come, which is no part of it.
         elif not matcher.is_stopped() and not matcher.consume_tokens(new):
             self._break(matcher.get_error() or "a token that is not of the grammar")
@@ -198,10 +194,7 @@ class Processor:
         if matcher.is_error() or not allowed.any():
             self._break(matcher.get_error() or "the grammar allows no token")
             return logits
-        masked = mx.where(mx.array(allowed)[None], logits, mx.array(-mx.inf, logits.dtype))
-        self._sound = mx.isfinite(masked.max())
-        mx.async_eval(self._sound)  # type: ignore[no-untyped-call]
-        return masked
+        return mx.where(mx.array(allowed)[None], logits, mx.array(-mx.inf, logits.dtype))
 
 
 def _consumed(matcher: LLMatcher, vocabulary: Vocabulary, text: bytes) -> bool:

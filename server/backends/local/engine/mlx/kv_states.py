@@ -13,12 +13,13 @@ from mlx_lm.models.cache import (
     KVCache,
     QuantizedKVCache,
     can_trim_prompt_cache,
-    load_prompt_cache,
     save_prompt_cache,
     trim_prompt_cache,
 )
 
-from mlxdeck.server.backends.local.engine.api import State
+from mlxdeck.server.backends.local.engine.api import State, StoredState
+from mlxdeck.server.backends.local.engine.mlx import kv_file
+from mlxdeck.server.errors import EngineFailed, one_line
 
 
 class MlxStates:
@@ -52,18 +53,16 @@ class MlxStates:
         """Write mlx-lm's own safetensors form."""
         try:
             save_prompt_cache(str(path), state)
-        except RuntimeError as error:
-            # MLX's own way to say that a file can't be written.
-            raise OSError(f"cannot write {path.name}: {error}") from error
+        except (RuntimeError, OSError) as error:
+            raise EngineFailed(f"cannot write {path.name}: {one_line(error)}") from error
 
-    def load(self, path: Path) -> State:
-        """Read it back, whole: what stays lazy would read a file that may be gone by then."""
-        try:
-            state = load_prompt_cache(str(path))
-            mx.eval([layer.state for layer in state])
-        except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{path.name} holds no state: {error}") from error
-        return state
+    def read(self, path: Path) -> StoredState:
+        """Read it into memory, whole."""
+        return kv_file.read(path)
+
+    def restore(self, stored: StoredState) -> State:
+        """A state of the arrays that were read."""
+        return kv_file.state(stored)
 
 
 def always_trimmable(state: State) -> bool:

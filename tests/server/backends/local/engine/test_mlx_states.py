@@ -14,9 +14,11 @@ from mlxdeck.server.backends.local.engine.api import (
     Prefilled,
     SamplingParams,
     SequenceSpec,
+    StateDamaged,
 )
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
+from mlxdeck.server.errors import EngineFailed
 from tests.real import models_home
 from tests.server.backends.local.engine.test_mlx import STORY, finish
 
@@ -90,7 +92,7 @@ def test_a_restored_state_says_what_a_cold_run_says(
             continue
         path = tmp_path / f"{length}.safetensors"
         states.save(state.state, path)
-        restored = states.load(path)
+        restored = states.restore(states.read(path))
         assert states.size_bytes(restored) == states.size_bytes(state.state)
         warm, _ = snapshots(
             engine, SequenceSpec(tokens, length, restored, N_TOKENS, SamplingParams())
@@ -105,9 +107,9 @@ def test_what_is_no_state_is_refused(engine: MlxEngine, tmp_path: Path) -> None:
     mx.save_safetensors(str(other), {"a": mx.zeros(3)})
     half.write_bytes(other.read_bytes()[:20])
     for path in (garbage, half, other, tmp_path / "missing.safetensors"):
-        with pytest.raises(ValueError, match="holds no state"):
-            engine.states.load(path)
-    with pytest.raises(OSError, match="cannot write"):
+        with pytest.raises(StateDamaged, match="holds no state"):
+            engine.states.restore(engine.states.read(path))
+    with pytest.raises(EngineFailed, match="cannot write"):
         engine.states.save([KVCache()], tmp_path / "no" / "folder.safetensors")
 
 
