@@ -2,22 +2,72 @@
 
 from __future__ import annotations
 
-import argparse
-import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
 
-from mlxdeck.server.config.settings import UserError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 COMMANDS = ("up", "serve", "tui", "replay", "inspect", "check", "parse", "models", "doctor")
 """In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its status is the program's."""
+    """Run a command; its status is the program's.
+
+    Without `argv` it is the whole process: then Ctrl+C before and after the command is nothing to
+    tell. What takes time to import is imported after this has begun.
+    """
+    if argv is None:
+        _leave_on_interrupt()
+    status = _run(argv)
+    if argv is None:
+        _leave_on_interrupt()
+    return status
+
+
+def _leave_on_interrupt() -> None:
+    def leave(number: int, _: FrameType | None) -> None:
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGINT, leave)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    import io
+
+    from mlxdeck.server.config.settings import UserError
+    from mlxdeck.server.stop_signals import interrupts_raise
+
+    args = _parsed(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without some character is no reason to fail.
+            stream.reconfigure(errors="replace")
+    try:
+        with interrupts_raise():
+            status = int(args.run(args))
+            sys.stdout.flush()
+            return status
+    except UserError as error:
+        print(f"mlxdeck: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read it has enough. What Python would still flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    import argparse
+    from importlib import import_module
+
     parser = argparse.ArgumentParser(
         prog="mlxdeck", description="Serve a local MLX model to Claude Code, and see what it costs."
     )
@@ -31,28 +81,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         command.set_defaults(run=module.run)
         module.add(command)
-    args = parser.parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal without some character is no reason to fail.
-            stream.reconfigure(errors="replace")
-    try:
-        status = int(args.run(args))
-        sys.stdout.flush()
-        return status
-    except UserError as error:
-        print(f"mlxdeck: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read it has enough. What Python would still flush goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return parser.parse_args(argv)
+
+
+def version(name: str) -> str:
+    """The version of an installed package."""
+    from importlib import metadata
+
+    return metadata.version(name)
 
 
 def own_version() -> str:
     """The version that is installed; a bare checkout has none."""
+    from importlib.metadata import PackageNotFoundError
+
     try:
         return version("mlxdeck")
     except PackageNotFoundError:

@@ -9,6 +9,7 @@ from argparse import Namespace
 from mlxdeck.cli import serve
 from mlxdeck.cli.tui import dashboard
 from mlxdeck.server.config.settings import add_flags, from_args
+from mlxdeck.server.stop_signals import quiet_interrupt
 
 EXAMPLE = "mlxdeck up --model mlx-community/Qwen3-8B-4bit"
 add = add_flags
@@ -17,8 +18,10 @@ add = add_flags
 def run(args: Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return serve.run(args)
-    from mlxdeck.server.ops.background import running_server
-    from mlxdeck.telemetry.analyze.session_summary import read, session_summary
+    with quiet_interrupt():
+        import mlxdeck.tui.app  # noqa: F401 - before there is a server that would have to be stopped
+        from mlxdeck.server.ops.background import running_server
+        from mlxdeck.telemetry.analyze.session_summary import read, session_summary
 
     settings = from_args(args)
     with running_server(settings, [sys.executable, "-m", "mlxdeck.cli.main", "serve"], print):

@@ -26,6 +26,7 @@ from mlxdeck.server.chat import Event, Started
 from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
 from mlxdeck.server.dialects.registry import DIALECTS, Dialect, Encoder
+from mlxdeck.server.draining import Drain
 from mlxdeck.server.errors import BadHttp, ServerError
 from mlxdeck.server.incoming_bodies import BoundedRequest
 from mlxdeck.server.observe.trace import Trace
@@ -33,6 +34,8 @@ from mlxdeck.server.service import OpenEmitter, Service
 from mlxdeck.server.web.content_encoding import decoded
 from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
+
+HEALTH = "/health"
 
 
 def create_app(
@@ -51,6 +54,7 @@ def create_app(
     )
     service = app.ctx.service = Service(settings, backend, open_emitter)
     app.ctx.bodies = service.bodies
+    drain = app.ctx.drain = Drain()
     gate = Gate(
         api_keys(settings), local=is_loopback(settings.host), allowed=settings.hosts_allowed
     )
@@ -70,6 +74,8 @@ def create_app(
         _check_single(request)
         # Browsers ask whether they may before they send a key.
         gate.admit(request.headers, path_of(request), keyless=request.method == "OPTIONS")
+        if path_of(request) != HEALTH:
+            drain.check()
 
     app.on_response(partial(add_cors, allowed=settings.hosts_allowed))
     app.exception(ServerError, SanicException, Exception)(on_error)
@@ -80,24 +86,19 @@ def create_app(
 def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     for dialect in DIALECTS.values():
         _add_dialect(app, service, dialect)
+    _add_caches(app, service)
 
     async def alive(_: Request) -> HTTPResponse:
         return _json({"name": "mlxdeck"})
 
     async def get_health(_: Request) -> HTTPResponse:
         body = health(service)
-        return _json(body, 503 if body["status"] == "unhealthy" else 200)
+        if app.ctx.drain.stopping:
+            body |= {"status": "stopping", "reason": "the server was told to stop"}
+        return _json(body, 503 if body["status"] in ("unhealthy", "stopping") else 200)
 
     async def get_status(_: Request) -> HTTPResponse:
         return _json(status(service))
-
-    async def cache(_: Request) -> HTTPResponse:
-        await service.ready()
-        return _json(cache_report(service))
-
-    async def clear_cache(request: Request) -> HTTPResponse:
-        await service.ready()
-        return _json({"cleared": await clear_caches(service, request.args.get("tier", ""))})
 
     async def prometheus(_: Request) -> HTTPResponse:
         return raw(metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")
@@ -105,28 +106,44 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     async def get_models(_: Request) -> HTTPResponse:
         return _json(models(service))
 
-    paths = ("/", "/health", "/v1/status", "/v1/cache", "/metrics", "/v1/models")
-    for path, handler in zip(
-        paths, (alive, get_health, get_status, cache, prometheus, get_models), strict=True
-    ):
+    paths = ("/", HEALTH, "/v1/status", "/metrics", "/v1/models")
+    handlers = (alive, get_health, get_status, prometheus, get_models)
+    for path, handler in zip(paths, handlers, strict=True):
         app.add_route(handler, path, methods=["GET", "HEAD"])
+
+
+def _add_caches(app: Sanic[Any, Any], service: Service) -> None:
+    async def cache(_: Request) -> HTTPResponse:
+        await _ready(app.ctx.drain, service)
+        return _json(cache_report(service))
+
+    async def clear_cache(request: Request) -> HTTPResponse:
+        await _ready(app.ctx.drain, service)
+        return _json({"cleared": await clear_caches(service, request.args.get("tier", ""))})
+
+    app.add_route(cache, "/v1/cache", methods=["GET", "HEAD"])
     app.add_route(clear_cache, "/v1/cache", methods=["DELETE"], ignore_body=True)
 
 
 def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> None:
     async def messages(request: BoundedRequest) -> HTTPResponse | None:
         try:
-            return await answer(request, dialect, service)
+            with app.ctx.drain.request():
+                return await answer(request, dialect, service, app.ctx.drain)
         finally:
             request.drop()
 
     async def count(request: BoundedRequest) -> HTTPResponse:
-        try:
-            await service.ready()
-            chat = dialect.decode_count(await _body(request, service), request.headers)
-        finally:
-            request.drop()
-        return raw(dialect.count(await service.pipeline.count(chat)), content_type=JSON)
+        drain: Drain = app.ctx.drain
+        with drain.request():
+            await _ready(drain, service)
+            try:
+                chat = dialect.decode_count(await _body(request, service), request.headers)
+            finally:
+                request.drop()
+            async with drain.cut_short():
+                n_tokens = await service.pipeline.count(chat)
+        return raw(dialect.count(n_tokens), content_type=JSON)
 
     app.add_route(messages, dialect.path, methods=["POST"], name=dialect.name)
     if dialect.count_path:
@@ -134,11 +151,11 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
 
 
 async def answer(
-    request: BoundedRequest, dialect: Dialect, service: Service
+    request: BoundedRequest, dialect: Dialect, service: Service, drain: Drain
 ) -> HTTPResponse | None:
     """Serve one request for an answer, from its bytes to its last event."""
     request_id = f"req_{secrets.token_hex(12)}"
-    await service.ready()
+    await _ready(drain, service)
     trace = service.observer.begin(request_id, dialect.name, len(request.body))
     phase = "decode"
     try:
@@ -149,14 +166,16 @@ async def answer(
         phase = "prepare"
         fresh = "no-cache" in request.headers.get("cache-control", "")
         async with aclosing(service.pipeline.run(chat, trace, fresh=fresh)) as events:
-            first = await anext(events)
+            async with drain.cut_short():
+                first = await anext(events)
             phase = "generate"
             headers = _headers(request_id, first, fresh=fresh)
             encoder = dialect.encoder(chat, f"msg_{request_id[4:]}")
             if chat.stream:
-                await _stream(request, encoder, headers, first, events, trace)
+                await _stream(request, encoder, headers, first, events, trace, drain)
                 return None
-            body = encoder.collect([first, *[event async for event in events]])
+            async with drain.cut_short():
+                body = encoder.collect([first, *[event async for event in events]])
             return raw(body, content_type=JSON, headers=headers)
     except ServerError as error:
         trace.failed(error, phase)
@@ -174,6 +193,11 @@ async def _body(request: Request, service: Service) -> bytes:
     return await decoded(request.body, how, service.settings.max_body_bytes)
 
 
+async def _ready(drain: Drain, service: Service) -> None:
+    async with drain.cut_short():
+        await service.ready()
+
+
 async def _stream(
     request: Request,
     encoder: Encoder,
@@ -181,23 +205,30 @@ async def _stream(
     first: Event,
     events: AsyncIterator[Event],
     trace: Trace,
+    drain: Drain,
 ) -> None:
     response = await request.respond(content_type="text/event-stream", headers=headers)
     assert response is not None
+    is_told = False
     try:
-        if isinstance(first, Started) and first.cache == "hit":
-            # Everything is there already: one write instead of one an event.
-            known = [first, *[event async for event in events]]
-            await response.send(b"".join(encoder.encode(event) for event in known))
-        else:
-            await response.send(encoder.encode(first))
-            async for event in events:
-                if data := encoder.encode(event):
-                    await response.send(data)
+        # Also what waits for a slow reader is cut short.
+        async with drain.cut_short():
+            if isinstance(first, Started) and first.cache == "hit":
+                # Everything is there already: one write instead of one an event.
+                known = [first, *[event async for event in events]]
+                await response.send(b"".join(encoder.encode(event) for event in known))
+            else:
+                await response.send(encoder.encode(first))
+                async for event in events:
+                    if data := encoder.encode(event):
+                        await response.send(data)
+            is_told = True
+            await response.eof()
     except ServerError as error:
-        trace.failed(error, "generate")
-        await response.send(encoder.error(error))
-    await response.eof()
+        if not is_told:
+            trace.failed(error, "generate")
+            await response.send(encoder.error(error))
+        await response.eof()
 
 
 def _headers(request_id: str, first: Event, *, fresh: bool) -> dict[str, str]:

@@ -11,13 +11,13 @@ import asyncio
 import logging
 import os
 import platform
-import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Any
 
 from sanic import Sanic
@@ -33,20 +33,23 @@ from mlxdeck.server.errors import one_line
 from mlxdeck.server.log_format import EscapingFormatter
 from mlxdeck.server.observe.observer import Emitter, open_emitter
 from mlxdeck.server.service import Service
+from mlxdeck.server.shutdown import shut_down
+from mlxdeck.server.stop_signals import StopSignals, quiet_interrupt
 from mlxdeck.server.web.connection import Connection
 
 log = logging.getLogger(__name__)
 
 STATUS_ENGINE_LOST = 75
 """EX_TEMPFAIL of sysexits.h: the engine hangs or can't be rebuilt; starting again may help."""
-DRAIN_S = 2.0
-"""How long answers that are being sent may take once the server is told to stop."""
+LEFT_OVER_S = 1.0
+"""For threads to end that are through with their work."""
 
 
 def serve(settings: Settings, announce: Announce) -> int:
     """Run until SIGINT or SIGTERM; return the exit status.
 
-    1 if it was never ready, `STATUS_ENGINE_LOST` if the engine could not be kept running.
+    1 if it could not start, `STATUS_ENGINE_LOST` if the engine could not be kept running, 128 and
+    the signal's number if one came before it was ready, or twice.
     `announce` is told, a line each, how loading goes and that the server is ready, or why it
     cannot be.
 
@@ -56,6 +59,8 @@ def serve(settings: Settings, announce: Announce) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(EscapingFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    # Of Sanic's own lines, what is no fault tells of clients that left.
+    logging.getLogger("sanic.root").setLevel(logging.WARNING)
 
     def say(line: str) -> None:
         # Whoever read it may have gone; that is no reason to stop.
@@ -65,13 +70,15 @@ def serve(settings: Settings, announce: Announce) -> int:
     service: Service | None = None
     backend: LocalBackend | None = None
     status = 1
+    signals, before = StopSignals(), set(threading.enumerate())
     with _port(settings) as listener:
         try:
-            with _quiet_interrupt():
+            with quiet_interrupt():
                 backend = LocalBackend(settings, make_engine(settings))
                 app = make_app(settings, backend, say)
             service = app.ctx.service
-            lost = asyncio.run(_run(app, settings, listener))
+            with signals.caught():
+                lost = asyncio.run(_run(app, settings, listener, signals))
             if lost:
                 say(f"mlxdeck ends with status {STATUS_ENGINE_LOST}: {lost}")
             status = STATUS_ENGINE_LOST if lost else 0 if service.is_ready else 1
@@ -80,13 +87,25 @@ def serve(settings: Settings, announce: Announce) -> int:
         # The process's edge: whatever is raised before the server is ready ends up here.
         except (Exception, SystemExit) as error:
             log.debug("the start failed", exc_info=error)
-            say(f"mlxdeck cannot start: {one_line(error)}")
-    if service and backend and backend.must_not_unload:
+            if not signals.first:
+                say(f"mlxdeck cannot start: {one_line(error)}")
+    if number := signals.repeated or (signals.first if status == 1 else 0):
+        status = 128 + number
+    if (service and backend and backend.must_not_unload) or _hanging(before):
         logging.shutdown()
         with suppress(OSError):
             sys.stdout.flush()
         os._exit(status)
     return status
+
+
+def _hanging(before: set[threading.Thread]) -> bool:
+    """Whether threads are left that Python would wait for at its end, for as long as they take."""
+    until_s = time.monotonic() + LEFT_OVER_S
+    ours = [each for each in threading.enumerate() if each not in before and not each.daemon]
+    for thread in ours:
+        thread.join(max(0.0, until_s - time.monotonic()))
+    return any(thread.is_alive() for thread in ours)
 
 
 def make_app(settings: Settings, backend: Backend, say: Announce) -> Sanic[Any, Any]:
@@ -108,18 +127,17 @@ def make_app(settings: Settings, backend: Backend, say: Announce) -> Sanic[Any, 
     return app
 
 
-async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket) -> str:
+async def _run(
+    app: Sanic[Any, Any], settings: Settings, listener: socket.socket, signals: StopSignals
+) -> str:
     """Serve until a signal comes or the engine is lost; return why, if it is.
 
     Raises what keeps the server from getting ready.
     Not `app.run`, which can only be stopped once it has come to run for ever: a model that fails
     before that would leave a server that never ends.
     """
-    told = asyncio.Event()
-    # A terminal that closes; who was started with nohup stays.
-    closing = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-    for number in (signal.SIGINT, signal.SIGTERM, *closing):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    signals.attach()
+    service: Service = app.ctx.service
     # Nothing is accepted before there is a service that could say that it loads.
     server: Any = await app.create_server(
         sock=listener,
@@ -127,59 +145,48 @@ async def _run(app: Sanic[Any, Any], settings: Settings, listener: socket.socket
         protocol=Connection,
         asyncio_server_kwargs={"start_serving": False},
     )
-    try:
-        await server.startup()
-        await server.before_start()
+    lost = ""
+    with _own_executor():
         try:
-            await server.start_serving()
-        except OSError as error:
-            raise _taken(settings, error) from error
-        await server.after_start()
-        loading, stopping = app.ctx.service.loading, asyncio.create_task(told.wait())
-        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if told.is_set():
-            return ""
-        await loading
-        lost = app.ctx.service.backend.lost
-        await asyncio.wait({stopping, lost}, return_when=asyncio.FIRST_COMPLETED)
-        return str(lost.result()) if lost.done() else ""
-    finally:
-        await _stop(app, server)
+            await server.startup()
+            await server.before_start()
+            try:
+                await server.start_serving()
+            except OSError as error:
+                raise _taken(settings, error) from error
+            await server.after_start()
+            lost = await _until_stopped(service, signals)
+            return lost
+        finally:
+            # A model that still loads has nobody's answer under way.
+            can_finish = service.is_ready and not lost
+            await shut_down(app, server, signals, settings.stop_timeout_s if can_finish else 0.0)
 
 
-async def _stop(app: Sanic[Any, Any], server: Any) -> None:
-    """End what runs, give answers a moment to get out, and cut what is left."""
-    if app.state.is_started:
-        await server.before_stop()
-    closed = server.close()
-    for connection in list(server.connections):
-        connection.close_if_idle()
-    until_s = time.monotonic() + DRAIN_S
-    # Polled: connections end without telling.
-    while server.connections and time.monotonic() < until_s:  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
-    app.shutdown_tasks(timeout=0)
-    for connection in list(server.connections):
-        connection.abort()
-    await closed
-    Sanic.unregister_app(app)
+async def _until_stopped(service: Service, signals: StopSignals) -> str:
+    asked = asyncio.create_task(signals.asked.wait())
+    first: set[asyncio.Future[Any]] = {service.loading, asked}
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    if signals.asked.is_set():
+        return ""
+    await service.loading
+    lost = service.backend.lost
+    last: set[asyncio.Future[Any]] = {asked, lost}
+    await asyncio.wait(last, return_when=asyncio.FIRST_COMPLETED)
+    return str(lost.result()) if lost.done() else ""
 
 
 @contextmanager
-def _quiet_interrupt() -> Iterator[None]:
-    """Let Ctrl+C end the process at once: there is nothing to be saved while MLX is imported.
-
-    A `KeyboardInterrupt` in the middle of an import can come out as any other error.
-    """
-
-    def leave(number: int, _: FrameType | None) -> None:
-        os._exit(128 + number)
-
-    before = signal.signal(signal.SIGINT, leave)
+def _own_executor() -> Iterator[None]:
+    """Threads for the loop whose end nobody waits for: `asyncio.run` would, for ever."""
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(thread_name_prefix="aside")
+    loop.set_default_executor(executor)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        executor.shutdown(wait=False, cancel_futures=True)
+        loop.set_default_executor(ThreadPoolExecutor(1))
 
 
 def make_engine(settings: Settings) -> Engine:

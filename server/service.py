@@ -9,24 +9,31 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 from mlxdeck.server.answer_caches import AnswerCaches
 from mlxdeck.server.backends.base import Announce, Backend, BackendInfo, Health
+from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed, Overloaded, one_line
 from mlxdeck.server.incoming_bodies import IncomingBodies
 from mlxdeck.server.load import Load
 from mlxdeck.server.observe.observer import Emitter, Observer
 from mlxdeck.server.pipeline import Pipeline
+from mlxdeck.server.upkeep import Upkeep
 from mlxdeck.server.warmup import Warmer
 
 log = logging.getLogger(__name__)
 
 # A client that comes while the model loads is kept waiting this long, then told to come back.
 LOAD_WAIT_S = 60.0
+HURRIED_STEP_S = 0.3
+"""For the step that the engine is in, once there is no time any more."""
+FLUSH_S = 10.0
+"""For caches to be written when the server ends; then what is under way gets as much again."""
 TICK_S = 1.0
 IDLE_TICK_S = 10.0
 
@@ -49,6 +56,8 @@ class Service:
         self.is_ready = False
         self._tasks: list[asyncio.Task[None]] = []
         self.bodies = IncomingBodies(settings.max_body_bytes, settings.max_body_bytes_in_flight)
+        self.upkeep = Upkeep()
+        self._hurried = asyncio.Event()
         self._opened = AsyncExitStack()
         """What has to be closed once the backend has stopped, also if starting went no further."""
 
@@ -60,7 +69,7 @@ class Service:
         settings, backend = self.settings, self.backend
         self.caches = await asyncio.to_thread(AnswerCaches, settings)
         if (disk := self.caches.disk) is not None:
-            self._opened.push_async_callback(asyncio.to_thread, disk.disk.close)
+            self._opened.push_async_callback(self._close_disk, disk)
         await backend.start(announce, disk)
         info = backend.info
         emitter = self._open_emitter(info)
@@ -74,16 +83,42 @@ class Service:
         about = "; ".join(part for part in (f"model {info.name}", info.about) if part)
         announce(f"mlxdeck ready on {settings.url} ({about})")
         if settings.warm:
-            warmer = Warmer(self.pipeline)
-            self._tasks.append(asyncio.create_task(warmer.run(settings, announce)))
+            warming = Warmer(self.pipeline).run(settings, announce, self.upkeep)
+            self._tasks.append(asyncio.create_task(warming))
 
     async def stop(self) -> None:
         """End everything, in the order that loses nothing."""
         self.loading.cancel()
         for task in self._tasks:
             task.cancel()
-        await self.backend.stop()
+        await self._unless_hurried(self.backend.stop())
         await self._opened.aclose()
+
+    async def _close_disk(self, disk: CacheDisk) -> None:
+        """Write what the caches hold, for a while; a disk that hangs is left behind."""
+        closing = asyncio.to_thread(disk.disk.close, FLUSH_S)
+        try:
+            await asyncio.wait_for(closing, 2 * FLUSH_S)
+        except TimeoutError:
+            log.warning("the disk did not take the last of the caches in time")
+
+    async def _unless_hurried(self, stopping: Coroutine[Any, Any, None]) -> None:
+        """Wait for an end, but not for the step that the engine is in once there is no time."""
+        work = asyncio.create_task(stopping)
+        hurried = asyncio.create_task(self._hurried.wait())
+        await asyncio.wait({work, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if work.done():
+            await work
+        else:
+            await asyncio.wait({work}, timeout=HURRIED_STEP_S)
+            work.cancel()
+
+    def hurry(self) -> None:
+        """Have `stop` give up whatever can be computed again."""
+        self._hurried.set()
+        if self.is_ready and self.caches.disk is not None:
+            self.caches.disk.disk.hurry()
 
     async def ready(self) -> None:
         """Wait for the model.
@@ -132,12 +167,15 @@ class Service:
     async def _tick(self) -> None:
         idle_s = -TICK_S
         while True:
-            load = self.load
-            self.backend.tick()
-            self.caches.tick()
-            idle_s = 0.0 if load.active or load.queued else idle_s + TICK_S
-            if idle_s % IDLE_TICK_S == 0:
-                self.observer.tick(load, process_bytes())
+            with self.upkeep.guarded("the backend's tick"):
+                self.backend.tick()
+            with self.upkeep.guarded("the caches' tick"):
+                self.caches.tick()
+            with self.upkeep.guarded("telemetry's tick"):
+                load = self.load
+                idle_s = 0.0 if load.active or load.queued else idle_s + TICK_S
+                if idle_s % IDLE_TICK_S == 0:
+                    self.observer.tick(load, process_bytes())
             await asyncio.sleep(TICK_S)
 
 

@@ -18,6 +18,7 @@ from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.observe.recent_prompts import systems_seen
 from mlxdeck.server.pipeline import Pipeline
+from mlxdeck.server.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -34,23 +35,26 @@ class Warmer:
         self._pipeline = pipeline
         self._backend = pipeline.backend
 
-    async def run(self, settings: Settings, announce: Announce) -> None:
-        """Find the prompts and prefill them, one after another."""
-        if settings.warm == RECENT:
-            prompts = await self._recent(settings)
-        else:
-            prompts = await self._given(Path(settings.warm), announce)
+    async def run(self, settings: Settings, announce: Announce, upkeep: Upkeep) -> None:
+        """Find the prompts and prefill them, one after another; one that fails costs no other."""
+        prompts: list[list[int]] = []
+        with upkeep.guarded("finding prompts to prefill"):
+            if settings.warm == RECENT:
+                prompts = await self._recent(settings)
+            else:
+                prompts = await self._given(Path(settings.warm), announce)
         if not prompts:
             announce("warm: no system prompts to prefill")
         for number, tokens in enumerate(prompts, 1):
             what = f"warm: system prompt {number} of {len(prompts)}, {len(tokens)} tokens"
             announce(what)
-            try:
-                await self._prefill(tokens)
-            except ServerError as error:
-                announce(f"{what}: {error.message}")
-            else:
-                announce(f"{what}: ready")
+            with upkeep.guarded(what):
+                try:
+                    await self._prefill(tokens)
+                except ServerError as error:
+                    announce(f"{what}: {error.message}")
+                else:
+                    announce(f"{what}: ready")
 
     async def _recent(self, settings: Settings) -> list[list[int]]:
         seen = await asyncio.to_thread(systems_seen, settings.telemetry_folder)

@@ -42,6 +42,7 @@ def _loaded(service: Service) -> list[tuple[str, str, str, float]]:
         ("counter", "let_go_total", "Answers that left their grammar.", totals.let_go),
         ("counter", "exact_cache_hits_total", "Answers repeated.", caches.hits),
         ("counter", "exact_cache_misses_total", "Answers not known.", misses),
+        ("counter", "upkeep_errors_total", "Faults beside requests.", service.upkeep.errors),
         ("gauge", "requests_running", "Requests in the engine.", load.active),
         ("gauge", "requests_waiting", "Requests in the queue.", load.queued),
         ("gauge", "exact_cache_bytes", "Bytes of exact answers.", load.exact_bytes),

@@ -80,6 +80,7 @@ def status(service: Service) -> dict[str, Any]:
         "active": load.active,
         "queued": load.queued,
         "looped": service.observer.totals.looped,
+        "upkeep_errors": service.upkeep.errors,
         "telemetry": str(service.observer.emitter.path or "") or None,
         "memory": {
             "active_bytes": load.memory_active_bytes,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -37,7 +38,7 @@ class DiskIO:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk-write")
         self._lock = threading.Lock()
         self._failing = False
-        self._closes_s: float | None = None
+        self._closes_s = math.inf
 
     async def read(self, work: Work[T], default: T) -> T:
         """Read rows; `default` if that fails."""
@@ -56,7 +57,7 @@ class DiskIO:
         return self._writer.submit(self._written, work)
 
     def _written(self, work: Work[object]) -> object:
-        if self._closes_s is not None and time.monotonic() > self._closes_s:
+        if time.monotonic() > self._closes_s:
             self.dropped += 1
             return None
         return self._guarded(work, None)
@@ -95,13 +96,21 @@ class DiskIO:
         """Whether the last thing it was asked to do worked."""
         return not self._failing
 
+    def hurry(self) -> None:
+        """Write nothing more but what is being written now."""
+        self._closes_s = -math.inf
+
     def close(self, within_s: float | None = None) -> None:
         """Finish what is being written, and let go; blocks.
 
-        What has not begun to be written `within_s` from now is given up and counted.
+        What has not begun to be written `within_s` from now is given up, counted and told.
         """
-        self._closes_s = None if within_s is None else time.monotonic() + within_s
+        if within_s is not None:
+            self._closes_s = min(self._closes_s, time.monotonic() + within_s)
+        n_before = self.dropped
         for pool in (self._reader, self._checker):
             pool.shutdown(cancel_futures=True)
         self._writer.shutdown()
         self.database.close()
+        if n_dropped := self.dropped - n_before:
+            log.warning("%d answers and states are not written to disk: no time", n_dropped)

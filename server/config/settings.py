@@ -151,6 +151,8 @@ class Settings:
     """Seconds of silence after which a stream carries a ping."""
     stall_s: float = _setting(120.0, number(1))
     """Seconds without progress after which a request is given up."""
+    stop_timeout_s: float = _setting(20.0, number(0, 86_400))
+    """Seconds that running requests have to finish when the server is told to stop."""
     max_body_bytes: int = _setting(32 * 1024**2, size(1))
     """Largest request body."""
     max_body_bytes_in_flight: int = _setting(128 * 1024**2, size(1))

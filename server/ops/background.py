@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -23,7 +23,10 @@ from mlxdeck.server.config.settings import ENV_PREFIX, Settings, UserError
 
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 2.0
-STOP_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 30.0
+"""For a server to write what it has, once its requests have ended."""
+TELL_AFTER_S = 1.0
+AT_ONCE_S = 5.0
 MAX_LOG_BYTES = 4 * 1024**2
 
 Say = Callable[[str], None]
@@ -55,18 +58,20 @@ def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iter
             time.sleep(POLL_S)
         yield
         return
-    with _signals_raise(), _log(settings.home) as log:
+    with _signals_raise() as signals, _log(settings.home) as log:
         news = _News(Path(log.name))
-        process = subprocess.Popen(
-            command,
-            env=_environ(settings),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # Ctrl+C belongs to the dashboard, not to all that the terminal has started.
-            start_new_session=True,
-        )
+        process: subprocess.Popen[bytes] | None = None
         try:
+            with signals.held_back():
+                process = subprocess.Popen(
+                    command,
+                    env=_environ(settings),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    # Ctrl+C belongs to the dashboard, not to all that the terminal has started.
+                    start_new_session=True,
+                )
             # However long it takes: a first start may download the model.
             while not _is_ready(settings.url, process):
                 news.tell(say)
@@ -76,7 +81,8 @@ def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iter
         except StartFailed as failed:
             raise StartFailed(f"{failed}\n{news.last_words()}".rstrip()) from None
         finally:
-            stop(process)
+            if process is not None:
+                stop(process, settings.stop_timeout_s + STOP_TIMEOUT_S, say)
 
 
 def state(url: str) -> str | None:
@@ -95,14 +101,26 @@ def state(url: str) -> str | None:
         connection.close()
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server, kindly first."""
+def stop(process: subprocess.Popen[bytes], timeout_s: float, say: Say = lambda _: None) -> None:
+    """End a server, kindly first; a signal that raises while it is waited for ends it at once."""
     process.terminate()
     try:
-        process.wait(STOP_TIMEOUT_S)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(TELL_AFTER_S)
+            return
+        say("waiting for requests that are under way; Ctrl+C ends them")
+        process.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        pass
+    except KeyboardInterrupt:
+        # Asked for twice, the server ends at once, and tells telemetry.
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(AT_ONCE_S)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def _is_ready(url: str, process: subprocess.Popen[bytes] | None) -> bool:
@@ -164,16 +182,42 @@ def _log(home: Path) -> Iterator[IO[bytes]]:
         yield log
 
 
+class _Signals:
+    """The signals that end a terminal's programs, as exceptions."""
+
+    def __init__(self) -> None:
+        self._is_held = False
+        self._held: int | None = None
+
+    def raise_(self, number: int, _: FrameType | None = None) -> None:
+        """Handle one."""
+        if self._is_held:
+            self._held = number
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise SystemExit(128 + number)
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Raise what comes inside the block at its end: a process begun is never lost."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._held is not None:
+            self.raise_(self._held)
+
+
 @contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let a closed terminal and a polite kill run the code that stops the server."""
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+def _signals_raise() -> Iterator[_Signals]:
+    """Let Ctrl+C, a closed terminal and a polite kill run the code that stops the server."""
+    signals = _Signals()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signals.raise_) for number in numbers}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -134,8 +134,18 @@ class Connection(HttpProtocol):
     """What `create_server` makes for each client that connects."""
 
     HTTP_CLASS = Exchange
-    __slots__ = ()
+    __slots__ = ("_is_ending",)
 
-    def write_anyway(self) -> None:
-        """Let what is sent next go out however far the client lags; the end is near."""
-        self._can_write.set()
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._is_ending = False
+
+    def stop_waiting(self) -> None:
+        """Take what is still written without waiting for a slow reader; it is not much."""
+        self._is_ending = True
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """The client lags."""
+        if not self._is_ending:
+            super().pause_writing()

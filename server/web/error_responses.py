@@ -10,7 +10,7 @@ from sanic.exceptions import MethodNotAllowed, SanicException
 from sanic.response import raw
 
 from mlxdeck.server.dialects.registry import DIALECTS, Dialect
-from mlxdeck.server.errors import BadHttp, NotFound, ServerError, TooLarge, WrongMethod
+from mlxdeck.server.errors import BadHttp, NotFound, ServerError, Stopping, TooLarge, WrongMethod
 from mlxdeck.server.incoming_bodies import drop_body
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ async def on_error(request: Request, error: Exception) -> HTTPResponse:
     if isinstance(known, WrongMethod) and request.method == "OPTIONS":
         # What a route takes is no secret, and browsers ask before they send a key.
         return HTTPResponse(status=204, headers=known.headers)
+    if isinstance(known, Stopping) and request.stream is not None:
+        # The client's next request should find another server, not this one's end.
+        request.stream.keep_alive = False  # type: ignore[attr-defined]
     if known.status >= 500 and not isinstance(error, ServerError):
         log.error("%s %s failed", request.method, path_of(request), exc_info=error)
     return error_response(dialect_of(request), known, f"req_{secrets.token_hex(12)}")

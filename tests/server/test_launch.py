@@ -183,7 +183,7 @@ def test_stopping_while_loading_is_quick_and_quiet(number: signal.Signals) -> No
     time.sleep(0.2)
     process.send_signal(number)
     rest, _ = process.communicate(timeout=20)
-    assert (process.returncode, rest) == (1, "")
+    assert (process.returncode, rest) == (128 + number, "")
 
 
 LATE = """

@@ -90,8 +90,8 @@ class Preparation:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prompt")
 
     def close(self) -> None:
-        """Stop the prompt thread."""
-        self._pool.shutdown(cancel_futures=True)
+        """Stop the prompt thread; what it is doing is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt has."""

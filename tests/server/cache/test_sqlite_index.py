@@ -142,8 +142,11 @@ async def test_a_bug_costs_what_was_cached(tmp_path: Path) -> None:
     disk.close()
 
 
-def test_closing_has_a_limit(tmp_path: Path) -> None:
-    """What has not begun by then is given up and counted; what has is finished."""
+@pytest.mark.parametrize("within_s", [0.0, 600.0])
+def test_closing_has_a_limit(
+    within_s: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has not begun by then, or when asked to hurry, is given up, counted and told."""
     disk = DiskIO(SqliteIndex(tmp_path))
     entered, go, done = threading.Event(), threading.Event(), []
 
@@ -157,5 +160,8 @@ def test_closing_has_a_limit(tmp_path: Path) -> None:
         disk.write(lambda _: done.append("late"))
     assert entered.wait(10)
     threading.Timer(0.05, go.set).start()
-    disk.close(within_s=0.0)
+    if within_s:
+        disk.hurry()
+    disk.close(within_s)
     assert (done, disk.dropped) == (["slow"], 5)
+    assert "5 answers and states are not written" in caplog.text

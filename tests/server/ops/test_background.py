@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     while state(settings.url) is None:
         time.sleep(0.01)
     yield process
-    stop(process)
+    stop(process, 5)
 
 
 def test_real_server_is_started_and_stopped(settings: Settings) -> None:
@@ -128,10 +129,12 @@ def test_server_that_ignores_the_signal_is_killed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leaving takes bounded time."""
-    monkeypatch.setattr(background, "STOP_TIMEOUT_S", 0.2)
+    for name in ("STOP_TIMEOUT_S", "TELL_AFTER_S"):
+        monkeypatch.setattr(background, name, 0.1)
     command = fake("healthy")
     command[2] = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + FAKE
-    with running_server(settings, command, lambda _: None):
+    impatient = replace(settings, stop_timeout_s=0)
+    with running_server(impatient, command, lambda _: None):
         pass
     assert state(settings.url) is None
 

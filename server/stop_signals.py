@@ -1,0 +1,113 @@
+"""Ctrl+C and its kin: quiet before anything runs, an orderly stop once, the end when repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+AGAIN_AFTER_S = 0.1
+"""What comes sooner is the same keystroke: a terminal and a wrapper may both pass it on."""
+PATIENCE_S = 2.0
+"""How long the end may take once it was asked for twice."""
+REPEATED = (signal.SIGINT, signal.SIGTERM)
+"""Those that somebody sends twice on purpose. A closing terminal often sends two SIGHUP."""
+
+
+def leave_at_once(number: int, _: FrameType | None = None) -> None:
+    """End the process with a shell's status for a signal, and no word about it."""
+    os._exit(128 + number)
+
+
+@contextmanager
+def quiet_interrupt() -> Iterator[None]:
+    """Let Ctrl+C end the process at once: there is nothing to be saved while modules are imported.
+
+    A `KeyboardInterrupt` in the middle of an import can come out as any other error.
+    """
+    with _handled({signal.SIGINT: leave_at_once}):
+        yield
+
+
+@contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Let Ctrl+C raise `KeyboardInterrupt` inside the block, as Python has it by itself."""
+    with _handled({signal.SIGINT: signal.default_int_handler}):
+        yield
+
+
+class StopSignals:
+    """What SIGINT, SIGTERM and SIGHUP have asked for."""
+
+    def __init__(self) -> None:
+        self.first = 0
+        """The number of the signal that asked to stop; 0 if none has."""
+        self.repeated = 0
+        """The number of the one that asked to end at once."""
+        self._first_s = 0.0
+        self._wake: Callable[[], None] | None = None
+        self.asked: asyncio.Event
+        self.hurried: asyncio.Event
+        """Both for the event loop, once it is attached."""
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catch them inside the block; SIGHUP only if whoever started us has not turned it off."""
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        with _handled(dict.fromkeys(numbers, self._on)):
+            yield
+
+    def attach(self) -> None:
+        """Tell the running loop of them from now on, and of those that came before."""
+        loop = asyncio.get_running_loop()
+        self.asked, self.hurried = asyncio.Event(), asyncio.Event()
+
+        def publish() -> None:
+            if self.first:
+                self.asked.set()
+            if self.repeated:
+                self.hurried.set()
+
+        self._wake = lambda: _call(loop, publish)
+        publish()
+
+    def _on(self, number: int, _: FrameType | None) -> None:
+        now_s = time.monotonic()
+        if not self.first:
+            self.first, self._first_s = number, now_s
+        elif number in REPEATED and now_s - self._first_s > AGAIN_AFTER_S:
+            if self.repeated:
+                leave_at_once(number)
+            self.repeated = number
+            # The loop itself may be what hangs.
+            timer = threading.Timer(PATIENCE_S, leave_at_once, (number,))
+            timer.daemon = True
+            timer.start()
+        if self._wake is not None:
+            self._wake()
+
+
+def _call(loop: asyncio.AbstractEventLoop, publish: Callable[[], None]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(publish)
+
+
+@contextmanager
+def _handled(handlers: dict[signal.Signals, Callable[..., None]]) -> Iterator[None]:
+    """Set handlers, and put back those from before. Only the main thread can; others do without."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
