@@ -1,14 +1,14 @@
-"""`make record`: a session of the real server, model and client, kept as telemetry.
+"""`make record`: the real server and the real client at work, kept as telemetry.
 
-Writes `tests/data/recording.jsonl` and, with the texts, `captured.jsonl`, from which screenshots
-are made and against which the dashboard is tested. All that happens in it happened; only what
-names this machine is taken out.
+Writes into `tests/data/`, from which screenshots are made and against which the dashboard is
+tested: `recording.jsonl`, a session with the real model; `captured.jsonl`, a short one with its
+texts; `day.jsonl`, a day of agents against scripted answers. `ARGS="day"` makes one of them alone.
+All that happens in them happened; only what names this machine is taken out.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import sys
 import tempfile
@@ -23,8 +23,11 @@ from urllib.parse import urlsplit
 from mlxdeck.telemetry.schema.events import StreamStart
 from tests.e2e.client import claude
 from tests.real import ROOT, Server, serving
+from tests.scripted.day import record as scripted_day
 
-TARGET = ROOT / "tests" / "data" / "recording.jsonl"
+FOLDER = ROOT / "tests" / "data"
+HOME = "/home/me"
+"""What the temporary folder of a recording is called in it."""
 
 WEATHER = {
     "name": "get_weather",
@@ -145,18 +148,6 @@ def together(server: Server, max_tokens: int, session: str) -> None:
         )
 
 
-def captured() -> None:
-    """A small recording of our own words with everything in it that was said."""
-    with tempfile.TemporaryDirectory() as home:
-        with serving("--capture", "full", home=Path(home)) as server:
-            guided(server)
-            tools(server)
-            time.sleep(1.5)
-            server.stop()
-        (recorded,) = (Path(home) / "telemetry").glob("*.jsonl")
-        write(recorded, TARGET.with_name("captured.jsonl"))
-
-
 def session(server: Server, folder: Path) -> None:
     """What somebody does in five minutes, with Claude Code and with programs of their own."""
     rule = ["--tools", "", "--system-prompt", "You answer in one short sentence."]
@@ -181,31 +172,59 @@ def session(server: Server, folder: Path) -> None:
     guided(server)
 
 
-def main() -> None:
-    """Make the recording."""
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
-    with tempfile.TemporaryDirectory() as home, serving(home=Path(home)) as server:
-        session(server, Path(home))
-        time.sleep(1.5)
-        server.stop()
-        (recorded,) = (Path(home) / "telemetry").glob("*.jsonl")
-        write(recorded, target)
-        shutil.rmtree(Path(home) / "telemetry")
-    captured()
+def recording() -> None:
+    """A session with the real model."""
+    with tempfile.TemporaryDirectory() as home:
+        with serving(home=Path(home)) as server:
+            session(server, Path(home))
+            time.sleep(1.5)
+            server.stop()
+        write(files(Path(home)), "recording.jsonl", Path(home))
 
 
-def write(recorded: Path, target: Path) -> None:
-    """Copy a stream without what names this machine."""
+def captured() -> None:
+    """A small recording of our own words with everything in it that was said."""
+    with tempfile.TemporaryDirectory() as home:
+        with serving("--capture", "full", home=Path(home)) as server:
+            guided(server)
+            tools(server)
+            time.sleep(1.5)
+            server.stop()
+        write(files(Path(home)), "captured.jsonl", Path(home))
+
+
+def day() -> None:
+    """Agents all day long, and whatever may happen to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(scripted_day(Path(folder)), "day.jsonl", Path(folder))
+
+
+def files(home: Path) -> list[Path]:
+    """What a server has recorded, in the order of its files."""
+    return sorted((home / "telemetry").glob("*.jsonl"))
+
+
+def write(recorded: list[Path], name: str, folder: Path) -> None:
+    """Put files of telemetry into one, without what names this machine."""
     lines = []
-    for raw in recorded.read_text(encoding="utf-8").splitlines():
-        line = json.loads(raw)
+    for raw in (raw for path in recorded for raw in path.read_text("utf-8").splitlines()):
+        line = json.loads(raw.replace(str(folder), HOME))
         if line["event"] == StreamStart.NAME:
             line["attrs"] |= {"host.name": "host", "host.cpu.model.name": "x86_64"}
             line["attrs"]["server.port"] = 8081
         lines.append(json.dumps(line, separators=(",", ":")))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = FOLDER / name
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{target.name}: {len(lines)} lines, {target.stat().st_size // 1000} KB")
+    print(f"{name}: {len(lines)} lines, {target.stat().st_size // 1000} KB")
+
+
+KINDS = {"recording": recording, "captured": captured, "day": day}
+
+
+def main() -> None:
+    """Make all recordings, or those that are named."""
+    for name in sys.argv[1:] or KINDS:
+        KINDS[name]()
 
 
 if __name__ == "__main__":

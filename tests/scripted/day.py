@@ -153,10 +153,9 @@ def malformed(server: Server, desk: Desk) -> None:
 
 
 def noon(office: Office) -> None:
-    """After a restart: what is on disk is known. Little room, and answers that age quickly."""
+    """After a restart: what is on disk is known. There is little room, and calls may be wrong."""
     first, second, third = office.desks
-    flags = ("--prefix-cache-bytes", "6GiB", "--answer-max-age-s", "40s")
-    with office.open(*flags, SCRIPTED_HELD="no") as server:
+    with office.open("--prefix-cache-bytes", "6GiB", SCRIPTED_HELD="no") as server:
         for desk in office.desks:
             desk.say(server.url, "prose-4")
         first.say(server.url, "feature-8", again=True)
@@ -166,13 +165,16 @@ def noon(office: Office) -> None:
             ("feature-10", "+feature-11", "same-2", "nested-2"),
             ("explore-7", "+prose-7", "feature-12", "wrong-3"),
         )
-        second.say(server.url, "prose-4")
-        third.say(server.url, "prose-4")
+        second.say(server.url, "wrong-4")
+        # Its first answer held a call that was none.
+        second.say(server.url, "wrong-4")
 
 
 def crowded(office: Office) -> None:
-    """A server with two places, and more agents than that."""
-    with office.open("--max-batch", "2", "--max-waiting", "1") as server:
+    """A server with two places, and more agents than that. Answers get old soon."""
+    flags = ("--max-batch", "2", "--max-waiting", "1", "--answer-max-age-s", "20s")
+    with office.open(*flags) as server:
+        office.desks[0].say(server.url, "prose-4")
         office.together(
             server, ("explore-8", "same-3"), ("explore-9", "feature-13"), ("explore-10", "same-4")
         )

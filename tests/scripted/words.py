@@ -30,5 +30,5 @@ class WordTokenizer(ByteTokenizer):
         return self.encode(text), [found.end() for found in _WORD.finditer(text)]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text again, of words that this tokenizer has met."""
-        return "".join(self._words[token] for token in tokens)
+        """The text again; a token that this tokenizer has never met says nothing."""
+        return "".join(self._words.get(token, "") for token in tokens)
