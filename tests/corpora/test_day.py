@@ -14,6 +14,7 @@ import pytest
 
 from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.schema.codec import Line, decode
+from mlxdeck.telemetry.schema.events import RequestEnd
 from mlxdeck.telemetry.schema.json_schema import json_schema
 from tests.corpora.day.stream import lines
 
@@ -126,5 +127,20 @@ def test_everything_happens(told: list[Line]) -> None:
     assert values(told, "tool_call", "parse_ok")[False] > 10
     assert values(told, "tool_call", "schema_valid")[False] > 10
     assert values(told, "tool_call", "repaired")[True] > 10
+    assert len(values(told, "request.start", "agent_id")) > 100
+    assert len(values(told, "request.start", "parent_agent_id")) > 1
     assert len(values(told, "stream.start", "model")) == 2
     assert values(told, "tick", "active")[0] > 100
+
+
+def test_figures_add_up(told: list[Line]) -> None:
+    """Times are within a request's own, cached tokens within its prompt; the unknown is absent."""
+    ends = [line.attrs for line in told if isinstance(line.attrs, RequestEnd)]
+    for end in ends:
+        phases = (end.queue_s, end.tokenize_s, end.cache_s, end.prefill_s, end.decode_s)
+        assert all(phase is None or phase >= 0 for phase in phases)
+        assert sum(phase or 0.0 for phase in phases) <= end.duration_s + 0.01
+        assert (end.cached_tokens or 0) <= (end.input_tokens or 0)
+        assert (end.ttft_s or 0.0) <= end.duration_s
+        if end.status in (400, 529):
+            assert end.ttft_s is end.input_tokens is end.decode_s is None

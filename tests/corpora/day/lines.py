@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -68,6 +68,8 @@ def start(ask: Ask, queue_depth: int) -> t.RequestStart:
         temperature=ask.temperature,
         seed=ask.seed,
         conversation_id=conversation.session_id,
+        agent_id=conversation.agent_id,
+        parent_agent_id=conversation.parent_id,
         body_bytes=conversation.body_bytes,
         n_messages=ask.n_messages,
         n_tools=len(client.tools),
@@ -164,47 +166,60 @@ def end(
     cancelled: bool = False,
 ) -> t.RequestEnd:
     """`request.end`, whatever has happened until now."""
-    ask, times, known = running.ask, running.times, running.known
-    exact = times is None and bool(known.tier)
-    queue_s = prefill_s = decode_s = ttft_s = 0.0
-    n_output = ask.output_tokens if exact and not error else 0
-    if times is not None:
-        queue_s = max(0.0, min(now_s, times.begins_s) - times.tokenized_s)
-        prefill_s = max(0.0, min(now_s, times.first_token_s) - times.begins_s)
-        decode_s = max(0.0, now_s - times.first_token_s)
-        share = decode_s / max(times.ends_s - times.first_token_s, 1e-6)
-        n_output = int(ask.output_tokens * min(1.0, share))
-        ttft_s = times.first_token_s - running.began_s if now_s >= times.first_token_s else 0.0
-    elif exact:
-        ttft_s = now_s - running.began_s
-    n_tokens = ask.prompt.n_tokens if times is not None or exact else 0
+    ask, known = running.ask, running.known
+    exact = running.times is None and bool(known.tier)
     ok = not error and not cancelled
     error_type = error.error_type if error else ""
+    cache_result = "exact" if exact else "prefix" if known.n_tokens else "miss"
     return t.RequestEnd(
         outcome="ok" if ok else "error" if error else "cancelled",
         response_id=running.id,
         model=model,
         finish_reasons=(_finish_reason(ask),) if ok else (),
-        input_tokens=n_tokens,
-        cached_tokens=known.n_tokens if n_tokens else 0,
-        output_tokens=n_output,
-        reasoning_tokens=min(ask.reasoning_tokens, n_output),
         duration_s=now_s - running.began_s,
-        ttft_s=ttft_s,
-        time_per_output_token_s=decode_s / (n_output - 1) if n_output > 1 else 0.0,
         status=CANCELLED if cancelled else STATUS[error_type],
         error_type=error_type,
-        cache_result="exact" if exact else "prefix" if known.n_tokens else "miss",
+        cache_result="" if ask.malformed else cache_result,
         cache_tier=known.tier,
-        queue_s=queue_s,
-        tokenize_s=times.tokenized_s - running.began_s if times is not None else 0.0,
-        cache_s=0.0005,
-        prefill_s=prefill_s,
-        decode_s=decode_s,
+        miss_reason=known.reason,
+        diverged_block=known.block,
         n_tool_calls=sum(not call.parse_error for call in ask.calls) if ok else 0,
         ended_by=ask.ended_by if ok else "",
-        let_go=ask.let_go if error and times is not None else "",
+        let_go=ask.let_go if error and running.times is not None else "",
+        **_figures(running, now_s),
     )
+
+
+def _figures(running: Running, now_s: float) -> dict[str, Any]:
+    """Tokens and times, as far as they are known by now; what is not is left out."""
+    ask, times, known = running.ask, running.times, running.known
+    if times is None:
+        if not known.tier:
+            return {}
+        n_tokens = ask.prompt.n_tokens
+        tokens = {"input_tokens": n_tokens, "cached_tokens": n_tokens}
+        tokens["output_tokens"] = ask.output_tokens
+        return {**tokens, "ttft_s": now_s - running.began_s, "cache_s": 0.0005}
+    decode_s = max(0.0, now_s - times.first_token_s)
+    share = min(1.0, decode_s / max(times.ends_s - times.first_token_s, 1e-6))
+    n_output = int(ask.output_tokens * share)
+    figures: dict[str, Any] = {
+        "input_tokens": ask.prompt.n_tokens,
+        "cached_tokens": known.n_tokens,
+        "output_tokens": n_output,
+        "queue_s": max(0.0, min(now_s, times.begins_s) - times.tokenized_s),
+        "tokenize_s": times.tokenized_s - running.began_s,
+        "cache_s": 0.0005,
+        "prefill_s": max(0.0, min(now_s, times.first_token_s) - times.begins_s),
+        "decode_s": decode_s,
+    }
+    if ask.reasoning_tokens:
+        figures["reasoning_tokens"] = min(ask.reasoning_tokens, n_output)
+    if now_s >= times.first_token_s:
+        figures["ttft_s"] = times.first_token_s - running.began_s
+    if n_output > 1:
+        figures["time_per_output_token_s"] = decode_s / (n_output - 1)
+    return figures
 
 
 def _finish_reason(ask: Ask) -> str:

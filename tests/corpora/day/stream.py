@@ -121,7 +121,7 @@ class Day:
             chip="Apple M4 Max",
             memory_bytes=64 * 1024**3,
             mlx_version="0.32.4",
-            device="gpu",
+            device="metal",
         )
         self._emit(header, "", "")
         self._tick(self._process)
