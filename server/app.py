@@ -31,7 +31,6 @@ from mlxdeck.server.errors import BadHttp, ServerError
 from mlxdeck.server.incoming_bodies import BoundedRequest
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
-from mlxdeck.server.web.content_encoding import decoded
 from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 
@@ -138,7 +137,8 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
         with drain.request():
             await _ready(drain, service)
             try:
-                chat = dialect.decode_count(await _body(request, service), request.headers)
+                await request.unpack()
+                chat = dialect.decode_count(request.body, request.headers)
             finally:
                 request.drop()
             async with drain.cut_short():
@@ -159,7 +159,9 @@ async def answer(
     trace = service.observer.begin(request_id, dialect.name, len(request.body))
     phase = "decode"
     try:
-        chat = dialect.decode(await _body(request, service), request.headers)
+        async with drain.cut_short():
+            await request.unpack()
+            chat = dialect.decode(request.body, request.headers)
         request.drop()
         if not chat.model:
             chat = replace(chat, model=service.observer.model)
@@ -186,11 +188,6 @@ async def answer(
         raise
     finally:
         trace.close()
-
-
-async def _body(request: Request, service: Service) -> bytes:
-    how = request.headers.get("content-encoding", "")
-    return await decoded(request.body, how, service.settings.max_body_bytes)
 
 
 async def _ready(drain: Drain, service: Service) -> None:

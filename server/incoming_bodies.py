@@ -15,6 +15,7 @@ from sanic.exceptions import SanicException
 from sanic.http import Http
 
 from mlxdeck.server.errors import Overloaded, SlowBody, TooLarge
+from mlxdeck.server.web.content_encoding import decoded
 
 FREE_BYTES = 256 * 1024
 """A body up to this length is taken however much is in flight, so that short requests get in."""
@@ -33,10 +34,12 @@ class IncomingBodies:
     """The bytes of all bodies that are being read or decoded."""
 
     def __init__(self, max_body_bytes: int, max_in_flight_bytes: int) -> None:
-        self._max_body_bytes = max_body_bytes
+        self.max_body_bytes = max_body_bytes
         self._max_in_flight_bytes = max_in_flight_bytes
         self.in_flight_bytes = 0
         """Held now, over all connections."""
+        self.unpacking = asyncio.Lock()
+        """Held by who unpacks a body: what comes of it is counted only when it is there."""
 
     async def read(self, stream: Any) -> bytes:
         """Read a body whole; its bytes count until `release`.
@@ -46,7 +49,7 @@ class IncomingBodies:
             Overloaded: Others' bodies leave no room for it.
             SlowBody: It comes too slowly.
         """
-        if stream.request_bytes > self._max_body_bytes:
+        if stream.request_bytes > self.max_body_bytes:
             raise self._too_large()
         # Sanic's own limit closes the connection while the client still sends.
         stream.request_max_size = float("inf")
@@ -61,7 +64,7 @@ class IncomingBodies:
                     continue
                 n_bytes += len(chunk)
                 self.in_flight_bytes += len(chunk)
-                if n_bytes > self._max_body_bytes:
+                if n_bytes > self.max_body_bytes:
                     raise self._too_large()
                 if n_bytes > FREE_BYTES and self.in_flight_bytes > self._max_in_flight_bytes:
                     raise Overloaded("too many request bodies are under way", RETRY_AFTER_S)
@@ -74,12 +77,23 @@ class IncomingBodies:
             self.in_flight_bytes -= n_bytes
             raise
 
+    def grow(self, n_bytes: int, n_more: int) -> None:
+        """A body of that length has become longer, as it was unpacked.
+
+        Raises:
+            Overloaded: There is no room for that; nothing is counted then.
+        """
+        together = self.in_flight_bytes + n_more
+        if n_bytes + n_more > FREE_BYTES and together > self._max_in_flight_bytes:
+            raise Overloaded("too many request bodies are under way", RETRY_AFTER_S)
+        self.in_flight_bytes = together
+
     def release(self, n_bytes: int) -> None:
         """A body of that length is no longer held."""
         self.in_flight_bytes -= n_bytes
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"the request body is larger than {self._max_body_bytes:,} bytes")
+        return TooLarge(f"the request body is larger than {self.max_body_bytes:,} bytes")
 
 
 async def drop_body(stream: Any) -> None:
@@ -112,6 +126,21 @@ class BoundedRequest(Request):
         """Called by Sanic once the head is judged and the route is known."""
         if not self.body and self.stream is not None:
             self.body = await self.app.ctx.bodies.read(self.stream)
+
+    async def unpack(self) -> None:
+        """Undo the encodings of the body, one request at a time.
+
+        Raises:
+            ServerError: See `decoded`; or there is no room for what was packed.
+        """
+        how = ",".join(self.headers.getall("content-encoding", ()))
+        if not how:
+            return
+        bodies: IncomingBodies = self.app.ctx.bodies
+        async with bodies.unpacking:
+            body = await decoded(self.body, how, bodies.max_body_bytes)
+            bodies.grow(len(self.body), len(body) - len(self.body))
+            self.body = body
 
     def drop(self) -> None:
         """Let go of the body: what is needed of it has been read."""

@@ -277,3 +277,15 @@ def test_log_lines_do_nothing_to_a_terminal() -> None:
     assert line.endswith(r"\x1b]0;x\x07 \x9b \u2028 \r\n \udcff failed")
     assert traceback[-1] == r"ValueError: \x1b[2J\u202e"
     assert not re.search(r"[^\n -~]", "\n".join([line, *traceback]))
+
+
+async def test_what_was_unpacked_counts_until_it_is_let_go() -> None:
+    """A small body that unpacks to more than there is room for is sent away; nothing is left."""
+    large = gzip.compress(json.dumps(body("x" * 600_000)).encode())
+    async with running(max_body_bytes_in_flight=500_000) as server:
+        ask = asked("POST /v1/messages", "Content-Encoding: gzip", content=large)
+        ((status, headers, _), (small, _, _)) = await answered(
+            server, ask, asked("POST /v1/messages", content=ASK)
+        )
+        assert (status, int(headers["retry-after"]) > 0, small) == (529, True, 200)
+        assert server.service.bodies.in_flight_bytes == 0

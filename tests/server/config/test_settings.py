@@ -114,6 +114,12 @@ def test_other_variables_are_left_alone(cwd: Path) -> None:
         ("answer_max_age_s", "2 weeks", "such as 90s, 30m, 12h or 7d"),
         ("host", "", "not be empty"),
         ("api_key", 17, "expected text, got a number"),
+        ("api_key", " ", "must not be blank"),
+        ("api_key", "one,,two", "must not be blank"),
+        ("api_key", "one two", "must not hold blanks"),
+        ("allowed_hosts", "*", "without ports or stars"),
+        ("allowed_hosts", "mac.local, http://a.b", "without ports or stars"),
+        ("stop_timeout_s", "-1", "at least 0"),
         ("model", {"name": "x"}, "expected text, got a table"),
     ],
 )
