@@ -16,13 +16,13 @@ def test_several_keys_are_several(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("\ufeff# ours\nthree\n\n four , five,\n", "utf-8")
     path.chmod(0o600)
-    told = Settings(api_key="one, two", api_key_file=str(path), host="0.0.0.0")
-    assert api_keys(told) == ("one", "two", "three", "four", "five")
+    told = Settings(api_key="key1, key2", api_key_file=str(path), host="0.0.0.0")
+    assert api_keys(told) == ("key1", "key2", "three", "four", "five")
     assert api_keys(Settings()) == ()
     assert not readable_by_others(told)
     path.chmod(0o644)
     assert readable_by_others(told)
-    assert "one" not in repr(told)
+    assert "key1" not in repr(told)
 
 
 @pytest.mark.parametrize(
