@@ -17,7 +17,7 @@ from mlxdeck.telemetry.read.fast_decode import Bad, skim
 from mlxdeck.telemetry.read.frames import Frame, frame
 from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES, Region
 from mlxdeck.telemetry.read.parallel_reader import FilePart, line_after, parts
-from mlxdeck.telemetry.write.rotating_file import FILE_NAME
+from mlxdeck.telemetry.schema.file_names import FILE_NAME
 
 MAX_KEPT_BAD_LINES = 500
 NEWEST_BYTES = 4 << 20

@@ -73,7 +73,15 @@ def encode(
     request_id: str = "",
     session_id: str = "",
 ) -> bytes:
-    """Write an event as one line, newline included."""
+    """Write an event as one line, newline included.
+
+    What JSON can't hold is replaced: halves of surrogate pairs, and whole numbers beyond 64 bits.
+    """
+    try:
+        body = _encoder.encode(attrs)
+    except (UnicodeEncodeError, OverflowError):
+        values = {name: _fit(getattr(attrs, name)) for name in attrs.__struct_fields__}
+        body = _encoder.encode(type(attrs)(**values))
     envelope = Envelope(
         v=SCHEMA_VERSION,
         ts=ts,
@@ -81,11 +89,25 @@ def encode(
         seq=seq,
         pid=pid,
         event=attrs.NAME,
-        request_id=request_id,
-        session_id=session_id,
-        attrs=msgspec.Raw(_encoder.encode(attrs)),
+        request_id=request_id if request_id.isascii() else _fit(request_id),
+        session_id=session_id if session_id.isascii() else _fit(session_id),
+        attrs=msgspec.Raw(body),
     )
     return _encoder.encode(envelope) + b"\n"
+
+
+def _fit(value: Any) -> Any:
+    if isinstance(value, str):
+        return (
+            value
+            if value.isascii()
+            else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        )
+    if isinstance(value, tuple):
+        return tuple(map(_fit, value))
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return 2**63 - 1 if value > 0 else -(2**63)
+    return value
 
 
 def decode(line: bytes) -> Line:

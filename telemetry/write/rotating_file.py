@@ -1,4 +1,4 @@
-"""Where events lie on disk: how files are named, begun, appended to, and removed when old.
+"""Where events lie on disk: how files are begun, appended to, and removed when old.
 
 Knows bytes only. A file belongs to the process that began it; several processes may share the
 folder. Not safe for threads: the writer's thread is the only user.
@@ -6,18 +6,14 @@ folder. Not safe for threads: the writer's thread is the only user.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
-import re
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
+from mlxdeck.telemetry.schema.file_names import names, stream_files
 
-FILE_NAME = re.compile(r"mlxdeck-(\d{8}-\d{6})-(\d+)(?:-(\d+))?\.jsonl")
-"""When it was begun (UTC), by which process, and a counter where that is not unique."""
+logger = logging.getLogger(__name__)
 
 
 class RotatingFile:
@@ -35,13 +31,18 @@ class RotatingFile:
         self._fd = -1
         self._n_bytes = 0
         self._torn = False
+        self._begun: set[Path] = set()
 
     @property
     def must_change(self) -> bool:
         """Whether the next line belongs in a new file: none is open, or it is full or deleted."""
         if self._fd < 0 or self._n_bytes >= self._max_bytes:
             return True
-        return os.fstat(self._fd).st_nlink == 0
+        try:
+            return os.fstat(self._fd).st_nlink == 0
+        except OSError:
+            # A disk that went away.
+            return True
 
     def begin(self, header: bytes) -> None:
         """Leave the current file and open a new one, whose first line is `header`.
@@ -50,7 +51,7 @@ class RotatingFile:
             OSError: There is no new file then, and the current one is left all the same.
         """
         self.close()
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(self._folder)
         path, self._fd = self._open()
         self._n_bytes, self._torn = 0, False
         try:
@@ -61,6 +62,7 @@ class RotatingFile:
             path.unlink(missing_ok=True)
             raise
         self.path = path
+        self._begun.add(path)
         self._remove_oldest()
 
     def append(self, line: bytes) -> None:
@@ -71,6 +73,8 @@ class RotatingFile:
         Raises:
             OSError: The line is not in the file, or not as a whole.
         """
+        if self._fd < 0:
+            raise OSError("no file could be begun")
         data = b"\n" + line if self._torn else line
         n_written = 0
         try:
@@ -91,22 +95,19 @@ class RotatingFile:
             os.close(fd)
 
     def _open(self) -> tuple[Path, int]:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        for path in self._names():
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        for path in names(self._folder, self._clock(), os.getpid()):
             try:
                 return path, os.open(path, flags, 0o600)
             except FileExistsError:
                 continue
         raise AssertionError("unreachable: there are endless names")
 
-    def _names(self) -> Iterator[Path]:
-        began = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y%m%d-%H%M%S")
-        for counter in itertools.count():
-            suffix = f"-{counter}" if counter else ""
-            yield self._folder / f"mlxdeck-{began}-{os.getpid()}{suffix}.jsonl"
-
     def _remove_oldest(self) -> None:
         others = [path for path in stream_files(self._folder) if path != self.path]
+        if self._folder.is_symlink():
+            # What lay there before may be somebody else's, also by this name.
+            others = [path for path in others if path in self._begun]
         for path in others[: max(0, len(others) + 1 - self._keep_files)]:
             try:
                 path.unlink(missing_ok=True)
@@ -114,17 +115,8 @@ class RotatingFile:
                 logger.warning("telemetry: an old file stays: %s", error)
 
 
-def stream_files(folder: Path) -> list[Path]:
-    """The telemetry files in a folder, the one written to last at the end."""
-    found: list[tuple[int, str, int, Path]] = []
-    for path in folder.iterdir():
-        matched = FILE_NAME.fullmatch(path.name)
-        if not matched:
-            continue
-        try:
-            written_ns = path.stat().st_mtime_ns
-        except FileNotFoundError:
-            # Another process removed it in the meantime.
-            continue
-        found.append((written_ns, matched[1], int(matched[3] or 0), path))
-    return [path for *_, path in sorted(found)]
+def _make_folder(folder: Path) -> None:
+    """A folder that only its owner can look into, and those above it that are missing too."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)

@@ -1,6 +1,8 @@
 """The write side: one thread, whole lines in single writes, a new file when one is full.
 
-`emit` only stamps an event and queues it; encoding and the disk belong to the writer's thread. No
+`emit` only stamps an event and queues it; processors, encoding and the disk belong to the writer's
+thread. A file tells each part of a conversation that its requests name, so that it can be read
+alone, whatever has become of the files before it. No
 fault of the disk reaches a request: what cannot be written is dropped and counted, and the gap
 shows in `seq`. A line is handed to the system as soon as the thread gets to it, so a killed
 process loses at most what it was just about to write.
@@ -13,14 +15,18 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from mlxdeck.telemetry.schema.codec import Line, decode, encode
-from mlxdeck.telemetry.schema.events import Attrs, ServerStop, StreamStart
+from mlxdeck.telemetry.schema.events import Attrs, Content, ServerStop, StreamStart
+from mlxdeck.telemetry.write.processors import Chain, Processor
+from mlxdeck.telemetry.write.records import Part, Record
 from mlxdeck.telemetry.write.rotating_file import RotatingFile
 
 logger = logging.getLogger(__name__)
@@ -43,8 +49,27 @@ class Emitter(Protocol):
         """The file that is being written, None if there is none."""
         ...
 
-    def emit(self, attrs: Attrs, request_id: str = "", session_id: str = "") -> None:
-        """Record an event, from any thread."""
+    @property
+    def failing(self) -> str:
+        """Why events are being lost right now; empty while all are written."""
+        ...
+
+    @property
+    def processor_failures(self) -> int:
+        """How often a processor raised, so that an event passed without it."""
+        ...
+
+    def emit(
+        self,
+        attrs: Attrs,
+        request_id: str = "",
+        session_id: str = "",
+        parts: Sequence[Part] = (),
+    ) -> None:
+        """Record an event, from any thread.
+
+        `parts` are those of the conversation that it names; the file tells each of them once.
+        """
         ...
 
     def close(self, reason: str = "") -> None:
@@ -56,9 +81,17 @@ class NullWriter:
     """Records nothing: telemetry is off."""
 
     dropped_lines = 0
+    failing = ""
+    processor_failures = 0
     path: Path | None = None
 
-    def emit(self, attrs: Attrs, request_id: str = "", session_id: str = "") -> None:
+    def emit(
+        self,
+        attrs: Attrs,
+        request_id: str = "",
+        session_id: str = "",
+        parts: Sequence[Part] = (),
+    ) -> None:
         """Forget the event."""
 
     def close(self, reason: str = "") -> None:
@@ -69,24 +102,35 @@ class MemoryWriter:
     """Keeps events in a list, for tests. Each went through its JSON form and back."""
 
     dropped_lines = 0
+    failing = ""
     path: Path | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, processors: Sequence[Processor] = ()) -> None:
         self.lines: list[Line] = []
         self.closed = False
+        self._chain = Chain(processors)
+        self._told: set[str] = set()
 
-    def emit(self, attrs: Attrs, request_id: str = "", session_id: str = "") -> None:
-        """Keep the event."""
-        encoded = encode(
-            attrs,
-            ts=time.time(),
-            mono=time.monotonic(),
-            seq=len(self.lines),
-            pid=os.getpid(),
-            request_id=request_id,
-            session_id=session_id,
-        )
-        self.lines.append(decode(encoded))
+    @property
+    def processor_failures(self) -> int:
+        """How often a processor raised."""
+        return self._chain.n_failures
+
+    def emit(
+        self,
+        attrs: Attrs,
+        request_id: str = "",
+        session_id: str = "",
+        parts: Sequence[Part] = (),
+    ) -> None:
+        """Keep the event, and those of the parts that are new."""
+        record = Record(attrs, time.time(), time.monotonic(), request_id, session_id)
+        for each in self._chain.run(record) or ():
+            self.lines.append(decode(encoded(each, len(self.lines))))
+        for part in parts:
+            if part.hash not in self._told:
+                self._told.add(part.hash)
+                self.emit(part.event(), request_id, session_id)
 
     def close(self, reason: str = "") -> None:
         """Note that it was called."""
@@ -98,12 +142,11 @@ class MemoryWriter:
 
 
 class _Queued(NamedTuple):
-    attrs: Attrs
-    ts: float
-    mono: float
-    seq: int
-    request_id: str
-    session_id: str
+    n_lost: int
+    """Events that found no room in the queue before this one."""
+    record: Record
+    parts: Sequence[Part] = ()
+    """To be told behind it, as far as its file has not told them."""
 
 
 class Writer:
@@ -121,6 +164,7 @@ class Writer:
         max_bytes: int = 64 * 1024**2,
         keep_files: int = 16,
         max_queued: int = MAX_QUEUED,
+        processors: Sequence[Processor] = (),
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -131,16 +175,20 @@ class Writer:
         # Guards everything down to the blank line. Re-entrant, as a signal handler may emit too.
         self._changed = threading.Condition(threading.RLock())
         self._queue: deque[_Queued] = deque()
-        self._next_seq = 0
+        self._n_refused = 0
+        """Of events, since the last one that was queued."""
         self._dropped = 0
         self._closing: str | None = None
 
         # The writer's thread is the only user of these, once it runs.
         self._header = header
+        self._chain = Chain(processors)
         self._file = RotatingFile(folder, max_bytes, keep_files, clock)
-        self._n_headers = 0
-        self._failing = False
-        self._run_guarded(lambda: self._begin_file(clock(), self._began_mono, seq=0))
+        self._told: set[str] = set()
+        """Parts of conversations that the file holds, by their hashes."""
+        self._seq = 0
+        self._failing = ""
+        self._run_guarded(lambda: self._begin_file(clock(), self._began_mono))
         self._thread = threading.Thread(target=self._run, name="telemetry-writer", daemon=True)
         self._thread.start()
 
@@ -150,20 +198,36 @@ class Writer:
         return self._dropped
 
     @property
+    def failing(self) -> str:
+        """Why the disk takes no events; empty while it does."""
+        return self._failing
+
+    @property
+    def processor_failures(self) -> int:
+        """How often a processor raised."""
+        return self._chain.n_failures
+
+    @property
     def path(self) -> Path | None:
         """The file that is being written; None while none can be opened."""
         return self._file.path
 
-    def emit(self, attrs: Attrs, request_id: str = "", session_id: str = "") -> None:
+    def emit(
+        self,
+        attrs: Attrs,
+        request_id: str = "",
+        session_id: str = "",
+        parts: Sequence[Part] = (),
+    ) -> None:
         """Record an event, from any thread; it is stamped here and written a moment later."""
         with self._changed:
-            seq = self._next_seq
-            self._next_seq += 1
             if self._closing is not None or len(self._queue) >= self._max_queued:
                 self._dropped += 1
+                self._n_refused += 1
                 return
-            ts, mono = self._clock(), self._monotonic()
-            self._queue.append(_Queued(attrs, ts, mono, seq, request_id, session_id))
+            record = Record(attrs, self._clock(), self._monotonic(), request_id, session_id)
+            self._queue.append(_Queued(self._n_refused, record, parts))
+            self._n_refused = 0
             self._changed.notify()
 
     def close(self, reason: str = "stopped") -> None:
@@ -185,49 +249,62 @@ class Writer:
                 self._queue.clear()
                 closing = self._closing
             for queued in batch:
-                self._write(queued)
+                self._take(queued)
             if closing is not None:
                 break
-        self._write(self._stop(closing))
+        self._take(self._stop(closing))
         self._file.close()
 
     def _stop(self, reason: str) -> _Queued:
         mono = self._monotonic()
         with self._changed:
-            seq, dropped = self._next_seq, self._dropped
+            n_lost, dropped = self._n_refused, self._dropped
         uptime_s = mono - self._began_mono
         attrs = ServerStop(reason=reason, uptime_s=uptime_s, dropped_lines=dropped)
-        return _Queued(attrs, self._clock(), mono, seq, "", "")
+        return _Queued(n_lost, Record(attrs, self._clock(), mono))
 
-    def _write(self, queued: _Queued) -> None:
-        def append() -> None:
-            if self._file.must_change:
-                self._begin_file(queued.ts, queued.mono, queued.seq)
-            self._file.append(self._encoded(queued))
+    def _take(self, queued: _Queued) -> None:
+        self._seq += queued.n_lost
+        # An event and the parts that it names stand in one file.
+        if self._file.must_change:
+            ts, mono = queued.record.ts, queued.record.mono
+            self._run_guarded(lambda: self._begin_file(ts, mono))
+        self._process(queued.record)
+        for part in queued.parts:
+            if part.hash not in self._told:
+                self._process(replace(queued.record, attrs=part.event()))
 
-        if not self._run_guarded(append):
-            with self._changed:
-                self._dropped += 1
+    def _process(self, record: Record) -> None:
+        found = self._chain.run(record)
+        if found is None:
+            self._lose()
+        for each in found or ():
+            if not self._run_guarded(partial(self._append, each)):
+                self._lose()
 
-    def _begin_file(self, ts: float, mono: float, seq: int) -> None:
+    def _lose(self) -> None:
+        # A gap in the numbers says it in the file.
+        self._seq += 1
+        with self._changed:
+            self._dropped += 1
+
+    def _append(self, record: Record) -> None:
+        self._file.append(self._encoded(record))
+        self._seq += 1
+        if isinstance(record.attrs, Content) and record.attrs.hash:
+            self._told.add(record.attrs.hash)
+
+    def _begin_file(self, ts: float, mono: float) -> None:
         previous = self._file.path
         header = msgspec.structs.replace(
             self._header, previous_file=previous.name if previous else ""
         )
-        self._file.begin(self._encoded(_Queued(header, ts, mono, seq, "", "")))
-        self._n_headers += 1
+        self._told.clear()
+        self._file.begin(self._encoded(Record(header, ts, mono)))
+        self._seq += 1
 
-    def _encoded(self, queued: _Queued) -> bytes:
-        return encode(
-            queued.attrs,
-            ts=queued.ts,
-            mono=queued.mono,
-            # The headers between events are numbered too, so that a gap always means a loss.
-            seq=queued.seq + self._n_headers,
-            pid=os.getpid(),
-            request_id=queued.request_id,
-            session_id=queued.session_id,
-        )
+    def _encoded(self, record: Record) -> bytes:
+        return encoded(record, self._seq)
 
     def _run_guarded(self, step: Callable[[], None]) -> bool:
         """Whether `step` worked. The first failure of a row is logged, and so is its end."""
@@ -236,12 +313,25 @@ class Writer:
         except OSError as error:
             if not self._failing:
                 logger.warning("telemetry: events are dropped until this ends: %s", error)
-            self._failing = True
+            self._failing = str(error)
             return False
         except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
             logger.warning("telemetry: an event that has no JSON form was dropped: %s", error)
             return False
         if self._failing:
             logger.warning("telemetry: events are recorded again, in %s", self._file.path)
-        self._failing = False
+        self._failing = ""
         return True
+
+
+def encoded(record: Record, seq: int) -> bytes:
+    """A record as its line."""
+    return encode(
+        record.attrs,
+        ts=record.ts,
+        mono=record.mono,
+        seq=seq,
+        pid=os.getpid(),
+        request_id=record.request_id,
+        session_id=record.session_id,
+    )

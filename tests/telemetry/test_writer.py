@@ -12,13 +12,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mlxdeck.telemetry.schema.codec import Line, decode
-from mlxdeck.telemetry.schema.events import RequestEnd, ServerStop, StreamStart, Tick
-from mlxdeck.telemetry.write.rotating_file import stream_files
+from mlxdeck.telemetry.schema.events import (
+    Content,
+    RequestEnd,
+    RequestStart,
+    ServerStop,
+    StreamStart,
+    Tick,
+)
+from mlxdeck.telemetry.schema.file_names import stream_files
+from mlxdeck.telemetry.write.records import Part
 from mlxdeck.telemetry.write.writer import Emitter, MemoryWriter, NullWriter, Writer
 
 HEADER = StreamStart(model="m", server_port=8081)
@@ -311,17 +320,104 @@ def test_close_does_not_wait_for_a_dead_disk(
     assert [line.event for line in read(tmp_path)] == ["stream.start", "tick", "server.stop"]
 
 
+def test_text_that_is_no_unicode_costs_no_event(tmp_path: Path) -> None:
+    """Half a character out of a client's or a model's text is replaced, not the event lost."""
+    writer = Writer(tmp_path, HEADER)
+    writer.emit(RequestEnd(error_type="\ud83d", n_tool_calls=2**70), "r\udc80", "s\ud83d\ude00")
+    writer.close()
+    (line,) = (line for line in read(tmp_path) if line.event == "request.end")
+    assert isinstance(line.attrs, RequestEnd)
+    assert (line.attrs.error_type, line.attrs.n_tool_calls) == ("\ufffd", 2**63 - 1)
+    assert (line.request_id, line.session_id) == ("r\ufffd", "s\U0001f600")
+    assert writer.dropped_lines == 0
+
+
 def test_event_without_a_json_form_is_dropped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Half a character out of a model's text must not end the recording."""
+    """A fault in the code that emits must not end the recording."""
     writer = Writer(tmp_path, HEADER)
-    writer.emit(RequestEnd(error_type="\ud83d"))
+    writer.emit(RequestEnd(error_type=object()))  # type: ignore[arg-type]
     writer.emit(Tick(active=1))
     writer.close()
     assert ticks(read(tmp_path)) == [1]
     assert writer.dropped_lines == 1
     assert "no JSON form" in caplog.text
+
+
+def test_links_are_neither_followed_nor_removed(tmp_path: Path) -> None:
+    """What they lead to belongs to somebody else, also by a name like ours."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    precious = elsewhere / "mlxdeck-20200101-000000-1.jsonl"
+    precious.write_text("x")
+    folder = tmp_path / "t"
+    folder.mkdir()
+    link = folder / "mlxdeck-20200101-000000-2.jsonl"
+    link.symlink_to(precious)
+    (tmp_path / "linked").symlink_to(elsewhere)
+    for where in (folder, tmp_path / "linked"):
+        writer = Writer(where, HEADER, max_bytes=500, keep_files=1)
+        for n in range(10):
+            writer.emit(Tick(active=n + 1))
+        writer.close()
+    assert link.is_symlink() and precious.read_text() == "x"
+    assert len(stream_files(folder)) == 1
+    assert len(stream_files(elsewhere)) == 2
+
+
+def test_every_folder_that_is_made_is_the_owners_alone(tmp_path: Path) -> None:
+    """Also those above the one that is asked for."""
+    Writer(tmp_path / "a" / "b" / "c", HEADER).close()
+    for folder in ("a", "a/b", "a/b/c"):
+        assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o700
+
+
+def parts(*names: str) -> list[Part]:
+    """Parts of a conversation, each with a text that says its name."""
+    return [Part("message", "user", f"hash-{name}", partial(str, f'["{name}"]')) for name in names]
+
+
+def told(path: Path) -> list[str]:
+    """The hashes of the parts that a file tells, in order."""
+    return [line.attrs.hash for line in read_file(path) if isinstance(line.attrs, Content)]
+
+
+def test_a_file_tells_each_part_that_its_requests_have(tmp_path: Path) -> None:
+    """Once, and again after each rotation, so that it can be read when the ones before are gone."""
+    writer = Writer(tmp_path, HEADER, max_bytes=2000, keep_files=3)
+    for n in range(60):
+        names = ["system", *map(str, range(n % 7))]
+        start = RequestStart(message_hashes=tuple(part.hash for part in parts(*names)))
+        writer.emit(start, f"r{n}", parts=parts(*names))
+    writer.close()
+    files = stream_files(tmp_path)
+    assert len(files) == 3 and writer.dropped_lines == 0 and told(files[0])
+    for path in files:
+        lines = read_file(path)
+        hashes = told(path)
+        assert len(hashes) == len(set(hashes))
+        for line in lines:
+            if isinstance(line.attrs, RequestStart):
+                assert set(line.attrs.message_hashes) <= set(hashes)
+    numbers = [line.seq for path in files for line in read_file(path)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_a_part_that_the_disk_refused_is_told_later(tmp_path: Path, disk: Disk) -> None:
+    """It counts as told only once it is written."""
+    writer = Writer(tmp_path, HEADER)
+    wait_until(lambda: writer.path)
+    disk.room = 0
+    writer.emit(RequestStart(), "r1", parts=parts("a"))
+    wait_until(lambda: writer.dropped_lines == 2)
+    assert "No space left" in writer.failing
+    disk.room = float("inf")
+    writer.emit(RequestStart(), "r2", parts=parts("a", "b"))
+    writer.emit(RequestStart(), "r3", parts=parts("b"))
+    writer.close()
+    assert told(stream_files(tmp_path)[0]) == ["hash-a", "hash-b"]
+    assert writer.failing == ""
 
 
 def test_events_after_close_are_counted(tmp_path: Path) -> None:
@@ -357,6 +453,7 @@ SERVER = """
 import sys, time
 from pathlib import Path
 from mlxdeck.telemetry.schema.events import RequestEnd, StreamStart
+from mlxdeck.telemetry.write.records import Part
 from mlxdeck.telemetry.write.writer import Writer
 
 writer = Writer(Path(sys.argv[1]), StreamStart(), max_bytes=int(sys.argv[3]), keep_files=10_000)

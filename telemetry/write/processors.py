@@ -1,0 +1,152 @@
+"""What an event goes through before it is written: small functions in a row.
+
+    def process(record: Record) -> Record | None | list[Record]
+
+A processor gives back the record, another one in its place, several, or None to leave it out. All
+run on the writer's thread, in this order: `redact`, `Sample`, then those that the user names.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import entry_points
+from typing import TypeAlias
+
+import msgspec
+
+from mlxdeck.telemetry.redact import redacted, redacted_text
+from mlxdeck.telemetry.schema.events import Content, Error, RequestEnd, RequestStart, ToolCall
+from mlxdeck.telemetry.write.records import Record
+
+logger = logging.getLogger(__name__)
+
+Processor: TypeAlias = Callable[[Record], "Record | None | list[Record]"]
+GROUP = "mlxdeck.telemetry_processors"
+"""Entry points of other packages."""
+MAX_HELD = 4096
+"""Records of requests that may yet turn out to be errors."""
+
+
+class UnknownProcessor(ValueError):
+    """No installed package has a processor of this name, or it can't be loaded."""
+
+
+def redact(record: Record) -> Record:
+    """Mask secrets wherever an event holds the words of a client, a model or an error."""
+    attrs = record.attrs
+    changes: dict[str, object] = {}
+    match attrs:
+        case ToolCall():
+            changes["arguments"] = redacted(attrs.arguments) if attrs.arguments else ""
+            changes["parse_error"] = redacted_text(attrs.parse_error)
+        case Content():
+            changes["content"] = redacted(attrs.content)
+        case Error():
+            changes["message"] = redacted_text(attrs.message)
+        case RequestStart():
+            changes["last_user_text"] = redacted_text(attrs.last_user_text)
+            changes["stop_sequences"] = tuple(map(redacted_text, attrs.stop_sequences))
+            changes["answer_schema"] = redacted_text(attrs.answer_schema)
+        case _:
+            return record
+    if all(getattr(attrs, name) == value for name, value in changes.items()):
+        return record
+    masked = msgspec.structs.replace(attrs, **changes)
+    return Record(masked, record.ts, record.mono, record.request_id, record.session_id)
+
+
+class Sample:
+    """Keeps whole requests, a share of them chosen by their ids, and all that end in an error.
+
+    What belongs to no request is kept. A request that is not chosen is held back until its end says
+    whether it was an error.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._below = share * 2**32
+        self._held: OrderedDict[str, list[Record]] = OrderedDict()
+        self._n_held = 0
+
+    def __call__(self, record: Record) -> Record | None | list[Record]:
+        name = record.request_id
+        if not name or zlib.crc32(name.encode("utf-8", "replace")) < self._below:
+            return record
+        if isinstance(record.attrs, RequestEnd):
+            held = self._held.pop(name, [])
+            self._n_held -= len(held)
+            return [*held, record] if record.attrs.outcome == "error" else None
+        self._held.setdefault(name, []).append(record)
+        self._n_held += 1
+        while self._n_held > MAX_HELD:
+            _, oldest = self._held.popitem(last=False)
+            self._n_held -= len(oldest)
+        return None
+
+
+class Chain:
+    """Processors one behind the other. For the writer's thread."""
+
+    def __init__(self, processors: Sequence[Processor] = ()) -> None:
+        self._processors = (redact, *processors)
+        self.n_failures = 0
+        """How often one of them raised."""
+        self._said: set[int] = set()
+
+    def run(self, record: Record) -> list[Record] | None:
+        """What is to be written; None if the record can't be, for it may hold secrets."""
+        records = [record]
+        for place, processor in enumerate(self._processors):
+            passed: list[Record] = []
+            for each in records:
+                try:
+                    found = processor(each)
+                    passed += _listed(found)
+                except Exception as error:  # noqa: BLE001 - code of others, whatever it raises
+                    self._failed(place, error)
+                    if processor is redact:
+                        return None
+                    passed.append(each)
+            records = passed
+        return records
+
+    def _failed(self, place: int, error: Exception) -> None:
+        self.n_failures += 1
+        if place not in self._said:
+            self._said.add(place)
+            name = getattr(self._processors[place], "__name__", repr(self._processors[place]))
+            logger.warning("telemetry: %s fails, its events pass without it: %r", name, error)
+
+
+def _listed(found: Record | list[Record] | None) -> Iterable[Record]:
+    if found is None:
+        return ()
+    listed = found if isinstance(found, list) else [found]
+    for each in listed:
+        if not isinstance(each, Record):
+            raise TypeError(f"a processor gave {type(each).__name__} instead of a record")
+    return listed
+
+
+def named(names: Iterable[str]) -> list[Processor]:
+    """The processors of installed packages that a user names.
+
+    Raises:
+        UnknownProcessor: There is none of that name, or it can't be loaded.
+    """
+    known = {entry.name: entry for entry in entry_points(group=GROUP)}
+    found: list[Processor] = []
+    for name in names:
+        if name not in known:
+            there = ", ".join(known) or "none"
+            raise UnknownProcessor(f"no telemetry processor {name!r}; there are {there}")
+        try:
+            processor = known[name].load()
+        except Exception as error:
+            raise UnknownProcessor(f"telemetry processor {name!r}: {error!r}") from error
+        if not callable(processor):
+            raise UnknownProcessor(f"telemetry processor {name!r} can't be called")
+        found.append(processor)
+    return found

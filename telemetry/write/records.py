@@ -1,0 +1,35 @@
+"""What waits to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlxdeck.telemetry.schema.events import Attrs, Content
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event with what its line says around it."""
+
+    attrs: Attrs
+    ts: float
+    mono: float
+    request_id: str = ""
+    session_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a conversation that a file has to tell once; `content` makes its text."""
+
+    kind: str
+    role: str
+    hash: str
+    """What `request.start` calls it by."""
+    content: Callable[[], str]
+    """Called on the writer's thread, and only if the file has not told the part yet."""
+
+    def event(self) -> Content:
+        """The event that tells it."""
+        return Content(kind=self.kind, role=self.role, hash=self.hash, content=self.content())
