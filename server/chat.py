@@ -130,6 +130,9 @@ class ChatRequest:
     """Whether a stream tells at its end what was used."""
     session_id: str = ""
     """The client's own name of the conversation, for telemetry; never part of the prompt."""
+    agent_id: str = ""
+    parent_agent_id: str = ""
+    """The client's names of the agent that asks and of the one that started it, likewise."""
     history_notes: tuple[str, ...] = ()
     """What was done so that the model can read the history, for telemetry; names and counts."""
 

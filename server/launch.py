@@ -31,7 +31,12 @@ from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings, SettingsError, UserError
 from mlxdeck.server.errors import one_line
 from mlxdeck.server.log_format import EscapingFormatter
-from mlxdeck.server.observe.observer import Emitter, open_emitter
+from mlxdeck.server.observe.observer import (
+    Emitter,
+    UnknownProcessor,
+    find_processors,
+    open_emitter,
+)
 from mlxdeck.server.service import Service
 from mlxdeck.server.shutdown import shut_down
 from mlxdeck.server.stop_signals import StopSignals, quiet_interrupt
@@ -111,11 +116,18 @@ def _hanging(before: set[threading.Thread]) -> bool:
 def make_app(settings: Settings, backend: Backend, say: Announce) -> Sanic[Any, Any]:
     """Everything but the socket."""
 
+    try:
+        processors = find_processors(settings.telemetry_processors)
+    except UnknownProcessor as error:
+        raise UserError(f"telemetry_processors: {error}") from error
+
     def emitter(info: BackendInfo) -> Emitter:
         return open_emitter(
             settings.telemetry_folder if settings.telemetry else None,
             max_bytes=settings.telemetry_max_bytes,
             keep_files=settings.telemetry_keep_files,
+            sample=settings.telemetry_sample,
+            processors=processors,
             header=stream_header(settings, info),
         )
 

@@ -140,7 +140,10 @@ class Service:
     def health(self) -> Health:
         """Whether a request that comes now can be expected to be answered, and why not."""
         if self.is_ready:
-            return self.backend.status.health
+            health = self.backend.status.health
+            if health.state == "healthy" and (trouble := self.observer.emitter.failing):
+                return Health("degraded", f"telemetry can't be written: {trouble}")
+            return health
         if self.loading.done():
             return Health("unhealthy", "the model could not be loaded")
         return Health("loading")

@@ -31,6 +31,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.config.settings": {"platformdirs"},
     "mlxdeck.server.observe": {"mlxdeck.telemetry"},
     "mlxdeck.server.cache.answers.redis": {"redis"},
+    "mlxdeck.server.admin.metrics": {"prometheus_client"},
     "mlxdeck.telemetry.export.tables": {"pyarrow"},
     "mlxdeck.tui.outputs.browser": {"textual_serve", "aiohttp"},
     "mlxdeck.server.schemas": {"jsonschema", "referencing"},

@@ -1,51 +1,119 @@
 """`GET /metrics`: the server's totals and state in Prometheus' text format, version 0.0.4.
 
-https://prometheus.io/docs/instrumenting/exposition_formats/. Written by hand: a client library
-would bring a registry and threads for what is one loop over numbers.
+https://prometheus.io/docs/instrumenting/exposition_formats/. The library writes the format; the
+figures are the server's own, read anew for each scrape, so that no global registry is involved.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from mlxdeck.server.observe.totals import BOUNDS_S, Histogram, Labels
 from mlxdeck.server.service import Service
+
+_TIMES = {
+    "duration_s": ("request_duration", "From a request's arrival to its end."),
+    "ttft_s": ("time_to_first_token", "From a request's arrival to its first token."),
+    "queue_s": ("queue", "Time that a request waited for the engine."),
+    "time_per_output_token_s": ("time_per_output_token", "Mean time between tokens of an answer."),
+}
+"""Name and meaning of each histogram, by the figure that it is of."""
 
 
 def metrics(service: Service) -> bytes:
     """All metrics; before the model is loaded, those that exist by then."""
-    rows: list[tuple[str, str, str, float]] = [
-        ("gauge", "up", "1 once the model is loaded.", float(service.is_ready)),
-    ]
-    if service.is_ready:
-        rows += _loaded(service)
-    lines = []
-    for kind, name, text, value in rows:
-        lines += [
-            f"# HELP mlxdeck_{name} {text}",
-            f"# TYPE mlxdeck_{name} {kind}",
-            f"mlxdeck_{name} {value:.15g}",
-        ]
-    return ("\n".join(lines) + "\n").encode()
+    registry = CollectorRegistry()
+    registry.register(_OfService(service))
+    return generate_latest(registry)
 
 
-def _loaded(service: Service) -> list[tuple[str, str, str, float]]:
-    totals, load, caches = service.observer.totals, service.load, service.caches
+class _OfService(Collector):
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterable[Metric]:
+        """Every metric as it is now."""
+        yield _gauge("up", "1 once the model is loaded.", self._service.is_ready)
+        if self._service.is_ready:
+            yield from _requests(self._service)
+            yield from _tokens(self._service)
+            yield from _state(self._service)
+            yield from _telemetry(self._service)
+            for name, histograms in self._service.observer.totals.times.items():
+                yield _histogram(*_TIMES[name], histograms)
+
+
+def _requests(service: Service) -> Iterator[Metric]:
+    totals, caches = service.observer.totals, service.caches
+    yield _counter("requests", "Requests that came.", totals.requests)
+    yield _counter("errors", "Requests that ended in an error.", totals.errors)
+    yield _counter("cancelled", "Requests whose client left.", totals.cancelled)
+    yield _counter("tool_calls", "Tool calls made.", totals.tool_calls)
+    yield _counter("bad_tool_calls", "Tool calls not readable.", totals.bad_tool_calls)
+    yield _counter("looped", "Answers ended in a loop.", totals.looped)
+    yield _counter("let_go", "Answers that left their grammar.", totals.let_go)
+    yield _counter("exact_cache_hits", "Requests whose answer was known.", caches.hits)
     misses = caches.lookups - caches.hits
-    return [
-        ("counter", "requests_total", "Requests accepted.", totals.requests),
-        ("counter", "errors_total", "Requests that ended in an error.", totals.errors),
-        ("counter", "cancelled_total", "Requests whose client left.", totals.cancelled),
-        ("counter", "prompt_tokens_total", "Prompt tokens, cached included.", totals.input_tokens),
-        ("counter", "prefix_cache_hits_total", "Prompt tokens cached.", totals.cached_tokens),
-        ("counter", "generation_tokens_total", "Tokens answered.", totals.output_tokens),
-        ("counter", "tool_calls_total", "Tool calls made.", totals.tool_calls),
-        ("counter", "bad_tool_calls_total", "Tool calls not readable.", totals.bad_tool_calls),
-        ("counter", "looped_total", "Answers ended in a loop.", totals.looped),
-        ("counter", "let_go_total", "Answers that left their grammar.", totals.let_go),
-        ("counter", "exact_cache_hits_total", "Answers repeated.", caches.hits),
-        ("counter", "exact_cache_misses_total", "Answers not known.", misses),
-        ("counter", "upkeep_errors_total", "Faults beside requests.", service.upkeep.errors),
-        ("gauge", "requests_running", "Requests in the engine.", load.active),
-        ("gauge", "requests_waiting", "Requests in the queue.", load.queued),
-        ("gauge", "exact_cache_bytes", "Bytes of exact answers.", load.exact_bytes),
-        ("gauge", "prefix_cache_bytes", "Bytes of KV states.", load.prefix_bytes),
-        ("gauge", "device_memory_bytes", "Bytes MLX holds.", load.memory_active_bytes),
-    ]
+    yield _counter("exact_cache_misses", "Requests whose answer was not known.", misses)
+    text = "Requests whose prompt began with known tokens."
+    yield _counter("prefix_cache_hits", text, totals.prefix_hits)
+    text = "Requests of whose prompt nothing was known."
+    yield _counter("prefix_cache_misses", text, totals.prefix_misses)
+
+
+def _tokens(service: Service) -> Iterator[Metric]:
+    totals = service.observer.totals
+    yield _counter("prompt_tokens", "Tokens of prompts, known ones included.", totals.input_tokens)
+    text = "Tokens of prompts that came from KV states."
+    yield _counter("prefix_cache_hit_tokens", text, totals.cached_tokens)
+    yield _counter("generation_tokens", "Tokens that the model wrote.", totals.output_tokens)
+    text = "Tokens of answers that were known, or just being written."
+    yield _counter("repeated_tokens", text, totals.repeated_tokens)
+
+
+def _state(service: Service) -> Iterator[Metric]:
+    load = service.load
+    yield _counter("upkeep_errors", "Faults beside requests.", service.upkeep.errors)
+    yield _gauge("requests_running", "Requests in the engine.", load.active)
+    yield _gauge("requests_waiting", "Requests in the queue.", load.queued)
+    yield _gauge("exact_cache_bytes", "Bytes of exact answers.", load.exact_bytes)
+    yield _gauge("prefix_cache_bytes", "Bytes of KV states.", load.prefix_bytes)
+    yield _gauge("device_memory_bytes", "Bytes MLX holds.", load.memory_active_bytes)
+
+
+def _telemetry(service: Service) -> Iterator[Metric]:
+    emitter = service.observer.emitter
+    text = "Events that could not be written."
+    yield _counter("telemetry_dropped_lines", text, emitter.dropped_lines)
+    text = "Events that passed without a processor, for it failed."
+    yield _counter("telemetry_processor_failures", text, emitter.processor_failures)
+    yield _gauge("telemetry_failing", "1 while no event can be written.", bool(emitter.failing))
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"mlxdeck_{name}", text, value=value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"mlxdeck_{name}", text, value=value)
+
+
+def _histogram(name: str, text: str, histograms: dict[Labels, Histogram]) -> Metric:
+    family = HistogramMetricFamily(f"mlxdeck_{name}_seconds", text, labels=Labels._fields)
+    bounds = [*map(str, BOUNDS_S), "+Inf"]
+    for labels, histogram in histograms.items():
+        counted, below = 0, []
+        for bound, n in zip(bounds, histogram.counts, strict=True):
+            counted += n
+            below.append((bound, counted))
+        family.add_metric(labels, below, histogram.total_s)
+    return family

@@ -41,7 +41,8 @@ class BackendInfo:
 class Health:
     """Whether a request that comes now can be expected to be answered, and why not."""
 
-    state: Literal["loading", "healthy", "rebuilding", "unhealthy"]
+    state: Literal["loading", "healthy", "degraded", "rebuilding", "unhealthy"]
+    """`degraded`: it is answered, but something beside that fails."""
     reason: str = ""
 
 

@@ -167,6 +167,10 @@ class Settings:
     """Telemetry files kept; the oldest ones are removed."""
     capture: str = _setting("tools", choice("off", "tools", "full"))
     """Content kept in telemetry: none, the arguments of tool calls, or everything."""
+    telemetry_sample: float = _setting(1.0, number(0, 1))
+    """Share of requests that is recorded; those that end in an error always are."""
+    telemetry_processors: str = _setting("", text())
+    """Processors of other packages that events go through, by name, with commas between them."""
     log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
     """Least serious messages that are logged."""
     tool_format: str = _setting("auto", choice("auto", *TOOL_FORMATS))

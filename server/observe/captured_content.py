@@ -1,12 +1,15 @@
-"""What a conversation says, for `--capture full`: each part once a stream, by its hash.
+"""What a conversation says, for `--capture full`: each part once a file, by its hash.
 
-A client sends the whole conversation with each turn; telling only what is new keeps the stream as
-long as the conversation instead of its square.
+A client sends the whole conversation with each turn; telling only what is new keeps a file as long
+as the conversation instead of its square. The writer knows what its file has told already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,43 +24,43 @@ from mlxdeck.server.chat import (
     ThinkingDelta,
     ToolCallDelta,
     ToolCallStart,
+    ToolSpec,
     ToolUse,
 )
 from mlxdeck.server.request_facts import Digests
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.write.records import Part
 
 HASH_DIGITS = 12
-MAX_SEEN = 200_000
 LAST_USER_CHARS = 2_000
 
 
-class CapturedParts:
-    """The parts that a stream has told already."""
-
-    def __init__(self) -> None:
-        self._hashes: set[str] = set()
-
-    def new_parts(self, request: ChatRequest, parts: Digests) -> Iterator[t.Content]:
-        """The parts of a request that have not been told; they count as told from now on."""
-        if len(self._hashes) > MAX_SEEN:
-            self._hashes.clear()
-        for kind, role, digest, value in _parts_of(request, parts):
-            if digest and digest not in self._hashes:
-                self._hashes.add(digest)
-                yield t.Content(
-                    kind=kind, role=role, hash=digest[:HASH_DIGITS], content=as_json(value)
-                )
-
-
-def _parts_of(request: ChatRequest, parts: Digests) -> Iterator[tuple[str, str, str, Any]]:
-    yield "system", "system", parts.system, list(request.system)
-    tools = [
-        {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
-        for tool in request.tools
+def parts_of(request: ChatRequest, digests: Digests) -> list[Part]:
+    """What a conversation is made of, as far as it has it; texts are made once they are written."""
+    found = [
+        Part("system", "system", digests.system, partial(_as_json_of, list, request.system)),
+        Part("tools", "", digests.tools, partial(_as_json_of, _tools, request.tools)),
+        *(
+            Part("message", each.role, digest, partial(_as_json_of, _blocks, each.blocks))
+            for each, digest in zip(request.messages, digests.messages, strict=True)
+        ),
     ]
-    yield "tools", "", parts.tools, tools
-    for message, digest in zip(request.messages, parts.messages, strict=True):
-        yield "message", message.role, digest, [_block(block) for block in message.blocks]
+    return [replace(part, hash=part.hash[:HASH_DIGITS]) for part in found if part.hash]
+
+
+def _as_json_of(make: Callable[[Any], Any], value: Any) -> str:
+    return as_json(make(value))
+
+
+def _tools(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
+    return [
+        {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
+        for tool in tools
+    ]
+
+
+def _blocks(blocks: Iterable[Block]) -> list[dict[str, Any]]:
+    return [_block(block) for block in blocks]
 
 
 def _block(block: Block) -> dict[str, Any]:
@@ -99,7 +102,8 @@ def as_json(value: Any) -> str:
         return msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
         # Half a surrogate pair, as a model may write it.
-        return repr(value)
+        text = json.dumps(value, ensure_ascii=False)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def last_user_text(request: ChatRequest) -> str:

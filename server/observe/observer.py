@@ -6,27 +6,48 @@ Used from the event loop only; the emitter behind it never blocks and never rais
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlxdeck.server.load import Load
-from mlxdeck.server.observe.captured_content import CapturedParts
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.write.processors import Processor, Sample, named
+from mlxdeck.telemetry.write.processors import UnknownProcessor as UnknownProcessor
 from mlxdeck.telemetry.write.writer import Emitter as Emitter
 from mlxdeck.telemetry.write.writer import NullWriter, Writer
 
 
 def open_emitter(
-    folder: Path | None, *, max_bytes: int, keep_files: int, header: Mapping[str, Any]
+    folder: Path | None,
+    *,
+    max_bytes: int,
+    keep_files: int,
+    sample: float = 1.0,
+    processors: Sequence[Processor] = (),
+    header: Mapping[str, Any],
 ) -> Emitter:
-    """A writer into `folder`, or one that forgets; `header` is what `StreamStart` says."""
+    """A writer into `folder`, or one that forgets; `header` is what `StreamStart` says.
+
+    `sample` is the share of requests that is recorded, beside those that end in an error.
+    """
     if folder is None:
         return NullWriter()
+    sampled: list[Processor] = [Sample(sample)] if sample < 1 else []
+    chain = [*sampled, *processors]
     start = t.StreamStart(**header)
-    return Writer(folder, start, max_bytes=max_bytes, keep_files=keep_files)
+    return Writer(folder, start, max_bytes=max_bytes, keep_files=keep_files, processors=chain)
+
+
+def find_processors(names: str) -> list[Processor]:
+    """Processors of other packages by their names, which commas stand between.
+
+    Raises:
+        UnknownProcessor: There is none of that name, or it can't be loaded.
+    """
+    return named(filter(None, (name.strip() for name in names.split(","))))
 
 
 class Observer:
@@ -37,14 +58,13 @@ class Observer:
         self.model = model
         self.capture = capture
         self.totals = Totals()
-        self._seen = CapturedParts()
         self._last = (Load(), time.monotonic())
 
     def begin(self, request_id: str, dialect: str, body_bytes: int) -> Trace:
         """Follow a request from here on."""
         self.totals.requests += 1
         head = (self.emitter, self.totals, self.model, self.capture)
-        return Trace(*head, request_id, dialect, body_bytes, self._seen)
+        return Trace(*head, request_id, dialect, body_bytes)
 
     def tick(self, load: Load, process_bytes: int) -> None:
         """Report the state of the server; rates are since the last report."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.file_names import stream_files
 
 MAX_FILES = 8
 
@@ -14,8 +15,7 @@ MAX_FILES = 8
 def systems_seen(folder: Path) -> list[tuple[str, str]]:
     """Digests of system prompts and tools, short, the most frequent first. Reads files."""
     seen: Counter[tuple[str, str]] = Counter()
-    files = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    for path in files[-MAX_FILES:]:
+    for path in stream_files(folder)[-MAX_FILES:] if folder.is_dir() else ():
         with path.open("rb") as file:
             for line in file:
                 # Most lines are something else; decoding them all would take ten times as long.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlxdeck.server.chat import (
@@ -22,10 +23,10 @@ from mlxdeck.server.chat import (
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.observe.captured_content import (
     HASH_DIGITS,
-    CapturedParts,
     answer,
     as_json,
     last_user_text,
+    parts_of,
 )
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.request_facts import (
@@ -33,15 +34,18 @@ from mlxdeck.server.request_facts import (
     BadCall,
     FirstToken,
     LookedUp,
+    Miss,
     Prepared,
     StreamItem,
 )
-from mlxdeck.telemetry.redact import redacted
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.write.records import Part
 from mlxdeck.telemetry.write.writer import Emitter
 
 # Client closed the connection: nginx's code, the one that log readers know.
 STATUS_CANCELLED = 499
+NOT_ASKED = ("disabled", "bypassed")
+"""Reasons of a miss where no cache was looked in."""
 SAMPLED = (
     *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty"),
@@ -60,17 +64,16 @@ class Trace:
     request_id: str
     dialect: str
     body_bytes: int
-    seen: CapturedParts = field(default_factory=CapturedParts)
-    """What the stream has told of conversations."""
     session_id: str = ""
     _began_s: float = field(default_factory=time.monotonic)
     _started: bool = False
     _ended: bool = False
-    _cache_result: str = "miss"
+    _cache_result: str = ""
     _cache_tier: str = ""
-    _cache_s: float = 0.0
-    _ttft_s: float = 0.0
-    _usage: Usage = Usage(0)
+    _cache_s: float | None = None
+    _miss: Miss = Miss()
+    _ttft_s: float | None = None
+    _usage: Usage | None = None
     _finish: Finished | None = None
     _error: ServerError | None = None
     _prepared: Prepared | None = None
@@ -111,6 +114,8 @@ class Trace:
                 # What a client stops at is its own text.
                 stop_sequences=sampling.stop_sequences if full else (),
                 conversation_id=request.session_id,
+                agent_id=request.agent_id,
+                parent_agent_id=request.parent_agent_id,
                 body_bytes=self.body_bytes,
                 n_messages=len(request.messages),
                 n_tools=len(request.tools),
@@ -132,16 +137,19 @@ class Trace:
                 tools_hash=parts.tools[:HASH_DIGITS],
                 message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),
                 last_user_text=last_user_text(request) if full else "",
-            )
+            ),
+            parts_of(request, parts) if full else (),
         )
-        for part in self.seen.new_parts(request, parts) if full else ():
-            self._emit(part)
 
     def _looked_up(self, found: LookedUp) -> None:
-        self._cache_s += found.duration_s
+        n_cached, n_tokens, miss = found.matched_tokens, found.prompt_tokens, found.miss
+        self._miss = miss
         if found.tier:
             self._cache_result, self._cache_tier = found.cache, found.tier
-        n_cached, n_tokens, miss = found.matched_tokens, found.prompt_tokens, found.miss
+        elif miss.reason not in NOT_ASKED:
+            self._cache_result = self._cache_result or "miss"
+        if miss.reason not in NOT_ASKED:
+            self._cache_s = (self._cache_s or 0.0) + found.duration_s
         # One token is always left to run, so all but one is as good as it gets.
         is_whole = found.cache == "exact" or n_cached >= n_tokens - 1
         self._emit(
@@ -150,8 +158,8 @@ class Trace:
                 result=("hit" if is_whole else "partial") if found.tier else "miss",
                 tier=found.tier,
                 key=found.key[:HASH_DIGITS],
-                matched_tokens=n_cached,
-                prompt_tokens=n_tokens,
+                matched_tokens=n_cached if n_tokens else None,
+                prompt_tokens=n_tokens or None,
                 miss_reason=miss.reason,
                 diverged_at_token=miss.at_token,
                 diverged_block=miss.part,
@@ -165,7 +173,7 @@ class Trace:
         )
 
     def _first_token(self) -> None:
-        if self._prepared is None:
+        if self._prepared is None or self._usage is None:
             return
         times, usage = self._prepared.work.times, self._usage
         self._ttft_s = times.first_token_s - self._began_s
@@ -174,14 +182,14 @@ class Trace:
                 ttft_s=self._ttft_s,
                 queue_s=times.queue_s,
                 tokenize_s=self._prepared.tokenize_s,
-                cache_s=self._cache_s,
+                cache_s=self._cache_s or 0.0,
                 prefill_s=times.prefill_s,
                 prefill_tokens=usage.input_tokens - usage.cached_tokens,
             )
         )
 
     def _answered(self, event: Event) -> None:
-        if not self._prepared and not self._ttft_s and not isinstance(event, Started | Ping):
+        if not self._prepared and self._ttft_s is None and not isinstance(event, Started | Ping):
             self._ttft_s = time.monotonic() - self._began_s
         if self.capture == "full":
             self._said.append(event)
@@ -214,7 +222,6 @@ class Trace:
         if not self._started:
             self._start(t.RequestStart(dialect=self.dialect, body_bytes=self.body_bytes))
         self._error = error
-        self.totals.errors += 1
         self._emit(
             t.Error(
                 error_type=error.kind,
@@ -231,44 +238,47 @@ class Trace:
         if self._said:
             self._emit(answer(self._said))
         self._ended = True
+        end = self._end()
+        self.totals.ended(self.dialect, end, bool(self._prepared))
+        self._emit(end)
+
+    def _end(self) -> t.RequestEnd:
+        """What is known of it now that it is over; what is not known is None."""
         outcome, status = self._outcome()
-        usage, prepared, totals = self._usage, self._prepared, self.totals
+        usage, prepared, finish = self._usage, self._prepared, self._finish
         work = prepared.work if prepared else None
+        times = work.times if work else None
         # Without `Finished`, the tokens that were drawn all the same.
-        n_output = work.n_tokens if work else usage.output_tokens
-        decode_s = work.times.decode_s if work else 0.0
-        ended_by = self._finish.ended_by if self._finish else ""
-        totals.cancelled += outcome == "cancelled"
-        totals.looped += ended_by == "loop"
-        totals.let_go += bool(work and work.let_go)
-        totals.input_tokens += usage.input_tokens
-        totals.cached_tokens += usage.cached_tokens
-        totals.output_tokens += n_output
-        self._emit(
-            t.RequestEnd(
-                outcome=outcome,
-                response_id=self.request_id,
-                model=self.model,
-                finish_reasons=(self._finish.reason,) if self._finish else (),
-                input_tokens=usage.input_tokens,
-                cached_tokens=usage.cached_tokens,
-                output_tokens=n_output,
-                duration_s=time.monotonic() - self._began_s,
-                ttft_s=self._ttft_s,
-                time_per_output_token_s=decode_s / (n_output - 1) if n_output > 1 else 0.0,
-                status=status,
-                error_type=self._error.kind if self._error else "",
-                cache_result=self._cache_result,
-                cache_tier=self._cache_tier,
-                queue_s=work.times.queue_s if work else 0.0,
-                tokenize_s=prepared.tokenize_s if prepared else 0.0,
-                cache_s=self._cache_s,
-                prefill_s=work.times.prefill_s if work else 0.0,
-                decode_s=decode_s,
-                n_tool_calls=self._n_tool_calls,
-                ended_by=ended_by,
-                let_go=work.let_go if work else "",
-            )
+        n_output = work.n_tokens if work else usage.output_tokens if usage else None
+        decode_s = times.decode_s if times and times.first_token_s else None
+        several = n_output is not None and n_output > 1
+        return t.RequestEnd(
+            outcome=outcome,
+            response_id=self.request_id,
+            model=self.model,
+            finish_reasons=(finish.reason,) if finish else (),
+            input_tokens=usage.input_tokens if usage else None,
+            cached_tokens=usage.cached_tokens if usage else None,
+            output_tokens=n_output,
+            duration_s=time.monotonic() - self._began_s,
+            ttft_s=self._ttft_s,
+            time_per_output_token_s=decode_s / (n_output - 1)
+            if decode_s is not None and n_output is not None and several
+            else None,
+            status=status,
+            error_type=self._error.kind if self._error else "",
+            cache_result=self._cache_result,
+            cache_tier=self._cache_tier,
+            miss_reason=self._miss.reason,
+            diverged_block=self._miss.part,
+            queue_s=times.queue_s if times else None,
+            tokenize_s=prepared.tokenize_s if prepared else None,
+            cache_s=self._cache_s,
+            prefill_s=times.prefill_s if times and times.admitted_s else None,
+            decode_s=decode_s,
+            n_tool_calls=self._n_tool_calls,
+            ended_by=finish.ended_by if finish else "",
+            let_go=work.let_go if work else "",
         )
 
     def _tool_call(self, end: ToolCallEnd) -> None:
@@ -277,7 +287,7 @@ class Trace:
         self.totals.tool_calls += 1
         prepared = self._prepared
         refused = prepared.unconstrained or prepared.loose.get(self._call.name) if prepared else ""
-        raw = self._arguments.encode()
+        raw = self._arguments.encode("utf-8", "surrogatepass")
         self._emit(
             t.ToolCall(
                 name=self._call.name,
@@ -290,7 +300,7 @@ class Trace:
                 schema_valid=end.schema_valid,
                 arguments_bytes=len(raw),
                 arguments_hash=hashlib.sha256(raw).hexdigest()[:12],
-                arguments=redacted(self._arguments) if self.capture != "off" else "",
+                arguments=self._arguments if self.capture != "off" else "",
             )
         )
         self._n_tool_calls += 1
@@ -300,12 +310,12 @@ class Trace:
             return "error", self._error.status
         return ("ok", 200) if self._finish else ("cancelled", STATUS_CANCELLED)
 
-    def _start(self, event: t.RequestStart) -> None:
+    def _start(self, event: t.RequestStart, parts: Sequence[Part] = ()) -> None:
         self._started = True
-        self._emit(event)
+        self._emit(event, parts)
 
-    def _emit(self, attrs: t.Attrs) -> None:
+    def _emit(self, attrs: t.Attrs, parts: Sequence[Part] = ()) -> None:
         if self._ended and not isinstance(attrs, t.RequestEnd):
             # Others may still follow a generation whose first client has left.
             return
-        self.emitter.emit(attrs, self.request_id, self.session_id)
+        self.emitter.emit(attrs, self.request_id, self.session_id, parts)

@@ -361,8 +361,8 @@ async def test_the_other_routes() -> None:
         status = (await server.http.get("/v1/status")).json()
         assert status["model_path"] == "" and status["active"] == 0 and status["versions"]["sanic"]
         metrics = (await server.http.get("/metrics")).text
-        assert "mlxdeck_requests_total 2\n" in metrics
-        assert "mlxdeck_exact_cache_hits_total 1\n" in metrics
+        assert "mlxdeck_requests_total 2.0\n" in metrics
+        assert "mlxdeck_exact_cache_hits_total 1.0\n" in metrics
 
 
 async def test_caches_tell_what_they_hold_and_can_be_emptied() -> None:
@@ -432,7 +432,7 @@ async def test_requests_wait_for_a_model_that_still_loads() -> None:
     async with running(Slow(), loaded=False) as server:
         health = (await server.http.get("/health")).json()
         assert (health["status"], health["model_loaded"]) == ("loading", False)
-        assert "mlxdeck_up 0\n" in (await server.http.get("/metrics")).text
+        assert "mlxdeck_up 0.0\n" in (await server.http.get("/metrics")).text
         assert (await server.ask("hi")).json()["content"][0]["text"] == "hi"
         assert any(line.startswith("mlxdeck ready on http://127.0.0.1:") for line in server.said)
 

@@ -33,6 +33,8 @@ from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
 
+MAX_NAME = 64
+"""Characters of what a client calls its session or an agent."""
 _SESSION = re.compile(r"session_([0-9a-fA-F-]{36})")
 _THINKING = {"enabled": True, "adaptive": True, "disabled": False}
 
@@ -89,6 +91,8 @@ def _request(
         template_options=template_options(fields),
         answer_schema=_answer_schema(fields),
         session_id=_session(fields.get("metadata"), headers),
+        agent_id=headers.get("x-claude-code-agent-id", "")[:MAX_NAME],
+        parent_agent_id=headers.get("x-claude-code-parent-agent-id", "")[:MAX_NAME],
         history_notes=notes.all(),
     )
 
@@ -209,7 +213,7 @@ def _session(metadata: Any, headers: Mapping[str, str]) -> str:
     Only ever used to group requests in telemetry, so nothing about it is an error.
     """
     if session := headers.get("x-claude-code-session-id"):
-        return session[:64]
+        return session[:MAX_NAME]
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user_id, str):
         return ""
@@ -219,4 +223,4 @@ def _session(metadata: Any, headers: Mapping[str, str]) -> str:
         session = json.loads(user_id).get("session_id", "")
     except (ValueError, AttributeError, RecursionError):
         return ""
-    return session[:64] if isinstance(session, str) else ""
+    return session[:MAX_NAME] if isinstance(session, str) else ""

@@ -119,6 +119,17 @@ def test_the_session_is_found_where_claude_code_puts_it(
     assert ANTHROPIC.decode(raw, headers).session_id == expected
 
 
+def test_agents_are_named_by_their_headers() -> None:
+    """As Claude Code sends them of its sub-agents; its main one sends none."""
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
+    raw = json.dumps(body).encode()
+    headers = {"x-claude-code-agent-id": "a1", "x-claude-code-parent-agent-id": "x" * 100}
+    request = ANTHROPIC.decode(raw, headers)
+    assert (request.agent_id, request.parent_agent_id) == ("a1", "x" * 64)
+    request = ANTHROPIC.decode(raw, {})
+    assert (request.agent_id, request.parent_agent_id) == ("", "")
+
+
 def test_counting_needs_no_token_limit() -> None:
     """count_tokens takes the same body without max_tokens."""
     decoded = ANTHROPIC.decode_count(json.dumps(body(max_tokens=None)).encode(), {})

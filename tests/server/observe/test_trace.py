@@ -1,0 +1,102 @@
+"""What telemetry says of requests: what is known, and nothing of what isn't."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.telemetry.redact import MASK
+from mlxdeck.telemetry.schema import events as t
+from tests.server.http import running
+
+
+async def test_what_was_not_known_of_an_error_is_not_told() -> None:
+    """No time to a token that never came, no miss of a cache that nobody asked, no counts."""
+    async with running() as server:
+        refused = await server.http.post("/v1/messages", content=b"{}")
+        assert refused.status_code == 400
+        (end,) = await server.ended(1)
+        (start,) = server.telemetry.named("request.start")
+        assert isinstance(start.attrs, t.RequestStart)
+        assert (start.attrs.n_messages, start.attrs.n_tools) == (None, None)
+        assert (end.outcome, end.status, end.error_type) == ("error", 400, "invalid_request_error")
+        unknown = (end.ttft_s, end.input_tokens, end.output_tokens, end.queue_s, end.cache_s)
+        assert unknown == (None,) * 5
+        assert (end.cache_result, end.miss_reason, end.n_tool_calls) == ("", "", 0)
+
+
+async def test_each_way_to_an_answer_tells_what_it_knows() -> None:
+    """Computed, and known as a whole; a cache that is off was not asked."""
+    async with running() as server:
+        await server.ask("hello")
+        await server.ask("hello")
+        computed, known = await server.ended(2)
+    assert (computed.cache_result, computed.miss_reason) == ("miss", "cold")
+    assert computed.input_tokens > 0 and computed.cached_tokens == 0
+    assert computed.queue_s is not None and computed.prefill_s is not None
+    assert computed.ttft_s is not None and computed.decode_s is not None
+    assert (known.cache_result, known.cache_tier, known.miss_reason) == ("exact", "ram", "")
+    assert known.input_tokens == computed.input_tokens and known.ttft_s is not None
+    assert (known.queue_s, known.decode_s, known.tokenize_s) == (None, None, None)
+
+
+async def test_who_asks_and_what_is_to_blame_is_told() -> None:
+    """Agents by the client's headers; the part of the prompt that is not as it was."""
+    headers = {"x-claude-code-agent-id": "a1", "x-claude-code-parent-agent-id": "main"}
+    long = "word " * 400
+    async with running() as server:
+        await server.ask(f"{long} one", system="a")
+        await server.ask(f"{long} two", system="a", headers=headers)
+        ends = await server.ended(2)
+        lines = server.telemetry.lines
+    starts = [line.attrs for line in lines if isinstance(line.attrs, t.RequestStart)]
+    assert [(s.agent_id, s.parent_agent_id) for s in starts] == [("", ""), ("a1", "main")]
+    assert (ends[1].miss_reason, ends[1].diverged_block) == ("diverged", "messages.0")
+    assert starts[1].operation == "chat" and ends[1].provider == "mlx"
+
+
+async def test_an_odd_session_costs_no_event() -> None:
+    """Half a character in its name is replaced, and the request is there from start to end."""
+    body = (
+        b'{"model":"local","max_tokens":9,"messages":[{"role":"user","content":"x"}],'
+        b'"metadata":{"user_id":"{\\"session_id\\": \\"\\ud83d-x\\"}"}}'
+    )
+    async with running() as server:
+        assert (await server.http.post("/v1/messages", content=body)).status_code == 200
+        await server.ended(1)
+        sessions = {line.session_id for line in server.telemetry.lines if line.request_id}
+        assert len(sessions) == 1 and "\ufffd" in sessions.pop()
+
+
+SECRET = "ghp_0123456789abcdefghijABCDEFGHIJ"
+CALL = f'<tool_call>{{"name": "Run", "arguments": {{"command": "K={SECRET} x"}}}}</tool_call>'
+TOOL = {"name": "Run", "input_schema": {"properties": {"command": {"type": "string"}}}}
+
+
+@pytest.mark.parametrize("capture", ["off", "tools", "full"])
+async def test_no_secret_reaches_telemetry(capture: str) -> None:
+    """In arguments, contents and messages of errors, whatever is captured."""
+    async with running(EchoEngine(lambda _: CALL), capture=capture) as server:
+        await server.ask(f"use {SECRET}", tools=[TOOL], system=f"key {SECRET}")
+        await server.ask("x", tools=[{"name": SECRET, "input_schema": {"type": SECRET}}])
+        await server.ended(2)
+        lines = server.telemetry.lines
+        contents = [each.attrs.content for each in lines if isinstance(each.attrs, t.Content)]
+        calls = [each.attrs.arguments for each in lines if isinstance(each.attrs, t.ToolCall)]
+        messages = [each.attrs.message for each in lines if isinstance(each.attrs, t.Error)]
+        assert SECRET not in str([*contents, *calls, *messages])
+        assert bool(contents) == (capture == "full") == (MASK in str(contents))
+        assert any(MASK in each for each in calls) == (capture != "off")
+
+
+async def test_health_says_that_telemetry_fails() -> None:
+    """It is degraded and not unhealthy: requests are answered."""
+    async with running() as server:
+        server.telemetry.failing = "No space left on device"
+        server.telemetry.dropped_lines = 7
+        found = await server.http.get("/health")
+        assert found.status_code == 200 and found.json()["status"] == "degraded"
+        assert "No space left" in found.json()["reason"]
+        metrics = (await server.http.get("/metrics")).text
+        assert "mlxdeck_telemetry_dropped_lines_total 7.0\n" in metrics
+        assert "mlxdeck_telemetry_failing 1.0\n" in metrics
