@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from mlxdeck.telemetry.analyze.request_detail import NotCaptured, curl, detail
     from mlxdeck.telemetry.analyze.session_summary import read
+    from mlxdeck.telemetry.control_characters import shown_json
     from mlxdeck.tui.outputs.inspect import show
 
     path = args.path or from_args(args).telemetry_folder
@@ -39,7 +39,7 @@ def run(args: Namespace) -> int:
         raise UserError(f"{len(found)} requests begin with {args.request}: give more of the id")
     told = detail(store, found[-1])
     if args.json:
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print(shown_json(told, indent=2))
     elif args.curl:
         try:
             print(curl(told))

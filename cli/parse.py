@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -24,6 +23,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from mlxdeck.server.backends.local.toolcalls import explain
+    from mlxdeck.telemetry.control_characters import shown_json
 
     text, tools = _read(args.file), _read(args.tools) if args.tools else ""
     try:
@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
         )
     except ValueError as error:
         raise UserError(str(error)) from error
-    print(json.dumps(report, indent=2, ensure_ascii=False))
+    print(shown_json(report, indent=2))
     return 0
 
 

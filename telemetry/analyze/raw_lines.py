@@ -10,10 +10,13 @@ import msgspec
 
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.file_names import run_of
 from mlxdeck.telemetry.store.store import FileSpan, Store
 
 SEARCHED_BYTES = 512 << 20
 """How far back content is looked for."""
+FILES_BEFORE = 4
+"""And in how many files before a request's own."""
 
 
 def lines_of(store: Store, row: int) -> list[bytes]:
@@ -44,6 +47,20 @@ def _within(span: FileSpan, request_id: str) -> Iterator[tuple[float, bytes]]:
                 continue
             if line.request_id == request_id:
                 yield line.ts, raw
+
+
+def files_of(store: Store, row: int) -> list[Path]:
+    """Where the parts of a request's conversation may be told, the likeliest file first.
+
+    A file of 0.1 tells only what is new in the run; so those before it are some too.
+    """
+    own = dict.fromkeys(span.path for span in store.spans(row))
+    before: dict[Path, None] = {}
+    for path in own:
+        run = run_of(path)
+        place = run.index(path) if path in run else 0
+        before |= dict.fromkeys(run[place + 1 : place + 1 + FILES_BEFORE])
+    return [*own, *(path for path in before if path not in own)]
 
 
 def content(paths: Iterable[Path], hashes: Sequence[str]) -> dict[str, t.Content]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
+from mlxdeck.telemetry.analyze.raw_lines import content, files_of, lines_of
 from mlxdeck.telemetry.analyze.request_diff import SAMPLING
 from mlxdeck.telemetry.analyze.tool_results import Result, results
 from mlxdeck.telemetry.columns.growable_array import unknown
+from mlxdeck.telemetry.control_characters import CONTROLS, shown_json
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import CACHES, FIGURES, OUTCOMES, Figure
@@ -66,8 +66,7 @@ def _said(
     """System prompt, tools, messages and answer, as far as they were captured."""
     hashes = [request.get("system_hash", ""), request.get("tools_hash", "")]
     hashes += request.get("message_hashes", ())
-    paths = dict.fromkeys(span.path for span in store.spans(row))
-    parts = content(paths, hashes)
+    parts = content(files_of(store, row), hashes)
     messages = [parts.get(each) for each in hashes[2:]]
     answers = [a for a in attrs if isinstance(a, t.Content) and a.kind == "answer"]
     if not messages or not all(messages):
@@ -108,8 +107,9 @@ def curl(found: dict[str, Any]) -> str:
         body["stop_sequences"] = request["stop_sequences"]
     body |= _asked(request, found.get("tools", ()))
     body["messages"] = found["messages"]
-    parts = ["curl", f"{found['server']}/v1/messages", "-H", "content-type: application/json"]
-    return shlex.join([*parts, "-d", json.dumps(body, ensure_ascii=False)])
+    url = f"{found['server']}/v1/messages".translate(CONTROLS)
+    parts = ["curl", url, "-H", "content-type: application/json"]
+    return shlex.join([*parts, "-d", shown_json(body)])
 
 
 def _asked(request: dict[str, Any], tools: Sequence[Any]) -> dict[str, Any]:

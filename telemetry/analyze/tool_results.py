@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
+from mlxdeck.telemetry.analyze.raw_lines import content, files_of, lines_of
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.store import Store
@@ -40,9 +40,8 @@ def results(store: Store, row: int, call_ids: Collection[str]) -> Mapping[str, R
         )
         if start is None:
             continue
-        paths = dict.fromkeys(span.path for span in store.spans(later))
         # They stand at the end, behind what the model answered.
-        parts = content(paths, start.message_hashes[-(2 + len(call_ids)) :])
+        parts = content(files_of(store, later), start.message_hashes[-(2 + len(call_ids)) :])
         for part in parts.values():
             found |= _told(part, call_ids)
         if len(found) == len(call_ids):

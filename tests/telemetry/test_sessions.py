@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.analyze.sessions import error_groups, sessions
 from mlxdeck.telemetry.export.tables import COLUMNS, FORMATS, ExportError, take, write
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.file_names import stream_files
 from mlxdeck.telemetry.store.store import Store
+from mlxdeck.telemetry.write.records import Part
+from mlxdeck.telemetry.write.writer import Writer
 from tests import streams
 from tests.streams import Made, Stream
 from tests.telemetry.test_filters import REQUESTS
@@ -188,3 +192,48 @@ def test_an_unknown_format_is_refused(store: Store, tmp_path: Path) -> None:
     """With those that there are."""
     with pytest.raises(ExportError, match="there are csv"):
         write(take(store, np.array([0])), tmp_path / "x.xml")
+
+
+def test_what_was_captured_is_found_in_every_file_of_a_run(tmp_path: Path) -> None:
+    """Over several rotations, and when the files before have been removed."""
+    writer = Writer(tmp_path, t.StreamStart(), max_bytes=4096, keep_files=2)
+    said = [f"message {n} " + "x" * 100 for n in range(40)]
+    for n in range(1, 40):
+        hashes = tuple(f"hash-{place}" for place in range(n))
+        parts = [
+            Part("message", "user", f"hash-{place}", partial(json.dumps, [said[place]]))
+            for place in range(n)
+        ]
+        writer.emit(t.RequestStart(message_hashes=hashes), f"req_{n}", "s", parts)
+        writer.emit(t.RequestEnd(), f"req_{n}", "s")
+    writer.close()
+    assert len(stream_files(tmp_path)) == 2
+    for path in stream_files(tmp_path):
+        alone = tmp_path / "alone" / path.name
+        alone.parent.mkdir(exist_ok=True)
+        alone.write_bytes(path.read_bytes())
+        store = read([alone])
+        assert store.n
+        for row in range(store.n):
+            found = detail(store, row)
+            if found["request"]:
+                texts = [each["content"][0] for each in found["messages"]]
+                assert texts == said[: len(texts)] and len(texts) == len(
+                    found["request"]["message_hashes"]
+                )
+
+
+def test_parts_that_0_1_told_in_an_earlier_file_are_found(tmp_path: Path) -> None:
+    """It told each part once a run."""
+    stream, names = Stream(), [f"mlxdeck-20260921-13132{n}-7.jsonl" for n in range(2)]
+    part = t.Content(kind="message", role="user", hash="h1", content='["hello"]')
+    start = stream.line(t.RequestStart(message_hashes=("h1",)), 3, "req_2")
+    end = stream.line(t.RequestEnd(), 4, "req_2")
+    (tmp_path / names[0]).write_bytes(stream.header() + stream.line(part, 1, "req_1"))
+    (tmp_path / names[1]).write_bytes(
+        stream.header() + start + stream.line(t.RequestEnd(), 4, "req_2")
+    )
+    store = read([tmp_path / names[1]])
+    row = store.row_of("req_2")
+    assert row is not None
+    assert detail(store, row)["messages"] == [{"role": "user", "content": ["hello"]}]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
+from mlxdeck.cli.main import main
 from mlxdeck.telemetry.analyze.request_detail import detail
 from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.schema import events as t
@@ -16,7 +18,7 @@ from mlxdeck.tui.outputs import inspect
 from tests.streams import NAME, START_TS, Stream
 from tests.tui.running import Running
 
-EVIL = "see [/INST] [red]list[int] \x1b[2J\x1b]52;c;aGk=\x07\x9b5m\r"
+EVIL = "see [/INST] [red]list[int] \x1b[2J\x1b]52;c;aGk=\x07\x9b5m\u202e\u2066\u2028\r"
 SHOWN = "see [/INST] [red]list[int]"
 
 
@@ -79,3 +81,19 @@ async def test_a_place_may_have_any_name(tmp_path: Path, name: str) -> None:
     async with app.run_test(size=(160, 40)) as pilot:
         run = Running(app, pilot, tmp_path)
         await run.until(lambda: name in run.text)
+
+
+@pytest.mark.parametrize("how", ["--json", "--curl", "--text"])
+def test_commands_print_no_control_character(
+    how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As text they are left out; as JSON and in a command they are escapes, and nothing is lost."""
+    path = written(tmp_path / NAME)
+    assert main(["inspect", str(path), "req_2", *([] if how == "--text" else [how])]) == 0
+    out = capsys.readouterr().out
+    assert SHOWN in out and not {ch for ch in out if not ch.isprintable()} - {"\n"}
+    if how == "--json":
+        assert json.loads(out)["request"]["model"] == EVIL
+    if how == "--curl":
+        sent = json.loads(shlex.split(out)[-1])
+        assert sent["messages"][0]["content"][0]["text"] == EVIL

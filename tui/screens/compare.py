@@ -16,7 +16,7 @@ from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from mlxdeck.telemetry.analyze.raw_lines import content, lines_of
+from mlxdeck.telemetry.analyze.raw_lines import content, files_of, lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES
 from mlxdeck.telemetry.analyze.request_diff import Divergence, diff, parting, settings
 from mlxdeck.telemetry.columns.growable_array import comparable
@@ -115,8 +115,8 @@ class CompareScreen(Screen[None]):
         ]
         if found.note:
             parts.append(Content(f"\n{found.note}"))
-        places = {span.path for row in self._rows for span in self._store.spans(row)}
-        lines = diff(content(sorted(places), found.hashes), found.hashes)
+        places = dict.fromkeys(path for row in self._rows for path in files_of(self._store, row))
+        lines = diff(content(places, found.hashes), found.hashes)
         if not lines:
             hashes = ", ".join(
                 f"{digest} in {name}" if digest else f"none in {name}"

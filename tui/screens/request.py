@@ -18,7 +18,7 @@ from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Collapsible, Footer, Static
 
-from mlxdeck.telemetry.analyze.raw_lines import lines_of
+from mlxdeck.telemetry.analyze.raw_lines import files_of, lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES, NotCaptured, curl, detail
 from mlxdeck.telemetry.analyze.tool_results import Result, results
 from mlxdeck.telemetry.columns.growable_array import summable
@@ -196,8 +196,7 @@ class RequestScreen(Screen[None]):
         self._show_title()
         self._show_time(lines)
         self.query_one("#facts", Static).update(self._facts(lines))
-        paths = dict.fromkeys(span.path for span in self._store.spans(self._row))
-        self.query_one(ConversationView).show(lines, list(paths))
+        self.query_one(ConversationView).show(lines, files_of(self._store, self._row))
         calls = [line for line in lines if isinstance(line, t.ToolCall)]
         self.query_one("#calls").display = bool(calls)
         came = results(self._store, self._row, {call.call_id for call in calls if call.call_id})

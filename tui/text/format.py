@@ -7,7 +7,7 @@ import time
 
 from rich.cells import cell_len, set_cell_size
 
-from mlxdeck.tui.text.sanitize import CONTROLS
+from mlxdeck.telemetry.control_characters import CONTROLS
 
 UNKNOWN = "–"
 DAY_S = 86_400

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
+from mlxdeck.telemetry.control_characters import CONTROLS
+
 _LINE_BREAKS = {9, 10}
-CONTROLS: Mapping[int, None] = dict.fromkeys([*range(32), 127, *range(0x80, 0xA0)])
-"""The control characters C0, DEL and C1, ECMA-48 part 5; escape sequences begin with one."""
 _ALL_BUT_BREAKS = {code: None for code in CONTROLS if code not in _LINE_BREAKS}
 
 

@@ -1,0 +1,21 @@
+"""Characters that a terminal obeys instead of showing them, and JSON that holds none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_C0, _DEL_AND_C1 = range(32), range(0x7F, 0xA0)
+_ORDERING = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""They make text read in another order than it stands: Unicode's UAX 9."""
+_SEPARATORS = (0x2028, 0x2029)
+CONTROLS: Mapping[int, None] = dict.fromkeys([*_C0, *_DEL_AND_C1, *_ORDERING, *_SEPARATORS])
+"""For `str.translate`: the control characters C0, DEL and C1 of ECMA-48 part 5, with which escape
+sequences begin, and those that reorder text."""
+_ESCAPED = {code: f"\\u{code:04x}" for code in CONTROLS if code >= 0x7F}
+
+
+def shown_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON for a terminal: the same value, with all of these written as escapes."""
+    return json.dumps(value, indent=indent, ensure_ascii=False).translate(_ESCAPED)
