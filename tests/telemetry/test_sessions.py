@@ -228,7 +228,6 @@ def test_parts_that_0_1_told_in_an_earlier_file_are_found(tmp_path: Path) -> Non
     stream, names = Stream(), [f"mlxdeck-20260921-13132{n}-7.jsonl" for n in range(2)]
     part = t.Content(kind="message", role="user", hash="h1", content='["hello"]')
     start = stream.line(t.RequestStart(message_hashes=("h1",)), 3, "req_2")
-    end = stream.line(t.RequestEnd(), 4, "req_2")
     (tmp_path / names[0]).write_bytes(stream.header() + stream.line(part, 1, "req_1"))
     (tmp_path / names[1]).write_bytes(
         stream.header() + start + stream.line(t.RequestEnd(), 4, "req_2")
