@@ -4,10 +4,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# make PYTHON=python3.12 chooses an interpreter; it matters only while there is no .venv.
+# make PYTHON=python3.12 chooses an interpreter. It has an effect only if there is no .venv yet.
 PYTHON :=
 ARGS :=
-# Two at a time halves the time that tests take; more would load the model as many times.
+# Two workers halve the time of the tests. Each further worker loads the model once more.
 PYTEST := $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ run: $(STAMP) ## server in the background, dashboard in this terminal
 serve: $(STAMP) ## the server alone; ARGS="--port 8082" passes flags on
 	@$(BIN)/mlxdeck serve $(ARGS)
 
-test: $(STAMP) ## all tests but those with real clients
+test: $(STAMP) ## all tests except those with real clients
 	$(PYTEST) $(ARGS)
 
 lint: $(STAMP) ## format, lint and types
@@ -32,17 +32,17 @@ lint: $(STAMP) ## format, lint and types
 
 check: lint test ## format, lint, types and tests, as CI runs them
 
-format: $(STAMP) ## rewrite the sources as `make check` wants them
+format: $(STAMP) ## format the sources for `make check`
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
 
 e2e: $(STAMP) ## tests that drive real clients against a real server
 	$(BIN)/python -m pytest -m e2e $(ARGS)
 
-zoo: $(STAMP) ## what holds for each family of models; ARGS="--families qwen3,llama"
+zoo: $(STAMP) ## check the server with each model family; ARGS="--families qwen3,llama"
 	$(BIN)/python -m tests.zoo $(ARGS)
 
-bench: $(STAMP) ## measure, and print what was measured
+bench: $(STAMP) ## measure, and print the figures
 	$(BIN)/python -m tests.bench $(ARGS)
 
 shots: $(STAMP) ## write screenshots/ from the real dashboard
@@ -55,7 +55,7 @@ schema: $(STAMP) ## export the schema of a telemetry line
 	$(BIN)/python -c 'import json; from mlxdeck.telemetry.schema.json_schema import json_schema; \
 	  print(json.dumps(json_schema(), indent=1))' > telemetry/schema/schema-v1.json
 
-lock: $(STAMP) ## write requirements.lock anew, with the newest versions that pyproject.toml allows
+lock: $(STAMP) ## write requirements.lock with the newest versions that pyproject.toml allows
 	$(BIN)/python -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet uv
 	$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
@@ -63,7 +63,7 @@ lock: $(STAMP) ## write requirements.lock anew, with the newest versions that py
 	  pyproject.toml
 	rm -rf $(VENV)/lock
 
-clean: ## remove .venv and everything else that was made
+clean: ## remove .venv and all generated files
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

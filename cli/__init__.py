@@ -1,1 +1,1 @@
-"""One file per command; the only place that joins server, telemetry and tui."""
+"""One file per command. Only this package imports server, telemetry and tui together."""

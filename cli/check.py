@@ -1,4 +1,4 @@
-"""Eleven realistic scenarios against a running server. A line each: PASS or FAIL, and its time."""
+"""Run eleven realistic scenarios against a server. Each prints PASS or FAIL, and its time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ EXAMPLE = "mlxdeck check http://127.0.0.1:8081"
 
 
 def add(parser: ArgumentParser) -> None:
-    parser.add_argument("url", nargs="?", metavar="URL", help="default: where `serve` listens")
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="address of the server; default: from the settings"
+    )
     add_flags(parser, only=("host", "port", "api_key"))
 
 

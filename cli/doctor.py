@@ -1,4 +1,4 @@
-"""What this machine has. And how to mend what is missing."""
+"""Check this machine and the model. For each problem, show how to fix it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request in full, on standard output. As text, as JSON, or as a curl command."""
+"""Print one request in full. The output is text, JSON or a curl command."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ EXAMPLE = "mlxdeck inspect tests/data/recording.jsonl --json"
 
 
 def add(parser: ArgumentParser) -> None:
-    parser.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a file or a folder")
     parser.add_argument(
-        "request", nargs="?", default="", metavar="REQUEST", help="how its id begins; the last one"
+        "path", nargs="?", type=Path, metavar="PATH", help="a telemetry file or folder"
+    )
+    parser.add_argument(
+        "request",
+        nargs="?",
+        default="",
+        metavar="REQUEST",
+        help="start of its id; default: the last request",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print JSON")
-    how.add_argument("--curl", action="store_true", help="print a command that sends it again")
+    how.add_argument("--curl", action="store_true", help="print a curl command that sends it again")
     add_flags(parser, only=("telemetry_dir",))
 
 
@@ -29,14 +35,14 @@ def run(args: Namespace) -> int:
 
     path = args.path or from_args(args).telemetry_folder
     if not path.exists():
-        raise UserError(f"there is no {path}")
+        raise UserError(f"no such file or folder: {path}")
     store = read([path])
     begins = (args.request, f"req_{args.request}")
     found = next(filter(None, map(store.ids.starting_with, begins)), [])
     if not found:
         raise UserError(f"no request {args.request or ''} in {path}".replace("  ", " "))
     if args.request and len(found) > 1:
-        raise UserError(f"{len(found)} requests begin with {args.request}: give more of the id")
+        raise UserError(f"{len(found)} request ids begin with {args.request}: give more of the id")
     told = detail(store, found[-1])
     if args.json:
         print(shown_json(told, indent=2))

@@ -17,10 +17,10 @@ COMMANDS = ("up", "serve", "tui", "replay", "inspect", "check", "parse", "models
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its status is the program's.
+    """Run a command and return the exit status.
 
-    Without `argv` it is the whole process: then Ctrl+C before and after the command is nothing to
-    tell. What takes time to import is imported after this has begun.
+    Without `argv`, this is the whole process: Ctrl+C before and after the command ends it quietly.
+    Slow imports therefore come after this function has begun.
     """
     if argv is None:
         _leave_on_interrupt()
@@ -43,10 +43,10 @@ def _run(argv: Sequence[str] | None) -> int:
     from mlxdeck.server.config.settings import UserError
     from mlxdeck.server.stop_signals import interrupts_raise
 
-    args = _parsed(argv)
+    args = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal without some character is no reason to fail.
+            # A character that the terminal can't show must not end the command.
             stream.reconfigure(errors="replace")
     try:
         with interrupts_raise():
@@ -59,17 +59,19 @@ def _run(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read it has enough. What Python would still flush goes nowhere.
+        # The reader closed the pipe. Send what Python still flushes to the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command and its arguments."""
     import argparse
     from importlib import import_module
 
     parser = argparse.ArgumentParser(
-        prog="mlxdeck", description="Serve a local MLX model to Claude Code, and see what it costs."
+        prog="mlxdeck",
+        description="Serve a local MLX model to Claude Code, and see what each request costs.",
     )
     parser.add_argument("--version", action="version", version=f"mlxdeck {own_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -81,7 +83,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
         )
         command.set_defaults(run=module.run)
         module.add(command)
-    return parser.parse_args(argv)
+    return parser
 
 
 def version(name: str) -> str:
@@ -92,7 +94,7 @@ def version(name: str) -> str:
 
 
 def own_version() -> str:
-    """The version that is installed; a bare checkout has none."""
+    """The installed version; a bare checkout has none."""
     from importlib.metadata import PackageNotFoundError
 
     try:

@@ -1,4 +1,4 @@
-"""What can be served without fetching anything. Any other Hugging Face id is fetched when asked."""
+"""List models that can be served without a download. Any other Hugging Face id is downloaded."""
 
 from __future__ import annotations
 

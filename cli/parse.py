@@ -1,4 +1,4 @@
-"""Show what the server makes of a model's answer. Text, thinking and tool calls, as JSON."""
+"""Show how the server parses a model's answer. Prints text, thinking and tool calls as JSON."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ EXAMPLE = "mlxdeck parse answer.txt --format qwen3_coder --explain"
 
 
 def add(parser: ArgumentParser) -> None:
-    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="default: stdin")
-    parser.add_argument("--format", default="auto", metavar="NAME", help="default: auto")
     parser.add_argument(
-        "--tools", metavar="FILE", help="JSON with the tools; default: any tool that is called"
+        "file", nargs="?", default="-", metavar="FILE", help="the model's answer; default: stdin"
+    )
+    parser.add_argument(
+        "--format", default="auto", metavar="NAME", help="format of tool calls; default: auto"
+    )
+    parser.add_argument(
+        "--tools", metavar="FILE", help="JSON with the tools; default: every tool name is accepted"
     )
     parser.add_argument("--cut", action="store_true", help="the answer ended at its token limit")
-    parser.add_argument("--explain", action="store_true", help="say how it came to that")
+    parser.add_argument("--explain", action="store_true", help="add each step of the parser")
 
 
 def run(args: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The dashboard on a recording, at any speed. Seek, step by request, pause."""
+"""Show the dashboard on a recording, at any speed. Seek, step by request, pause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ EXAMPLE = "mlxdeck replay tests/data/recording.jsonl --speed 4"
 
 
 def add(parser: ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="telemetry files or folders"
+    )
     parser.add_argument(
         "--speed", type=_speed, default=1.0, metavar="N", help="0.25 to 64, or max; default: 1"
     )
@@ -22,7 +24,7 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     missing = [str(path) for path in args.paths if not path.exists()]
     if missing:
-        raise UserError(f"there is no {missing[0]}")
+        raise UserError(f"no such file or folder: {missing[0]}")
     return dashboard(args, args.paths, replay=True, speed=args.speed)
 
 
@@ -34,5 +36,5 @@ def _speed(text: str) -> float:
     except ValueError:
         speed = 0.0
     if not 0.25 <= speed <= 64:
-        raise ArgumentTypeError("a number from 0.25 to 64, or max, is expected")
+        raise ArgumentTypeError("expected a number from 0.25 to 64, or max")
     return speed

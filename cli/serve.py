@@ -1,4 +1,4 @@
-"""The server, in this terminal. Prints one line when it is ready."""
+"""Run the server in this terminal. It prints one line when it is ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboard on a live stream. It needs no server, only the files that one writes."""
+"""Show the dashboard on a live stream. It needs no server, only its telemetry files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ FLAGS = (
 
 
 def add(parser: ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files or folders")
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="telemetry files or folders"
+    )
     parser.add_argument(
         "--serve",
         nargs="?",
         type=int,
         const=8090,
         metavar="PORT",
-        help="show it in a browser, on this machine only; default port: 8090",
+        help="show the dashboard in a browser, on this machine only; default port: 8090",
     )
     add_flags(parser, only=FLAGS)
 

@@ -1,4 +1,4 @@
-"""Server in the background and dashboard in this terminal. Without a terminal, only the server."""
+"""Run the server in the background, and the dashboard here. Without a terminal, only the server."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Every setting: its type, its default, how it is read and checked, and what it means.
+"""Every setting: its type, its default, how it is read and checked, and its meaning.
 
 A value comes from the first source that has it: a flag, a `MLXDECK_*` variable, `mlxdeck.toml`
-(in the working folder, else in `$MLXDECK_HOME`). A name that no setting has is an error in each of
-them, for a misspelt setting that is silently ignored costs an afternoon. Nothing here makes a
-folder, and nothing is read before `load`.
+(in the working folder, else in `$MLXDECK_HOME`). An unknown name is an error in each source:
+a misspelt setting must not be ignored silently. This module creates no folder, and reads nothing
+before `load`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class UserError(Exception):
-    """Base of what the user can mend; a command prints its text, and no traceback."""
+    """Base of errors that the user can fix. A command prints the text without a traceback."""
 
 
 class SettingsError(UserError, ValueError):
@@ -63,16 +63,16 @@ class SettingsError(UserError, ValueError):
 def _setting(
     default: T, kind: Kind, *, secret: bool = False, hidden: bool = False, bare: str = ""
 ) -> T:
-    """Declare a setting; `hidden` ones work but are not advertised.
+    """Declare a setting. A `hidden` one works, but `--help` doesn't show it.
 
-    A flag that stands alone means `bare`, if there is one.
+    A flag without a value means `bare`, if that is set.
     """
     metadata = {"kind": kind, "hidden": hidden, "bare": bare}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
-    """Where mlxdeck keeps its files: `$MLXDECK_HOME`, else the platform's state folder."""
+    """Folder of mlxdeck's files: `$MLXDECK_HOME`, else the platform's state folder."""
     given = environ.get(ENV_HOME, "")
     return Path(given).expanduser() if given else platformdirs.user_state_path("mlxdeck")
 
@@ -87,112 +87,112 @@ TOOL_FORMATS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the server was told. Every instance is checked, however it was made."""
+    """All settings of a process. Every instance is checked, also one made without `load`."""
 
     host: str = _setting("127.0.0.1", text(empty=False))
-    """Address to listen on; any but a loopback one needs an API key."""
+    """Address to listen on; an address other than loopback needs an API key."""
     port: int = _setting(8081, whole(1, 65535))
     """Port to listen on."""
     model: str = _setting("smollm2", text(empty=False))
-    """A Hugging Face id, a folder, a .gguf file, or smollm2, which is built in."""
+    """Model to serve: a Hugging Face id, a folder, a .gguf file, or the built-in smollm2."""
     api_key: str = _setting("", keys(), secret=True)
-    """What clients must send, or several with commas between; better set in the environment."""
+    """API key that clients must send, or several, separated by commas. Prefer the environment."""
     api_key_file: str = _setting("", text())
-    """A file with such keys, one a line."""
+    """File with API keys, one a line."""
     allowed_hosts: str = _setting("", host_names())
-    """More names that this machine is called by, and whose pages may ask, with commas between."""
+    """More host names of this machine, separated by commas. Their web pages may send requests."""
     max_waiting: int = _setting(64, whole(0))
-    """Requests that may wait for a place; one more is answered 529."""
+    """Most requests in the queue; a further request gets status 529."""
     max_batch: int = _setting(16, whole(1))
-    """Sequences that run at the same time."""
+    """Most sequences in a batch."""
     prefill_chunk_tokens: int = _setting(512, whole(1))
-    """Prompt tokens computed in one go; others wait that long for their next token."""
+    """Prompt tokens in one prefill step. Other requests wait during the step."""
     context_tokens: int = _setting(0, whole(0))
-    """Length of the context; 0 is the model's own. More is possible where that is only a guess."""
+    """Length of the context window; 0 uses the model's. Only a guessed length can be raised."""
     max_output_tokens: int = _setting(0, whole(0))
-    """Most tokens that an answer may have; 0 leaves it to the request and the context."""
+    """Most tokens of an answer; 0 means the limits of the request and the context window."""
     temperature: float | None = _setting(None, optional(number(0, 5)))
-    """Temperature of requests that don't choose one, instead of the model's own."""
+    """Temperature of requests that set none; replaces the model's default."""
     top_p: float | None = _setting(None, optional(number(0, 1)))
-    """Top-p of requests that don't choose one, instead of the model's own."""
+    """Top-p of requests that set none; replaces the model's default."""
     top_k: int | None = _setting(None, optional(whole(0)))
-    """Top-k of requests that don't choose one, instead of the model's own."""
+    """Top-k of requests that set none; replaces the model's default."""
     exact_cache_entries: int = _setting(1000, whole(0))
-    """Answers kept for identical requests; 0 turns that cache off."""
+    """Most answers in the exact cache, for identical requests; 0 turns this cache off."""
     exact_cache_bytes: int = _setting(256 * 1024**2, size())
-    """Memory that those answers may take."""
+    """Memory limit of the exact cache."""
     answer_max_age_s: float = _setting(7 * 86_400.0, duration())
-    """How long answers are repeated, as 90s, 30m, 12h or 7d, wherever they are; 0 is for ever."""
+    """Age limit of cached answers in every cache tier, as 90s, 30m, 12h or 7d; 0 for none."""
     prefix_cache_bytes: int = _setting(0, size())
-    """Memory for the states of prompts; 0 chooses from what is free once the model is loaded."""
+    """Memory for KV states; 0 takes half of the memory that is free after the model is loaded."""
     max_kv_tokens: int = _setting(0, whole(0))
-    """How far back the model looks, in tokens; older ones are forgotten. 0 is all of them."""
+    """Most tokens that the KV cache keeps for attention; older tokens are dropped. 0 keeps all."""
     cache_policy: str = _setting("lru", choice("lru", "adaptive"))
-    """Which states of prompts go first: the longest unused, or those that save the least."""
+    """Which KV states are evicted first: lru, or adaptive for those that save the least."""
     disk_cache: bool = _setting(True, switch())
-    """Whether answers and states of prompts are kept on disk, to survive a restart."""
+    """Whether answers and KV states are kept on disk, to survive a restart."""
     disk_cache_bytes: int = _setting(0, size())
-    """Disk that they may take; 0 is a quarter of what is free, at most 20 GiB."""
+    """Disk limit of the caches; 0 takes a quarter of the free disk, at most 20 GiB."""
     shared_cache: str = _setting("", address("redis://", "rediss://", "unix://"), secret=True)
-    """A Redis that answers are shared through, as redis://HOST:PORT; empty is none."""
+    """Redis server that shares answers between machines, as redis://HOST:PORT; empty for none."""
     shared_cache_timeout_s: float = _setting(0.05, number(0.001))
-    """The most that a lookup in the shared cache may add to a request."""
+    """Most seconds that a lookup in the shared cache may add to a request."""
     shared_cache_secret: str = _setting("", text(), secret=True)
-    """What shared answers are signed with; empty is the password in the address of the Redis."""
+    """Secret that signs shared answers; empty uses the password in the address of the Redis."""
     warm: str = _setting("", text(), bare="recent")
-    """System prompts to prefill at the start: recent, or a file with one request a line."""
+    """System prompts to prefill at the start: recent ones, or a file with one request a line."""
     warm_prompts: int = _setting(3, whole(1))
-    """How many of the system prompts seen of late are prefilled."""
+    """Number of recent system prompts to prefill."""
     canonical_off: str = _setting("", subset(*RULE_NAMES))
-    """Rules of the canonical form to leave out, with commas between them."""
+    """Rules of the canonical form to turn off, separated by commas."""
     loop_guard: bool = _setting(True, switch())
-    """Whether an answer that goes round in circles is ended as its token limit would end it."""
+    """Whether a repeating answer is ended, as its token limit would end it."""
     ping_s: float = _setting(5.0, number(0.05))
     """Seconds of silence after which a stream carries a ping."""
     stall_s: float = _setting(120.0, number(1))
-    """Seconds without progress after which a request is given up."""
+    """Seconds without progress after which a request fails."""
     stop_timeout_s: float = _setting(20.0, number(0, 86_400))
-    """Seconds that running requests have to finish when the server is told to stop."""
+    """Seconds that running requests get to finish after a signal to stop."""
     max_body_bytes: int = _setting(32 * 1024**2, size(1))
     """Largest request body."""
     max_body_bytes_in_flight: int = _setting(128 * 1024**2, size(1))
-    """Memory for bodies that are being read; a long one beyond it is answered 529."""
+    """Memory limit of bodies that are being read; above it, a long body gets status 529."""
     telemetry: bool = _setting(True, switch())
-    """Whether events are recorded at all."""
+    """Whether telemetry events are recorded."""
     telemetry_dir: str = _setting("", text())
-    """Folder of the recorded events; empty is the folder telemetry in $MLXDECK_HOME."""
+    """Folder of telemetry files; empty uses the folder telemetry in $MLXDECK_HOME."""
     telemetry_max_bytes: int = _setting(64 * 1024**2, size(4096))
-    """Length at which a new telemetry file is begun."""
+    """Length at which a telemetry file is closed and a new one is started."""
     telemetry_keep_files: int = _setting(16, whole(1))
-    """Telemetry files kept; the oldest ones are removed."""
+    """Number of telemetry files to keep; the oldest files are removed."""
     capture: str = _setting("tools", choice("off", "tools", "full"))
-    """Content kept in telemetry: none, the arguments of tool calls, or everything."""
+    """Content in telemetry: off for none, tools for the arguments of tool calls, full for all."""
     telemetry_sample: float = _setting(1.0, number(0, 1))
-    """Share of requests that is recorded; those that end in an error always are."""
+    """Share of requests to record; requests that end in an error are always recorded."""
     telemetry_processors: str = _setting("", text())
-    """Processors of other packages that events go through, by name, with commas between them."""
+    """Names of processors from other packages for telemetry events, separated by commas."""
     log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
-    """Least serious messages that are logged."""
+    """Lowest level of log messages."""
     tool_format: str = _setting("auto", choice("auto", *TOOL_FORMATS))
-    """How the model writes tool calls; auto finds it in the model's chat template."""
+    """Format of the model's tool calls; auto finds the format in the chat template."""
     chat_template: str = _setting("", text())
-    """A file with a chat template, instead of the one that comes with the model."""
+    """File with a chat template that replaces the model's own."""
     inline_control_tokens: bool = _setting(False, switch())
-    """Whether texts may hold control tokens, for models that were trained on such texts."""
+    """Whether control tokens in texts are encoded as such, for models trained on such texts."""
     alert_latency_p95_s: float = _setting(0.0, number(0))
-    """Seconds that the dashboard's P95 may come to before it says so; 0 for never."""
+    """P95 latency above which the dashboard warns, in seconds; 0 for never."""
     alert_hit_rate: float = _setting(0.0, number(0, 1))
-    """Share of tokens from cache under which it says so; 0 for never."""
+    """Share of prompt tokens from cache below which the dashboard warns; 0 for never."""
     alert_error_rate: float = _setting(0.0, number(0, 1))
-    """Share of failed requests over which it says so; 0 for never."""
+    """Share of failed requests above which the dashboard warns; 0 for never."""
     alert_queue: int = _setting(0, whole(0))
-    """Waiting requests over which it says so; 0 for never."""
+    """Length of the queue above which the dashboard warns; 0 for never."""
     alert_memory_bytes: int = _setting(0, size())
-    """Memory of the model over which it says so; 0 for never."""
+    """Memory of the model above which the dashboard warns; 0 for never."""
     engine: str = _setting("mlx", choice("mlx", "echo"), hidden=True)
-    """What computes the answers; echo repeats the prompt, for tests."""
+    """Engine that computes answers; echo repeats the prompt, for tests."""
     home: Path = field(default_factory=lambda: home_folder({}))
-    """Where mlxdeck keeps its files: `$MLXDECK_HOME` and nothing else sets it."""
+    """Folder of mlxdeck's files; only `$MLXDECK_HOME` sets it."""
 
     def __post_init__(self) -> None:
         for name, setting in _settings().items():
@@ -200,35 +200,35 @@ class Settings:
             object.__setattr__(self, name, _read(name, setting, getattr(self, name)))
         if not (self.api_key or self.api_key_file) and not is_loopback(self.host):
             raise SettingsError(
-                f"host: {self.host} can be reached from other machines, so an API key is needed: "
+                f"host: other machines can reach {self.host}, so an API key is needed: "
                 f"set {ENV_PREFIX}API_KEY, or listen on 127.0.0.1"
             )
 
     @property
     def hosts_allowed(self) -> frozenset[str]:
-        """`allowed_hosts`, one by one."""
+        """`allowed_hosts` as a set of names."""
         return frozenset(filter(None, self.allowed_hosts.split(",")))
 
     @property
     def telemetry_folder(self) -> Path:
-        """Where events are recorded; it need not exist yet."""
+        """Folder of telemetry files; it may not exist yet."""
         if self.telemetry_dir:
             return Path(self.telemetry_dir).expanduser()
         return self.home / "telemetry"
 
     @property
     def cache_folder(self) -> Path:
-        """Where caches are kept; it need not exist yet."""
+        """Folder of the disk caches; it may not exist yet."""
         return self.home / "cache"
 
     @property
     def models_folder(self) -> Path:
-        """Where models are kept that were fetched or converted by mlxdeck itself."""
+        """Folder of models that mlxdeck downloaded or converted."""
         return self.home / "models"
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds the server."""
+        """URL of the server for clients on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"http://{host}:{self.port}"
@@ -237,7 +237,7 @@ class Settings:
     def load(cls, flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> Self:
         """Read the settings from all their sources.
 
-        `flags` holds what was given on the command line, by field name.
+        `flags` holds the values of the command line, by field name.
 
         Raises:
             SettingsError: An unknown name, a bad value or an unreadable file.
@@ -250,9 +250,9 @@ class Settings:
         return cls(home=home, **values)  # type: ignore[arg-type]
 
     def to_environ(self) -> dict[str, str]:
-        """The variables that make `load` arrive at these settings in another process.
+        """Environment variables from which `load` makes the same settings in another process.
 
-        Every setting is in it, so that no file overrides a default that was asked for.
+        Every setting is included, so that no file overrides a default chosen here.
         """
         values = {name: getattr(self, name) for name in _settings()}
         return {
@@ -265,7 +265,7 @@ class Settings:
 
 
 Found = Iterator[tuple[str, str, object]]
-"""What a source holds: where exactly, for messages; the setting's name; the raw value."""
+"""One value of a source: its place (for messages), the setting's name, the raw value."""
 
 
 def _from_file(cwd: Path, home: Path) -> Found:
@@ -299,7 +299,7 @@ def _known(name: str, source: str, names: Iterable[str]) -> str:
     if name in (known := list(names)):
         return name
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-    raise SettingsError(f"{source}: unknown setting {name!r}; the nearest known is {nearest!r}")
+    raise SettingsError(f"{source}: unknown setting {name!r}; did you mean {nearest!r}?")
 
 
 def _settings() -> dict[str, dataclasses.Field[object]]:
@@ -315,7 +315,7 @@ def _read(where: str, setting: dataclasses.Field[object], raw: object) -> object
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`; a name other than localhost may lead anywhere."""
+    """Whether only this machine reaches `host`. Names other than localhost count as remote."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -323,7 +323,7 @@ def is_loopback(host: str) -> bool:
 
 
 def add_flags(parser: argparse.ArgumentParser, only: Iterable[str] = ()) -> None:
-    """Give a parser one flag for each setting, or for those named; `given_flags` reads them back.
+    """Add a flag to `parser` for each setting, or for those in `only`. `given_flags` reads them.
 
     Defaults and texts come from `Settings`. Values stay text: `Settings.load` checks them.
     """
@@ -349,7 +349,7 @@ def add_flags(parser: argparse.ArgumentParser, only: Iterable[str] = ()) -> None
 
 
 def given_flags(args: argparse.Namespace) -> dict[str, object]:
-    """The settings that were given on the command line."""
+    """The settings from the command line, by field name."""
     given = vars(args)
     return {name: given[name] for name in _settings() if given.get(name) is not None}
 
@@ -359,8 +359,8 @@ def from_args(args: argparse.Namespace) -> Settings:
     given = given_flags(args)
     if given.get("api_key"):
         log.warning(
-            "--api-key: every user of this machine can see it in the list of processes; "
-            "set %sAPI_KEY, or --api-key-file",
+            "--api-key: every user of this machine can read the key in the list of processes. "
+            "Use %sAPI_KEY or --api-key-file instead.",
             ENV_PREFIX,
         )
     return Settings.load(given, os.environ, Path.cwd())
@@ -378,7 +378,7 @@ def _shown_default(setting: dataclasses.Field[object]) -> str:
 
 
 def _docstrings() -> dict[str, str]:
-    """The text below each field, which Python itself throws away."""
+    """The docstring below each field; Python itself doesn't keep it."""
     body = cast(ast.ClassDef, ast.parse(inspect.getsource(Settings)).body[0]).body
     return {
         declared.target.id: inspect.cleandoc(text_.value.value)

@@ -164,7 +164,7 @@ def test_replay(dashboard: list[list[Path]], capsys: pytest.CaptureFixture[str])
     assert main(["replay", recording, "--speed", "max"]) == 0
     assert dashboard == [[RECORDING], [RECORDING]]
     assert main(["replay", "nowhere.jsonl"]) == 2
-    assert "there is no nowhere.jsonl" in capsys.readouterr().err
+    assert "no such file or folder: nowhere.jsonl" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["replay", recording, "--speed", "99"])
 
@@ -187,7 +187,7 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["nowhere"], "there is no nowhere"),
+        (["nowhere"], "no such file or folder: nowhere"),
         (["R", "nope"], "no request nope"),
         (["R", "req_"], "begin"),
     ],

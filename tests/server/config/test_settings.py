@@ -70,7 +70,7 @@ def test_file_in_home_is_read_when_the_working_folder_has_none(cwd: Path) -> Non
 def test_unknown_key_in_a_file_names_file_key_and_neighbour(cwd: Path) -> None:
     """A typo says where it is and what was probably meant."""
     path = write_home_file(cwd, "max_waitng = 3")
-    with pytest.raises(SettingsError, match="'max_waitng'.*nearest known is 'max_waiting'") as e:
+    with pytest.raises(SettingsError, match="'max_waitng'.*did you mean 'max_waiting'") as e:
         load(cwd)
     assert str(path) in str(e.value)
 
@@ -249,7 +249,7 @@ def test_every_setting_has_a_flag_with_help(cwd: Path) -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser)
     shown = " ".join(parser.format_help().split())
-    assert "--max-waiting N Requests that may wait for a place" in shown
+    assert "--max-waiting N Most requests in the queue" in shown
     assert "(default: 256MiB)" in shown and "(default: 7d)" in shown
     assert "--engine" not in shown
     args = parser.parse_args(["--engine", "echo", "--no-telemetry", "--exact-cache-bytes", "1KiB"])
