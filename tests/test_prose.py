@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 MAX_WORDS = 25
 """The limit of simplified technical English for descriptive text."""
 
-NAMES = ("README.md", "CONTRIBUTING.md", "AGENTS.md")
+NAMES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "AGENTS.md")
 PAGES = sorted(
     [*(ROOT / name for name in NAMES if (ROOT / name).exists()), *ROOT.glob("docs/*.md")]
 )
