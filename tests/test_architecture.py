@@ -47,14 +47,19 @@ LAYERS = (
     {"chat", "schemas", "load"},
     {"request_facts"},
     {"canonicalize", "cache", "dialects", "observe", "backends.local.engine"},
-    {"backends.base", "backends.local.handover"},
+    {"backends.base", "backends.local.handover", "backends.local.activity"},
     {
         "backends.local.prompt",
         "backends.local.kv",
         "backends.local.scheduler",
         "backends.local.toolcalls",
     },
-    {"pipeline", "backends.local.preparation", "backends.local.sampling"},
+    {
+        "pipeline",
+        "backends.local.preparation",
+        "backends.local.prompt_thread",
+        "backends.local.sampling",
+    },
 )
 """Inside server, from the bottom up. Members of a layer don't import one another; what isn't named
 here stands on top of them all, below the two that put a server together."""

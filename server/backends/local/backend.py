@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mlxdeck.server.backends.base import Announce, BackendInfo, BackendStatus
+from mlxdeck.server.backends.base import Announce, BackendInfo, BackendStatus, Health
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
     ModelInfo,
@@ -27,11 +26,13 @@ from mlxdeck.server.backends.local.kv_tiers import KVTiers
 from mlxdeck.server.backends.local.preparation import Preparation, Ready
 from mlxdeck.server.backends.local.prompt.renderer import Renderer
 from mlxdeck.server.backends.local.prompt.template_trial import TemplateTrial, try_template
+from mlxdeck.server.backends.local.prompt_thread import PromptThread
 from mlxdeck.server.backends.local.sampling import check_biases, defaults, filled
 from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
 from mlxdeck.server.backends.local.scheduler.sequence import Done, Waiting
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence as Job
+from mlxdeck.server.backends.local.silence import Silence
 from mlxdeck.server.backends.local.toolcalls.finish import ending
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
@@ -78,6 +79,7 @@ class LocalBackend:
             ping_s=settings.ping_s,
             stall_s=settings.stall_s,
         )
+        self._prompts = PromptThread(settings.stall_s, self.scheduler.give_up)
 
     async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
         """Load the model, open the states of earlier runs, and try the chat template.
@@ -87,13 +89,15 @@ class LocalBackend:
             SettingsError: The tool format is unknown.
         """
         ram_bytes = await self._load(announce)
+        self._prompts.start()
         model, told, tokenizer = self._model, self._settings, self._engine.tokenizer
         self._traits = tokenizer.traits
         self._sampling = defaults(model, told.temperature, told.top_p, told.top_k)
         self._tool_format = choose_format(told.tool_format, self._traits)
         # Not on the loop, which these would hold up.
         self.kv = await asyncio.to_thread(self._open_states, disk, ram_bytes)
-        self._template = await asyncio.to_thread(try_template, tokenizer, self._tool_format)
+        trial = self._prompts.submit(try_template, tokenizer, self._tool_format)
+        self._template = await asyncio.wrap_future(trial)
         renderer = Renderer(
             tokenizer,
             self._tool_format,
@@ -105,6 +109,7 @@ class LocalBackend:
         )
         self._renderer = renderer
         self._preparation = Preparation(
+            self._prompts,
             renderer,
             self._traits,
             self._tool_format,
@@ -173,8 +178,7 @@ class LocalBackend:
 
     async def stop(self) -> None:
         """End what still runs."""
-        if self._is_ready:
-            self._preparation.close()
+        self._prompts.shutdown()
         await self.scheduler.stop()
 
     async def close(self) -> None:
@@ -188,7 +192,13 @@ class LocalBackend:
         # In the middle of a download, or of a library's code: that can't be ended from outside.
         # Also not under a thread that Python takes for ended, while the library's own memory of
         # it is being freed: that aborts the process.
-        return self.scheduler.alive or self._engine.ends_late
+        return self.scheduler.alive or self._prompts.busy or self._engine.ends_late
+
+    @property
+    def _health(self) -> Health:
+        if reason := self._prompts.watch.stalled:
+            return Health("unhealthy", reason)
+        return self.scheduler.health
 
     @property
     def status(self) -> BackendStatus:
@@ -196,7 +206,7 @@ class LocalBackend:
         load, memory = self.scheduler.status, self.scheduler.memory
         ram = self.kv.states.ram if self._is_ready else None
         return BackendStatus(
-            self.scheduler.health,
+            self._health,
             Load(
                 active=load.active,
                 queued=load.queued,
@@ -261,7 +271,7 @@ class LocalBackend:
                 yield Started(_usage(job))
                 for piece in splitter.begin(ready.prompt.begun):
                     yield piece
-                silence = _Silence(self._settings.ping_s)
+                silence = Silence(self._settings.ping_s)
                 is_first = True
                 async for chunk in chunks:
                     if isinstance(chunk, Waiting):
@@ -371,25 +381,6 @@ class LocalBackend:
     def tick(self) -> None:
         """Write states that are due."""
         self.kv.tick()
-
-
-class _Silence:
-    """Notices that a client has been told nothing for a while, though the model writes.
-
-    A long tool call may be held back until it is whole; the client must not give up meanwhile.
-    """
-
-    def __init__(self, longest_s: float) -> None:
-        self._longest_s = longest_s
-        self._said_s = time.monotonic()
-
-    def is_long(self, *, said: bool) -> bool:
-        """Whether it is time to say something; that counts as said."""
-        now_s = time.monotonic()
-        is_long = not said and now_s - self._said_s > self._longest_s
-        if said or is_long:
-            self._said_s = now_s
-        return is_long
 
 
 def _usage(job: Job) -> Usage:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -69,10 +69,11 @@ class _Rendered:
 
 
 class Preparation:
-    """Prepares requests. For the event loop; owns the prompt thread."""
+    """Prepares requests. For the event loop."""
 
     def __init__(
         self,
+        pool: Executor,
         renderer: Renderer,
         traits: TemplateTraits,
         tool_format: ToolFormat,
@@ -80,18 +81,14 @@ class Preparation:
         states: KVCache,
         systems: SystemPrompts | None,
     ) -> None:
+        """`pool` is the prompt thread."""
+        self._pool = pool
         self._renderer = renderer
         self._traits = traits
         self._tool_format = tool_format
         self._grammars = grammars
         self._states = states
         self._systems = systems
-        # One thread: tokenizers are not safe to share, and more would only contend with the model.
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prompt")
-
-    def close(self) -> None:
-        """Stop the prompt thread; what it is doing is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt has."""

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
+from mlxdeck.server.backends.local.activity import Activity
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
     KVState,
@@ -34,7 +35,6 @@ from mlxdeck.server.backends.local.engine.api import (
     SequenceSpec,
     Step,
 )
-from mlxdeck.server.backends.local.scheduler.activity import Activity
 from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Piece, Sequence
 from mlxdeck.server.errors import EngineFailed, ServerError, one_line
 

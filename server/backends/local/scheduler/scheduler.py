@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from mlxdeck.server.backends.base import Health
+from mlxdeck.server.backends.local.activity import StallWatch
 from mlxdeck.server.backends.local.engine.api import Engine, Memory, ModelInfo, Progress
 from mlxdeck.server.backends.local.scheduler.engine_thread import (
     EngineThread,
@@ -36,10 +37,6 @@ log = logging.getLogger(__name__)
 
 STOP_S = 5.0
 """How long a step that runs is waited for at the end."""
-WATCH_S = 1.0
-"""How often it is looked whether the engine still moves, at most."""
-MAX_GRACE_S = 10.0
-"""How long an engine that has been found to hang may still come back."""
 STOPPED = "the engine has stopped"
 
 
@@ -85,7 +82,6 @@ class Scheduler:
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._ping_s = ping_s
-        self._stall_s = stall_s
         self._worker = EngineThread(
             engine, self, max_batch=max_batch, prefill_chunk_tokens=prefill_chunk_tokens
         )
@@ -95,8 +91,9 @@ class Scheduler:
         """What somebody waits for in `run`."""
         self._failure = ""
         """Why the thread has ended for good."""
-        self._stalled = ""
-        """Why the thread is thought to hang."""
+        self._watch = StallWatch(
+            self._worker.activity, stall_s, tell=self._fail_all, give_up=self.give_up
+        )
         self._is_loaded = False
         self.n_expected = 0
         """How many sequences are being prepared; an idle engine waits a moment for them."""
@@ -116,7 +113,7 @@ class Scheduler:
             target=self._main, args=(progress, loaded), name="engine", daemon=True
         )
         self._thread.start()
-        self._watching = asyncio.create_task(self._watch())
+        self._watch.start()
 
     async def stop(self) -> None:
         """Fail the jobs that still run, and end the thread after the step it is in.
@@ -126,11 +123,11 @@ class Scheduler:
         """
         if not hasattr(self, "_thread"):
             return
-        self._watching.cancel()
+        self._watch.stop()
         self._worker.inbox.put(Stop())
         self._failure = self._failure or STOPPED
         self._fail_all(STOPPED)
-        if self._is_loaded and not self._stalled:
+        if self._is_loaded and not self._watch.stalled:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), STOP_S)
 
@@ -142,7 +139,7 @@ class Scheduler:
     @property
     def health(self) -> Health:
         """How the engine is."""
-        if reason := self._failure or self._stalled:
+        if reason := self._failure or self._watch.stalled:
             return Health("unhealthy", reason)
         if reason := self._worker.rebuilding:
             return Health("rebuilding", reason)
@@ -203,7 +200,7 @@ class Scheduler:
 
     def _check(self) -> None:
         # A new exception each time: one that is raised again and again collects tracebacks.
-        if reason := self._failure or self._stalled:
+        if reason := self._failure or self._watch.stalled:
             raise EngineFailed(reason)
 
     @contextmanager
@@ -247,23 +244,8 @@ class Scheduler:
             if not command.done():
                 command.set_exception(EngineFailed(reason))
 
-    async def _watch(self) -> None:
-        """Notice that the thread hangs, by what it does and not by who waits for it."""
-        grace_s = min(self._stall_s, MAX_GRACE_S)
-        while True:
-            await asyncio.sleep(min(WATCH_S, self._stall_s / 4))
-            stuck = self._worker.activity.stuck(self._stall_s)
-            if stuck and not self._stalled:
-                self._stalled = f"the model made no progress for {self._stall_s:.0f} s, at {stuck}"
-                log.error("%s", self._stalled)
-                self._fail_all(self._stalled)
-            elif self._stalled and not stuck:
-                log.warning("the engine has come back")
-                self._stalled = ""
-            if self._worker.activity.stuck(self._stall_s + grace_s):
-                self._give_up(self._stalled)
-
-    def _give_up(self, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
+        """Say that this process won't serve again."""
         if not self.lost.done():
             log.critical("the engine is lost: %s", reason)
             self.lost.set_result(reason)
@@ -299,7 +281,7 @@ class Scheduler:
         self._fail_all(reason)
         self._ended.set()
         if self._is_loaded and is_lost:
-            self._give_up(reason)
+            self.give_up(reason)
         if not self.ready.done():  # It may have been cancelled: the server is being stopped.
             self.ready.set_exception(EngineFailed(reason))
 

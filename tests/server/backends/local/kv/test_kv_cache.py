@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
@@ -51,7 +52,9 @@ class Held(EchoStates):
 
 def preparation(cache: KVCache) -> Preparation:
     """What asks for leases, with a prompt thread of its own."""
-    return Preparation(RENDERER, TOKENIZER.traits, FORMAT, NoGrammars(), cache, None)
+    return Preparation(
+        ThreadPoolExecutor(1), RENDERER, TOKENIZER.traits, FORMAT, NoGrammars(), cache, None
+    )
 
 
 def lease(asking: Preparation) -> asyncio.Task[Ready]:
@@ -70,7 +73,7 @@ async def test_a_lease_that_is_made_for_nobody_is_given_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asking
     states.go.set()
-    prepares.close()
+    prepares._pool.shutdown(cancel_futures=True)
     assert cache.ram.n_leases == 0
     assert cache.ram.clear() == 1
 
@@ -93,7 +96,7 @@ async def test_no_lease_is_left_wherever_its_client_leaves(seed: int) -> None:
         except asyncio.CancelledError:
             continue
         ready.found.lease.release()
-    prepares.close()
+    prepares._pool.shutdown(cancel_futures=True)
     assert cache.ram.n_leases == 0
     assert cache.ram.clear() == 1
 
