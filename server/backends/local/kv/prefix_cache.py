@@ -71,7 +71,10 @@ class Lease:
 
 
 class PrefixCache:
-    """States by their tokens. Safe from any thread; `add` and `clear` on the engine's."""
+    """States by their tokens. Safe from any thread; `add` and `clear` on the engine's.
+
+    Nothing of the engine's is called under the lock: where that hangs, nobody else does.
+    """
 
     def __init__(self, states: States, max_bytes: int, policy: Policy | None = None) -> None:
         self.max_bytes = max_bytes
@@ -96,34 +99,39 @@ class PrefixCache:
     def lease(self, tokens: Sequence[int]) -> Lease:
         """Take the longest cached prefix of a prompt, at most `len(tokens) - 1` long."""
         wanted = pack(tokens[:-1])
-        with self._lock:
-            # First: if it fails, there is no lease that anybody could give back.
-            entry, n, state = self._copied(wanted)
-            self.tally.add(Counts(n > 0, n == 0, n, len(tokens)))
-            if entry is None:
-                return Lease(self, None, 0, None)
-            entry.n_leases += 1
-            entry.n_uses += 1
-            self._touch(entry)
-        return Lease(self, entry, n, state)
-
-    def _copied(self, wanted: bytes) -> tuple[Entry | None, int, State | None]:
-        """The entry that knows most of a prompt, how much that is, and a copy of its state."""
         while True:
-            entry, n = self._nearest(wanted)
-            if entry is None:
-                return None, 0, None
+            with self._lock:
+                entry, n = self._nearest(wanted)
+                if entry is None:
+                    self.tally.add(Counts(misses=1, prompt_tokens=len(tokens)))
+                    return Lease(self, None, 0, None)
+                # From here on it stays as it is.
+                entry.n_leases += 1
+            lease = Lease(self, entry, n, None)
             try:
-                return entry, n, self._states.copy(entry.state, n_tokens(entry.tokens) - n)
+                lease.state = self._states.copy(entry.state, n_tokens(entry.tokens) - n)
             except EngineFailed as error:
+                lease.release()
                 self._lose(entry, error.message)
+                continue
+            except BaseException:
+                lease.release()
+                raise
+            with self._lock:
+                self.tally.add(Counts(hits=1, hit_tokens=n, prompt_tokens=len(tokens)))
+                entry.n_uses += 1
+                self._touch(entry)
+            return lease
 
     def _lose(self, entry: Entry, why: str) -> None:
         """Drop an entry whose state can't be used."""
-        log.warning("a cached state of %d tokens is lost: %s", n_tokens(entry.tokens), why)
-        self._drop(entry)
-        self.tally.evictions["failed"] += 1
-        self.unwritten += entry.due_s < math.inf
+        with self._lock:
+            if entry not in self._entries:
+                return
+            log.warning("a cached state of %d tokens is lost: %s", n_tokens(entry.tokens), why)
+            self._drop(entry)
+            self.tally.evictions["failed"] += 1
+            self.unwritten += entry.due_s < math.inf
 
     def _nearest(self, wanted: bytes) -> tuple[Entry | None, int]:
         best, best_n = None, 0
@@ -154,25 +162,28 @@ class PrefixCache:
         With `store` it is to be written to disk too, once its conversation has been quiet. What
         waits for the disk is here and nowhere else, within the same limit: what has to go goes.
         """
-        with self._lock:
-            try:
-                entry = self._entry(tokens, state, shared_tokens)
-            except EngineFailed as error:
-                self.refuse(tokens, error.message)
-                self.unwritten += store
-                return
-            if entry is None:
-                return
-            entry.due_s = time.monotonic() + QUIET_S if store else math.inf
-            if entry.trimmable:
-                self._drop_prefixes(entry)
-            if entry.n_bytes <= self.max_bytes and self._make_room(entry.n_bytes):
-                self._entries.append(entry)
-                self.n_bytes += entry.n_bytes
-                self._touch(entry)
-            else:
-                self.tally.evictions["no_room"] += 1
-                self.unwritten += store
+        try:
+            entry = self._entry(tokens, state, shared_tokens)
+        except EngineFailed as error:
+            self.refuse(tokens, error.message)
+            self.unwritten += store
+            return
+        if entry is None:
+            return
+        entry.due_s = time.monotonic() + QUIET_S if store else math.inf
+        if entry.trimmable:
+            self._drop_prefixes(entry)
+        while entry.n_bytes <= self.max_bytes:
+            with self._lock:
+                if self._has_room(entry.n_bytes):
+                    self._entries.append(entry)
+                    self.n_bytes += entry.n_bytes
+                    self._touch(entry)
+                    return
+            if not self._give_up_one():
+                break
+        self.tally.evictions["no_room"] += 1
+        self.unwritten += store
 
     def refuse(self, tokens: bytes, why: str) -> None:
         """Count a state that could not be kept. Engine thread."""
@@ -185,66 +196,86 @@ class PrefixCache:
         if self._covered(tokens, trimmable):
             return None
         entry = Entry(tokens, state, self._states.size_bytes(state), trimmable, shared_tokens)
-        self._fit(entry)
+        if entry.n_bytes > self.max_bytes and trimmable:
+            # Larger than the whole cache: what fits of it.
+            n = n_tokens(tokens) * self.max_bytes // entry.n_bytes
+            entry.state, entry.n_bytes = self._shrunk(entry, n)
+            entry.tokens = first(tokens, n)
         return entry
 
     def _covered(self, tokens: bytes, trimmable: bool) -> bool:
         """Whether an entry already stands for all of these tokens; it counts as used."""
-        for entry in self._entries:
-            same = entry.tokens == tokens
-            if same or (trimmable and entry.trimmable and entry.tokens.startswith(tokens)):
-                self._touch(entry)
-                return True
+        with self._lock:
+            for entry in self._entries:
+                same = entry.tokens == tokens
+                if same or (trimmable and entry.trimmable and entry.tokens.startswith(tokens)):
+                    self._touch(entry)
+                    return True
         return False
 
-    def _fit(self, entry: Entry) -> None:
-        """Cut a state that is larger than the whole cache to what fits."""
-        if entry.n_bytes > self.max_bytes and entry.trimmable:
-            self._shrink(entry, n_tokens(entry.tokens) * self.max_bytes // entry.n_bytes)
-
     def _drop_prefixes(self, entry: Entry) -> None:
-        for other in list(self._entries):
-            if other.trimmable and not other.n_leases and entry.tokens.startswith(other.tokens):
-                entry.n_uses += other.n_uses
-                entry.shared_tokens = entry.shared_tokens or other.shared_tokens
-                self._drop(other)
+        with self._lock:
+            for other in list(self._entries):
+                if other.trimmable and not other.n_leases and entry.tokens.startswith(other.tokens):
+                    entry.n_uses += other.n_uses
+                    entry.shared_tokens = entry.shared_tokens or other.shared_tokens
+                    self._drop(other)
 
-    def _make_room(self, n_bytes: int) -> bool:
-        while self.n_bytes + n_bytes > self.max_bytes or len(self._entries) >= MAX_ENTRIES:
+    def _has_room(self, n_bytes: int) -> bool:
+        return self.n_bytes + n_bytes <= self.max_bytes and len(self._entries) < MAX_ENTRIES
+
+    def _give_up_one(self) -> bool:
+        """Free the memory of the lowest entry, but for a system prompt that nothing else holds."""
+        with self._lock:
             idle = [entry for entry in self._entries if not entry.n_leases]
             if not idle:
                 return False
             victim = min(idle, key=lambda entry: entry.rank)
             self._policy.evicted(victim.rank)
-            self._give_up(victim)
+            if not self._holds_alone(victim):
+                self._drop(victim)
+                self.tally.evictions["room"] += 1
+                self.unwritten += victim.due_s < math.inf
+                return True
+            victim.n_leases += 1
+        try:
+            state, n_bytes = self._shrunk(victim, victim.shared_tokens)
+        except EngineFailed as error:
+            self._lose(victim, error.message)
+            return True
+        finally:
+            with self._lock:
+                victim.n_leases -= 1
+        with self._lock:
+            # Whoever has leased it meanwhile counts on what it was.
+            if not victim.n_leases:
+                self._cut(victim, state, n_bytes)
         return True
 
-    def _give_up(self, entry: Entry) -> None:
-        """Free an entry's memory, but for a system prompt that nothing else holds."""
+    def _holds_alone(self, entry: Entry) -> bool:
+        """Whether an entry's system prompt is worth keeping without what follows it."""
         shared = first(entry.tokens, entry.shared_tokens)
-        held = any(
-            e is not entry and e.trimmable and e.tokens.startswith(shared) for e in self._entries
+        return (
+            entry.trimmable
+            and 0 < len(shared) < len(entry.tokens)
+            and not any(
+                other is not entry and other.trimmable and other.tokens.startswith(shared)
+                for other in self._entries
+            )
         )
-        if not (entry.trimmable and shared and len(shared) < len(entry.tokens)) or held:
-            self._drop(entry)
-            self.tally.evictions["room"] += 1
-            self.unwritten += entry.due_s < math.inf
-            return
-        old_bytes = entry.n_bytes
-        try:
-            self._shrink(entry, entry.shared_tokens)
-        except EngineFailed as error:
-            self._lose(entry, error.message)
-            return
-        self.n_bytes += entry.n_bytes - old_bytes
+
+    def _shrunk(self, entry: Entry, n: int) -> tuple[State, int]:
+        """The state of its first tokens, and the bytes of that."""
+        state = self._states.shrink(entry.state, n_tokens(entry.tokens) - n)
+        return state, self._states.size_bytes(state)
+
+    def _cut(self, entry: Entry, state: State, n_bytes: int) -> None:
+        self.n_bytes += n_bytes - entry.n_bytes
+        entry.state, entry.n_bytes = state, n_bytes
+        entry.tokens = first(entry.tokens, entry.shared_tokens)
         self._touch(entry)
         self.tally.evictions["shrunk"] += 1
         self.unwritten += entry.due_s < math.inf
-
-    def _shrink(self, entry: Entry, n: int) -> None:
-        state = self._states.shrink(entry.state, n_tokens(entry.tokens) - n)
-        n_bytes = self._states.size_bytes(state)
-        entry.state, entry.n_bytes, entry.tokens = state, n_bytes, first(entry.tokens, n)
 
     def spoil(self, tokens: bytes) -> None:
         """Drop all that begins with these tokens: nothing could be drawn from such a state."""
