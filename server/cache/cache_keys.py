@@ -16,7 +16,12 @@ FORM = 3
 MODEL_DIGITS = 16
 
 # Who asks, for whom, how the answer is sent, and notes on what was read: none of it draws one.
-ASIDE = frozenset({"model", "stream", "stream_usage", "session_id", "history_notes"})
+ASIDE = frozenset(
+    {
+        *("model", "stream", "stream_usage", "history_notes"),
+        *("session_id", "agent_id", "parent_agent_id"),
+    }
+)
 _PARTS = frozenset({"system", "tools", "messages"})
 # Whatever else a request holds; a new field is in the key until it is put aside.
 _DRAWN = tuple(

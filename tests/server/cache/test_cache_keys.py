@@ -41,6 +41,8 @@ OTHERS: dict[str, Any] = {
     "answer_schema": {"type": "object"},
     "stream_usage": False,
     "session_id": "abc",
+    "agent_id": "a1",
+    "parent_agent_id": "a0",
     "history_notes": ("told compaction 1",),
 }
 """Another value for each field of a request. A new field needs one here."""
