@@ -46,6 +46,8 @@ from mlxdeck.telemetry.write.writer import Emitter
 STATUS_CANCELLED = 499
 NOT_ASKED = ("disabled", "bypassed")
 """Reasons of a miss where no cache was looked in."""
+DIGITS = 6
+"""Of seconds; more were not measured, and each costs readers time."""
 SAMPLED = (
     *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty"),
@@ -168,7 +170,7 @@ class Trace:
                 shared_tokens=found.shared_tokens,
                 message_starts=found.message_starts,
                 regrouped=found.regrouped,
-                duration_s=found.duration_s,
+                duration_s=round(found.duration_s, DIGITS),
             )
         )
 
@@ -179,11 +181,11 @@ class Trace:
         self._ttft_s = times.first_token_s - self._began_s
         self._emit(
             t.FirstToken(
-                ttft_s=self._ttft_s,
-                queue_s=times.queue_s,
-                tokenize_s=self._prepared.tokenize_s,
-                cache_s=self._cache_s or 0.0,
-                prefill_s=times.prefill_s,
+                ttft_s=round(self._ttft_s, DIGITS),
+                queue_s=round(times.queue_s, DIGITS),
+                tokenize_s=round(self._prepared.tokenize_s, DIGITS),
+                cache_s=round(self._cache_s or 0.0, DIGITS),
+                prefill_s=round(times.prefill_s, DIGITS),
                 prefill_tokens=usage.input_tokens - usage.cached_tokens,
             )
         )
@@ -251,7 +253,8 @@ class Trace:
         # Without `Finished`, the tokens that were drawn all the same.
         n_output = work.n_tokens if work else usage.output_tokens if usage else None
         decode_s = times.decode_s if times and times.first_token_s else None
-        several = n_output is not None and n_output > 1
+        n_steps = (n_output or 0) - 1
+        per_token_s = decode_s / n_steps if decode_s is not None and n_steps > 0 else None
         return t.RequestEnd(
             outcome=outcome,
             response_id=self.request_id,
@@ -260,22 +263,20 @@ class Trace:
             input_tokens=usage.input_tokens if usage else None,
             cached_tokens=usage.cached_tokens if usage else None,
             output_tokens=n_output,
-            duration_s=time.monotonic() - self._began_s,
-            ttft_s=self._ttft_s,
-            time_per_output_token_s=decode_s / (n_output - 1)
-            if decode_s is not None and n_output is not None and several
-            else None,
+            duration_s=round(time.monotonic() - self._began_s, DIGITS),
+            ttft_s=_rounded(self._ttft_s),
+            time_per_output_token_s=_rounded(per_token_s),
             status=status,
             error_type=self._error.kind if self._error else "",
             cache_result=self._cache_result,
             cache_tier=self._cache_tier,
             miss_reason=self._miss.reason,
             diverged_block=self._miss.part,
-            queue_s=times.queue_s if times else None,
-            tokenize_s=prepared.tokenize_s if prepared else None,
-            cache_s=self._cache_s,
-            prefill_s=times.prefill_s if times and times.admitted_s else None,
-            decode_s=decode_s,
+            queue_s=_rounded(times.queue_s if times else None),
+            tokenize_s=_rounded(prepared.tokenize_s if prepared else None),
+            cache_s=_rounded(self._cache_s),
+            prefill_s=_rounded(times.prefill_s if times and times.admitted_s else None),
+            decode_s=_rounded(decode_s),
             n_tool_calls=self._n_tool_calls,
             ended_by=finish.ended_by if finish else "",
             let_go=work.let_go if work else "",
@@ -319,3 +320,7 @@ class Trace:
             # Others may still follow a generation whose first client has left.
             return
         self.emitter.emit(attrs, self.request_id, self.session_id, parts)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, DIGITS)

@@ -114,7 +114,7 @@ def settings(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     yield "answer", start.answer_format
     yield "tools", "?" if start.n_tools is None else f"{start.n_tools}"
     yield "messages", "?" if start.n_messages is None else f"{start.n_messages}"
-    yield "body", f"{start.body_bytes:,} bytes"
+    yield "body", "?" if start.body_bytes is None else f"{start.body_bytes:,} bytes"
     yield "left out", ", ".join(start.removed) or "nothing"
 
 

@@ -28,8 +28,11 @@ def unknown(values: GrowableArray) -> GrowableArray:
 
 
 def summable(values: GrowableArray) -> GrowableArray:
-    """The same numbers, with 0 for what is not known."""
-    return np.nan_to_num(values) if values.dtype.kind == "f" else np.maximum(values, 0)
+    """The same numbers, with 0 for what is not known; changed in place, unless they are a view."""
+    own = values if values.base is None else None
+    if values.dtype.kind == "f":
+        return np.nan_to_num(values)
+    return np.asarray(np.maximum(values, 0, out=own))
 
 
 def comparable(values: GrowableArray) -> GrowableArray:

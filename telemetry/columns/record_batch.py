@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -155,10 +156,12 @@ class RecordBatch:
         times = np.fromiter(map(attrgetter("ts"), lines), np.float64, len(lines))
         kinds = np.fromiter(map(_KINDS.__getitem__, map(type, lines)), np.int8, len(lines))
 
-        def those(kind: type[_Kind], least: int = -1) -> tuple[GrowableArray, list[_Kind]]:
+        def those(
+            kind: type[_Kind], least: int = -1
+        ) -> tuple[GrowableArray, list[_Kind], GrowableArray]:
             places = np.flatnonzero((kinds == _KINDS[kind]) & (owners >= least))
             found = [lines[place] for place in places.tolist()]
-            return owners[places], cast("list[_Kind]", found)
+            return owners[places], cast("list[_Kind]", found), times[places]
 
         ends = _ends(*those(fast_decode.End, 0))
         return cls(
@@ -169,9 +172,9 @@ class RecordBatch:
             last_ts=float(times.max()),
             requests=_requests([n for n in named.distinct if n], owners, lines, times, offsets),
             ends=ends,
-            starts=_starts(*those(fast_decode.Start, 0)),
-            lookups=_lookups(*those(fast_decode.Lookup, 0), ends.owners),
-            first_tokens=_first_tokens(*those(fast_decode.DecodedFirstToken, 0)),
+            starts=_starts(*those(fast_decode.Start, 0)[:2]),
+            lookups=_lookups(*those(fast_decode.Lookup, 0)[:2], ends.owners),
+            first_tokens=_first_tokens(*those(fast_decode.DecodedFirstToken, 0)[:2]),
             calls=_calls(*those(fast_decode.Call, 0)),
             ticks=those(fast_decode.DecodedTick)[1],
             headers=those(fast_decode.DecodedHeader)[1],
@@ -202,13 +205,13 @@ def _requests(
     )
 
 
-def _ends(owners: GrowableArray, lines: Sequence[fast_decode.End]) -> Ends:
+def _ends(owners: GrowableArray, lines: Sequence[fast_decode.End], times: GrowableArray) -> Ends:
     attrs = [line.attrs for line in lines]
     figures = _numbers(_ENDS, attrs)
-    early = np.fromiter((not each.operation for each in attrs), bool, len(attrs))
-    if early.any():
-        _fill_in(figures, early)
-    return Ends(owners, _times(lines), figures, _texts(_ENDS, attrs))
+    operations = [each.operation for each in attrs]
+    if not all(operations):
+        _fill_in(figures, np.fromiter((not each for each in operations), bool, len(attrs)))
+    return Ends(owners, times, figures, _texts(_ENDS, attrs))
 
 
 def _starts(owners: GrowableArray, lines: Sequence[fast_decode.Start]) -> Starts:
@@ -223,7 +226,7 @@ def _numbers(figures: Iterable[Figure], attrs: Sequence[Any]) -> dict[str, Growa
         values: Iterable[Any] = map(attrgetter(figure.name), attrs)
         if figure.kind == "choice":
             codes = {text: place for place, text in enumerate(figure.choices)}
-            values = (codes.get(value, figure.otherwise) for value in values)
+            values = map(codes.get, values, repeat(figure.otherwise))
         elif not figure.is_number:
             continue
         found[figure.name] = np.fromiter(values, KINDS[figure.kind], len(attrs))
@@ -231,12 +234,15 @@ def _numbers(figures: Iterable[Figure], attrs: Sequence[Any]) -> dict[str, Growa
 
 
 def _texts(figures: Iterable[Figure], attrs: Sequence[Any]) -> dict[str, Texts]:
+    """Columns of texts, as far as there are any."""
     found = {}
     for figure in figures:
         if figure.kind in ("text", "list"):
             values = list(map(attrgetter(figure.name), attrs))
-            listed = [", ".join(each) for each in values] if figure.kind == "list" else values
-            found[figure.name] = Texts.of(listed)
+            if figure.kind == "list":
+                values = list(map(", ".join, values))
+            if any(values):
+                found[figure.name] = Texts.of(values)
     return found
 
 
@@ -271,20 +277,16 @@ def _first_tokens(
     return FirstTokens(owners, np.array([line.attrs.ttft_s for line in lines], np.float32))
 
 
-def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call]) -> Calls:
+def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call], times: GrowableArray) -> Calls:
     calls = [_short(line.attrs) for line in lines]
     names = Texts.of([call.name or UNREADABLE for call in calls])
-    return Calls(owners, _times(lines), names, list(map(_pack, calls)))
+    return Calls(owners, times, names, list(map(_pack, calls)))
 
 
 def _short(call: t.ToolCall) -> t.ToolCall:
     if len(call.arguments) <= MAX_ARGUMENTS:
         return call
     return msgspec.structs.replace(call, arguments=call.arguments[:MAX_ARGUMENTS])
-
-
-def _times(lines: Sequence[fast_decode.Head]) -> GrowableArray:
-    return np.fromiter(map(attrgetter("ts"), lines), np.float64, len(lines))
 
 
 def batch(path: Path, raw: bytes, offset: int = 0) -> RecordBatch | None:

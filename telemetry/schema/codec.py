@@ -84,8 +84,9 @@ def encode(
         body = _encoder.encode(type(attrs)(**values))
     envelope = Envelope(
         v=SCHEMA_VERSION,
-        ts=ts,
-        mono=mono,
+        # More digits were not measured, and each costs its readers time.
+        ts=round(ts, 6),
+        mono=round(mono, 6),
         seq=seq,
         pid=pid,
         event=attrs.NAME,

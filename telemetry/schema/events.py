@@ -99,7 +99,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """Model that the client named; any name is served."""
     dialect: str = named("mlx.dialect", "")
     """API of the request: `anthropic` or `openai`."""
-    stream: bool = always(False, "gen_ai.request.stream")
+    stream: bool | None = named("gen_ai.request.stream", None)
     """Whether the answer is streamed."""
     max_tokens: int = named("gen_ai.request.max_tokens", 0)
     """Limit of the answer; absent of a request that could not be read."""
@@ -129,7 +129,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """The client's name for the agent that asks, where it runs several; empty for its main one."""
     parent_agent_id: str = named("mlx.agent.parent_id", "")
     """The client's name for the agent that started this one."""
-    body_bytes: int = always(0, "http.request.body.size")
+    body_bytes: int | None = named("http.request.body.size", None)
     """Size of the request's body."""
     n_messages: int | None = named("mlx.messages", None)
     """Messages of the conversation; absent if it could not be read."""
@@ -151,7 +151,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """`text`, or `json_schema` where the answer has to conform to one."""
     answer_schema: str = named("mlx.answer_schema", "")
     """That schema as JSON; only with `--capture full`."""
-    queue_depth: int = always(0, "mlx.queue.depth")
+    queue_depth: int | None = named("mlx.queue.depth", None)
     """Requests that waited when this one came."""
     removed: tuple[str, ...] = named("mlx.prompt.removed", ())
     """Names of the canonical rules that took something out of the prompt."""
@@ -219,7 +219,7 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
     """Regroupings that were found only as the prompt was rendered, beside those that
     `request.start` names."""
-    duration_s: float = always(0.0)
+    duration_s: float | None = None
     """How long the lookup took."""
 
 
@@ -251,9 +251,9 @@ class ToolCall(Attrs, frozen=True, kw_only=True):
     """Tool that is called; empty of what could not be read."""
     call_id: str = named("gen_ai.tool.call.id", "")
     """Name of the call; the client's next request gives its result by it."""
-    type: str = always("function", "gen_ai.tool.type")
+    type: str = named("gen_ai.tool.type", "function")
     """OpenTelemetry's type of tool."""
-    index: int = always(0, "mlx.tool.index")
+    index: int | None = named("mlx.tool.index", None)
     """Which call of the answer it is, from 0."""
     parser: str = named("mlx.tool.parser", "")
     """Format that the call was written in."""
@@ -261,15 +261,15 @@ class ToolCall(Attrs, frozen=True, kw_only=True):
     """Whether it could be read as a call."""
     parse_error: str = named("mlx.tool.parse_error", "")
     """Why it could not."""
-    repaired: bool = always(False, "mlx.tool.repaired")
+    repaired: bool | None = named("mlx.tool.repaired", None)
     """Whether its JSON had to be mended."""
-    constrained: bool = always(False, "mlx.tool.constrained")
+    constrained: bool | None = named("mlx.tool.constrained", None)
     """Whether the model was held to the tool's schema."""
     unconstrained: str = named("mlx.tool.unconstrained", "")
     """Why the model could not be held to the tools' schemas; empty if it was, or had not to be."""
     schema_valid: bool | None = named("mlx.tool.schema_valid", None)
     """Whether the arguments conform to it; absent where that was not judged."""
-    arguments_bytes: int = always(0, "mlx.tool.arguments_bytes")
+    arguments_bytes: int | None = named("mlx.tool.arguments_bytes", None)
     """Size of the arguments."""
     arguments_hash: str = named("mlx.tool.arguments_hash", "")
     """First 12 hex digits of their sha256."""

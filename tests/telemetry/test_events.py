@@ -151,7 +151,7 @@ ALWAYS: dict[str, dict[str, Any]] = {
         **{"gen_ai.operation.name": "chat", "gen_ai.provider.name": "mlx"},
         **{"outcome": "ok", "http.response.status_code": 200, "mlx.tool_calls": 0},
     },
-    "tool_call": {"mlx.tool.parse_ok": True, "mlx.tool.constrained": False},
+    "tool_call": {"mlx.tool.parse_ok": True},
     "cache.lookup": {"mlx.cache.result": "miss"},
     "error": {"retryable": False},
     "tick": {"mlx.active": 0, "mlx.errors_total": 0, "mlx.telemetry.dropped_total": 0},

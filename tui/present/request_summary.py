@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from rich.table import Table
@@ -33,7 +34,8 @@ def request(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     streamed = "streamed" if start.stream else "in one piece"
     names = ", ".join(start.tool_names)
     yield "model", start.model
-    yield "sent", f"{start.dialect}, {streamed}, {fmt.size(start.body_bytes)}"
+    size = math.nan if start.body_bytes is None else start.body_bytes
+    yield "sent", f"{start.dialect}, {streamed}, {fmt.size(size)}"
     yield "parameters", parameters(start)
     yield "messages", fmt.known(start.n_messages)
     yield "tools", f"{fmt.known(start.n_tools)}  {fmt.one_line(names, 400)}"
