@@ -84,9 +84,8 @@ def encode(
         body = _encoder.encode(type(attrs)(**values))
     envelope = Envelope(
         v=SCHEMA_VERSION,
-        # More digits were not measured, and each costs its readers time.
-        ts=round(ts, 6),
-        mono=round(mono, 6),
+        ts=ts,
+        mono=mono,
         seq=seq,
         pid=pid,
         event=attrs.NAME,
