@@ -35,6 +35,8 @@ from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 
 HEALTH = "/health"
+MAX_HEAD_BYTES = 16 * 1024
+"""As much as Sanic takes; browsers send the cookies of everything that runs on localhost."""
 
 
 def create_app(
@@ -43,7 +45,9 @@ def create_app(
     """Put a server together. The model is loaded once the server has started."""
     app = Sanic("mlxdeck", configure_logging=False, request_class=BoundedRequest)
     app.config.update(
-        REQUEST_MAX_SIZE=settings.max_body_bytes,
+        # Also the limit of heads; bodies have one of their own.
+        REQUEST_MAX_SIZE=max(settings.max_body_bytes, MAX_HEAD_BYTES),
+        REQUEST_MAX_HEADER_SIZE=MAX_HEAD_BYTES,
         # Answers may take as long as they take: stalls are the scheduler's to notice.
         RESPONSE_TIMEOUT=86_400,
         KEEP_ALIVE_TIMEOUT=600,

@@ -23,6 +23,7 @@ LINGER_S = 5.0
 
 _NEVER_IN_A_HEAD = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n")
 _LETTERS = re.compile(rb"[A-Za-z]")
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Exchange(TimedHttp):
@@ -91,11 +92,17 @@ class Exchange(TimedHttp):
             del self.recv_buffer[:2]
         self._check_start()
         await super().http1_request_header()
+        if not _METHOD.fullmatch(self.request.method):
+            raise BadRequest("the request's method is none")
         if self.request._parsed_url.path is None:
             raise BadRequest("the request's target has no path")
 
     async def error_response(self, exception: Exception) -> None:
-        """Answer an error of the connection's."""
+        """Answer an error of the connection's, if there is still somebody to read it."""
+        transport = self.protocol.transport
+        if transport is None or transport.is_closing():
+            self.keep_alive, self.request_body = False, None
+            return
         self._unread = self._unread or self.stage is Stage.REQUEST
         await super().error_response(exception)
 

@@ -69,6 +69,7 @@ BAD: dict[str, tuple[bytes, int]] = {
     "a target that is no URL": (asked("GET http://["), 400),
     "a target with other bytes": (asked("GET /\xe9"), 400),
     "a target with an escape": (asked("GET /\x1b[31m"), 400),
+    "a method with other bytes": (asked("G\xe4T /health"), 400),
     "a head that is too long": (asked("GET /health", f"x: {'a' * 20_000}"), 431),
     "no host": (asked("GET /health", host=""), 400),
     "two hosts": (asked("GET /health", "Host: localhost"), 400),
@@ -97,6 +98,20 @@ async def test_broken_http_is_the_clients_fault(
             status,
             "authentication_error" if status == 401 else "invalid_request_error",
         )
+        ((health, _, _),) = await answered(server, asked("GET /health"))
+    assert health == 200
+    assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
+
+
+async def test_a_client_that_has_left_is_nothing_to_tell(caplog: pytest.LogCaptureFixture) -> None:
+    """Whether its request was good, bad or none; the next one is served."""
+    async with running() as server:
+        port = server.service.settings.port
+        for request, _ in [*BAD.values(), (asked("POST /v1/messages", content=ASK), 200)]:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            writer.write_eof()
+            writer.close()
         ((health, _, _),) = await answered(server, asked("GET /health"))
     assert health == 200
     assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []

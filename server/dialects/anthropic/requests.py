@@ -12,8 +12,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, Sampling, ToolChoice, ToolSpec
 from mlxdeck.server.dialects.anthropic.answers import AnthropicEncoder, error_body
 from mlxdeck.server.dialects.anthropic.history import AnthropicHistory
@@ -29,6 +27,7 @@ from mlxdeck.server.dialects.json_fields import (
 )
 from mlxdeck.server.dialects.request_body import decode_object
 from mlxdeck.server.dialects.sampling import sampling
+from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
@@ -59,7 +58,7 @@ class Anthropic:
 
     def count(self, n_tokens: int) -> bytes:
         """The body that tells a count."""
-        return msgspec.json.encode({"input_tokens": n_tokens})
+        return to_json({"input_tokens": n_tokens})
 
     def encoder(self, request: ChatRequest, message_id: str) -> AnthropicEncoder:
         """A writer that answers under the model's name that the client asked for."""
@@ -67,7 +66,7 @@ class Anthropic:
 
     def encode_error(self, error: ServerError, request_id: str) -> bytes:
         """An error as a body."""
-        return msgspec.json.encode({**error_body(error), "request_id": request_id})
+        return to_json({**error_body(error), "request_id": request_id})
 
 
 def _request(

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, Sampling, Text, ToolChoice, ToolSpec
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.json_fields import (
@@ -27,6 +25,7 @@ from mlxdeck.server.dialects.openai_chat.answers import OpenAIEncoder, error_bod
 from mlxdeck.server.dialects.openai_chat.history import OpenAIHistory
 from mlxdeck.server.dialects.request_body import decode_object
 from mlxdeck.server.dialects.sampling import sampling
+from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
@@ -92,7 +91,7 @@ class OpenAI:
 
     def count(self, n_tokens: int) -> bytes:
         """The same count in a body."""
-        return msgspec.json.encode({"prompt_tokens": n_tokens})
+        return to_json({"prompt_tokens": n_tokens})
 
     def encoder(self, request: ChatRequest, message_id: str) -> OpenAIEncoder:
         """A writer that answers under the model's name that the client asked for."""
@@ -101,7 +100,7 @@ class OpenAI:
     def encode_error(self, error: ServerError, request_id: str) -> bytes:
         """An error as a body; the request's id is in a header."""
         del request_id
-        return msgspec.json.encode(error_body(error))
+        return to_json(error_body(error))
 
 
 def _refuse(fields: dict[str, Any]) -> None:
