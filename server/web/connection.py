@@ -52,10 +52,11 @@ class Exchange(TimedHttp):
         transport = self.protocol.transport
         if transport is None or transport.is_closing():
             return
-        if transport.can_write_eof():
-            transport.write_eof()
         self.stage = Stage.IDLE
-        with suppress(TimeoutError):
+        # A client that has left meanwhile raises the first.
+        with suppress(OSError, TimeoutError):
+            if transport.can_write_eof():
+                transport.write_eof()
             async with asyncio.timeout(LINGER_S):
                 while True:
                     self.recv_buffer.clear()
