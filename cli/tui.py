@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlxdeck.server.config.settings import add_flags, from_args
+from mlxdeck.tui.launch import prepare_process
 
 EXAMPLE = "mlxdeck tui ~/.local/state/mlxdeck/telemetry"
 FLAGS = (
@@ -51,6 +52,7 @@ def dashboard(
     args: Namespace, paths: Sequence[Path], *, replay: bool = False, speed: float = 1.0
 ) -> int:
     """Run the dashboard with the user's settings."""
+    prepare_process()
     from mlxdeck.tui.app import Dashboard
     from mlxdeck.tui.app import run as show
     from mlxdeck.tui.state.alerts import Thresholds

@@ -10,6 +10,7 @@ from mlxdeck.cli import serve
 from mlxdeck.cli.tui import dashboard
 from mlxdeck.server.config.settings import add_flags, from_args
 from mlxdeck.server.stop_signals import quiet_interrupt
+from mlxdeck.tui.launch import prepare_process
 
 EXAMPLE = "mlxdeck up --model mlx-community/Qwen3-8B-4bit"
 add = add_flags
@@ -18,6 +19,7 @@ add = add_flags
 def run(args: Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return serve.run(args)
+    prepare_process()
     with quiet_interrupt():
         import mlxdeck.tui.app  # noqa: F401 - before there is a server that would have to be stopped
         from mlxdeck.server.ops.background import running_server

@@ -25,7 +25,8 @@ from mlxdeck.server.backends.base import Announce, Backend
 from mlxdeck.server.chat import Event, Started
 from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
-from mlxdeck.server.dialects.registry import DIALECTS, Dialect, Encoder
+from mlxdeck.server.dialects.base import Dialect, Encoder
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.draining import Drain
 from mlxdeck.server.errors import BadHttp, ServerError
 from mlxdeck.server.incoming_bodies import BoundedRequest

@@ -131,7 +131,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class FirstToken:
+class FirstTokenDrawn:
     """The first token was drawn; `Work` knows when."""
 
 
@@ -145,6 +145,6 @@ class BadCall:
     digest: str
 
 
-Fact = Accepted | LookedUp | Prepared | FirstToken | BadCall
+Fact = Accepted | LookedUp | Prepared | FirstTokenDrawn | BadCall
 StreamItem = Event | Fact
 """What comes out of a backend, in the order in which it happens."""

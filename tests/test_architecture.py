@@ -10,6 +10,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -207,6 +208,28 @@ def functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
             yield node
 
 
+def code_in_packages(modules: Sources) -> Iterator[str]:
+    """Packages whose `__init__` is more than a docstring: importing a part would run it."""
+    for module, source in modules.items():
+        is_package = any(other.startswith(f"{module}.") for other in modules)
+        body = ast.parse(source).body
+        n_docstrings = int(bool(ast.get_docstring(ast.parse(source))))
+        if is_package and len(body) > n_docstrings:
+            yield module
+
+
+def twice_named_classes(modules: Sources) -> Iterator[str]:
+    """Class names, private ones too, that more than one module defines."""
+    homes = defaultdict(set)
+    for module, source in modules.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].add(module)
+    for name, modules_ in homes.items():
+        if len(modules_) > 1:
+            yield f"{name}: {', '.join(sorted(modules_))}"
+
+
 def silent_tests(modules: Sources) -> Iterator[str]:
     """Tests that don't say what they are for."""
     for module, source in modules.items():
@@ -215,12 +238,18 @@ def silent_tests(modules: Sources) -> Iterator[str]:
                 yield f"{module}.{node.name}"
 
 
+CHECKS = (
+    *(forbidden_imports, relative_imports, upward_imports, cycles, long_things),
+    *(code_in_packages, twice_named_classes),
+)
+
+
 @pytest.mark.parametrize(
     "check",
-    [forbidden_imports, relative_imports, upward_imports, cycles, long_things],
+    CHECKS,
 )
 def test_packages_keep_the_rules(check: object) -> None:
-    """Arrows, order inside the server, no rings, house limits."""
+    """Arrows, order inside the server, no rings, house limits, names."""
     assert callable(check)
     assert list(check(REAL)) == []
 
@@ -247,7 +276,7 @@ WEIGHTLESS = [
         (["tui"], HEAVY | {"sanic", "mlxdeck.server", "mlxdeck.cli"}),
         (["server"], HEAVY | {"textual", "mlxdeck.tui", "mlxdeck.cli"}),
         (WEIGHTLESS, HEAVY | {"sanic", "textual", "mlxdeck.telemetry"}),
-        (["cli"], HEAVY | {"sanic", "textual", "numpy", "mlxdeck.server.app", "mlxdeck.tui"}),
+        (["cli"], HEAVY | {"sanic", "textual", "numpy", "mlxdeck.server.app", "mlxdeck.tui.app"}),
     ],
     ids=["telemetry", "tui", "server", "weightless", "cli"],
 )
@@ -302,7 +331,7 @@ def with_(module: str, line: str) -> dict[str, str]:
 
 def test_sound_project_passes() -> None:
     """The checks don't find what is not there."""
-    for check in (forbidden_imports, relative_imports, upward_imports, cycles, long_things):
+    for check in CHECKS:
         assert list(check(SOUND)) == []
 
 
@@ -385,6 +414,20 @@ def test_length_is_found() -> None:
         "mlxdeck.tui.long: 401 lines",
         "mlxdeck.tui.app.f: 61 lines",
     ]
+
+
+def test_code_in_a_package_is_found() -> None:
+    """Whatever it is; a module may hold some."""
+    modules = {"mlxdeck.tui": '"""Draws."""', "mlxdeck.tui.app": "import os"}
+    assert list(code_in_packages(modules)) == []
+    modules["mlxdeck.tui"] += "\nX = 1"
+    assert list(code_in_packages(modules)) == ["mlxdeck.tui"]
+
+
+def test_twice_named_class_is_found() -> None:
+    """Also in another package, and inside something else."""
+    modules = {"mlxdeck.tui.a": "class A: ...\nclass B: ...", "mlxdeck.server.b": "class B: ..."}
+    assert list(twice_named_classes(modules)) == ["B: mlxdeck.server.b, mlxdeck.tui.a"]
 
 
 def test_silent_test_is_found() -> None:

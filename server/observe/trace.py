@@ -32,7 +32,7 @@ from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.request_facts import (
     Accepted,
     BadCall,
-    FirstToken,
+    FirstTokenDrawn,
     LookedUp,
     Miss,
     Prepared,
@@ -94,7 +94,7 @@ class Trace:
             case Prepared():
                 self._prepared = event
                 self._usage = Usage(event.prompt_tokens, event.cached_tokens)
-            case FirstToken():
+            case FirstTokenDrawn():
                 self._first_token()
             case BadCall():
                 self._bad_call(event)

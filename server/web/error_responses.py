@@ -9,7 +9,8 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import MethodNotAllowed, SanicException
 from sanic.response import raw
 
-from mlxdeck.server.dialects.registry import DIALECTS, Dialect
+from mlxdeck.server.dialects.base import Dialect
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadHttp, NotFound, ServerError, Stopping, TooLarge, WrongMethod
 from mlxdeck.server.incoming_bodies import drop_body
 

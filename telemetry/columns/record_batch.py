@@ -143,7 +143,7 @@ class RecordBatch:
     calls: Calls
     ticks: Sequence[fast_decode.DecodedTick]
     headers: Sequence[fast_decode.DecodedHeader]
-    stops: Sequence[fast_decode.Stop]
+    stops: Sequence[fast_decode.StreamStopped]
 
     @classmethod
     def of(
@@ -178,7 +178,7 @@ class RecordBatch:
             calls=_calls(*those(fast_decode.Call, 0)),
             ticks=those(fast_decode.DecodedTick)[1],
             headers=those(fast_decode.DecodedHeader)[1],
-            stops=those(fast_decode.Stop)[1],
+            stops=those(fast_decode.StreamStopped)[1],
         )
 
 

@@ -99,7 +99,7 @@ class DecodedHeader(Head, kw_only=True, gc=False, tag=t.StreamStart.NAME):
     attrs: t.StreamStart
 
 
-class Stop(Head, kw_only=True, gc=False, tag=t.ServerStop.NAME):
+class StreamStopped(Head, kw_only=True, gc=False, tag=t.ServerStop.NAME):
     attrs: t.ServerStop
 
 
@@ -141,7 +141,7 @@ class Unknown(Head, kw_only=True, gc=False, tag=""):
 
 Skimmed: TypeAlias = (
     DecodedHeader
-    | Stop
+    | StreamStopped
     | Start
     | DecodedFirstToken
     | Call

@@ -7,6 +7,7 @@ round asks all competitors in turn, and the median over the rounds is shown.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.tui.launch import ENVIRON
 from tests.bench.caching import canonical_rules, repeats, restarts, second_turns
 from tests.bench.competitors import Bare, peers
 from tests.bench.load import (
@@ -93,13 +95,15 @@ def held_to_grammars() -> None:
 def long_stream() -> None:
     """The dashboard over many requests, in a process of its own for its memory's sake."""
     sys.stdout.flush()
-    subprocess.run([sys.executable, "-m", "tests.bench.dashboard"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "tests.bench.dashboard"], env=os.environ | ENVIRON, check=True
+    )
 
 
 def live_stream() -> None:
     """The dashboard while events come."""
     sys.stdout.flush()
-    subprocess.run([sys.executable, "-m", "tests.bench.live"], check=True)
+    subprocess.run([sys.executable, "-m", "tests.bench.live"], env=os.environ | ENVIRON, check=True)
 
 
 def throughput() -> None:

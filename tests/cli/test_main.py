@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -268,3 +270,35 @@ def test_a_dashboard_in_a_browser_has_the_same_flags(
     monkeypatch.setattr("mlxdeck.tui.outputs.browser.serve", serve)
     assert main(["tui", str(tmp_path), "--serve", "8123", "--alert-queue", "4"]) == 8123
     assert asked[0][-2:] == [str(tmp_path), "--alert-queue=4"]
+
+
+@pytest.mark.parametrize("command", ["tui", "up"])
+def test_numpy_keeps_to_small_pages_in_the_dashboard(command: str, tmp_path: Path) -> None:
+    """It is told before it is imported, whatever command shows the dashboard."""
+    script = f"""if True:
+        import sys
+        from contextlib import nullcontext
+        from mlxdeck.cli.main import main
+        from mlxdeck.server.ops import background
+        background.running_server = lambda *_: nullcontext()
+        class Terminal:
+            isatty = staticmethod(lambda: True)
+            def __getattr__(self, name): return getattr(sys.__stdout__, name)
+        def stop(*_, **__):
+            import numpy
+            print(numpy._core.multiarray._set_madvise_hugepage(True), flush=True)
+            raise SystemExit(7)
+        sys.stdin = sys.stdout = Terminal()
+        from importlib.abc import MetaPathFinder
+        class OnImport(MetaPathFinder):
+            def find_spec(self, name, path, target=None):
+                if name == "mlxdeck.tui.app": stop()
+        sys.meta_path.insert(0, OnImport())
+        main(["{command}"] + ["{tmp_path}"] * ("{command}" == "tui"))
+    """
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / ".pkg")}
+    environ.pop("NUMPY_MADVISE_HUGEPAGE", None)
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stdout.split()) == (7, ["False"]), ran.stderr

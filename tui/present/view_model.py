@@ -18,7 +18,7 @@ from mlxdeck.telemetry.store.bounded_history import TickRow
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.kpi import Figure
+from mlxdeck.tui.widgets.kpi import KpiValue
 from mlxdeck.tui.widgets.line_chart import TimeAxis
 from mlxdeck.tui.widgets.plot import PlotLine, Tone
 
@@ -51,24 +51,24 @@ STEPS = {60.0: 4, 300.0: 5, 900.0: 3, 3600.0: 4}
 N_STEPS = 4
 
 
-def figures(store: Store, summary: Summary, series: Series, now_s: float) -> dict[str, Figure]:
+def figures(store: Store, summary: Summary, series: Series, now_s: float) -> dict[str, KpiValue]:
     """Every tile of the strip."""
     duration = summary.duration
     errors = summary.n_errors
     return {
-        "reqs": Figure(fmt.count(summary.n_requests), _trend(series.n)),
-        "P50": Figure(fmt.duration(duration.p50), _trend(series.durations[0])),
-        "P95": Figure(
+        "reqs": KpiValue(fmt.count(summary.n_requests), _trend(series.n)),
+        "P50": KpiValue(fmt.duration(duration.p50), _trend(series.durations[0])),
+        "P95": KpiValue(
             fmt.duration(duration.p95), _trend(series.durations[1]), mark=_few(duration.n, 20)
         ),
-        "P99": Figure(
+        "P99": KpiValue(
             fmt.duration(duration.p99), _trend(series.durations[2]), mark=_few(duration.n, 100)
         ),
-        "TTFT": Figure(fmt.duration(summary.ttft_p50), _trend(series.ttft)),
-        "exact": Figure(fmt.percent(summary.hits.exact), _trend(series.exact), top=1.0),
-        "prefix": Figure(fmt.percent(summary.hits.prefix), _trend(series.prefix), top=1.0),
-        "tools": Figure(fmt.count(summary.n_tool_calls), _trend(series.n_tool_calls)),
-        "errors": Figure(
+        "TTFT": KpiValue(fmt.duration(summary.ttft_p50), _trend(series.ttft)),
+        "exact": KpiValue(fmt.percent(summary.hits.exact), _trend(series.exact), top=1.0),
+        "prefix": KpiValue(fmt.percent(summary.hits.prefix), _trend(series.prefix), top=1.0),
+        "tools": KpiValue(fmt.count(summary.n_tool_calls), _trend(series.n_tool_calls)),
+        "errors": KpiValue(
             fmt.count(errors),
             _trend(series.errors),
             mood="bad" if errors else "",
@@ -131,23 +131,23 @@ def _sum(ticks: Sequence[Tick]) -> Tick:
     )
 
 
-def _now(store: Store, now_s: float) -> dict[str, Figure]:
+def _now(store: Store, now_s: float) -> dict[str, KpiValue]:
     """What the last tick says, as long as it is fresh."""
     recent = summed_ticks(store, now_s)
     if not recent:
-        off = Figure(fmt.UNKNOWN)
+        off = KpiValue(fmt.UNKNOWN)
         return {"active": off, "tok/s": off, "memory": off}
     tick = recent[-1]
     return {
-        "active": Figure(
+        "active": KpiValue(
             f"{tick.active} · {tick.queued}",
             tuple(float(t.active + t.queued) for t in recent),
             "warn" if tick.queued else "",
         ),
-        "tok/s": Figure(
+        "tok/s": KpiValue(
             fmt.rate(tick.output_tokens_per_s), tuple(t.output_tokens_per_s for t in recent)
         ),
-        "memory": Figure(
+        "memory": KpiValue(
             fmt.size(tick.memory_active_bytes),
             tuple(float(t.memory_active_bytes) for t in recent),
             top=float(store.header.memory_bytes) or None if store.header else None,

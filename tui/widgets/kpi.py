@@ -20,7 +20,7 @@ Mood = Literal["", "good", "warn", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class KpiValue:
     """What a tile shows."""
 
     value: str
@@ -69,10 +69,10 @@ class Kpi(Widget):
     def __init__(self, name: str, tooltip: str) -> None:
         super().__init__(id=f"kpi-{name.replace('/', '-')}")
         self._label = name
-        self._figure = Figure("–")
+        self._figure = KpiValue("–")
         self.tooltip = tooltip
 
-    def show(self, figure: Figure) -> None:
+    def show(self, figure: KpiValue) -> None:
         """Show this, if it is not what is shown."""
         if figure != self._figure:
             self._figure = figure
@@ -133,7 +133,7 @@ class KpiStrip(Grid):
         for name, tooltip in self.TILES.items():
             yield Kpi(name, tooltip)
 
-    def show(self, figures: dict[str, Figure]) -> None:
+    def show(self, figures: dict[str, KpiValue]) -> None:
         """Fill the tiles that are named."""
         for name, figure in figures.items():
             self.query_one(f"#kpi-{name.replace('/', '-')}", Kpi).show(figure)

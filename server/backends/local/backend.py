@@ -44,7 +44,7 @@ from mlxdeck.server.canonicalize import SCHEMA_ORDER
 from mlxdeck.server.chat import ChatRequest, Ping, Started, Usage
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.load import Load
-from mlxdeck.server.request_facts import Digests, FirstToken, Prepared, StreamItem
+from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, Prepared, StreamItem
 
 log = logging.getLogger(__name__)
 
@@ -280,7 +280,7 @@ class LocalBackend:
                     if is_first:
                         is_first = False
                         self._learn(job)
-                        yield FirstToken()
+                        yield FirstTokenDrawn()
                     if isinstance(chunk, Done):
                         cut, looped = chunk.reason != "stop", chunk.reason == "loop"
                         pieces = splitter.close(complete=not cut)

@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdeck.server import chat as m
+from mlxdeck.server.dialects.base import Dialect
 from mlxdeck.server.dialects.openai_chat import answers
-from mlxdeck.server.dialects.registry import DIALECTS, Dialect
+from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadRequest, EngineFailed
 
 GOLDEN = Path(__file__).parent / "golden"
