@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from mlxdeck.server.cache.sqlite_index import SqliteIndex
+from mlxdeck.server.errors import one_line
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +84,14 @@ class DiskIO:
             self.errors += 1
             was_failing, self._failing = self._failing, True
         if not was_failing:
-            log.warning("the caches on disk do not work: %s", error)
+            # Its text and not itself: its traceback holds what could not be written.
+            log.warning("the caches on disk do not work: %s", one_line(error))
         # Exactly this type: "malformed" or "not a database". A locked or full one is another.
         if type(error) is sqlite3.DatabaseError:
             try:
                 self.database.begin_anew(generation, error)
             except (sqlite3.Error, OSError) as worse:
-                log.warning("nor can they be begun anew: %s", worse)
+                log.warning("nor can they be begun anew: %s", one_line(worse))
 
     @property
     def working(self) -> bool:

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mlxdeck.server.cache.own_files import is_regular, open_own, own_folder
+from mlxdeck.server.errors import one_line
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class SqliteIndex:
         with self._lock:
             if generation != self._generation:
                 return
-            log.warning("%s is not used and begun anew: %s", NAME, why)
+            log.warning("%s is not used and begun anew: %s", NAME, one_line(why))
             self.n_damaged += 1
             for path in (self._path, *(self._path.with_name(NAME + each) for each in _BESIDE)):
                 path.unlink(missing_ok=True)
