@@ -205,7 +205,7 @@ def test_loopback_needs_no_key(cwd: Path, host: str) -> None:
 
 def test_key_is_not_shown() -> None:
     """A log line that holds the settings does not hold the key."""
-    assert "hunter2" not in repr(Settings(api_key="hunter2"))
+    assert "hunter2" not in repr(Settings(api_key="hunter2", shared_cache_secret="hunter2"))
 
 
 def test_settings_made_by_hand_are_checked() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.cache.answers import redis as tiers
-from mlxdeck.server.cache.answers.redis import RedisAnswers
+from mlxdeck.server.cache.answers.codec import VERSION, encode
+from mlxdeck.server.cache.answers.redis import RedisAnswers, password_of
 from mlxdeck.telemetry.schema.events import CacheLookup
 from tests.real import free_port
 from tests.server.cache.answers.test_disk import answer
@@ -95,13 +98,179 @@ async def test_answers_have_an_age_in_redis(redis: Redis) -> None:
         await tier.close()
 
 
+KEY = "a" * 80
+GOOD = encode(answer(), KEY)
+USAGE = b'{"input_tokens":1,"cached_tokens":0,"output_tokens":1}'
+
+
+def signed(body: bytes, key: str = KEY, secret: bytes = b"") -> bytes:
+    """Whatever stands there, with the code that makes it an answer of ours."""
+    return VERSION + hmac.digest(secret, VERSION + key.encode() + b"\n" + body, "sha256") + body
+
+
+FOREIGN = {
+    "empty": b"",
+    "text": b"garbage",
+    "nul": b"\0" * 100,
+    "not utf-8": b"\xff\xfe" * 50,
+    "json": b'{"events": []}',
+    "pickle": b"\x80\x04\x95\x00",
+    "the version alone": VERSION,
+    "an earlier version": b"mlxdeck-answer-2\n" + GOOD[len(VERSION) :],
+    "cut off": GOOD[:-1],
+    "longer": GOOD + b"x",
+    "a flipped bit": GOOD[:-3] + bytes([GOOD[-3] ^ 1]) + GOOD[-2:],
+    "another key's": encode(answer(), "b" * 80),
+    "signed by another": encode(answer(), KEY, b"theirs"),
+    "signed nonsense": signed(b"nonsense"),
+    "signed null": signed(b"null"),
+    "signed number": signed(b"1e999"),
+    "signed list": signed(b"[]"),
+    "no events": signed(b'{"cost_s":1,"made_s":1,"events":[]}'),
+    "not a number": signed(b'{"cost_s":NaN,"made_s":1,"events":[]}'),
+    "no end": signed(b'{"cost_s":1,"made_s":1,"events":[["TextDelta",{"text":"x"}]]}'),
+    "an unknown event": signed(b'{"cost_s":1,"made_s":1,"events":[["Evil",{}]]}'),
+    "wrong fields": signed(b'{"cost_s":1,"made_s":1,"events":[["Finished",{"reason":7}]]}'),
+    "made in the past": signed(
+        b'{"cost_s":1,"made_s":-1,"events":[["Finished",{"reason":"end_turn","usage":%s}]]}' % USAGE
+    ),
+    "deep": signed(b'{"cost_s":1,"made_s":1,"events":' + b"[" * 100_000),
+    "long": GOOD + b"x" * (5 * 1024**2),
+    "arguments of no call": signed(
+        b'{"cost_s":1,"made_s":1,"events":[["ToolCallDelta",{"json":"{}"}],'
+        b'["Finished",{"reason":"end_turn","usage":%s}]]}' % USAGE
+    ),
+    "a lone surrogate": signed(
+        b'{"cost_s":1,"made_s":1,"events":[["TextDelta",{"text":"\\ud800"}],'
+        b'["Finished",{"reason":"end_turn","usage":%s}]]}' % USAGE
+    ),
+}
+
+
 async def test_foreign_values_are_misses(redis: Redis) -> None:
-    """Whatever stands under the key, it is checked."""
-    tier = RedisAnswers(redis.url, 1.0, print)
-    await tier._redis.set(tiers.PREFIX + "k", b"garbage")
-    assert await tier.get("k") is None
-    assert tier.errors == 1
+    """Whatever stands under the key, it is checked and counted, and Redis is still asked."""
+    said: list[str] = []
+    tier = RedisAnswers(redis.url, 1.0, said.append)
+    for number, (name, value) in enumerate(FOREIGN.items()):
+        await tier._redis.set(tiers.PREFIX + KEY, value)
+        assert await tier.get(KEY) is None, name
+        # Empty is how Redis says that there is nothing.
+        assert tier.refused == tier.errors == number, name
+    for n, command in enumerate(("LPUSH", "SADD"), len(FOREIGN)):
+        await tier._redis.delete(tiers.PREFIX + KEY)
+        await tier._redis.execute_command(command, tiers.PREFIX + KEY, "x")
+        assert await tier.get(KEY) is None
+        assert tier.refused == n
+    assert tier.working and tier.tally.total.misses == len(FOREIGN) + 2
+    assert said == [
+        "the shared cache holds values that are not believed: not an answer of this version"
+    ]
+    await tier._redis.delete(tiers.PREFIX + KEY)
+    tier.put(KEY, answer())
+    await settled(tier)
+    assert await tier.get(KEY) == answer()
     await tier.close()
+
+
+async def test_a_server_answers_beside_foreign_values(redis: Redis) -> None:
+    """A request whose key somebody has filled is answered as if there were no cache."""
+    flags: dict[str, Any] = {"shared_cache": redis.url, "shared_cache_timeout_s": 1.0}
+    async with running(**flags) as server:
+        await server.ask("hello")
+        shared = server.service.caches.shared
+        assert shared is not None
+        await settled(shared)
+        (key,) = [each async for each in shared._redis.scan_iter()]
+        for name, value in FOREIGN.items():
+            await shared._redis.set(key, value)
+            server.service.caches.tiers.ram.clear()
+            reply = await server.ask("hello")
+            assert reply.status_code == 200 and reply.json()["content"][0]["text"] == "hello", name
+        told = (await server.http.get("/v1/cache")).json()["exact_shared"]
+        assert told["refused"] > 0
+
+
+async def test_a_forged_answer_is_not_believed(redis: Redis) -> None:
+    """With a secret, its own or the password of the URL, only who knows it can make answers."""
+    one, other = (RedisAnswers(redis.url, 1.0, print, secret=each) for each in ("ours", "theirs"))
+    await one._redis.set(tiers.PREFIX + KEY, encode(answer(), KEY))
+    assert await one.get(KEY) is None
+    other.put(KEY, answer())
+    await settled(other)
+    assert await one.get(KEY) is None and await other.get(KEY) == answer()
+    one.put(KEY, answer("ours"))
+    await settled(one)
+    assert await one.get(KEY) == answer("ours")
+    assert (one.refused, one.has_secret) == (2, True)
+    for tier in (one, other):
+        await tier.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("redis://host", ""),
+        ("redis://:p%40ss@host:1/0", "p@ss"),
+        ("rediss://user:secret@host", "secret"),
+        ("unix:///run/redis.sock?password=p%20w&db=1", "p w"),
+        ("redis://user@host", ""),
+    ],
+)
+def test_the_password_of_an_address(url: str, password: str) -> None:
+    """Where it stands in each kind of address that a Redis has."""
+    assert password_of(url) == password
+
+
+@asynccontextmanager
+async def foreign(reply: bytes) -> AsyncIterator[str]:
+    """The address of something that answers everything with the same bytes, or with none."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.append(cast("asyncio.Task[None]", asyncio.current_task()))
+        with suppress(ConnectionError):
+            while await reader.read(100_000):
+                writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"", b"$-1", b"$abc\r\n", b"$99999999999999999999\r\n", b"*-5\r\n", b"%3\r\n", b"\0" * 64,
+     b"+OK\r\n" * 50, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"*1\r\n" * 2000, b":1\r\n" * 9,
+     b"$5\r\nhel", b"-ERR " + b"x" * 70_000, b"(" + b"9" * 5000 + b"\r\n", b",nan\r\n" * 9],
+)  # fmt: skip
+async def test_what_is_no_redis_costs_its_bound(reply: bytes) -> None:
+    """Whatever answers at that address, it is a miss and counted; closing doesn't wait for it."""
+    async with foreign(reply) as url:
+        tier = RedisAnswers(url, 0.05, lambda _: None)
+        assert await tier.get(KEY) is None
+        tier.put(KEY, answer())
+        await settled(tier)
+        assert await tier.clear() == 0
+        assert (tier.tally.total.hits, tier.tally.total.misses) == (0, 1)
+        await asyncio.wait_for(tier.close(), 10)
+
+
+async def test_a_redis_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write has a time limit: what waits is bounded, and later answers are not even tried."""
+    monkeypatch.setattr(tiers, "STORE_TIMEOUT_S", 0.05)
+    async with foreign(b"") as url:
+        tier = RedisAnswers(url, 0.05, lambda _: None)
+        for n in range(100):
+            tier.put(f"{n:080}", answer())
+        assert (len(tier._pending), tier.dropped) == (tiers.MAX_PENDING, 100 - tiers.MAX_PENDING)
+        await asyncio.wait_for(settled(tier), 10)
+        assert not tier.working and tier._pending_bytes == 0
+        await tier.close()
 
 
 async def test_a_slow_redis_costs_its_bound_once(redis: Redis) -> None:
