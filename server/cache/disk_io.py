@@ -51,11 +51,22 @@ class DiskIO:
 
     async def _on(self, pool: ThreadPoolExecutor, work: Work[T], default: T) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(pool, self._guarded, work, default)
+        try:
+            reading = loop.run_in_executor(pool, self._guarded, work, default)
+        except RuntimeError:
+            return default  # Closed: the server is being stopped.
+        return await reading
 
     def write(self, work: Work[object]) -> Future[object]:
         """Do something on the writing thread, in the background, in the order of the calls."""
-        return self._writer.submit(self._written, work)
+        try:
+            return self._writer.submit(self._written, work)
+        except RuntimeError:
+            # Closed: the server is being stopped, and nobody is to fail of that.
+            self.dropped += 1
+            given_up: Future[object] = Future()
+            given_up.set_result(None)
+            return given_up
 
     def _written(self, work: Work[object]) -> object:
         if time.monotonic() > self._closes_s:

@@ -143,7 +143,9 @@ async def test_warm_prefills_what_was_seen_most(tmp_path: Path) -> None:
             for line in server.telemetry.named("request.start")
             if line.attrs is not None
         ]
-        (tmp_path / "telemetry" / "mlxdeck-20260101-000000-1.jsonl").write_bytes(b"".join(lines) + b"torn")
+        (tmp_path / "telemetry" / "mlxdeck-20260101-000000-1.jsonl").write_bytes(
+            b"".join(lines) + b"torn"
+        )
         await server.http.delete("/v1/cache", params={"tier": "prefix_disk"})
     engine = EchoEngine()
     async with running(engine, home=tmp_path, warm="recent", warm_prompts=1) as server:

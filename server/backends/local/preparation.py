@@ -114,12 +114,22 @@ class Preparation:
             rendered.release()
             raise
         lease_s = time.monotonic() - began_s - rendered.tokenize_s
-        if systems := self._systems:
-            if found.miss.reason == "cold" and systems.of_another_model(parts):
-                found = replace(found, miss=Miss("model_changed"))
-            layout = rendered.prompt.layout
-            systems.note(parts, rendered.prompt.tokens, layout.shared_tokens)
+        try:
+            miss = self._miss(found, rendered.prompt, parts)
+        except BaseException:
+            found.lease.release()
+            raise
+        found = replace(found, miss=miss)
         return Ready(rendered.prompt, rendered.plan, found, rendered.tokenize_s, lease_s)
+
+    def _miss(self, found: Found, prompt: Prompt, parts: Digests) -> Miss:
+        """Why not more was found; the system prompt is remembered."""
+        miss = found.miss
+        if systems := self._systems:
+            if miss.reason == "cold" and systems.of_another_model(parts):
+                miss = Miss("model_changed")
+            systems.note(parts, prompt.tokens, prompt.layout.shared_tokens)
+        return miss
 
     async def _render(self, request: ChatRequest) -> _Rendered:
         handover: Handover[_Rendered] = Handover(_Rendered.release)

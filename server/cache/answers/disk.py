@@ -220,8 +220,9 @@ def _note_uses(connection: sqlite3.Connection, used: dict[str, float]) -> None:
 
 def _totals(connection: sqlite3.Connection) -> tuple[int, int]:
     """Number and bytes of the answers of all models."""
-    row = connection.execute("select n, n_bytes from totals where what = 'answers'").fetchone()
-    return (max(0, int(row[0])), max(0, int(row[1]))) if row else (0, 0)
+    query = "select max(0, cast(n as int)), max(0, cast(n_bytes as int)) from totals"
+    row = connection.execute(f"{query} where what = 'answers'").fetchone()
+    return (row[0], row[1]) if row else (0, 0)
 
 
 def _read(connection: sqlite3.Connection, key: str) -> _Read:

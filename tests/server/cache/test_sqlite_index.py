@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mlxdeck.server.cache.answers.disk import DiskAnswers
 from mlxdeck.server.cache.disk_io import DiskIO
 from mlxdeck.server.cache.sqlite_index import NAME, SqliteIndex
 
@@ -21,6 +22,20 @@ def totals(index: SqliteIndex) -> list[tuple[str, int, int]]:
     """What is counted of each kind."""
     with index.begin() as connection:
         return connection.execute("select what, n, n_bytes from totals").fetchall()
+
+
+async def test_totals_that_are_no_numbers_count_as_none(tmp_path: Path) -> None:
+    """Somebody has changed them meanwhile: nothing fails, and the next start counts again."""
+    disk = DiskIO(SqliteIndex(tmp_path))
+    answers = DiskAnswers(disk, 1 << 20)
+    change = "insert or replace into totals values ('answers', '', ?, ?)"
+    for value in ("many", b"\xff", -5, 1e300):
+        with disk.database.begin() as connection:
+            connection.execute(change, (value, value))
+        await answers.clear()
+        disk.write(lambda _: None).result()
+        assert answers.n_bytes >= 0 and disk.errors == 0
+    disk.close()
 
 
 def test_totals_are_those_of_the_rows(tmp_path: Path) -> None:
@@ -165,3 +180,12 @@ def test_closing_has_a_limit(
     disk.close(within_s)
     assert (done, disk.dropped) == (["slow"], 5)
     assert "5 answers and states are not written" in caplog.text
+
+
+async def test_what_comes_after_the_end_fails_nobody(tmp_path: Path) -> None:
+    """Requests may still be there while the server is being stopped."""
+    disk = DiskIO(SqliteIndex(tmp_path))
+    disk.close()
+    assert await disk.read(lambda _: 1, 2) == await disk.check(lambda _: 1, 2) == 2
+    disk.write(lambda _: None).result()
+    assert disk.dropped == 1

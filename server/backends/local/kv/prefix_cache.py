@@ -294,23 +294,30 @@ class PrefixCache:
 
     def n_due(self, *, everything: bool = False) -> int:
         """How many states are to be written by now, or at all."""
-        until_s = math.inf if everything else time.monotonic()
         with self._lock:
-            return sum(entry.due_s < math.inf and entry.due_s <= until_s for entry in self._entries)
+            until_s = self._due_until_s(everything=everything)
+            return sum(entry.due_s <= until_s for entry in self._waiting())
+
+    def _waiting(self) -> list[Entry]:
+        return [entry for entry in self._entries if entry.due_s < math.inf]
+
+    def _due_until_s(self, *, everything: bool) -> float:
+        # Many small ones would be given up before they have been quiet.
+        is_crowded = len(self._waiting()) > MAX_ENTRIES // 2
+        return math.inf if everything or is_crowded else time.monotonic()
 
     @property
     def waiting(self) -> tuple[int, int]:
         """Number and bytes of the states that wait to be written."""
         with self._lock:
-            waiting = [entry.n_bytes for entry in self._entries if entry.due_s < math.inf]
+            waiting = [entry.n_bytes for entry in self._waiting()]
         return len(waiting), sum(waiting)
 
     def lease_due(self, *, everything: bool = False) -> Lease | None:
         """Lease the state that has waited longest to be written; it doesn't wait any more."""
-        until_s = math.inf if everything else time.monotonic()
         with self._lock:
-            entry = min(self._entries, key=lambda each: each.due_s, default=None)
-            if entry is None or entry.due_s == math.inf or entry.due_s > until_s:
+            entry = min(self._waiting(), key=lambda each: each.due_s, default=None)
+            if entry is None or entry.due_s > self._due_until_s(everything=everything):
                 return None
             entry.due_s = math.inf
             entry.n_leases += 1

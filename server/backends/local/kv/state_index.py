@@ -84,9 +84,10 @@ class StateIndex:
 
     def totals(self, connection: sqlite3.Connection) -> tuple[int, int]:
         """Number and bytes of this model's states."""
-        query = "select n, n_bytes from totals where what = 'states' and signature = ?"
-        row = connection.execute(query, (self.signature,)).fetchone()
-        return (max(0, int(row[0])), max(0, int(row[1]))) if row else (0, 0)
+        query = "select max(0, cast(n as int)), max(0, cast(n_bytes as int)) from totals"
+        of_these = " where what = 'states' and signature = ?"
+        row = connection.execute(query + of_these, (self.signature,)).fetchone()
+        return (row[0], row[1]) if row else (0, 0)
 
     def add(self, connection: sqlite3.Connection, stored: Stored) -> None:
         """Put a state in, or in the place of the same one."""

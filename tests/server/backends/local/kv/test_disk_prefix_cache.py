@@ -180,6 +180,23 @@ async def test_what_waits_for_the_disk_is_within_the_limit_of_ram(tmp_path: Path
     assert len(on_disk(tmp_path)) == 2
 
 
+async def test_a_crowd_of_states_does_not_wait_to_be_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many come so fast that they would be given up first, they are written at once."""
+    monkeypatch.setattr(prefix_cache, "MAX_ENTRIES", 8)
+    async with opened(tmp_path) as vault:
+        for n in range(4):
+            offer(vault, [n, *TOKENS])
+        assert vault._ram.n_due() == 0
+        offer(vault, [4, *TOKENS])
+        assert vault._ram.n_due() == 5
+        vault.write_due()
+        await asyncio.wrap_future(vault._disk.write(lambda _: None))
+        # Until there is no crowd any more.
+        assert (len(vault), vault._ram.waiting[0]) == (1, 4)
+
+
 async def test_what_is_being_written_is_held_and_nothing_else(tmp_path: Path) -> None:
     """While one is written the others may still be given up."""
     entered, go = threading.Event(), threading.Event()
