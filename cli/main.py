@@ -41,7 +41,6 @@ def _run(argv: Sequence[str] | None) -> int:
     import io
 
     from mlxdeck.server.config.settings import UserError
-    from mlxdeck.server.stop_signals import interrupts_raise
 
     args = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
@@ -49,10 +48,9 @@ def _run(argv: Sequence[str] | None) -> int:
             # A character that the terminal can't show must not end the command.
             stream.reconfigure(errors="replace")
     try:
-        with interrupts_raise():
-            status = int(args.run(args))
-            sys.stdout.flush()
-            return status
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"mlxdeck: {error}", file=sys.stderr)
         return 2

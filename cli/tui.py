@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlxdeck.server.config.settings import add_flags, from_args
+from mlxdeck.server.stop_signals import interrupts_raise
 from mlxdeck.tui.launch import prepare_process
 
 EXAMPLE = "mlxdeck tui ~/.local/state/mlxdeck/telemetry"
@@ -45,7 +46,8 @@ def run(args: Namespace) -> int:
         if (value := getattr(args, name, None)) is not None
     ]
     own = [sys.executable, "-m", "mlxdeck.cli.main", "tui"]
-    return serve([*own, *map(str, paths), *flags], args.serve)
+    with interrupts_raise():
+        return serve([*own, *map(str, paths), *flags], args.serve)
 
 
 def dashboard(
@@ -58,18 +60,19 @@ def dashboard(
     from mlxdeck.tui.state.alerts import Thresholds
 
     settings = from_args(args)
-    return show(
-        Dashboard(
-            paths,
-            replay=replay,
-            speed=speed,
-            limits=Thresholds(
-                latency_p95_s=settings.alert_latency_p95_s,
-                hit_rate=settings.alert_hit_rate,
-                error_rate=settings.alert_error_rate,
-                queue=settings.alert_queue,
-                memory_bytes=settings.alert_memory_bytes,
-            ),
-            memory=settings.home / "dashboard.json",
-        )
+    shown = Dashboard(
+        paths,
+        replay=replay,
+        speed=speed,
+        limits=Thresholds(
+            latency_p95_s=settings.alert_latency_p95_s,
+            hit_rate=settings.alert_hit_rate,
+            error_rate=settings.alert_error_rate,
+            queue=settings.alert_queue,
+            memory_bytes=settings.alert_memory_bytes,
+        ),
+        memory=settings.home / "dashboard.json",
     )
+    # The terminal has to be put back as it was.
+    with interrupts_raise():
+        return show(shown)

@@ -12,6 +12,7 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, StateDamaged
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.warmup import Warmer
 from mlxdeck.telemetry.schema.codec import encode
 from tests.server.http import Running, running, until
 
@@ -129,6 +130,27 @@ async def test_warm_prefills_what_a_file_holds(tmp_path: Path) -> None:
         reply = (await server.ask("hello", system=SYSTEM)).json()
         assert reply["usage"]["cache_read_input_tokens"] >= len(SYSTEM)
         assert engine.n_prefilled_tokens == computed + reply["usage"]["input_tokens"]
+
+
+async def test_a_prompt_that_fails_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises, it is counted, and the next one is prefilled."""
+    given = tmp_path / "prompts.jsonl"
+    given.write_text("".join(json.dumps({"system": f"{n}{SYSTEM}"}) + "\n" for n in range(2)))
+    prefill = Warmer._prefill
+
+    async def failing(warmer: Warmer, tokens: list[int]) -> None:
+        monkeypatch.setattr(Warmer, "_prefill", prefill)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Warmer, "_prefill", failing)
+    async with running(EchoEngine(), warm=str(given)) as server:
+        await until(lambda: any("ready" in line and "warm" in line for line in server.said))
+        assert [line.split(",")[0] for line in server.said if "tokens: ready" in line] == [
+            "warm: system prompt 2 of 2"
+        ]
+        assert server.service.upkeep.errors == 1
 
 
 async def test_warm_prefills_what_was_seen_most(tmp_path: Path) -> None:
