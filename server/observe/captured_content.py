@@ -32,7 +32,8 @@ from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.write.records import Part
 
 HASH_DIGITS = 12
-LAST_USER_CHARS = 2_000
+LAST_USER_CHARS = 10_000
+"""That are looked at for secrets; fewer are kept."""
 
 
 def parts_of(request: ChatRequest, digests: Digests) -> list[Part]:

@@ -46,6 +46,8 @@ from mlxdeck.telemetry.write.writer import Emitter
 STATUS_CANCELLED = 499
 NOT_ASKED = ("disabled", "bypassed")
 """Reasons of a miss where no cache was looked in."""
+MAX_MESSAGE = 10_000
+"""Characters of an error that are looked at; fewer are kept."""
 DIGITS = 6
 """Of seconds; more were not measured, and each costs readers time."""
 SAMPLED = (
@@ -227,7 +229,7 @@ class Trace:
         self._emit(
             t.Error(
                 error_type=error.kind,
-                message=error.message[:500],
+                message=error.message[:MAX_MESSAGE],
                 phase=phase,
                 retryable=error.retryable,
             )

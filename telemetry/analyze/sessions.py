@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.analyze.stats import HitRate, hit_tokens
+from mlxdeck.telemetry.analyze.stats import HitRate, hit_tokens, judged_tokens
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import ERROR
 from mlxdeck.telemetry.store.store import Store
 
+NOTHING_KNOWN = HitRate(math.nan, math.nan)
 Rows = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -58,6 +59,7 @@ def sessions(store: Store, rows: Rows) -> list[Session]:
         sums(summable(store.column("n_tool_calls")[rows]).astype(np.int64)),
         sums(summable(store.column("input_tokens")[rows]).astype(np.int64)),
         sums(summable(store.column("output_tokens")[rows]).astype(np.int64)),
+        sums(judged_tokens(store, rows).astype(np.int64)),
         sums(exact.astype(np.int64)),
         sums(prefix.astype(np.int64)),
         sums(np.nan_to_num(store.column("duration_s")[rows].astype(np.float64))),
@@ -73,14 +75,24 @@ def sessions(store: Store, rows: Rows) -> list[Session]:
             n_tool_calls=n_calls,
             input_tokens=read,
             output_tokens=written,
-            hits=HitRate(repeated / read, known / read) if read else HitRate(math.nan, math.nan),
+            hits=HitRate(repeated / judged, known / judged) if judged else NOTHING_KNOWN,
             busy_s=busy_s,
             first_ts=first_ts,
             last_ts=last_ts,
         )
-        for own, n_errors, n_calls, read, written, repeated, known, busy_s, first_ts, last_ts in (
-            columns
-        )
+        for (
+            own,
+            n_errors,
+            n_calls,
+            read,
+            written,
+            judged,
+            repeated,
+            known,
+            busy_s,
+            first_ts,
+            last_ts,
+        ) in columns
     ]
     return sorted(found, key=lambda session: session.last_ts)
 

@@ -167,12 +167,23 @@ def summary(store: Store, window: Window, now_s: float, mask: Array | None = Non
 
 def hit_rate(store: Store, rows: Array) -> HitRate:
     """How much of the prompts of some requests was known."""
-    total = summable(store.column("input_tokens")[rows]).sum()
+    total = judged_tokens(store, rows).sum()
     if not total:
         return HitRate(float("nan"), float("nan"))
     exact, prefix = hit_tokens(store, rows)
     slower = np.where(slower_tiers(store, rows), exact + prefix, 0)
     return HitRate(*(float(part.sum() / total) for part in (exact, prefix, slower)))
+
+
+def judged_tokens(store: Store, rows: Array) -> Array:
+    """Prompt tokens per row, as far as it is known how many of them came from a cache."""
+    tokens, cached = (
+        summable(store.column("input_tokens")[rows]),
+        store.column("cached_tokens")[rows],
+    )
+    if len(cached) and cached.min() < 0:
+        tokens[(cached < 0) & (store.column("cache")[rows] != EXACT)] = 0
+    return tokens
 
 
 def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:

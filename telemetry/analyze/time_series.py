@@ -19,6 +19,7 @@ from mlxdeck.telemetry.analyze.stats import (
     Window,
     bounds,
     hit_tokens,
+    judged_tokens,
     slower_tiers,
     summary,
     trailing_ranks,
@@ -207,9 +208,10 @@ def _those(values: Array, edges: Array, chosen: Array) -> tuple[Array, Array]:
 
 def _summed(store: Store, rows: Array) -> Iterator[Array]:
     """What is added up, in the order of `SUMS`, from the second on."""
-    read, written, known, calls = (
+    read = judged_tokens(store, rows)
+    written, known, calls = (
         summable(store.column(name)[rows])
-        for name in ("input_tokens", "output_tokens", "cached_tokens", "n_tool_calls")
+        for name in ("output_tokens", "cached_tokens", "n_tool_calls")
     )
     exact, prefix = hit_tokens(store, rows)
     yield from (read, exact, prefix)

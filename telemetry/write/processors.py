@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 Processor: TypeAlias = Callable[[Record], "Record | None | list[Record]"]
 GROUP = "mlxdeck.telemetry_processors"
 """Entry points of other packages."""
+MAX_MESSAGE, MAX_USER_TEXT = 500, 2_000
+"""Characters that are kept."""
 MAX_HELD = 4096
 """Records of requests that may yet turn out to be errors."""
 
@@ -43,11 +45,14 @@ def redact(record: Record) -> Record:
             changes["arguments"] = redacted(attrs.arguments) if attrs.arguments else ""
             changes["parse_error"] = redacted_text(attrs.parse_error)
         case Content():
-            changes["content"] = redacted(attrs.content)
+            # Tools name what they want to be given, which is no secret yet.
+            mask = redacted_text if attrs.kind == "tools" else redacted
+            changes["content"] = mask(attrs.content)
         case Error():
-            changes["message"] = redacted_text(attrs.message)
+            # Cut behind that, or half a secret would stay that nobody knows for one.
+            changes["message"] = redacted_text(attrs.message)[:MAX_MESSAGE]
         case RequestStart():
-            changes["last_user_text"] = redacted_text(attrs.last_user_text)
+            changes["last_user_text"] = redacted_text(attrs.last_user_text)[:MAX_USER_TEXT]
             changes["stop_sequences"] = tuple(map(redacted_text, attrs.stop_sequences))
             changes["answer_schema"] = redacted_text(attrs.answer_schema)
         case _:

@@ -200,7 +200,9 @@ class Writer:
     @property
     def failing(self) -> str:
         """Why the disk takes no events; empty while it does."""
-        return self._failing
+        if self._failing or len(self._queue) < self._max_queued:
+            return self._failing
+        return "the disk takes no lines in time"
 
     @property
     def processor_failures(self) -> int:
@@ -271,8 +273,16 @@ class Writer:
             self._run_guarded(lambda: self._begin_file(ts, mono))
         self._process(queued.record)
         for part in queued.parts:
-            if part.hash not in self._told:
-                self._process(replace(queued.record, attrs=part.event()))
+            if part.hash not in self._told and (event := self._told_by(part)):
+                self._process(replace(queued.record, attrs=event))
+
+    def _told_by(self, part: Part) -> Content | None:
+        try:
+            return part.event()
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            logger.warning("telemetry: a part that has no JSON form was dropped: %r", error)
+            self._lose()
+            return None
 
     def _process(self, record: Record) -> None:
         found = self._chain.run(record)

@@ -139,3 +139,18 @@ def test_processors_of_other_packages_are_found_by_name(monkeypatch: pytest.Monk
     for name, reason in (("other", "there are ours"), ("bad", "nothing"), ("worse", "be called")):
         with pytest.raises(UnknownProcessor, match=reason):
             named([name])
+
+
+def test_a_secret_is_masked_before_a_text_is_cut() -> None:
+    """Half of one is none that anybody knows."""
+    text = "x" * (processors.MAX_MESSAGE - 10) + f" {SECRET}"
+    (found,) = Chain().run(record(Error(message=text))) or [record(None)]
+    assert isinstance(found.attrs, Error)
+    assert "ghp_" not in found.attrs.message and len(found.attrs.message) <= processors.MAX_MESSAGE
+
+
+def test_what_a_tool_wants_is_no_secret() -> None:
+    """Its schema stays one that can be sent again."""
+    tools = '[{"name":"login","input_schema":{"properties":{"password":{"description":"a"}}}}]'
+    (found,) = Chain().run(record(Content(kind="tools", content=tools))) or [record(None)]
+    assert found.attrs == Content(kind="tools", content=tools)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlxdeck.telemetry.analyze.sessions import sessions
 from mlxdeck.telemetry.analyze.stats import (
     RANKS,
     WINDOWS,
@@ -195,3 +196,19 @@ def test_ranks_of_buckets_in_a_row_are_those_of_their_values(
     ]
     got = trailing_ranks(values, edges, look_back, RANKS)
     np.testing.assert_array_equal(got, np.transpose(wanted))
+
+
+def test_what_nobody_knows_is_no_miss() -> None:
+    """A prompt of which it is not known what came from a cache says nothing of the hit rate."""
+    stream, store = Stream(), Store()
+    lines = [stream.header(), *stream.request(Made(10, input_tokens=100, cached_tokens=50), 0)]
+    unknown = t.RequestEnd(input_tokens=900, output_tokens=5, duration_s=1.0)
+    lines += [stream.line(e, 11, "req_x", "session0") for e in (t.RequestStart(), unknown)]
+    found = batch(Path(NAME), b"".join(lines))
+    assert found
+    store.feed([found])
+    total = summary(store, WINDOWS[-1], store.last_ts)
+    assert (total.input_tokens, total.hits.total, total.ttft_p50) == (1000, 0.5, 0.5)
+    series = TimeSeries().series(store, WINDOWS[-1], store.last_ts, 1)
+    assert float(series.prefix[-1]) == 0.5
+    assert {each.hits.total for each in sessions(store, store.by_end.rows)} == {0.5}

@@ -291,7 +291,7 @@ def test_full_queue_drops_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     entered.wait()
     for n in range(2, 10):
         writer.emit(Tick(active=n))
-    assert writer.dropped_lines == 5
+    assert writer.dropped_lines == 5 and writer.failing
     hang.set()
     writer.close()
     lines = read(tmp_path)
@@ -318,6 +318,22 @@ def test_close_does_not_wait_for_a_dead_disk(
     hang.set()
     writer.close()
     assert [line.event for line in read(tmp_path)] == ["stream.start", "tick", "server.stop"]
+
+
+def test_a_part_without_a_json_form_costs_only_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A conversation may be nested deeper than anybody can write."""
+
+    def deep() -> str:
+        raise RecursionError("too deep")
+
+    writer = Writer(tmp_path, HEADER)
+    bad = Part("message", "user", "h", deep)
+    writer.emit(RequestStart(), "r1", parts=[bad, *parts("a")])
+    writer.close()
+    assert told(stream_files(tmp_path)[0]) == ["hash-a"]
+    assert writer.dropped_lines == 1 and "too deep" in caplog.text
 
 
 def test_text_that_is_no_unicode_costs_no_event(tmp_path: Path) -> None:
