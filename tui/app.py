@@ -1,8 +1,8 @@
-"""The dashboard: reads streams on a thread of its own, keeps the store, and shows it.
+"""The dashboard: reads streams on a separate thread, keeps the store, and shows it.
 
-All state changes happen here, in handlers on the event loop; the reading thread only posts
-messages. What is on screen is redrawn at most seven times a second, and only where it changed.
-Everything is drawn as of the clock: live and replay differ in nothing else.
+All state changes happen here, in handlers on the event loop. The reading thread only posts
+messages. The screen is redrawn at most seven times a second, and only where it changed. Everything
+is drawn as of the clock's time; this is the only difference between live and replay.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _DASHBOARD_ACTIONS = {"window", "pause", "newest", "sessions", "problems"}
 
 
 class Dashboard(Replaying):
-    """Shows telemetry as it is written, or as it was."""
+    """Shows a telemetry stream, live or as a replay."""
 
     TITLE = "mlxdeck"
     CSS_PATH = "app.tcss"
@@ -94,7 +94,7 @@ class Dashboard(Replaying):
         limits: Thresholds | None = None,
         memory: Path | None = None,
     ) -> None:
-        """`memory` is the file in which the user's ways are kept, if anywhere."""
+        """`memory` is the file of the user's preferences; None keeps no preferences."""
         super().__init__()
         self._memory = memory
         store, ways = Store(), recall(memory)
@@ -113,12 +113,12 @@ class Dashboard(Replaying):
         self._drawn_s = 0.0
         self._rest_until_s = 0.0
         self._parts: Iterator[None] | None = None
-        """What is left to draw of what has been begun."""
+        """The parts of the current drawing that are not drawn yet."""
         self._took_s = 0.0
         self._sought = frozenset[str]()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Those of Textual, and one that keeps what others wrote from commanding the terminal."""
+        """Textual's filters, and one that removes terminal control sequences from foreign text."""
         return [*super().get_line_filters(), Plain()]
 
     @property
@@ -191,7 +191,10 @@ class Dashboard(Replaying):
         self.redraw_now()
 
     def filter_by(self, text: str, *, done: bool = True) -> None:
-        """Show what matches; with a mistake in it, the old filter stays and the mistake is told."""
+        """Show the matching requests.
+
+        With a mistake in `text`, keep the old filter and show the mistake.
+        """
         screen = self.screen
         if isinstance(screen, DashboardScreen):
             screen.filter_by(text)
@@ -223,7 +226,7 @@ class Dashboard(Replaying):
     def _note_searched(self, message: SearchedAll) -> None:
         if message.texts == self._sought:
             self.context.sought = frozenset()
-            # A view that is held is drawn only when it is asked for.
+            # A paused view is drawn only on request.
             self.redraw_now()
 
     def _redraw(self) -> None:
@@ -238,7 +241,9 @@ class Dashboard(Replaying):
             self._draw_on()
 
     def _draw_on(self) -> None:
-        """While a long file is read one part of it, and then what was pressed; else all at once."""
+        """While a long file loads, draw one part and then handle pending keys; else draw all at
+        once.
+        """
         began_s, at_once = time.monotonic(), self.context.source.loaded >= 1
         for _ in self._parts or ():
             if not at_once:
@@ -275,13 +280,13 @@ class Dashboard(Replaying):
         self.redraw_now()
 
     def action_pause(self) -> None:
-        """Hold the view, or go on; data keeps arriving either way."""
+        """Pause or resume the view; data keeps arriving in both cases."""
         self.context.n_held = self.store.n
         self.context.clock.toggle()
         self.redraw_now()
 
     def action_sessions(self) -> None:
-        """The sessions of what is listed."""
+        """Show the sessions of the listed requests."""
         table = self.screen.query_one(RequestTable)
         self.push_screen(SessionsScreen(self.context, table.item))
 
@@ -299,7 +304,7 @@ class Dashboard(Replaying):
             table.action_newest()
 
     def action_help(self) -> None:
-        """Show what the keys do here."""
+        """Show the keys of the current screen."""
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(self.screen))
 
@@ -318,10 +323,10 @@ class Dashboard(Replaying):
         return True
 
     def redraw_now(self) -> None:
-        """Draw at the next opportunity, whatever changed."""
+        """Draw at the next opportunity, even if nothing changed."""
         self._stale, self._rest_until_s, self._parts = True, 0.0, None
         if not self.screen_stack:
-            # Asked for by a widget while all of them go.
+            # A widget requested this while the screens were being removed.
             return
         screen, clock = self.screen, self.context.clock
         if clock.paused and not clock.replay and isinstance(screen, DashboardScreen):
@@ -346,7 +351,7 @@ def settle_memory() -> None:
 
 def run(app: Dashboard) -> int:
     """Show the dashboard until the user leaves it; return the exit status."""
-    # In a browser there is none; the driver says so.
+    # In a browser there is no terminal: the driver replaces it.
     if not sys.stdout.isatty() and not constants.DRIVER:
         print("mlxdeck tui needs a terminal", file=sys.stderr)  # noqa: T201
         return 2

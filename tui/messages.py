@@ -1,4 +1,4 @@
-"""What the reading thread and the widgets tell the application."""
+"""Messages from the reading thread and the widgets to the application."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BatchArrived(Message):
 
 @dataclass
 class SourceChanged(Message):
-    """What is being followed, or what is wrong with it, is not what it was."""
+    """The followed files, or the problems with them, have changed."""
 
     following: list[str]
     n_bad: int = 0
@@ -29,7 +29,7 @@ class SourceChanged(Message):
     refused: str = ""
     """Why one can't be read, if so."""
     loaded: float = 1.0
-    """How much of what was there at the beginning has been read, from 0 to 1."""
+    """Share of the initial content that has been read, from 0 to 1."""
 
 
 @dataclass
@@ -79,7 +79,7 @@ class FilterChanged(Message):
 
 @dataclass
 class RedrawAsked(Message):
-    """What is shown has changed, though not by data."""
+    """The view has changed, but not the data."""
 
 
 @dataclass

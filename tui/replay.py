@@ -1,4 +1,4 @@
-"""What can be done to a replay: seek, step, change the speed. A part of the application."""
+"""Actions on a replay: seek, step, change the speed. A part of the application."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Replaying(App[None]):
     ]
 
     def redraw_now(self) -> None:
-        """Draw at the next opportunity, whatever changed."""
+        """Draw at the next opportunity, even if nothing changed."""
         raise NotImplementedError
 
     def action_faster(self, steps: int) -> None:
@@ -40,7 +40,7 @@ class Replaying(App[None]):
         self.redraw_now()
 
     def action_step_request(self, step: int) -> None:
-        """Stand still where the next or the previous request ended that matches the filter."""
+        """Pause at the end of the next or the previous request that matches the filter."""
         times, mask = self.context.store.by_end.times, self.context.listing.mask
         if mask is not None:
             times = times[mask[self.context.store.by_end.rows]]

@@ -1,1 +1,1 @@
-"""The dashboard's other ways out: a browser, the clipboard, one request on standard output."""
+"""Other outputs of the dashboard: a browser, the clipboard, one request on standard output."""

@@ -1,7 +1,7 @@
-"""The dashboard in a browser, by textual-serve: each visitor gets one of their own.
+"""The dashboard in a browser, by textual-serve: each visitor gets a separate dashboard.
 
-A page of anybody that is open in the same browser could reach it too, read the streams and press
-keys: whoever does not come from its own page is turned away.
+Foreign pages in the same browser could also connect, read the streams and press keys. The server
+therefore refuses every request that doesn't come from its own page.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from textual_serve.server import Server
 
 HOST, PORT = "127.0.0.1", 8090
-"""This machine only: whoever can reach it can read the streams."""
+"""This machine only: anyone who can connect can read the streams."""
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self' ws://{0}; "
@@ -24,7 +24,7 @@ _POLICY = (
 
 
 class OwnServer(Server):
-    """For pages of its own alone."""
+    """A server that refuses requests of foreign pages."""
 
     async def _make_app(self) -> web.Application:
         app = await super()._make_app()

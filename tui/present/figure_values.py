@@ -15,7 +15,7 @@ TOLD_ELSEWHERE = {
     *("model", "served", "finish", "error_type", "outcome", "cache", "agent", "parent_agent"),
     *("tier", "status"),
 }
-"""What the request screen has a place of its own for."""
+"""Figures that have their own place on the request screen."""
 
 
 def text(store: Store, figure: Figure, row: int) -> str:
@@ -35,7 +35,7 @@ def number(figure: Figure, value: float) -> str:
 
 
 def others(store: Store, row: int) -> Iterator[tuple[str, str]]:
-    """Title and value of each known figure that no other place of the screen tells."""
+    """Title and value of each known figure that has no other place on the screen."""
     for figure in FIGURES:
         if figure.name not in TOLD_ELSEWHERE:
             value = text(store, figure, row)

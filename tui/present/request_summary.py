@@ -20,7 +20,7 @@ USUAL = ("model's own", "as usual", "nothing else", "auto", "text")
 
 
 def table(told: Iterable[tuple[str, str]]) -> Table:
-    """Names and what is to be said of them; texts of others are nothing but text in it."""
+    """Names and their values; foreign texts are plain text, never markup."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
@@ -50,13 +50,13 @@ def request(start: t.RequestStart) -> Iterator[tuple[str, str]]:
 
 
 def parameters(start: t.RequestStart) -> str:
-    """What a request asked for, as far as it is not what it gets anyway."""
+    """The request's parameters that differ from their defaults."""
     told = dict(settings(start))
     return ", ".join(f"{name} {told[name]}" for name in PARAMETERS if told[name] not in USUAL)
 
 
 def lookup(found: t.CacheLookup) -> str:
-    """What a cache knew of it, and where the prompt parted from the nearest one before."""
+    """The cache's result, and where the prompt differs from the nearest earlier prompt."""
     said = found.result if found.result != "miss" else f"miss ({found.miss_reason})"
     if found.prompt_tokens:
         matched = found.matched_tokens or 0

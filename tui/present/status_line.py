@@ -1,4 +1,4 @@
-"""The line at the top: whether it lives, which window, what is wrong, and what runs."""
+"""The top line: live or not, the window, problems, and the server."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _ACCENT, _GOOD, _WARN, _BAD = (
     f"b $text-{name}" for name in ("accent", "success", "warning", "error")
 )
 STALE_S = 60.0
-"""After so long without an event it is said how long ago the last one was."""
+"""After this many seconds without an event, the line shows the age of the last event."""
 
 
 class StatusPart(NamedTuple):
-    """Something that is told; with a short form, it is told even where there is little room."""
+    """One part of the line. A part with a short form is shown even where there is little room."""
 
     text: Content
     short: Content | None = None
@@ -66,10 +66,10 @@ def _mark(text: str, short: str, style: str = _BAD) -> StatusPart:
 
 
 def fitted(told: Iterable[StatusPart], width: int) -> Content:
-    """The parts in one line of so many cells.
+    """The parts in one line of `width` cells.
 
-    First come those that have a short form, in that or, as far as there is room, in full; then the
-    others, as many as fit.
+    Parts with a short form come first, in full as far as there is room, else in short. The other
+    parts follow, as many as fit.
     """
     told = list(told)
     pressing = [(part.text, part.short) for part in told if part.short]
@@ -91,7 +91,7 @@ def _line(texts: Sequence[Content]) -> Content:
 
 
 def _server(store: Store) -> Iterator[Content]:
-    """What the server said of itself."""
+    """The server's description of itself."""
     if header := store.header:
         yield Content.assemble((header.model, "b"), f" on {header.device or '?'}")
         if header.server_port:

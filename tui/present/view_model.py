@@ -1,4 +1,4 @@
-"""From a store to what the dashboard's panels show: pure, and tested without Textual."""
+"""From a store to the content of the dashboard's panels: pure, and tested without Textual."""
 
 from __future__ import annotations
 
@@ -88,15 +88,15 @@ def _trend(values: object) -> tuple[float, ...]:
 
 
 def latest_tick(store: Store, now_s: float) -> Tick | None:
-    """What the server said of itself last at a moment, unless that was long before."""
+    """The last tick of the servers at a moment; None if that tick is too old."""
     found = summed_ticks(store, now_s)
     return found[-1] if found else None
 
 
 def summed_ticks(store: Store, now_s: float) -> list[Tick]:
-    """What all servers that ran at a moment said of themselves, as one; the last of them is now.
+    """The ticks of all servers that ran at a moment, added up; the last one is the newest.
 
-    Empty if none has said anything for a while, or all have stopped.
+    Empty if there was no recent tick, or all servers have stopped.
     """
     place = store.ticks.until(now_s)
     rows = store.ticks[max(0, place - TREND_TICKS) : place]
@@ -105,7 +105,7 @@ def summed_ticks(store: Store, now_s: float) -> list[Tick]:
     latest: dict[int, TickRow] = {}
 
     def running(ts: float) -> list[Tick]:
-        """What those said last that still ran at a moment."""
+        """The last tick of each server that still ran at a moment."""
         return [
             row.tick
             for row in latest.values()
@@ -132,7 +132,7 @@ def _sum(ticks: Sequence[Tick]) -> Tick:
 
 
 def _now(store: Store, now_s: float) -> dict[str, KpiValue]:
-    """What the last tick says, as long as it is fresh."""
+    """The last tick, as long as it is fresh."""
     recent = summed_ticks(store, now_s)
     if not recent:
         off = KpiValue(fmt.UNKNOWN)
@@ -156,7 +156,7 @@ def _now(store: Store, now_s: float) -> dict[str, KpiValue]:
 
 
 def time_axis(series: Series, window: Window, now_s: float) -> TimeAxis:
-    """What stands under a chart: how long ago, or when."""
+    """Labels of a chart's time axis: how long ago, or the time of day."""
     n_buckets = len(series.n)
     length_s = series.bucket_s * n_buckets
     end_ts = series.start_ts + length_s
@@ -170,7 +170,7 @@ def time_axis(series: Series, window: Window, now_s: float) -> TimeAxis:
 
 
 def chart_lines(chart: str, drawn: Series, total: Summary) -> tuple[list[PlotLine], list[str]]:
-    """What a chart shows, and the figures in its legend."""
+    """The lines of a chart, and the figures in its legend."""
     if chart == "latency":
         tones: tuple[Tone, ...] = ("good", "warn", "bad")
         names = ("P50", "P95", "P99")
@@ -195,13 +195,13 @@ def chart_lines(chart: str, drawn: Series, total: Summary) -> tuple[list[PlotLin
 
 
 def no_stream(places: Sequence[Path], *, replay: bool) -> str:
-    """What stands there before the first event, as markup."""
+    """Text shown before the first event, as markup."""
     listed = escape("\n  ".join(map(str, places)))
     return (_NOTHING if replay else _NO_STREAM).format(places=listed)
 
 
 def no_requests(store: Store, *, filtered: bool) -> Sequence[str]:
-    """What stands in the list of requests while it is empty."""
+    """Text shown while the list of requests is empty."""
     if store.n:
         return ["no request matches  ·  esc: all of them"] if filtered else ["none at this moment"]
     return [
@@ -222,7 +222,7 @@ def nothing_in(store: Store, window: Window, *, filtered: bool) -> str:
 
 
 def chart_title(chart: str, total: Summary) -> str:
-    """What stands above a chart."""
+    """The title above a chart."""
     if chart == "latency":
         return f"latency of {fmt.counted(total.duration.n, 'answer')}"
     if chart == "hits":

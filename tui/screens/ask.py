@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 
 
 class AskScreen(ModalScreen[str | None]):
-    """Returns what was typed, None if nothing was."""
+    """Returns the typed text, or None if nothing was typed."""
 
     BINDINGS = [Binding("escape", "dismiss(None)", "Close")]
     DEFAULT_CSS = """
@@ -30,7 +30,7 @@ class AskScreen(ModalScreen[str | None]):
     def __init__(
         self, title: str, example: str, check: Callable[[str], object] | None = None
     ) -> None:
-        """`check` raises a ValueError, in words, for what is no answer."""
+        """`check` raises a ValueError, with a text for the user, if an answer is not valid."""
         super().__init__()
         self._check = check
         self._title = title
@@ -44,7 +44,7 @@ class AskScreen(ModalScreen[str | None]):
             yield Static()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """That is the answer, or what is wrong with it."""
+        """Accept the answer, or show the mistake."""
         event.stop()
         answer = event.value.strip()
         try:

@@ -32,7 +32,7 @@ from mlxdeck.tui.widgets.waterfall import PhaseSpan, Waterfall
 _TIMES = {figure.title for figure in FIGURES if figure.kind == "seconds"}
 _DIFF_STYLES = {"+": "$text-success", "-": "$text-error", "@": "$foreground 60%"}
 SAME_SHARE, SAME_S = 0.05, 0.001
-"""Times that are closer to each other than one of these are told as the same."""
+"""Times that differ by less than one of these are shown as equal."""
 
 
 class CompareScreen(Screen[None]):
@@ -54,7 +54,7 @@ class CompareScreen(Screen[None]):
         self._rows = (one, other)
 
     def compose(self) -> ComposeResult:
-        """What the prompts have in common, then where the time went, then figure by figure."""
+        """First the common part of the prompts, then where the time went, then every figure."""
         yield Static(id="title")
         with VerticalScroll(id="body"):
             yield Static(id="parting", classes="box")
@@ -78,7 +78,7 @@ class CompareScreen(Screen[None]):
         self.query_one("#body").focus()
 
     def action_swap(self) -> None:
-        """The other way round."""
+        """Exchange A and B."""
         self._rows = (self._rows[1], self._rows[0])
         self._show()
 

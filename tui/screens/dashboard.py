@@ -61,11 +61,11 @@ _NAMES = ("latency", "cache", "throughput", "requests", "tool calls", "errors")
 
 
 class DashboardScreen(Screen[None]):
-    """Draws what the application hands to `show`; holds no state but the widgets'."""
+    """Draws the state that the application passes to `show`. Holds only the widgets' state."""
 
     BINDINGS = [
         Binding("tab", "app.focus_next", "Next panel", show=False),
-        # Before others, so that what is typed right behind it is in the filter already.
+        # Before other bindings, so that text typed right after `/` is already in the filter.
         Binding(
             "slash",
             "filter",
@@ -103,8 +103,8 @@ class DashboardScreen(Screen[None]):
         self._store = context.store
         self._status = Content()
         self.alone = ""
-        """The panel that is shown without the others; empty for none."""
-        # What is known without a filter stays while there is one.
+        """The panel that is shown alone; empty for none."""
+        # Series without a filter stay while there is a filter.
         self._totals = (Total(), Total())
         self._strip_trends = (TimeSeries(), TimeSeries())
         self._trends: dict[tuple[int, bool, bool], TimeSeries] = {}
@@ -145,7 +145,7 @@ class DashboardScreen(Screen[None]):
         self.post_message(RedrawAsked())
 
     def show(self, now_s: float, *, below: int | None = None) -> None:
-        """Draw the store as it was at a moment; with `below`, only the requests up to there."""
+        """Draw the store as of a moment; with `below`, only the rows below that number."""
         for _ in self.drawing(now_s, below=below):
             pass
 
@@ -175,7 +175,7 @@ class DashboardScreen(Screen[None]):
 
     def _show_lists(self, now_s: float, listing: RequestQuery, below: int | None) -> None:
         as_of_ts = self._ctx.as_of_ts
-        # While requests run, their time goes on.
+        # While requests run, their elapsed time grows.
         second = int(now_s) if self._store.n_open else 0
         version = (listing.version, as_of_ts, below, second)
         for each in self.query(VirtualList):
@@ -220,14 +220,14 @@ class DashboardScreen(Screen[None]):
         return self._trends[key]
 
     def alerts(self, now_s: float) -> list[Alert]:
-        """What the window's figures have crossed since the last time, whatever is filtered."""
+        """Thresholds that the window's figures have newly crossed, without any filter."""
         if not self._store.n_lines:
             return []
         total = self._totals[False].summary(self._store, self._ctx.window, now_s)
         return self._ctx.alarm.look(total, latest_tick(self._store, now_s))
 
     def filter_by(self, text: str) -> None:
-        """Take a filter, or tell what is wrong with it."""
+        """Set a filter, or show its mistake."""
         bar = self.query_one(FilterBar)
         try:
             self._ctx.listing.set(text)
@@ -275,7 +275,7 @@ class DashboardScreen(Screen[None]):
 
     @on(LineChart.Chosen)
     def _find(self, message: LineChart.Chosen) -> None:
-        """The request that stands out up to that moment, in the table."""
+        """Move the table's cursor to the most notable request up to that moment."""
         ended = self._store.by_end.between(message.start_ts, message.end_ts)
         mask = self._ctx.listing.mask
         row = stands_out(
@@ -313,7 +313,7 @@ class DashboardScreen(Screen[None]):
         self.query_one(FilterBar).open(self._ctx.listing.text)
 
     def action_language(self) -> None:
-        """What can be filtered by."""
+        """Show the filter language."""
         self.app.push_screen(LanguageScreen(self._ctx.ways.kept))
 
     def action_keep(self) -> None:
@@ -377,7 +377,7 @@ class DashboardScreen(Screen[None]):
         self.post_message(RedrawAsked())
 
     def action_export(self) -> None:
-        """Write what is listed to a file."""
+        """Write the listed requests to a file."""
         self.app.push_screen(ExportScreen(self._store, self._ctx.rows, self._ctx.as_of_ts))
 
 

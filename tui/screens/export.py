@@ -1,4 +1,4 @@
-"""Writes what is listed to a file of one's choice."""
+"""Writes the listed requests to a file of the user's choice."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ExportScreen(ModalScreen[None]):
 
 
 def _put(app: App[object], taken: Mapping[str, GrowableArray], path: Path) -> None:
-    """Write it, on a thread of its own, and tell what came of it."""
+    """Write the file, on a separate thread, and show the result."""
     try:
         write(taken, path)
     except (ExportError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What the keys do, read from the bindings that are in force."""
+"""The keys and their actions, read from the active bindings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HIDDEN = {"app.help_quit", "screen.copy_text", "app.focus_previous"}
 
 
 class HelpScreen(PageScreen):
-    """Lists the keys of the screen below it; any of its own closes it."""
+    """Lists the keys of the screen below it; each key of the help screen closes it."""
 
     BINDINGS = [Binding("escape,question_mark,q,enter", "dismiss", "Close")]
 
@@ -26,7 +26,7 @@ class HelpScreen(PageScreen):
 
 
 def keys_of(screen: Screen[object]) -> list[tuple[str, str]]:
-    """Keys and what they do there now, one entry for each action."""
+    """Keys and their present actions, one entry for each action."""
     found: dict[str, tuple[list[str], str]] = {}
     for _, binding, enabled, tooltip in screen.active_bindings.values():
         if not enabled or not binding.description or binding.action in HIDDEN:

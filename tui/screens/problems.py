@@ -1,4 +1,4 @@
-"""What could not be read: bad lines with their place and reason, and what else is missing."""
+"""Unreadable lines with their place and reason, and other missing data."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mlxdeck.tui.text import format as fmt
 SHOWN_BYTES = 300
 MAX_SHOWN = 200
 COUNTED_BYTES = 128 << 20
-"""Further into a file, a place is told in bytes: counting lines would take too long."""
+"""Beyond this offset, a place is shown in bytes: counting lines would take too long."""
 
 
 class ProblemsScreen(PageScreen):
-    """The latest first; as they were when it was opened."""
+    """The latest problem first; the list doesn't change while it is open."""
 
     BINDINGS = [Binding("escape,x,q,enter", "dismiss", "Close")]
     DEFAULT_CSS = "ProblemsScreen > VerticalScroll { width: 96%; max-width: 120; }"
@@ -75,7 +75,7 @@ def _line_numbers(path: Path, offsets: Iterable[int]) -> dict[int, int]:
 
 
 def _beginning(bad: BadLine) -> str:
-    """How the line begins; whatever bytes it has."""
+    """The beginning of the line, whatever bytes it has."""
     try:
         fd = os.open(bad.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -123,7 +123,7 @@ class RequestScreen(Screen[None]):
 
     @property
     def _listed(self) -> Rows:
-        """What the dashboard lists, as far as this request is among it; else all."""
+        """The rows that the dashboard lists, if this request is among them; else all rows."""
         rows = self._ctx.rows
         return rows if self._row in rows else self._by_time
 
@@ -139,7 +139,7 @@ class RequestScreen(Screen[None]):
         return OUTCOMES[OPEN if later else int(self._store.column("outcome")[self._row])]
 
     def _beside(self, rows: Rows, step: int) -> int:
-        """So many requests further, of those that are in the order of time; -1 if there is none."""
+        """The row `step` places further in `rows`, in order of time; -1 if there is none."""
         place = int(np.flatnonzero(rows == self._row)[0]) + step
         return int(rows[place]) if 0 <= place < len(rows) else -1
 
@@ -190,7 +190,7 @@ class RequestScreen(Screen[None]):
     def _show(self) -> None:
         self._shown = self._version
         read = [(raw, codec.decode(raw)) for raw in lines_of(self._store, self._row)]
-        # What was written later than the moment that is shown is not known yet.
+        # Lines later than the shown moment are not known yet.
         read = [(raw, line) for raw, line in read if line.ts <= self._ctx.as_of_ts]
         raw, lines = [raw for raw, _ in read], [line.attrs for _, line in read]
         self._show_title()
@@ -221,7 +221,7 @@ class RequestScreen(Screen[None]):
         self.query_one("#title", Static).update("  ·  ".join(parts))
 
     def _show_time(self, lines: list[t.Attrs | None]) -> None:
-        """Of a request that runs, what it told with its first token and of its prompt."""
+        """For a running request, show the figures of its first token and its prompt."""
         store, row = self._store, self._row
         running = self._outcome == OUTCOMES[OPEN]
         first = _first(lines, t.FirstToken) or t.FirstToken()
@@ -269,7 +269,7 @@ class RequestScreen(Screen[None]):
 
 
 def _calls(calls: list[t.ToolCall], came: Mapping[str, Result]) -> Table:
-    """Each call with its arguments, and below them what the tool gave back."""
+    """Each call with its arguments, and below it the tool's result."""
     table = Table.grid(padding=(0, 2))
     for call in calls:
         mark, _ = verdict(call)

@@ -35,7 +35,7 @@ class SessionList(VirtualList):
 
     @dataclass
     class Moved(Message):
-        """The cursor stands on another one."""
+        """The cursor is on another session."""
 
         session: Session
 
@@ -48,7 +48,7 @@ class SessionList(VirtualList):
     def show_sessions(
         self, found: list[Session], store: Store, day_ts: float, version: object
     ) -> None:
-        """List these; times on another day than `day_ts` are told by their day."""
+        """List these sessions. Times on another day than `day_ts` are shown as a date."""
         numbers = [int(store.column("session")[each.rows[0]]) for each in found]
         self._found = dict(zip(numbers, found, strict=True))
         self._day_ts = day_ts
@@ -65,7 +65,7 @@ class SessionList(VirtualList):
         return [(f"{'last':<9}{'session':<{_room(width)}}{titles}", "")]
 
     def cells(self, item: int, width: int) -> list[Cell]:
-        """When last, who, and what it came to."""
+        """Last use, name, and totals of a session."""
         session, room = self._found[item], _room(width)
         texts = (
             f"{len(session.rows):,}",

@@ -1,1 +1,1 @@
-"""What screens share, what is listed, thresholds, preferences."""
+"""State that screens share: data, the list, thresholds, preferences."""

@@ -1,4 +1,4 @@
-"""Thresholds, and when figures cross them: pure. Each crossing is told once."""
+"""Thresholds, and when figures cross them: pure. Each crossing is reported once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_REQUESTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What is too much, or too little; 0 means that nobody asked."""
+    """Upper or lower limits; 0 turns a limit off."""
 
     latency_p95_s: float = 0.0
     hit_rate: float = 0.0
@@ -57,14 +57,17 @@ def crossed(limits: Thresholds, total: Summary, tick: Tick | None) -> Iterator[A
 
 
 class Watch:
-    """Remembers what has been told."""
+    """Remembers which alerts have been reported."""
 
     def __init__(self, limits: Thresholds) -> None:
         self.limits = limits
         self.active: list[Alert] = []
 
     def look(self, total: Summary, tick: Tick | None) -> list[Alert]:
-        """What has been crossed since the last look; what went back may be told again."""
+        """Alerts since the last look.
+
+        A figure that returned to normal may raise its alert again.
+        """
         before = {alert.name for alert in self.active}
         self.active = list(crossed(self.limits, total, tick))
         return [alert for alert in self.active if alert.name not in before]

@@ -1,4 +1,4 @@
-"""What the screens share: the data, the moment that is shown, and the user's ways."""
+"""State that the screens share: the data, the shown moment, and the user's preferences."""
 
 from __future__ import annotations
 

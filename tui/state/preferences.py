@@ -1,4 +1,4 @@
-"""What the dashboard remembers from one time to the next: window, theme, panels, filters."""
+"""Preferences that the dashboard keeps between runs: window, theme, panels, filters."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WRITTEN = [each.name for each in fields(Preferences) if each.name != "known"]
 
 
 def recall(path: Path | None) -> Preferences:
-    """What was written last; the default for what was not, or can't be read."""
+    """The saved preferences. Missing or unreadable ones have their defaults."""
     ways = Preferences()
     try:
         found = json.loads(path.read_bytes()) if path else {}

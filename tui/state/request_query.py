@@ -24,7 +24,7 @@ class SortOrder:
     title: str
     """Of the column, as the table shows it."""
     first: str
-    """What the first of them is."""
+    """Name of the first request in this order."""
 
 
 ORDERS = (
@@ -61,7 +61,7 @@ class RequestQuery:
 
     @property
     def said(self) -> frozenset[str]:
-        """Texts that are to be looked for in what was captured."""
+        """Texts to search for in captured content."""
         return self._filter.said
 
     @property
@@ -75,16 +75,16 @@ class RequestQuery:
 
     @property
     def version(self) -> object:
-        """As long as it is the same, so is what is listed at a moment."""
+        """While this value is the same, the list at a moment is the same."""
         return self._store.n_lines, self._store.n_found, self.text, self.order
 
     @property
     def view(self) -> View:
-        """The same for what is computed of it."""
+        """The filter for computed figures, with a key that changes when its result may change."""
         return View(self.mask, (self.text, self._store.n_found)) if self.text else EVERYTHING
 
     def rows(self, as_of_ts: float = math.inf, below: int | None = None) -> Rows:
-        """Requests that had begun by then, in the order that is asked for.
+        """Requests that had begun by `as_of_ts`, in the chosen order.
 
         With `below`, only rows with a lower number.
         """
@@ -101,11 +101,11 @@ class RequestQuery:
                 # How they ended was not known then.
                 chosen[later] = self._filter.mask(self._store.running(rows[later]))
             rows, later = rows[chosen], later[chosen]
-        # A copy: the order goes on changing under a view.
+        # A copy: the index keeps changing while a view is in use.
         return self._ordered(rows, later) if self.order.column else rows.copy()
 
     def _ordered(self, rows: Rows, later: Rows) -> Rows:
-        """By a figure, the lowest first; what is not known yet comes before all."""
+        """Sorted by a figure, the lowest first; unknown figures come before all others."""
         values = self._store.column(self.order.column)[rows].astype(np.float32)
         values[later] = np.nan
         # One request after the other where figures are the same.

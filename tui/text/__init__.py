@@ -1,1 +1,1 @@
-"""Figures and texts as they are shown; texts of others made harmless."""
+"""Figures and texts formatted for the screen; foreign text is made harmless."""

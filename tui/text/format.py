@@ -1,4 +1,4 @@
-"""Numbers with units as short texts, of at most seven cells. A dash stands for: not known."""
+"""Numbers with units as short texts, of at most seven cells. A dash means: not known."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def rate(per_s: float) -> str:
 
 
 def known(n: int | None) -> str:
-    """`1,234`; a dash for what is not known."""
+    """`1,234`; a dash for an unknown number."""
     return UNKNOWN if n is None else f"{n:,}"
 
 

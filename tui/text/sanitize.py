@@ -1,4 +1,4 @@
-"""Text of others as nothing but text: what it may hold must not reach the terminal as a command."""
+"""Foreign text as plain text: control sequences in it must not reach the terminal."""
 
 from __future__ import annotations
 

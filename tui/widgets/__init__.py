@@ -1,1 +1,1 @@
-"""What the screens are made of."""
+"""The parts of the screens."""

@@ -49,7 +49,7 @@ class ConversationView(Vertical):
         self._shown: list[Block] | None = None
 
     def show(self, lines: Sequence[t.Attrs | None], paths: Sequence[Path]) -> None:
-        """Show what the files hold of it, or how to have it kept."""
+        """Show the captured conversation, or how to capture it."""
         blocks = list(_blocks(lines, paths))
         if blocks == self._shown:
             return

@@ -23,7 +23,7 @@ class ErrorList(VirtualList):
         self._day_ts = math.nan
 
     def show_groups(self, groups: list[ErrorGroup], day_ts: float, version: object) -> None:
-        """List these; times on another day than `day_ts` are told by their day."""
+        """List these errors. Times on another day than `day_ts` are shown as a date."""
         self._day_ts = day_ts
         numbers = [self._numbers.setdefault(each.kind, len(self._numbers)) for each in groups]
         self._groups = dict(zip(numbers, groups, strict=True))

@@ -29,7 +29,7 @@ class _Suggester(Suggester):
         self._ways = ways
 
     async def get_suggestion(self, value: str) -> str | None:
-        """A filter that was used before, or the field or value that goes on from here."""
+        """An earlier filter, or the field or value that completes `value`."""
         for before in self._ways.filters:
             if value and before.startswith(value):
                 return before
@@ -41,7 +41,7 @@ class _Suggester(Suggester):
 
 
 class FilterBar(Vertical):
-    """Hidden until it is asked for."""
+    """The input line of the filter, hidden until it is opened."""
 
     BINDINGS = [
         Binding("escape", "close", "Close", show=False),
@@ -65,13 +65,13 @@ class FilterBar(Vertical):
         self._before = ""
 
     def compose(self) -> ComposeResult:
-        """The line and what is to be said about it."""
+        """The input line and a line of information about it."""
         suggester = _Suggester(self._store, self._ways)
         yield Input(placeholder=PLACEHOLDER, suggester=suggester, compact=True)
         yield Static(id="about")
 
     def open(self, text: str) -> None:
-        """Show it with what is in force."""
+        """Show the bar with the active filter."""
         self.display, self._before = True, text
         field = self.query_one(Input)
         field.value = text
@@ -79,14 +79,14 @@ class FilterBar(Vertical):
         self.screen.set_focus(field)
 
     def tell(self, n_matching: int, *, searching: bool) -> None:
-        """How many match, and what could come next; unless a mistake is to be mended first."""
+        """Show the number of matches and the completions, unless there is a mistake to correct."""
         if not self._mistake and self.display:
             choices = self._choices()
             so_far = " so far" if searching else ""
             self._say(f"{n_matching:,} match{so_far}" + (f"  │  {choices}" if choices else ""))
 
     def mistake(self, text: str) -> None:
-        """What is wrong; empty if nothing is."""
+        """Show a mistake; empty if there is none."""
         self._mistake = text
         if text:
             self._say(f"✗ {text}")
@@ -110,14 +110,14 @@ class FilterBar(Vertical):
         """Keep it, and go back to the lists."""
         event.stop()
         if self._mistake:
-            # It stays open, to be mended.
+            # The bar stays open, so that the user can correct the mistake.
             self.app.bell()
             return
         self.display = False
         self.post_message(FilterChanged(event.value, done=True))
 
     def action_close(self) -> None:
-        """Give it up; what was in force before is again."""
+        """Cancel, and restore the filter that was active before."""
         self.display, self._mistake = False, ""
         self.post_message(FilterChanged(self._before, done=True))
 

@@ -21,16 +21,16 @@ Mood = Literal["", "good", "warn", "bad"]
 
 @dataclass(frozen=True, slots=True)
 class KpiValue:
-    """What a tile shows."""
+    """The content of a tile."""
 
     value: str
     trend: tuple[float, ...] = field(default=())
     """Oldest first; NaN for none."""
     mood: Mood = ""
     top: float | None = None
-    """What a full bar of the trend stands for; its own highest value by default."""
+    """The value of a full bar of the trend; by default the trend's highest value."""
     mark: str = ""
-    """Stands behind the value, so that the mood is not told by colour alone."""
+    """A mark after the value, so that colour is not the only sign of the mood."""
 
 
 def sparkline(values: Iterable[float], width: int, top: float | None = None) -> str:
@@ -73,7 +73,7 @@ class Kpi(Widget):
         self.tooltip = tooltip
 
     def show(self, figure: KpiValue) -> None:
-        """Show this, if it is not what is shown."""
+        """Show this figure, if it is a new one."""
         if figure != self._figure:
             self._figure = figure
             self.refresh()
@@ -121,7 +121,7 @@ class KpiStrip(Grid):
         "tools": "tools>0",
         "errors": "status:error",
     }
-    """What a click on a tile shows alone."""
+    """The panel that a click on a tile shows alone."""
 
     @property
     def n_buckets(self) -> int:

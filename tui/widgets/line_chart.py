@@ -1,4 +1,4 @@
-"""Lines over time, drawn line by line; a cursor tells the values of one moment."""
+"""Lines over time, drawn line by line; a cursor shows the values of one moment."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ class LineChart(Widget, can_focus=True):
         self.look_back = 1
         """So many buckets go into each value."""
         self.hint = ""
-        """What is told in the middle where there is nothing to draw."""
+        """Text in the middle of an empty chart."""
         self.cursor = -1
-        """The column whose values are told; -1 for none."""
+        """The column whose values the legend shows; -1 for none."""
         self._lines: list[PlotLine] = []
         self._times = TimeAxis()
         self._values: Sequence[str] = ()
@@ -134,7 +134,7 @@ class LineChart(Widget, can_focus=True):
         self._redraw()
 
     def notify_style_update(self) -> None:
-        """Draw anew in the theme's colours."""
+        """Draw again in the theme's colours."""
         self._canvas = None
         super().notify_style_update()
 
@@ -151,12 +151,12 @@ class LineChart(Widget, can_focus=True):
         self._look_at(-1)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """What the mouse points at is told."""
+        """Show the values under the mouse."""
         offset = event.get_content_offset(self)
         self._look_at(offset.x - _GUTTER if offset else -1)
 
     def on_click(self, event: events.Click) -> None:
-        """What stands out there is looked for; two clicks are for the screen."""
+        """Choose the request behind that moment; the screen handles double clicks."""
         offset = event.get_content_offset(self)
         if event.chain == 1 and offset:
             self._look_at(offset.x - _GUTTER)
@@ -168,7 +168,7 @@ class LineChart(Widget, can_focus=True):
         self._look_at(max(0, min(last, last if self.cursor < 0 else self.cursor + step)))
 
     def action_choose(self) -> None:
-        """Ask for what stands out at the moment under the cursor."""
+        """Ask for the request behind the moment under the cursor."""
         if self.cursor >= 0 and self._lines:
             n_buckets, bucket = len(self._lines[0].values), self._bucket()
             bucket_s = (self._times.end_ts - self._times.start_ts) / n_buckets

@@ -1,7 +1,7 @@
-"""What lines over time come to on a grid of cells: pure arithmetic, without a terminal.
+"""Lines over time on a grid of cells: pure arithmetic, without a terminal.
 
-Each value spans its bucket as a step, so that a single request in a quiet hour is still seen, and
-buckets in which nothing happened stay empty. Lines differ in dash pattern as well as in colour.
+Each value spans its bucket as a step, so that a single request in a quiet hour is visible. Buckets
+without a request stay empty. Lines differ in dash pattern as well as in colour.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PlotLine:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The vertical axis: how its round numbers look, how others do, its range if it is fixed."""
+    """The vertical axis: format of its round numbers, format of values, and a fixed top, if any."""
 
     text: Callable[[float], str]
     value: Callable[[float], str]
@@ -97,7 +97,7 @@ class Plot:
         return int((rows - 1 - height) // 4)
 
     def labels(self) -> dict[int, float]:
-        """Values for the axis, by the line of cells that they stand in."""
+        """Labels of the axis, by the line of cells that they are in."""
         height = self.size.height
         if self.log:
             decades = np.arange(np.log10(self.low), np.log10(self.high) + 1e-9)

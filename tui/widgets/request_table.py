@@ -160,7 +160,7 @@ class RequestTable(VirtualList):
         self.as_of_ts = math.inf
         """What happened later is not shown."""
         self.now_ts = math.nan
-        """The moment up to which a running request's time is told."""
+        """The present, for the elapsed time of running requests."""
         self.marked = -1
         """The request that another one is to be compared with."""
 
@@ -197,7 +197,7 @@ class RequestTable(VirtualList):
         return fitting(width, dated=fmt.days_apart(self._store.first_ts, self.now_ts))
 
     def _later(self, row: int) -> bool:
-        """Whether it ended after what is shown."""
+        """Whether the request ended after the shown moment."""
         return bool(self._store.later(np.array([row]), self.as_of_ts)[0])
 
     def chosen(self, item: int) -> None:
@@ -218,7 +218,7 @@ class RequestTable(VirtualList):
 
 
 def _line(columns: list[Column], width: int, text_of: Callable[[Column], str]) -> list[str]:
-    """The texts of one line, each as wide as its column; the last one takes what is left."""
+    """The texts of one line, each as wide as its column; the last one fills the rest."""
     left = width - sum(column.width + 1 for column in columns[:-1])
     widths = [*(column.width for column in columns[:-1]), max(columns[-1].width, left - 1)]
     return [

@@ -29,10 +29,10 @@ class ToolCallList(VirtualList):
         super().__init__("tool calls", id=id)
         self._store = store
         self.now_ts = math.nan
-        """The moment that is shown: of calls on another day the day is told."""
+        """The shown moment. Calls on another day are shown with a date."""
 
     def header(self, width: int) -> list[Cell]:
-        """Titles, or what is not there yet."""
+        """Titles, or a text for an empty list."""
         if not self._store.tool_calls:
             return [("no tool has been called yet", "muted")]
         names, room = _widths(width)
@@ -43,7 +43,7 @@ class ToolCallList(VirtualList):
         """Time, verdict, name, arguments and, if there is room, the format they came in."""
         row = self._store.tool_calls.numbered(item)
         if row is None:
-            # So many came since that it was let go of.
+            # Newer calls have pushed this one out of the history.
             return []
         call = row.call
         mark, kind = verdict(call)

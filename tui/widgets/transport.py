@@ -1,6 +1,6 @@
-"""The controls of a replay: where it stands, how fast it goes, and when how much happened.
+"""The controls of a replay: position, speed, and a bar of activity over time.
 
-A click on the bar seeks; one on the speed makes it faster.
+A click on the bar seeks; a click on the speed makes the replay faster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlxdeck.tui.widgets.kpi import BARS
 
 _PLAY, _PAUSE = "▶", "‖"
 _SPEED_CELLS = (2, 7)
-"""Where the speed stands."""
+"""First and last cell of the speed."""
 
 
 class Transport(Widget):
@@ -55,7 +55,7 @@ class Transport(Widget):
         self._drawn: tuple[object, str] = (None, "")
 
     def render(self) -> Text:
-        """As the clock stands."""
+        """Draw the clock's state."""
         clock = self._clock
         muted = self.get_component_rich_style("transport--muted")
         state = _PAUSE if clock.paused else "■" if clock.ended else _PLAY

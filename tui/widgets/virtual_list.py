@@ -1,7 +1,7 @@
-"""A list of any length of which only the visible lines are ever drawn.
+"""A list of any length that draws only the visible lines.
 
-Newest first: line 0 is the last item. The cursor stays on its item when newer ones arrive, unless
-it stands on the newest, where it stays the newest.
+Newest first: line 0 is the last item. The cursor stays on its item when newer items arrive. A
+cursor on the newest item stays on the newest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
     """Subclasses say how a header and an item look, and what choosing one does."""
 
     ALLOW_MAXIMIZE = False
-    """Textual's way of it hides the line at the top too."""
+    """Textual's own method also hides the top line."""
 
     BINDINGS = [
         Binding("up,k", "move(-1)", "Up", show=False),
@@ -77,11 +77,11 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         self.cursor = 0
         """Line of the cursor, counted from the newest item."""
         self.empty: Sequence[str] = ()
-        """The lines that stand there where no item is listed."""
+        """Lines to draw where no item is listed."""
         self.scope = ""
         """Of which items it lists all, in a word or two."""
         self.first_word = "newest"
-        """What the first line is, in the order in which they are listed."""
+        """Name of the first item, in the current order."""
 
     def header(self, width: int) -> list[Cell]:
         """The line above the items."""
@@ -137,7 +137,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
             self.virtual_size = size
 
     def _tell_place(self) -> None:
-        """Whether the newest item is followed, or else where the cursor stands."""
+        """Whether the newest item is followed; if not, the cursor's place."""
         if not self.n_items:
             self.border_subtitle = ""
         elif self.cursor == 0:
@@ -147,7 +147,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def item(self) -> int:
-        """The item under the cursor, -1 if there is none."""
+        """The item under the cursor; -1 if there is none."""
         return int(self._items[self.n_items - 1 - self.cursor]) if self.n_items else -1
 
     def go_to(self, item: int) -> None:
@@ -169,7 +169,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
             return Strip.blank(width, Style(bgcolor=self.rich_style.bgcolor))
         cursor = Style()
         if line == self.cursor:
-            # Only its background: what the cells say by their colours stays readable.
+            # Only the background: the colours of the cells carry information.
             cursor = Style(bgcolor=self.get_component_rich_style("list--cursor").bgcolor)
         return self._strip(
             self.cells(int(self._items[self.n_items - 1 - line]), width), width, cursor
@@ -204,7 +204,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         self._go(self.n_items - 1)
 
     def action_choose(self) -> None:
-        """Open what is under the cursor."""
+        """Open the item under the cursor."""
         if self.n_items:
             self.chosen(self.item)
 

@@ -15,7 +15,7 @@ from mlxdeck.tui.text import format as fmt
 _TEXT_CELLS = 24
 """Name, length and share."""
 OTHER_SHARE = 0.005
-"""Less of the time than this belongs to no phase without being told."""
+"""A smaller share of time without a phase is not shown."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -49,9 +49,9 @@ class Waterfall(Widget):
         self._scale_s = 0.0
 
     def show(self, spans: list[PhaseSpan], total_s: float, scale_s: float = 0.0) -> None:
-        """Draw these; what they leave of the total is drawn as `other`.
+        """Draw these spans. The rest of the total is drawn as `other`.
 
-        The whole width stands for `scale_s`, if that is longer than the total.
+        The whole width is `scale_s`, if that is longer than the total.
         """
         rest = total_s - sum(span.seconds for span in spans)
         other = [PhaseSpan("other", rest)] if rest > OTHER_SHARE * total_s else []
@@ -60,7 +60,7 @@ class Waterfall(Widget):
         self.refresh(layout=True)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """A line for each span and one for the total, whatever the width."""
+        """A line for each span and one for the total, at every width."""
         return len(self._spans) + 1
 
     def render(self) -> Text:

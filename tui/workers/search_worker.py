@@ -1,4 +1,4 @@
-"""The searching thread: looks for texts in what was captured. Touches no widget and no store."""
+"""The searching thread: searches captured content for texts. Touches no widget and no store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def search(
     paths: Callable[[], list[Path]],
     worker: Worker[None],
 ) -> None:
-    """Look for all of the texts until the worker is cancelled; what is added later is looked at."""
+    """Search for all of the texts until the worker is cancelled, also in new data."""
     searches, told = {text: Search(text) for text in texts}, False
     while not worker.is_cancelled:
         done = True

@@ -1,4 +1,4 @@
-"""The reading thread: follows streams and posts what it finds. Touches no widget and no store."""
+"""The reading thread: follows streams and posts new data. Touches no widget and no store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_QUEUED_MESSAGES = 4
 """The thread waits while the application is behind by more than this."""
 PROGRESS_STEPS = 50
 SWITCH_S = 0.001
-"""How soon this thread gives way to the one that draws; Python's own 5 ms are felt by both."""
+"""Switch interval in seconds. Python's default of 5 ms slows down this thread and the drawing."""
 
 
 def follow(
@@ -49,7 +49,7 @@ def follow(
 
 
 class _Report:
-    """Tells what is followed, what is wrong with it and how far it is, whenever that changes."""
+    """Posts the followed files, their problems and the progress, each time these change."""
 
     def __init__(self, tail: Tail, post: Callable[[SourceChanged], object]) -> None:
         self._tail = tail
