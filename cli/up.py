@@ -1,12 +1,15 @@
-"""Run the server in the background, and the dashboard here. Without a terminal, only the server."""
+"""Run the server in the background, and the dashboard here. Without a terminal, only the server.
+
+A server that crashes, or whose model hangs, is started again.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from argparse import Namespace
+from functools import partial
 
-from mlxdeck.cli import serve
 from mlxdeck.cli.tui import dashboard
 from mlxdeck.server.config.settings import add_flags, from_args
 from mlxdeck.server.stop_signals import quiet_interrupt
@@ -17,8 +20,12 @@ add = add_flags
 
 
 def run(args: Namespace) -> int:
+    command = [sys.executable, "-m", "mlxdeck.cli.main", "serve"]
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return serve.run(args)
+        from mlxdeck.server.ops.background import environ
+        from mlxdeck.server.ops.supervision import run_supervised
+
+        return run_supervised(command, environ(from_args(args)), partial(print, flush=True))
     prepare_process()
     with quiet_interrupt():
         import mlxdeck.tui.app  # noqa: F401 - before there is a server that would have to be stopped
@@ -26,7 +33,7 @@ def run(args: Namespace) -> int:
         from mlxdeck.telemetry.analyze.session_summary import read, session_summary
 
     settings = from_args(args)
-    with running_server(settings, [sys.executable, "-m", "mlxdeck.cli.main", "serve"], print):
+    with running_server(settings, command, print):
         began_ts = time.time()
         status = dashboard(args, [settings.telemetry_folder])
     store = read([settings.telemetry_folder])

@@ -30,6 +30,7 @@ from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings, SettingsError, UserError
 from mlxdeck.server.errors import one_line
+from mlxdeck.server.exit_status import STATUS_ENGINE_LOST
 from mlxdeck.server.log_format import EscapingFormatter
 from mlxdeck.server.observe.observer import (
     Emitter,
@@ -44,8 +45,6 @@ from mlxdeck.server.web.connection import Connection
 
 log = logging.getLogger(__name__)
 
-STATUS_ENGINE_LOST = 75
-"""EX_TEMPFAIL of sysexits.h: the engine hangs or can't be rebuilt; starting again may help."""
 LEFT_OVER_S = 1.0
 """For threads to end that are through with their work."""
 

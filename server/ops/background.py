@@ -14,12 +14,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO
 from urllib.parse import urlsplit
 
 from mlxdeck.server.config.settings import ENV_PREFIX, Settings, UserError
+from mlxdeck.server.ops.supervision import Supervised
 
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 2.0
@@ -47,7 +49,8 @@ def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iter
     """A server that is ready, at `settings.url`, until the block is left.
 
     `command` starts one in the foreground; the settings reach it through the environment, where no
-    other user sees the key. The signals that end a terminal's programs end the block too.
+    other user sees the key. Once it was ready, it is started again when a fault ends it. Signals
+    that end a terminal's programs end the block too.
 
     Raises:
         StartFailed: It ended before it was ready.
@@ -60,29 +63,35 @@ def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iter
         return
     with _signals_raise() as signals, _log(settings.home) as log:
         news = _News(Path(log.name))
-        process: subprocess.Popen[bytes] | None = None
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                command,
+                env=environ(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl+C belongs to the dashboard, not to all that the terminal has started.
+                start_new_session=True,
+            )
+
+        server: Supervised | None = None
         try:
             with signals.held_back():
-                process = subprocess.Popen(
-                    command,
-                    env=_environ(settings),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    # Ctrl+C belongs to the dashboard, not to all that the terminal has started.
-                    start_new_session=True,
-                )
+                server = Supervised(start, partial(_note, log))
             # However long it takes: a first start may download the model.
-            while not _is_ready(settings.url, process):
+            while not _is_ready(settings.url, server.process):
                 news.tell(say)
                 time.sleep(POLL_S)
             news.tell(say)
+            # The screen is the dashboard's by now; what happens is told in the log.
+            server.keep()
             yield
         except StartFailed as failed:
             raise StartFailed(f"{failed}\n{news.last_words()}".rstrip()) from None
         finally:
-            if process is not None:
-                stop(process, settings.stop_timeout_s + STOP_TIMEOUT_S, say)
+            if server is not None:
+                stop(server.end(), settings.stop_timeout_s + STOP_TIMEOUT_S, say)
 
 
 def state(url: str) -> str | None:
@@ -163,7 +172,15 @@ class _News:
             return log.read()
 
 
-def _environ(settings: Settings) -> dict[str, str]:
+def _note(log: IO[bytes], line: str) -> None:
+    # It may have been closed meanwhile.
+    with suppress(OSError, ValueError):
+        log.write(f"{line}\n".encode())
+        log.flush()
+
+
+def environ(settings: Settings) -> dict[str, str]:
+    """An environment that hands settings to another process, where no other user sees them."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
     return inherited | settings.to_environ() | {"PYTHONUNBUFFERED": "1"}
 

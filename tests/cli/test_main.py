@@ -22,7 +22,7 @@ from mlxdeck.server import launch
 from mlxdeck.server.backends.local.engine.models import loader
 from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
 from mlxdeck.server.config.settings import Settings, SettingsError
-from mlxdeck.server.ops import background, conformance, doctor
+from mlxdeck.server.ops import background, conformance, doctor, supervision
 
 RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"
 
@@ -126,10 +126,17 @@ def test_status_of_an_end(
     assert main(["serve"]) == status
 
 
-def test_up_without_a_terminal_is_serve(served: list[Settings]) -> None:
-    """In a container or a pipe there is nothing to draw on."""
+def test_up_without_a_terminal_is_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container or a pipe there is nothing to draw on; a crash is survived there too."""
+    ran: list[tuple[list[str], str]] = []
+
+    def run_supervised(command: list[str], environ: dict[str, str], say: Any) -> int:
+        ran.append((command[1:], environ["MLXDECK_PORT"]))
+        return 3
+
+    monkeypatch.setattr(supervision, "run_supervised", run_supervised)
     assert main(["up", "--port", "8090"]) == 3
-    assert served[0].port == 8090
+    assert ran == [(["-m", "mlxdeck.cli.main", "serve"], "8090")]
 
 
 def test_up_runs_the_dashboard_beside_a_server(

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.server.ops import background
+from mlxdeck.server.ops import background, supervision
 from mlxdeck.server.ops.background import StartFailed, log_path, running_server, state, stop
-from tests.real import ROOT, free_port
+from tests.real import ROOT, free_port, get
 
 REAL = [sys.executable, "-m", "mlxdeck.cli.main", "serve"]
 FAKE = """
@@ -73,6 +74,32 @@ def test_real_server_is_started_and_stopped(settings: Settings) -> None:
     assert "mlxdeck ready" in log.read_text()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
+
+
+def test_server_that_crashes_is_started_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a segmentation fault; and it is stopped all the same when the block is left."""
+    monkeypatch.setattr(supervision, "FIRST_PAUSE_S", 0.01)
+    with running_server(settings, REAL, lambda _: None):
+        first = pid(settings.url)
+        os.kill(first, signal.SIGSEGV)
+        while (again := pid(settings.url)) in (None, first):
+            time.sleep(0.05)
+    assert state(settings.url) is None
+    assert again is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(again, 0)
+    assert "ended with signal SIGSEGV; it is started again" in log_path(settings.home).read_text()
+
+
+def pid(url: str) -> Any:
+    """The process behind a server, if it is healthy."""
+    try:
+        told = get(f"{url}/v1/status")
+    except OSError:
+        return None
+    return told["pid"] if told["status"] == "healthy" else None
 
 
 def test_settings_reach_the_server(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
