@@ -8,6 +8,7 @@ between the start and the ready line ends up in `serve`, as one line and status 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import platform
@@ -71,6 +72,9 @@ def serve(settings: Settings, announce: Announce) -> int:
         with suppress(OSError):
             announce(line)
 
+    # A crash in a library's code then says where it was.
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
     service: Service | None = None
     backend: LocalBackend | None = None
     status = 1

@@ -81,7 +81,11 @@ def _tokens(service: Service) -> Iterator[Metric]:
 
 
 def _state(service: Service) -> Iterator[Metric]:
-    load = service.load
+    load, details = service.load, service.backend.status.details
+    text = "Times that the engine was rebuilt after a fault."
+    yield _counter("engine_rebuilds", text, details.get("engine_rebuilds", 0))
+    text = "KV states that could not be kept, copied or cut."
+    yield _counter("lost_states", text, details.get("lost_states", 0))
     yield _counter("upkeep_errors", "Faults beside requests.", service.upkeep.errors)
     yield _gauge("requests_running", "Requests in the engine.", load.active)
     yield _gauge("requests_waiting", "Requests in the queue.", load.queued)

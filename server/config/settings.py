@@ -150,7 +150,7 @@ class Settings:
     ping_s: float = _setting(5.0, number(0.05))
     """Seconds of silence after which a stream carries a ping."""
     stall_s: float = _setting(120.0, number(1))
-    """Seconds without progress after which a request fails."""
+    """Seconds without progress after which requests fail, and soon after that the process ends."""
     stop_timeout_s: float = _setting(20.0, number(0, 86_400))
     """Seconds that running requests get to finish after a signal to stop."""
     max_body_bytes: int = _setting(32 * 1024**2, size(1))

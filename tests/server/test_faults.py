@@ -92,7 +92,10 @@ async def test_a_fault_anywhere_is_told_once(late: bool) -> None:
                 assert not (told and site.startswith(("states", "memory"))), (site, told)
         plan.disarm()
         await is_whole(server, n_asked + 1)
-        assert backend_of(server).scheduler.n_rebuilds == 3
+        status = (await server.http.get("/v1/status")).json()
+        assert status["engine_rebuilds"] == 3 and status["lost_states"] > 0
+        figures = (await server.http.get("/metrics")).text
+        assert "mlxdeck_engine_rebuilds_total 3" in figures
 
 
 async def test_a_fault_of_the_disk_costs_no_answer(tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,11 +28,13 @@ class Activity:
 
     def __init__(self) -> None:
         self._at: tuple[str, float] | None = None
+        self._thread = 0
 
     @contextmanager
     def at(self, what: str) -> Iterator[None]:
         """Say what the thread does inside the block; each block that begins or ends is progress."""
         before = self._at
+        self._thread = threading.get_ident()
         self._at = what, time.monotonic()
         try:
             yield
@@ -40,6 +45,11 @@ class Activity:
         """What the thread has been at for longer than `limit_s`; empty if it isn't."""
         at = self._at
         return at[0] if at is not None and time.monotonic() - at[1] > limit_s else ""
+
+    def stack(self) -> str:
+        """Where in the code the thread is, as a traceback shows it."""
+        frame = sys._current_frames().get(self._thread)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
 class StallWatch:
@@ -81,7 +91,7 @@ class StallWatch:
         stuck = self._activity.stuck(self._stall_s)
         if stuck and not self.stalled:
             self.stalled = f"the model made no progress for {self._stall_s:.0f} s, at {stuck}"
-            log.error("%s", self.stalled)
+            log.error("%s\n%s", self.stalled, self._activity.stack())
             self._tell(self.stalled)
         elif self.stalled and not stuck:
             log.warning("what seemed to hang has come back")

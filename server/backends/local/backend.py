@@ -205,6 +205,8 @@ class LocalBackend:
         """A snapshot."""
         load, memory = self.scheduler.status, self.scheduler.memory
         ram = self.kv.states.ram if self._is_ready else None
+        n_lost = self.scheduler.n_lost_states
+        n_lost += ram.tally.evictions["failed"] if ram is not None else 0
         return BackendStatus(
             self._health,
             Load(
@@ -219,7 +221,7 @@ class LocalBackend:
             ),
             {
                 "engine_rebuilds": self.scheduler.n_rebuilds,
-                "lost_states": self.scheduler.n_lost_states,
+                "lost_states": n_lost,
             },
         )
 
