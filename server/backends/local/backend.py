@@ -96,6 +96,7 @@ class LocalBackend:
         self._tool_format = choose_format(told.tool_format, self._traits)
         # Not on the loop, which these would hold up.
         self.kv = await asyncio.to_thread(self._open_states, disk, ram_bytes)
+        self.scheduler.relieve_by(self.kv.states.ram.clear)
         trial = self._prompts.submit(try_template, tokenizer, self._tool_format)
         self._template = await asyncio.wrap_future(trial)
         renderer = Renderer(

@@ -116,6 +116,8 @@ class EngineThread:
         """States that were computed and could not be kept."""
         self.memory = Memory()
         """As of the last step."""
+        self.relieve: Callable[[], object] = lambda: None
+        """Frees what memory it can; called if an engine can't be rebuilt at once."""
         self._engine = engine
         self._told = told
         self._max_batch = max_batch
@@ -352,6 +354,8 @@ class EngineThread:
                 self.n_rebuilds += 1
                 self.rebuilding = ""
                 return
+            # Memory may be what lacks: what is cached can be computed again.
+            self._attempt("making room", self.relieve)
         raise EngineLost(failure)
 
     def _start_anew(self) -> None:

@@ -162,6 +162,10 @@ class Scheduler:
         """As of the last step."""
         return self._worker.memory
 
+    def relieve_by(self, relieve: Callable[[], object]) -> None:
+        """Have `relieve` called, on the engine thread, if an engine can't be rebuilt at once."""
+        self._worker.relieve = relieve
+
     @property
     def n_rebuilds(self) -> int:
         """How often the engine was rebuilt after a fault."""
