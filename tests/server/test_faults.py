@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.backends.local.kv import prefix_cache
 from mlxdeck.server.backends.local.scheduler import engine_thread
-from tests.server.backends.local.faults import Plan, faulty
+from mlxdeck.server.errors import EngineFailed
+from tests.server.backends.local.faults import KINDS, Plan, faulty
 from tests.server.http import Running, events, running, until
 
 SYSTEM = "You are terse. " * 20
@@ -192,6 +194,26 @@ async def test_health_says_that_the_engine_is_rebuilt() -> None:
         holds_up.disarm()
         assert await waiting == "waits"
         await is_whole(server, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_model_that_cant_be_loaded_is_told_to_whoever_comes(kind: str) -> None:
+    """Again and again, without growing: each gets an error of its own."""
+    engine, plan = faulty(EchoEngine())
+    plan.arm("load", kind)
+    async with running(engine, loaded=False) as server:
+        found = [await ending(server, "hello") for _ in range(5)]
+        assert len(set(found)) == 1 and "injected" in found[0]
+        health = await server.http.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
+        depths = []
+        for _ in range(200):
+            with pytest.raises(EngineFailed) as raised:
+                await server.service.ready()
+            depths.append(len(raised.traceback))
+        assert len(set(depths)) == 1
+        error = server.service.loading.exception()
+        assert len(traceback.extract_tb(error.__traceback__ if error else None)) < 20
 
 
 def test_a_plan_is_quiet_unless_it_is_armed() -> None:

@@ -12,6 +12,7 @@ import pytest
 from mlxdeck.server.backends.local.engine.api import KVState
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.backends.local.scheduler import engine_thread
+from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
 from mlxdeck.server.errors import EngineFailed
 from tests.server.backends.local.faults import KINDS, Plan, faulty, says_no_numbers
@@ -92,8 +93,7 @@ async def test_a_failed_step_fails_what_runs_and_nothing_else(kind: str, n_befor
         assert [each for each in results if isinstance(each, tuple)] == [
             (f"some text {n}", "stop") for n in (2, 3, 4)
         ]
-        assert scheduler.n_rebuilds == 1
-        assert scheduler.healthy
+        await until(lambda: scheduler.n_rebuilds == 1 and scheduler.healthy)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,6 +109,19 @@ async def test_a_failed_removal_costs_as_much_as_a_step(kind: str) -> None:
             await beside
         await until(lambda: scheduler.healthy)
         assert await answer(scheduler, job("again")) == ("again", "stop")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_loop_that_cant_be_cut_has_one_end(kind: str) -> None:
+    """It was told its end before; what runs beside it pays for the fault."""
+    async with failing(reply=lambda _: "na " * 500) as (scheduler, plan):
+        plan.arm("remove", kind)
+        looping, beside = job("a", max_tokens=1_000), job("b", max_tokens=1_000)
+        looping.guard = LoopGuard()
+        results = await outcomes(scheduler, looping, beside)
+        assert results[0][1] == "loop" and looping.chunks.empty()
+        assert len(told(results[1:])) == 1
+        await until(lambda: scheduler.n_rebuilds == 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
