@@ -184,6 +184,9 @@ def failing(office: Office) -> None:
     """The engine fails, answers leave their grammar, nothing goes on, the window is too short."""
     flags = ("--stall-s", "2", "--ping-s", "0.5", "--context-tokens", "36000")
     with office.open(*flags, SCRIPTED_HANG_S="4") as server:
+        for desk in office.desks:
+            # What another model will be asked again.
+            desk.say(server.url, "prose-4")
         office.together(
             server,
             ("crash-1", "feature-14", "big-1"),

@@ -69,12 +69,14 @@ def test_every_outcome_is_in_it(told: list[Line]) -> None:
     assert {tier for name, _, tier, _ in seen if name == "prefix"} == {"", "ram", "disk"}
     whole = {reason for name, *_, reason in seen if name == "exact"}
     parts = {reason for name, *_, reason in seen if name == "prefix"}
-    assert {"cold", "expired", "not_kept", "model_changed", "disabled", "bypassed"} <= whole
+    assert {"cold", "expired", "not_kept", "disabled", "bypassed"} <= whole
     assert {"cold", "diverged", "evicted", "model_changed"} <= parts
     assert values(told, "tool_call", "parse_ok")[False]
     assert values(told, "tool_call", "schema_valid")[False]
     assert values(told, "tool_call", "repaired")[True]
     assert values(told, "tool_call", "name")["Agent"] > 20
+    assert len(values(told, "request.start", "agent_id")) > 40
+    assert len(values(told, "request.start", "parent_agent_id")) >= 3
     assert len(values(told, "stream.start", "model")) == 2
 
 
