@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import os
+import sqlite3
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,3 +246,61 @@ async def test_a_setting_that_draws_answers_is_in_their_keys(tmp_path: Path) -> 
         async with running(home=tmp_path, **flags) as server:
             assert (await server.ask("hello")).headers["x-mlxdeck-cache"] == cache
             await server.ended(1)
+
+
+def change_all(index: Path, value: object) -> None:
+    """Put a value into every column of every table that takes it, one row after another."""
+    with closing(sqlite3.connect(index)) as connection, connection:
+        for table in ("answers", "states", "state_blocks", "systems", "totals"):
+            columns = [row[1] for row in connection.execute(f"pragma table_info({table})")]
+            for column in columns:
+                with suppress(sqlite3.IntegrityError):
+                    connection.execute(f"update {table} set {column} = ?", (value,))
+
+
+@pytest.mark.parametrize("value", ["../../precious", b"\xff\x00", -7, 1 << 62, 0.5])
+async def test_a_hostile_index_costs_misses_only(
+    tmp_path: Path, value: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever stands in it, before the start or meanwhile: healthy, answering, nothing touched."""
+    precious = tmp_path / "precious"
+    precious.write_text("dear")
+    index = tmp_path / "cache" / "cache.sqlite"
+    async with running(home=tmp_path) as server:
+        await server.ask("hello", system=SYSTEM)
+    change_all(index, value)
+    async with running(home=tmp_path, warm="recent") as server:
+        for prompt in ("hello", "another", "hello"):
+            assert (await server.ask(prompt, system=SYSTEM)).status_code == 200
+        change_all(index, value)
+        await server.http.delete("/v1/cache", params={"tier": "exact"})
+        for prompt in ("hello", "a third"):
+            assert (await server.ask(prompt, system=SYSTEM)).status_code == 200
+        assert (await server.http.delete("/v1/cache")).status_code == 200
+        assert (await server.ask("hello", system=SYSTEM)).status_code == 200
+        assert (await server.http.get("/health")).json()["status"] == "healthy"
+        assert (await server.http.get("/v1/cache")).status_code == 200
+    assert precious.read_text() == "dear"
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("link", ["cache", "cache/states", "cache/cache.sqlite"])
+async def test_a_link_in_the_home_is_not_followed(tmp_path: Path, link: str) -> None:
+    """What it leads to stays as it is, old files of any name included; requests are answered."""
+    home, precious = tmp_path / "home", tmp_path / "precious"
+    home.mkdir()
+    precious.mkdir()
+    names = ["notes.txt", f"{'a' * 64}.safetensors", "cache.sqlite", f".{'b' * 64}-1.safetensors"]
+    for name in names:
+        (precious / name).write_text("dear")
+        os.utime(precious / name, (1, 1))
+    (home / link).parent.mkdir(exist_ok=True)
+    target = precious / "cache.sqlite" if link.endswith("sqlite") else precious
+    (home / link).symlink_to(target)
+    async with running(home=home) as server:
+        for prompt in ("hello", "hello"):
+            assert (await server.ask(prompt, system=SYSTEM)).status_code == 200
+        assert (await server.http.get("/health")).json()["status"] == "healthy"
+        assert (await server.http.delete("/v1/cache")).status_code == 200
+    assert sorted(path.name for path in precious.iterdir()) == sorted(names)
+    assert {path.read_text() for path in precious.iterdir()} == {"dear"}
