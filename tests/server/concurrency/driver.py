@@ -25,7 +25,8 @@ WAIT_S = 10.0
 """Whatever takes longer than this hangs."""
 CAPACITY = LIMITS["max_batch"] + LIMITS["max_waiting"]
 """So many requests are taken before one is refused."""
-SYSTEMS = tuple(f"You are {who}. " * 8 for who in ("terse", "kind"))
+SYSTEMS = ("You are terse. " * 8, "You are kind.")
+"""One is longer than what is stored at all, one shorter."""
 
 
 class Violation(AssertionError):
@@ -105,7 +106,7 @@ class Driver:
         things = {
             self._ask: 5, self._ask_together: 3, self._leave_one: 4, self._abort_and_resend: 5,
             self._all_leave_and_one_comes: 3, self._leave_while_leased: 4,
-            self._leave_while_restored: 3, self._clear: 3,
+            self._leave_while_restored: 3, self._clear: 2, self._clear_while_read: 2,
             self._tick: 3, self._answer_beside_a_checksum: 1, self._crowd: 2, self._fail: 1,
             self._restart: 1,
         }  # fmt: skip
@@ -197,6 +198,17 @@ class Driver:
         clearing = asyncio.create_task(self._clears(tier))
         self._others.add(clearing)
         clearing.add_done_callback(self._others.discard)
+
+    async def _clear_while_read(self) -> None:
+        """An answer that is on disk only is being read as that is cleared."""
+        asked = self._asked()
+        await self._ended([self._come(asked).task])
+        await self._written()
+        await self._clears("exact")
+        self._come(asked)
+        for _ in range(self.random.randrange(1, 6)):
+            await asyncio.sleep(0)
+        await self._clears("exact_disk")
 
     async def _tick(self) -> None:
         self._tick_all()

@@ -36,7 +36,7 @@ from mlxdeck.telemetry.write.writer import MemoryWriter
 STATE_BYTES = 8
 """What `EchoStates` says of a token."""
 LIMITS = {
-    "prefix_cache_bytes": STATE_BYTES * 6_000,
+    "prefix_cache_bytes": STATE_BYTES * 2_000,
     "exact_cache_entries": 4,
     "disk_cache_bytes": 400_000,
     "max_batch": 4,

@@ -21,6 +21,7 @@ from pathlib import Path
 from mlxdeck.server.backends.local.engine.api import State, StateDamaged, States, StoredState
 from mlxdeck.server.backends.local.kv.prefix_cache import Entry, PrefixCache
 from mlxdeck.server.backends.local.kv.state_index import (
+    BLOCK_TOKENS,
     FILE,
     DamagedRow,
     StateIndex,
@@ -111,6 +112,8 @@ class DiskPrefixCache:
             lease.release()
 
     def _write(self, connection: sqlite3.Connection, entry: Entry) -> None:
+        if n_tokens(entry.tokens) < BLOCK_TOKENS:
+            return  # It has been shrunk meanwhile.
         if entry.n_bytes > self._max_bytes:
             self.tally.evictions["no_room"] += 1
             return
@@ -125,7 +128,11 @@ class DiskPrefixCache:
         finally:
             draft.unlink(missing_ok=True)
         stored = Stored(name, entry.tokens, entry.shared_tokens, entry.trimmable, n_bytes, digest)
-        self._index.add(connection, stored)
+        try:
+            self._index.add(connection, stored)
+        except sqlite3.Error:
+            (self._folder / name).unlink(missing_ok=True)
+            raise
         for shorter in self._index.superseded(connection, stored):
             self._delete(connection, shorter)
         for file, signature in self._index.oldest(connection, self._max_bytes):

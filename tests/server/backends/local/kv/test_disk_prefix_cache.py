@@ -180,6 +180,20 @@ async def test_what_waits_for_the_disk_is_within_the_limit_of_ram(tmp_path: Path
     assert len(on_disk(tmp_path)) == 2
 
 
+async def test_what_is_shrunk_to_less_than_is_stored_is_not_written(tmp_path: Path) -> None:
+    """It waited as a conversation, and is a short system prompt by the time of its turn."""
+    async with opened(tmp_path, ram_bytes=8 * 150) as vault:
+        offer(vault, TOKENS, 20)
+        offer(vault, [7, *TOKENS])
+        assert (
+            vault._ram.tally.evictions == {"shrunk": 1} and vault._ram.n_due(everything=True) == 2
+        )
+        await written(vault)
+        assert vault._disk.errors == 0
+    assert on_disk(tmp_path) == [[7, *TOKENS]]
+    assert len(list((tmp_path / "states").iterdir())) == 1
+
+
 async def test_a_crowd_of_states_does_not_wait_to_be_quiet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
