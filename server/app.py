@@ -5,6 +5,7 @@ Before the first byte of an answer an error is a status; after it, an event in t
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -34,6 +35,8 @@ from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
 from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
+
+log = logging.getLogger(__name__)
 
 HEALTH = "/health"
 MAX_HEAD_BYTES = 16 * 1024
@@ -226,10 +229,14 @@ async def _stream(
                         await response.send(data)
             is_told = True
             await response.eof()
-    except ServerError as error:
+    # The stream's edge: whatever is raised, its client must not take what it has for the whole.
+    except Exception as error:
+        shown = error if isinstance(error, ServerError) else ServerError("internal error")
+        if shown is not error:
+            log.exception("a stream failed")
         if not is_told:
-            trace.failed(error, "generate")
-            await response.send(encoder.error(error))
+            trace.failed(shown, "generate")
+            await response.send(encoder.error(shown))
         await response.eof()
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Step
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.chat import Event, TextDelta
+from mlxdeck.server.dialects.anthropic.answers import AnthropicEncoder
 from mlxdeck.server.errors import EngineFailed
 from tests.server.http import body, events, running, until
 
@@ -287,6 +289,24 @@ async def test_a_failure_after_the_first_byte_is_an_event() -> None:
         (end,) = await server.ended(1)
         assert end.outcome == "error"
         assert (await server.ask("hello")).headers["x-mlxdeck-cache"] == "miss"
+
+
+async def test_a_bug_after_the_first_byte_is_an_event_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a stream that ends as if it were whole; its end is told once."""
+    encode = AnthropicEncoder.encode
+
+    def fail(encoder: AnthropicEncoder, event: Event) -> bytes:
+        if isinstance(event, TextDelta):
+            raise ZeroDivisionError
+        return encode(encoder, event)
+
+    monkeypatch.setattr(AnthropicEncoder, "encode", fail)
+    async with running() as server:
+        streamed = events((await server.ask("hello", stream=True)).text)
+        assert [name for name, _ in streamed] == ["message_start", "error"]
+        assert streamed[-1][1]["error"] == {"type": "api_error", "message": "internal error"}
+        (end,) = await server.ended(1)
+        assert (end.outcome, end.status) == ("error", 500)
 
 
 async def test_too_long_a_prompt_is_refused_before_anything_is_sent() -> None:

@@ -220,6 +220,18 @@ async def test_an_old_client_reads_a_stream_to_its_end() -> None:
         assert content.endswith(b'data: {"type":"message_stop"}\n\n')
 
 
+async def test_a_body_is_json_whatever_it_is_called() -> None:
+    """curl calls it a form, others nothing at all; chunks may come instead of a length."""
+    kinds = ("application/json; charset=utf-8", "text/plain", "application/x-www-form-urlencoded")
+    chunks = b"5;ext=1\r\n" + ASK[:5] + b"\r\n%x\r\n" % len(ASK[5:]) + ASK[5:] + b"\r\n0\r\n\r\n"
+    async with running() as server:
+        asks = [asked("POST /v1/messages", f"Content-Type: {kind}", content=ASK) for kind in kinds]
+        asks += [asked("POST /v1/messages/?beta=true", content=ASK)]
+        asks += [asked("POST /v1/messages", CHUNKED, content=chunks)]
+        told = await answered(server, *asks)
+        assert [status for status, _, _ in told] == [200] * 5
+
+
 async def test_a_model_need_not_be_named_over_openais_api() -> None:
     """The answer says which one it was; Anthropic's API insists."""
     async with running() as server:
