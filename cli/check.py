@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from mlxdeck.server.config.api_keys import first_key
 from mlxdeck.server.config.settings import add_flags, from_args
 
 EXAMPLE = "mlxdeck check http://127.0.0.1:8081"
@@ -13,11 +14,11 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "url", nargs="?", metavar="URL", help="address of the server; default: from the settings"
     )
-    add_flags(parser, only=("host", "port", "api_key"))
+    add_flags(parser, only=("host", "port", "api_key", "api_key_file"))
 
 
 def run(args: Namespace) -> int:
     from mlxdeck.server.ops import conformance
 
     settings = from_args(args)
-    return conformance.run(args.url or settings.url, settings.api_key, print)
+    return conformance.run(args.url or settings.url, first_key(settings), print)

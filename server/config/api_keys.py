@@ -21,6 +21,15 @@ def api_keys(settings: Settings) -> tuple[str, ...]:
     return (*found, *_of_file(settings.api_key_file)) if settings.api_key_file else tuple(found)
 
 
+def first_key(settings: Settings) -> str:
+    """A key to ask with, empty if none is needed.
+
+    Raises:
+        SettingsError: As `api_keys`.
+    """
+    return next(iter(api_keys(settings)), "")
+
+
 def readable_by_others(settings: Settings) -> bool:
     """Whether other users of this machine can read the file with the keys."""
     path = Path(settings.api_key_file).expanduser()

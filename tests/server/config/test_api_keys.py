@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.server.config.api_keys import api_keys, readable_by_others
+from mlxdeck.server.config.api_keys import api_keys, first_key, readable_by_others
 from mlxdeck.server.config.settings import Settings, SettingsError, add_flags, from_args
 
 
@@ -19,6 +19,7 @@ def test_several_keys_are_several(tmp_path: Path) -> None:
     told = Settings(api_key="key1, key2", api_key_file=str(path), host="0.0.0.0")
     assert api_keys(told) == ("key1", "key2", "three", "four", "five")
     assert api_keys(Settings()) == ()
+    assert (first_key(told), first_key(Settings())) == ("key1", "")
     assert not readable_by_others(told)
     path.chmod(0o644)
     assert readable_by_others(told)
