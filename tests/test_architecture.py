@@ -35,7 +35,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.admin.metrics": {"prometheus_client"},
     "mlxdeck.telemetry.export.tables": {"pyarrow"},
     "mlxdeck.tui.outputs.browser": {"textual_serve", "aiohttp"},
-    "mlxdeck.server.schemas": {"jsonschema", "referencing"},
+    "mlxdeck.server.schemas": {"jsonschema", "re2"},
     "mlxdeck.server.backends.local.engine": {
         "mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub", "jinja2",
         "numpy", "gguf",
@@ -44,7 +44,7 @@ MAY_ALSO_IMPORT = {
 """A module, or a package with all that is in it."""
 
 LAYERS = (
-    {"errors", "lenient_json"},
+    {"checkpoints", "errors", "lenient_json"},
     {"chat", "schemas", "load"},
     {"request_facts"},
     {"canonicalize", "cache", "dialects", "observe", "backends.local.engine"},

@@ -18,12 +18,18 @@ from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 
 from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.schemas.limits import within_limits
 from mlxdeck.server.schemas.pointers import VALUES, resolved
 
 KINDS = ("string", "number", "integer", "boolean", "null", "array", "object")
 MAX_DEPTH = 48
 """Below that, anything goes: what recurses here recurses in other libraries too."""
+MAX_VALUE_DEPTH = 32
+"""Of a value in a schema, such as a default."""
 MAX_NODES = 20_000
+"""Schemas in the schema of one tool; beyond that, anything goes too."""
+MAX_VISITS = 500
+"""Schemas looked at to find out whether one describes an object."""
 MAX_JUDGED_NODES = 400
 """A larger schema of an answer isn't judged, but only read: that would hold up others."""
 _ALIASES = {
@@ -42,8 +48,12 @@ _DROP = object()
 """What a keyword's reader returns where nothing sensible can be meant."""
 
 
-def tool_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
+def tool_schema(
+    told: dict[str, Any], path: str, cut: Callable[[], object] = bool
+) -> dict[str, Any]:
     """The schema of a tool's arguments; the same object where nothing is odd about it.
+
+    `cut` is called where some of it is left out because it is too deep or too large.
 
     Raises:
         BadRequest: No call could ever conform: it doesn't describe an object.
@@ -51,8 +61,8 @@ def tool_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
     kinds = _told_kinds(told.get("type"), f"{path}.type")
     if kinds and "object" not in kinds:
         raise BadRequest(f"{path}.type", f"must be 'object', as arguments are, got {kinds[0]!r}")
-    found = readable(told)
-    if not _may_be_object(found, found, 0):
+    found = readable(told, cut)
+    if not _Objects(found).possible(found, 0):
         raise BadRequest(path, "must describe an object, as arguments are")
     if isinstance(found.get("type"), list):
         found = {**found, "type": "object"}
@@ -63,8 +73,12 @@ def answer_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
     """The schema of an answer.
 
     Raises:
-        BadRequest: It is no JSON Schema, or refers to what isn't in it; the keyword is named.
+        BadRequest: It is no JSON Schema, is over a limit, or refers to what isn't in it; the
+            keyword is named, and so is the limit.
     """
+    within_limits(told, path)
+    if not isinstance(told.get("$schema", ""), str):
+        raise BadRequest(f"{path}.$schema", "must be a text")
     if _n_nodes(told, 0) <= MAX_JUDGED_NODES:
         try:
             # Python's expressions know no classes of Unicode, JSON Schema's do.
@@ -73,18 +87,23 @@ def answer_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
         except SchemaError as error:
             at = ".".join([path, *map(str, error.absolute_path)])
             raise BadRequest(at, f"no JSON Schema: {error.message[:200]}") from error
+        except RecursionError as error:
+            raise BadRequest(path, "holds a pattern that is nested too deeply") from error
     lost = _lost_reference(told, told, 0)
     if lost:
         raise BadRequest(path, f"$ref {lost[:100]!r} leads to nothing in this schema")
     return readable(told)
 
 
-def readable(told: dict[str, Any]) -> dict[str, Any]:
+def readable(told: dict[str, Any], cut: Callable[[], object] = bool) -> dict[str, Any]:
     """A schema that any reader of JSON Schema can take, of the same meaning as far as it has one.
 
     References lead somewhere, keywords have values of their kinds, nothing is nested too deep.
     """
-    read = _Reader().schema(told, 0)
+    reader = _Reader()
+    read = reader.schema(told, 0)
+    if reader.is_cut:
+        cut()
     found = _with_references(read, read, 0)
     # 4.0 and 4 are equal, but not to all readers.
     return told if found == told and repr(found) == repr(told) else found
@@ -112,21 +131,30 @@ def _kind(told: Any) -> str | None:
     return "" if word in _ANY else _ALIASES.get(word)
 
 
-def _may_be_object(told: Any, root: Any, depth: int) -> bool:
-    if not isinstance(told, Mapping) or depth > 8:
-        return told is not False
-    kinds = told.get("type", "object")
-    if "object" not in ([kinds] if isinstance(kinds, str) else kinds):
-        return False
-    listed = [told["const"]] if "const" in told else told.get("enum")
-    if listed and not any(isinstance(each, dict) for each in listed):
-        return False
-    if "$ref" in told and not _may_be_object(resolved(told["$ref"], root), root, depth + 1):
-        return False
-    for key, enough in (("anyOf", any), ("oneOf", any), ("allOf", all)):
-        if key in told and not enough(_may_be_object(e, root, depth + 1) for e in told[key]):
+class _Objects:
+    """Tells whether a schema may describe an object; if that takes too long, it may."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._visits = 0
+
+    def possible(self, told: Any, depth: int) -> bool:
+        """Whether an object may conform."""
+        self._visits += 1
+        if not isinstance(told, Mapping) or depth > 8 or self._visits > MAX_VISITS:
+            return told is not False
+        kinds = told.get("type", "object")
+        if "object" not in ([kinds] if isinstance(kinds, str) else kinds):
             return False
-    return True
+        listed = [told["const"]] if "const" in told else told.get("enum")
+        if listed and not any(isinstance(each, dict) for each in listed):
+            return False
+        if "$ref" in told and not self.possible(resolved(told["$ref"], self._root), depth + 1):
+            return False
+        for key, enough in (("anyOf", any), ("oneOf", any), ("allOf", all)):
+            if key in told and not enough(self.possible(each, depth + 1) for each in told[key]):
+                return False
+        return True
 
 
 def _n_nodes(told: Any, depth: int) -> int:
@@ -163,6 +191,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self._n_nodes = 0
+        self.is_cut = False
         of: dict[str, Callable[[Any, int], Any]] = {}
         of |= dict.fromkeys(("properties", "patternProperties", "dependentSchemas"), self._named)
         of |= dict.fromkeys(("$defs", "definitions"), self._named)
@@ -188,11 +217,15 @@ class _Reader:
             return told if isinstance(told, bool) else {}
         self._n_nodes += 1
         if depth > MAX_DEPTH or self._n_nodes > MAX_NODES:
+            self.is_cut = True
             return {}
         found = {}
         for key, value in _modern(told).items():
-            read = self._of.get(key, _told)
-            value = read(value, depth + 1)
+            read = self._of.get(key)
+            if (read is None or read in _AS_IT_IS) and _too_deep(value, MAX_VALUE_DEPTH):
+                self.is_cut = True
+                continue
+            value = (read or _told)(value, depth + 1)
             if value is not _DROP:
                 found[key] = value
         return found
@@ -258,6 +291,14 @@ def _value(told: Any, depth: int) -> Any:
     return told
 
 
+def _too_deep(told: Any, left: int) -> bool:
+    """Whether a value nests deeper than that."""
+    if not isinstance(told, dict | list):
+        return False
+    inner = told.values() if isinstance(told, dict) else told
+    return left == 0 or any(_too_deep(each, left - 1) for each in inner)
+
+
 def _type(told: Any, depth: int) -> Any:
     del depth
     if isinstance(told, list):
@@ -271,6 +312,9 @@ def _enum(told: Any, depth: int) -> Any:
     if isinstance(told, list):
         return told or _DROP
     return [told] if isinstance(told, str | int | float) else _DROP
+
+
+_AS_IT_IS = (_value, _enum)
 
 
 def _required(told: Any, depth: int) -> Any:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlxdeck.server.lenient_json import decode_first
-from mlxdeck.server.schemas.shape import ANYTHING, Schema, kinds_of_value
+from mlxdeck.server.schemas.branches import ANYTHING, kinds_of_value
+from mlxdeck.server.schemas.shape import Schema
 
 _NONE = object()
 _HALF = re.compile("[\ud800-\udfff]")

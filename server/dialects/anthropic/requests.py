@@ -138,7 +138,9 @@ def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], 
         schema = typed(required(tool, "input_schema", path), dict, join(path, "input_schema"))
         about = typed(tool.get("description") or "", str, join(path, "description"))
         at = join(path, "input_schema")
-        tools.append(ToolSpec(name, about, tool_schema(shallow(schema, at), at)))
+        # Whoever sends it has seldom written it: what is too deep or too much is left out.
+        read = tool_schema(schema, at, lambda: notes.add("left_out", "tools.schema_parts"))
+        tools.append(ToolSpec(name, about, read))
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise BadRequest("tools", "tool names must be unique")

@@ -143,8 +143,9 @@ def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], 
         schema = function.get("parameters") or {"type": "object", "properties": {}}
         about = typed(function.get("description") or "", str, join(at, "description"))
         at = join(at, "parameters")
-        schema = shallow(typed(schema, dict, at), at)
-        tools[name] = ToolSpec(name, about, tool_schema(schema, at))
+        schema = typed(schema, dict, at)
+        read = tool_schema(schema, at, lambda: notes.add("left_out", "tools.schema_parts"))
+        tools[name] = ToolSpec(name, about, read)
     return tuple(tools.values()), elsewhere
 
 

@@ -417,18 +417,30 @@ def test_what_is_no_unicode_is_replaced(name: str, sent: bytes, said: str) -> No
         assert DIALECTS[name].decode(raw, {}).messages[0].blocks == (Text(said),)
 
 
-@pytest.mark.parametrize("n_levels", [100, 700, 100_000])
-@pytest.mark.parametrize("name", sorted(DIALECTS))
-def test_deep_nesting_is_the_clients_fault(name: str, n_levels: int) -> None:
-    """In a schema and anywhere else."""
+def nested_tool(name: str, n_levels: int) -> bytes:
+    """A request with a tool whose schema is nested."""
     deep = '{"a":' * n_levels + "1" + "}" * n_levels
     tool = f'{{"name": "f", "input_schema": {deep}}}'
     if name == "openai":
         tool = f'{{"type": "function", "function": {{"name": "f", "parameters": {deep}}}}}'
     turn = '{"role": "user", "content": "x"}'
-    body = f'{{"model": "m", "max_tokens": 5, "messages": [{turn}], "tools": [{tool}]}}'
+    return f'{{"model": "m", "max_tokens": 5, "messages": [{turn}], "tools": [{tool}]}}'.encode()
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_deep_nesting_is_the_clients_fault(name: str) -> None:
+    """Where it is deeper than JSON is read."""
     with pytest.raises(BadRequest, match="nested"):
-        DIALECTS[name].decode(body.encode(), {})
+        DIALECTS[name].decode(nested_tool(name, 100_000), {})
+
+
+@pytest.mark.parametrize("n_levels", [100, 250, 700])
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_a_tool_with_a_deep_schema_is_taken(name: str, n_levels: int) -> None:
+    """Whoever sends it has seldom written it; what is too deep is left out, and noted."""
+    read = DIALECTS[name].decode(nested_tool(name, n_levels), {})
+    assert read.tools[0].name == "f"
+    assert "left_out tools.schema_parts 1" in read.history_notes
 
 
 F = {"type": "function", "function": {"name": "f"}}

@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLParserLimits
 
 from mlxdeck.server.backends.local.engine.api import Constraint
 from mlxdeck.server.backends.local.engine.mlx.vocabulary import Vocabulary
@@ -21,6 +21,15 @@ from mlxdeck.server.backends.local.engine.mlx.vocabulary import Vocabulary
 log = logging.getLogger(__name__)
 
 MAX_GRAMMARS = 256
+# All are several times what the tools of any agent take. They bound the time of compiling a grammar
+# to about half a second, without the interpreter's lock, and that of a mask to a few milliseconds.
+LIMITS = LLParserLimits(
+    max_grammar_size=100_000,
+    step_lexer_fuel=50_000,
+    step_max_items=10_000,
+    max_items_in_row=1_000,
+    max_lexer_states=50_000,
+)
 TRIED_STEPS = 24
 # Enough of the text before to find a trigger that is written in several tokens.
 KEEP_BYTES = 256
@@ -51,7 +60,7 @@ class MlxGrammars:
 
     def _compile(self, grammar: str) -> LLMatcher:
         lark = LLMatcher.grammar_from_lark(self.vocabulary.spelled(grammar))
-        return LLMatcher(self.vocabulary.tokenizer, lark, log_level=0)
+        return LLMatcher(self.vocabulary.tokenizer, lark, log_level=0, limits=LIMITS)
 
     def _try(self, grammar: str) -> str:
         """What is wrong with a grammar, also on its first steps: some compile, and take nothing."""

@@ -10,9 +10,15 @@ from typing import Any
 from mlxdeck.server.backends.local.engine.api import Constraint, Grammars
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.chat import ChatRequest, ToolSpec
+from mlxdeck.server.checkpoints import checkpoint
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.schemas.loosening import looser, reductions
+from mlxdeck.server.schemas.limits import too_costly, too_large
+from mlxdeck.server.schemas.loosening import loosened, looser, reductions
 
+MAX_WORK = 2_000_000
+"""Characters of grammars that are tried for one request, each try counted as `TRY_WORK` more."""
+TRY_WORK = 10_000
+MAX_GRAMMAR_CHARS = 400_000
 ANSWER = ""
 """Stands for the answer among the names of tools."""
 
@@ -114,6 +120,20 @@ class _Found:
     loose: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Work:
+    """What has been tried for one request."""
+
+    left: int = MAX_WORK
+
+    def spend(self, n_chars: int) -> str:
+        """Why a grammar of that length isn't tried; empty if it is."""
+        if n_chars > MAX_GRAMMAR_CHARS:
+            return f"its grammar has more than {MAX_GRAMMAR_CHARS:,} characters"
+        self.left -= n_chars + TRY_WORK
+        return "the schemas of this request take too long to compile" if self.left < 0 else ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Composer:
     """Makes one grammar of tools and an answer, as strict as the engine can take it."""
@@ -123,14 +143,17 @@ class _Composer:
     marked: bool
     parallel: bool
     blanks: bool = False
+    work: _Work = field(default_factory=_Work)
 
     def fitted(self, offered: Sequence[ToolSpec], answer: Any = None) -> _Found:
         """The grammar; a schema that can't be held to loosens its own tool alone."""
-        tools = [replace(t, input_schema={"type": "object", **t.input_schema}) for t in offered]
+        loose: dict[str, str] = {}
+        tools = [replace(t, input_schema=_affordable(t, loose)) for t in offered]
+        if why := too_costly(answer):
+            loose[ANSWER], answer = why, loosened(answer)
         whole = self._composed(tools, answer)
         if not whole.error:
-            return whole
-        loose: dict[str, str] = {}
+            return replace(whole, loose=loose)
         tools = [self._loosened(tool, loose) for tool in tools]
         if answer is not None and (why := self._composed((), answer).error):
             loose[ANSWER] = why
@@ -145,15 +168,28 @@ class _Composer:
             loose |= dict.fromkeys(large - loose.keys(), whole.error)
             tools = [_bare(tool) if tool.name in large else tool for tool in tools]
             whole = self._composed(tools, answer)
+        if whole.error and self.work.left < 0:
+            loose |= dict.fromkeys((tool.name for tool in tools if tool.name not in loose), "")
+            loose = {name: why or whole.error for name, why in loose.items()}
+            tools = [replace(tool, input_schema={"type": "object"}) for tool in tools]
+            whole = self._tried(tools, None if answer is None else True)
         return replace(whole, loose=loose)
 
     def _composed(self, tools: Sequence[ToolSpec], answer: Any) -> _Found:
+        """A grammar that has been tried, within what may be tried for one request."""
+        if self.work.left < 0:
+            return _Found("", self.work.spend(0))
+        return self._tried(tools, answer)
+
+    def _tried(self, tools: Sequence[ToolSpec], answer: Any) -> _Found:
+        checkpoint()
         grammar = self.form.grammar(
             tools, marked=self.marked, parallel=self.parallel, answer=answer, blanks=self.blanks
         )
         if grammar is None:
             return _Found("", f"{self.form.name} has no grammar for these tools")
-        return _Found(grammar, self.grammars.check(grammar).split("\n")[0])
+        error = self.work.spend(len(grammar)) if self.work.left >= 0 else ""
+        return _Found(grammar, error or self.grammars.check(grammar).split("\n")[0])
 
     def _loosened(self, tool: ToolSpec, loose: dict[str, str]) -> ToolSpec:
         """The tool with as much of its schema as can be held to; `loose` is told why not all."""
@@ -171,6 +207,17 @@ class _Composer:
         rest = [*reductions(schema), *([{"type": kind}] if kind else [])]
         steps = [*looser(schema)] if kind == "object" else rest
         return next((each for each in steps if not self._composed((), each).error), True)
+
+
+def _affordable(tool: ToolSpec, loose: dict[str, str]) -> dict[str, Any]:
+    """The schema of a tool, without what is known to cost too much; `loose` is told why."""
+    schema = tool.input_schema
+    if why := too_large(schema):
+        loose[tool.name] = why
+        return {"type": "object"}
+    if why := too_costly(schema):
+        loose[tool.name], schema = why, loosened(schema)
+    return {"type": "object", **schema}
 
 
 def _bare(tool: ToolSpec) -> ToolSpec:

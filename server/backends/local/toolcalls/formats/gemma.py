@@ -21,7 +21,8 @@ from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_N
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 from mlxdeck.server.lenient_json import decode_first
-from mlxdeck.server.schemas.shape import ANYTHING, Schema, branch_kinds
+from mlxdeck.server.schemas.branches import ANYTHING, branch_kinds
+from mlxdeck.server.schemas.shape import Schema
 from mlxdeck.server.schemas.values import fitted, to_json
 
 _PAIRS = {"{": "}", "(": ")"}

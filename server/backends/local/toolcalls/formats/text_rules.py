@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, quoted
+from mlxdeck.server.schemas.branches import branch_choices, branch_kinds
 from mlxdeck.server.schemas.loosening import FORMATS
-from mlxdeck.server.schemas.shape import Schema, branch_choices, branch_kinds
+from mlxdeck.server.schemas.shape import Schema
 from mlxdeck.server.schemas.values import to_text
 
 _ANY_TEXT = "(?s:.*)"
