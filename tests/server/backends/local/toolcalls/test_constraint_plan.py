@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import (
+    MAX_WORK,
+    TRY_WORK,
     ConstraintPlan,
     plan_constraint,
 )
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text, ToolChoice, ToolSpec
+from mlxdeck.server.checkpoints import Abandoned, run_until
 from mlxdeck.server.errors import BadRequest
+from tests.hostile import SCHEMAS
 
 TOOLS = tuple(ToolSpec(name, "", {"type": "object"}) for name in ("Read", "Write"))
 FORM = FORMATS["json_tags"]
@@ -160,3 +165,58 @@ def test_schemas_that_are_too_much_together_give_way_by_size() -> None:
     found = plan_constraint(request, FORM, Narrow())
     assert found.loose == {"Large": "too many items"}
     assert '\\"p37\\"' in grammar(found) and grammar(found).count('"maxLength": 10') == 4
+
+
+class Unwilling(Willing):
+    """Takes no grammar but that of any object, and counts what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_tried = 0
+
+    def check(self, grammar: str, already: str = "") -> str:
+        self.n_tried += 1
+        return "too hard" if "wanted" in grammar else ""
+
+
+def test_what_is_tried_for_one_request_has_an_end() -> None:
+    """However many tools there are: then each is held to its name alone, and it is told why."""
+    named = {f"wanted{n}": {"type": "string"} for n in range(40)}
+    schema = {"type": "object", "properties": named}
+    tools = tuple(ToolSpec(f"t{n}", "", schema) for n in range(400))
+    request = ChatRequest("m", (), (Message("user", (Text("Hi"),)),), Sampling(9), tools)
+    grammars = Unwilling()
+    found = plan_constraint(request, FORM, grammars)
+    assert found.constraint is not None
+    assert grammars.n_tried <= MAX_WORK // TRY_WORK
+    assert found.loose.keys() == {tool.name for tool in tools}
+    assert any("too long" in why for why in found.loose.values())
+
+
+@pytest.mark.parametrize("name", ["3,000 properties", "large multiples", "enum of 20,000"])
+def test_a_tool_that_costs_too_much_is_loosened_untried(name: str) -> None:
+    """It alone, and the limit is told."""
+    tools = (ToolSpec("t", "", SCHEMAS[name]), ToolSpec("u", "", {"type": "object"}))
+    request = ChatRequest("m", (), (Message("user", (Text("Hi"),)),), Sampling(9), tools)
+    grammars = Unwilling()
+    found = plan_constraint(request, FORM, grammars)
+    assert grammars.n_tried == 1
+    assert [*found.loose] == ["t"]
+    assert any(char.isdigit() for char in found.loose["t"])
+
+
+def test_nobody_waits_so_no_more_is_tried() -> None:
+    """A client that has left doesn't keep the prompt thread compiling."""
+    given_up = threading.Event()
+
+    class Leaving(Unwilling):
+        def check(self, grammar: str, already: str = "") -> str:
+            given_up.set()
+            return super().check(grammar, already)
+
+    grammars = Leaving()
+    tools = tuple(ToolSpec(f"t{n}", "", {"properties": {"wanted": {}}}) for n in range(9))
+    request = ChatRequest("m", (), (Message("user", (Text("Hi"),)),), Sampling(9), tools)
+    with pytest.raises(Abandoned):
+        run_until(given_up, lambda: plan_constraint(request, FORM, grammars))
+    assert grammars.n_tried == 1
