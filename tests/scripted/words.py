@@ -18,6 +18,10 @@ class WordTokenizer(ByteTokenizer):
         self._words: dict[int, str] = {}
         """What has been met."""
 
+    def least_tokens(self, text: str) -> int:
+        """At most twelve letters a word."""
+        return len(text) // 13
+
     def encode(self, text: str) -> list[int]:
         """Its words."""
         found = _WORD.findall(text)

@@ -231,7 +231,7 @@ class TemplateTraits:
 
 
 class Tokenizer(Protocol):
-    """Template and tokens. Plain CPU work: used from the prompt thread only."""
+    """Template and tokens. Plain CPU work, safe from several threads."""
 
     @property
     def traits(self) -> TemplateTraits:
@@ -248,6 +248,15 @@ class Tokenizer(Protocol):
         Raises:
             ValueError: The template refuses these messages.
         """
+
+    def least_tokens(self, text: str) -> int:
+        """A number of tokens that no encoding of a text falls short of, told without encoding it.
+
+        0 where the tokenizer can't tell.
+        """
+
+    def count(self, text: str, enough: int) -> int:
+        """About how many tokens a long text has: of its pieces, and no further than `enough`."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of rendered text; special tokens in it count as such."""

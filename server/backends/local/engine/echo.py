@@ -54,6 +54,14 @@ class ByteTokenizer:
         turns = (f"<{m['role']}>{m['content']}</{m['role']}>" for m in messages)
         return "".join(turns) + "<assistant>"
 
+    def least_tokens(self, text: str) -> int:
+        """One token a character."""
+        return len(text)
+
+    def count(self, text: str, enough: int) -> int:
+        """The same, which is enough where texts are ASCII."""
+        return min(len(text), enough)
+
     def encode(self, text: str) -> list[int]:
         """One token a byte."""
         return [byte + 1 for byte in text.encode()]

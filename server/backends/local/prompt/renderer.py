@@ -6,10 +6,12 @@ What the template refuses is put to it in other ways; what texts spell stays tex
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.engine.api import Tokenizer
+from mlxdeck.server.backends.local.prompt.length import EXACT_CHARS, check_length, check_texts
 from mlxdeck.server.backends.local.prompt.marked_rendering import marked, mentions, own_spans
 from mlxdeck.server.backends.local.prompt.prompt_segments import PromptSegments, lay_out
 from mlxdeck.server.backends.local.prompt.regroupings import (
@@ -29,6 +31,7 @@ from mlxdeck.server.backends.local.prompt.template_messages import (
     put,
 )
 from mlxdeck.server.chat import ChatRequest, ToolUse
+from mlxdeck.server.checkpoints import checkpoint
 from mlxdeck.server.errors import BadRequest, PromptTooLong
 
 log = logging.getLogger(__name__)
@@ -91,8 +94,10 @@ class Renderer:
             BadRequest: The model's template can't express this conversation.
         """
         text, regrouped = self._text(request)
-        tokens, ends = self._encoded(request, text, regrouped)
         limit_tokens = self._context_tokens - 1
+        check_length(self._tokenizer, text, limit_tokens)
+        checkpoint()
+        tokens, ends = self._encoded(request, text, regrouped)
         if len(tokens) > limit_tokens:
             raise PromptTooLong(len(tokens), limit_tokens)
         room_tokens = min(self._context_tokens - len(tokens), self._max_output_tokens)
@@ -108,9 +113,22 @@ class Renderer:
             tuple(sorted(regrouped - self._known)),
         )
 
+    def check_fits(self, request: ChatRequest) -> None:
+        """Refuse a request whose texts alone can't fit, before anything is made of them.
+
+        Pure, for any thread.
+
+        Raises:
+            PromptTooLong: They can't.
+        """
+        check_texts(self._tokenizer, request, self._context_tokens - 1)
+
     def count(self, request: ChatRequest) -> int:
-        """How many tokens the prompt has, also if it is too long."""
-        return len(self._encoded(request, *self._text(request))[0])
+        """How many tokens the prompt has, also if it is too long; of a very long one, about."""
+        text, regrouped = self._text(request)
+        if len(text) > EXACT_CHARS:
+            return self._tokenizer.count(text, sys.maxsize)
+        return len(self._encoded(request, text, regrouped)[0])
 
     def text(self, request: ChatRequest) -> str:
         """The prompt as text, ending where the answer begins.

@@ -17,6 +17,20 @@ Span = tuple[int, int]
 """Where a control token stands in a text: its first character, and the one behind its last."""
 
 
+_SHORT_CHARS = 4_096
+
+
+def encoding(backend: Any, text: str) -> Any:
+    """What the `tokenizers` library makes of a text, special tokens in it included.
+
+    Its `encode` keeps the interpreter's lock, two seconds for three million characters; what it
+    does for batches lets go of it, and makes the same tokens.
+    """
+    if len(text) <= _SHORT_CHARS:
+        return backend.encode(text, add_special_tokens=False)
+    return backend.encode_batch([text], add_special_tokens=False)[0]
+
+
 class ControlTokens:
     """The control tokens of a tokenizer. For the prompt thread."""
 
@@ -75,7 +89,7 @@ class ControlTokens:
         for start, end, spelling in marks:
             pieces += [text[at:start], spelling]
             at = end
-        encoded = private.tokenizer.encode("".join([*pieces, text[at:]]), add_special_tokens=False)
+        encoded = encoding(private.tokenizer, "".join([*pieces, text[at:]]))
         tokens: list[int] = []
         ends: list[int] = []
         plain: set[int] = set()

@@ -1,7 +1,8 @@
-"""Template and tokens of a model, over mlx-lm's wrapper. Holds no arrays: for the prompt thread."""
+"""Template and tokens of a model, over mlx-lm's wrapper. Holds no arrays: for any thread."""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,15 @@ from typing import Any
 from jinja2 import TemplateError
 
 from mlxdeck.server.backends.local.engine.api import TemplateTraits, ToolMarkers
-from mlxdeck.server.backends.local.engine.mlx.control_tokens import ControlTokens
+from mlxdeck.server.backends.local.engine.mlx.control_tokens import ControlTokens, encoding
 from mlxdeck.server.backends.local.engine.mlx.template_clock import clock_formats
+from mlxdeck.server.backends.local.engine.mlx.token_bounds import (
+    TokenBounds,
+    bounds_of,
+    pieces,
+)
 from mlxdeck.server.backends.local.engine.models.model_folder import fit_to_load
+from mlxdeck.server.checkpoints import checkpoint
 from mlxdeck.server.errors import EngineFailed, one_line
 
 # Templates compute: whatever goes wrong in one means that it can't express the conversation.
@@ -52,16 +59,35 @@ class MlxTokenizer:
             reason = str(error) or type(error).__name__
             raise ValueError(f"the chat template refuses this conversation: {reason}") from error
 
+    @functools.cached_property
+    def _bounds(self) -> TokenBounds | None:
+        backend = getattr(self.wrapper, "backend_tokenizer", None)
+        return bounds_of(backend) if backend is not None else None
+
+    def least_tokens(self, text: str) -> int:
+        """By what the tokens of the vocabulary can hold at most."""
+        return self._bounds.least(text) if self._bounds else 0
+
+    def count(self, text: str, enough: int) -> int:
+        """About how many tokens a text has, counted piece by piece."""
+        n_tokens = 0
+        for piece in pieces(text):
+            checkpoint()
+            n_tokens += len(self.encode(piece))
+            if n_tokens >= enough:
+                break
+        return n_tokens
+
     def encode(self, text: str) -> list[int]:
         """Token ids; the template has already written every special token."""
-        return list(self.wrapper.encode(text, add_special_tokens=False))
+        return self.encode_with_ends(text)[0]
 
     def encode_with_ends(self, text: str) -> tuple[list[int], Sequence[int]]:
         """Token ids and where each ends; only fast tokenizers know the latter."""
         backend = getattr(self.wrapper, "backend_tokenizer", None)
         if backend is None:
-            return self.encode(text), ()
-        encoded = backend.encode(text, add_special_tokens=False)
+            return list(self.wrapper.encode(text, add_special_tokens=False)), ()
+        encoded = encoding(backend, text)
         return list(encoded.ids), [end for _, end in encoded.offsets]
 
     def control_texts(self, tokens: Sequence[int], text: str = "") -> list[str]:
