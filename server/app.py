@@ -26,6 +26,7 @@ from mlxdeck.server.backends.base import Announce, Backend
 from mlxdeck.server.chat import Event, Started
 from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
+from mlxdeck.server.decoding import decode
 from mlxdeck.server.dialects.base import Dialect, Encoder
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.draining import Drain
@@ -145,10 +146,13 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
         with drain.request():
             await _ready(drain, service)
             try:
-                await request.unpack()
-                chat = dialect.decode_count(request.body, request.headers)
+                async with drain.cut_short():
+                    await request.unpack()
+                    read, body = dialect.decode_count, request.body
+                    chat = await decode(read, body, request.headers, service.readers)
             finally:
                 request.drop()
+            del body
             async with drain.cut_short():
                 n_tokens = await service.pipeline.count(chat)
         return raw(dialect.count(n_tokens), content_type=JSON)
@@ -169,8 +173,10 @@ async def answer(
     try:
         async with drain.cut_short():
             await request.unpack()
-            chat = dialect.decode(request.body, request.headers)
+            body = request.body
+            chat = await decode(dialect.decode, body, request.headers, service.readers)
         request.drop()
+        del body
         if not chat.model:
             chat = replace(chat, model=service.observer.model)
         phase = "prepare"
@@ -185,8 +191,8 @@ async def answer(
                 await _stream(request, encoder, headers, first, events, trace, drain)
                 return None
             async with drain.cut_short():
-                body = encoder.collect([first, *[event async for event in events]])
-            return raw(body, content_type=JSON, headers=headers)
+                said = encoder.collect([first, *[event async for event in events]])
+            return raw(said, content_type=JSON, headers=headers)
     except ServerError as error:
         trace.failed(error, phase)
         return error_response(dialect, error, request_id)

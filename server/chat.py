@@ -133,6 +133,8 @@ class ChatRequest:
     agent_id: str = ""
     parent_agent_id: str = ""
     """The client's names of the agent that asks and of the one that started it, likewise."""
+    is_long: bool = field(default=False, repr=False)
+    """Whether there is so much of it that whoever works on it may keep others waiting."""
     history_notes: tuple[str, ...] = ()
     """What was done so that the model can read the history, for telemetry; names and counts."""
 

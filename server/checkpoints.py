@@ -1,9 +1,11 @@
-"""Where long work on another thread asks whether anybody still waits for it."""
+"""Work on other threads, which ends soon after whoever asked for it has left."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -40,3 +42,20 @@ def run_until(given_up: threading.Event, work: Callable[[], T]) -> T:
         return work()
     finally:
         _given_up.reset(token)
+
+
+class Workers:
+    """Work for a pool of threads, which is given up with whoever asked for it. Event loop."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Have some work done. Cancelled, it isn't begun, or ends at its next checkpoint."""
+        given_up = threading.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, run_until, given_up, work)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise

@@ -10,7 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from mlxdeck.server.backends.base import Backend
 from mlxdeck.server.cache.answers.memory import complete_answer
@@ -19,6 +21,7 @@ from mlxdeck.server.cache.answers.tiered import TieredAnswers
 from mlxdeck.server.cache.cache_keys import answer_key, digests
 from mlxdeck.server.canonicalize import canonical
 from mlxdeck.server.chat import ChatRequest, Event, Finished
+from mlxdeck.server.checkpoints import Workers, checkpoint
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.request_facts import Accepted, Digests, Fact, LookedUp, Miss
 
@@ -27,9 +30,17 @@ class Pipeline:
     """Answers requests with a backend. For the event loop."""
 
     def __init__(
-        self, backend: Backend, answers: TieredAnswers, rules_off: Collection[str]
+        self,
+        backend: Backend,
+        answers: TieredAnswers,
+        rules_off: Collection[str],
+        workers: Workers,
     ) -> None:
-        """`rules_off` are rules of the canonical form that are not applied."""
+        """`rules_off` are rules of the canonical form that are not applied.
+
+        `workers` read what is long.
+        """
+        self._workers = workers
         self.backend = backend
         self._answers = answers
         self._rules_off = rules_off
@@ -44,11 +55,10 @@ class Pipeline:
             ServerError: One, and nothing after it.
         """
         began_s = time.monotonic()
-        request, removed = canonical(request, self._rules_off)
-        self.backend.check(request)
-        parts, queued = digests(request), self.backend.status.load.queued
-        regrouped = self.backend.regroupings(request)
-        trace.saw(Accepted(request, parts, removed, regrouped, queued))
+        read = partial(self._read, request)
+        accepted = await self._workers.run(read) if request.is_long else read()
+        request, parts = accepted.request, accepted.parts
+        trace.saw(replace(accepted, queued=self.backend.status.load.queued))
         key = answer_key(parts, request, self.backend.info.signature, self._clock())
         if self._shares(fresh=fresh):
             if answer := self._answers.known(key):
@@ -70,6 +80,13 @@ class Pipeline:
                 trace.saw(event)
                 if not isinstance(event, Fact):
                     yield event
+
+    def _read(self, request: ChatRequest) -> Accepted:
+        """The canonical form and its digests. Pure; any thread, for a long request takes long."""
+        self.backend.check(request)
+        request, removed = canonical(request, self._rules_off)
+        checkpoint()
+        return Accepted(request, digests(request), removed, self.backend.regroupings(request), 0)
 
     def _clock(self) -> list[str]:
         now = datetime.now().astimezone()
@@ -121,7 +138,9 @@ class Pipeline:
 
     async def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt of a request has."""
-        return await self.backend.count(canonical(request, self._rules_off)[0])
+        counted = partial(canonical, request, self._rules_off)
+        chat, _ = await self._workers.run(counted) if request.is_long else counted()
+        return await self.backend.count(chat)
 
     async def shared_tokens(self, request: ChatRequest) -> list[int]:
         """The tokens of a request's system prompt and tools."""

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from mlxdeck.server.answer_caches import AnswerCaches
 from mlxdeck.server.backends.base import Announce, Backend, BackendInfo, Health
 from mlxdeck.server.cache.cache_disk import CacheDisk
+from mlxdeck.server.checkpoints import Workers
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed, Overloaded, one_line
 from mlxdeck.server.incoming_bodies import IncomingBodies
@@ -55,6 +57,9 @@ class Service:
         self._began_s = time.monotonic()
         self.is_ready = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self.readers = Workers(self._reader)
+        """Read requests that are long."""
         self.bodies = IncomingBodies(settings.max_body_bytes, settings.max_body_bytes_in_flight)
         self.upkeep = Upkeep()
         self._hurried = asyncio.Event()
@@ -77,7 +82,9 @@ class Service:
         self._opened.push_async_callback(self.caches.close)
         self._opened.push_async_callback(backend.close)
         self.observer = Observer(emitter, info.name, settings.capture)
-        self.pipeline = Pipeline(backend, self.caches.tiers, settings.canonical_off.split(","))
+        self.pipeline = Pipeline(
+            backend, self.caches.tiers, settings.canonical_off.split(","), self.readers
+        )
         self.is_ready = True
         self._tasks.append(asyncio.create_task(self._tick()))
         about = "; ".join(part for part in (f"model {info.name}", info.about) if part)
@@ -91,6 +98,7 @@ class Service:
         self.loading.cancel()
         for task in self._tasks:
             task.cancel()
+        self._reader.shutdown(wait=False, cancel_futures=True)
         await self._unless_hurried(self.backend.stop())
         await self._opened.aclose()
 

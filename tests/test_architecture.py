@@ -33,6 +33,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.observe": {"mlxdeck.telemetry"},
     "mlxdeck.server.cache.answers.redis": {"redis"},
     "mlxdeck.server.admin.metrics": {"prometheus_client"},
+    "mlxdeck.server.dialects.json_parts": {"numpy"},
     "mlxdeck.telemetry.export.tables": {"pyarrow"},
     "mlxdeck.tui.outputs.browser": {"textual_serve", "aiohttp"},
     "mlxdeck.server.schemas": {"jsonschema", "re2"},

@@ -92,10 +92,18 @@ class Backend(Protocol):
         """Write what is still to be written, and let go of everything."""
 
     def check(self, chat: ChatRequest) -> None:
-        """Refuse at once what can't be answered. Raises `BadRequest`, which names the field."""
+        """Refuse at once what can't be answered. Pure; any thread.
+
+        Raises:
+            BadRequest: It names the field.
+            PromptTooLong: The texts alone are more than the window takes.
+        """
 
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
-        """How the conversation will be put in another way, by name, as far as that is known."""
+        """How the conversation will be put in another way, by name, as far as that is known.
+
+        Pure; any thread.
+        """
 
     def expecting(self) -> AbstractContextManager[None]:
         """Say that a request is on its way, for as long as it is looked up elsewhere."""

@@ -18,7 +18,7 @@ MODEL_DIGITS = 16
 # Who asks, for whom, how the answer is sent, and notes on what was read: none of it draws one.
 ASIDE = frozenset(
     {
-        *("model", "stream", "stream_usage", "history_notes"),
+        *("model", "stream", "stream_usage", "history_notes", "is_long"),
         *("session_id", "agent_id", "parent_agent_id"),
     }
 )

@@ -37,9 +37,7 @@ def count_parts(body: bytes, enough: int) -> int:
     return n_parts
 
 
-def _unescaped(
-    quotes: np.ndarray, slashes: np.ndarray, escaped: bool
-) -> tuple[np.ndarray, bool]:
+def _unescaped(quotes: np.ndarray, slashes: np.ndarray, escaped: bool) -> tuple[np.ndarray, bool]:
     """The quotes with an even number of backslashes before them, and whether the piece ends in an
     odd number of them."""
     places = np.arange(len(slashes), dtype=np.int32)

@@ -1,7 +1,6 @@
 """The bytes of a request as one JSON object.
 
-The ordinary case is msgspec's. What that refuses is read again by Python's decoder, which is slower
-and takes what clients get wrong through no fault of their user: a byte order mark, half a surrogate
+What clients get wrong through no fault of their user is mended: a byte order mark, half a surrogate
 pair, bytes that are no UTF-8. These halves and bytes become U+FFFD.
 """
 
@@ -13,11 +12,17 @@ from typing import Any
 
 import msgspec
 
+from mlxdeck.server.checkpoints import checkpoint
 from mlxdeck.server.dialects.json_fields import join, typed
-from mlxdeck.server.dialects.surrogates import whole_text
+from mlxdeck.server.dialects.json_parts import count_parts
+from mlxdeck.server.dialects.surrogates import text_alone, whole_text
 from mlxdeck.server.errors import BadRequest
 
 _decoder = msgspec.json.Decoder()
+MAX_PARTS = 250_000
+"""Values in a body: twenty times those of the longest conversations."""
+MAX_MENDED_BYTES = 4 * 1024**2
+"""Of a longer body that isn't JSON, nothing is mended but its characters."""
 _HISTORY = "messages."
 _MARK = b"\xef\xbb\xbf"
 
@@ -26,8 +31,12 @@ def decode_object(body: bytes) -> dict[str, Any]:
     """Decode a body that must be one JSON object.
 
     Raises:
-        BadRequest: It is none, is nested too deeply, or says NaN or Infinity outside of messages.
+        BadRequest: It is none, is nested too deeply, holds far too much, or says NaN or Infinity
+            outside of messages.
     """
+    # No body has more parts than bytes.
+    if len(body) > MAX_PARTS and count_parts(body, MAX_PARTS) >= MAX_PARTS:
+        raise BadRequest("", f"the body holds more than {MAX_PARTS:,} values")
     try:
         value = _decoder.decode(body.removeprefix(_MARK))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -36,6 +45,12 @@ def decode_object(body: bytes) -> dict[str, Any]:
 
 
 def _decode_again(body: bytes) -> Any:
+    checkpoint()
+    try:
+        return _decoder.decode(text_alone(body).removeprefix(_MARK))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if len(body) > MAX_MENDED_BYTES:
+            raise BadRequest("", f"the body is not valid JSON: {error}") from error
     try:
         return mended(json.loads(body.decode("utf-8-sig", "replace")), "")
     except RecursionError as error:

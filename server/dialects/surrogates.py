@@ -5,7 +5,9 @@ Models write them and JavaScript keeps them, but most other clients can neither 
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Iterator
 from typing import Any
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -18,6 +20,43 @@ _PIECE = re.compile(
 )
 _BEGUN_LOW = re.compile(r"(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?\Z")
 _LONGEST_ESCAPE = 6
+
+
+_SURROGATE = re.compile(
+    rb"(?<!\\)((?:\\\\)*+)\\u[dD](?:"
+    rb"[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})|[89a-fA-F][0-9a-fA-F]{2})"
+)
+"""An escape of a whole pair, which has a second group, or of a half; backslashes stand before."""
+_PIECE_BYTES = 512 * 1024
+_IN_ESCAPE = b"\\u0123456789abcdefABCDEF"
+
+
+def text_alone(body: bytes) -> bytes:
+    """JSON with U+FFFD for halves of pairs that are written as escapes, and for what is no UTF-8.
+
+    In pieces, between which other threads get on.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    mended = []
+    for piece in _pieces(body):
+        piece = _SURROGATE.sub(_whole_escape, piece)
+        mended.append(decoder.decode(piece).encode())
+    return b"".join([*mended, decoder.decode(b"", final=True).encode()])
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """Cut where no escape can be: in front of a byte that is part of none."""
+    at = 0
+    while at < len(body):
+        end = at + _PIECE_BYTES
+        while end < len(body) and body[end] in _IN_ESCAPE:
+            end += 1
+        yield body[at:end]
+        at = end
+
+
+def _whole_escape(found: re.Match[bytes]) -> bytes:
+    return found[0] if found[2] else found[1] + _REPLACED.encode()
 
 
 def whole_text(text: str) -> str:

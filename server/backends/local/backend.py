@@ -79,7 +79,9 @@ class LocalBackend:
             ping_s=settings.ping_s,
             stall_s=settings.stall_s,
         )
-        self._prompts = PromptThread(settings.stall_s, self.scheduler.give_up)
+        stall_s, give_up = settings.stall_s, self.scheduler.give_up
+        self._prompts = PromptThread(stall_s, give_up)
+        self._long_prompts = PromptThread(stall_s, give_up, "long-prompt")
 
     async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
         """Load the model, open the states of earlier runs, and try the chat template.
@@ -90,6 +92,7 @@ class LocalBackend:
         """
         ram_bytes = await self._load(announce)
         self._prompts.start()
+        self._long_prompts.start()
         model, told, tokenizer = self._model, self._settings, self._engine.tokenizer
         self._traits = tokenizer.traits
         self._sampling = defaults(model, told.temperature, told.top_p, told.top_k)
@@ -111,6 +114,7 @@ class LocalBackend:
         self._renderer = renderer
         self._preparation = Preparation(
             self._prompts,
+            self._long_prompts,
             renderer,
             self._traits,
             self._tool_format,
@@ -180,6 +184,7 @@ class LocalBackend:
     async def stop(self) -> None:
         """End what still runs."""
         self._prompts.shutdown()
+        self._long_prompts.shutdown()
         await self.scheduler.stop()
 
     async def close(self) -> None:
@@ -193,11 +198,12 @@ class LocalBackend:
         # In the middle of a download, or of a library's code: that can't be ended from outside.
         # Also not under a thread that Python takes for ended, while the library's own memory of
         # it is being freed: that aborts the process.
-        return self.scheduler.alive or self._prompts.busy or self._engine.ends_late
+        makes_prompts = self._prompts.busy or self._long_prompts.busy
+        return self.scheduler.alive or makes_prompts or self._engine.ends_late
 
     @property
     def _health(self) -> Health:
-        if reason := self._prompts.watch.stalled:
+        if reason := self._prompts.watch.stalled or self._long_prompts.watch.stalled:
             return Health("unhealthy", reason)
         return self.scheduler.health
 
@@ -237,8 +243,9 @@ class LocalBackend:
         return self._traits.clock_formats
 
     def check(self, chat: ChatRequest) -> None:
-        """Refuse a bias for a token that the model lacks."""
+        """Refuse a bias for a token that the model lacks, and texts that can't fit."""
         check_biases(chat.sampling, self._model.vocab_tokens)
+        self._renderer.check_fits(chat)
 
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
         """Those that the template is known to need, and that change this conversation."""

@@ -1,16 +1,17 @@
 """A request on its way to the engine: rendered, counted, and what is known of its prompt leased.
 
-One trip to the prompt thread, and one restore where the disk knows more than RAM does.
+One trip to the prompt thread, and one restore where the disk knows more than RAM does. What is
+long, or has tools whose grammar may have to be compiled, is rendered on a thread of its own first:
+the short ones don't wait for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable
+from collections import OrderedDict
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import partial
 
 from mlxdeck.server.backends.local.engine.api import Grammars, TemplateTraits
 from mlxdeck.server.backends.local.handover import Handover
@@ -22,11 +23,13 @@ from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import 
     plan_constraint,
 )
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.cache.cache_keys import digest
 from mlxdeck.server.chat import ChatRequest
+from mlxdeck.server.checkpoints import Workers
 from mlxdeck.server.request_facts import Digests, LookedUp, Miss
 
-_A = TypeVar("_A")
-_T = TypeVar("_T")
+MAX_PLANNED = 256
+"""Sets of tools and answers whose grammars are known to be compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,13 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class _Planned:
+    prompt: Prompt
+    plan: ConstraintPlan
+    tokenize_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Rendered:
     prompt: Prompt
     plan: ConstraintPlan
@@ -73,7 +83,8 @@ class Preparation:
 
     def __init__(
         self,
-        pool: Executor,
+        short: Executor,
+        long: Executor,
         renderer: Renderer,
         traits: TemplateTraits,
         tool_format: ToolFormat,
@@ -81,22 +92,25 @@ class Preparation:
         states: KVCache,
         systems: SystemPrompts | None,
     ) -> None:
-        """`pool` is the prompt thread."""
-        self._pool = pool
+        """`short` is the prompt thread for what is short, `long` the one for all else."""
+        self._short = Workers(short)
+        self._long = Workers(long)
         self._renderer = renderer
         self._traits = traits
         self._tool_format = tool_format
         self._grammars = grammars
         self._states = states
         self._systems = systems
+        self._planned: OrderedDict[str, None] = OrderedDict()
 
     async def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt has."""
-        return await self._in_pool(self._renderer.count, request)
+        workers = self._long if request.is_long else self._short
+        return await workers.run(partial(self._renderer.count, request))
 
     async def shared_tokens(self, request: ChatRequest) -> list[int]:
         """The tokens of a request's system prompt and tools."""
-        prompt = await self._in_pool(self._renderer.render, request)
+        prompt = await self._long.run(partial(self._renderer.render, request))
         return prompt.tokens[: prompt.layout.shared_tokens]
 
     async def prepare(self, request: ChatRequest, parts: Digests) -> Ready:
@@ -107,7 +121,7 @@ class Preparation:
             EngineFailed: The engine is down, and was needed to read a state from disk.
         """
         began_s = time.monotonic()
-        rendered = await self._render(request)
+        rendered = await self._render(request, parts)
         try:
             found = await self._states.restore(rendered.wanted, rendered.found)
         except BaseException:
@@ -131,18 +145,25 @@ class Preparation:
             systems.note(parts, prompt.tokens, prompt.layout.shared_tokens)
         return miss
 
-    async def _render(self, request: ChatRequest) -> _Rendered:
+    async def _render(self, request: ChatRequest, parts: Digests) -> _Rendered:
         handover: Handover[_Rendered] = Handover(_Rendered.release)
+        kind = _grammar_kind(request, parts)
+        planned = None
+        if request.is_long or (kind and kind not in self._planned):
+            planned = await self._long.run(partial(self._plan, request))
+            self._planned[kind] = None
+            if len(self._planned) > MAX_PLANNED:
+                self._planned.popitem(last=False)
         try:
-            await self._in_pool(lambda asked: handover.put(self._rendered(asked)), request)
+            await self._short.run(lambda: handover.put(self._find(planned or self._plan(request))))
         except BaseException:
             # The client has left: the thread may still be at it, and lease something.
             handover.abandon()
             raise
         return handover.take()
 
-    def _rendered(self, request: ChatRequest) -> _Rendered:
-        """On the prompt thread."""
+    def _plan(self, request: ChatRequest) -> _Planned:
+        """On a prompt thread."""
         began_s = time.monotonic()
         prompt, traits = self._renderer.render(request), self._traits
         plan = plan_constraint(
@@ -153,10 +174,19 @@ class Preparation:
             thinking=(traits.think_start, traits.think_end) if traits.think_end else (),
             in_thinking=prompt.in_thinking,
         )
-        tokenize_s = time.monotonic() - began_s
-        layout = prompt.layout
-        wanted = Wanted(prompt.tokens, layout.part_at, layout.tail_start)
-        return _Rendered(prompt, plan, self._states.find(wanted), wanted, tokenize_s)
+        return _Planned(prompt, plan, time.monotonic() - began_s)
 
-    async def _in_pool(self, work: Callable[[_A], _T], argument: _A) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, argument)
+    def _find(self, planned: _Planned) -> _Rendered:
+        """On the prompt thread for short work: the only one that leases."""
+        prompt = planned.prompt
+        wanted = Wanted(prompt.tokens, prompt.layout.part_at, prompt.layout.tail_start)
+        found = self._states.find(wanted)
+        return _Rendered(prompt, planned.plan, found, wanted, planned.tokenize_s)
+
+
+def _grammar_kind(request: ChatRequest, parts: Digests) -> str:
+    """A name for what the grammar of a request is made of; empty if it has none."""
+    if not request.tools and request.answer_schema is None:
+        return ""
+    choice = request.tool_choice
+    return f"{parts.tools} {choice.mode} {choice.name} {digest(request.answer_schema)}"

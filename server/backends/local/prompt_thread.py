@@ -1,4 +1,4 @@
-"""The thread of tokenizer and template: one, because tokenizers are not safe to share.
+"""A thread of tokenizer and template: one for what is short, and one for all else.
 
 Whoever waits for it is known to the event loop, as with the engine's: a tokenizer that hangs is
 noticed, and everyone is told. Whatever is raised there comes out as a `ServerError`.
@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from mlxdeck.server.backends.local.activity import Activity, StallWatch
+from mlxdeck.server.checkpoints import Abandoned
 from mlxdeck.server.errors import EngineFailed, ServerError, one_line
 
 log = logging.getLogger(__name__)
@@ -28,14 +29,16 @@ Item = tuple["Future[Any]", Callable[[], Any]]
 class PromptThread(Executor):
     """Runs work on one thread, in order. For the event loop."""
 
-    def __init__(self, stall_s: float, give_up: Callable[[str], None]) -> None:
+    def __init__(
+        self, stall_s: float, give_up: Callable[[str], None], name: str = "prompt"
+    ) -> None:
         """`give_up` is called if the thread hangs and doesn't come back."""
         self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._open: set[Future[Any]] = set()
         self._activity = Activity()
         self.watch = StallWatch(self._activity, stall_s, tell=self._fail_all, give_up=give_up)
         # Of all that may hang, nothing must keep the process from ending.
-        self._thread = threading.Thread(target=self._main, name="prompt", daemon=True)
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to work and to be watched."""
@@ -87,6 +90,8 @@ class PromptThread(Executor):
     def _run(self, future: Future[Any], work: Callable[[], Any]) -> None:
         try:
             result = work()
+        except Abandoned:
+            return
         except ServerError as error:
             failure: ServerError = error
         # The thread's edge: it goes on whatever a template or a tokenizer raises.

@@ -52,9 +52,8 @@ class Held(EchoStates):
 
 def preparation(cache: KVCache) -> Preparation:
     """What asks for leases, with a prompt thread of its own."""
-    return Preparation(
-        ThreadPoolExecutor(1), RENDERER, TOKENIZER.traits, FORMAT, NoGrammars(), cache, None
-    )
+    pool = ThreadPoolExecutor(1)
+    return Preparation(pool, pool, RENDERER, TOKENIZER.traits, FORMAT, NoGrammars(), cache, None)
 
 
 def lease(asking: Preparation) -> asyncio.Task[Ready]:
