@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from functools import partial
 
 import pytest
 
-from mlxdeck.server.checkpoints import Abandoned, checkpoint, run_until
+from mlxdeck.server.checkpoints import Abandoned, Workers, checkpoint, run_until
 
 
 def test_work_goes_on_while_somebody_waits() -> None:
     """Also where nobody said who."""
     checkpoint()
-    assert run_until(threading.Event(), lambda: checkpoint() or "done") == "done"
+
+    def work() -> str:
+        checkpoint()
+        return "done"
+
+    assert run_until(threading.Event(), work) == "done"
 
 
 def test_work_ends_at_its_next_checkpoint() -> None:
@@ -32,3 +39,22 @@ def test_work_ends_at_its_next_checkpoint() -> None:
             run_until(given_up, work)
     assert steps == ["first", "second"]
     checkpoint()
+
+
+async def test_what_waits_for_a_thread_is_not_begun_once_nobody_waits_for_it() -> None:
+    """And what runs ends at its next checkpoint, so that the next one gets on."""
+    workers, going_on, begun = Workers(1, "test"), threading.Event(), list[int]()
+
+    def work(n: int) -> int:
+        begun.append(n)
+        while n == 0 and not going_on.wait(0.001):
+            checkpoint()
+        return n
+
+    tasks = [asyncio.create_task(workers.run(partial(work, n))) for n in range(4)]
+    await asyncio.sleep(0.05)
+    for task in tasks[:3]:
+        task.cancel()
+    assert await tasks[3] == 3
+    assert begun == [0, 3]
+    workers.close()

@@ -44,6 +44,7 @@ OTHERS: dict[str, Any] = {
     "agent_id": "a1",
     "parent_agent_id": "a0",
     "history_notes": ("told compaction 1",),
+    "is_long": True,
 }
 """Another value for each field of a request. A new field needs one here."""
 DRAWS: dict[str, Any] = {
