@@ -5,6 +5,9 @@ Each is what a client could send, or what a careless tool server does send.
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Callable
 from typing import Any
 
 
@@ -92,3 +95,70 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         {"$schema": "http://json-schema.org/draft-03/schema#", "pattern": "^(a+)+$"})},
 }  # fmt: skip
 """Schemas of arguments or answers."""
+
+
+def chat(content: Any, **fields: Any) -> bytes:
+    """A request of the Messages API with one turn of the user's."""
+    turn = {"role": "user", "content": content}
+    return json.dumps({"model": "m", "max_tokens": 4, "messages": [turn], **fields}).encode()
+
+
+def repeated(part: bytes, n: int) -> bytes:
+    """A request with the same message many times."""
+    listed = b",".join([part] * n)
+    return b'{"model":"m","max_tokens":4,"messages":[' + listed + b"]}"
+
+
+def with_tool(schema: dict[str, Any]) -> bytes:
+    """A request that has to call a tool of that schema."""
+    tools = [{"name": "t", "input_schema": schema}]
+    return chat("Call it.", tools=tools, tool_choice={"type": "any"})
+
+
+def with_answer(schema: dict[str, Any]) -> bytes:
+    """A request whose answer has to conform."""
+    return chat("Say it.", output_config={"format": {"type": "json_schema", "schema": schema}})
+
+
+def with_picture(n_bytes: int) -> bytes:
+    """A conversation with a picture some turns ago, as agents that take screenshots send it."""
+    data = base64.b64encode(bytes(n_bytes)).decode()
+    source = {"type": "base64", "media_type": "image/png", "data": data}
+    seen = {"role": "user", "content": [{"type": "image", "source": source}]}
+    said = {"role": "assistant", "content": "I see."}
+    turns = [seen, said, {"role": "user", "content": "Go on."}]
+    return json.dumps({"model": "m", "max_tokens": 4, "messages": turns}).encode()
+
+
+MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
+TURN = b'{"role":"user","content":"a"}'
+BODIES: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "31 MB of words": (MESSAGES, lambda: chat("word and so on, " * 1_900_000)),
+    "3 MB of words": (MESSAGES, lambda: chat("word and so on, " * 190_000)),
+    "5 MB of one letter": (MESSAGES, lambda: chat("x" * 5_000_000)),
+    "31 MB of blanks": (MESSAGES, lambda: chat(" " * 31_000_000)),
+    "31 MB of signs": (MESSAGES, lambda: chat("=" * 31_000_000)),
+    "30 MB of emoji, escaped": (MESSAGES, lambda: chat("\U0001f600" * 2_500_000)),
+    "3 MB by the assistant": (MESSAGES, lambda: json.dumps({"model": "m", "max_tokens": 4,
+        "messages": [{"role": "user", "content": "Go."},
+                     {"role": "assistant", "content": "word and so on, " * 190_000},
+                     {"role": "user", "content": "Go on."}]}).encode()),
+    "31 MB counted": (COUNT, lambda: chat("word and so on, " * 1_900_000)),
+    "500,000 messages": (MESSAGES, lambda: repeated(TURN, 500_000)),
+    "80,000 messages": (MESSAGES, lambda: repeated(TURN, 80_000)),
+    "17 MB of half pairs": (
+        MESSAGES, lambda: repeated(b'{"role":"user","content":"\\ud800"}', 450_000)),
+    "70,000 half pairs": (
+        MESSAGES, lambda: repeated(b'{"role":"user","content":"\\ud800"}', 70_000)),
+    "31 MB of lists": (MESSAGES, lambda: repeated(b"[[],[],[]]", 2_800_000)),
+    "31 MB of numbers": (MESSAGES, lambda: repeated(b"1", 15_000_000)),
+    "30 MB of NaN": (MESSAGES, lambda: repeated(b"NaN", 7_500_000)),
+    "200,000 blocks": (MESSAGES, lambda: chat([{"type": "text", "text": "a"}] * 80_000)),
+    "100,000 levels": (MESSAGES, lambda: b"[" * 100_000),
+    "20 MB picture": (MESSAGES, lambda: with_picture(15_000_000)),
+    **{f"tool, {name}": (MESSAGES, lambda schema=schema: with_tool(schema))  # type: ignore[misc]
+       for name, schema in SCHEMAS.items()},
+    **{f"answer, {name}": (MESSAGES, lambda schema=schema: with_answer(schema))  # type: ignore[misc]
+       for name, schema in SCHEMAS.items()},
+}  # fmt: skip
+"""Where each is sent, and a maker of its body."""

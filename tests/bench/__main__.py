@@ -19,6 +19,7 @@ from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from mlxdeck.tui.launch import ENVIRON
 from tests.bench.caching import canonical_rules, repeats, restarts, second_turns
 from tests.bench.competitors import Bare, peers
+from tests.bench.hostile import hostile
 from tests.bench.load import (
     Connection,
     Sample,
@@ -156,6 +157,7 @@ def main() -> None:
         "repeats": repeats,
         "policy": policies,
         "grammars": held_to_grammars,
+        "hostile": hostile,
         "dashboard": long_stream,
         "live": live_stream,
         "throughput": throughput,
