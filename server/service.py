@@ -58,7 +58,7 @@ class Service:
         self.is_ready = False
         self._tasks: list[asyncio.Task[None]] = []
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
-        self.readers = Workers(self._reader)
+        self.readers = Workers(self._reader, long=True)
         """Read requests that are long."""
         self.bodies = IncomingBodies(settings.max_body_bytes, settings.max_body_bytes_in_flight)
         self.upkeep = Upkeep()

@@ -19,8 +19,8 @@ from mlxdeck.server.dialects.surrogates import text_alone, whole_text
 from mlxdeck.server.errors import BadRequest
 
 _decoder = msgspec.json.Decoder()
-MAX_PARTS = 250_000
-"""Values in a body: twenty times those of the longest conversations."""
+MAX_PARTS = 100_000
+"""Values in a body: ten times those of the longest conversations with the most tools."""
 MAX_MENDED_BYTES = 4 * 1024**2
 """Of a longer body that isn't JSON, nothing is mended but its characters."""
 _HISTORY = "messages."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -43,7 +44,8 @@ def test_work_ends_at_its_next_checkpoint() -> None:
 
 async def test_what_waits_for_a_thread_is_not_begun_once_nobody_waits_for_it() -> None:
     """And what runs ends at its next checkpoint, so that the next one gets on."""
-    workers, going_on, begun = Workers(1, "test"), threading.Event(), list[int]()
+    pool = ThreadPoolExecutor(1)
+    workers, going_on, begun = Workers(pool), threading.Event(), list[int]()
 
     def work(n: int) -> int:
         begun.append(n)
@@ -57,4 +59,4 @@ async def test_what_waits_for_a_thread_is_not_begun_once_nobody_waits_for_it() -
         task.cancel()
     assert await tasks[3] == 3
     assert begun == [0, 3]
-    workers.close()
+    pool.shutdown()

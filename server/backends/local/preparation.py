@@ -94,7 +94,7 @@ class Preparation:
     ) -> None:
         """`short` is the prompt thread for what is short, `long` the one for all else."""
         self._short = Workers(short)
-        self._long = Workers(long)
+        self._long = Workers(long, long=True)
         self._renderer = renderer
         self._traits = traits
         self._tool_format = tool_format

@@ -53,7 +53,7 @@ def test_no_more_is_counted_than_is_wanted() -> None:
 def test_a_body_with_far_too_many_parts_is_refused_by_name(part: bytes) -> None:
     """Before any of them is made, whatever they are."""
     body = b'{"messages":[' + b",".join([part] * MAX_PARTS) + b"]}"
-    with pytest.raises(BadRequest, match="more than 250,000 values"):
+    with pytest.raises(BadRequest, match="more than 100,000 values"):
         decode_object(body)
 
 

@@ -5,6 +5,7 @@ Texts are looked at as they come in, then as they are rendered; only what may fi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from mlxdeck.server.backends.local.engine.api import Tokenizer
@@ -13,7 +14,9 @@ from mlxdeck.server.checkpoints import checkpoint
 from mlxdeck.server.errors import PromptTooLong
 
 EXACT_CHARS = 2_000_000
-"""A longer text is counted in pieces, which is off by a few tokens a piece."""
+"""Of a longer text so much is counted, and the rest is taken to be like it."""
+LONGEST_TOKEN_CHARS = 1_024
+"""No vocabulary has longer ones; blanks, which letters and signs don't tell of, are among these."""
 COUNTED_FROM_CHARS = 256 * 1024
 """A longer text is counted in pieces before it is encoded, unless it is short for the window."""
 CHARS_A_TOKEN = 3
@@ -36,8 +39,18 @@ def check_texts(tokenizer: Tokenizer, request: ChatRequest, limit_tokens: int) -
     # No template writes two messages into one token.
     if len(request.messages) // 2 > limit_tokens:
         raise PromptTooLong(len(request.messages), limit_tokens)
-    if sum(map(len, _texts(request))) > limit_tokens:
-        _check_least(tokenizer, _APART.join(_texts(request)), limit_tokens)
+    n_chars = sum(map(len, _texts(request)))
+    if n_chars > limit_tokens:
+        text = _APART.join(_texts(request))
+        if n_chars > LONGEST_TOKEN_CHARS * limit_tokens:
+            raise _too_long(tokenizer, text, limit_tokens)
+        _check_least(tokenizer, text, limit_tokens)
+
+
+def estimated(tokenizer: Tokenizer, text: str) -> int:
+    """About how many tokens a very long text has."""
+    counted = text[:EXACT_CHARS]
+    return tokenizer.count(counted, sys.maxsize) * len(text) // len(counted)
 
 
 def check_length(tokenizer: Tokenizer, text: str, limit_tokens: int) -> None:

@@ -6,12 +6,16 @@ What the template refuses is put to it in other ways; what texts spell stays tex
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mlxdeck.server.backends.local.engine.api import Tokenizer
-from mlxdeck.server.backends.local.prompt.length import EXACT_CHARS, check_length, check_texts
+from mlxdeck.server.backends.local.prompt.length import (
+    EXACT_CHARS,
+    check_length,
+    check_texts,
+    estimated,
+)
 from mlxdeck.server.backends.local.prompt.marked_rendering import marked, mentions, own_spans
 from mlxdeck.server.backends.local.prompt.prompt_segments import PromptSegments, lay_out
 from mlxdeck.server.backends.local.prompt.regroupings import (
@@ -127,7 +131,7 @@ class Renderer:
         """How many tokens the prompt has, also if it is too long; of a very long one, about."""
         text, regrouped = self._text(request)
         if len(text) > EXACT_CHARS:
-            return self._tokenizer.count(text, sys.maxsize)
+            return estimated(self._tokenizer, text)
         return len(self._encoded(request, text, regrouped)[0])
 
     def text(self, request: ChatRequest) -> str:

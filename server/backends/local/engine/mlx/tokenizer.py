@@ -73,10 +73,17 @@ class MlxTokenizer:
         n_tokens = 0
         for piece in pieces(text):
             checkpoint()
-            n_tokens += len(self.encode(piece))
+            n_tokens += self._length(piece)
             if n_tokens >= enough:
                 break
         return n_tokens
+
+    def _length(self, text: str) -> int:
+        backend = getattr(self.wrapper, "backend_tokenizer", None)
+        if backend is None:
+            return len(self.encode(text))
+        # Without places, and without lists, which are made under the interpreter's lock.
+        return len(backend.encode_batch_fast([text], add_special_tokens=False)[0])
 
     def encode(self, text: str) -> list[int]:
         """Token ids; the template has already written every special token."""

@@ -72,7 +72,7 @@ async def test_a_lease_that_is_made_for_nobody_is_given_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asking
     states.go.set()
-    prepares._pool.shutdown(cancel_futures=True)
+    prepares._short.pool.shutdown(cancel_futures=True)
     assert cache.ram.n_leases == 0
     assert cache.ram.clear() == 1
 
@@ -95,7 +95,7 @@ async def test_no_lease_is_left_wherever_its_client_leaves(seed: int) -> None:
         except asyncio.CancelledError:
             continue
         ready.found.lease.release()
-    prepares._pool.shutdown(cancel_futures=True)
+    prepares._short.pool.shutdown(cancel_futures=True)
     assert cache.ram.n_leases == 0
     assert cache.ram.clear() == 1
 
