@@ -154,7 +154,7 @@ BODIES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "31 MB of numbers": (MESSAGES, lambda: repeated(b"1", 15_000_000)),
     "30 MB of NaN": (MESSAGES, lambda: repeated(b"NaN", 7_500_000)),
     "200,000 blocks": (MESSAGES, lambda: chat([{"type": "text", "text": "a"}] * 80_000)),
-    "100,000 levels": (MESSAGES, lambda: b"[" * 100_000),
+    "90,000 levels": (MESSAGES, lambda: b"[" * 90_000),
     "20 MB picture": (MESSAGES, lambda: with_picture(15_000_000)),
     **{f"tool, {name}": (MESSAGES, lambda schema=schema: with_tool(schema))  # type: ignore[misc]
        for name, schema in SCHEMAS.items()},
