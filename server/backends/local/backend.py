@@ -102,6 +102,8 @@ class LocalBackend:
         self.scheduler.relieve_by(self.kv.states.ram.clear)
         trial = self._prompts.submit(try_template, tokenizer, self._tool_format)
         self._template = await asyncio.wrap_future(trial)
+        # What is learned of the vocabulary on first use takes a moment that nobody is to wait.
+        await asyncio.wrap_future(self._prompts.submit(tokenizer.least_tokens, ""))
         renderer = Renderer(
             tokenizer,
             self._tool_format,
