@@ -16,6 +16,8 @@ Reading = Generator[None, None, T]
 """Yields when it waits for text, and returns what it has read."""
 
 _BLANK = " \t\r\n"
+_KEPT_CHARS = 4_096
+"""So much of what has been read stays where it is."""
 
 
 class CutOff(Exception):
@@ -28,6 +30,9 @@ class StreamReader:
     def __init__(self, text: str = "", *, ended: bool = False) -> None:
         self._text = text
         self._at = 0
+        self._past: list[str] = []
+        """What came before the text, since `forget`, and how much that is:"""
+        self._base = 0
         self._n_forgotten = 0
         self.ended = ended
         self.cut = False
@@ -35,6 +40,11 @@ class StreamReader:
 
     def feed(self, text: str) -> None:
         """More has arrived."""
+        if self._at > _KEPT_CHARS:
+            # What has been read is put aside: a text that grows is copied with each token.
+            self._past.append(self._text[: self._at])
+            self._base += self._at
+            self._text, self._at = self._text[self._at :], 0
         self._text += text
 
     @property
@@ -45,26 +55,32 @@ class StreamReader:
     @property
     def place(self) -> int:
         """How far it has been read; good for `since` and `back` until `forget`."""
-        return self._at
+        return self._base + self._at
 
     @property
     def offset(self) -> int:
         """The same from the beginning of the answer."""
-        return self._n_forgotten + self._at
+        return self._n_forgotten + self.place
 
     def since(self, place: int) -> str:
         """What was taken from there on."""
-        return self._text[place : self._at]
+        if place >= self._base:
+            return self._text[place - self._base : self._at]
+        return "".join(self._past)[place:] + self._text[: self._at]
 
     def back(self, place: int) -> None:
         """Read on from an earlier place."""
-        self._at = place
+        if place < self._base:
+            past = "".join(self._past)
+            self._past, self._text = [past[:place]], past[place:] + self._text
+            self._base = place
+        self._at = place - self._base
 
     def forget(self) -> None:
         """Let go of what has been read."""
+        self._n_forgotten += self.place
         self._text = self._text[self._at :]
-        self._n_forgotten += self._at
-        self._at = 0
+        self._past, self._base, self._at = [], 0, 0
 
     def more(self) -> Reading[None]:
         """Wait for more.
@@ -124,10 +140,10 @@ class StreamReader:
 
     def again(self, marker: str) -> Reading[None]:
         """Pass over a marker that is said a second time."""
-        begin = self._at
+        begin = self.place
         yield from self.skip()
         if not marker or not (yield from self.match(marker)):
-            self._at = begin
+            self.back(begin)
 
     def any_of(self, *texts: str) -> Reading[str]:
         """Pass over the first of the texts that comes next; empty if none does."""
@@ -142,16 +158,19 @@ class StreamReader:
         Raises:
             CutOff: None of them came, or not within `at_most` characters.
         """
-        begin, from_ = self._at, self._at
+        begin, n_seen = self._base + self._at, 0
         while True:
-            found = first_of(self._text, markers, from_)
+            # Nothing is taken meanwhile, so the text is put aside no further than `begin`.
+            from_ = begin - self._base
+            found = first_of(self._text, markers, from_ + n_seen)
             if found is not None:
                 index, marker = found
                 self._at = index + len(marker)
-                return self._text[begin:index], marker
-            if at_most and len(self._text) - begin > at_most:
+                return self._text[from_:index], marker
+            n_chars = len(self._text) - from_
+            if at_most and n_chars > at_most:
                 raise CutOff
-            from_ = max(begin, len(self._text) - max(map(len, markers)) + 1)
+            n_seen = max(0, n_chars - max(map(len, markers)) + 1)
             yield from self.more()
 
     def rest_up_to(self, *markers: str) -> Reading[tuple[str, str]]:

@@ -7,9 +7,13 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.reading import stream_reader
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
+from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import StreamReader
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import ToolCallDelta, ToolCallEnd, ToolSpec, ToolUse
 
@@ -50,3 +54,40 @@ def test_the_work_grows_with_the_length_alone(name: str, constrained: bool) -> N
     """Twice as long is twice the work, whatever the format."""
     short, long = (work(name, n, constrained=constrained) for n in (2_000, 8_000))
     assert long < 5 * short
+
+
+@settings(deadline=None)
+@given(
+    st.text("ab\n", max_size=30),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30)), max_size=12),
+    st.integers(0, 3),
+)
+def test_what_was_put_aside_can_be_read_again(
+    text: str, moves: list[tuple[int, int]], kept: int
+) -> None:
+    """From any place, as if nothing had been put aside."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream_reader, "_KEPT_CHARS", kept)
+        reader, arrived, at = StreamReader(), "", 0
+        for n_chars, place in moves:
+            reader.feed(text[len(arrived) : len(arrived) + n_chars])
+            arrived = text[: len(arrived) + n_chars]
+            taken = reader.take(n_chars)
+            assert taken == arrived[at : at + n_chars]
+            at += len(taken)
+            assert (reader.place, reader.offset, reader.held) == (at, at, arrived[at:])
+            back = min(place, at)
+            assert reader.since(back) == arrived[back:at]
+            if place % 3 == 0:
+                reader.back(back)
+                at = back
+
+
+def test_a_text_that_has_been_read_is_not_copied_with_each_token() -> None:
+    """However long it gets."""
+    reader = StreamReader()
+    for _ in range(10_000):
+        reader.feed("word ")
+        reader.take(5)
+        assert len(reader._text) <= stream_reader._KEPT_CHARS + 10
+    assert len(reader.since(0)) == 50_000
