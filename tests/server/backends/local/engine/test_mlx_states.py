@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import (
+    ArraysCache,
+    CacheList,
+    KVCache,
+    QuantizedKVCache,
+    RotatingKVCache,
+    load_prompt_cache,
+)
 
 from mlxdeck.server.backends.local.engine.api import (
     KVState,
@@ -130,3 +139,31 @@ def test_a_copy_leaves_its_original_alone() -> None:
     assert (cache.offset, copied.offset) == (4, 4)
     assert mx.all(cache.keys_and_values()[0] == 1).item()
     assert not mx.all(copied.keys_and_values()[0] == 1).item()
+
+
+def caches() -> list[Any]:
+    """One cache of each kind that models have, with something in it."""
+    numbers = mx.random.normal((1, 2, 6, 64)).astype(mx.bfloat16)
+    made = [KVCache(), RotatingKVCache(4), QuantizedKVCache(), KVCache(), RotatingKVCache(8)]
+    for each in made:
+        each.update_and_fetch(numbers, numbers)
+    recurrent = ArraysCache(3)
+    recurrent[0], recurrent[1] = numbers.astype(mx.float16), numbers.astype(mx.float32)
+    return [*made[:3], CacheList(*made[3:]), recurrent]
+
+
+def test_files_are_read_as_mlx_lm_reads_them(tmp_path: Path) -> None:
+    """Every kind of cache, in every type that models compute in."""
+    path = tmp_path / "state.safetensors"
+    states = MlxStates()
+    states.save(caches(), path)
+    theirs, ours = load_prompt_cache(str(path)), states.restore(states.read(path))
+    assert [type(each) for each in ours] == [type(each) for each in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        found, wanted = tree_flatten(one.state), tree_flatten(other.state)
+        assert [name for name, _ in found] == [name for name, _ in wanted]
+        for (_, a), (_, b) in zip(found, wanted, strict=True):
+            if isinstance(b, mx.array):
+                assert a.dtype == b.dtype and mx.array_equal(a, b).item()
+            else:
+                assert a == b
