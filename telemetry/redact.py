@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mlxdeck.telemetry.secret_forms import (
     ASKS_FOR_PAGES,
     CURL_USER,
     HEADERS,
+    IN_MARKUP,
+    LOGIN_PROGRAMS,
+    LOGINS,
     PEM_BEGIN,
     PEM_END,
     TOKENS,
@@ -31,6 +34,7 @@ _LINE_CHARS = 2_000
 """How far before a flag its program may stand."""
 _SCHEMA_TYPES = {"string", "object", "array", "number", "integer", "boolean", "null"}
 _Span = tuple[int, int]
+_ANYWHERE = (*TOKENS, *HEADERS, *IN_MARKUP)
 
 _NAMES = (
     *("password", "passwd", "passphrase", "passcode", "pass", "pwd", "secret", "token", "jwt"),
@@ -130,8 +134,13 @@ def redacted_text(text: str) -> str:
     lowered = text.replace("\u0130", "I").lower()
     spans = [
         *_private_keys(text),
-        *(span for form in (*TOKENS, *HEADERS) for span in _of_form(form, text, lowered)),
-        *_given_to_pages(text, lowered),
+        *(span for form in _ANYWHERE for span in _of_form(form, text, lowered)),
+        *_given_to(ASKS_FOR_PAGES, CURL_USER, text, lowered),
+        *(
+            span
+            for programs, form in zip(LOGIN_PROGRAMS, LOGINS, strict=True)
+            for span in _given_to(programs, form, text, lowered)
+        ),
         *_of_names(text, lowered),
     ]
     if not spans:
@@ -166,12 +175,13 @@ def _of_form(form: Form, text: str, lowered: str) -> Iterator[_Span]:
                 yield found.span("s")
 
 
-def _given_to_pages(text: str, lowered: str) -> Iterator[_Span]:
-    if not any(program in lowered for program in ASKS_FOR_PAGES):
+def _given_to(programs: Sequence[str], form: Form, text: str, lowered: str) -> Iterator[_Span]:
+    """What stands behind one of some programs, in its line."""
+    if not any(program in lowered for program in programs):
         return
-    for start, end in _of_form(CURL_USER, text, lowered):
+    for start, end in _of_form(form, text, lowered):
         line = lowered[max(0, start - _LINE_CHARS) : start].rpartition("\n")[2]
-        if any(program in line for program in ASKS_FOR_PAGES):
+        if any(program in line for program in programs):
             yield start, end
 
 
@@ -223,12 +233,23 @@ def _may_be_secret(name: str, value: str) -> bool:
     return not (value.islower() or value.isupper() or value[1:].islower())
 
 
+def _tight(found: re.Match[str]) -> bool:
+    """Whether no blank stands around the sign."""
+    return found.end("name") == found.start("sign") and found.end("sign") == found.start("plain")
+
+
 def _may_be_given(text: str, found: re.Match[str], name: str, value: str) -> bool:
     """Whether a text without quotes is a value rather than code that finds one."""
     if found["next"] in ("(", "["):
         return False
     if value.isdigit() and len(value) < 6:
         return False
-    if name.isupper() or text[max(0, found.start() - 65) : found.start()].rpartition("?")[1]:
+    start = found.start() - len(name) + len(found["name"])
+    before = text[start - 1] if start > 0 else "\n"
+    is_flag = name.startswith("--") and found["sign"] == "="
+    if name.isupper() or is_flag or before in "?&=;":
+        return True
+    if before == "\n" and found["sign"] == "=" and found["next"] == "" and _tight(found):
+        # A line of settings.
         return True
     return not _IDENTIFIER.fullmatch(value) or any(each.isdigit() for each in value)

@@ -148,14 +148,49 @@ HEADERS: tuple[Form, ...] = (
         ),
     ),
     Form(
-        "sshpass, redis-cli",
-        ("sshpass -p", "redis-cli -a"),
+        "sshpass, redis-cli, openssl",
+        ("sshpass -p", "redis-cli -a", "-passin pass:", "-passout pass:"),
         re.compile(
-            rf"(?:sshpass[ ]-p|redis-cli[ ]-a)[ ]?[\"']?{_PLAIN}(?P<s>[^\s\"']{{1,256}}+)",
+            rf"(?:sshpass[ ]-p|redis-cli[ ]-a|-pass(?:in|out)[ ]pass:)[ ]?[\"']?{_PLAIN}"
+            r"(?P<s>[^\s\"']{1,256}+)",
             re.IGNORECASE,
         ),
     ),
 )
+_TAGS = r"password|passphrase|secret|token|api[-_]?key|access[-_]?token|client[-_]?secret"
+IN_MARKUP: tuple[Form, ...] = (
+    Form(
+        "XML",
+        ("<password", "<passphrase", "<secret", "<token", "<api", "<access", "<client"),
+        re.compile(rf"<(?:{_TAGS})>{_PLAIN}(?P<s>[^<\s]{{1,512}}+)</", re.IGNORECASE),
+    ),
+    Form(
+        "SQL",
+        ("identified by", "password '"),
+        re.compile(r"(?<!\w)(?:identified[ ]by|password)[ ]'(?P<s>[^'\n]{1,256}+)'", re.IGNORECASE),
+    ),
+    Form(
+        "npm config",
+        ("_authtoken ", "_auth ", "_password "),
+        re.compile(
+            rf"_(?:authToken|auth|password)[ ]{_PLAIN}(?P<s>[^\s\"']{{6,512}}+)", re.IGNORECASE
+        ),
+    ),
+)
+LOGINS: tuple[Form, ...] = (
+    Form(
+        "mysql -p",
+        (" -p",),
+        re.compile(rf"[ ]-p[\"']?{_PLAIN}(?P<s>[^\s\"'-][^\s\"']{{2,256}}+)"),
+    ),
+    Form(
+        "docker login -p",
+        (" -p ",),
+        re.compile(rf"[ ]-p[ ][\"']?{_PLAIN}(?P<s>[^\s\"'-][^\s\"']{{2,256}}+)"),
+    ),
+)
+"""Only behind their programs: others mean a port or a path."""
+LOGIN_PROGRAMS = (("mysql", "mariadb"), ("docker login", "podman login"))
 CURL_USER = Form(
     "curl -u",
     ("-u", "--user", "--proxy-user"),

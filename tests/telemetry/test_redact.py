@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdeck.telemetry.redact import MASK, redacted, redacted_text
-from mlxdeck.telemetry.secret_forms import CURL_USER, HEADERS, TOKENS
+from mlxdeck.telemetry.secret_forms import CURL_USER, HEADERS, IN_MARKUP, LOGINS, TOKENS
 from mlxdeck.telemetry.secret_names import is_secret
 
+FORMS = (*TOKENS, *HEADERS, *IN_MARKUP, *LOGINS, CURL_USER)
 RUN = "aB3dE5gH7jK9mN1pQ3sT5vX7zA2cD4fG6hJ8kL0n"
 HEX = "0123456789abcdef" * 4
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0"
@@ -73,11 +74,21 @@ HIDDEN = {
     "tool --token abcdefgh": "abcdefgh",
     "sshpass -p hunter2 ssh x": "hunter2",
     "requests.get(u, auth=('me', 'hunter2'))": "hunter2",
+    "openssl rsa -in k -passin pass:hunter2": "hunter2",
+    "mysql -u root -phunter2 db": "hunter2",
+    "docker login -u me -p hunter2": "hunter2",
+    "<server><password>hunter2</password></server>": "hunter2",
+    "ALTER USER me WITH PASSWORD 'hunter2'": "hunter2",
+    "CREATE USER me IDENTIFIED BY 'hunter2'": "hunter2",
+    f"npm config set //registry.npmjs.org/:_authToken {RUN}": RUN,
     # Names, as programs and settings write them.
     "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY": "wJalr",
     "export PGPASSWORD='hunter'": "hunter",
     "DB_PASSWORD=hunter": "hunter",
     "password: hunter2": "hunter2",
+    "kubectl create secret generic x --from-literal=password=hunter": "hunter",
+    "Server=db;User=me;Password=hunter;": "hunter",
+    "mysql --password=hunter": "hunter",
     "password=12345678": "12345678",
     'password = "hunter"': "hunter",
     f"accessToken: '{RUN}'": RUN,
@@ -110,7 +121,9 @@ KEPT = [
     "Authorization: Bearer $TOKEN",
     "Bearer authentication is used",
     "docker run -u 1000:1000 x; curl -u 1000:1000",
-    "chown -u me:us",
+    "chown -u me:us; ssh -p 2222 x; mkdir -p some/folder1; cp -pr a1 b",
+    "docker run -p 8080:80 x1",
+    "<token>$TOKEN</token> <password></password>",
     "http://localhost:8080/x@y",
     "see https://example.com/a:b@c",
     "tokenizer.decode(token_ids)",
@@ -129,7 +142,7 @@ KEPT = [
 
 def test_every_form_has_an_example() -> None:
     """What is listed is tried."""
-    for form in (*TOKENS, *HEADERS, CURL_USER):
+    for form in FORMS:
         assert any(form.pattern.search(text) for text in HIDDEN), form.name
 
 
@@ -149,6 +162,12 @@ def test_what_is_no_secret_stays_byte_for_byte(text: str) -> None:
     assert redacted_text(text) == text
     as_json = json.dumps({"content": text, "n": [1.0, None, True]}, separators=(",", ":"))
     assert redacted(as_json) == as_json
+
+
+def test_a_line_of_settings_may_hold_a_word() -> None:
+    """What would be code within a line is a value where nothing else stands in it."""
+    found = redacted_text("user=me\npassword=hunter\nport=1\n")
+    assert found == f"user=me\npassword={MASK}\nport=1\n"
 
 
 NAMED: list[tuple[Any, Any]] = [
@@ -232,7 +251,11 @@ HOSTILE = (
         "secret=a=",
         '\\"secret\\":',
     ),
-    *(each for form in (*TOKENS, *HEADERS, CURL_USER) for each in form.literals),
+    *(
+        each
+        for form in (*TOKENS, *HEADERS, *IN_MARKUP, *LOGINS, CURL_USER)
+        for each in form.literals
+    ),
 )
 
 
