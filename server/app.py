@@ -30,7 +30,7 @@ from mlxdeck.server.decoding import decode
 from mlxdeck.server.dialects.base import Dialect, Encoder
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.draining import Drain
-from mlxdeck.server.errors import BadHttp, ServerError
+from mlxdeck.server.errors import BadHttp, ServerError, let_go
 from mlxdeck.server.incoming_bodies import BoundedRequest
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
@@ -148,11 +148,11 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
             try:
                 async with drain.cut_short():
                     await request.unpack()
-                    read, body = dialect.decode_count, request.body
-                    chat = await decode(read, body, request.headers, service.readers)
+                    chat = await decode(
+                        dialect.decode_count, request.body, request.headers, service.readers
+                    )
             finally:
                 request.drop()
-            del body
             async with drain.cut_short():
                 n_tokens = await service.pipeline.count(chat)
         return raw(dialect.count(n_tokens), content_type=JSON)
@@ -173,10 +173,8 @@ async def answer(
     try:
         async with drain.cut_short():
             await request.unpack()
-            body = request.body
-            chat = await decode(dialect.decode, body, request.headers, service.readers)
+            chat = await decode(dialect.decode, request.body, request.headers, service.readers)
         request.drop()
-        del body
         if not chat.model:
             chat = replace(chat, model=service.observer.model)
         phase = "prepare"
@@ -195,6 +193,7 @@ async def answer(
             return raw(said, content_type=JSON, headers=headers)
     except ServerError as error:
         trace.failed(error, phase)
+        let_go(error)
         return error_response(dialect, error, request_id)
     except Exception:
         # A bug of ours: the log gets the traceback, telemetry its one end.

@@ -11,7 +11,15 @@ from sanic.response import raw
 
 from mlxdeck.server.dialects.base import Dialect
 from mlxdeck.server.dialects.registry import DIALECTS
-from mlxdeck.server.errors import BadHttp, NotFound, ServerError, Stopping, TooLarge, WrongMethod
+from mlxdeck.server.errors import (
+    BadHttp,
+    NotFound,
+    ServerError,
+    Stopping,
+    TooLarge,
+    WrongMethod,
+    let_go,
+)
 from mlxdeck.server.incoming_bodies import drop_body
 
 log = logging.getLogger(__name__)
@@ -33,6 +41,7 @@ async def on_error(request: Request, error: Exception) -> HTTPResponse:
         request.stream.keep_alive = False  # type: ignore[attr-defined]
     if known.status >= 500 and not isinstance(error, ServerError):
         log.error("%s %s failed", request.method, path_of(request), exc_info=error)
+    let_go(error)
     return error_response(dialect_of(request), known, f"req_{secrets.token_hex(12)}")
 
 
