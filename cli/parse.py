@@ -16,8 +16,12 @@ def add(parser: ArgumentParser) -> None:
         "file", nargs="?", default="-", metavar="FILE", help="the model's answer; default: stdin"
     )
     parser.add_argument(
-        "--format", default="auto", metavar="NAME", help="format of tool calls; default: auto"
+        "--format",
+        default="auto",
+        metavar="NAME",
+        help="format of tool calls, as --formats lists them; default: auto",
     )
+    parser.add_argument("--formats", action="store_true", help="list the formats, and leave")
     parser.add_argument(
         "--tools", metavar="FILE", help="JSON with the tools; default: every tool name is accepted"
     )
@@ -29,6 +33,9 @@ def run(args: Namespace) -> int:
     from mlxdeck.server.backends.local.toolcalls import explain
     from mlxdeck.telemetry.control_characters import shown_json
 
+    if args.formats:
+        print("\n".join(explain.listed()))
+        return 0
     text, tools = _read(args.file), _read(args.tools) if args.tools else ""
     try:
         report = explain.explain(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeVar
@@ -36,12 +36,13 @@ def text(*, empty: bool = True) -> Kind:
     return Kind("TEXT", read)
 
 
-def choice(*options: str) -> Kind:
-    """One of a few words."""
+def choice(*options: str, more: Callable[[], Iterable[str]] = tuple) -> Kind:
+    """One of a few words, or one of what `more` finds, which is asked only where it is needed."""
 
     def read(raw: object) -> str:
-        if not isinstance(raw, str) or raw not in options:
-            raise ValueError(f"expected one of {', '.join(options)}, got {raw!r}")
+        if not isinstance(raw, str) or (raw not in options and raw not in more()):
+            known = ", ".join([*options, *more()])
+            raise ValueError(f"expected one of {known}, got {raw!r}")
         return raw
 
     return Kind("|".join(options), read)

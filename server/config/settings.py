@@ -40,6 +40,7 @@ from mlxdeck.server.config.setting_types import (
     text,
     whole,
 )
+from mlxdeck.server.tool_format_names import TOOL_FORMATS, plug_ins
 
 log = logging.getLogger(__name__)
 
@@ -75,14 +76,6 @@ def home_folder(environ: Mapping[str, str]) -> Path:
     """Folder of mlxdeck's files: `$MLXDECK_HOME`, else the platform's state folder."""
     given = environ.get(ENV_HOME, "")
     return Path(given).expanduser() if given else platformdirs.user_state_path("mlxdeck")
-
-
-TOOL_FORMATS = (
-    *("json_tags", "qwen3_coder", "glm", "minimax", "deepseek_v3", "deepseek_v31", "kimi_k2"),
-    *("mistral", "mistral_v3", "llama3", "llama4", "pythonic", "function_gemma", "gemma4"),
-    *("harmony", "granite", "phi"),
-)
-"""The names in `toolcalls.formats.FORMATS`, known here without loading them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +166,8 @@ class Settings:
     """Names of processors from other packages for telemetry events, separated by commas."""
     log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
     """Lowest level of log messages."""
-    tool_format: str = _setting("auto", choice("auto", *TOOL_FORMATS))
-    """Format of the model's tool calls; auto finds the format in the chat template."""
+    tool_format: str = _setting("auto", choice("auto", *TOOL_FORMATS, more=plug_ins))
+    """Format of the model's tool calls, or a plug-in's name; auto asks the chat template."""
     chat_template: str = _setting("", text())
     """File with a chat template that replaces the model's own."""
     inline_control_tokens: bool = _setting(False, switch())

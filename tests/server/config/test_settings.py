@@ -11,13 +11,8 @@ import pytest
 
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.config import settings as module
-from mlxdeck.server.config.settings import (
-    TOOL_FORMATS,
-    Settings,
-    SettingsError,
-    add_flags,
-    given_flags,
-)
+from mlxdeck.server.config.settings import Settings, SettingsError, add_flags, given_flags
+from mlxdeck.server.tool_format_names import TOOL_FORMATS
 
 
 @pytest.fixture

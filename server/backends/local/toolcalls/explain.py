@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS, format_named
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Piece
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
@@ -20,6 +21,7 @@ from mlxdeck.server.chat import (
     ToolCallStart,
     ToolSpec,
 )
+from mlxdeck.server.tool_format_names import plug_ins
 
 AUTO, DEFAULT = "auto", "json_tags"
 _THINKING = Markers("<think>", "</think>")
@@ -36,13 +38,12 @@ def explain(text: str, *, format_: str, tools: str, complete: bool, notes: bool)
     With `auto`, the format is the first one that finds the most calls.
 
     Raises:
-        ValueError: There is no such format, or `tools` holds none.
+        ValueError: There is no such format, it is a plug-in that fails, or `tools` holds none.
     """
-    if format_ != AUTO and format_ not in FORMATS:
-        raise ValueError(f"no format {format_!r}; there are: {AUTO}, {', '.join(FORMATS)}")
-    names = [DEFAULT, *FORMATS] if format_ == AUTO else [format_]
+    forms = _forms(format_)
+    names = [form.name for form in forms]
     offered = _tools(tools) if tools else []
-    read = [_read(text, FORMATS[name], offered, complete=complete) for name in names]
+    read = [_read(text, form, offered, complete=complete) for form in forms]
 
     def told(place: int) -> tuple[int, int]:
         # Every format reads the others' calls too: the one whose own they are explains them best.
@@ -58,6 +59,24 @@ def explain(text: str, *, format_: str, tools: str, complete: bool, notes: bool)
     if notes:
         found["how"] = [{"at": place, "what": note} for place, note in splitter.notes]
     return found
+
+
+def _forms(name: str) -> list[ToolFormat]:
+    """Those to try, the default one first."""
+    if name == AUTO:
+        return [FORMATS[DEFAULT], *FORMATS.values()]
+    try:
+        return [format_named(name)]
+    except KeyError:
+        known = ", ".join([AUTO, *FORMATS, *plug_ins()])
+        raise ValueError(f"no format {name!r}; there are: {known}") from None
+
+
+def listed() -> Iterator[str]:
+    """Every format, a line each; plug-ins with the package that they come from."""
+    yield from FORMATS
+    for name, entry in plug_ins().items():
+        yield f"{name} (plug-in of {entry.dist.name if entry.dist else entry.value})"
 
 
 def _read(

@@ -1,7 +1,8 @@
-"""The formats in which models write calls. A row in `FORMATS` adds one."""
+"""The formats in which models write calls. A row in `FORMATS` adds one, and so does a plug-in."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from mlxdeck.server.backends.local.engine.api import TemplateTraits
@@ -17,9 +18,12 @@ from mlxdeck.server.backends.local.toolcalls.formats.llama3 import Llama3
 from mlxdeck.server.backends.local.toolcalls.formats.minimax import MiniMax
 from mlxdeck.server.backends.local.toolcalls.formats.mistral import Mistral, OldMistral
 from mlxdeck.server.backends.local.toolcalls.formats.phi import Phi
+from mlxdeck.server.backends.local.toolcalls.formats.plug_ins import PlugInFault, load
 from mlxdeck.server.backends.local.toolcalls.formats.pythonic import Llama4, Pythonic
 from mlxdeck.server.backends.local.toolcalls.formats.qwen3_coder import Qwen3Coder
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+
+log = logging.getLogger(__name__)
 
 # In the order in which a template is tried: the more telling signs come first.
 _ALL: tuple[ToolFormat, ...] = (
@@ -30,17 +34,31 @@ _ALL: tuple[ToolFormat, ...] = (
 FORMATS: Mapping[str, ToolFormat] = {each.name: each for each in _ALL}
 
 
+def format_named(name: str) -> ToolFormat:
+    """The format of that name, of mlxdeck or of a plug-in.
+
+    Raises:
+        KeyError: There is none of that name.
+        PlugInFault: It is a plug-in that can't be used.
+    """
+    return FORMATS[name] if name in FORMATS else LibraryFormat(load(name))
+
+
 def choose_format(name: str, traits: TemplateTraits) -> ToolFormat:
     """Find the format by its name; `auto` goes by what the chat template shows.
 
     Where that shows none of these, what the model's library knows comes next, then JSON between
-    tags, which models are shown whose template knows no tools.
+    tags, which models are shown whose template knows no tools. A plug-in that can't be used is
+    logged, and `auto` takes its place.
 
     Raises:
         KeyError: There is none of that name.
     """
     if name != "auto":
-        return FORMATS[name]
+        try:
+            return format_named(name)
+        except PlugInFault as fault:
+            log.error("%s; the chat template decides instead", fault)
     if traits.has_tools:
         for form in _ALL:
             if form.fits(traits.source):
