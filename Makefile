@@ -25,12 +25,13 @@ serve: $(STAMP) ## the server alone; ARGS="--port 8082" passes flags on
 test: $(STAMP) ## all tests except those with real clients
 	$(PYTEST) $(ARGS)
 
-lint: $(STAMP) ## format, lint and types
+lint: $(STAMP) ## format, lint, imports and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	PYTHONPATH=.pkg $(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
-check: lint test ## format, lint, types and tests, as CI runs them
+check: lint test ## format, lint, imports, types and tests, as CI runs them
 
 format: $(STAMP) ## format the sources for `make check`
 	$(BIN)/ruff check --fix --exit-zero .

@@ -1,15 +1,18 @@
-"""Who may import whom, and how long things may get. A new module is covered without being listed.
+"""What import-linter can't say of the house: third-party imports, rings, lengths, names, processes.
 
-The rules are in ARCHITECTURE.md; the tables below are them. Every check works on sources held in a
-dict, so that the second half of this file can plant violations and see them found.
+Its contracts, for imports between our own modules, are in pyproject.toml; `make lint` checks them.
+Every check here works on sources held in a dict, so that the second half of this file can plant
+violations and see them found, by import-linter too. A new module is covered without being listed.
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -23,14 +26,13 @@ PACKAGES = ("cli", "server", "telemetry", "tui")
 
 MAY_IMPORT = {
     "telemetry": {"msgspec", "numpy"},
-    "tui": {"mlxdeck.telemetry", "textual", "rich", "numpy"},
+    "tui": {"textual", "rich", "numpy"},
     "server": {"sanic", "msgspec"},
-    "cli": {"mlxdeck.server", "mlxdeck.telemetry", "mlxdeck.tui"},
+    "cli": set[str](),
 }
-"""Beside the standard library and itself."""
+"""Of third parties, anywhere in a package."""
 MAY_ALSO_IMPORT = {
     "mlxdeck.server.config.settings": {"platformdirs"},
-    "mlxdeck.server.observe": {"mlxdeck.telemetry"},
     "mlxdeck.server.cache.answers.redis": {"redis"},
     "mlxdeck.server.admin.metrics": {"prometheus_client"},
     "mlxdeck.server.dialects.json_parts": {"numpy"},
@@ -43,30 +45,6 @@ MAY_ALSO_IMPORT = {
     },
 }  # fmt: skip
 """A module, or a package with all that is in it."""
-
-LAYERS = (
-    {"checkpoints", "errors", "lenient_json"},
-    {"chat", "schemas", "load"},
-    {"request_facts"},
-    {"canonicalize", "cache", "dialects", "observe", "backends.local.engine"},
-    {"backends.base", "backends.local.handover", "backends.local.activity"},
-    {
-        "backends.local.prompt",
-        "backends.local.kv",
-        "backends.local.scheduler",
-        "backends.local.toolcalls",
-    },
-    {
-        "pipeline",
-        "backends.local.preparation",
-        "backends.local.prompt_thread",
-        "backends.local.sampling",
-    },
-)
-"""Inside server, from the bottom up. Members of a layer don't import one another; what isn't named
-here stands on top of them all, below the two that put a server together."""
-ONLY_ON_TOP = {"config"}
-"""Components take plain arguments: these don't reach below `pipeline`'s callers."""
 
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -111,9 +89,19 @@ def imported(module: str, source: str, known: Sources) -> set[str]:
             found |= {name if name in known else origin for name in names}
             # What no source is known of may still be one of the four packages.
             found |= {name for name in names if origin == PROJECT}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            found |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
-    return found - {PROJECT, "__future__"}
+    return (found | called_imports(source)) - {PROJECT, "__future__"}
+
+
+def called_imports(source: str) -> set[str]:
+    """Names that are given to `import_module`."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    return {
+        str(arg.value)
+        for call in calls
+        if ast.unparse(call.func).endswith("import_module")
+        for arg in call.args
+        if isinstance(arg, ast.Constant)
+    }
 
 
 def is_in(name: str, packages: set[str]) -> bool:
@@ -126,16 +114,20 @@ def is_bare(name: str) -> bool:
     return name.split(".")[0] in PACKAGES
 
 
-def forbidden_imports(modules: Sources) -> Iterator[str]:
-    """Imports that no arrow allows."""
+def third_party_imports(modules: Sources) -> Iterator[str]:
+    """Imports of other people's packages where they don't belong, or of ours by half a name."""
     for module, source in modules.items():
-        package = module.split(".")[1]
-        allowed = MAY_IMPORT[package] | {f"{PROJECT}.{package}"}
+        allowed = MAY_IMPORT[module.split(".")[1]]
         for owner, extra in MAY_ALSO_IMPORT.items():
             allowed = allowed | extra if is_in(module, {owner}) else allowed
         for name in sorted(imported(module, source, modules)):
-            is_standard = name.split(".")[0] in sys.stdlib_module_names
-            if is_bare(name) or not (is_standard or is_in(name, allowed)):
+            root = name.split(".")[0]
+            is_free = root == PROJECT or root in sys.stdlib_module_names
+            if is_bare(name) or not (is_free or is_in(name, allowed)):
+                yield f"{module} -> {name}"
+        # What import-linter doesn't see.
+        for name in called_imports(source):
+            if name.startswith(f"{PROJECT}."):
                 yield f"{module} -> {name}"
 
 
@@ -145,37 +137,6 @@ def relative_imports(modules: Sources) -> Iterator[str]:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and node.level:
                 yield f"{module}, line {node.lineno}"
-
-
-def unit(module: str) -> str:
-    """What a module of the server belongs to: a unit of `LAYERS`, or else its first folder."""
-    name = module.removeprefix(f"{PROJECT}.server.")
-    named = (unit for layer in LAYERS for unit in layer if is_in(name, {unit}))
-    return next(named, name.split(".")[0])
-
-
-def rank(name: str) -> int:
-    """Height of a unit of the server."""
-    heights = {member: height for height, layer in enumerate(LAYERS) for member in layer}
-    top = len(LAYERS)
-    return ({"app": top + 1, "launch": top + 2} | heights).get(name, top)
-
-
-def upward_imports(modules: Sources) -> Iterator[str]:
-    """Imports within the server that point up, or across a layer."""
-    server = f"{PROJECT}.server"
-    for module, source in modules.items():
-        if not module.startswith(f"{server}."):
-            continue
-        here = unit(module)
-        for name in sorted(imported(module, source, modules)):
-            there = unit(name)
-            if not name.startswith(f"{server}.") or there == here:
-                continue
-            up = rank(there) > rank(here)
-            across = rank(there) == rank(here) < len(LAYERS)
-            if up or across or (there in ONLY_ON_TOP and rank(here) < len(LAYERS)):
-                yield f"{module} -> {name}"
 
 
 def cycles(modules: Sources) -> Iterator[str]:
@@ -240,7 +201,7 @@ def silent_tests(modules: Sources) -> Iterator[str]:
 
 
 CHECKS = (
-    *(forbidden_imports, relative_imports, upward_imports, cycles, long_things),
+    *(third_party_imports, relative_imports, cycles, long_things),
     *(code_in_packages, twice_named_classes),
 )
 
@@ -250,7 +211,7 @@ CHECKS = (
     CHECKS,
 )
 def test_packages_keep_the_rules(check: object) -> None:
-    """Arrows, order inside the server, no rings, house limits, names."""
+    """Third-party imports, no rings, house limits, names."""
     assert callable(check)
     assert list(check(REAL)) == []
 
@@ -315,9 +276,10 @@ SOUND = {
     f"{LOCAL}.prompt.renderer": f"from {LOCAL}.engine.api import Tokenizer",
     "mlxdeck.server.cache": "",
     "mlxdeck.server.cache.cache_keys": "import hashlib",
-    "mlxdeck.server.observe": "from mlxdeck.telemetry.schema import events",
+    "mlxdeck.server.observe.trace": "from mlxdeck.telemetry.schema import events",
     "mlxdeck.server.pipeline": "from mlxdeck.server.cache.cache_keys import key",
     "mlxdeck.server.config.settings": "import platformdirs",
+    f"{LOCAL}.backend": "from mlxdeck.server.config.settings import Settings",
     "mlxdeck.server.app": "import sanic\nfrom mlxdeck.server.config.settings import Settings",
     "mlxdeck.tui.app": "from textual import app\nfrom mlxdeck.telemetry.schema.events import Tick",
     "mlxdeck.cli.main": "def f():\n    from mlxdeck.server import app",
@@ -339,19 +301,11 @@ def test_sound_project_passes() -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("mlxdeck.telemetry.new", "import mlxdeck.server.app"),
-        ("mlxdeck.telemetry.new", "from mlxdeck import server"),
-        ("mlxdeck.telemetry.new", "from ..server import app"),
         ("mlxdeck.telemetry.new", "import textual"),
-        ("mlxdeck.tui.new", "from mlxdeck.server.chat import Text"),
-        ("mlxdeck.tui.new", "from mlxdeck import server"),
-        ("mlxdeck.tui.new", "def f():\n    from .. import server"),
         ("mlxdeck.tui.new", "import msgspec"),
         ("mlxdeck.server.new", "import mlx.core as mx"),
         ("mlxdeck.server.new", "from mlx_lm.utils import load"),
         ("mlxdeck.server.new", "import importlib\nimportlib.import_module('mlx.core')"),
-        ("mlxdeck.server.new", "from mlxdeck.telemetry.schema.events import Tick"),
-        ("mlxdeck.server.new", "from mlxdeck import telemetry"),
         ("mlxdeck.server.new", "import platformdirs"),
         ("mlxdeck.server.new", "import server.app"),
         ("mlxdeck.server.cache.cache_keys", "from tui import app"),
@@ -359,38 +313,70 @@ def test_sound_project_passes() -> None:
         ("mlxdeck.server.config.settings", "import sanic, textual"),
         (f"{LOCAL}.engine.new", "import textual"),
         ("mlxdeck.cli.new", "import mlx"),
+        ("mlxdeck.tui.new", "import importlib\nimportlib.import_module('mlxdeck.server.app')"),
     ],
 )
-def test_forbidden_import_is_found(module: str, line: str) -> None:
+def test_import_of_third_parties_is_found(module: str, line: str) -> None:
     """Whichever way it is written."""
-    found = list(forbidden_imports(with_(module, line)))
+    found = list(third_party_imports(with_(module, line)))
     assert len(found) == 1
     assert found[0].startswith(f"{module} -> ")
 
 
-@pytest.mark.parametrize(
-    ("module", "line"),
-    [
-        ("mlxdeck.server.errors", "from mlxdeck.server.chat import Text"),
-        ("mlxdeck.server.chat", f"from {LOCAL}.engine import api"),
-        (f"{LOCAL}.engine.mlx.engine", f"from {LOCAL}.prompt.renderer import Prompt"),
-        (f"{LOCAL}.kv.new", f"from {LOCAL}.prompt import renderer"),
-        ("mlxdeck.server.cache.cache_keys", f"from {LOCAL}.prompt import renderer"),
-        ("mlxdeck.server.cache.new", "from ..observe import Trace"),
-        ("mlxdeck.server.observe", "def f():\n    import mlxdeck.server.pipeline"),
-        ("mlxdeck.server.pipeline", "from mlxdeck.server.app import create_app"),
-        ("mlxdeck.server.pipeline", "from mlxdeck.server.config.settings import Settings"),
-        ("mlxdeck.server.pipeline", "from mlxdeck.server.unheard_of import x"),
-        ("mlxdeck.server.new", "from mlxdeck.server.app import create_app"),
-        ("mlxdeck.server.app", "from mlxdeck.server.launch import serve"),
-    ],
-)
-def test_arrow_that_points_up_is_found(module: str, line: str) -> None:
-    """Up or across, from a folder or from a file."""
-    modules = {**with_(module, line), "mlxdeck.server.unheard_of": ""}
-    found = list(upward_imports(modules))
-    assert len(found) == 1
-    assert found[0].startswith(f"{module} -> ")
+PLANTED = [
+    ("mlxdeck.telemetry.new", "import mlxdeck.server.app", "mlxdeck.server.app"),
+    ("mlxdeck.telemetry.other", "from mlxdeck import tui", "mlxdeck.tui"),
+    ("mlxdeck.tui.new", "from mlxdeck.server.chat import Text", "mlxdeck.server.chat"),
+    ("mlxdeck.tui.other", "def f():\n    from mlxdeck import server", "mlxdeck.server"),
+    ("mlxdeck.server.service.new", "from mlxdeck.telemetry import schema", "mlxdeck.telemetry"),
+    ("mlxdeck.server.chat.new", f"from {LOCAL}.engine import api", f"{LOCAL}.engine.api"),
+    (f"{LOCAL}.engine.new", f"from {LOCAL}.prompt import renderer", f"{LOCAL}.prompt.renderer"),
+    (f"{LOCAL}.kv.new", f"from {LOCAL}.prompt import renderer", f"{LOCAL}.prompt.renderer"),
+    ("mlxdeck.server.cache.new", f"from {LOCAL}.prompt import renderer", f"{LOCAL}.prompt"),
+    ("mlxdeck.server.cache.other", "import mlxdeck.server.observe", "mlxdeck.server.observe"),
+    ("mlxdeck.server.observe.new", "import mlxdeck.server.pipeline", "mlxdeck.server.pipeline"),
+    ("mlxdeck.server.pipeline.new", "import mlxdeck.server.app", "mlxdeck.server.app"),
+    ("mlxdeck.server.pipeline.other", "import mlxdeck.server.config", "mlxdeck.server.config"),
+    (f"{LOCAL}.kv.other", "import mlxdeck.server.config", "mlxdeck.server.config"),
+    (f"{LOCAL}.engine.other", "import mlxdeck.server.cache", "mlxdeck.server.cache"),
+    ("mlxdeck.server.app.new", "import mlxdeck.server.launch", "mlxdeck.server.launch"),
+    ("mlxdeck.server.backends.base.new", f"import {LOCAL}.kv", f"{LOCAL}.kv"),
+]
+"""Modules, a line in each, and what import-linter calls the module that is imported."""
+
+
+def lint_imports(modules: Sources, folder: Path) -> str:
+    """What import-linter says of some modules among all that the contracts name."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    names = set(modules)
+    for contract in tomllib.loads(text)["tool"]["importlinter"]["contracts"]:
+        layers = " ".join(contract.get("layers", [])).replace("(", "").replace(")", "")
+        for container in contract.get("containers", []):
+            names |= {f"{container}.{name}" for name in re.findall(r"\w+", layers)}
+    for name in names:
+        path = folder / Path(*name.split(".")) / "__init__.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(modules.get(name, ""))
+    for package in (folder / PROJECT).rglob("*"):
+        if package.is_dir() and not (package / "__init__.py").exists():
+            (package / "__init__.py").touch()
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--no-logo"]
+    run = subprocess.run(
+        [*command, str(ROOT / "pyproject.toml")], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(folder), "COLUMNS": "500"},
+    )  # fmt: skip
+    return run.stdout + run.stderr
+
+
+def test_contracts_find_imports_that_point_up_or_across(tmp_path: Path) -> None:
+    """From a folder or from a file, at any depth; an unlisted module of the server is found too."""
+    (tmp_path / "sound").mkdir()
+    assert " 0 broken" in lint_imports(SOUND, tmp_path / "sound")
+    planted = SOUND | {module: line for module, line, _ in PLANTED}
+    found = lint_imports(planted, tmp_path)
+    assert {(a, b) for a, _, b in PLANTED if f"{a} -> {b}" not in found} == set()
+    unlisted = lint_imports(SOUND | {"mlxdeck.server.unheard_of": ""}, tmp_path / "unlisted")
+    assert "- mlxdeck.server.unheard_of" in unlisted
 
 
 def test_relative_import_is_found() -> None:
