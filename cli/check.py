@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from mlxdeck.cli.settings import server_settings
 from mlxdeck.server.config.api_keys import first_key
-from mlxdeck.server.config.settings import add_flags, from_args
+from mlxdeck.server.config.settings import Settings
+from mlxdeck.settings.flags import add_flags
 
 EXAMPLE = "mlxdeck check http://127.0.0.1:8081"
 
@@ -14,11 +16,11 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "url", nargs="?", metavar="URL", help="address of the server; default: from the settings"
     )
-    add_flags(parser, only=("host", "port", "api_key", "api_key_file"))
+    add_flags(parser, Settings, only=("host", "port", "api_key", "api_key_file"))
 
 
 def run(args: Namespace) -> int:
     from mlxdeck.server.ops import conformance
 
-    settings = from_args(args)
+    settings = server_settings(args)
     return conformance.run(args.url or settings.url, first_key(settings), print)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from mlxdeck.server.config.settings import add_flags, from_args
+from mlxdeck.cli.settings import add_server_flags, server_settings
 
 EXAMPLE = "mlxdeck doctor --model mlx-community/Qwen3-8B-4bit"
-add = add_flags
+add = add_server_flags
 
 
 def run(args: Namespace) -> int:
     from mlxdeck.server.ops.doctor import report
 
-    return report(from_args(args), print)
+    return report(server_settings(args), print)

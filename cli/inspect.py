@@ -5,7 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mlxdeck.server.config.settings import UserError, add_flags, from_args
+from mlxdeck.cli.settings import dashboard_settings
+from mlxdeck.settings.errors import UserError
+from mlxdeck.settings.flags import add_flags
+from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 EXAMPLE = "mlxdeck inspect tests/data/recording.jsonl --json"
 
@@ -24,7 +27,7 @@ def add(parser: ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print JSON")
     how.add_argument("--curl", action="store_true", help="print a curl command that sends it again")
-    add_flags(parser, only=("telemetry_dir",))
+    add_flags(parser, DashboardSettings, only=("telemetry_dir",))
 
 
 def run(args: Namespace) -> int:
@@ -33,7 +36,7 @@ def run(args: Namespace) -> int:
     from mlxdeck.telemetry.control_characters import shown_json
     from mlxdeck.tui.outputs.inspect import show
 
-    path = args.path or from_args(args).telemetry_folder
+    path = args.path or dashboard_settings(args).telemetry_folder
     if not path.exists():
         raise UserError(f"no such file or folder: {path}")
     store = read([path])

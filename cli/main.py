@@ -40,7 +40,7 @@ def _leave_on_interrupt() -> None:
 def _run(argv: Sequence[str] | None) -> int:
     import io
 
-    from mlxdeck.server.config.settings import UserError
+    from mlxdeck.settings.errors import UserError
 
     args = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from mlxdeck.server.config.settings import from_args
+from mlxdeck.cli.settings import server_settings
 
 EXAMPLE = "mlxdeck models"
 
@@ -15,6 +15,6 @@ def add(_: ArgumentParser) -> None: ...
 def run(args: Namespace) -> int:
     from mlxdeck.server.backends.local.engine.models.loader import list_models
 
-    for model in list_models(from_args(args).models_folder):
+    for model in list_models(server_settings(args).models_folder):
         print(f"{model.name:<48} {model.source:<8} {model.path}")
     return 0

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mlxdeck.server.config.settings import UserError
+from mlxdeck.settings.errors import UserError
 
 EXAMPLE = "mlxdeck parse answer.txt --format qwen3_coder --explain"
 

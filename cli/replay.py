@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from mlxdeck.cli.tui import FLAGS, dashboard
-from mlxdeck.server.config.settings import UserError, add_flags
+from mlxdeck.cli.settings import add_dashboard_flags
+from mlxdeck.cli.tui import dashboard
+from mlxdeck.settings.errors import UserError
 
 EXAMPLE = "mlxdeck replay tests/data/recording.jsonl --speed 4"
 
@@ -18,7 +19,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--speed", type=_speed, default=1.0, metavar="N", help="0.25 to 64, or max; default: 1"
     )
-    add_flags(parser, only=FLAGS)
+    add_dashboard_flags(parser)
 
 
 def run(args: Namespace) -> int:

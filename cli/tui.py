@@ -7,16 +7,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlxdeck.server.config.settings import add_flags, from_args
+from mlxdeck.cli.settings import add_dashboard_flags, dashboard_settings
 from mlxdeck.server.stop_signals import interrupts_raise
-from mlxdeck.tui.launch import prepare_process
+from mlxdeck.settings.declaration import declared
+from mlxdeck.settings.sources import flag
+from mlxdeck.tui.launch import show
+from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 EXAMPLE = "mlxdeck tui ~/.local/state/mlxdeck/telemetry"
-FLAGS = (
-    "telemetry_dir",
-    *("alert_latency_p95_s", "alert_hit_rate", "alert_error_rate", "alert_queue"),
-    "alert_memory_bytes",
-)
 
 
 def add(parser: ArgumentParser) -> None:
@@ -31,18 +29,18 @@ def add(parser: ArgumentParser) -> None:
         metavar="PORT",
         help="show the dashboard in a browser, on this machine only; default port: 8090",
     )
-    add_flags(parser, only=FLAGS)
+    add_dashboard_flags(parser)
 
 
 def run(args: Namespace) -> int:
-    paths = args.paths or [from_args(args).telemetry_folder]
+    paths = args.paths or [dashboard_settings(args).telemetry_folder]
     if args.serve is None:
         return dashboard(args, paths)
     from mlxdeck.tui.outputs.browser import serve
 
     flags = [
-        f"--{name.replace('_', '-')}={value}"
-        for name in FLAGS
+        f"{flag(name)}={value}"
+        for name in declared(DashboardSettings)
         if (value := getattr(args, name, None)) is not None
     ]
     own = [sys.executable, "-m", "mlxdeck.cli.main", "tui"]
@@ -54,25 +52,7 @@ def dashboard(
     args: Namespace, paths: Sequence[Path], *, replay: bool = False, speed: float = 1.0
 ) -> int:
     """Run the dashboard with the user's settings."""
-    prepare_process()
-    from mlxdeck.tui.app import Dashboard
-    from mlxdeck.tui.app import run as show
-    from mlxdeck.tui.state.alerts import Thresholds
-
-    settings = from_args(args)
-    shown = Dashboard(
-        paths,
-        replay=replay,
-        speed=speed,
-        limits=Thresholds(
-            latency_p95_s=settings.alert_latency_p95_s,
-            hit_rate=settings.alert_hit_rate,
-            error_rate=settings.alert_error_rate,
-            queue=settings.alert_queue,
-            memory_bytes=settings.alert_memory_bytes,
-        ),
-        memory=settings.home / "dashboard.json",
-    )
+    settings = dashboard_settings(args)
     # The terminal has to be put back as it was.
     with interrupts_raise():
-        return show(shown)
+        return show(settings, paths, replay=replay, speed=speed)

@@ -10,13 +10,13 @@ import time
 from argparse import Namespace
 from functools import partial
 
+from mlxdeck.cli.settings import add_all_flags, dashboard_settings, server_settings
 from mlxdeck.cli.tui import dashboard
-from mlxdeck.server.config.settings import add_flags, from_args
 from mlxdeck.server.stop_signals import quiet_interrupt
 from mlxdeck.tui.launch import prepare_process
 
 EXAMPLE = "mlxdeck up --model mlx-community/Qwen3-8B-4bit"
-add = add_flags
+add = add_all_flags
 
 
 def run(args: Namespace) -> int:
@@ -25,14 +25,16 @@ def run(args: Namespace) -> int:
         from mlxdeck.server.ops.background import environ
         from mlxdeck.server.ops.supervision import run_supervised
 
-        return run_supervised(command, environ(from_args(args)), partial(print, flush=True))
+        return run_supervised(command, environ(server_settings(args)), partial(print, flush=True))
     prepare_process()
     with quiet_interrupt():
         import mlxdeck.tui.app  # noqa: F401 - before there is a server that would have to be stopped
         from mlxdeck.server.ops.background import running_server
         from mlxdeck.telemetry.analyze.session_summary import read, session_summary
 
-    settings = from_args(args)
+    settings = server_settings(args)
+    # Its errors are shown before a server starts.
+    dashboard_settings(args)
     with running_server(settings, command, print):
         began_ts = time.time()
         status = dashboard(args, [settings.telemetry_folder])

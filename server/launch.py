@@ -30,7 +30,7 @@ from mlxdeck.server.backends.base import Announce, Backend, BackendInfo
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.config.api_keys import readable_by_others
-from mlxdeck.server.config.settings import Settings, SettingsError, UserError
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import one_line
 from mlxdeck.server.exit_status import STATUS_ENGINE_LOST
 from mlxdeck.server.log_format import EscapingFormatter
@@ -44,6 +44,7 @@ from mlxdeck.server.service import Service
 from mlxdeck.server.shutdown import shut_down
 from mlxdeck.server.stop_signals import StopSignals, quiet_interrupt
 from mlxdeck.server.web.connection import Connection
+from mlxdeck.settings.errors import SettingsError, UserError
 
 log = logging.getLogger(__name__)
 

@@ -22,17 +22,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = "mlxdeck"
-PACKAGES = ("cli", "server", "telemetry", "tui")
+PACKAGES = ("cli", "server", "settings", "telemetry", "tui")
 
 MAY_IMPORT = {
     "telemetry": {"msgspec", "numpy"},
     "tui": {"textual", "rich", "numpy"},
     "server": {"sanic", "msgspec"},
+    "settings": {"platformdirs"},
     "cli": set[str](),
 }
 """Of third parties, anywhere in a package."""
 MAY_ALSO_IMPORT = {
-    "mlxdeck.server.config.settings": {"platformdirs"},
     "mlxdeck.server.cache.answers.redis": {"redis"},
     "mlxdeck.server.admin.metrics": {"prometheus_client"},
     "mlxdeck.server.dialects.json_parts": {"numpy"},
@@ -235,12 +235,13 @@ WEIGHTLESS = [
     ("prefixes", "absent"),
     [
         (["telemetry"], HEAVY | {"sanic", "textual", "mlxdeck.server", "mlxdeck.tui"}),
+        (["settings"], HEAVY | {"sanic", "textual", "numpy", "mlxdeck.server", "mlxdeck.tui"}),
         (["tui"], HEAVY | {"sanic", "mlxdeck.server", "mlxdeck.cli"}),
         (["server"], HEAVY | {"textual", "mlxdeck.tui", "mlxdeck.cli"}),
         (WEIGHTLESS, HEAVY | {"sanic", "textual", "mlxdeck.telemetry"}),
         (["cli"], HEAVY | {"sanic", "textual", "numpy", "mlxdeck.server.app", "mlxdeck.tui.app"}),
     ],
-    ids=["telemetry", "tui", "server", "weightless", "cli"],
+    ids=["telemetry", "settings", "tui", "server", "weightless", "cli"],
 )
 def test_what_is_not_needed_is_not_loaded(prefixes: list[str], absent: set[str]) -> None:
     """Seen from inside a process, as the static view cannot tell what an import drags in."""
@@ -278,7 +279,8 @@ SOUND = {
     "mlxdeck.server.cache.cache_keys": "import hashlib",
     "mlxdeck.server.observe.trace": "from mlxdeck.telemetry.schema import events",
     "mlxdeck.server.pipeline": "from mlxdeck.server.cache.cache_keys import key",
-    "mlxdeck.server.config.settings": "import platformdirs",
+    "mlxdeck.settings.program": "import platformdirs",
+    "mlxdeck.server.config.settings": "from mlxdeck.settings.program import ProgramSettings",
     f"{LOCAL}.backend": "from mlxdeck.server.config.settings import Settings",
     "mlxdeck.server.app": "import sanic\nfrom mlxdeck.server.config.settings import Settings",
     "mlxdeck.tui.app": "from textual import app\nfrom mlxdeck.telemetry.schema.events import Tick",
@@ -326,6 +328,7 @@ def test_import_of_third_parties_is_found(module: str, line: str) -> None:
 PLANTED = [
     ("mlxdeck.telemetry.new", "import mlxdeck.server.app", "mlxdeck.server.app"),
     ("mlxdeck.telemetry.other", "from mlxdeck import tui", "mlxdeck.tui"),
+    ("mlxdeck.settings.new", "import mlxdeck.server.config", "mlxdeck.server.config"),
     ("mlxdeck.tui.new", "from mlxdeck.server.chat import Text", "mlxdeck.server.chat"),
     ("mlxdeck.tui.other", "def f():\n    from mlxdeck import server", "mlxdeck.server"),
     ("mlxdeck.server.service.new", "from mlxdeck.telemetry import schema", "mlxdeck.telemetry"),

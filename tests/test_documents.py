@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "AGENTS.md", "docs/decisions.md")
-PACKAGES = ("cli", "server", "telemetry", "tui", "tests", "docs", "screenshots", ".ci", ".pkg")
+PACKAGES = (
+    "cli",
+    "server",
+    "settings",
+    "telemetry",
+    "tui",
+    "tests",
+    "docs",
+    "screenshots",
+    ".ci",
+    ".pkg",
+)
 SUFFIXES = ("py", "md", "toml", "json", "jsonl", "lock", "tcss")
 _NO_PATH = re.compile(r"[\s(){}=<>]|^/|^\.venv|^--|^\w+://")
 

@@ -14,7 +14,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("cli", "server", "telemetry", "tui")
+PACKAGES = ("cli", "server", "settings", "telemetry", "tui")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
-from mlxdeck.server.config.setting_types import keys
-from mlxdeck.server.config.settings import Settings, SettingsError
+from mlxdeck.server.config.settings import Settings
+from mlxdeck.settings.errors import SettingsError
+from mlxdeck.settings.setting_types import keys
+from mlxdeck.settings.sources import ENV_PREFIX
+
+log = logging.getLogger(__name__)
 
 OTHERS_MAY_READ = 0o044
 COMMENT = "#"
@@ -34,6 +40,16 @@ def readable_by_others(settings: Settings) -> bool:
     """Whether other users of this machine can read the file with the keys."""
     path = Path(settings.api_key_file).expanduser()
     return path.is_file() and bool(path.stat().st_mode & OTHERS_MAY_READ)
+
+
+def warn_of_visible_key(flags: Mapping[str, object]) -> None:
+    """Log a warning if the command line holds a key; the warning doesn't repeat it."""
+    if flags.get("api_key"):
+        log.warning(
+            "--api-key: every user of this machine can read the key in the list of processes. "
+            "Use %sAPI_KEY or --api-key-file instead.",
+            ENV_PREFIX,
+        )
 
 
 def _of_file(name: str) -> list[str]:

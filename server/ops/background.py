@@ -20,8 +20,10 @@ from types import FrameType
 from typing import IO
 from urllib.parse import urlsplit
 
-from mlxdeck.server.config.settings import ENV_PREFIX, Settings, UserError
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.ops.supervision import Supervised
+from mlxdeck.settings.errors import UserError
+from mlxdeck.settings.sources import ENV_PREFIX
 
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 2.0

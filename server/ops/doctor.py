@@ -21,9 +21,10 @@ from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
 from mlxdeck.server.backends.local.engine.models.loader import BUILTIN, list_models
 from mlxdeck.server.backends.local.prompt.template_trial import try_template
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
-from mlxdeck.server.config.settings import FILE_NAME, Settings
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed
 from mlxdeck.server.ops.background import state
+from mlxdeck.settings.sources import FILE_NAME
 
 LOW_MEMORY_BYTES = 2 * 1024**3
 SLOW_GFLOPS = 20.0

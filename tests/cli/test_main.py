@@ -21,8 +21,9 @@ from mlxdeck.cli.main import COMMANDS, main
 from mlxdeck.server import launch
 from mlxdeck.server.backends.local.engine.models import loader
 from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
-from mlxdeck.server.config.settings import Settings, SettingsError
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.ops import background, conformance, doctor, supervision
+from mlxdeck.settings.errors import SettingsError
 
 RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"
 
@@ -309,3 +310,10 @@ def test_numpy_keeps_to_small_pages_in_the_dashboard(command: str, tmp_path: Pat
         [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60
     )
     assert (ran.returncode, ran.stdout.split()) == (7, ["False"]), ran.stderr
+
+
+def test_serve_takes_the_flags_of_up(served: list[Settings]) -> None:
+    """Those of the dashboard change nothing, and its keys in the file are no error."""
+    Path("mlxdeck.toml").write_text("alert_queue = 3\nmax_batch = 2\n")
+    assert main(["serve", "--alert-queue", "4", "--port", "8090"]) == 3
+    assert (served[0].port, served[0].max_batch) == (8090, 2)

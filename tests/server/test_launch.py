@@ -20,8 +20,9 @@ from mlxdeck.server import launch, service
 from mlxdeck.server.backends.local import backend
 from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
-from mlxdeck.server.config.settings import Settings, SettingsError
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed
+from mlxdeck.settings.errors import SettingsError
 from tests.real import ROOT, free_port
 
 

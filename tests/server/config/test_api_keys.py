@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mlxdeck.cli.settings import add_server_flags, server_settings
 from mlxdeck.server.config.api_keys import api_keys, first_key, readable_by_others
-from mlxdeck.server.config.settings import Settings, SettingsError, add_flags, from_args
+from mlxdeck.server.config.settings import Settings
+from mlxdeck.settings.errors import SettingsError
 
 
 def test_several_keys_are_several(tmp_path: Path) -> None:
@@ -54,9 +56,9 @@ def test_a_key_on_the_command_line_is_warned_of(
     """Every user can list it; the warning doesn't repeat it."""
     monkeypatch.chdir(tmp_path)
     parser = argparse.ArgumentParser()
-    add_flags(parser)
-    assert from_args(parser.parse_args(["--api-key", "s3cret"])).api_key == "s3cret"
+    add_server_flags(parser)
+    assert server_settings(parser.parse_args(["--api-key", "s3cret"])).api_key == "s3cret"
     assert "MLXDECK_API_KEY" in caplog.text and "s3cret" not in caplog.text
     caplog.clear()
-    from_args(parser.parse_args([]))
+    server_settings(parser.parse_args([]))
     assert caplog.text == ""

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
-from mlxdeck.server.config import settings as module
-from mlxdeck.server.config.settings import Settings, SettingsError, add_flags, given_flags
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.tool_format_names import TOOL_FORMATS
+from mlxdeck.settings.declaration import declared, documented
+from mlxdeck.settings.errors import SettingsError
+from mlxdeck.settings.flags import add_flags, given_flags
+from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 
 @pytest.fixture
@@ -146,8 +149,8 @@ def test_sizes(cwd: Path, raw: object, n_bytes: int) -> None:
 def test_the_loop_guard_is_switched_off_by_a_flag(cwd: Path) -> None:
     """It is on unless somebody says so."""
     parser = argparse.ArgumentParser()
-    add_flags(parser)
-    told = given_flags(parser.parse_args(["--no-loop-guard"]))
+    add_flags(parser, Settings)
+    told = given_flags(parser.parse_args(["--no-loop-guard"]), Settings)
     assert load(cwd).loop_guard and not load(cwd, flags=told).loop_guard
 
 
@@ -242,32 +245,75 @@ def test_url(host: str, url: str) -> None:
 def test_every_setting_has_a_flag_with_help(cwd: Path) -> None:
     """Defaults and texts are written once, below the field."""
     parser = argparse.ArgumentParser()
-    add_flags(parser)
+    add_flags(parser, Settings)
     shown = " ".join(parser.format_help().split())
     assert "--max-waiting N Most requests in the queue" in shown
     assert "(default: 256MiB)" in shown and "(default: 7d)" in shown
     assert "--engine" not in shown
     args = parser.parse_args(["--engine", "echo", "--no-telemetry", "--exact-cache-bytes", "1KiB"])
-    settings = load(cwd, flags=given_flags(args))
+    settings = load(cwd, flags=given_flags(args, Settings))
     assert (settings.engine, settings.telemetry) == ("echo", False)
     assert settings.exact_cache_bytes == 1024
-    assert load(cwd, {"MLXDECK_TELEMETRY": "0"}, given_flags(parser.parse_args([]))).port == 8081
+    assert (
+        load(cwd, {"MLXDECK_TELEMETRY": "0"}, given_flags(parser.parse_args([]), Settings)).port
+        == 8081
+    )
 
 
 def test_only_the_flags_that_a_command_needs() -> None:
     """A client command has the address, not the caches."""
     parser = argparse.ArgumentParser()
-    add_flags(parser, only=("host", "port"))
+    add_flags(parser, Settings, only=("host", "port"))
     assert "--max-batch" not in parser.format_help()
-    assert given_flags(parser.parse_args(["--port", "1"])) == {"port": "1"}
+    assert given_flags(parser.parse_args(["--port", "1"]), Settings) == {"port": "1"}
 
 
 def test_every_field_but_home_is_a_documented_setting() -> None:
     """A new setting cannot come without a text for its flag."""
-    names = {each.name for each in dataclasses.fields(Settings)} - {"home"}
-    assert {name for name, text in module._docstrings().items() if text} >= names
+    for program in (Settings, DashboardSettings):
+        names = {each.name for each in dataclasses.fields(program)} - {"home"}
+        assert {name for name, text in documented(program).items() if text} >= names
+        assert declared(program).keys() == names
 
 
 def test_every_tool_format_can_be_chosen() -> None:
     """The names are those of the registry."""
     assert set(TOOL_FORMATS) == set(FORMATS)
+
+
+SHARED = """
+port = 8090
+telemetry_dir = "t"
+alert_queue = 3
+"""
+
+
+def test_one_file_is_for_both_programs(cwd: Path) -> None:
+    """Each takes its own settings and those that both have, and leaves the other's alone."""
+    (cwd / "mlxdeck.toml").write_text(SHARED)
+    environ = {"MLXDECK_ALERT_HIT_RATE": "0.5", "MLXDECK_MAX_BATCH": "2"}
+    server = Settings.load({}, environ, cwd, others=declared(DashboardSettings))
+    dashboard = DashboardSettings.load({}, environ, cwd, others=declared(Settings))
+    assert (server.port, server.max_batch) == (8090, 2)
+    assert (dashboard.alert_queue, dashboard.alert_hit_rate) == (3, 0.5)
+    assert server.telemetry_folder == dashboard.telemetry_folder == Path("t")
+
+
+def test_a_name_of_neither_program_is_refused_by_both(cwd: Path) -> None:
+    """With the nearest name of either."""
+    (cwd / "mlxdeck.toml").write_text("alert_queu = 3")
+    with pytest.raises(SettingsError, match="did you mean 'alert_queue'"):
+        Settings.load({}, {}, cwd, others=declared(DashboardSettings))
+    with pytest.raises(SettingsError, match="did you mean 'alert_queue'"):
+        DashboardSettings.load({}, {}, cwd, others=declared(Settings))
+    with pytest.raises(SettingsError, match="MLXDECK_PROT.*MLXDECK_PORT"):
+        DashboardSettings.load({}, {"MLXDECK_PROT": "1"}, cwd / "none", others=declared(Settings))
+
+
+def test_a_bad_value_stops_only_its_own_program(cwd: Path) -> None:
+    """A server's mistake is no reason to show no dashboard, nor the other way round."""
+    (cwd / "mlxdeck.toml").write_text("port = 0\nalert_queue = -1")
+    with pytest.raises(SettingsError, match="port: must be"):
+        Settings.load({}, {}, cwd, others=declared(DashboardSettings))
+    with pytest.raises(SettingsError, match="alert_queue: must be"):
+        DashboardSettings.load({}, {}, cwd, others=declared(Settings))

@@ -13,8 +13,10 @@ from mlxdeck.server.backends.local.engine.api import TemplateTraits
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.backends.local.toolcalls.formats.plug_ins import PlugInFault, load
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
-from mlxdeck.server.config.settings import Settings, SettingsError
+from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.tool_format_names import GROUP, plug_ins
+from mlxdeck.settings.errors import SettingsError
+from mlxdeck.telemetry.schema.events import ToolCall
 from tests.server.http import running
 
 EXAMPLE = Path(__file__).parents[5] / "docs" / "examples" / "tool_format_plug_in"
@@ -72,7 +74,7 @@ async def test_the_example_serves_calls(example: str) -> None:
         assert text["text"].strip() == "Let me look."
         assert (call["name"], call["input"]) == ("Read", {"path": "a.py"})
         (told,) = server.telemetry.named("tool_call")
-        assert told.attrs.parser == example  # type: ignore[attr-defined]
+        assert isinstance(told.attrs, ToolCall) and told.attrs.parser == example
 
 
 def test_the_example_is_listed_and_parses(
@@ -152,7 +154,7 @@ async def test_a_parser_that_fails_costs_the_call(site: Path, body: str) -> None
             assert answer.status_code == 200
             assert answer.json()["content"] == [{"type": "text", "text": CALL}]
         (told, *_) = server.telemetry.named("tool_call")
-        assert not told.attrs.parse_ok  # type: ignore[attr-defined]
+        assert isinstance(told.attrs, ToolCall) and not told.attrs.parse_ok
 
 
 async def test_an_object_will_do(site: Path) -> None:

@@ -1,0 +1,50 @@
+"""Settings of a command: flags, environment, and the file that server and dashboard share.
+
+File and environment may hold settings of either, so each gets the names of the other's.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from mlxdeck.server.config.api_keys import warn_of_visible_key
+from mlxdeck.server.config.settings import Settings
+from mlxdeck.settings.declaration import declared
+from mlxdeck.settings.flags import add_flags, given_flags
+from mlxdeck.tui.state.dashboard_settings import DashboardSettings
+
+_ALERTS = declared(DashboardSettings).keys() - declared(Settings).keys()
+
+
+def add_server_flags(parser: ArgumentParser) -> None:
+    """All flags of the server. Those of the dashboard are accepted, and change nothing."""
+    add_flags(parser, Settings, DashboardSettings, hidden=_ALERTS)
+
+
+def add_all_flags(parser: ArgumentParser) -> None:
+    """All flags of both programs."""
+    add_flags(parser, Settings, DashboardSettings)
+
+
+def add_dashboard_flags(parser: ArgumentParser) -> None:
+    """All flags of the dashboard."""
+    add_flags(parser, DashboardSettings)
+
+
+def server_settings(args: Namespace) -> Settings:
+    """The server's settings.
+
+    Raises:
+        SettingsError: An unknown name, a bad value or an unreadable file.
+    """
+    given = given_flags(args, Settings)
+    warn_of_visible_key(given)
+    return Settings.load(given, os.environ, Path.cwd(), others=declared(DashboardSettings))
+
+
+def dashboard_settings(args: Namespace) -> DashboardSettings:
+    """The dashboard's settings; raises as `server_settings`."""
+    given = given_flags(args, DashboardSettings)
+    return DashboardSettings.load(given, os.environ, Path.cwd(), others=declared(Settings))
