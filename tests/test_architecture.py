@@ -356,6 +356,7 @@ def lint_imports(modules: Sources, folder: Path) -> str:
         layers = " ".join(contract.get("layers", [])).replace("(", "").replace(")", "")
         for container in contract.get("containers", []):
             names |= {f"{container}.{name}" for name in re.findall(r"\w+", layers)}
+    names |= {f"{PROJECT}.{package}" for package in PACKAGES}
     for name in names:
         path = folder / Path(*name.split(".")) / "__init__.py"
         path.parent.mkdir(parents=True, exist_ok=True)
