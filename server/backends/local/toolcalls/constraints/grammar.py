@@ -10,44 +10,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import GrammarLines
 from mlxdeck.server.backends.local.toolcalls.constraints.json_rules import JsonRules
 
 MARKER = "%marker"
 """Before a quoted text that the model may have special tokens for; the engine knows."""
 
 
-class Rules:
-    """The rules of one grammar, named as they come."""
+class Rules(GrammarLines):
+    """The rules of one grammar, those for JSON among them."""
 
     def __init__(self, *, blanks: bool = False) -> None:
         """`blanks`: JSON may be spread over lines."""
-        self._lines: list[str] = []
+        super().__init__()
         self._json = JsonRules(self, blanks=blanks)
-
-    def add(self, body: str, attributes: str = "") -> str:
-        """Give a rule a name, and return that."""
-        name = f"r{len(self._lines)}"
-        self._lines.append(f"{name}{attributes}: {body}")
-        return name
-
-    @property
-    def next_name(self) -> str:
-        """What the next rule will be called, for one that refers to itself."""
-        return f"r{len(self._lines)}"
-
-    def reserve(self) -> str:
-        """A name whose rule is told later."""
-        return self.add("")
-
-    def tell(self, name: str, body: str) -> None:
-        """The rule of a reserved name."""
-        self._lines[int(name[1:])] = f"{name}: {body}"
-
-    def terminal(self, body: str) -> str:
-        """Give a regular expression a name, and return that."""
-        name = f"T{len(self._lines)}"
-        self._lines.append(f"{name}: {body}")
-        return name
 
     def json(self, schema: Any, root: Any = None) -> str:
         """A rule for JSON of a schema; `root` is the one that its references are into."""

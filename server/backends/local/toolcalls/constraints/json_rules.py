@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import GrammarLines
 from mlxdeck.server.schemas.loosening import bounded, closed
 from mlxdeck.server.schemas.pointers import DEFINED, pointed, standalone
 
@@ -52,26 +53,10 @@ MAX_KEY_CHARS = 64
 _BLANKS = r"[ \t\r\n]{0,32}"
 
 
-class Lines(Protocol):
-    """The rules of a grammar."""
-
-    def add(self, body: str, attributes: str = "") -> str:
-        """Give a rule a name, and return that."""
-
-    def reserve(self) -> str:
-        """A name whose rule is told later."""
-
-    def tell(self, name: str, body: str) -> None:
-        """The rule of a reserved name."""
-
-    def terminal(self, body: str) -> str:
-        """Give a regular expression a name, and return that."""
-
-
 class JsonRules:
     """Writes the rules of one grammar's schemas."""
 
-    def __init__(self, lines: Lines, *, blanks: bool = False) -> None:
+    def __init__(self, lines: GrammarLines, *, blanks: bool = False) -> None:
         """With `blanks`, JSON may be spread over lines; else there is one way to write a value."""
         self.lines = lines
         self._names: dict[str, str] = {}
