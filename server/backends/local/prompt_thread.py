@@ -91,6 +91,8 @@ class PromptThread(Executor):
         try:
             result = work()
         except Abandoned:
+            # Nobody waits for it, and nobody is to be told when the thread hangs or stops.
+            future.cancel()
             return
         except ServerError as error:
             failure: ServerError = error

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mlxdeck.server.backends.local.prompt_thread import PromptThread
+from mlxdeck.server.checkpoints import Abandoned
 from mlxdeck.server.errors import BadRequest, EngineFailed
 from tests.server.backends.local.faults import KINDS
 from tests.server.http import until
@@ -100,3 +101,15 @@ async def test_a_prompt_that_nobody_waits_for_is_not_made() -> None:
         await first
         await run(thread, lambda: made.append(3))
         assert made == [3]
+
+
+async def test_work_that_is_abandoned_leaves_nothing() -> None:
+    """It has no end that anybody waits for, and is held no longer."""
+
+    def leave() -> None:
+        raise Abandoned
+
+    async with opened() as (thread, _):
+        thread.submit(leave)
+        await run(thread, lambda: None)
+        assert not thread._open
