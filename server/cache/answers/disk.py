@@ -189,6 +189,8 @@ class DiskAnswers:
     def _expire(self, connection: sqlite3.Connection) -> None:
         old = "select key from answers indexed by answers_by_use where made_s < ?"
         keys = connection.execute(old, (time.time() - self._max_age_s,)).fetchall()
+        if not keys:
+            return
         for (key,) in keys:
             self.gone.add(key, "expired")
         self.tally.evictions["expired"] += len(keys)

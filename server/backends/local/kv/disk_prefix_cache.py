@@ -137,7 +137,8 @@ class DiskPrefixCache:
             self._delete(connection, shorter)
         for file, signature in self._index.oldest(connection, self._max_bytes):
             self._delete(connection, file)
-            self.tally.evictions["room"] += signature == self._index.signature
+            if signature == self._index.signature:
+                self.tally.evictions["room"] += 1
         self._count(connection)
 
     def _save(self, state: State, draft: Path) -> tuple[bytes, int]:

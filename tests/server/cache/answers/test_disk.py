@@ -211,6 +211,10 @@ async def test_answers_have_an_age_on_disk(tmp_path: Path) -> None:
             answers.put(key * 80, each)
     async with opened(tmp_path) as answers:
         assert len(answers) == 3
+    async with opened(tmp_path, max_age_s=1e6) as answers:
+        answers.expire()
+        await written(answers)
+        assert dict(answers.tally.evictions) == {}
     async with opened(tmp_path, max_age_s=60) as answers:
         assert await answers.get("a" * 80) is None
         assert await answers.get("b" * 80) == new
