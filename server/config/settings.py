@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlxdeck.server.canonicalize import RULE_NAMES
 from mlxdeck.server.tool_format_names import TOOL_FORMATS, plug_ins
-from mlxdeck.settings.declaration import setting as _setting
+from mlxdeck.settings.declaration import setting
 from mlxdeck.settings.errors import SettingsError
 from mlxdeck.settings.program import ProgramSettings
 from mlxdeck.settings.setting_types import (
@@ -32,95 +32,95 @@ from mlxdeck.settings.sources import ENV_PREFIX
 class Settings(ProgramSettings):
     """All settings of a process. Every instance is checked, also one made without `load`."""
 
-    host: str = _setting("127.0.0.1", text(empty=False))
+    host: str = setting("127.0.0.1", text(empty=False))
     """Address to listen on; an address other than loopback needs an API key."""
-    port: int = _setting(8081, whole(1, 65535))
+    port: int = setting(8081, whole(1, 65535))
     """Port to listen on."""
-    model: str = _setting("smollm2", text(empty=False))
+    model: str = setting("smollm2", text(empty=False))
     """Model to serve: a Hugging Face id, a folder, a .gguf file, or the built-in smollm2."""
-    api_key: str = _setting("", keys(), secret=True)
+    api_key: str = setting("", keys(), secret=True)
     """API key that clients must send, or several, separated by commas. Prefer the environment."""
-    api_key_file: str = _setting("", text())
+    api_key_file: str = setting("", text())
     """File with API keys, one a line."""
-    allowed_hosts: str = _setting("", host_names())
+    allowed_hosts: str = setting("", host_names())
     """More host names of this machine, separated by commas. Their web pages may send requests."""
-    max_waiting: int = _setting(64, whole(0))
+    max_waiting: int = setting(64, whole(0))
     """Most requests in the queue; a further request gets status 529."""
-    max_batch: int = _setting(16, whole(1))
+    max_batch: int = setting(16, whole(1))
     """Most sequences in a batch."""
-    prefill_chunk_tokens: int = _setting(512, whole(1))
+    prefill_chunk_tokens: int = setting(512, whole(1))
     """Prompt tokens in one prefill step. Other requests wait during the step."""
-    context_tokens: int = _setting(0, whole(0))
+    context_tokens: int = setting(0, whole(0))
     """Length of the context window; 0 uses the model's. Only a guessed length can be raised."""
-    max_output_tokens: int = _setting(0, whole(0))
+    max_output_tokens: int = setting(0, whole(0))
     """Most tokens of an answer; 0 means the limits of the request and the context window."""
-    temperature: float | None = _setting(None, optional(number(0, 5)))
+    temperature: float | None = setting(None, optional(number(0, 5)))
     """Temperature of requests that set none; replaces the model's default."""
-    top_p: float | None = _setting(None, optional(number(0, 1)))
+    top_p: float | None = setting(None, optional(number(0, 1)))
     """Top-p of requests that set none; replaces the model's default."""
-    top_k: int | None = _setting(None, optional(whole(0)))
+    top_k: int | None = setting(None, optional(whole(0)))
     """Top-k of requests that set none; replaces the model's default."""
-    exact_cache_entries: int = _setting(1000, whole(0))
+    exact_cache_entries: int = setting(1000, whole(0))
     """Most answers in the exact cache, for identical requests; 0 turns this cache off."""
-    exact_cache_bytes: int = _setting(256 * 1024**2, size())
+    exact_cache_bytes: int = setting(256 * 1024**2, size())
     """Memory limit of the exact cache."""
-    answer_max_age_s: float = _setting(7 * 86_400.0, duration())
+    answer_max_age_s: float = setting(7 * 86_400.0, duration())
     """Age limit of cached answers in every cache tier, as 90s, 30m, 12h or 7d; 0 for none."""
-    prefix_cache_bytes: int = _setting(0, size())
+    prefix_cache_bytes: int = setting(0, size())
     """Memory for KV states; 0 takes half of the memory that is free after the model is loaded."""
-    max_kv_tokens: int = _setting(0, whole(0))
+    max_kv_tokens: int = setting(0, whole(0))
     """Most tokens that the KV cache keeps for attention; older tokens are dropped. 0 keeps all."""
-    cache_policy: str = _setting("lru", choice("lru", "adaptive"))
+    cache_policy: str = setting("lru", choice("lru", "adaptive"))
     """Which KV states are evicted first: lru, or adaptive for those that save the least."""
-    disk_cache: bool = _setting(True, switch())
+    disk_cache: bool = setting(True, switch())
     """Whether answers and KV states are kept on disk, to survive a restart."""
-    disk_cache_bytes: int = _setting(0, size())
+    disk_cache_bytes: int = setting(0, size())
     """Disk limit of the caches; 0 takes a quarter of the free disk, at most 20 GiB."""
-    shared_cache: str = _setting("", address("redis://", "rediss://", "unix://"), secret=True)
+    shared_cache: str = setting("", address("redis://", "rediss://", "unix://"), secret=True)
     """Redis server that shares answers between machines, as redis://HOST:PORT; empty for none."""
-    shared_cache_timeout_s: float = _setting(0.05, number(0.001))
+    shared_cache_timeout_s: float = setting(0.05, number(0.001))
     """Most seconds that a lookup in the shared cache may add to a request."""
-    shared_cache_secret: str = _setting("", text(), secret=True)
+    shared_cache_secret: str = setting("", text(), secret=True)
     """Secret that signs shared answers; empty uses the password in the address of the Redis."""
-    warm: str = _setting("", text(), bare="recent")
+    warm: str = setting("", text(), bare="recent")
     """System prompts to prefill at the start: recent ones, or a file with one request a line."""
-    warm_prompts: int = _setting(3, whole(1))
+    warm_prompts: int = setting(3, whole(1))
     """Number of recent system prompts to prefill."""
-    canonical_off: str = _setting("", subset(*RULE_NAMES))
+    canonical_off: str = setting("", subset(*RULE_NAMES))
     """Rules of the canonical form to turn off, separated by commas."""
-    loop_guard: bool = _setting(True, switch())
+    loop_guard: bool = setting(True, switch())
     """Whether a repeating answer is ended, as its token limit would end it."""
-    ping_s: float = _setting(5.0, number(0.05))
+    ping_s: float = setting(5.0, number(0.05))
     """Seconds of silence after which a stream carries a ping."""
-    stall_s: float = _setting(120.0, number(1))
+    stall_s: float = setting(120.0, number(1))
     """Seconds without progress after which requests fail, and soon after that the process ends."""
-    stop_timeout_s: float = _setting(20.0, number(0, 86_400))
+    stop_timeout_s: float = setting(20.0, number(0, 86_400))
     """Seconds that running requests get to finish after a signal to stop."""
-    max_body_bytes: int = _setting(32 * 1024**2, size(1))
+    max_body_bytes: int = setting(32 * 1024**2, size(1))
     """Largest request body."""
-    max_body_bytes_in_flight: int = _setting(128 * 1024**2, size(1))
+    max_body_bytes_in_flight: int = setting(128 * 1024**2, size(1))
     """Memory limit of bodies that are being read; above it, a long body gets status 529."""
-    telemetry: bool = _setting(True, switch())
+    telemetry: bool = setting(True, switch())
     """Whether telemetry events are recorded."""
-    telemetry_max_bytes: int = _setting(64 * 1024**2, size(4096))
+    telemetry_max_bytes: int = setting(64 * 1024**2, size(4096))
     """Length at which a telemetry file is closed and a new one is started."""
-    telemetry_keep_files: int = _setting(16, whole(1))
+    telemetry_keep_files: int = setting(16, whole(1))
     """Number of telemetry files to keep; the oldest files are removed."""
-    capture: str = _setting("tools", choice("off", "tools", "full"))
+    capture: str = setting("tools", choice("off", "tools", "full"))
     """Content in telemetry: off for none, tools for the arguments of tool calls, full for all."""
-    telemetry_sample: float = _setting(1.0, number(0, 1))
+    telemetry_sample: float = setting(1.0, number(0, 1))
     """Share of requests to record; requests that end in an error are always recorded."""
-    telemetry_processors: str = _setting("", text())
+    telemetry_processors: str = setting("", text())
     """Names of processors from other packages for telemetry events, separated by commas."""
-    log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
+    log_level: str = setting("info", choice("debug", "info", "warning", "error"))
     """Lowest level of log messages."""
-    tool_format: str = _setting("auto", choice("auto", *TOOL_FORMATS, more=plug_ins))
+    tool_format: str = setting("auto", choice("auto", *TOOL_FORMATS, more=plug_ins))
     """Format of the model's tool calls, or a plug-in's name; auto asks the chat template."""
-    chat_template: str = _setting("", text())
+    chat_template: str = setting("", text())
     """File with a chat template that replaces the model's own."""
-    inline_control_tokens: bool = _setting(False, switch())
+    inline_control_tokens: bool = setting(False, switch())
     """Whether control tokens in texts are encoded as such, for models trained on such texts."""
-    engine: str = _setting("mlx", choice("mlx", "echo"), hidden=True)
+    engine: str = setting("mlx", choice("mlx", "echo"), hidden=True)
     """Engine that computes answers; echo repeats the prompt, for tests."""
 
     def __post_init__(self) -> None:
