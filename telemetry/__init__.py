@@ -1,1 +1,1 @@
-"""What an event is, how it travels, and what it adds up to."""
+"""Events: their schema, writing and reading them, and the figures computed from them."""

@@ -8,7 +8,7 @@ from typing import Any
 
 _C0, _DEL_AND_C1 = range(32), range(0x7F, 0xA0)
 _ORDERING = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""They make text read in another order than it stands: Unicode's UAX 9."""
+"""Characters that change the reading order of text: Unicode's UAX 9."""
 _SEPARATORS = (0x2028, 0x2029)
 CONTROLS: Mapping[int, None] = dict.fromkeys([*_C0, *_DEL_AND_C1, *_ORDERING, *_SEPARATORS])
 """For `str.translate`: the control characters C0, DEL and C1 of ECMA-48 part 5, with which escape

@@ -46,12 +46,12 @@ class PlaybackClock:
 
     @property
     def paused(self) -> bool:
-        """Whether it stands still because somebody wants it to."""
+        """Whether the user has paused the clock."""
         return self._held_ts is not None
 
     @property
     def ended(self) -> bool:
-        """Whether a replay has come to the recording's end."""
+        """Whether a replay has reached the recording's end."""
         return self.replay and self.now >= self.last_ts
 
     @property
@@ -70,7 +70,7 @@ class PlaybackClock:
         return min(self.last_ts, self._anchor_ts + passed_s)
 
     def bounds(self, first_ts: float, last_ts: float) -> None:
-        """What the recording covers; the first time, it begins to play from its start."""
+        """Set the range of the recording. The first call starts to play at its start."""
         if not self.last_ts:
             self._anchor_ts, self._anchor_wall_s = first_ts, self._wall()
         elif first_ts < self.first_ts and self._anchor_ts == self.first_ts:
@@ -78,13 +78,13 @@ class PlaybackClock:
         self.first_ts, self.last_ts = first_ts, last_ts
 
     def toggle(self) -> None:
-        """Stand still, or go on: a replay from where it stood, live at the present."""
+        """Pause or resume: a replay continues where it paused, live continues at the present."""
         if self._held_ts is None and not self.ended:
             self._held_ts = self.now
             return
         held, self._held_ts = self.now, None
         if self.replay:
-            # At the end, to go on means to begin again, and so that one sees it.
+            # At the end, to resume means to start again, at a speed that the user can follow.
             if math.isinf(self.speed) and held >= self.last_ts:
                 self.speed = 1.0
             self._play_from(self.first_ts if held >= self.last_ts else held)
@@ -99,7 +99,7 @@ class PlaybackClock:
             self._play_from(ts)
 
     def hold_at(self, ts: float) -> None:
-        """Go to a moment and stand still there."""
+        """Go to a moment and pause there."""
         self._held_ts = min(self.last_ts, max(self.first_ts, ts))
 
     def faster(self, steps: int) -> None:
@@ -117,10 +117,10 @@ class PlaybackClock:
 
 
 def moment(text: str, clock: PlaybackClock) -> float:
-    """What a user means by `50%`, `14:03`, `2026-11-24 14:03:20`, `1m30s`, `+30s` or `-5m`.
+    """The moment for a user's `50%`, `14:03`, `2026-11-24 14:03:20`, `1m30s`, `+30s` or `-5m`.
 
     Raises:
-        ValueError: None of these, or a time that is not in the recording.
+        ValueError: It is none of these, or the time is not in the recording.
     """
     ts = _meant(text.strip(), clock)
     if not clock.first_ts - 1 <= ts <= clock.last_ts + 1 and not _SHIFT.fullmatch(text.strip()):

@@ -31,7 +31,7 @@ MASK = "********"
 MAX_DEPTH = 100
 """Values that lie deeper are searched as one text."""
 _LINE_CHARS = 2_000
-"""How far before a flag its program may stand."""
+"""Maximal distance, in characters, between a program and its flag on a line."""
 _SCHEMA_TYPES = {"string", "object", "array", "number", "integer", "boolean", "null"}
 _Span = tuple[int, int]
 _ANYWHERE = (*TOKENS, *HEADERS, *IN_MARKUP)
@@ -40,7 +40,7 @@ _NAMES = (
     *("password", "passwd", "passphrase", "passcode", "pass", "pwd", "secret", "token", "jwt"),
     *("credential", "auth", "key"),
 )
-"""What the names of secrets hold, in lower case."""
+"""Parts of the names of secrets, in lower case."""
 _NAMED = re.compile(
     r"(?P<name>[\w.-]{0,64})"
     r"(?:\\{0,3}[\"'])?\]?[ \t]{0,8}(?P<sign>:=|=>|[:=]|(?<=\w)[ ])[ \t]{0,8}"
@@ -82,7 +82,7 @@ def redacted_value(value: Any, depth: int = 0) -> Any:
 
 
 def _object(value: dict[str, Any], depth: int) -> dict[str, Any]:
-    # As environments are often told: a name in one field, its value in the next.
+    # A common form of environment variables: the name in one field, the value in the next.
     named = next((value[key] for key in ("name", "key") if isinstance(value.get(key), str)), "")
     found = {}
     for key, inner in value.items():
@@ -93,7 +93,7 @@ def _object(value: dict[str, Any], depth: int) -> dict[str, Any]:
 
 
 def _hidden(value: Any, counts: bool, depth: int) -> Any:
-    """A secret of any shape; what can't be one is given back as it is."""
+    """A value with its secrets masked, whatever its type; harmless values stay."""
     if value is None or isinstance(value, bool) or value == "":
         return value
     if isinstance(value, int | float):
@@ -103,7 +103,7 @@ def _hidden(value: Any, counts: bool, depth: int) -> Any:
     if isinstance(value, list):
         return [_hidden(each, counts, depth + 1) for each in value]
     if value.get("type") in _SCHEMA_TYPES:
-        # What a tool wants to be given, not a thing that is given.
+        # A schema of a tool's input, not a value.
         return value
     return {key: _hidden(each, counts, depth + 1) for key, each in value.items()}
 
@@ -130,7 +130,7 @@ def _list(value: list[Any], depth: int) -> list[Any]:
 
 def redacted_text(text: str) -> str:
     """Any text with what looks like a secret masked."""
-    # In the same places: the one letter that gets longer is replaced first.
+    # Lower case must keep all offsets, so the one letter that gets longer is replaced first.
     lowered = text.replace("\u0130", "I").lower()
     spans = [
         *_private_keys(text),
@@ -154,7 +154,7 @@ def redacted_text(text: str) -> str:
 
 
 def _private_keys(text: str) -> Iterator[_Span]:
-    """What stands between the lines of a PEM key; all that is left, where its end is missing."""
+    """The text between the lines of a PEM key; without an end line, the rest of the text."""
     at = 0
     while (begin := text.find("-----BEGIN ", at)) >= 0:
         found = PEM_BEGIN.match(text, begin)
@@ -199,7 +199,7 @@ def _of_names(text: str, lowered: str) -> Iterator[_Span]:
 
 
 def _whole_name(text: str, place: int) -> str:
-    """What of a name stands before a place."""
+    """The part of a name before a place."""
     start = place
     while start > max(0, place - 64) and (text[start - 1].isalnum() or text[start - 1] in "_-"):
         start -= 1

@@ -1,10 +1,10 @@
-"""What secrets look like in a text: a table of forms, each with a literal that it can't do without.
+"""Forms of secrets in a text: a table with the literals that each form must contain.
 
-Facts are those of the services' own documentation and of detect-secrets' rules. That library is no
-dependency: it brings an HTTP client, and some of its rules take quadratic time.
+The facts are from the services' own documentation and from detect-secrets' rules. That library is
+no dependency: it needs an HTTP client, and some of its rules take quadratic time.
 
-A form is tried only where one of its literals stands, and may look at a bounded stretch from there,
-or at a run of characters that it can't begin in the middle of. So work grows with the text alone.
+A form is tried only at one of its literals. It looks at a bounded range from there, or at a run of
+characters that it can't enter in the middle. So the time is linear in the text's length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Form:
 
 
 def _token(name: str, literals: str, pattern: str) -> Form:
-    """A key of a service: a prefix of its own and a run of characters."""
+    """A key of a service: a known prefix and a run of characters."""
     return Form(
         name, tuple(literals.lower().split()), re.compile(rf"{_BEGINS}(?P<s>{pattern})", re.ASCII)
     )
@@ -200,7 +200,7 @@ CURL_USER = Form(
         re.IGNORECASE,
     ),
 )
-"""Only behind a program that asks for a page: others take a user and a group."""
+"""Only after a program that requests web pages: elsewhere this flag is a user and a group."""
 ASKS_FOR_PAGES = ("curl", "wget", "http")
 PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 PEM_END = "-----END "

@@ -17,7 +17,7 @@ _OF_KEYS = {
     *("api", "access", "secret", "private", "signing", "encryption", "master", "account", "auth"),
     *("shared", "subscription", "service", "license", "deploy", "webhook", "decryption", "hmac"),
 }
-"""What a key is of, where it is a secret one."""
+"""Words before `key` that make it the name of a secret."""
 _HARMLESS_END = {
     *("policy", "length", "len", "min", "max", "name", "names", "field", "id", "ids", "type"),
     *("count", "path", "file", "filename", "required", "strength", "reset", "url", "uri", "env"),
@@ -36,7 +36,7 @@ _ENDINGS = (
 
 
 def is_secret(name: str) -> bool:
-    """Whether a name promises a secret, in whatever case its words are joined."""
+    """Whether a name is the name of a secret, in camel case, snake case or any other."""
     words = [word.lower() for word in _WORD.findall(name[-_MAX_NAME:])]
     while words and (words[-1].isdigit() or words[-1] in ("value", "string", "base")):
         words.pop()

@@ -1,4 +1,4 @@
-"""Lines read again from their files: all of one request, and the content that others told."""
+"""Lines read again from their files: all lines of one request, and captured content."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FILES_BEFORE = 4
 
 
 def lines_of(store: Store, row: int) -> list[bytes]:
-    """A request's lines as written; none of a file that is gone or has been written anew."""
+    """A request's lines as written; none from a file that was removed or replaced."""
     found: list[tuple[float, bytes]] = []
     for span in store.spans(row):
         try:
             found += _within(span, store.ids[row])
         except (OSError, ValueError):
-            # Gone, or empty, which can't be mapped.
+            # Removed, or empty: an empty file can't be mapped.
             continue
     return [raw for _, raw in sorted(found, key=lambda each: each[0])]
 
@@ -50,9 +50,9 @@ def _within(span: FileSpan, request_id: str) -> Iterator[tuple[float, bytes]]:
 
 
 def files_of(store: Store, row: int) -> list[Path]:
-    """Where the parts of a request's conversation may be told, the likeliest file first.
+    """Files that may hold the parts of a request's conversation, the most likely file first.
 
-    A file of 0.1 tells only what is new in the run; so those before it are some too.
+    A file of 0.1 holds only the new parts of the run, so that earlier files are included.
     """
     own = dict.fromkeys(span.path for span in store.spans(row))
     before: dict[Path, None] = {}
@@ -73,7 +73,7 @@ def content(paths: Iterable[Path], hashes: Sequence[str]) -> dict[str, t.Content
         try:
             found |= _search(path, wanted)
         except (OSError, ValueError):
-            # Gone, or empty, which can't be mapped.
+            # Removed, or empty: an empty file can't be mapped.
             continue
     return found
 

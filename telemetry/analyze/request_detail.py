@@ -25,7 +25,7 @@ HOW_TO_CAPTURE = "the text was not captured: start the server with --capture ful
 
 
 class NotCaptured(Exception):
-    """The stream does not hold what a request said."""
+    """The stream does not hold the conversation of a request."""
 
     def __init__(self) -> None:
         super().__init__(HOW_TO_CAPTURE)
@@ -113,13 +113,13 @@ def curl(found: dict[str, Any]) -> str:
 
 
 def _asked(request: dict[str, Any], tools: Sequence[Any]) -> dict[str, Any]:
-    """What the answer has to be like, as Anthropic's API writes it."""
+    """The required format of the answer, in the form of Anthropic's API."""
     body: dict[str, Any] = {}
     choice: dict[str, Any] = {"type": request.get("tool_choice", "auto")}
     if request.get("forced_tool"):
         choice["name"] = request["forced_tool"]
     elif choice["type"] == "tool":
-        # A stream of an early version does not tell which.
+        # A stream of an early version does not record the role.
         choice = {"type": "tool", "name": tools[0]["name"]} if len(tools) == 1 else {"type": "any"}
     if request.get("one_call"):
         choice["disable_parallel_tool_use"] = True

@@ -119,7 +119,7 @@ def settings(start: t.RequestStart) -> Iterator[tuple[str, str]]:
 
 
 def _sampling(start: t.RequestStart) -> Iterator[str]:
-    """What is seldom asked for."""
+    """Sampling parameters that differ from their defaults."""
     usual = t.RequestStart()
     for name in SAMPLING:
         value = getattr(start, name)

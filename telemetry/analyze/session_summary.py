@@ -1,4 +1,4 @@
-"""What a stretch of telemetry adds up to, in a few lines for a person."""
+"""A short text summary of a range of telemetry."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Rows = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What one conversation came to."""
+    """Totals of one conversation."""
 
     name: str
     """The client's own; empty for requests of clients that name none."""

@@ -1,8 +1,8 @@
 """Arithmetic over a store: windows, exact percentiles, token-weighted hit rates.
 
-Pure functions of a store and a time. Percentiles are by nearest rank: each is a duration that some
-request really had. Hit rates are weighted by tokens, since a cached system prompt of 18,000 tokens
-is worth more than a cached "hello"; exact and prefix hits never overlap, so they add up.
+Pure functions of a store and a time. Percentiles are by nearest rank: each is the real duration of
+some request. Hit rates are weighted by tokens: a cached system prompt of 18,000 tokens counts more
+than a cached "hello". Exact and prefix hits never overlap, so they add up.
 """
 
 from __future__ import annotations
@@ -93,13 +93,13 @@ def nearest_rank(values: Array, ranks: Sequence[float] = RANKS) -> list[float]:
 
 
 def trailing_ranks(values: Array, edges: Array, look_back: int, ranks: Sequence[float]) -> Array:
-    """Percentiles by nearest rank over each `look_back` buckets that follow one another.
+    """Percentiles by nearest rank over each run of `look_back` consecutive buckets.
 
-    `values` are 32-bit numbers, one bucket's after the other's; `edges` tell where each begins, and
-    where the last one ends. Shape (ranks, buckets - look_back + 1); NaN where there are no values.
+    `values` are 32-bit numbers, ordered by bucket. `edges` are the start of each bucket, and the
+    end of the last one. Shape (ranks, buckets - look_back + 1); NaN where there are no values.
 
-    The bits of a value are found from the highest one down, for all ranks and places at once: one
-    is set if fewer values than the rank's place are less than that.
+    The bits of each result are found from the highest down, for all ranks and places at once. A bit
+    is set if fewer values than the rank's place are less than the number with that bit.
     """
     firsts = np.arange(len(edges) - look_back)
     counts = edges[look_back:] - edges[:-look_back]
@@ -195,7 +195,7 @@ def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:
 
 
 def slower_tiers(store: Store, rows: Array) -> Array:
-    """Whether what was known of a row's prompt was elsewhere than in memory."""
+    """Whether the cached part of a row's prompt was outside memory, for example on disk."""
     near = [store.strings.number(name) for name in IN_MEMORY]
     far = np.ones(len(store.strings), bool)
     far[near] = False

@@ -1,8 +1,8 @@
-"""A window in buckets, of which only those are computed that have changed since the last time.
+"""A window in buckets; each update computes only the buckets that have changed.
 
-A bucket's edges are whole multiples of its length, so a request stays in its bucket while the
-window moves on, and the lines of a chart don't flicker. A closed bucket is looked at again only if
-requests came late; with each look at a live stream that leaves the open one.
+A bucket's edges are whole multiples of its length. So a request stays in its bucket while the
+window moves on, and the lines of a chart don't flicker. A closed bucket is computed again only if a
+request arrives late. On a live stream, an update therefore computes only the open bucket.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from mlxdeck.telemetry.store.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SUMS = ("n", "input", "exact", "prefix", "slower", "errors", "calls", "output", "computed")
-"""What is added up in each bucket, over the requests that ended in it."""
+"""Sums of each bucket, over the requests that ended in it."""
 RANKED: Mapping[str, tuple[slice, Sequence[float]]] = {
     "duration_s": (slice(0, len(RANKS)), RANKS),
     "ttft_s": (slice(len(RANKS), None), RANKS[:1]),
 }
-"""Of which columns there are percentiles, which ones, and where they stand."""
+"""Columns with percentiles: the place of their percentiles in the result, and the ranks."""
 COARSER = 1.125
-"""The buckets of "all" get longer by this factor as the stream does; until then they stay."""
+"""Buckets of "all" grow by this factor with the stream, and stay the same between steps."""
 MIN_BUCKET_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which rows are looked at; the same `key` stands for the same choice."""
+    """A choice of rows; equal `key`s mean the same choice."""
 
     mask: Array | None = None
     key: Hashable = None
@@ -61,7 +61,7 @@ class Series:
     n: Array
     """Requests that ended in each bucket."""
     durations: Array
-    """Shape (3, buckets): P50, P95 and P99 in seconds; NaN if they were not asked for."""
+    """Shape (3, buckets): P50, P95 and P99 in seconds; NaN if they were not requested."""
     ttft: Array
     """Median times to the first token in seconds."""
     exact: Array
@@ -91,9 +91,11 @@ class _Grid:
 
 
 class TimeSeries:
-    """One chart's buckets. Percentiles and rates take in the `look_back` buckets that end with
-    theirs, counts only theirs: where requests are rare, a bucket alone would hold one of them, and
-    all percentiles be the same.
+    """One chart's buckets.
+
+    Percentiles and rates cover the `look_back` buckets that end with a bucket; counts cover one
+    bucket. Where requests are rare, a bucket often holds a single request, and all its percentiles
+    would be equal.
     """
 
     def __init__(self, look_back: int = 1, ranked: Collection[str] = RANKED) -> None:
@@ -133,7 +135,7 @@ class TimeSeries:
         return _Grid(first, bucket_s, np.minimum(edges, edges[-1]))
 
     def _stale(self, key: Hashable, grid: _Grid) -> Array:
-        """Which buckets have to be computed; what is known of the others is moved to its place."""
+        """Which buckets must be computed; the other buckets' values move to their new place."""
         n_all, moved = len(grid.counts), grid.first - self._first
         if key != self._key or not 0 <= moved < n_all:
             self._counts = np.full(n_all, -1)
@@ -207,7 +209,7 @@ def _those(values: Array, edges: Array, chosen: Array) -> tuple[Array, Array]:
 
 
 def _summed(store: Store, rows: Array) -> Iterator[Array]:
-    """What is added up, in the order of `SUMS`, from the second on."""
+    """The sums, in the order of `SUMS`, from the second one."""
     read = judged_tokens(store, rows)
     written, known, calls = (
         summable(store.column(name)[rows])

@@ -1,4 +1,4 @@
-"""Arrays that get longer while they are used."""
+"""Arrays that grow while they are in use."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _LARGE = 1 << 20
 
 
 def grown(column: GrowableArray, n_used: int, n_needed: int) -> GrowableArray:
-    """The same with room for more, which takes no memory before something is written there.
+    """A longer copy of the column. The new part takes no memory until it is written.
 
-    Few steps, each far: copying holds up whoever waits.
+    Few large steps: copying delays the threads that wait.
     """
     room = len(column) * (2 if len(column) >= _LARGE else 16)
     longer = np.zeros(max(room, n_needed), column.dtype)
@@ -36,5 +36,5 @@ def summable(values: GrowableArray) -> GrowableArray:
 
 
 def comparable(values: GrowableArray) -> GrowableArray:
-    """The same numbers, with NaN for what is not known."""
+    """The same numbers, with NaN for unknown ones."""
     return values if values.dtype.kind == "f" else np.where(values < 0, np.nan, values)

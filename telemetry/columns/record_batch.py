@@ -1,8 +1,7 @@
-"""Lines of one file turned into columns, so that a store takes in thousands at once. Pure.
+"""Lines of one file as columns, so that a store takes thousands at once. Pure.
 
-Made on the thread that reads, or in a process beside it; the store, on the thread that shows, has
-little left to do. Texts that repeat are told once a batch, so that a batch is also short on the way
-from one process to another.
+The reading thread or a separate process makes batches, so that the store's thread has little left
+to do. A repeated text occurs once a batch; this also makes the transfer between processes small.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ KINDS: Mapping[Kind, Any] = {
     "list": np.int32,
     "choice": np.int8,
 }
-"""What a column of each kind of figure holds. Of texts it is their numbers in a table of texts."""
+"""Type of the column of each kind of figure. Texts are numbers in a table of texts."""
 _ENDS, _STARTS = told_by(t.RequestEnd), told_by(t.RequestStart)
 _KINDS: Mapping[type[fast_decode.Head], int] = {
     kind: number for number, kind in enumerate(get_args(fast_decode.Skimmed))
@@ -247,7 +246,7 @@ def _texts(figures: Iterable[Figure], attrs: Sequence[Any]) -> dict[str, Texts]:
 
 
 def _fill_in(figures: Mapping[str, GrowableArray], early: GrowableArray) -> None:
-    """Give lines of 0.1 what they left out."""
+    """Fill in the attributes that lines of 0.1 omit."""
     ttft_s, unread = figures["ttft_s"], figures["input_tokens"] < 0
     # It wrote 0 where there was no token.
     ttft_s[early & (ttft_s <= 0)] = np.nan
@@ -255,7 +254,7 @@ def _fill_in(figures: Mapping[str, GrowableArray], early: GrowableArray) -> None
         if figure.is_number and figure.omitted is not None:
             values = figures[figure.name]
             missing = early & unknown(values)
-            # Of a prompt that nobody has read, no tokens were counted.
+            # A prompt that was never tokenised has no token count.
             values[missing & ~unread if figure.kind == "tokens" else missing] = figure.omitted
 
 

@@ -1,1 +1,1 @@
-"""Telemetry as others read it: tables."""
+"""Export of telemetry as tables."""

@@ -1,7 +1,7 @@
-"""Requests of a store as a table in a file: CSV, JSON lines, or Parquet where pyarrow is there.
+"""Requests of a store as a table in a file: CSV, JSON lines, or Parquet if pyarrow is installed.
 
-What is written is taken out of the store first, as columns: that is a matter of milliseconds, and
-the writing may then go on in another thread.
+First the rows are copied from the store as columns, which takes milliseconds. The writing can then
+run on another thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KNOWN_EARLY = {
     *("request_id", "session", "start_ts", "outcome"),
     *(figure.name for figure in told_by(RequestStart)),
 }
-"""What is known of a request that runs."""
+"""Columns that are known of a running request."""
 _CHUNK = 10_000
 
 
@@ -45,8 +45,8 @@ def take(
 ) -> Mapping[str, GrowableArray]:
     """Some requests as columns with the names of `COLUMNS`, for `write`.
 
-    Requests that ended after `as_of_ts` are taken as what they were then: open. Of those nothing is
-    told but when they began, and whose they are.
+    Requests that ended after `as_of_ts` are exported as open requests. For these, only the start
+    and the session are known.
     """
     later = store.later(rows, as_of_ts) | (store.column("outcome")[rows] == OPEN)
     found: dict[str, GrowableArray] = {"request_id": store.names()[rows]}
@@ -60,11 +60,11 @@ def take(
 
 
 def write(taken: Mapping[str, GrowableArray], path: Path) -> None:
-    """Write what was taken to a file in the format that its name ends with, one of `FORMATS`.
+    """Write a table to a file. The end of its name chooses the format, one of `FORMATS`.
 
     Raises:
-        ExportError: There is no such format, or it needs a package that is not there.
-        OSError: It can't be written.
+        ExportError: The format is unknown, or needs a package that is not installed.
+        OSError: The file can't be written.
     """
     name = path.suffix.removeprefix(".")
     if name not in FORMATS:

@@ -15,7 +15,7 @@ from mlxdeck.telemetry.store.store import BETWEEN_TOOLS, Store
 
 
 class Completion(NamedTuple):
-    """What could stand at the cursor, and which characters it would replace."""
+    """A possible text at the cursor, and the characters that it replaces."""
 
     text: str
     start: int

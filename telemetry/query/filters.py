@@ -46,7 +46,7 @@ class Field:
     about: str
     example: str
     numbers: Callable[[Table], Numbers] | None = None
-    """One value a row, NaN where there is none; for kinds that are compared."""
+    """One value a row, NaN where there is none; for kinds with comparisons."""
     texts: Callable[[Table, Callable[[str], bool]], Mask] | None = None
     """Which rows have a text that something is true of."""
 
@@ -167,7 +167,7 @@ class Filter:
 
     text: str
     said: frozenset[str] = frozenset()
-    """Texts that are looked for in what was captured; `Table.saying` tells what was found."""
+    """Texts to search for in captured content; `Table.saying` has the results."""
     _mask: Callable[[Table], Mask] | None = None
 
     def mask(self, store: Table) -> Mask:
@@ -315,10 +315,10 @@ def _text_term(name: str, sign: str, value: str) -> Callable[[Table], Mask]:
 
 
 def parse(text: str, kept: Mapping[str, str] | None = None) -> Filter:
-    """Read a filter; an empty one matches everything. `kept` are those that `@name` stands for.
+    """Parse a filter; an empty one matches everything. `kept` holds the filters behind `@name`.
 
     Raises:
-        FilterError: It can't be understood.
+        FilterError: It can't be parsed.
     """
     parser = _Parser(text, kept or {})
     mask = parser.parse()
@@ -330,7 +330,7 @@ NAME = re.compile(r"[\w-]+")
 
 
 def expanded(text: str, kept: Mapping[str, str]) -> str:
-    """A filter without the names of others, so that it stays what it is when they change."""
+    """A filter with its `@name`s replaced, so that it doesn't change when they change."""
     parts, end = [], 0
     for token in tokens(text):
         if token.text.startswith("@"):

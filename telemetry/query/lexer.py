@@ -1,4 +1,4 @@
-"""The words of a filter: where its text is cut, what is quoted, which number is meant. Pure."""
+"""The tokens of a filter: where its text is cut, quotation, and the value of numbers. Pure."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def tokens(text: str) -> Iterator[Token]:
 
 
 def number(kind: Kind, text: str) -> tuple[float, float]:
-    """The number that a text means, and how far others may be from it that are shown as it is.
+    """The value of a number, and the distance at which other values display the same.
 
-    NaN if it means none.
+    NaN if the text is no number.
     """
     found = _NUMBER.fullmatch(text.strip().replace(",", ""))
     if found is None:
@@ -54,23 +54,23 @@ def number(kind: Kind, text: str) -> tuple[float, float]:
     if kind == "seconds":
         factor = _UNITS_S.get(unit or "s", math.nan)
     elif kind == "share":
-        # A share of more than everything can only be meant in percent.
+        # A share above 1 can only be a percentage.
         factor = {"%": 0.01, "": 0.01 if value > 1 else 1.0}.get(unit, math.nan)
     else:
         factor = _POWERS.get(unit, math.nan)
-    # A whole number stands for itself, as nearly as numbers with its unit are shown.
+    # A whole number matches every value that is displayed as this number with its unit.
     n_decimals = len(found[1].partition(".")[2]) or _DECIMALS.get(unit, 0)
     return value * factor, 0.5 * 10.0**-n_decimals * factor * (1 + 1e-6)
 
 
 def quoted(text: str) -> str:
-    """A text as a value, whatever it holds."""
+    """A text as a quoted value; any text is valid."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def unquoted(value: str) -> str:
-    """What a value means: without its quotation marks, and with those that were escaped."""
+    """The text of a value: without quotation marks, and with escapes resolved."""
 
     def inner(found: re.Match[str]) -> str:
         return re.sub(r'\\(["\\])', r"\1", found[1])

@@ -1,1 +1,1 @@
-"""The read side: following files, decoding lines, searching what was captured."""
+"""The read side: following files, decoding lines, searching captured content."""

@@ -1,7 +1,8 @@
-"""Which requests say a text, as far as that was captured. Reads files; for one thread.
+"""Which requests contain a text, as far as content was captured. Reads files; for one thread.
 
-What a request says is its prompt, its answer, and the message of its error. A stream tells each
-part of a conversation once, with the request that brought it; later ones name it by its hash.
+The search covers a request's prompt, its answer and the message of its error. A stream holds each
+part of a conversation once, with the first request that has it. Later requests refer to the part by
+its hash.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 class Search:
-    """Goes through files as far as they reach, and later through what was added to them."""
+    """Searches files to their present end, and later the lines added to them."""
 
     def __init__(self, text: str) -> None:
         """Upper and lower case are the same."""
         self._wanted = text.lower()
-        # As it stands in the JSON that is searched.
+        # The text as it is encoded in JSON.
         self._escaped = msgspec.json.encode(self._wanted).decode()[1:-1]
         self._regions: dict[Path, Region] = {}
         self._hashes: set[str] = set()
@@ -60,7 +61,7 @@ class Search:
                     file.seek(region.at)
                     chunk = file.read(CHUNK_BYTES)
             except OSError:
-                # Gone; what it told stays.
+                # The file was removed; its earlier results stay valid.
                 continue
             more |= len(chunk) == CHUNK_BYTES
             for _, raw in region.cut(chunk):
@@ -71,19 +72,19 @@ class Search:
         if not any(mark in raw for mark in self._marks):
             return
         for line in raw.split(b"\n"):
-            # The event stands near the beginning, whatever a text may hold.
+            # The event's name is near the beginning of a line, before any text.
             if any(mark in line[:_HEAD_BYTES] for mark in self._marks):
                 try:
                     told = _decode(line)
                     if self._says(told.attrs):
                         yield told.request_id
                 except (msgspec.DecodeError, UnicodeDecodeError):
-                    # Whoever reads the stream counts it.
+                    # The stream's reader counts bad lines.
                     continue
 
     @property
     def _marks(self) -> tuple[bytes, ...]:
-        """Of lines that may tell something; requests only name what was told before."""
+        """Marks of lines that may match. Requests only refer to parts by hash."""
         return _MARKS if self._hashes else _MARKS[:-1]
 
     def _says(self, attrs: _Attrs) -> bool:

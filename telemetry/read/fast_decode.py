@@ -1,8 +1,8 @@
-"""Lines read only as far as a store needs them, many at once: four times as fast as in full.
+"""Decodes only the part of each line that a store needs, many lines at once: four times as fast.
 
-A block of lines is decoded in one call. Where that fails, its lines are looked at one by one, and
-those that can't be read are told apart. What is left out here is read from the file again, by
-`events.decode`, when somebody asks for a request's details.
+A block of lines is decoded in one call. If that fails, its lines are decoded one by one, and bad
+lines are reported. `events.decode` reads the omitted parts again, when a user opens a request's
+details.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Head(msgspec.Struct, kw_only=True, gc=False, tag_field="event"):
     """What every line has."""
 
     v: Literal[1]
-    """As `events.SCHEMA_VERSION`: lines of another one are looked at one by one."""
+    """As `events.SCHEMA_VERSION`: lines of another version are decoded one by one."""
     ts: _Moment
     pid: _Pid
     request_id: _Name = ""
@@ -53,7 +53,7 @@ _EMPTY: Mapping[Kind, Any] = {"text": "", "list": (), "choice": ""}
 
 
 def _attrs(name: str, event: type[t.Attrs], *others: tuple[str, Any, Any]) -> Any:
-    """A struct of the figures that an event tells, each `unknown` where a line lacks it."""
+    """A struct of an event's figures; each is `unknown` where a line lacks it."""
     fields = [
         (
             figure.name,
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         """Of `events.RequestEnd`: its figures."""
 
         operation: str
-        """Empty in a line of 0.1, which left out what was usual."""
+        """Empty in a line of 0.1, which omitted default values."""
 
 else:
     StartAttrs = _attrs("StartAttrs", t.RequestStart)
@@ -128,11 +128,11 @@ class Lookup(Head, kw_only=True, gc=False, tag=t.CacheLookup.NAME):
 
 
 class DecodedContent(Head, kw_only=True, gc=False, tag=t.Content.NAME):
-    """Where it stands is all that is needed."""
+    """Only its place in the file is needed."""
 
 
 class DecodedError(Head, kw_only=True, gc=False, tag=t.Error.NAME):
-    """Where it stands is all that is needed."""
+    """Only its place in the file is needed."""
 
 
 class Unknown(Head, kw_only=True, gc=False, tag=""):
@@ -167,7 +167,7 @@ class Bad(NamedTuple):
 
 
 class DecodedBlock(NamedTuple):
-    """Lines of a file that stand behind each other, and where each begins."""
+    """Consecutive lines of a file, and the offset of each."""
 
     lines: list[Skimmed]
     offsets: Offsets
@@ -175,7 +175,7 @@ class DecodedBlock(NamedTuple):
 
 
 def skim(raw: bytes, offset: int = 0) -> DecodedBlock:
-    """Read whole lines, each with its newline; `offset` is where the first of them stands."""
+    """Decode whole lines, each with its newline; `offset` is the place of the first line."""
     ends = np.flatnonzero(np.frombuffer(raw, np.uint8) == NEWLINE)
     try:
         lines: list[Skimmed] = _decoder.decode_lines(raw)
@@ -218,7 +218,7 @@ def _single(raw: bytes) -> Skimmed:
     try:
         line: Skimmed = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # Says what is wrong with it, unless its event is just not known here.
+        # Reports the error, unless only the event is unknown to this version.
         full = codec.decode(raw)
         if full.event in t.EVENTS:
             raise codec.Unreadable(str(error)) from error

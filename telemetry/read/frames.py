@@ -1,4 +1,4 @@
-"""A chunk of a file and what its lines come to."""
+"""A chunk of a file and its decoded lines."""
 
 from __future__ import annotations
 

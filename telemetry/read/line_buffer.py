@@ -31,7 +31,7 @@ class Region:
 
     @property
     def rest(self) -> bytes:
-        """What has been read of a line whose end is missing; empty of one that is skipped."""
+        """The part of an incomplete line that has been read; empty while a line is skipped."""
         return b"" if self._skipping else self._partial
 
     def take_rest(self) -> None:
@@ -44,7 +44,7 @@ class Region:
         return limit if self._end is None else min(limit, self._end - self.at)
 
     def cut(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
-        """Whole lines with where they begin; what is left waits for more."""
+        """Whole lines with their offset; an incomplete rest is kept for the next chunk."""
         text = self._partial + chunk
         whole = text.rfind(b"\n") + 1
         offset, self._partial = self._offset, text[whole:]
@@ -56,7 +56,7 @@ class Region:
                 yield offset + begin, text[begin:whole]
         if len(self._partial) > MAX_LINE_BYTES:
             if not self._skipping:
-                # Its beginning stands for it, and is counted as a bad line.
+                # The beginning of the line is passed on, and is counted as a bad line.
                 yield self._offset, self._partial[:1000] + b"\n"
             self._offset += len(self._partial)
             self._partial, self._skipping = b"", True

@@ -25,10 +25,12 @@ HELPED_BYTES = 32 << 20
 """A shorter part is read sooner than a process starts."""
 MAX_HELPERS = 4
 NICE = 10
-"""They give way to the process that shows what they find, and answers keys."""
+"""Helpers give way to the dashboard's process, which shows the results and answers keys."""
 _KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
-"""For glibc: what one chunk gives back serves the next one. Asking the system for it each time
-takes a fifth of a helper's time."""
+"""For glibc: keep freed memory for the next chunk.
+
+Requesting memory from the system each time takes a fifth of a helper's time.
+"""
 _LENGTH = struct.Struct("<I")
 
 
@@ -129,7 +131,7 @@ class FilePart:
 
 def parts(path: Path, fd: int, end: int) -> list[FilePart]:
     """The beginning of a file, up to where a line ends, in parts for several processes."""
-    # Taking in what they find is a fifth of the work, so that no core is left for that alone.
+    # The store's work is a fifth of the total, so no core is reserved for the store.
     n_parts = min(MAX_HELPERS, os.cpu_count() or 1, max(1, end // HELPED_BYTES))
     cuts = {line_after(fd, end * n // n_parts) for n in range(1, n_parts)} - {0, end}
     starts = [0, *sorted(cuts)]
@@ -154,7 +156,7 @@ def main(path: Path, fd: int, start: int, end: int) -> None:
             out.write(_LENGTH.pack(len(body)) + body)
         out.flush()
     except BrokenPipeError:
-        # The parent has enough, or is gone.
+        # The parent has stopped reading, or has ended.
         os._exit(1)
 
 

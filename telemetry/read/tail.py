@@ -43,10 +43,10 @@ class _File:
         self._fd = -1
         self._new = Region(0)
         self._old: deque[FilePart] = deque()
-        """What was there when it was opened, of a long file."""
+        """Parts of a long file that existed when the file was opened, and are still unread."""
 
     def read(self, max_bytes: int) -> Iterator[Frame]:
-        """What has not been read yet, up to about `max_bytes`."""
+        """Unread data, up to about `max_bytes`."""
         if self._fd < 0 and not self._open():
             return
         left = max_bytes
@@ -90,7 +90,7 @@ class _File:
 
     @property
     def unread_bytes(self) -> int:
-        """What is there and hasn't been read."""
+        """Number of bytes in the file that have not been read."""
         if self._fd < 0:
             return 0
         left = max(0, os.fstat(self._fd).st_size - self._new.at)
@@ -123,7 +123,7 @@ class _File:
             self._old.pop().close()
 
     def _changed(self) -> bool:
-        """At the end of what is open: whether there is something else to read by now."""
+        """At the end of the open file: whether it, or a replacement, has new data."""
         ours = os.fstat(self._fd)
         if ours.st_size < self._new.at:
             self._restart()
@@ -134,12 +134,12 @@ class _File:
             return False
         if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
             return False
-        # Renamed away and begun anew; all of the old one has been read.
+        # The file was renamed and a new one has its name; the old one has been read to its end.
         self.close()
         return self._open()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._end_old()
         if self._fd >= 0:
             os.close(self._fd)
@@ -176,11 +176,11 @@ class Tail:
 
     @property
     def unread_bytes(self) -> int:
-        """What is there in all the files and hasn't been read."""
+        """Number of unread bytes in all files."""
         return sum(file.unread_bytes for file in self._files.values())
 
     def poll(self, max_bytes: int = 32 * CHUNK_BYTES) -> Iterator[RecordBatch]:
-        """What has come since the last call, up to about `max_bytes` a file."""
+        """Data since the last call, up to about `max_bytes` a file."""
         self._look()
         for file in self._files.values():
             for found in file.read(max_bytes):
@@ -189,7 +189,7 @@ class Tail:
                 yield from found.batches
 
     def close(self) -> None:
-        """Let go of every file."""
+        """Close every file."""
         for file in self._files.values():
             file.close()
 

@@ -1,4 +1,4 @@
-"""What the attributes of every event are made of."""
+"""Base class and fields of every event's attributes."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import msgspec
 
 
 def _one_of(*values: str) -> msgspec.Meta:
-    """For the schema alone: a reader takes what it doesn't know, as later versions may write it."""
+    """For the schema file only: a reader accepts unknown values of later versions."""
     return msgspec.Meta(extra_json_schema={"enum": list(values)})
 
 

@@ -1,6 +1,6 @@
 """An event as its one JSON line, and back.
 
-A line of 0.1 means what it meant when it was written: what it left out is filled in.
+A line of 0.1 keeps its meaning: omitted values are filled in.
 """
 
 from __future__ import annotations
@@ -141,11 +141,11 @@ def decode(line: bytes) -> Line:
 
 
 _OPERATION = b'"gen_ai.operation.name"'
-"""What 0.1 left out of each request's end, as it was always the same."""
+"""Values that 0.1 omitted from each request's end, because they were always the same."""
 
 
 def _as_meant(end: RequestEnd) -> RequestEnd:
-    """A request's end as 0.1 meant it, which left out what was 0."""
+    """A request's end with the zeros that 0.1 omitted."""
     meant: dict[str, Any] = {
         figure.name: figure.omitted
         for figure in told_by(RequestEnd)
@@ -163,7 +163,7 @@ class _Version(msgspec.Struct):
 
 
 def _refuse_newer(line: bytes) -> None:
-    """Whatever else is wrong with it: a newer version may write otherwise."""
+    """Raised before any other check, because a newer version may write other forms."""
     try:
         version = msgspec.json.decode(line, type=_Version).v
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,16 +1,17 @@
-"""What the server reports about itself: every event as a frozen type, and its one JSON line.
+"""The server's events: each is a frozen type and one JSON line.
 
 A line is one JSON object, UTF-8, ended by a newline:
 
     {"v":1,"ts":1790000000.12,"mono":512.38,"seq":7,"pid":4711,"event":"request.end",
      "request_id":"req_...","session_id":"...","attrs":{...}}
 
-`ts` (Unix seconds) orders lines across files, `mono` measures durations, a gap in `seq` within a
+`ts` (Unix seconds) orders lines across files; `mono` measures durations. A gap in `seq` within a
 `pid` means that lines were lost. Attribute names are OpenTelemetry's GenAI names, pinned at
-`SEMCONV`, where one exists, and `mlx.*` otherwise. Within a schema version fields are only added,
-each with a default: a reader ignores what it doesn't know and refuses only a higher `v`. What is
-known is written, also where it is 0 or usual; what is not known, or empty, is left out. Lines of
-0.1 left out all that was 0 or usual: `codec` gives it back.
+`SEMCONV`, where one exists, and `mlx.*` otherwise.
+
+Within a schema version fields are only added, each with a default. A reader ignores unknown fields
+and refuses only a higher `v`. Known values are written, also 0 and defaults; unknown or empty
+values are omitted. Lines of 0.1 omitted all zeros and defaults: `codec` fills them in.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     device: str = named("mlx.device", "")
     """Where MLX computes: `metal` or `cpu`."""
     capture: Capture = named("mlx.capture", "tools")
-    """What is told of contents: `off`, `tools` (arguments of calls) or `full`."""
+    """Captured content: `off`, `tools` (arguments of calls) or `full`."""
     previous_file: str = named("mlx.previous_file", "")
     """The file of the same run before this one."""
 
@@ -92,7 +93,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     NAME = "request.start"
 
     operation: str = always("chat", "gen_ai.operation.name")
-    """OpenTelemetry's name of what is asked for."""
+    """OpenTelemetry's name of the operation."""
     provider: str = always("mlx", "gen_ai.provider.name")
     """OpenTelemetry's name of who answers."""
     model: str = named("gen_ai.request.model", "")
@@ -104,21 +105,21 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     max_tokens: int = named("gen_ai.request.max_tokens", 0)
     """Limit of the answer; absent of a request that could not be read."""
     temperature: float | None = named("gen_ai.request.temperature", None)
-    """Asked for; absent where the client leaves it to the server."""
+    """Requested temperature; absent if the client leaves it to the server."""
     top_p: float | None = named("gen_ai.request.top_p", None)
-    """Asked for."""
+    """Requested top-p."""
     top_k: int | None = named("gen_ai.request.top_k", None)
-    """Asked for."""
+    """Requested top-k."""
     min_p: float = named("mlx.request.min_p", 0.0)
-    """Asked for."""
+    """Requested min-p."""
     seed: int | None = named("gen_ai.request.seed", None)
-    """Asked for."""
+    """Requested seed."""
     presence_penalty: float = named("gen_ai.request.presence_penalty", 0.0)
-    """Asked for."""
+    """Requested presence penalty."""
     frequency_penalty: float = named("gen_ai.request.frequency_penalty", 0.0)
-    """Asked for."""
+    """Requested frequency penalty."""
     repetition_penalty: float = named("mlx.request.repetition_penalty", 1.0)
-    """Asked for; 1 changes nothing."""
+    """Requested repetition penalty; 1 changes nothing."""
     n_biased_tokens: int = named("mlx.request.biased_tokens", 0)
     """Tokens that `logit_bias` names."""
     stop_sequences: tuple[str, ...] = named("gen_ai.request.stop_sequences", ())
@@ -144,7 +145,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     one_call: bool = named("mlx.tool_choice.one_call", False)
     """Whether the client forbids several calls in one answer."""
     thinking: bool | None = named("mlx.thinking", None)
-    """What the client asked for; None leaves it to the model."""
+    """Whether the client requested thinking; absent if it leaves this to the model."""
     thinking_tokens: int = named("mlx.thinking.budget_tokens", 0)
     """Limit of the thinking, where the client sets one."""
     answer_format: AnswerFormat = named("mlx.answer_format", "text")
@@ -156,7 +157,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     removed: tuple[str, ...] = named("mlx.prompt.removed", ())
     """Names of the canonical rules that took something out of the prompt."""
     history_notes: tuple[str, ...] = named("mlx.history.notes", ())
-    """What was done to make the history readable, as `told web_search_tool_result 2`."""
+    """Changes that made the history readable, as `told web_search_tool_result 2`."""
     regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
     """How messages were put together for a template that refuses them as they are."""
     system_hash: str = named("mlx.hash.system", "")
@@ -166,11 +167,11 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     message_hashes: tuple[str, ...] = named("mlx.hash.messages", ())
     """First 12 hex digits of each message's sha256, in order."""
     last_user_text: str = named("mlx.last_user_text", "")
-    """What the user asked, cut short; only with `--capture full`."""
+    """The user's last text, shortened; only with `--capture full`."""
 
 
 class Content(Attrs, frozen=True, kw_only=True):
-    """A part of a conversation, told once a stream; only with `--capture full`."""
+    """A part of a conversation, written once a stream; only with `--capture full`."""
 
     NAME = "request.content"
 
@@ -185,7 +186,7 @@ class Content(Attrs, frozen=True, kw_only=True):
 
 
 class CacheLookup(Attrs, frozen=True, kw_only=True):
-    """What a cache knew about a request."""
+    """The result of a cache lookup for a request."""
 
     NAME = "cache.lookup"
 
@@ -215,7 +216,7 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     shared_tokens: int = named("mlx.prompt.shared_tokens", 0)
     """Length of system prompt and tools."""
     message_starts: tuple[int, ...] = named("mlx.prompt.message_starts", ())
-    """First token of each message, as far as they were found in the prompt."""
+    """First token of each message, as far as messages were found in the prompt."""
     regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
     """Regroupings that were found only as the prompt was rendered, beside those that
     `request.start` names."""
@@ -262,11 +263,11 @@ class ToolCall(Attrs, frozen=True, kw_only=True):
     parse_error: str = named("mlx.tool.parse_error", "")
     """Why it could not."""
     repaired: bool | None = named("mlx.tool.repaired", None)
-    """Whether its JSON had to be mended."""
+    """Whether its JSON was repaired."""
     constrained: bool | None = named("mlx.tool.constrained", None)
-    """Whether the model was held to the tool's schema."""
+    """Whether decoding was constrained to the tool's schema."""
     unconstrained: str = named("mlx.tool.unconstrained", "")
-    """Why the model could not be held to the tools' schemas; empty if it was, or had not to be."""
+    """Why decoding could not be constrained to the schemas; empty if it was, or need not be."""
     schema_valid: bool | None = named("mlx.tool.schema_valid", None)
     """Whether the arguments conform to it; absent where that was not judged."""
     arguments_bytes: int | None = named("mlx.tool.arguments_bytes", None)
@@ -278,15 +279,15 @@ class ToolCall(Attrs, frozen=True, kw_only=True):
 
 
 class RequestEnd(Attrs, frozen=True, kw_only=True):
-    """A request is over: exactly one for every `request.start`, whatever happened.
+    """A request is over: exactly one for every `request.start`, also for errors and disconnects.
 
-    A figure that is not known is not written, which is not the same as 0.
+    An unknown figure is absent; this is not the same as 0.
     """
 
     NAME = "request.end"
 
     operation: str = always("chat", "gen_ai.operation.name")
-    """OpenTelemetry's name of what was asked for."""
+    """OpenTelemetry's name of the operation."""
     provider: str = always("mlx", "gen_ai.provider.name")
     """OpenTelemetry's name of who answered."""
     outcome: Outcome = always("ok")
@@ -322,7 +323,7 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     miss_reason: MissReason = named("mlx.cache.miss_reason", "")
     """Why tokens had to be computed that might have been known, as the last lookup says it."""
     diverged_block: str = named("mlx.cache.diverged_block", "")
-    """The part to blame: the first one that is not as it was in the nearest prompt before."""
+    """The part that caused the miss: the first one that differs from the nearest earlier prompt."""
     queue_s: float | None = named("mlx.queue_s", None)
     """Seconds in the queue."""
     tokenize_s: float | None = named("mlx.tokenize_s", None)
@@ -336,9 +337,9 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     n_tool_calls: int = always(0, "mlx.tool_calls")
     """Calls that could be read."""
     ended_by: EndedBy = named("mlx.ended_by", "")
-    """`loop` where the answer went round in circles and was ended for that; else empty."""
+    """`loop` if the loop guard ended the answer because it repeated itself; else empty."""
     let_go: str = named("mlx.held.let_go", "")
-    """Why the answer left the grammar that it was held to, which ends it in an error."""
+    """Why the answer left the grammar that constrained it, which ends the answer in an error."""
 
 
 class Error(Attrs, frozen=True, kw_only=True):
@@ -351,7 +352,7 @@ class Error(Attrs, frozen=True, kw_only=True):
     message: str = ""
     """What went wrong, for a person; secrets are masked."""
     phase: Phase = named("mlx.phase", "")
-    """What the server was doing: `prepare`, `generate` or `decode` (reading the body)."""
+    """The server's activity: `prepare`, `generate` or `decode` (reading the body)."""
     retryable: bool = always(False)
     """Whether the same request may work later."""
 

@@ -13,8 +13,11 @@ from typing import Literal
 from mlxdeck.telemetry.schema.events import Attrs, RequestEnd, RequestStart
 
 Kind = Literal["seconds", "tokens", "count", "text", "list", "choice"]
-"""How a figure is told, held and shown. `list` is several texts, held as one; `choice` is a text
-of a closed set, `count` a small number."""
+"""Type of a figure.
+
+`list` is several texts, stored as one; `choice` is a text of a closed set; `count` is a small
+number.
+"""
 UNITS: Mapping[Kind, str] = {"seconds": "s", "tokens": "tokens"}
 OPEN, OK, ERROR, CANCELLED, LOST = range(5)
 OUTCOMES = ("open", "ok", "error", "cancelled", "lost")
@@ -22,7 +25,7 @@ OUTCOMES = ("open", "ok", "error", "cancelled", "lost")
 NO_CACHE, MISS, PREFIX, EXACT = range(4)
 CACHES = ("", "miss", "prefix", "exact")
 UNKNOWN_NUMBER = -1
-"""Stands for a number that is not known in a column of whole numbers; of floats, it is NaN."""
+"""Unknown number in a column of whole numbers; columns of floats use NaN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,15 @@ class Figure:
     title: str
     """Its name for a person, beside its value."""
     about: str
-    """What it is, as the help of the filter language says it."""
+    """Its description in the help of the filter language."""
     field: str = ""
     """Its name in the filter language; of several figures with one, any may match."""
     example: str = ""
     """A filter with it."""
     event: type[Attrs] = RequestEnd
-    """The event that tells it."""
+    """The event that carries it."""
     omitted: float | str | None = None
-    """What a line of 0.1 meant that leaves it out; None where that was not known either."""
+    """Value of a line of 0.1 that omits it; None if the value is unknown then."""
     choices: tuple[str, ...] = ()
     """The closed set of a `choice`; the column holds places in it."""
     otherwise: int = 0
@@ -53,7 +56,7 @@ class Figure:
 
     @property
     def unit(self) -> str:
-        """Of its number; empty for what has none."""
+        """Unit of its number; empty if it has none."""
         return UNITS.get(self.kind, "")
 
     @property
@@ -207,5 +210,5 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def told_by(event: type[Attrs]) -> tuple[Figure, ...]:
-    """The figures that one kind of event tells."""
+    """The figures of one kind of event."""
     return tuple(figure for figure in FIGURES if figure.event is event)

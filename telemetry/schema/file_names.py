@@ -22,9 +22,9 @@ def names(folder: Path, began_ts: float, pid: int) -> Iterator[Path]:
 
 
 def stream_files(folder: Path) -> list[Path]:
-    """The telemetry files in a folder, the one written to last at the end.
+    """The telemetry files in a folder; the most recently written file is last.
 
-    Links are none, whatever they are called: what they lead to belongs to somebody else.
+    Symbolic links are skipped: their targets may belong to somebody else.
     """
     found: list[tuple[int, str, int, Path]] = []
     for path in folder.iterdir():
@@ -49,7 +49,7 @@ def run_of(path: Path) -> list[Path]:
     try:
         files = stream_files(path.parent)
     except OSError:
-        # A folder that is gone, or not ours to read.
+        # The folder was removed, or can't be read.
         return [path]
     same = [each for each in files if (m := FILE_NAME.fullmatch(each.name)) and m[2] == own[2]]
     return same[::-1]

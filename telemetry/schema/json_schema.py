@@ -13,9 +13,9 @@ from mlxdeck.telemetry.schema.events import EVENTS, SCHEMA_VERSION
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of a line: what all have, and what the attributes of each known event are.
+    """The schema of a line: the common fields, and the attributes of each known event.
 
-    An event that it doesn't name is one of a later version, and passes.
+    Unknown events are valid: a later version may write them.
     """
     kinds: list[type[msgspec.Struct]] = [Envelope, *EVENTS.values()]
     refs, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
@@ -43,7 +43,7 @@ def _branch(kind: Any, ref: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described(kind: type[msgspec.Struct]) -> dict[str, str]:
-    """What the text below each field of a class says, in one line."""
+    """The docstring below each field of a class, in one line."""
     (node,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(node, ast.ClassDef)
     found = {}

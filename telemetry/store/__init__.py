@@ -1,1 +1,1 @@
-"""Columns of requests, indexed; what the dashboard draws from."""
+"""Columns of requests, indexed; the source of everything that the dashboard draws."""

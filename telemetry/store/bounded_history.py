@@ -1,4 +1,4 @@
-"""The newest of something that comes with times, kept in their order; older ones are let go of."""
+"""The newest items with their times, in order of time; the oldest items are dropped."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class BoundedHistory(Sequence[_T], Generic[_T]):
 
     @property
     def numbers(self) -> Numbers:
-        """The number of each, which stays its own when others come and go."""
+        """The number of each item; it stays the same when other items come and go."""
         return self._merged.numbers
 
     @property
@@ -109,7 +109,7 @@ class BoundedHistory(Sequence[_T], Generic[_T]):
 
 
 class TickRow(NamedTuple):
-    """A tick, and the process that told it."""
+    """A tick, and the process that wrote it."""
 
     ts: float
     pid: int
@@ -125,7 +125,7 @@ class ToolCallRow(NamedTuple):
 
     @property
     def call(self) -> t.ToolCall:
-        """The call, decoded anew each time."""
+        """The call, decoded at each access."""
         return _unpack(self.packed)
 
 

@@ -35,17 +35,16 @@ _COLUMNS: dict[str, tuple[Any, float]] = {
     "first_offset": (np.int64, 0),
     "last_offset": (np.int64, 0),
 }
-"""What each column holds, and what stands in it of a request of which only the first line is known.
-"""
+"""Type of each column, and the value for a request with only a first line."""
 _KNOWN_EARLY = {"start_ts", "session", "file", *(each.name for each in told_by(t.RequestStart))}
-"""What is known of a request that has not ended."""
+"""Columns that are known before a request ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSpan:
-    """Where a request's lines stand in a file: from one offset to another, where the last begins.
+    """A file's range with a request's lines: where the first and the last line begin.
 
-    Lines of other requests may stand between them.
+    Lines of other requests may be in between.
     """
 
     path: Path
@@ -54,7 +53,7 @@ class FileSpan:
 
 
 class Table(Protocol):
-    """What filters look at: a store, or some of its rows as they were at a moment."""
+    """The rows that filters look at: a store, or some of its rows as of a moment."""
 
     strings: StringTable
 
@@ -77,7 +76,7 @@ class Table(Protocol):
 
 
 class Store:
-    """Every request that streams tell of."""
+    """Every request of the streams."""
 
     def __init__(self) -> None:
         self._arrays = {name: np.zeros(1024, kind) for name, (kind, _) in _COLUMNS.items()}
@@ -86,10 +85,10 @@ class Store:
         self.by_start = TimeIndex()
         self.by_end = TimeIndex()
         self._elsewhere: dict[int, list[FileSpan]] = {}
-        """Of requests whose lines are in more than one file, what is not in `file`."""
+        """For requests with lines in more than one file: the ranges outside `file`."""
         self._open: dict[int, int] = {}
         self._lost: dict[int, float] = {}
-        """Since when it is known of a row that nobody will tell its end."""
+        """Since when it is known that a row's end will never arrive."""
         self._stopped: dict[int, float] = {}
         self._servers: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
@@ -97,14 +96,14 @@ class Store:
         self.ticks = BoundedHistory(MAX_TICKS, TickRow)
         self._said: dict[str, set[str]] = {}
         self.n_found = 0
-        """How often a search for a text has found more: what was computed of filters is void."""
+        """How often a text search has found more; results of filters are then out of date."""
         self.header: t.StreamStart | None = None
         self._header_ts, self._header_pid = 0.0, 0
         self.first_ts = 0.0
         self.last_ts = 0.0
         self.n_lines = 0
         self.n_rewritten = 0
-        """How often something came of a request that had ended: what was computed is void."""
+        """How often a line of an ended request arrived; computed results are then out of date."""
         self.n_unknown = 0
         """Lines of an event that this version doesn't know."""
         self._dropped: dict[int, int] = {}
@@ -136,7 +135,7 @@ class Store:
         return len(self._open)
 
     def later(self, rows: GrowableArray, ts: float) -> GrowableArray:
-        """Which of some rows came to their end, or were lost, only after a moment."""
+        """Which of some rows ended, or were lost, only after a moment."""
         lost = [row for row, lost_ts in self._lost.items() if lost_ts > ts]
         ended: GrowableArray = self.column("end_ts")[rows] > ts
         return ended | np.isin(rows, lost) if lost else ended
@@ -147,7 +146,7 @@ class Store:
         return sum(self._dropped.values())
 
     def stopped_ts(self, pid: int) -> float:
-        """When a server's process said that it stops, or was found to be gone; 0 if it wasn't."""
+        """When a server's process reported its stop, or was found dead; 0 if it still runs."""
         return self._stopped.get(pid, 0.0)
 
     def stopped(self, ts: float) -> bool:
@@ -172,7 +171,7 @@ class Store:
         return found
 
     def spans(self, row: int) -> list[FileSpan]:
-        """Where the lines of a request stand, in their order in each file."""
+        """The ranges of files with a request's lines, sorted by file name."""
         file, first, last = (
             int(self._arrays[name][row]) for name in ("file", "first_offset", "last_offset")
         )
@@ -253,7 +252,7 @@ class Store:
                 self._arrays[name][n_before : self.n] = fill
 
     def _note(self, row: int, batch: RecordBatch, place: int, file: int) -> None:
-        """More lines of a request that is known: it may have begun earlier, and go on elsewhere."""
+        """More lines of a known request; they may be earlier, or in another file."""
         requests, arrays = batch.requests, self._arrays
         self.n_rewritten += row not in self._open
         if requests.begun_ts[place] < arrays["start_ts"][row]:
@@ -270,7 +269,7 @@ class Store:
         self._elsewhere[row] = list(others.values())
 
     def _look_up(self, batch: RecordBatch, rows: GrowableArray) -> None:
-        """What is known of a prompt while its request runs; its end says the same and more."""
+        """Token counts of the prompt while its request runs; the end repeats them."""
         found = batch.lookups
         known = ~unknown(found.input_tokens) & np.isnan(self._arrays["end_ts"][rows[found.owners]])
         running = rows[found.owners[known]]
@@ -299,7 +298,7 @@ class Store:
         own = rows[told.owners]
         for name, values in told.figures.items():
             array, missing = self._arrays[name], unknown(values)
-            # What an event doesn't know may have been told by an earlier one.
+            # A value that this event lacks may be known from an earlier one.
             array[own] = np.where(missing, array[own], values) if missing.any() else values
         for name, texts in told.texts.items():
             self._arrays[name][own] = self.strings.numbers(texts)
@@ -323,7 +322,7 @@ class Store:
             self.tool_calls.add(calls.ts[fresh], called[fresh], packed)
 
     def _unheard(self, called: GrowableArray, calls: Calls) -> GrowableArray:
-        """Which calls are not known already, from a file that was written anew with the same."""
+        """Which calls are new: a rewritten file repeats calls that are known."""
         fresh = np.ones(len(called), bool)
         for place in np.flatnonzero(self._arrays["tools"][called]).tolist():
             row = ToolCallRow(float(calls.ts[place]), int(called[place]), calls.packed[place])
@@ -374,7 +373,7 @@ class _Running:
         self.n = len(rows)
 
     def column(self, name: str) -> GrowableArray:
-        """As far as it was known from a request's start on."""
+        """The value at the request's start; a later value counts as unknown."""
         if name in _KNOWN_EARLY:
             return self._store.column(name)[self._rows]
         kind, fill = _COLUMNS[name]
@@ -385,5 +384,5 @@ class _Running:
         return self._store.names()[self._rows]
 
     def saying(self, text: str) -> GrowableArray:
-        """Of what is said until the end nothing was known."""
+        """None: captured content of a running request counts as unknown."""
         return np.zeros(self.n, bool)

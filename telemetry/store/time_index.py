@@ -62,7 +62,7 @@ class TimeIndex:
         rows = np.concatenate([rows for rows, _ in self._waiting]).astype(np.int32)
         times = np.concatenate([times for _, times in self._waiting]).astype(np.float64)
         self._waiting.clear()
-        # Only what is later than the earliest of the new ones has to move.
+        # Only rows later than the earliest new one have to move.
         begin = int(np.searchsorted(self._times[: self._n], times.min(), side="right"))
         rows = np.concatenate([self._rows[begin : self._n], rows])
         times = np.concatenate([self._times[begin : self._n], times])

@@ -101,7 +101,7 @@ class Chain:
         self._said: set[int] = set()
 
     def run(self, record: Record) -> list[Record] | None:
-        """What is to be written; None if the record can't be, for it may hold secrets."""
+        """The record to write; None if it must not be written, because it may hold secrets."""
         records = [record]
         for place, processor in enumerate(self._processors):
             passed: list[Record] = []
@@ -136,10 +136,10 @@ def _listed(found: Record | list[Record] | None) -> Iterable[Record]:
 
 
 def named(names: Iterable[str]) -> list[Processor]:
-    """The processors of installed packages that a user names.
+    """The processors of installed packages that the settings name.
 
     Raises:
-        UnknownProcessor: There is none of that name, or it can't be loaded.
+        UnknownProcessor: No package has one of that name, or it can't be loaded.
     """
     known = {entry.name: entry for entry in entry_points(group=GROUP)}
     found: list[Processor] = []

@@ -21,15 +21,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a conversation that a file has to tell once; `content` makes its text."""
+    """A part of a conversation that each file holds once; `content` makes its text."""
 
     kind: str
     role: str
     hash: str
     """What `request.start` calls it by."""
     content: Callable[[], str]
-    """Called on the writer's thread, and only if the file has not told the part yet."""
+    """Called on the writer's thread, and only if the file does not hold the part yet."""
 
     def event(self) -> Content:
-        """The event that tells it."""
+        """The event that carries it."""
         return Content(kind=self.kind, role=self.role, hash=self.hash, content=self.content())

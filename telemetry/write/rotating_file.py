@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class RotatingFile:
-    """Appends lines to a file of its own, and begins another one when asked to."""
+    """Appends lines to a file of its own, and starts another one on request."""
 
     def __init__(
         self, folder: Path, max_bytes: int, keep_files: int, clock: Callable[[], float]
@@ -106,7 +106,7 @@ class RotatingFile:
     def _remove_oldest(self) -> None:
         others = [path for path in stream_files(self._folder) if path != self.path]
         if self._folder.is_symlink():
-            # What lay there before may be somebody else's, also by this name.
+            # An existing file of this name may belong to somebody else.
             others = [path for path in others if path in self._begun]
         for path in others[: max(0, len(others) + 1 - self._keep_files)]:
             try:

@@ -1,11 +1,12 @@
 """The write side: one thread, whole lines in single writes, a new file when one is full.
 
-`emit` only stamps an event and queues it; processors, encoding and the disk belong to the writer's
-thread. A file tells each part of a conversation that its requests name, so that it can be read
-alone, whatever has become of the files before it. No
-fault of the disk reaches a request: what cannot be written is dropped and counted, and the gap
-shows in `seq`. A line is handed to the system as soon as the thread gets to it, so a killed
-process loses at most what it was just about to write.
+`emit` only stamps an event and queues it. Processors, encoding and the disk belong to the writer's
+thread. A file holds each part of a conversation that its requests name, so that it can be read
+without earlier files.
+
+No error of the disk reaches a request. Events that cannot be written are dropped and counted, and
+the gap shows in `seq`. The thread hands each line to the system at once, so a killed process loses
+at most its current line.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Emitter(Protocol):
 
     @property
     def dropped_lines(self) -> int:
-        """Events that were lost so far."""
+        """Number of lost events."""
         ...
 
     @property
@@ -68,12 +69,12 @@ class Emitter(Protocol):
     ) -> None:
         """Record an event, from any thread.
 
-        `parts` are those of the conversation that it names; the file tells each of them once.
+        `parts` are the parts of the conversation that it names; the file holds each of them once.
         """
         ...
 
     def close(self, reason: str = "") -> None:
-        """Write what is queued, and stop. Events that come later are dropped."""
+        """Write the queued events, and stop. Later events are dropped."""
         ...
 
 
@@ -146,14 +147,14 @@ class _Queued(NamedTuple):
     """Events that found no room in the queue before this one."""
     record: Record
     parts: Sequence[Part] = ()
-    """To be told behind it, as far as its file has not told them."""
+    """Parts to write after the event, if its file does not hold them."""
 
 
 class Writer:
     """Appends events to files in one folder, which may be shared with other processes.
 
-    Every file begins with `header`. A file that has reached `max_bytes` is followed by a new one,
-    and of all files named like ours, the `keep_files` written to last are kept.
+    Every file begins with `header`. A file that has reached `max_bytes` is followed by a new one.
+    Of all files with our naming, the `keep_files` most recently written ones are kept.
     """
 
     def __init__(
@@ -233,7 +234,7 @@ class Writer:
             self._changed.notify()
 
     def close(self, reason: str = "stopped") -> None:
-        """Write what is queued and a `server.stop`, and stop; returns after 5 s at the latest."""
+        """Write the queued events and a `server.stop`, then stop. Takes at most 5 s."""
         with self._changed:
             if self._closing is None:
                 self._closing = reason
@@ -267,7 +268,7 @@ class Writer:
 
     def _take(self, queued: _Queued) -> None:
         self._seq += queued.n_lost
-        # An event and the parts that it names stand in one file.
+        # An event and the parts that it names are in the same file.
         if self._file.must_change:
             ts, mono = queued.record.ts, queued.record.mono
             self._run_guarded(lambda: self._begin_file(ts, mono))
