@@ -1,8 +1,8 @@
-"""Which control tokens of a rendered prompt its template has written, and which are texts: pure.
+"""Which control tokens of a rendered prompt are the template's, and which are from texts: pure.
 
-The texts of a request are marked where they spell one, and rendered a second time: where nothing
-but the marks has changed, they tell the places. A template that looks at what it is given may
-render the marked request otherwise; then the texts are looked for in the first rendering.
+Where texts spell a control token, they are marked, and the request is rendered a second time. If
+only the marks differ, they show the places. Some templates render a marked request differently.
+Then the texts are searched for in the first rendering.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlxdeck.server.chat import Block, ChatRequest, Message, ToolSpec, ToolUse
 Span = tuple[int, int]
 """First character, and the one behind the last."""
 
-# Letters and digits come through every filter of a template; drawn anew, they stand in no text.
+# Letters and digits pass every filter of a template. Each mark is random, so no text contains it.
 _NONCE = secrets.token_hex(6)
 _START, _END = f"s{_NONCE}q", f"e{_NONCE}q"
 _MARKS = re.compile(f"({_START}|{_END})")
@@ -31,8 +31,8 @@ _CONTEXT_CHARS = (40, 16, 6)
 def mentions(request: ChatRequest, spellings: Sequence[str]) -> bool:
     """Whether a text of the request holds one of these, or ends within one.
 
-    The texts of tools are looked at as Python prints them, which is fast and enough: it would only
-    spell quotes and line feeds otherwise, and those stand in no control token that is known.
+    The texts of tools are checked in Python's `repr`, which is fast. This only escapes quotes and
+    line feeds, and no known control token contains those.
     """
     tools = [(tool.name, tool.description, tool.input_schema) for tool in request.tools]
     loose = [*_texts(request), *request.template_options.values(), request.effort]
@@ -160,7 +160,7 @@ def own_spans(
 def _between_marks(
     text: str, rendered: str, spellings: Collection[str]
 ) -> tuple[list[Span], list[int]] | None:
-    """What stands between marks, and lone marks; None if more than marks has changed."""
+    """The texts between marks, and lone marks; None if more than marks has changed."""
     pieces = _MARKS.split(rendered)
     if "".join(pieces[::2]) != text:
         return None
@@ -179,7 +179,7 @@ def _between_marks(
 
 
 def _searched(text: str, request: ChatRequest, pattern: re.Pattern[str]) -> list[Span]:
-    """Where texts that spell a control token stand, by themselves or by what is around it."""
+    """The places of texts that spell a control token, found by themselves or by their context."""
     spans: list[Span] = []
     for said in _all_texts(request):
         for found in pattern.finditer(said):

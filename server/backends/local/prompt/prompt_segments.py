@@ -1,8 +1,8 @@
-"""Where the parts of a request lie among the tokens of its prompt: pure.
+"""Where the parts of a request are among the tokens of its prompt: pure.
 
-Chat templates don't tell, so the parts are looked for in the rendered text, in their order. One
-that a template has left out or rewritten is simply not found. Parts are named by their path in
-the request: `system`, `tools.Read`, `messages.3`.
+Chat templates don't report it, so the parts are searched for in the rendered text, in order. A part
+that a template has removed or rewritten is not found. The name of a part is its path in the
+request: `system`, `tools.Read`, `messages.3`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class PromptSegments:
 
     parts: tuple[PromptSegment, ...] = ()
     shared_tokens: int = 0
-    """System prompt and tools: what other conversations may begin with too. 0 if there is none."""
+    """Tokens of system prompt and tools, which other conversations may share; 0 for none."""
     tail_start: int = 0
-    """Where the last message has ended and what the template adds for the answer begins."""
+    """End of the last message, where the template's start of the answer begins."""
 
     def boundaries(self) -> tuple[int, ...]:
-        """Places from which a later prompt may go on differently: after each turn."""
+        """Places where a later prompt may diverge: after each turn."""
         starts = [part.start for part in self.parts if part.name.startswith("messages.")]
         return tuple(sorted({self.shared_tokens, *starts, self.tail_start} - {0}))
 
@@ -80,8 +80,8 @@ def _needle(text: str) -> str:
 def _messages(request: ChatRequest, text: str) -> tuple[list[tuple[int, str]], int]:
     """Where each message begins, in order, and where the last one ends.
 
-    From the back: between two messages stands little, so that even a short one is not mistaken
-    for a word of the system prompt.
+    The search starts at the back, where there is little text between two messages. So a short
+    message is not confused with a word of the system prompt.
     """
     found: dict[str, int] = {}
     limit, tail = len(text), 0

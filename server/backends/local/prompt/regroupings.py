@@ -1,7 +1,7 @@
-"""Other ways to put a conversation, for templates that refuse the first one: pure.
+"""Other arrangements of a conversation, for templates that refuse the original: pure.
 
-Each says the same in other turns, and looks at what stands before a place and in the same run of
-turns only: a conversation that goes on begins as it did before.
+Each has the same content in other turns. It depends only on earlier text and on the same run of
+turns. So a conversation that grows keeps its beginning.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _both(first: Wire, second: Wire) -> Wire:
 
 
 def orphans_as_text(messages: Messages) -> Messages:
-    """A result that no call in the turn before it has asked for is told by the user."""
+    """A result without a call in the turn before it becomes text of the user."""
     told: Messages = []
     open_ids: set[str] = set()
     for message in messages:
@@ -76,7 +76,7 @@ def orphans_as_text(messages: Messages) -> Messages:
 
 
 def open_calls_answered(messages: Messages) -> Messages:
-    """A call that nothing has answered before the assistant goes on gets a result that says so."""
+    """A call without a result gets one that states this, before the assistant continues."""
     answered: Messages = []
     for message, run in _runs(messages):
         found = {each["tool_call_id"] for each in run if each["role"] == "tool"}
@@ -100,7 +100,7 @@ def results_first(messages: Messages) -> Messages:
 
 
 def text_into_result(messages: Messages) -> Messages:
-    """What the user says behind a result becomes the end of that result."""
+    """The user's text after a result becomes the end of that result."""
     joined: Messages = []
     for message in messages:
         if joined and (joined[-1]["role"], message["role"]) == ("tool", "user"):
@@ -112,7 +112,7 @@ def text_into_result(messages: Messages) -> Messages:
 
 
 def calls_apart(messages: Messages) -> Messages:
-    """Each call has a turn of its own, and its result behind it."""
+    """Each call gets a turn of its own, followed by its result."""
     apart: Messages = []
     for message, run in _runs(messages):
         calls = message.get("tool_calls", ())
@@ -132,7 +132,7 @@ def calls_apart(messages: Messages) -> Messages:
 
 
 def answers_parted(messages: Messages) -> Messages:
-    """Between two turns of the assistant stands one of the user."""
+    """Between two turns of the assistant, add a turn of the user."""
     parted: Messages = []
     for message in messages:
         if parted and message["role"] == parted[-1]["role"] == "assistant":
@@ -241,7 +241,7 @@ def content_in_parts(messages: Messages) -> Messages:
 
 
 def thinking_left_out(messages: Messages) -> Messages:
-    """Earlier thinking is not told."""
+    """Remove earlier thinking."""
     return [
         {key: value for key, value in message.items() if key != "reasoning_content"}
         for message in messages
@@ -259,7 +259,7 @@ def one_turn(messages: Messages) -> Messages:
 def _runs(messages: Iterable[Wire]) -> Iterator[tuple[Wire, Messages]]:
     """Each turn of the assistant, or of the system, with the turns up to the next one.
 
-    What stands before the first is a run of its own, behind its first message.
+    The turns before the first one are a run of their own.
     """
     run: Messages = []
     for message in messages:
@@ -319,14 +319,14 @@ REGROUPINGS = {
     TOOLS_AS_TEXT: "tools",
     ONE_TURN: "conversations of several turns",
 }
-"""Each regrouping with what a template can't take that needs it; those that change least first."""
+"""Each regrouping with the construct that makes it necessary; the smallest changes come first."""
 
 
 _HEAVY = (TOOLS_AS_TEXT, ONE_TURN)
 
 
 def regroup(messages: Messages, names: Collection[str]) -> Messages:
-    """Apply regroupings to messages, whatever the order of their names."""
+    """Apply regroupings to messages; the order of their names doesn't matter."""
     for name, step in _STEPS.items():
         if name in names:
             messages = step(messages)
@@ -346,10 +346,10 @@ def changing(messages: Messages, names: Collection[str]) -> tuple[str, ...]:
 
 
 def least(known: Collection[str], accepts: Callable[[frozenset[str]], bool]) -> frozenset[str]:
-    """The regroupings that have to join the known ones for a template to accept.
+    """The regroupings to add to the known ones, so that a template accepts.
 
-    One alone, else as many as it takes, less those that turn out not to be needed; tools stay
-    tools and turns stay turns if that is possible.
+    One alone, else as many as necessary, without those that turn out not to be needed. If possible,
+    tools stay tools and turns stay turns.
 
     Raises:
         LookupError: None help.

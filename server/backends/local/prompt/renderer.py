@@ -1,6 +1,6 @@
 """A canonical request through the chat template into token ids.
 
-What the template refuses is put to it in other ways; what texts spell stays text.
+Turns that the template refuses are regrouped; control tokens in texts stay text.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class Prompt:
 
     tokens: list[int]
     max_tokens: int
-    """Room for the answer: what the client asked for, or what the window leaves."""
+    """Token limit of the answer: the client's, or the rest of the context window."""
     in_thinking: bool
     """Whether the template has opened a thinking block that the answer continues."""
     begun: str
-    """The beginning of the answer, where the client wrote it; no part of what is sent back."""
+    """The beginning of the answer, if the client wrote it; it is not sent back."""
     layout: PromptSegments
     """Where the parts of the request lie among the tokens."""
     regrouped: tuple[str, ...] = ()
     """How the conversation had to be put for the template to take it."""
     unforeseen: tuple[str, ...] = ()
-    """What of that nobody knew before it was rendered."""
+    """Notes that were unknown before rendering."""
 
 
 class Renderer:
@@ -159,10 +159,10 @@ class Renderer:
         return self.put(request, regroupings), regroupings
 
     def put(self, request: ChatRequest, regroupings: Collection[str]) -> str:
-        """The prompt as text, put in one way.
+        """The prompt as text, with one set of regroupings.
 
         Raises:
-            ValueError: The template refuses that.
+            ValueError: The template refuses it.
         """
         traits = self._tokenizer.traits
         chat = put(request, traits, self._writing, regroupings, ordered=self._ordered)

@@ -25,13 +25,13 @@ class ToolWriting(Protocol):
     """How tools are spelled out in text, for a template that has no place for them."""
 
     def describe(self, tools: Sequence[ToolSpec]) -> str:
-        """What the system prompt says about the tools."""
+        """Description of the tools in the system prompt."""
 
     def write_call(self, call: ToolUse, tool: ToolSpec | None = None) -> str:
-        """An earlier call, as the model would have written it; its tool tells texts from values."""
+        """An earlier call in the model's format; its tool decides which values are texts."""
 
     def write_result(self, result: ToolResult) -> str:
-        """What a call returned, as a part of a user turn."""
+        """A call's result, as a part of a user turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def put(
 
 
 def begun(request: ChatRequest) -> str:
-    """What a last assistant message has already said; templates can't end in a space."""
+    """The beginning of the answer in a last assistant message; templates can't end in a space."""
     last = request.messages[-1]
     return "".join(texts(last)).rstrip() if last.role == "assistant" else ""
 
@@ -102,7 +102,7 @@ def merged(messages: Iterable[Wire]) -> list[Wire]:
 
 
 def _options(request: ChatRequest) -> dict[str, Any]:
-    """What a template may read beside the conversation; what is asked for by name comes last."""
+    """Variables for the template beside the conversation; named options come last."""
     options: dict[str, Any] = {}
     if request.thinking is not None:
         options["enable_thinking"] = request.thinking

@@ -30,21 +30,21 @@ from mlxdeck.server.chat import (
 from mlxdeck.server.errors import EngineFailed
 
 N_TOLD = 2
-"""So many of the things that a template lacks fit on a line with others."""
+"""Maximal number of a template's limits on one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateTrial:
-    """What a chat template takes."""
+    """The abilities of a chat template."""
 
     has_tools: bool
     """Whether it takes tools, their calls and their results as such."""
     regroupings: tuple[str, ...] = ()
-    """How conversations have to be put to it, where they need it."""
+    """The regroupings that conversations need, if any."""
 
     @property
     def lacks(self) -> list[str]:
-        """What it can't take, each for a person; what weighs most comes first."""
+        """Its limits, each as a text for people; the most important comes first."""
         tools = [] if self.has_tools else [REGROUPINGS[TOOLS_AS_TEXT]]
         return tools + [REGROUPINGS[name] for name in self.regroupings if name != TOOLS_AS_TEXT]
 
@@ -68,10 +68,10 @@ class TemplateTrial:
 
 
 def try_template(tokenizer: Tokenizer, writing: ToolWriting) -> TemplateTrial:
-    """Find out what the template takes, and how the rest can be put to it.
+    """Find out what the template accepts, and which regroupings help with the rest.
 
     Raises:
-        EngineFailed: It doesn't even take one plain message.
+        EngineFailed: It refuses even one plain message.
     """
     renderer = Renderer(tokenizer, writing, 1 << 20)
     known = _plainest(renderer)
@@ -101,10 +101,10 @@ def _plainest(renderer: Renderer) -> frozenset[str]:
 def _learned(
     renderer: Renderer, chat: ChatRequest, known: frozenset[str], taken: Mapping[str, ChatRequest]
 ) -> frozenset[str]:
-    """The regroupings known so far, and those that this conversation needs too.
+    """The known regroupings, and those that this conversation also needs.
 
-    All that was said should come out, and conversations that are `taken` stay what they are, or at
-    least are taken; where nothing is as good, it is enough that the template takes this one.
+    The output should contain all content, and conversations that are `taken` should not change, or
+    at least be accepted. If no choice is as good, any that the template accepts will do.
     """
 
     def agrees(tried: frozenset[str]) -> bool:
@@ -151,7 +151,7 @@ def _takes(renderer: Renderer, chat: ChatRequest, regroupings: frozenset[str]) -
 
 
 def _shows(renderer: Renderer, chat: ChatRequest, regroupings: frozenset[str]) -> bool:
-    """Whether all comes out that users, tools and calls said, and calls as JSON or text."""
+    """Whether the output holds all texts of users, tools and calls; calls as JSON or text."""
     try:
         text = renderer.put(chat, regroupings)
     except ValueError:
@@ -170,7 +170,7 @@ def _said(chat: ChatRequest) -> Iterator[str]:
                 yield block.text
 
 
-# Words that stand in no template, so that it can be told whether they come out.
+# Words that no template contains, so that the output can be searched for them.
 _READ = ToolSpec(
     "qReadq",
     "Reads a file.",
@@ -203,7 +203,7 @@ def _chat(*messages: Message, **fields: Any) -> ChatRequest:
     return ChatRequest("trial", (), messages, Sampling(1), **fields)
 
 
-# With blanks around it: whether those are trimmed tells two ways of putting it apart.
+# With blanks around it, to distinguish templates that trim texts.
 _ASKED = _user(" qaskedq\n")
 PLAIN = _chat(_ASKED)
 _ANSWER, _MORE = _assistant("qanswerq"), _user("qmoreq")

@@ -1,4 +1,4 @@
-"""What a format makes of a text, as plain values: the work behind `mlxdeck parse`."""
+"""How a format parses a text, as plain values: the work behind `mlxdeck parse`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def explain(text: str, *, format_: str, tools: str, complete: bool, notes: bool)
     read = [_read(text, form, offered, complete=complete) for form in forms]
 
     def told(place: int) -> tuple[int, int]:
-        # Every format reads the others' calls too: the one whose own they are explains them best.
+        # Every format also reads the calls of other formats. The call's own format explains it
+        # best.
         splitter, pieces = read[place]
         ends = (piece for piece in pieces if isinstance(piece, ToolCallEnd))
         return splitter.n_calls, sum(end.format == names[place] for end in ends)

@@ -32,7 +32,7 @@ def _stop_reason(splitter: Splitter, *, cut: bool, forced: bool) -> StopReason:
     if splitter.stopped_by is not None:
         return "stop_sequence"
     if forced and splitter.n_calls:
-        # What was demanded is there, if need be without the tag that closes it.
+        # The required call is complete, except perhaps for its closing tag.
         return "tool_use"
     if cut:
         return "max_tokens"

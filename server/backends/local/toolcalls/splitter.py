@@ -1,7 +1,7 @@
-"""A model's text, piece by piece, into text, thinking and tool-call events.
+"""Turns a model's text, piece by piece, into text, thinking and tool-call events.
 
-Text that can't be the beginning of a marker is let through at once; what may still become one is
-held back until it is known. A call that can't be read comes out as the text it was.
+Text that can't be the beginning of a marker is passed on at once. Other text waits until it is
+decided. A call that can't be read is sent as its original text.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ class Splitter:
         loose: Collection[str] = (),
         loop_guard: bool = True,
     ) -> None:
-        """`constrained` says that the model is held to the schemas of the tools, but the `loose`.
+        """`constrained` means that decoding is constrained to the tools' schemas, except for
+        `loose` ones.
 
-        Without `parallel`, the answer is over with its first call; without `shows_thinking`, what
-        the model thinks is dropped.
+        Without `parallel`, the answer ends with its first call. Without `shows_thinking`, thinking
+        is dropped.
         """
         self._markers = marks
         self._reader = reader
@@ -65,17 +66,17 @@ class Splitter:
             self._starts = tuple(dict.fromkeys((*self._starts, *STARTS)))
         self._ends = ENDS if tools else ()
         self._standing = CodeContext()
-        self._mentioned = False  # thinking's tags, in what the answer says
+        self._mentioned = False  # tags of thinking, in the visible answer
         self._n_vain = 0
         self._reading = self._read(thinking=thinking)
         self._constrained = constrained
         self._parallel = parallel
         self._cut = False
         self.stopped_by: str | None = None
-        """The stop sequence that ended the answer; what is fed after it is dropped."""
+        """The stop sequence that ended the answer; text fed after it is dropped."""
         self.bad_calls: list[BadCall] = []
         self.notes: list[tuple[int, str]] = []
-        """What was decided, and at which character of the answer."""
+        """Each decision, with its place in the answer in characters."""
         self.broken = ""
         """Why a call went wrong of which something had been sent; nothing sensible can follow."""
         self.looped = False
@@ -93,9 +94,9 @@ class Splitter:
         return self._sink.n_calls
 
     def begin(self, text: str) -> list[Piece]:
-        """Take what the answer was given to begin with, which is not said again.
+        """Take the beginning of the answer that the client wrote, which is not sent again.
 
-        Only the call that it has left open is returned: its start belongs to what follows.
+        Returns only the call that it has left open: its start belongs to the text that follows.
         """
         pieces = self.feed(text)
         starts = [n for n, piece in enumerate(pieces) if isinstance(piece, ToolCallStart)]
@@ -103,7 +104,7 @@ class Splitter:
         return pieces[starts[-1] :] if opened else []
 
     def feed(self, text: str) -> list[Piece]:
-        """Take more of the answer; return what is certain by now."""
+        """Take more of the answer; return the events that are certain by now."""
         self._source.feed(text)
         return self._advance()
 
@@ -120,7 +121,7 @@ class Splitter:
         source, marks = self._source, self._markers
         if thinking:
             yield from self._thinking()
-        # With tools on offer, a line may be a call by itself: lines are looked at one by one.
+        # If tools are offered, a whole line may be a call: each line is checked.
         line_end = "\n" if self._tools else ""
         tags = (marks.think_start, marks.think_end)
         watched = (*self._starts, *self._ends, *tags, *marks.stops, line_end)
@@ -167,10 +168,10 @@ class Splitter:
         self.notes.append((self._source.offset, text))
 
     def _thinking_tag(self, marker: str) -> Reading[bool]:
-        """What a tag of thinking does in the visible answer; whether a new line begins behind it.
+        """Handle a thinking tag in the visible answer; return whether a new line begins after it.
 
-        Thinking comes first, or behind thinking and calls: behind visible text, a tag that opens it
-        is a mention. One that closes what was not opened is dropped, unless it is a mention too.
+        Thinking comes first, or after thinking and calls. After visible text, an opening tag is a
+        mention. A closing tag without an opening one is dropped, unless it is a mention too.
         """
         standing = self._standing
         if marker == self._markers.think_start:
@@ -204,9 +205,9 @@ class Splitter:
                 return
 
     def _call_in_thinking(self, marker: str) -> Reading[bool]:
-        """A call that stands in thinking is one if that never ends; whether it has ended.
+        """A call within thinking is real if the thinking never ends; returns whether it has ended.
 
-        Models that mean to think, and then call, forget to say that they have thought.
+        Some models think, then call, and forget the closing tag.
         """
         source, end = self._source, self._markers.think_end
         begin = source.place - len(marker)
@@ -251,7 +252,7 @@ class Splitter:
     def _aside(
         self, marker: str, tried: RepeatedCalls, *, thinking: bool = False
     ) -> Reading[tuple[CallEmitter, str]]:
-        """Read a call without telling of it; why it is none, if it is none."""
+        """Read a call without emitting it; return the reason if it is none."""
         own = marker in self._reader.starts
         form = self._reader if own else STARTS[marker]
         # In thinking, no grammar takes hold.
@@ -361,7 +362,7 @@ class Splitter:
             self._say("" if ended and (half or (sink.n_calls and markers.only_tags(raw))) else raw)
 
     def _given_up(self, begin: int, *, goes_on: bool) -> str:
-        """The text of what is no call, up to where another one may begin within it."""
+        """The text of a failed call, up to the place where another call may begin within it."""
         source = self._source
         if source.ended:
             source.take(len(source.held))
@@ -389,7 +390,7 @@ class Splitter:
         except (ValueError, RecursionError) as found:
             error = str(found)
         if error or self._cut:
-            # If it was cut off, nobody knows what would have followed.
+            # If it was cut off, its continuation is unknown.
             self._note(f"no call: {error or 'the answer was cut off'}")
             source.back(begin)
             return False

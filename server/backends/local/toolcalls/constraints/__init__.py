@@ -1,1 +1,1 @@
-"""What an answer is held to, and its grammar."""
+"""The constraint of an answer, and its grammar."""

@@ -1,4 +1,4 @@
-"""What an answer is held to while the model writes it: a call, calls, or JSON of a schema."""
+"""The constraint of an answer while the model generates it: a call, calls, or JSON of a schema."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MAX_WORK = 2_000_000
 TRY_WORK = 10_000
 MAX_GRAMMAR_CHARS = 400_000
 ANSWER = ""
-"""Stands for the answer among the names of tools."""
+"""The answer's entry among the names of tools."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConstraintPlan:
-    """A constraint, or why there is none where one was wanted."""
+    """A constraint, or the reason why a wanted constraint is missing."""
 
     constraint: Constraint | None = None
     refused: str = ""
     loose: Mapping[str, str] = field(default_factory=dict)
-    """Tools whose whole schema can't be held to, but only types and names in it; and why."""
+    """Tools constrained only by types and names, not by their whole schema; and why."""
 
 
 def plan_constraint(
@@ -42,15 +42,15 @@ def plan_constraint(
     thinking: tuple[str, str] | tuple[()] = (),
     in_thinking: bool = False,
 ) -> ConstraintPlan:
-    """What the request asks for, as far as the engine can do it.
+    """The constraint that a request needs, as far as the engine supports it.
 
-    A forced call and JSON of a schema are the whole answer, behind the end of `thinking` if the
-    prompt has opened it. Else the grammar takes hold wherever a call begins, and lets go at its
-    end. `begun` is what the answer has been given to begin with.
+    A forced call and JSON of a schema are the whole answer, after the end of `thinking` if the
+    prompt has opened it. Else the grammar applies from the start of a call to its end. `begun` is
+    the beginning of the answer that the client has written.
 
     Raises:
-        BadRequest: JSON is asked for, and the model can't be held to it, or the answer was begun
-            with something else.
+        BadRequest: The request needs JSON and the model can't be constrained to it, or `begun` does
+            not fit.
     """
     choice = request.tool_choice
     schema = request.answer_schema
@@ -95,7 +95,7 @@ def _json_or_call(
     """JSON of the schema, or a call instead, going on from where the client began it."""
     found = composer.fitted(tools, schema)
     if not found.error and begun and composer.grammars.check(found.grammar, begun):
-        # Clients have their own ways to set JSON.
+        # Clients format JSON in different ways.
         found = replace(composer, blanks=True).fitted(tools, schema)
         if not found.error and composer.grammars.check(found.grammar, begun):
             raise BadRequest(
@@ -116,7 +116,7 @@ def _half(begun: str, start: str) -> str:
 class _Found:
     grammar: str
     error: str
-    """Why there is none."""
+    """Why there is no constraint."""
     loose: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -146,7 +146,7 @@ class _Composer:
     work: _Work = field(default_factory=_Work)
 
     def fitted(self, offered: Sequence[ToolSpec], answer: Any = None) -> _Found:
-        """The grammar; a schema that can't be held to loosens its own tool alone."""
+        """The grammar. A schema that can't be a constraint loosens only its own tool."""
         loose: dict[str, str] = {}
         tools = [replace(t, input_schema=_affordable(t, loose)) for t in offered]
         if why := too_costly(answer):
@@ -160,7 +160,7 @@ class _Composer:
             answer = self._loosened_answer(answer)
         whole = self._composed(tools, answer)
         by_size = sorted(tools, key=lambda tool: -len(json.dumps(tool.input_schema)))
-        # Each by itself can be held to, but not all together: the largest give way.
+        # Each schema works alone, but all together are too large: the largest are loosened.
         for n_largest in (len(tools) // 8 + 1, len(tools) // 3 + 1, len(tools)):
             if not whole.error:
                 break
@@ -192,7 +192,7 @@ class _Composer:
         return _Found(grammar, error or self.grammars.check(grammar).split("\n")[0])
 
     def _loosened(self, tool: ToolSpec, loose: dict[str, str]) -> ToolSpec:
-        """The tool with as much of its schema as can be held to; `loose` is told why not all."""
+        """The tool with as much of its schema as possible; `loose` gets the reason for the rest."""
         error = self._composed([tool], None).error
         if error:
             loose[tool.name] = error
@@ -221,6 +221,6 @@ def _affordable(tool: ToolSpec, loose: dict[str, str]) -> dict[str, Any]:
 
 
 def _bare(tool: ToolSpec) -> ToolSpec:
-    """A tool of which only the names of its parameters are held to."""
+    """A tool whose constraint covers only the names of its parameters."""
     *_, names, anything = [{}, *looser(tool.input_schema)]
     return replace(tool, input_schema=names or anything)

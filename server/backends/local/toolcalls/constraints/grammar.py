@@ -1,4 +1,4 @@
-"""Grammars that an answer can be held to, so that a call can't be malformed: pure text.
+"""Grammars that constrain an answer, so that a call can't be malformed: pure text.
 
 Written in llguidance's dialect of Lark, which takes JSON Schema inline
 (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md). Nothing is compiled here.

@@ -1,8 +1,8 @@
-"""Rules of a grammar for JSON of a schema.
+"""Grammar rules for JSON of a schema.
 
-Most of a schema becomes rules of our own, for what llguidance's `%json` leaves without an end (the
-digits of a number), refuses (references to anywhere) or can't stop before (`-0`). What they don't
-cover is left to it, with bounds put into the schema.
+Most of a schema becomes rules of our own. llguidance's `%json` does not bound some parts (the
+digits of a number), refuses others (references to anywhere), and can't exclude `-0`. What these
+rules don't cover goes to `%json`, with bounds added to the schema.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class JsonRules:
     """Writes the rules of one grammar's schemas."""
 
     def __init__(self, lines: GrammarLines, *, blanks: bool = False) -> None:
-        """With `blanks`, JSON may be spread over lines; else there is one way to write a value."""
+        """With `blanks`, JSON may span lines; without, each value has exactly one spelling."""
         self.lines = lines
         self._names: dict[str, str] = {}
         self._any = ""
@@ -91,7 +91,7 @@ class JsonRules:
         return self._names[expression]
 
     def leaf(self, schema: Any) -> str:
-        """What llguidance makes of a schema that is one of its own."""
+        """llguidance's own rules for a schema that is not covered here."""
         told = bounded(closed(schema))
         if isinstance(told, Mapping):
             told = {**told, "x-guidance": self.style}
@@ -134,14 +134,14 @@ class JsonRules:
 
     def others(self, names: Iterable[str], value: str, high: int | None) -> str:
         """More properties, of other names, behind some that are named; each after a comma."""
-        # Names in letters that need no escape; those that are told elsewhere are not among them.
+        # Names in letters that need no escape, without the names that are listed elsewhere.
         told = " | ".join(map(_quoted, names))
         key = self.lines.terminal(r'/"[^"\\\x00-\x1f\x7f]{1,64}"/' + f" & ~({told})")
         pair = self.named(f"{self.marks[',']} {key} {self.marks[':']} {value}")
         return f"({pair})*" if high is None else f"({pair}){{0,{high}}}"
 
     def fields(self, pairs: Iterable[tuple[str, str, bool]], others: str = "") -> str:
-        """An object of properties (name, value, whether it must be there), in this order.
+        """An object of properties (name, value, whether required), in this order.
 
         `others` may follow, if there are any.
         """
@@ -169,7 +169,7 @@ class _Part:
         self._referred: dict[str, str] = {}
 
     def expression(self, schema: Any) -> str:
-        """What a value of the schema looks like."""
+        """The rule for a value of the schema."""
         if schema is True:
             return self._rules.anything()
         if not isinstance(schema, Mapping):
@@ -247,7 +247,7 @@ class _Part:
 
 
 def _implied(told: Mapping[str, Any]) -> str | None:
-    """The type that is meant where none is told."""
+    """The type that a schema implies without naming it."""
     if told.keys() <= _OBJECT:
         return "object"
     return "array" if told.keys() <= _ARRAY else None

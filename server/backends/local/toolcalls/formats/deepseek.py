@@ -18,7 +18,7 @@ _SEPARATOR = "<｜tool▁sep｜>"
 
 
 def _spelled(marker: str) -> tuple[str, ...]:
-    """A marker, and what models make of its letters that no keyboard has."""
+    """A marker, or a version of it that models write with ordinary letters."""
     bars = (marker, marker.replace("｜", "|"))
     return tuple(each.replace("▁", gap) for each in bars for gap in "▁_ ")
 

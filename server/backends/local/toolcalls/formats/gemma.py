@@ -1,7 +1,7 @@
 """`call:NAME{key:value,...}` with a marker for a quote: FunctionGemma and Gemma 4.
 
 https://ai.google.dev/gemma/docs/functiongemma/formatting-and-best-practices. Gemma 3 has no format
-of its own: what it writes in a `tool_code` fence is one of the plain forms.
+of its own: its `tool_code` fences are one of the bare forms.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class FunctionGemma(ToolFormat):
     def _written(self, value: Any) -> str:
         if isinstance(value, str):
             if self.quote in value:
-                # There is no way to have the marker in a text but JSON's.
+                # A text can hold the marker only as JSON.
                 return to_json(value)
             return f"{self.quote}{value}{self.quote}"
         if isinstance(value, dict):
@@ -167,7 +167,7 @@ class FunctionGemma(ToolFormat):
         return key if key.replace("-", "_").isidentifier() else to_json(key)
 
     def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
-        """Texts, numbers, and lists and objects of them; what is more than that, as JSON."""
+        """Texts, numbers, and lists and objects of them; any other value as JSON."""
         schema = Schema.of(tool.input_schema)
         fields = self._fields(schema, rules, 0) or rules.json(tool.input_schema)
         return f"{quoted(f'call:{tool.name}')} {fields}"

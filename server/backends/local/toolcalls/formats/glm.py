@@ -16,7 +16,7 @@ _QWEN = Qwen3Coder()
 
 
 class Glm(Tagged):
-    """The name stands bare behind the start."""
+    """The bare name follows the start."""
 
     name = "glm"
     signs = ("<arg_key>", "<tool_call>")

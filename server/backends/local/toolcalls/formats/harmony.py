@@ -36,7 +36,7 @@ class Harmony(ToolFormat):
     closed = "<|call|>"
 
     def read(self, source: StreamReader, sink: CallEmitter, start: str) -> Reading[None]:
-        """One message, whatever it is."""
+        """One message of any kind."""
         head, _ = yield from source.until(_MESSAGE, at_most=2 * MAX_NAME)
         # <|start|>assistant<|channel|>..., or the recipient before the channel.
         told = _RECIPIENT.search(head)

@@ -1,6 +1,6 @@
 """`<|python_tag|>{"name": ..., "parameters": {...}}`, as Llama 3.1 to 3.3 write it.
 
-They leave the tag out as often as not: the object by itself is one of the plain forms.
+They often leave the tag out: the object without it is one of the bare forms.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calls in a section between markers, each between markers of its own: DeepSeek, Kimi K2."""
+"""Calls in a section between markers, each between its own markers: DeepSeek, Kimi K2."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_none(source: StreamReader, sink: CallEmitter, tool: ToolSpec, *ends: st
 
 
 class Sections(ToolFormat):
-    """What stands around the calls; a format says how one begins."""
+    """The markers around the calls; a format defines how one call begins."""
 
     calls: tuple[str, ...]
     """What begins a call: as the format has it, and as models miswrite it."""

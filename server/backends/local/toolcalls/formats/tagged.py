@@ -1,7 +1,7 @@
-"""Calls whose parameters stand between tags, each as the text that it is.
+"""Calls whose parameters are between tags, each as plain text.
 
-A text is not quoted, so what ends it is told by what the call's tool declares and by how tags are
-nested; a text that could still be mistaken is written as a JSON string (`schemas/values.py`).
+A text is not quoted. So the call's tool and the nesting of tags decide where it ends. A text that
+could still be misread is written as a JSON string (`schemas/values.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Open:
 
     schema: Schema
     bare: bool
-    """Whether it stands without the outer tag."""
+    """Whether the outer tag is missing."""
     seen: set[str] = field(default_factory=set)
 
     def expects(self, name: str) -> bool:
@@ -37,7 +37,7 @@ class _Open:
 
 
 class Tagged(ToolFormat):
-    """Name and parameters between tags; each pair is what stands before and after."""
+    """Tags of name and parameters; each pair is the text before and after."""
 
     name_tags: tuple[str, str]
     key_tags: tuple[str, str]
@@ -97,7 +97,7 @@ class Tagged(ToolFormat):
         sink.begin(tool)
         yield from source.skip()
         if (yield from source.peek()) == "{":
-            # As Llama 3.1's documents and others have it: the arguments are one JSON object.
+            # As in Llama 3.1's documentation and others: the arguments are one JSON object.
             yield from read_arguments(source, sink, tool)
             if not (yield from self._closed(source)) and not (yield from self._over(source)):
                 raise ToolCallError("the call is not closed")
@@ -179,7 +179,7 @@ class Tagged(ToolFormat):
         sink.add(to_json(value))
 
     def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
-        """Texts as they are where they can stand so, anything else as JSON."""
+        """Texts literally where that is safe, any other value as JSON."""
         parts = [self.name_tags[0], name, self.name_tags[1]]
         schema, markup = Schema.of(tool.input_schema) if tool else None, self.tags.markup
         if schema and not self._ways(schema, Rules()):
@@ -191,9 +191,9 @@ class Tagged(ToolFormat):
         return "".join([*parts, self.tail])
 
     def rule(self, tool: ToolSpec, rules: Rules) -> str | None:
-        """Parameters in the order of the schema, or those first that are required.
+        """Parameters in the order of the schema, or the required ones first.
 
-        What parameters one after the other can't express is held to as one JSON object.
+        If separate parameters can't express the schema, the constraint is one JSON object.
         """
         schema = Schema.of(tool.input_schema)
         head, tail = quoted(self.name_tags[0] + tool.name + self.name_tags[1]), literal(self.tail)

@@ -1,4 +1,4 @@
-"""Where a text between tags ends that may hold tags itself: told by names and nesting."""
+"""Where a text between tags ends that may itself contain tags: by names and nesting."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Tags:
     close: str
     outer: tuple[str, ...]
     padded: bool
-    """Whether a value stands on lines of its own."""
+    """Whether a value has lines of its own."""
 
     @property
     def markup(self) -> tuple[str, ...]:
-        """What no text may hold as it is, to come back for sure."""
+        """Texts that would not survive as plain text."""
         listed = (self.opens, self.ends, self.key, self.value, self.close, *self.outer)
         return tuple(dict.fromkeys(filter(None, listed)))
 
     def trimmed(self, text: str, key: str, *, whole: bool) -> str:
-        """A text without the wrong tag that was to close it, or the right one said twice."""
+        """A text without a wrong closing tag, or a closing tag written twice."""
         name = self.close.removeprefix("</").removesuffix(">")
         wrong = (self.close,) if whole else (f"</{key}>", f"</{name}={key}>", f"</{name}_{key}>")
         for tag in wrong:
@@ -49,26 +49,26 @@ class Tags:
 
 
 def bare(name: str) -> str:
-    """The name that stands between tags, without quotes and other attributes."""
+    """The name between tags, without quotes and other attributes."""
     return name.strip().strip("\"'").partition('"')[0]
 
 
 class Payload:
-    """Reads one value of a call that the model was not held to."""
+    """Reads one value of a call that was not constrained."""
 
     def __init__(
         self, source: StreamReader, tags: Tags, expects: Callable[[str], bool], *, bare: bool
     ) -> None:
-        """`expects` tells the names of parameters that may come; `bare`: without outer tags."""
+        """`expects` are the names of possible parameters; `bare`: without outer tags."""
         self._source = source
         self._tags = tags
         self._expects = expects
         self._bare = bare
 
     def read(self, *, json_first: bool) -> Reading[tuple[str, bool]]:
-        """The text, and whether what closes it was there.
+        """The text, and whether its closing tag was there.
 
-        With `json_first`, a JSON value is taken whole, whatever its texts hold.
+        With `json_first`, a JSON value is taken whole, even if its texts contain tags.
 
         Raises:
             CutOff: It does not end.
@@ -174,7 +174,7 @@ class Payload:
         return ""
 
     def _goes_on(self, *, nested: bool) -> Reading[bool]:
-        """Whether the call goes on here, or ends, as it would behind a value."""
+        """Whether the call continues or ends here, as it would after a value."""
         source, tags = self._source, self._tags
         begin = source.place
         yield from source.skip()

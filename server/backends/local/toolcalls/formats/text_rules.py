@@ -1,6 +1,6 @@
-"""Rules of a grammar for values that stand between tags without quotes.
+"""Grammar rules for unquoted values between tags.
 
-They accept what `schemas/values.py` reads as a value that conforms.
+They accept the texts that `schemas/values.py` reads as a conforming value.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mlxdeck.server.schemas.values import to_text
 _ANY_TEXT = "(?s:.*)"
 MAX_WAYS = 64
 """Choices that are rules each: a parser follows only so many, more are one regular expression."""
-# Said of any kind of value, and so of texts: what no regular expression here can hold to.
+# Keywords for every type, and so for texts; no regular expression here can enforce them.
 _BEYOND = ("not", "if", "allOf", "oneOf")
 
 
 def value_rule(schema: Schema, suffix: str, markup: Sequence[str], rules: Rules) -> str | None:
-    """An unquoted value of a schema and what ends it, as an expression; None if there is none."""
+    """An unquoted value of a schema and its end, as an expression; None if there is none."""
     if schema.choices is not None:
         texts = dict.fromkeys(to_text(each, schema, markup) for each in schema.choices)
         if len(texts) > MAX_WAYS:

@@ -1,4 +1,4 @@
-"""What the formats have in common: how calls stand in an answer, and what a model is told of them.
+"""The common part of all formats: calls in an answer, and the instructions for the model.
 
 An answer's calls are written `start opened call between call ... closed`.
 """
@@ -17,25 +17,25 @@ from mlxdeck.server.schemas.values import to_json
 
 
 class ToolFormat:
-    """One way of writing calls."""
+    """One format of tool calls."""
 
     name: str
     signs: tuple[str, ...] = ()
-    """Texts that a chat template has all of if its model writes calls this way."""
+    """Texts that a chat template contains, all of them, if its model uses this format."""
     starts: tuple[str, ...] = ()
     """The texts that open calls; the first is the one that is written."""
     always: bool = False
-    """Whether answers are written this way also where no tool is offered."""
+    """Whether the model uses this format for answers even if no tool is offered."""
     trigger: str = ""
     """Where a grammar takes hold, if not at the first start; `opened` has been written by then."""
     opened: str = ""
     between: str | None = None
-    """None where each call has a `start` of its own."""
+    """None if each call has its own `start`."""
     closed: str = ""
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """All texts of the format that stand around calls, without blanks."""
+        """All texts of the format around calls, without blanks."""
         listed = (*(start + self.opened for start in self.starts), self.opened, self.closed)
         return tuple("".join(each.split()) for each in listed)
 
@@ -53,9 +53,10 @@ class ToolFormat:
         raise NotImplementedError
 
     def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:
-        """One call, without what stands around calls.
+        """One call, without the text around calls.
 
-        With its tool, texts are written so that they can't be taken for values of another kind.
+        If its tool is given, texts are written so that they can't be taken for values of another
+        type.
         """
         raise NotImplementedError
 
@@ -77,8 +78,8 @@ class ToolFormat:
     ) -> str | None:
         """The grammar of one call, or several, of any of the tools; or of JSON of a schema.
 
-        Without `marked`, it covers what a model goes on with once it has written the trigger. With
-        `blanks`, JSON may be spread over lines. None if there is no such grammar.
+        Without `marked`, it covers the text after the trigger. With `blanks`, JSON may span lines.
+        None if there is no such grammar.
         """
         rules = Rules(blanks=blanks)
         calls = []
@@ -98,7 +99,7 @@ class ToolFormat:
         return rules.text(section if not answer_rule else f"{section} | {answer_rule}")
 
     def write_call(self, call: ToolUse, tool: ToolSpec | None = None) -> str:
-        """A whole call the way `read` reads it, with all that stands around it."""
+        """A whole call with all text around it, as `read` reads it."""
         return (
             f"{self.starts[0]}{self.opened}{self.write(call.name, call.input, tool)}{self.closed}"
         )

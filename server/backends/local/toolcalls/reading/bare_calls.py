@@ -1,8 +1,9 @@
-"""Calls in no format at all, as models write them that don't know how to: a fallback.
+"""Calls in no known format: a fallback for models that don't know any.
 
-Three forms, of offered tools only: a JSON object (bare, listed or in a code fence), `name({...})`
-or `name(key=value)`, and the bare name of a tool that needs no argument. They count only where they
-stand on lines of their own and the answer ends with them: prose that quotes a call is none.
+There are three forms, for offered tools only. The first is a JSON object: bare, listed or in a code
+fence. The second is `name({...})` or `name(key=value)`, the third the bare name of a tool without
+required arguments. They count only on lines of their own, at the end of the answer: a call quoted
+in prose is none.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ def candidates(tools: Sequence[ToolSpec]) -> tuple[str, ...]:
 
 
 def may_begin(source: StreamReader, names: tuple[str, ...], *, alone: bool) -> Reading[bool]:
-    """Whether what comes next may be a call; waits no longer than it takes to tell, takes nothing.
+    """Whether the next text may be a call. Waits only as long as necessary, takes nothing.
 
-    `alone` says that the answer begins here.
+    `alone` means that the answer begins here.
     """
     begin = source.place
     yield from source.skip(_BLANK if alone else " \t")
@@ -93,7 +94,7 @@ def _fence(source: StreamReader) -> Reading[bool | None]:
 
 
 def line_end(source: StreamReader) -> Reading[None]:
-    """Pass over what is left of a line that opens a fence."""
+    """Skip the rest of a line that opens a fence."""
     begin = source.place
     while (char := (yield from source.peek())) and char != "\n":
         source.take(1)

@@ -1,7 +1,7 @@
-"""Where readers put what they find: text, thinking, and calls, checked against the offer.
+"""The target of readers: text, thinking, and calls, checked against the offered tools.
 
-A call that the model is held to by a grammar can't go wrong, so its arguments are let through as
-they come. Any other is kept until it is whole: what turns out to be no call must come out as text.
+A constrained call can't go wrong, so its arguments pass through as they arrive. Any other call is
+kept until it is complete: if it turns out to be no call, it is sent as text.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Piece = TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | ToolCallEnd
 
 
 class ToolCallError(ValueError):
-    """A text that looks like a call is none; it says why."""
+    """A text that looks like a call is none; the error gives the reason."""
 
 
 class CallEmitter:
-    """Takes what was read of one answer."""
+    """Collects the results of reading one answer."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class CallEmitter:
         constrained: bool,
         repeats: RepeatedCalls | None = None,
     ) -> None:
-        """`constrained` says that the model is held to the schemas of the tools."""
+        """`constrained` means that decoding is constrained to the schemas of the tools."""
         self._source = source
         self._repeats = repeats or RepeatedCalls()
         self.done_to = 0
         """The place in the source up to which calls are whole."""
         self.constrained = constrained
         self.held = constrained
-        """Whether a grammar decides how the calls are written, if not what is in them."""
+        """Whether a grammar fixes the syntax of the calls, if not their contents."""
         self.format = format_
         """The name under which calls are reported."""
         self.n_calls = 0
@@ -61,7 +61,7 @@ class CallEmitter:
         self.loose: Collection[str] = ()
         """Tools to whose schemas the model is not held after all."""
         self.repaired = False
-        """To be set by whoever mends something of the call that is open."""
+        """Set by any code that repairs something in the open call."""
         self._tools = {tool.name: tool for tool in tools}
         self._ready: list[Piece] = []
         self._call: ToolSpec | None = None
@@ -147,7 +147,8 @@ class CallEmitter:
             return
         if not self._streams:
             self._ready += [ToolCallStart(new_call_id(), tool.name), ToolCallDelta(text)]
-        # What does not conform was not held to all of its schema, whatever was meant.
+        # A call that does not conform was not constrained to its whole schema, whatever was
+        # planned.
         held = self.constrained and valid is not False
         self._ready.append(ToolCallEnd(self.format, held, self.repaired, valid))
         self._call, self._lead = None, True
@@ -173,7 +174,7 @@ class CallEmitter:
         return all(end.schema_valid is not False for end in ends)
 
     def repaired_last(self) -> None:
-        """Say of the call before that something around it had to be mended."""
+        """Record that text around the previous call was repaired."""
         if self._ready and isinstance(last := self._ready[-1], ToolCallEnd):
             self._ready[-1] = replace(last, repaired=True)
 

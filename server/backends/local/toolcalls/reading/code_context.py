@@ -1,4 +1,4 @@
-"""Where in a visible answer its text stands: in prose, in a code fence, in code within a line."""
+"""Whether a place in the visible answer is in prose, in a code fence, or in inline code."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _KEPT_CHARS = 160
 
 
 class CodeContext:
-    """Takes the text as it goes out, and knows where its end stands."""
+    """Follows the visible text, and knows the context of its end."""
 
     def __init__(self) -> None:
         self.visible = False
         """Whether there is any, since the answer, a call or thinking before it."""
         self.fence = ""
-        """The marks that opened the fence it stands in; empty outside of one."""
+        """The marks of the open fence; empty outside of a fence."""
         self._line = ""
         self._n_ticks = 0
 
@@ -27,7 +27,7 @@ class CodeContext:
 
     @property
     def line_start(self) -> bool:
-        """Whether nothing but blanks stands before it in its line."""
+        """Whether only blanks precede the place in its line."""
         return not self._line.strip()
 
     @property
@@ -42,11 +42,11 @@ class CodeContext:
 
     @property
     def in_code(self) -> bool:
-        """Whether it stands in a code fence, or between backticks."""
+        """Whether the place is in a code fence, or between backticks."""
         return bool(self.fence) or self._n_ticks % 2 == 1
 
     def saw(self, text: str) -> None:
-        """More text has gone out."""
+        """More text has become visible."""
         first, *others = text.split("\n")
         self._more(first)
         for line in others:
@@ -57,7 +57,8 @@ class CodeContext:
     def _more(self, text: str) -> None:
         self._n_ticks += text.count("`")
         kept = self._line + text
-        # A fence is told by how its line begins; beyond that, only the last character matters.
+        # The beginning of a line decides about a fence. Beyond that, only the last character
+        # matters.
         self._line = kept if len(kept) <= _KEPT_CHARS else kept[: _KEPT_CHARS - 1] + kept[-1]
 
     def _end_line(self) -> None:

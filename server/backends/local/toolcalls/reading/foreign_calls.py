@@ -19,7 +19,7 @@ _WRAPPED = ("tools", "function_call", "function_calls", "functioncall", "tool_us
 
 
 class Wrapped(JsonTags):
-    """What stands between tags, between others."""
+    """The text between two tags, which is itself between other tags."""
 
     def __init__(self, tag: str) -> None:
         self.starts = (f"<{tag}>",)

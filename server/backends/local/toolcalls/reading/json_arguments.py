@@ -1,7 +1,7 @@
-"""A call's arguments, as JSON that a model wrote, into strict JSON while they arrive.
+"""A model's JSON for a call's arguments, turned into strict JSON while it arrives.
 
-Strings go through in pieces; what else a model may get wrong is read as a whole, mended and fitted
-to the schema (`repair.py`), unless the model is held to a grammar and can't get it wrong.
+Strings pass through in pieces. Other values are read as a whole, repaired and fitted to the schema
+(`repair.py`). If a grammar constrains the model, no repair is necessary.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _NOWHERE = CallEmitter("", (), constrained=False)
 
 
 def read_arguments(source: StreamReader, sink: CallEmitter, tool: ToolSpec) -> Reading[None]:
-    """The object that comes next, as the arguments of the call that is open.
+    """The next object, as the arguments of the open call.
 
     Raises:
-        ToolCallError: There is none, or it is broken beyond repair.
+        ToolCallError: There is none, or it can't be repaired.
     """
     yield from source.skip()
     if not (yield from source.match("{")):
@@ -147,7 +147,7 @@ def _separator(source: StreamReader, sink: CallEmitter) -> Reading[None]:
 def _string(
     source: StreamReader, sink: CallEmitter, *, emit: bool = False, path: bool = False
 ) -> Reading[str]:
-    """The string that comes next in double quotes; with `emit`, only what has not gone out."""
+    """The next string in double quotes; with `emit`, only the part that was not emitted."""
     quote = source.take(1)
     sink.repaired |= quote == "'"
     out = ['"']
@@ -186,7 +186,7 @@ def raw_string(source: StreamReader) -> Reading[str]:
 
 
 def _drive(source: StreamReader, sink: CallEmitter) -> Reading[str]:
-    """A path behind a drive's name whose backslashes should have been doubled, so mended."""
+    """A Windows path with single backslashes, repaired by doubling them."""
     begin = source.place
     source.back(max(0, begin - 4))
     before = source.take(begin - source.place)
@@ -246,7 +246,7 @@ def _code_unit(source: StreamReader, sink: CallEmitter, escape: str) -> Reading[
 
 
 def _word(source: StreamReader) -> Reading[str]:
-    """A bare word and nothing else, up to what can be none of it."""
+    """A bare word, up to the first character that can't be part of it."""
     word = ""
     while True:
         part = source.span(_WORD)
@@ -296,21 +296,21 @@ def raw_value(source: StreamReader, sink: CallEmitter | None = None) -> Reading[
 
 @dataclass(slots=True)
 class _Call:
-    """What is known so far of a call that is one JSON object."""
+    """The known part of a call that is one JSON object."""
 
     tool: ToolSpec | None = None
     begun: bool = False
     whole: bool = False
     waiting: str = ""
     beside: dict[str, str] = field(default_factory=dict)
-    """Parameters that stand beside the name, as JSON."""
+    """Parameters beside the name, as JSON."""
 
 
 def read_call(source: StreamReader, sink: CallEmitter) -> Reading[None]:
     """`{"name": ..., "arguments": {...}}` in any order, with the key names that models use.
 
     Raises:
-        ToolCallError: It is none, or of a tool that was not offered.
+        ToolCallError: It is none, or its tool was not offered.
     """
     yield from source.skip()
     if not (yield from source.match("{")):

@@ -1,4 +1,4 @@
-"""What switches between text, thinking and calls, and what was no call after all: values."""
+"""Markers that switch between text, thinking and calls, and texts that were no call: values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MIN_HALF_CHARS = 2
-"""What the token limit leaves of a marker is no text; a single `<` may be."""
+"""A marker cut off by the token limit is no text; a single `<` may be."""
 _THINKING = re.compile(r"</?think(?:ing)?>")
 _STRUCTURE = re.compile(r"[{}\[\]\"'=:<>|]")
 _TAGS = re.compile(r"\s*(?:</?[\w:.-]{1,40}>\s*|<\|[\w.-]{1,40}\|>\s*)+")
@@ -28,7 +28,7 @@ def only_tags(text: str) -> bool:
 
 
 def is_half(text: str, markers: Sequence[str], *, alone: bool) -> bool:
-    """Whether a text is what a token limit has left of a marker; `alone` if no call is before."""
+    """Whether a text is a marker cut off by the token limit; `alone` if no call precedes it."""
     squeezed, least_chars = "".join(text.split()), MIN_HALF_CHARS if alone else 1
     return len(squeezed) >= least_chars and any(each.startswith(squeezed) for each in markers)
 
@@ -36,8 +36,8 @@ def is_half(text: str, markers: Sequence[str], *, alone: bool) -> bool:
 def next_start(text: str, starts: Sequence[str], opened: str) -> int:
     """Where in a failed call, which begins the text, another one begins; its length if none does.
 
-    Only behind plain words: what stands in arguments is somebody's payload. `opened` belongs to
-    the first of the starts.
+    Only after plain words: arguments may contain any text. `opened` belongs to the first of the
+    starts.
     """
     at = max((len(each) for each in starts if text.startswith(each)), default=0)
     if text.startswith(starts[0]) and opened.strip():

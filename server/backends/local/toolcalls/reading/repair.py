@@ -1,4 +1,4 @@
-"""Mends what models get wrong in a call's arguments: values of another kind, single backslashes."""
+"""Repairs models' errors in the arguments of a call: values of another type, single backslashes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlxdeck.server.schemas.values import fitted
 
 _PART = r"[\w.$~%@+-]*"
 RUN_CHARS = re.compile(r"[\\\w.$~%@+-]+")
-"""What a path with single backslashes goes on with behind the name of its drive."""
+"""The text that may follow a drive's name in a path with single backslashes."""
 _ABSOLUTE = re.compile(rf"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))[A-Za-z]:(?:\\{_PART})+")
 # Evidently paths: what could as well be a text with a line feed in it is left alone.
 _WHOLE = re.compile(
@@ -28,7 +28,7 @@ _PAIR = re.compile(r"\\.", re.DOTALL)
 
 
 def coerced(value: Any, schema: Any) -> Any:
-    """The value with what arrived as text turned into what a schema asks for, where that fits."""
+    """The value with texts converted to the types of a schema, where that fits."""
     return fitted(value, Schema.of(schema))
 
 
@@ -38,7 +38,7 @@ def names_path(name: str) -> bool:
 
 
 def path_mended(raw: str) -> str:
-    """What stands between the quotes of a path in JSON, its backslashes doubled if none is."""
+    """The text of a path in JSON, its backslashes doubled if none of them is."""
     pairs = _PAIR.findall(raw, 2 if raw.startswith("\\\\") else 0)
     if not pairs or "\\\\" in pairs or not _WHOLE.fullmatch(raw):
         return raw
@@ -56,7 +56,7 @@ def run_mended(run: str, *, whole: bool = False) -> str:
 
 
 def runs_mended(raw: str) -> str:
-    """JSON with all such paths in it mended."""
+    """JSON with all such paths in it repaired."""
     return _ABSOLUTE.sub(lambda found: run_mended(found[0]), raw)
 
 

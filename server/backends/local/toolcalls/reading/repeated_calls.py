@@ -1,4 +1,4 @@
-"""Counts the calls of one answer that are the same: a model that goes round in circles."""
+"""Counts equal calls in one answer, to find a model that repeats itself."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import Counter
 from typing import Any
 
 MAX_SAME = 2
-"""So often a call may stand in one answer; one more ends it."""
+"""Maximal number of equal calls in one answer; one more ends the answer."""
 
 
 class Looped(Exception):
-    """The answer has made one call too often; what has been read of it before stays."""
+    """The answer has repeated a call too often; the events before this call stay valid."""
 
 
 class RepeatedCalls:
-    """The calls so far, by name and arguments. Shared by all who read calls of one answer."""
+    """The calls of an answer by name and arguments. Shared by all readers of the answer."""
 
     def __init__(self, *, watching: bool = True) -> None:
         self._watching = watching
@@ -28,23 +28,24 @@ class RepeatedCalls:
         return name in self._names
 
     def tried(self) -> RepeatedCalls:
-        """A copy to count on where nobody knows yet whether what is read are calls.
+        """A copy for text that may turn out to contain no calls.
 
-        It only tells of one that is too many: what follows decides whether it was one.
+        The copy only reports a call that is one too many. The later text decides whether it was a
+        call.
         """
         copy = RepeatedCalls(watching=self._watching)
         copy._counts, copy._names, copy._raises = self._counts.copy(), self._names.copy(), False
         return copy
 
     def adopt(self, tried: RepeatedCalls) -> None:
-        """Take over what a copy has counted: those were calls."""
+        """Add the counts of a copy: its calls were real."""
         self._counts, self._names = tried._counts, tried._names
 
     def add(self, name: str, arguments: Any) -> bool:
-        """Count a whole call; tell whether it is one too many.
+        """Count a complete call; return whether it is one too many.
 
         Raises:
-            Looped: It is, and nothing that follows matters.
+            Looped: It is one too many, and the text after it doesn't matter.
         """
         if not self._watching:
             return False

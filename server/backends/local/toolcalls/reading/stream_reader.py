@@ -1,7 +1,7 @@
-"""A model's text for a reader that is written as if all of it were there, while it arrives.
+"""A model's text as it arrives, for readers that are written as if it were complete.
 
-A reader is a generator. It takes text from a `StreamReader` and yields whenever it needs more than
-there is; nothing is ever read twice, so a long argument costs no more than its length.
+A reader is a generator. It takes text from a `StreamReader`, and yields when it needs more text.
+Nothing is read twice, so a long argument costs only its length.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Reading = Generator[None, None, T]
-"""Yields when it waits for text, and returns what it has read."""
+"""Yields when it waits for text, and returns the result."""
 
 _BLANK = " \t\r\n"
 _KEPT_CHARS = 4_096
@@ -21,7 +21,7 @@ _KEPT_CHARS = 4_096
 
 
 class CutOff(Exception):
-    """The answer ended within what was being read."""
+    """The answer ended in the middle of a value."""
 
 
 class StreamReader:
@@ -36,7 +36,7 @@ class StreamReader:
         self._n_forgotten = 0
         self.ended = ended
         self.cut = False
-        """Whether the answer ended at its token limit, not by itself."""
+        """Whether the token limit ended the answer."""
 
     def feed(self, text: str) -> None:
         """More has arrived."""
@@ -49,7 +49,7 @@ class StreamReader:
 
     @property
     def held(self) -> str:
-        """What has arrived and not been taken."""
+        """The text that has arrived and was not taken."""
         return self._text[self._at :]
 
     @property
@@ -63,7 +63,7 @@ class StreamReader:
         return self._n_forgotten + self.place
 
     def since(self, place: int) -> str:
-        """What was taken from there on."""
+        """The text taken since a mark."""
         if place >= self._base:
             return self._text[place - self._base : self._at]
         return "".join(self._past)[place:] + self._text[: self._at]
@@ -77,7 +77,7 @@ class StreamReader:
         self._at = place - self._base
 
     def forget(self) -> None:
-        """Let go of what has been read."""
+        """Release the text that has been read."""
         self._n_forgotten += self.place
         self._text = self._text[self._at :]
         self._past, self._base, self._at = [], 0, 0
@@ -106,7 +106,7 @@ class StreamReader:
         return self._text[self._at] if there else ""
 
     def take(self, n_chars: int) -> str:
-        """What has arrived already, up to that much."""
+        """The text that has arrived, at most so many characters."""
         taken = self._text[self._at : self._at + n_chars]
         self._at += len(taken)
         return taken
@@ -139,7 +139,7 @@ class StreamReader:
         return True
 
     def again(self, marker: str) -> Reading[None]:
-        """Pass over a marker that is said a second time."""
+        """Skip a marker that is written a second time."""
         begin = self.place
         yield from self.skip()
         if not marker or not (yield from self.match(marker)):
@@ -184,12 +184,12 @@ class StreamReader:
             yield
 
     def span(self, pattern: re.Pattern[str]) -> str:
-        """Take what has arrived and matches, without waiting."""
+        """Take the arrived text that matches, without waiting."""
         match = pattern.match(self._text, self._at)
         return self.take(match.end() - self._at) if match else ""
 
     def certain(self, *markers: str) -> tuple[str, str]:
-        """Take what is no part of any marker, and the marker behind it, if it has arrived."""
+        """Take the text before any marker, and the marker after it, if that has arrived."""
         found = first_of(self._text, markers, self._at)
         if found is not None:
             index, marker = found
