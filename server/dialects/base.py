@@ -1,4 +1,4 @@
-"""What a wire format is: bytes to `ChatRequest`, `Event`s to bytes."""
+"""The interface of a wire format: bytes to `ChatRequest`, `Event`s to bytes."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from mlxdeck.server.errors import BadRequest
 
 T = TypeVar("T")
 MAX_DEPTH = 64
-"""How many objects and lists may stand in one another where a request goes on to be walked."""
+"""Maximal nesting of objects and lists, where later code walks the value."""
 
 _WORDS = {
     str: "a string",
@@ -21,7 +21,7 @@ _WORDS = {
 
 
 def typed(value: object, kind: type[T], path: str) -> T:
-    """Check the type of a value; an integer is no boolean and the other way round."""
+    """Check the type of a value; an integer is no boolean, and a boolean is no integer."""
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise BadRequest(path, f"expected {_WORDS[kind]}")
@@ -69,19 +69,19 @@ def count(fields: dict[str, Any], key: str, low: int) -> int | None:
 
 
 def limit_tokens(fields: dict[str, Any], key: str) -> int | None:
-    """An optional number of tokens; None is no limit, and -1 is the largest that can be said."""
+    """An optional number of tokens; None is no limit, and -1 is the largest possible number."""
     return NO_LIMIT_TOKENS if fields.get(key) == -1 else count(fields, key, 1)
 
 
 def shallow(value: dict[str, Any], path: str) -> dict[str, Any]:
-    """Check that no more objects and lists stand in one another than can be followed."""
+    """Check that objects and lists are not nested too deeply."""
     if too_deep(value):
         raise BadRequest(path, f"is nested more than {MAX_DEPTH} levels deep")
     return value
 
 
 def too_deep(value: dict[str, Any] | list[Any], left: int = MAX_DEPTH) -> bool:
-    """Whether more than `left` objects and lists stand in one another."""
+    """Whether objects and lists are nested more than `left` levels."""
     if left == 0:
         return True
     return any(

@@ -62,7 +62,8 @@ def _decode_again(body: bytes) -> Any:
 def mended(value: Any, path: str) -> Any:
     """A decoded value without half surrogates, and without numbers that JSON lacks.
 
-    In messages such a number becomes its name, for somebody once wrote it; elsewhere it is refused.
+    In messages such a number becomes its name, because it is part of somebody's text; elsewhere it
+    is refused.
     """
     if isinstance(value, str):
         return whole_text(value)

@@ -1,7 +1,7 @@
-"""How tokens are to be drawn, as both dialects are asked it.
+"""The sampling parameters of both dialects.
 
-Anthropic's own API knows the first three fields only; the others are taken under the names that
-OpenAI and vLLM gave them, for those who ask here know that this is another server.
+Anthropic's own API has only the first three fields. The others have the names of OpenAI and vLLM:
+clients that send them know this server.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _logit_bias(fields: dict[str, Any]) -> tuple[tuple[int, float], ...]:
         raise BadRequest("logit_bias", f"takes at most {MAX_BIASES} tokens, got {len(biases)}")
     found: dict[int, float] = {}
     for key, value in biases.items():
-        # What the client wrote may be long.
+        # The client's value may be long.
         path = f"logit_bias.{key[:20]}"
         if not (key.isascii() and key.isdigit() and len(key) <= 10):
             raise BadRequest(path, "expected the id of a token")

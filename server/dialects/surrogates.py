@@ -1,4 +1,4 @@
-"""Halves of surrogate pairs, which are no text: U+FFFD in their place, coming in and going out.
+"""Halves of surrogate pairs, which are no text, become U+FFFD in both directions.
 
 Models write them and JavaScript keeps them, but most other clients can neither read nor send one.
 """
@@ -82,7 +82,7 @@ class WholeEscapes:
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """What can be sent now; an escape that is not whole yet waits for the rest of it."""
+        """The text that can be sent now; an incomplete escape waits for its rest."""
         text = self._held + text
         self._held = ""
         if "\\" not in text:
@@ -92,7 +92,7 @@ class WholeEscapes:
         while at < len(text):
             match = _PIECE.match(text, at)
             if match is None and len(text) - at > _LONGEST_ESCAPE:
-                # No escape that JSON knows: not ours to mend.
+                # An escape that JSON doesn't have: left unchanged.
                 out.append(text[at])
                 at += 1
                 continue
@@ -104,7 +104,7 @@ class WholeEscapes:
         return "".join(out)
 
     def flush(self) -> str:
-        """What was held, at the end of a call."""
+        """The rest of the text, at the end of a call."""
         held, self._held = self._held, ""
         match = _PIECE.match(held)
         return _REPLACED + held[match.end() :] if match and match["half"] else held

@@ -1,4 +1,4 @@
-"""What a client tells the chat template beside the conversation."""
+"""Options of the client for the chat template."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mlxdeck.server.dialects.json_fields import shallow, typed
 from mlxdeck.server.errors import BadRequest
 
 MAX_WORD = 32
-# What the renderer of templates takes for itself, or is given by this server.
+# Names that the template renderer uses itself, or that this server sets.
 _TAKEN = frozenset(
     (
         *("messages", "conversation", "conversations", "tools", "documents", "self"),
@@ -31,7 +31,7 @@ def template_options(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def effort(value: object, path: str) -> str:
-    """How hard to think, in whatever words a model knows; empty if nothing is said."""
+    """The effort of thinking, in any words of the model; empty if the client sets none."""
     word = typed("" if value is None else value, str, path)
     if len(word) > MAX_WORD or not word.isascii():
         raise BadRequest(path, "expected a word such as low, medium or high")

@@ -1,1 +1,1 @@
-"""JSON Schema: what a schema allows, and values that are fitted to it."""
+"""JSON Schema: allowed values, and values fitted to a schema."""

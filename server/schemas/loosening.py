@@ -1,4 +1,4 @@
-"""Schemas that forbid more or less than they did: what a grammar can express of them. Pure."""
+"""Schemas reduced to the part that a grammar can express; they may forbid more or less. Pure."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ FORMATS = {
     "uuid": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
     "ipv4": rf"^{_BYTE}(\.{_BYTE}){{3}}$",
 }
-"""Formats of texts as patterns, for what is held to those alone."""
-# Of these, grammars know what they look like; any other says nothing that JSON Schema demands.
+"""Formats of texts as patterns, for schemas with only a format."""
+# Grammars know the form of these; any other format requires nothing in JSON Schema.
 _KNOWN_FORMATS = frozenset(
     {
         *("date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"),
         *("uri", "unknown"),
     }
 )
-# What no grammar here expresses.
+# Keywords that no grammar here expresses.
 _BEYOND = frozenset(
     {
         *("not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies"),
@@ -66,9 +66,9 @@ def closed(schema: Any) -> Any:
     apart = {key: found.pop(key) for key in ("anyOf", "oneOf") if _beside(key, schema)}
     found = _within(found, closed)
     for key, ways in apart.items():
-        # What such a way doesn't name may be named beside it.
+        # Properties outside of such an alternative may be named beside it.
         found[key] = [_within(e, closed) if isinstance(e, dict) else e for e in ways]
-    # Where schemas are combined, each would forbid what the others name.
+    # Where schemas are combined, each would forbid the properties of the others.
     combined = any(key in found for key in ("allOf", "anyOf", "oneOf", "$ref", "patternProperties"))
     if "properties" in found and "additionalProperties" not in found and not combined:
         found["additionalProperties"] = False

@@ -1,10 +1,10 @@
 """Schemas of clients, read by their evident meaning.
 
-A tool's schema is seldom the client's own: agents pass on what servers of tools send. So only what
-leaves no call of the tool possible is refused: arguments that are no object, a type that isn't one.
-Anything else that is no JSON Schema is read as what it must mean (`"required": null`, `"String"`,
-`"nullable": true`), or else left out: it then holds to less, for this one tool alone. The schema of
-an answer is the client's own, and is refused wherever it is wrong.
+A tool's schema is seldom the client's own: agents pass on the schemas of tool servers. So only
+schemas that make every call impossible are refused: arguments that are no object, a type that
+doesn't exist. Other errors are read by their evident meaning (`"required": null`, `"String"`,
+`"nullable": true`), or left out. Then the constraint of this one tool is weaker. The schema of an
+answer is the client's own, and every error in it is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_NODES = 20_000
 MAX_VISITS = 500
 """Schemas looked at to find out whether one describes an object."""
 MAX_JUDGED_NODES = 400
-"""A larger schema of an answer isn't judged, but only read: that would hold up others."""
+"""Above this size, an answer's schema is read but not validated: that would delay others."""
 _ALIASES = {
     **dict.fromkeys(("str", "text", "char"), "string"),
     **dict.fromkeys(("int", "int32", "int64", "long", "uint"), "integer"),
@@ -45,7 +45,7 @@ _ANY = ("any", "mixed", "unknown", "*", "")
 _UNICODE_CLASS = re.compile(r"\\\\[pP]\{\w+\}")
 _WORDS = {"true": True, "false": False}
 _DROP = object()
-"""What a keyword's reader returns where nothing sensible can be meant."""
+"""Result of a keyword's reader if the value has no sensible meaning."""
 
 
 def tool_schema(
@@ -122,7 +122,7 @@ def _told_kinds(told: Any, path: str) -> list[str]:
 
 
 def _kind(told: Any) -> str | None:
-    """The type that is meant; empty for any, None if it is none."""
+    """The intended type; empty for any, None if it is none."""
     if not isinstance(told, str):
         return None
     word = told.strip().lower()
@@ -269,7 +269,7 @@ def _modern(told: dict[str, Any]) -> dict[str, Any]:
         if isinstance(listed := found.get("enum"), list) and None not in listed:
             found["enum"] = [*listed, None]
     if isinstance(found.get("required"), bool):
-        # Draft 3 said it at the property.
+        # Draft 3 had it at the property.
         del found["required"]
     if isinstance(named := found.get("properties"), dict):
         said = [

@@ -14,7 +14,7 @@ MAX_STEPS = 32
 
 
 def resolved(path: Any, root: Any) -> Any:
-    """What a reference points to; None if that is nothing, elsewhere, or a ring of references."""
+    """The target of a reference; None if it is missing, elsewhere, or part of a cycle."""
     found = pointed(path, root)
     following = found
     for _ in range(MAX_STEPS):
@@ -25,7 +25,7 @@ def resolved(path: Any, root: Any) -> Any:
 
 
 def pointed(path: Any, root: Any) -> Any:
-    """What a JSON pointer within the root points to; None if it is no schema."""
+    """The target of a JSON pointer within the root; None if it is no schema."""
     if not isinstance(path, str) or not path.startswith("#"):
         return None
     if path != "#" and not path.startswith("#/"):
@@ -43,7 +43,7 @@ def pointed(path: Any, root: Any) -> Any:
 
 
 def standalone(told: Any, root: Any) -> Any:
-    """A part of a schema as one of its own: what it refers to is among its definitions."""
+    """A part of a schema as a separate schema; its definitions include all that it refers to."""
     if not isinstance(told, Mapping):
         return told
     names: dict[str, str] = {}

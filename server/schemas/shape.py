@@ -1,6 +1,6 @@
-"""What a JSON Schema allows, with its references followed: kinds, properties, choices. Pure.
+"""The content of a JSON Schema, with its references followed: types, properties, choices. Pure.
 
-A schema that doesn't say what kind of value it wants allows any; that is never taken for a text.
+A schema without a type allows any value; it is never treated as text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mlxdeck.server.schemas.validation import conforms
 
 MAX_CHOICES = 512
 """Values that are held against the rest of the schema; of more, all are taken to conform."""
-# What a list of properties says nothing of.
+# Keywords that a list of properties doesn't express.
 _BEYOND = (
     *("minProperties", "maxProperties", "propertyNames", "dependentRequired", "dependentSchemas"),
     *("dependencies", "if", "not", "allOf", "oneOf", "enum", "const"),
@@ -38,12 +38,12 @@ _NAMED = ("properties", "patternProperties")
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One way to call a tool: the properties it needs, those it can do without, any others."""
+    """One set of arguments of a tool: required properties, optional properties, any others."""
 
     required: dict[str, Schema]
     optional: dict[str, Schema]
     other: Schema | None = None
-    """What others may be, where none is named."""
+    """Schema of other properties, which are not named."""
     order: tuple[str, ...] = ()
     """All names, as the schema lists them."""
 
@@ -79,7 +79,7 @@ class Schema:
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        """The types that are allowed, also where only other keywords tell; all if nothing does."""
+        """The allowed types, also where only other keywords imply them; all if nothing does."""
         found: set[str] = set()
         for branch in self.branches:
             found |= branch_kinds(branch)
@@ -87,7 +87,7 @@ class Schema:
 
     @property
     def text_only(self) -> bool:
-        """Whether nothing but a text is meant."""
+        """Whether only a text is allowed."""
         return self.kinds == {"string"}
 
     @cached_property
@@ -112,7 +112,7 @@ class Schema:
         return tuple(each for each in self.branches if "object" in branch_kinds(each))
 
     def member(self, name: str) -> Schema:
-        """What is said of a property; anything goes where nothing is."""
+        """The schema of a property; any value if there is none."""
         found: list[Any] = []
         for branch in self.objects:
             told = _property(branch, name)
@@ -141,7 +141,7 @@ class Schema:
 
     @cached_property
     def signatures(self) -> tuple[Signature, ...]:
-        """The ways to give properties one after the other; none if more is said than that."""
+        """The alternative sets of properties; none if the schema needs more than that."""
         found = []
         for branch in self.objects:
             named = branch.get("properties", {})
@@ -175,7 +175,7 @@ class Schema:
 
     @property
     def standalone(self) -> Any:
-        """The same schema as one of its own, with what it refers to among its definitions."""
+        """The part as a separate schema, with the definitions that it refers to."""
         defined: dict[str, Any] = {}
         names: dict[str, str] = {}
 
@@ -202,7 +202,7 @@ class Schema:
         return {**found, "$defs": defined} if defined else found
 
     def item(self, index: int) -> Schema:
-        """What is said of an item of a list."""
+        """The schema of an item of a list."""
         for branch in self.branches:
             first = branch.get("prefixItems")
             if isinstance(first, list) and index < len(first):

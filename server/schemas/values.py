@@ -1,8 +1,9 @@
-"""Values as texts and back, by what a schema allows: pure.
+"""Values as texts and back, by the types of a schema: pure.
 
-One decision serves reading, writing and grammars. Where only a text is meant, a text is what it is.
-Where other kinds are meant as well, or nothing is said, a text that is JSON of the schema is read
-as that: the text `5` is then written `"5"`, in quotes, and so is any text that would not come back.
+Reading, writing and grammars share one decision. If a schema allows only text, a text is literal.
+If it allows other types, or none is given, a text that is JSON of the schema is read as JSON. So
+the text `5` is then written `"5"`, in quotes, and so is any text that would be read as something
+else.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def to_json(value: Any) -> str:
-    """As readable as possible; half of a surrogate pair becomes U+FFFD, which all others take.
+    """As readable as possible; half of a surrogate pair becomes U+FFFD, which is valid everywhere.
 
-    A number that is out of range becomes the last that is not.
+    A number that is out of range becomes the nearest one in range.
 
     Raises:
         ValueError: There is no such number.
@@ -51,7 +52,7 @@ def has_half(value: Any) -> bool:
 
 
 def to_text(value: Any, schema: Schema | None = None, markup: Sequence[str] = ()) -> str:
-    """The text that `from_text` reads as the value; `markup` is what no text may hold as it is."""
+    """The text that `from_text` reads as the value; a literal text must not contain `markup`."""
     if not isinstance(value, str):
         return to_json(value)
     if any(mark in value for mark in markup):
@@ -64,9 +65,9 @@ def to_text(value: Any, schema: Schema | None = None, markup: Sequence[str] = ()
 
 
 def from_text(text: str, schema: Schema | None, markup: Sequence[str] = ()) -> tuple[Any, bool]:
-    """The value that a text without quotes stands for, and whether it had to be mended.
+    """The value of a text without quotes, and whether it was repaired.
 
-    Where nothing fits, it is the text.
+    If nothing fits, the value is the text.
     """
     if schema is None:
         return text, False
@@ -86,7 +87,7 @@ def _loosely(text: str, schema: Schema) -> tuple[Any, bool]:
     if kinds == ANYTHING:
         return text, False
     if "string" not in kinds and text.strip() in ("null", "None"):
-        # Models leave out a value this way; a client knows better what to do with that.
+        # Models omit a value like this; the client can decide better what to do.
         return None, False
     mended = _mended(text)
     if mended is not _NONE and kinds_of_value(mended) & (kinds - {"string"}):
@@ -108,7 +109,7 @@ def _holds(text: str, markup: Sequence[str]) -> bool:
 
 
 def _quoted(text: str, written: str, schema: Schema, markup: Sequence[str]) -> tuple[Any, bool]:
-    """A text in quotes: they are an escape where it could not stand without them."""
+    """The content of a quoted text: quotes are an escape where the text could not be literal."""
     if "string" not in schema.kinds:
         value, _ = from_text(written, schema, markup)
         return (value, True) if not isinstance(value, str) else (text, False)
@@ -157,7 +158,7 @@ def _mended(text: str) -> Any:
 
 
 def _whole(value: Any, schema: Schema) -> Any:
-    """An integer that was written 5.0 as one, where no fraction is meant."""
+    """An integer that was written 5.0 as one, if fractions are not allowed."""
     value = _in_range(value) if isinstance(value, float) else value
     if isinstance(value, float) and value.is_integer() and "number" not in schema.kinds:
         return int(value)
@@ -165,9 +166,9 @@ def _whole(value: Any, schema: Schema) -> Any:
 
 
 def fitted(value: Any, schema: Schema, depth: int = 0) -> Any:
-    """The value with what arrived as text turned into what the schema asks for, where that fits.
+    """The value with texts converted to the types of the schema, where that fits.
 
-    Also the other way round: a number where a text is asked for becomes its digits.
+    Also in the other direction: a number becomes its digits where a text is required.
     """
     if depth > 64 or schema.told in (None, True, {}):
         return value

@@ -1,7 +1,7 @@
 """The answers of Anthropic's Messages API, as a stream of events and as one body.
 
-Blocks are opened by their first delta and closed by whatever comes after their last one; their
-indexes are contiguous and never overlap, which Claude Code insists on.
+A block opens with its first delta and closes before the next block. Indexes are contiguous and
+never overlap: Claude Code requires this.
 """
 
 from __future__ import annotations

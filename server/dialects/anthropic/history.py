@@ -1,8 +1,8 @@
-"""The messages of Anthropic's Messages API, read so that nothing once written is refused.
+"""The messages of Anthropic's Messages API, read so that no earlier turn is ever refused.
 
-What the model can't take is told as text or left out, here and not where the prompt is rendered,
-for only a dialect knows its blocks. The one thing refused for what it is: a picture or document
-that the user has just sent, because they should know that the model doesn't see it.
+Content that the model can't take becomes text or is left out. This happens here and not in the
+renderer, because only a dialect knows its blocks. Only one thing is refused: a picture or document
+in a new message of the user, who should know that the model doesn't see it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class AnthropicHistory:
     """Reads the messages of one request."""
 
     def __init__(self, notes: Notes, *, refuses_media: bool = True) -> None:
-        """`refuses_media` is for answers; a count is nothing that anybody has to be told by."""
+        """`refuses_media` is for answers; a token count refuses nothing."""
         self._notes = notes
         self._refuses_media = refuses_media
         self._ids = CallIds()
@@ -37,7 +37,7 @@ class AnthropicHistory:
         """Every message, in order.
 
         Raises:
-            BadRequest: One is no message, or the user's last one holds what the model can't see.
+            BadRequest: One is no message, or the last user message has pictures or sound.
         """
         last = max((i for i, each in enumerate(messages) if _role(each) == "user"), default=-1)
         found = tuple(

@@ -1,8 +1,8 @@
 """Anthropic's Messages API: `POST /v1/messages` and `/v1/messages/count_tokens`.
 
-Format: https://docs.anthropic.com/en/api/messages and .../messages-streaming. What has no meaning
-for a local model (cache marks, metadata, context management, betas) is dropped here, so
-that it reaches neither the prompt nor the key of the answer.
+Format: https://docs.anthropic.com/en/api/messages and .../messages-streaming. Fields without
+meaning for a local model (cache marks, metadata, context management, betas) are dropped here. So
+they reach neither the prompt nor the key of the answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
 
 MAX_NAME = 64
-"""Characters of what a client calls its session or an agent."""
+"""Maximal length of a client's name of its session or an agent, in characters."""
 _SESSION = re.compile(r"session_([0-9a-fA-F-]{36})")
 _THINKING = {"enabled": True, "adaptive": True, "disabled": False}
 
@@ -57,11 +57,11 @@ class Anthropic:
         return _request({**decode_object(body), "max_tokens": 1}, headers, Notes(), counted=True)
 
     def count(self, n_tokens: int) -> bytes:
-        """The body that tells a count."""
+        """The body of a token count."""
         return to_json({"input_tokens": n_tokens})
 
     def encoder(self, request: ChatRequest, message_id: str) -> AnthropicEncoder:
-        """A writer that answers under the model's name that the client asked for."""
+        """A writer that answers under the client's name of the model."""
         return AnthropicEncoder(message_id, request.model)
 
     def encode_error(self, error: ServerError, request_id: str) -> bytes:
@@ -180,7 +180,7 @@ def _thinking(value: Any) -> bool | None:
 
 
 def _thinking_tokens(value: Any) -> int:
-    """The budget; the real API's least of 1,024 is not asked for."""
+    """The budget; the real API's minimum of 1,024 does not apply."""
     budget = value.get("budget_tokens") if isinstance(value, dict) else None
     if budget is None:
         return 0
@@ -196,7 +196,7 @@ def _effort(fields: dict[str, Any]) -> str:
 
 
 def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
-    """`output_config.format`, or `output_format` as it was called in the beta."""
+    """`output_config.format`, or `output_format`, its name in the beta."""
     config = typed(fields.get("output_config") or {}, dict, "output_config")
     path = "output_config.format" if config.get("format") else "output_format"
     wanted = config.get("format") or fields.get("output_format")

@@ -7,9 +7,9 @@ from typing import Any
 
 
 class CallIds:
-    """Follows a conversation from its beginning, so that what it makes up never changes later.
+    """Reads a conversation from its beginning, so that invented ids never change later.
 
-    A result without an id belongs to the first call since the last answer that has none yet.
+    A result without an id belongs to the first call since the last answer that has no result yet.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class CallIds:
         return unique
 
     def spoke(self) -> None:
-        """The user said something: what was called before won't be answered in order."""
+        """A message of the user: earlier calls won't get results in order any more."""
         self._answered = True
 
     def _forget(self) -> None:

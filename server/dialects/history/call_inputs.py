@@ -1,7 +1,7 @@
 """The arguments of a call in a history as the object that a chat template shows.
 
-Clients send back what a model wrote, whole or not: cut off, with text behind it, encoded twice, or
-no JSON at all. What no object can be made of is kept word for word under one name.
+Clients send back the model's text in any state: complete, cut off, with text after it, encoded
+twice, or no JSON. Text that can't become an object is kept literally under one name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlxdeck.server.lenient_json import decode_cut, decode_first
 
 RAW = "input"
 """What arguments are called that are no object; a custom tool's text is called so too."""
-# How Claude Code sends back what it couldn't read.
+# Claude Code's form of arguments that it couldn't read.
 _UNPARSED = "__unparsedToolInput"
 _MAX_ENCODINGS = 4
 _MAX_MENDED_CHARS = 1 << 19
@@ -30,17 +30,17 @@ _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 class CallInputs:
     """Reads the arguments of the calls of one history, from its beginning on.
 
-    Mending is slow, and the event loop does it: there is a bound to what one request gets of it.
+    Repairs are slow and run on the event loop, so each request has a limit.
     """
 
     def __init__(self, notes: Notes, kind: str) -> None:
-        """`kind` is what the dialect calls them, in notes."""
+        """`kind` is the dialect's name of them, in notes."""
         self._notes = notes
         self._kind = kind
         self._left_chars = _MAX_MENDED_CHARS
 
     def read(self, raw: Any) -> dict[str, Any]:
-        """The object that they are, or that they were meant to be."""
+        """The object that the arguments are, or were intended to be."""
         if isinstance(raw, dict):
             wrapped = raw.get(_UNPARSED)
             if not isinstance(wrapped, dict) or not isinstance(wrapped.get("raw"), str):
@@ -73,7 +73,7 @@ class CallInputs:
         return {RAW: to_json(raw).decode() if deep else raw}
 
     def _decoded(self, text: str) -> tuple[Any, bool]:
-        """The JSON that a text begins with, and whether that is not just what it is."""
+        """The JSON at the beginning of a text, and whether there is more text."""
         try:
             return msgspec.json.decode(text), False
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

@@ -1,5 +1,6 @@
-"""Blocks that no chat template has a place for, told as text: what ran on other servers, and kinds
-that come up later. Pure, and a function of the block alone, so that prompts stay equal.
+"""Blocks without a place in chat templates, as text: other servers' tools, and new types.
+
+Pure, and a function of the block alone, so that prompts stay equal.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from mlxdeck.server.dialects.history.media import Media, media
 from mlxdeck.server.dialects.sse import to_json
 
 NO_NAME = "unknown"
-"""What a call is of that names no tool."""
+"""Name of a call that names no tool."""
 _MAX_DEPTH = 12
 _MAX_HEAD = 256
 _MAX_KIND = 64

@@ -1,6 +1,6 @@
-"""Pictures, documents and sound, which a model for text can't take: what stands in their place.
+"""Replacements for pictures, documents and sound, which a text model can't take.
 
-Text in a document is no such thing: it is read.
+Text documents need no replacement: they are read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOUNS = {
     "video_url": "video",
     "input_video": "video",
 }
-# Claude Code takes a block out and goes on where an error says one of these and the block's path.
+# Claude Code removes a block and continues if an error has one of these texts and the block's path.
 _REFUSED = {"image": "Could not process image", "document": "Could not process PDF"}
 
 
@@ -44,11 +44,11 @@ class Media:
 
     @property
     def noun(self) -> str:
-        """What it is."""
+        """Type of the block."""
         return _NOUNS[self.kind]
 
     def placeholder(self) -> str:
-        """What is said in its place; the same wherever it stands, so that prompts stay equal."""
+        """Its replacement, the same at every place, so that prompts stay equal."""
         size = "" if self.n_bytes is None else f"{self.n_bytes:,} bytes"
         facts = ", ".join(fact for fact in (self.name, self.media_type, size) if fact)
         about = f" ({facts})" if facts else ""
@@ -61,7 +61,7 @@ class Media:
 
 
 def media(block: dict[str, Any]) -> Media | str | None:
-    """What a block of Anthropic's or OpenAI's is: the text of a document, or what can't be read.
+    """A block of Anthropic's or OpenAI's: the text of a document, or the unreadable medium.
 
     None for blocks of other types.
     """

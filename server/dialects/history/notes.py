@@ -1,4 +1,4 @@
-"""What was done to a history so that the model can read it, for telemetry: names and counts."""
+"""Changes that make a history readable for the model, for telemetry: names and counts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Verb = Literal["told", "read", "replaced", "left_out", "repaired", "kept_raw", "
 
 
 class Notes:
-    """Counts what was done to which kind of block. Kinds are what clients write, so bounded."""
+    """Counts changes by kind of block. Clients choose kinds, so their number is bounded."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def add(self, verb: Verb, kind: str) -> None:
-        """Something of that kind was told as text, replaced, left out, …"""
+        """A block of that kind was turned into text, replaced, left out, …"""
         name = f"{verb} {_NO_WORD.sub('_', kind[:_MAX_KIND])}"
         if name not in self._counts and len(self._counts) >= _MAX_NOTES:
             name = f"{verb} other"
         self._counts[name] += 1
 
     def all(self) -> tuple[str, ...]:
-        """As `told web_search_tool_result 2`, in the order in which they came up."""
+        """As `told web_search_tool_result 2`, in order of first use."""
         return tuple(f"{name} {count}" for name, count in self._counts.items())

@@ -1,4 +1,4 @@
-"""What a tool returned, in either API, as one text. Nothing of it is refused: no user wrote it."""
+"""A tool's result, in either API, as one text. Nothing in it is refused: no user wrote it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.sse import to_json
 
 TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-"""What a part of some type holds its text in."""
+"""The field of a part, by its type, that holds its text."""
 
 
 def result_text(content: Any, notes: Notes) -> str:
@@ -26,7 +26,7 @@ def _part(part: Any, notes: Notes) -> str:
         return part
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(kind, str):
-        # Some clients send what a tool returned as it is.
+        # Some clients send a tool's result without any wrapper.
         said = part.get("text") if isinstance(part, dict) else None
         return said if isinstance(said, str) else to_json(part).decode()
     if isinstance(said := part.get(TEXTS.get(kind, "")), str):

@@ -36,7 +36,7 @@ class OpenAIEncoder:
     """Writes one answer."""
 
     def __init__(self, message_id: str, model: str, *, usage: bool) -> None:
-        """`usage` asks for a last chunk that says what was used."""
+        """`usage` requests a last chunk with token counts."""
         self._head: dict[str, Any] = {
             "id": f"chatcmpl-{message_id.removeprefix('msg_')}",
             "created": int(time.time()),

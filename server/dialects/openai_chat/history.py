@@ -1,7 +1,7 @@
-"""The messages of OpenAI's chat completions, read so that nothing once written is refused.
+"""The messages of OpenAI's chat completions, read so that no earlier turn is ever refused.
 
-As in `anthropic_history`; what is special here is that arguments are text, as the model wrote it,
-and how many ways there are to say that a tool was called.
+As in `anthropic_history`, with two differences. Arguments are text, as the model wrote them, and
+there are several forms of tool calls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SYSTEM = ("system", "developer")
 _RESULTS = ("tool", "function")
 _THOUGHTS = ("reasoning_content", "reasoning")
 _MEDIA_FIELDS = ("image_url", "file_data", "file_id", "file_url", "source")
-"""Where a part may hold what is no text, if not under the name of its type."""
+"""The field of a part, by its type, that holds media, if it isn't named like the type."""
 
 
 class OpenAIHistory:
@@ -37,7 +37,7 @@ class OpenAIHistory:
         """Every message, in order.
 
         Raises:
-            BadRequest: One is no message, or the user's last one holds what the model can't see.
+            BadRequest: One is no message, or the last user message has pictures or sound.
         """
         last = max((i for i, each in enumerate(messages) if _role(each) == "user"), default=-1)
         found: list[Message] = []

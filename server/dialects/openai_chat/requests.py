@@ -1,8 +1,8 @@
 """OpenAI's chat completions: `POST /v1/chat/completions`.
 
-Format: https://platform.openai.com/docs/api-reference/chat. What has no meaning for a local model
-(store, user, service tier) is dropped; what would change the shape of the answer
-and can't be had (several choices, log probabilities, audio) is refused.
+Format: https://platform.openai.com/docs/api-reference/chat. Fields without meaning for a local
+model (store, user, service tier) are dropped. Fields that would change the form of the answer and
+aren't supported (several choices, log probabilities, audio) are refused.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class OpenAI:
         return to_json({"prompt_tokens": n_tokens})
 
     def encoder(self, request: ChatRequest, message_id: str) -> OpenAIEncoder:
-        """A writer that answers under the model's name that the client asked for."""
+        """A writer that answers under the client's name of the model."""
         return OpenAIEncoder(message_id, request.model, usage=request.stream_usage)
 
     def encode_error(self, error: ServerError, request_id: str) -> bytes:
@@ -122,7 +122,7 @@ def _sampling(fields: dict[str, Any]) -> Sampling:
 
 
 def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], set[str]]:
-    """The functions, and the names of tools of other types, which nobody here can serve."""
+    """The functions, and the names of tools of other types, which this server can't run."""
     tools: dict[str, ToolSpec] = {}
     elsewhere: set[str] = set()
     for i, item in enumerate(typed(fields.get("tools") or [], list, "tools")):
@@ -203,7 +203,7 @@ def _allowed(choice: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _name_of(tool: dict[str, Any]) -> str | None:
-    """What a tool or a choice names: in an object called as its type, or beside it."""
+    """The name in a tool or a choice: in an object named like its type, or beside it."""
     for key in ("function", "custom"):
         if isinstance(inner := tool.get(key), dict) and isinstance(name := inner.get("name"), str):
             return name
@@ -217,7 +217,7 @@ def _known(name: str, tools: tuple[ToolSpec, ...], elsewhere: set[str], path: st
 
 
 def _thinking(fields: dict[str, Any]) -> bool | None:
-    """OpenAI's `reasoning_effort`, and the switch that vLLM and others take."""
+    """OpenAI's `reasoning_effort`, and the switch of vLLM and others."""
     asked = fields.get("reasoning_effort")
     if asked is not None:
         return typed(asked, str, "reasoning_effort") != "none"

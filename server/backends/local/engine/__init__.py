@@ -1,1 +1,1 @@
-"""The seam between scheduling and a model, and what stands behind it."""
+"""The seam between scheduling and a model, and its implementations."""

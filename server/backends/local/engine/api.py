@@ -1,8 +1,8 @@
-"""The seam between scheduling and a model: what the engine thread may ask of one.
+"""The seam between scheduling and a model: the interface of an engine.
 
 Every method of an `Engine` runs on the engine thread and nowhere else: MLX ties lazy arrays to the
-thread that made them. What crosses to other threads is plain Python values, plus KV states, which
-are opaque outside this package and may be held, but not touched, anywhere.
+thread that made them. Plain Python values may cross to other threads. KV states may too, but they
+are opaque outside this package: other threads hold them and never touch them.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any, Literal, Protocol
 from mlxdeck.server.errors import EngineFailed
 
 Progress = Callable[[str], None]
-"""Told, in a line for a person, what a slow start is doing."""
+"""Called with a line for a person about each step of a slow start."""
 
 State = Any
-"""A KV cache as the engine made it. Opaque: only its engine knows what is inside."""
+"""A KV cache as the engine made it. Opaque: only its engine knows its contents."""
 
 StoredState = Any
 """A file of a state, in memory. As opaque."""
 
 
 class StateDamaged(EngineFailed):
-    """A file holds no state of this model's, or is gone."""
+    """A file holds no state of this model, or was removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is loaded."""
+    """The loaded model."""
 
     name: str
     path: str
@@ -43,7 +43,7 @@ class ModelInfo:
     """Where the window was found, for a person."""
     context_is_guess: bool = False
     kv_bytes: int = 0
-    """What the keys and values of one sequence as long as the window take; 0 if not known."""
+    """Bytes of keys and values of one sequence that fills the context window; 0 if not known."""
     template: str = ""
     """The chat template that is used, of those in `templates`."""
     templates: tuple[str, ...] = ()
@@ -75,16 +75,16 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What an answer is held to while it is drawn."""
+    """The constraint of an answer while tokens are sampled."""
 
     grammar: str
     """In llguidance's Lark; must be one that `Grammars.check` finds nothing wrong with."""
     trigger: str = ""
     """The grammar takes hold behind this text, whenever the model writes it; empty: at once."""
     already: str | None = None
-    """What the prompt has written of it, if it has been begun there; more may follow a trigger."""
+    """The part of it that the prompt already contains; more may follow a trigger."""
     final: bool = True
-    """Whether the answer ends with what the grammar describes, or goes on freely."""
+    """Whether the answer ends where the grammar ends, or continues freely."""
     thinking: tuple[str, str] | tuple[()] = ()
     """What opens and closes thinking; a trigger inside it is only talked about."""
     in_thinking: bool = False
@@ -140,20 +140,21 @@ class Prefilled:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One token was drawn. `text` is what it adds, often nothing in the middle of a character."""
+    """One token was sampled. `text` is its addition, often empty in the middle of a character."""
 
     uid: int
     text: str
     finish: Literal["stop", "length", "broken", "failed"] | None = None
-    """`broken`: the answer left what it was held to, and is over; `text` is none of it.
+    """`broken`: the answer left its grammar, and is over; `text` is not part of it.
 
-    `failed`: nothing can be drawn, and this sequence alone is over."""
+    `failed`: no token can be sampled, and only this sequence is over.
+    """
     kept: KVState | None = None
     """With `finish`: the state that prompt and answer left behind."""
     why: str = ""
     """Why it is broken, or has failed."""
     token: int = -1
-    """Its id; told as long as the sequence goes on."""
+    """Id of the token, as long as the sequence continues."""
 
 
 Step = Prefilled | Sampled
@@ -161,16 +162,16 @@ Step = Prefilled | Sampled
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes that the device holds now, and at most so far."""
+    """Bytes that the device uses now, and the peak."""
 
     active_bytes: int = 0
     peak_bytes: int = 0
 
 
 class States(Protocol):
-    """What a cache may do with KV states.
+    """Operations of a cache on KV states.
 
-    Each may raise `EngineFailed`, and leaves the state that it was given as it was.
+    Each may raise `EngineFailed`, and then leaves its argument unchanged.
     """
 
     def size_bytes(self, state: State) -> int:
@@ -183,7 +184,7 @@ class States(Protocol):
         """A private copy without its last tokens; memory is shared until written. Any thread."""
 
     def shrink(self, state: State, n_dropped: int) -> State:
-        """The same, in memory of its own, so that the original's can be freed. Engine thread."""
+        """A copy in its own memory, so that the original can be freed. Engine thread."""
 
     def save(self, state: State, path: Path) -> None:
         """Write a state to a file. Any thread: a kept state is complete, nothing is computed."""
@@ -196,10 +197,10 @@ class States(Protocol):
         """
 
     def restore(self, stored: StoredState) -> State:
-        """Make a state of what was read, without touching the disk. Engine thread.
+        """Make a state from data in memory, without touching the disk. Engine thread.
 
         Raises:
-            StateDamaged: It is none, or one of another model.
+            StateDamaged: The data is no state, or one of another model.
         """
 
 
@@ -217,7 +218,7 @@ class ToolMarkers:
 
 @dataclass(frozen=True, slots=True)
 class TemplateTraits:
-    """What a chat template can express."""
+    """The abilities of a chat template."""
 
     has_tools: bool = False
     has_thinking: bool = False
@@ -227,7 +228,7 @@ class TemplateTraits:
     source: str = field(default="", repr=False)
     """The template's own text."""
     clock_formats: tuple[str, ...] = ()
-    """What it prints of the local time, as `strftime` takes it; the prompt changes with that."""
+    """The `strftime` format in which it prints local time; the prompt changes with it."""
 
 
 class Tokenizer(Protocol):
@@ -235,7 +236,7 @@ class Tokenizer(Protocol):
 
     @property
     def traits(self) -> TemplateTraits:
-        """What the template can express."""
+        """The abilities of the template."""
 
     def render(
         self,
@@ -262,9 +263,9 @@ class Tokenizer(Protocol):
         """Token ids of rendered text; special tokens in it count as such."""
 
     def encode_with_ends(self, text: str) -> tuple[list[int], Sequence[int]]:
-        """The same, and for each token the number of characters up to its end.
+        """The tokens, and for each token the number of characters up to its end.
 
-        The second is empty where the tokenizer can't tell.
+        The second is empty if the tokenizer doesn't report it.
         """
 
     def control_texts(self, tokens: Sequence[int], text: str = "") -> list[str]:
@@ -276,14 +277,15 @@ class Tokenizer(Protocol):
     def encode_apart(
         self, text: str, spans: Sequence[tuple[int, int]]
     ) -> tuple[list[int], Sequence[int]]:
-        """Like `encode_with_ends`, but only these places of a text are control tokens.
+        """Like `encode_with_ends`, but only these places of a text become control tokens.
 
-        Each is where one of `control_texts` stands; what else looks like one is ordinary text.
+        Each is the place of one of `control_texts`. Anything else that looks like one is ordinary
+        text.
         """
 
 
 class Grammars(Protocol):
-    """What the engine knows of grammars. Safe from any thread."""
+    """The engine's support of grammars. Safe from any thread."""
 
     def check(self, grammar: str, already: str = "") -> str:
         """Why it can't hold an answer to this grammar; empty if it can. Slow the first time.
@@ -315,13 +317,13 @@ class Engine(Protocol):
         """What caches may do with its states. Only there once `load` has returned."""
 
     def spare_bytes(self) -> int:
-        """Memory that cached states may take, of what is free now."""
+        """Memory for cached states, out of the memory that is free now."""
 
     def insert(self, run: SequenceSpec) -> int:
         """Queue a sequence and return its uid.
 
         Raises:
-            EngineFailed: It can't be run; the others go on.
+            EngineFailed: It can't be run; the other sequences continue.
         """
 
     def step(self) -> list[Step]:
@@ -332,7 +334,7 @@ class Engine(Protocol):
         """
 
     def remove(self, uid: int) -> KVState | None:
-        """Forget a sequence at any stage; return what it had computed, if anything.
+        """Remove a sequence at any stage; return its computed KV state, if any.
 
         Raises:
             EngineFailed: Every sequence is lost; call `reset`.
@@ -342,7 +344,7 @@ class Engine(Protocol):
         """Start over after a failure, with no sequences."""
 
     def memory(self) -> Memory:
-        """What the device holds."""
+        """Memory of the device."""
 
     def close(self) -> None:
         """Free the model."""

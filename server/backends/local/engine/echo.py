@@ -1,7 +1,7 @@
-"""A deterministic engine without weights: bytes for tokens, and answers that a function makes.
+"""A deterministic engine without weights: bytes as tokens, and answers from a function.
 
-It keeps the contract of `Engine` to the letter - chunked prefill, one token a step, KV states that
-must match their tokens - so that tests of everything above it need no model.
+It keeps the whole contract of `Engine`: chunked prefill, one token a step, KV states that must
+match their tokens. So tests of the layers above need no model.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class EchoEngine:
     grammars = NoGrammars()
 
     def spare_bytes(self) -> int:
-        """As much as anybody could want."""
+        """No practical limit."""
         return 1 << 40
 
     def insert(self, run: SequenceSpec) -> int:
@@ -205,7 +205,7 @@ class EchoEngine:
         return Sampled(uid, char, token=ord(char))
 
     def remove(self, uid: int) -> KVState | None:
-        """Drop a sequence and return what it had computed."""
+        """Remove a sequence and return its computed KV state."""
         job = self._running.pop(uid, None)
         if job is None or not job.n_done:
             return None

@@ -1,1 +1,1 @@
-"""What the machine offers: BLAS, devices."""
+"""Facilities of the machine: BLAS, devices."""

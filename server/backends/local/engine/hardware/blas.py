@@ -1,8 +1,8 @@
-"""A fast BLAS for MLX on Linux, loaded before MLX is.
+"""A fast BLAS for MLX on Linux, loaded before MLX.
 
-The CPU wheel of MLX links the reference BLAS. The dynamic linker takes the first definition of a
-symbol, so a fast library that is in the process already, with its symbols global, is used instead:
-80 to 100 times as fast in fp32.
+The CPU wheel of MLX links the reference BLAS. The dynamic linker uses the first definition of a
+symbol. So a fast library replaces it if it is already in the process, with global symbols. It is 80
+to 100 times as fast in fp32.
 """
 
 from __future__ import annotations

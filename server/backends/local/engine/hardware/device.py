@@ -1,4 +1,4 @@
-"""What MLX runs on here, for `mlxdeck doctor`: told without loading a model."""
+"""The device of MLX on this machine, for `mlxdeck doctor`, found without loading a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Device:
     name: str
     mlx_version: str
     model_bytes: int
-    """What a model and its states may take: MLX's own limit on Metal, the free memory elsewhere."""
+    """Memory limit of a model and its states: MLX's limit on Metal, else the free memory."""
     memory_bytes: int
 
 

@@ -1,9 +1,9 @@
-"""Which added tokens of a tokenizer steer the model, and encoding where only some places may.
+"""Control tokens of a tokenizer, and encoding in which only certain places may become some.
 
-Two tokenizers share one model: in the second one, added tokens are spelled in a way that no text
-has, because it holds a number drawn for this process. A text in which the places that count are
-respelled like that is cut, normalised and merged as ever; what is left of the real spellings in it
-is ordinary text.
+Two tokenizers share one model. In the second one, added tokens have spellings that no text
+contains, because they include a random number of this process. Control tokens at permitted places
+are respelled in this form. The text is then split, normalised and merged as usual, and any original
+spelling in it is ordinary text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 Span = tuple[int, int]
-"""Where a control token stands in a text: its first character, and the one behind its last."""
+"""Place of a control token in a text: its first character, and the one after its last."""
 
 
 _SHORT_CHARS = 4_096
@@ -42,7 +42,7 @@ class ControlTokens:
         self._added = {id_: token for id_, token in self._every.items() if _steers(token)}
         self._ids = {token.content: id_ for id_, token in self._added.items()}
         self._marks = frozenset(self._added)
-        # The unknown token also stands for ordinary text that has no other.
+        # The unknown token also represents ordinary text that has no other token.
         self._never_plain = self._marks - {unknown}
         self._private: Any = None
 
@@ -55,7 +55,8 @@ class ControlTokens:
     def encode(self, text: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
         """Token ids of a text in which only these places are control tokens, and their ends.
 
-        The second is empty where the tokenizer can't tell. Spans are in order and don't overlap.
+        The second is empty if the tokenizer doesn't report it. Spans are in order and don't
+        overlap.
         """
         if self._backend is None:
             return list(self._slowly(text, spans)), []
@@ -121,7 +122,7 @@ class ControlTokens:
 
 
 class _Private:
-    """The tokenizer whose added tokens nobody can spell; it shares the model of the real one."""
+    """The tokenizer whose added tokens no text can spell; it shares the model of the real one."""
 
     def __init__(self, backend: Any, every: dict[int, Any], added: dict[int, Any]) -> None:
         from tokenizers import AddedToken, Tokenizer

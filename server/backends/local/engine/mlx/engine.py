@@ -89,7 +89,7 @@ class MlxEngine:
                 progress(f"warning: {note}")
             try:
                 self._model, wrapper, _ = load_weights(folder.path)
-            # A folder that is no model fails in as many ways as there are architectures.
+            # Each architecture fails in its own manner on a folder without a valid model.
             except Exception as error:
                 raise EngineFailed(
                     f"cannot load {resolved.name}: {one_line(error)}; do its config.json and its"
@@ -106,7 +106,7 @@ class MlxEngine:
         return replace(info, vocab_tokens=len(wrapper._tokenizer))
 
     def spare_bytes(self) -> int:
-        """A share of what is left of the memory that models may use."""
+        """A share of the remaining memory that models may use."""
         return int(free_memory_bytes() * FREE_MEMORY_SHARE)
 
     def insert(self, run: SequenceSpec) -> int:
@@ -135,7 +135,7 @@ class MlxEngine:
     def _processors(self, run: SequenceSpec, holding: Processor | None) -> list[Any] | None:
         wrapper = self.tokenizer.wrapper
         found: list[Any] = []
-        # Masks come behind: whatever is penalised, only what they allow is drawn.
+        # Masks come after penalties, so that only tokens allowed by the mask are sampled.
         if changed := penalties(run.sampling):
             found.append(changed)
         if holding:
@@ -144,7 +144,7 @@ class MlxEngine:
             end_ids = wrapper.encode(run.thinking.end, add_special_tokens=False)
             budget = ThinkingBudget(run.thinking, end_ids, wrapper.decode)
             if holding:
-                # What is held to a grammar is no thinking, whatever stands in it.
+                # A constrained answer contains no thinking, whatever its text is.
                 budget.paused = lambda: holding.holds
             found.append(budget)
         return found or None
@@ -164,7 +164,7 @@ class MlxEngine:
             prefills, tokens = self._batch.next()
             steps: list[Step] = [self._prefilled(p) for p in prefills]
             steps.extend(self._sampled(response) for response in tokens)
-        # Whatever a model's code raises means the same here: the batch is lost.
+        # Any exception of a model's code has the same meaning here: the batch is lost.
         except Exception as error:
             raise EngineFailed(f"the model failed: {type(error).__name__}: {error}") from error
         return steps
@@ -222,7 +222,7 @@ class MlxEngine:
         self._n_cached.pop(uid, None)
 
     def reset(self) -> None:
-        """Build a new generator; whatever the old one held is gone, and its memory free."""
+        """Build a new generator; the old one's sequences are lost, and its memory is freed."""
         self._detokenizers.clear()
         self._holding.clear()
         self._n_cached.clear()
@@ -259,10 +259,11 @@ _EXPONENTS = {mx.float32: 0x7F80_0000, mx.float16: 0x7C00, mx.bfloat16: 0x7F80}
 
 
 def is_finite(logprobs: mx.array, token: int) -> bool:
-    """Whether a token was drawn from numbers. `logprobs`, shape [vocab], has been evaluated.
+    """Whether a token was sampled from valid numbers. `logprobs`, shape [vocab], has been
+    evaluated.
 
-    A single logit that is none makes all log-probabilities so; where one is infinite, or all are
-    impossible, the token's own shows it. Reads its bits from memory: an index would be computed.
+    A single NaN logit makes all log-probabilities NaN. If one is infinite, or all are impossible,
+    the token's own value shows it. Reads the value's bits from memory: an index would be computed.
     """
     view = memoryview(logprobs)[token : token + 1]  # type: ignore[arg-type]
     exponent = _EXPONENTS[logprobs.dtype]
@@ -270,7 +271,7 @@ def is_finite(logprobs: mx.array, token: int) -> bool:
 
 
 def free_memory_bytes() -> int:
-    """What is left for KV states: of Metal's limit on a Mac, of the free RAM elsewhere."""
+    """Memory left for KV states: of Metal's limit on a Mac, of the free RAM elsewhere."""
     found = device()
     used = int(mx.get_active_memory()) if found.kind == "metal" else 0
     return max(0, found.model_bytes - used)

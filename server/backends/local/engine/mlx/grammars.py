@@ -1,8 +1,8 @@
-"""Holds answers to grammars with llguidance: a mask over the next token, only where one is needed.
+"""Constrains answers to grammars with llguidance: a mask over the next token, only where needed.
 
-A processor runs on the engine thread, once a token. It reads the token drawn last, which waits for
-it to be computed; while its grammar has hold of the answer, it also computes a mask. llguidance's
-own kernel for MLX is for Metal only: here the mask is applied by `where`.
+A processor runs on the engine thread, once a token. It reads the last sampled token, which makes it
+wait for the computation. While its grammar is active, it also computes a mask. llguidance's own
+kernel for MLX needs Metal: here `where` applies the mask.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class MlxGrammars:
         return LLMatcher(self.vocabulary.tokenizer, lark, log_level=0, limits=LIMITS)
 
     def _try(self, grammar: str) -> str:
-        """What is wrong with a grammar, also on its first steps: some compile, and take nothing."""
+        """The error of a grammar and its first steps: some grammars compile but accept nothing."""
         matcher = self._compiled(grammar)
         if matcher.is_error():
             return str(matcher.get_error())
@@ -78,7 +78,7 @@ class MlxGrammars:
         return str(begun.get_error())
 
     def check(self, grammar: str, already: str = "") -> str:
-        """What is wrong with a grammar, or with this model's tokenizer; empty if nothing is."""
+        """The error of a grammar, or of this model's tokenizer; empty if there is none."""
         if not self._usable:
             return "the tokenizer of this model can't be used for grammars"
         error = self._tried(grammar)
@@ -118,11 +118,11 @@ class Processor:
         return self._matcher is not None
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
-        """Called with all tokens so far, shape [n], and the next one's logits, shape [1, vocab]."""
+        """Called with all tokens up to now, shape [n], and the next logits, shape [1, vocab]."""
         # The model works on its logits while the mask is made.
         mx.async_eval(logits)  # type: ignore[no-untyped-call]
         if self._n_seen < 0:
-            # The prompt: what it ends with is none of the answer's.
+            # The prompt: its last tokens are not part of the answer.
             self._n_seen = tokens.shape[0]
         else:
             new: list[int] = tokens[self._n_seen :].tolist()  # type: ignore[assignment]
@@ -135,7 +135,7 @@ class Processor:
         return self._masked(self._matcher, logits)
 
     def _kept_open(self, logits: mx.array) -> mx.array:
-        """What is demanded comes behind the trigger: the answer can't end in front of it."""
+        """The required text comes after the trigger: the answer can't end before it."""
         ends = np.zeros(logits.shape[-1], dtype=bool)
         ends[[token for token in self._eos if token < ends.size]] = True
         return mx.where(mx.array(ends)[None], mx.array(-mx.inf, logits.dtype), logits)
@@ -177,7 +177,7 @@ class Processor:
         """What comes first in the text: the trigger, or where thinking begins or ends."""
         marks = [self._trigger]
         if self._thoughts:
-            # What a model thinks aloud of calls is not yet one.
+            # A call that the model mentions in its thinking is no call.
             marks = [self._thoughts[1]] if self._in_thinking else [*marks, self._thoughts[0]]
         found = [(at, mark) for mark in marks if (at := self._tail.find(mark)) >= 0]
         if not found:
@@ -186,7 +186,7 @@ class Processor:
         return mark, self._tail[at + len(mark) :]
 
     def _take_hold(self, already: bytes) -> None:
-        """Begin with what has been written; where that is not of the grammar, it stays away."""
+        """Start with the client's text; stay inactive if the grammar doesn't accept it."""
         matcher = self._compiled.deep_copy()
         if _consumed(matcher, self._vocabulary, already):
             self._matcher = matcher

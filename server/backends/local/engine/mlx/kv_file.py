@@ -25,7 +25,7 @@ from mlxdeck.server.backends.local.engine.api import State, StateDamaged
 from mlxdeck.server.errors import one_line
 
 MAX_HEADER_BYTES = 16 * 1024**2
-# Names of the format: what numpy calls it, and what MLX makes of that where numpy lacks it.
+# Names of the format: numpy's names, and MLX's types where numpy has none.
 DTYPES: dict[str, tuple[str, Any]] = {
     "BOOL": ("?", None),
     "BF16": ("<u2", mx.bfloat16),
@@ -38,7 +38,7 @@ DTYPES: dict[str, tuple[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """What a file held."""
+    """Contents of a file."""
 
     arrays: dict[str, mx.array]
     """Complete; those of a type that numpy lacks are numbers of the same size."""
@@ -79,7 +79,7 @@ def _parsed(whole: mmap.mmap) -> StateFile:
 
 
 def state(file: StateFile) -> State:
-    """The state that was read. Engine thread.
+    """The state of a file that was read. Engine thread.
 
     Raises:
         StateDamaged: It is none.

@@ -1,4 +1,4 @@
-"""How a token is drawn: what is done to logits first, and the draw itself. Engine thread."""
+"""Sampling of a token: the processing of logits, and the draw itself. Engine thread."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ HIGHEST_LOGIT = 30_000.0
 
 
 def sampler(params: SamplingParams) -> Sampler:
-    """One object for all sequences that are drawn alike, so that they are drawn in one call.
+    """One object for all sequences with the same sampling, so that one call serves them all.
 
-    A seed makes it the sequence's own: it is not drawn from what others draw from.
+    With a seed, the sequence gets an object of its own, and shares no random numbers with others.
     """
     if params.temperature < LEAST_TEMPERATURE or params.top_p == 0:
         return greedy_sampler  # type: ignore[no-any-return]
@@ -31,7 +31,7 @@ def sampler(params: SamplingParams) -> Sampler:
 
 @functools.lru_cache(maxsize=64)
 def _scaled(temperature: float, top_p: float, top_k: int, min_p: float) -> Sampler:
-    """What the draw is made from."""
+    """Parameters of the draw."""
 
     def scaled(logprobs: mx.array) -> mx.array:
         # Half precision has no room for a low temperature.
@@ -53,7 +53,7 @@ def _shared(scaled: Sampler) -> Sampler:
 
 
 class Seeded:
-    """Draws the tokens of one sequence from a stream of random numbers of its own."""
+    """Draws the tokens of one sequence from its own stream of random numbers."""
 
     def __init__(self, scaled: Sampler, seed: int) -> None:
         self._scaled = scaled
@@ -66,11 +66,11 @@ class Seeded:
 
 
 class Penalties:
-    """A logits processor for one sequence: what its answer holds already, and its biases.
+    """A logits processor for one sequence: penalties for tokens of its answer, and its biases.
 
-    Of mlx-lm's own, each looks at the last twenty tokens, the prompt's too; here it is the whole
-    answer and nothing else, as OpenAI defines it. A prompt of an agent's holds the very tokens
-    that its calls are written with.
+    mlx-lm's own processors look at the last twenty tokens, including the prompt's. This one looks
+    at the whole answer and nothing else, as OpenAI defines it. An agent's prompt contains the very
+    tokens that calls consist of.
     """
 
     def __init__(self, params: SamplingParams) -> None:
@@ -79,9 +79,9 @@ class Penalties:
         self._bias: mx.array | None = None
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
-        """Called with all tokens so far, shape [n], and the next one's logits, shape [1, vocab]."""
+        """Called with all tokens up to now, shape [n], and the next logits, shape [1, vocab]."""
         if self._counts is None:
-            # What is there by now is the prompt.
+            # All tokens up to this moment are the prompt.
             self._counts = mx.zeros(logits.shape[-1])
             self._bias = _bias(self._params.logit_bias, logits.shape[-1])
         else:
@@ -111,7 +111,7 @@ def penalties(params: SamplingParams) -> Penalties | None:
 
 
 def _bias(biases: tuple[tuple[int, float], ...], n_vocab: int) -> mx.array | None:
-    # An index beyond the end would be written to whatever lies there.
+    # An index beyond the end would overwrite other memory.
     found = [(token, bias) for token, bias in biases if 0 <= token < n_vocab]
     if not found:
         return None

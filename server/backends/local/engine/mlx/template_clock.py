@@ -1,4 +1,4 @@
-"""What a chat template reads from the clock: transformers gives it `strftime_now(format)`."""
+"""The local time in a chat template: transformers offers it as `strftime_now(format)`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from jinja2 import Environment, TemplateSyntaxError
 
 CLOCK = "strftime_now"
-# Where the format is none that can be read off: as fine as anybody writes a date.
+# If the format can't be found in the template: the finest format in use for dates.
 UNKNOWN = "%Y-%m-%d %H:%M"
 _DIRECTIVE = re.compile(r"%[-_0^#]?[aAbBcdDeFHIjmMpSTuUVwWxXyYzZ]")
 

@@ -31,7 +31,7 @@ class ThinkingBudget:
         """Whether something else has hold of the answer, in which nothing counts as thinking."""
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
-        """Called with all tokens so far, shape [n], and the next one's logits, shape [1, vocab]."""
+        """Called with all tokens up to now, shape [n], and the next logits, shape [1, vocab]."""
         if self._n_seen >= 0 and not self.paused():
             self._saw(tokens[self._n_seen :].tolist())  # type: ignore[arg-type]
         self._n_seen = tokens.shape[0]

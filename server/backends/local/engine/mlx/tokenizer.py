@@ -22,7 +22,7 @@ from mlxdeck.server.backends.local.engine.models.model_folder import fit_to_load
 from mlxdeck.server.checkpoints import checkpoint
 from mlxdeck.server.errors import EngineFailed, one_line
 
-# Templates compute: whatever goes wrong in one means that it can't express the conversation.
+# Templates are programs: any exception means that a template can't express the conversation.
 _REFUSALS = (
     *(TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError),
     *(NotImplementedError, RecursionError, TypeError, ValueError),
@@ -119,7 +119,7 @@ def load_tokenizer(folder: Path, template: str) -> MlxTokenizer:
     with fit_to_load(folder) as fit:
         try:
             wrapper = load(fit.path)
-        # As with a whole model, libraries fail in as many ways as there are tokenizers.
+        # Each library fails in its own manner on a bad tokenizer.
         except Exception as error:
             raise EngineFailed(f"cannot load the tokenizer: {one_line(error)}") from error
     return MlxTokenizer(wrapper, read_template(template))
@@ -149,7 +149,7 @@ THINK_TAGS = (
 
 
 def traits(wrapper: Any) -> TemplateTraits:
-    """Read off the template what it can express."""
+    """Find the template's abilities in its source."""
     template = wrapper.chat_template
     source = template if isinstance(template, str) else json.dumps(template or "")
     markers = None

@@ -1,9 +1,11 @@
-"""A model's vocabulary as grammars see it: every token as bytes, but for those that end or steer.
+"""A model's vocabulary for grammars: every token as bytes, except for end and control tokens.
 
-llguidance's own reading of a tokenizer takes every added token that looks like `<this>` for one
-that is no text, yet counts on it when a grammar demands that very text: its mask then allows a
-token that it refuses to take. Here a token is text unless the tokenizer calls it special, in the
-mask and behind it alike. Where a format's marker is special, a grammar takes it in both spellings.
+llguidance's own reading of a tokenizer treats every added token that looks like `<this>` as no
+text. Yet it expects that token where a grammar requires this very text. Its mask then allows a
+token that it rejects.
+
+Here a token is text unless the tokenizer calls it special, both in the mask and after it. If a
+format's marker is special, a grammar accepts both spellings of it.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Templates:
 def find_templates(
     folder: Path, tokenizer_config: Mapping[str, Any], notes: list[str]
 ) -> Templates:
-    """Every template of a folder; where two have one name, the file of its own counts."""
+    """Every template of a folder; of two with the same name, the one in a separate file counts."""
     found: dict[str, str] = {}
     found |= _named(_processors(folder / PROCESSORS_FILE, notes))
     found |= _named(tokenizer_config.get("chat_template"))

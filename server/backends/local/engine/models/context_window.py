@@ -1,9 +1,9 @@
-"""How many tokens a model can look back over, by what its folder says. Pure.
+"""The length of a model's context window, from the files in its folder. Pure.
 
-Models keep it in different places: under a dozen keys of config.json, in a part of it for the
-language model, in how positions are stretched (rope scaling), in tokenizer_config.json, or nowhere,
-because it is their architecture's default. A sliding window is not it: that is how far single
-layers look.
+Models record it in different places: under a dozen keys of config.json, or in its part for the
+language model. It may also be in the scaling of positions (rope scaling) or in
+tokenizer_config.json. Or no file has it, because it is the default of the architecture. A sliding
+window is something else: it limits single layers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 GUESS_TOKENS = 8_192
-"""Where nothing is said at all."""
+"""Used if no file names a length."""
 RECURRENT_TOKENS = 131_072
 """For models whose state doesn't grow: they have no window, but answers get worse somewhere."""
 MAX_TOKENS = 1 << 26
@@ -38,7 +38,7 @@ KEYS = (
 )
 """In the order in which they count. The first is Cohere's, beside a smaller second one."""
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config", "lm_config")
-"""Where models that also see or hear keep what is about text."""
+"""Parts of the config about text, in models that also take pictures or sound."""
 
 RECURRENT = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv7", "rwkv", "recurrent_gemma"})
 DEFAULTS = {
@@ -117,9 +117,11 @@ DEFAULTS = {
     "qwen2_vl": 32_768,
     "qwen2_5_vl": 32_768,
 }
-"""By model type: what the architecture means where config.json leaves it out, as those saved by
-transformers do in nested parts; taken from there, else from mlx-lm. Families whose members differ
-are left out, as llama."""
+"""By model type: the architecture's default length where config.json omits it.
+
+transformers omits defaults in nested parts. The values are from there, else from mlx-lm. Families
+with different lengths are left out, for example llama.
+"""
 
 ALREADY_STRETCHED = ("gemma3", "gemma4")
 """Their window counts the stretching in."""
@@ -133,12 +135,12 @@ class ContextWindow:
 
     tokens: int
     source: str
-    """Where that is said, for a person."""
+    """The place that names it, for a person."""
     is_guess: bool = False
-    """Whether nobody says it, so that the user may know better."""
+    """Whether no file names it, so that the user may know better."""
 
     def narrowed(self, asked_tokens: int) -> ContextWindow:
-        """What the user wants, if the model can: a guess may be raised, what is said only cut."""
+        """The user's length, if possible: a guess may be raised, a named length only shortened."""
         if not asked_tokens or asked_tokens == self.tokens:
             return self
         if asked_tokens < self.tokens:
@@ -159,7 +161,7 @@ def find_window(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) 
     kinds = [str(part.get("model_type", "")) for _, part in parts]
     default = next((kind for kind in kinds if kind in DEFAULTS), None)
     stated = count(tokenizer_config.get("model_max_length"))
-    # A nested part leaves out what is the default; elsewhere a gap may be somebody's slip.
+    # A nested part omits defaults; elsewhere a missing value may be an error.
     if default and (len(parts) > 1 or not stated):
         return ContextWindow(DEFAULTS[default], f"the default of {default}")
     if stated:
@@ -189,7 +191,7 @@ def _of_part(prefix: str, part: Mapping[str, Any]) -> ContextWindow | None:
     kind, factor, original = _scaling(part)
     reach = count(original * factor)
     if stated is None:
-        # Nothing says what a factor stretches, unless that is said beside it.
+        # A factor without the original length has no meaning.
         if not reach:
             return None
         source = f"{prefix}rope_scaling: {factor:g} x {original:,}"
@@ -219,7 +221,7 @@ def _scaling(part: Mapping[str, Any]) -> tuple[str, float, int]:
 
 
 def count(value: Any) -> int:
-    """A number of tokens, or 0 for what can't be one; numbers may come as text."""
+    """A number of tokens, or 0 for an invalid one; numbers may be texts."""
     found = number(value)
     return int(found) if 1 <= found <= MAX_TOKENS else 0
 

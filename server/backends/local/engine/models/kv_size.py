@@ -1,4 +1,4 @@
-"""What a sequence's KV cache takes, by a model's config. Pure; an estimate for a person to read."""
+"""Size of a sequence's KV cache, from a model's config. Pure; an estimate for a person to read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _EVERY = {
     "sliding_window_pattern": SLIDING,
     "_sliding_window_pattern": SLIDING,
 }
-"""Each n-th layer looks back over everything; the others are of another kind."""
+"""Each n-th layer attends to everything; the others are of another kind."""
 _PATTERNS = {"gemma3_text": 6, "gemma2": 0, "gpt_oss": 2, "cohere2": 4}
 """The same, by model type, where config.json leaves it out; 0 for none that MLX makes use of."""
 
 
 def kv_bytes(config: Mapping[str, Any], n_tokens: int, value_bytes: int = 2) -> int:
-    """Bytes of keys and values of one sequence; 0 if the config doesn't tell."""
+    """Bytes of keys and values of one sequence; 0 if the config lacks the facts."""
     (_, inner), *_ = text_parts(config)
     part = {**config, **inner}
     window = count(part.get("sliding_window")) or n_tokens

@@ -1,7 +1,7 @@
 """From a model's name to loaded weights: the built-in one, a folder, a GGUF file, a Hub id.
 
-Fetching and converting happen once, into a temporary folder that is renamed when it is complete;
-an interrupted start leaves nothing that a later one could take for a model.
+A model is downloaded or converted once, into a temporary folder that is renamed when it is
+complete. So an interrupted start leaves nothing that a later start could take for a model.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def list_models(cache_dir: Path) -> list[ResolvedModel]:
 
 
 def _hub_folder() -> Path:
-    """Where huggingface_hub keeps what it has fetched; told without importing it."""
+    """Folder of huggingface_hub's downloads, found without importing it."""
     if folder := os.environ.get("HF_HUB_CACHE"):
         return Path(folder)
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
@@ -133,7 +133,7 @@ def _hub_folder() -> Path:
 
 
 def _complete(folder: Path) -> Path:
-    """The folder, if mlx-lm finds in it what it needs."""
+    """The folder, if it contains the files that mlx-lm needs."""
     for pattern in ("config.json", _WEIGHTS):
         if not any(folder.glob(pattern)):
             raise ModelNotFound(f"{folder} is no MLX model: it has no {pattern}")
@@ -169,7 +169,7 @@ def _made(cache_dir: Path, name: str, make: Callable[[Path], None]) -> Path:
 
 
 def hold(folder: Path, owner: object) -> Callable[[], object]:
-    """Keep others from removing a model, until `owner` is gone or what is returned is called."""
+    """Keep other processes from removing a model, until `owner` ends or the result is called."""
     descriptor = os.open(folder / "config.json", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -177,9 +177,9 @@ def hold(folder: Path, owner: object) -> Callable[[], object]:
 
 
 def _remove_older_copies(folder: Path) -> None:
-    """Remove what was made of the same file before that was changed or fetched again.
+    """Remove older conversions of the same file, which was changed or downloaded again since.
 
-    Only folders that say so themselves, and none that a process serves.
+    Only folders with a record of their source are removed, and none that a process uses.
     """
     source = _source(folder)
     for other in folder.parent.glob(f"{_CONVERTED}*"):

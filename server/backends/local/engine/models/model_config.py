@@ -22,7 +22,7 @@ _NUMERIC = re.compile(
     r"|rank|group|groups|window|scale|period|interval|tok|topk|bits|positions|ctx|len|multiplier"
     r"|intermediate|hidden|embd|scaling|cap|softcapping|limit)$"
 )
-"""Names of settings that are numbers, wherever they stand."""
+"""Names of settings that are numbers, at any level."""
 
 
 @cache
@@ -36,13 +36,13 @@ def supported_types() -> frozenset[str]:
 
 
 def nearest_types(kind: str) -> str:
-    """For a message: what a type may have been meant for."""
+    """For a message: the type that was probably intended."""
     near = difflib.get_close_matches(kind, supported_types(), n=3, cutoff=0.5)
     return f"the nearest are {', '.join(near)}" if near else "none is called alike"
 
 
 def mended(raw: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    """The config with what can be put right put right; `notes` tells."""
+    """The config with repairs; `notes` describes them."""
     changed: list[str] = []
     config: dict[str, Any] = _numbers(raw, "", changed)
     if with_ends(config, config.get("vocab_size")):
@@ -59,7 +59,7 @@ def with_window(config: dict[str, Any], n_tokens: int) -> dict[str, Any]:
 
 
 def with_ends(config: dict[str, Any], vocabulary: Any) -> bool:
-    """Leave in `eos_token_id` what can be one; whether that changed anything."""
+    """Keep only valid ids in `eos_token_id`; return whether that changed anything."""
     told = config.get("eos_token_id")
     cleaned = token_ids(told, vocabulary)
     if told is None or cleaned == (told if isinstance(told, list) else [told]):
@@ -71,7 +71,7 @@ def with_ends(config: dict[str, Any], vocabulary: Any) -> bool:
 
 
 def token_ids(value: Any, vocabulary: Any = None) -> list[int]:
-    """Ids of tokens out of one number or a list of them; whatever is none is left out."""
+    """Token ids from one number or a list of them; anything else is left out."""
     limit = vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else math.inf
     found = []
     for each in value if isinstance(value, list) else [value]:

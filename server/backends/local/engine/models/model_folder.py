@@ -1,9 +1,9 @@
-"""What of a model's folder is fit to be loaded, put together in a folder of links.
+"""The loadable files of a model's folder, as a folder of links.
 
-mlx-lm and transformers read what they find. Here everything is looked at first: a file that is
-needed and broken is named, with the remedy; one that isn't needed and would be in the way is left
-out, and that is said. Small files that have to be mended are written anew; nothing in the model's
-own folder is touched.
+mlx-lm and transformers read every file that they find, so everything is checked first. A broken
+file that is needed is an error with a remedy. A file that isn't needed and would do harm is left
+out, with a note. Small files with repairs are written to the new folder; the model's own folder is
+never changed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mlxdeck.server.backends.local.engine.models.weight_files import weight_file
 from mlxdeck.server.errors import EngineFailed, one_line
 
 AGAIN = "copy or download it again"
-# What a tokenizer may be made of. Any other text file is none of the loader's business.
+# Files that a tokenizer may consist of. Other text files don't matter to the loader.
 _TOKENIZER_SUFFIXES = {".model", ".tiktoken", ".txt", ".vocab"}
 _TOKENIZER_JSON = {"tokenizer.json", "vocab.json", "tekken.json"}
 _OPTIONAL = ("special_tokens_map.json", "added_tokens.json", "hf_quant_config.json")
@@ -42,7 +42,7 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder that holds what is to be loaded, and what its small files say."""
+    """A folder with the files to load, and the contents of its small files."""
 
     path: Path
     config: dict[str, Any]
@@ -51,12 +51,12 @@ class ModelFolder:
     templates: Templates
     window: ContextWindow
     notes: list[str] = field(default_factory=list)
-    """What was left out or mended, a line each."""
+    """The files that were left out or repaired, one line each."""
 
 
 @contextmanager
 def fit_to_load(source: Path) -> Iterator[ModelFolder]:
-    """The folder of a model without what could be in the way, until the block ends.
+    """The folder of a model without harmful files, until the block ends.
 
     Raises:
         EngineFailed: A file that is needed is missing or broken.
@@ -68,7 +68,7 @@ def fit_to_load(source: Path) -> Iterator[ModelFolder]:
 
 
 def examined(source: Path, target: Path) -> ModelFolder:
-    """What the small files say; `target` is only noted. Reads no weights but their headers.
+    """Contents of the small files; `target` is only noted. Reads only the headers of weights.
 
     Raises:
         EngineFailed: A file that is needed is missing or broken.
@@ -126,7 +126,7 @@ def _regular(folder: Path) -> list[Path]:
 
 
 def is_regular(path: Path) -> bool:
-    """Whether there is a file that can be read without waiting for anybody."""
+    """Whether there is a regular file, which can be read without waiting."""
     try:
         return stat.S_ISREG(path.stat().st_mode) and os.access(path, os.R_OK)
     except OSError:

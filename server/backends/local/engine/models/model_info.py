@@ -1,4 +1,4 @@
-"""What a model's folder says about it: its window, its sampling, and a signature of its files."""
+"""Facts from a model's folder: its context window, its sampling, a signature of its files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def model_info(name: str, path: Path, folder: ModelFolder, asked_tokens: int) ->
 
 
 def context_line(info: ModelInfo) -> str:
-    """The window for a person, and what a sequence that fills it takes."""
+    """The context window for a person, and the memory of a sequence that fills it."""
     guess = " (a guess)" if info.context_is_guess and "guess" not in info.context_source else ""
     line = f"context: {info.context_tokens:,} tokens by {info.context_source}{guess}"
     if info.kv_bytes:
@@ -54,7 +54,7 @@ def context_line(info: ModelInfo) -> str:
 
 
 def sampling(told: Mapping[str, Any]) -> tuple[float, float, int]:
-    """Temperature, top-p and top-k of a generation_config.json; what can't be used is left out."""
+    """Temperature, top-p and top-k of a generation_config.json; invalid values are left out."""
     given = "temperature" in told
     temperature = number(told.get("temperature"))
     if not 0 <= temperature <= 5 or told.get("temperature") is None:

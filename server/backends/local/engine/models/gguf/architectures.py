@@ -40,7 +40,7 @@ class Architecture:
     interleaved: tuple[str, ...] = ()
     """Parts whose rows llama.cpp's converter has put in another order; see `unpermuted`."""
     norm_offset: float = 0.0
-    """What the converter has added to the weights of norms."""
+    """Value that the converter has added to the weights of norms."""
     more: Callable[[Metadata, Callable[..., Any], Shapes], dict[str, Any]] = lambda *_: {}
     """Config beyond what all have."""
     needs: tuple[str, ...] = ()
@@ -69,7 +69,8 @@ def _gemma3(metadata: Metadata, of: Callable[..., Any], shapes: Shapes) -> dict[
         "rope_local_base_freq": of("rope.freq_base_swa", 10_000.0),
         "sliding_window": of("attention.sliding_window", 512),
         "sliding_window_pattern": 6,
-        # Only the largest scales its queries by what a head would have without `head_dim`.
+        # Only the largest model scales its queries by the head size that results without
+        # `head_dim`.
         "query_pre_attn_scalar": of("embedding_length") // heads if largest else head_dim,
     }
 
@@ -161,12 +162,12 @@ NEEDED = (
     "attention.layer_norm_rms_epsilon",
 )
 UNUSED = frozenset({"rope_freqs.weight"})
-"""Told in the config, or worked out anew."""
+"""From the config, or computed."""
 _BLOCK = re.compile(r"blk\.(\d+)\.(\w+)(?:\.(\w+))?")
 
 
 def new_name(name: str, architecture: Architecture) -> str | None:
-    """What a tensor is called in mlx-lm; None for one that is unknown."""
+    """The name of a tensor in mlx-lm; None for an unknown one."""
     if found := _BLOCK.fullmatch(name):
         layer, part, kind = found.groups()
         if part not in architecture.in_block:

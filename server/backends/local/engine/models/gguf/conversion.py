@@ -42,8 +42,8 @@ def convert(source: Path, target: Path) -> None:
     """Write config, weights and tokenizer of `source` into the existing folder `target`.
 
     Raises:
-        EngineFailed: It is no GGUF file, or one of which something isn't supported: all that is
-            missing is said at once.
+        EngineFailed: It is no GGUF file, or parts of it aren't supported: the text names all of
+            them.
     """
     try:
         header = read_header(source)
@@ -60,7 +60,7 @@ def convert(source: Path, target: Path) -> None:
         config = model_config(metadata, header.shapes, rope_scaling(metadata, factor))
         eos = write_tokenizer(metadata, metadata[_key(metadata, "context_length")], target)
         quantized = _write_weights(metadata, tensors, target)
-    # The library has no exceptions of its own: a damaged file fails as it comes.
+    # The library has no exception types of its own: a damaged file raises any exception.
     except Exception as error:
         raise EngineFailed(
             f"{source.name} can't be converted: {one_line(error)}; copy or download it again"
@@ -182,9 +182,9 @@ def _write_weights(
 
 
 def unpermuted(tensor: mx.array, n_heads: int) -> mx.array:
-    """Undo what llama.cpp's converter does to the rows of Llama's q and k.
+    """Undo the change of llama.cpp's converter to the rows of Llama's q and k.
 
-    It interleaves the two halves of each head, for its own way to rotate; mlx-lm rotates halves.
+    It interleaves the two halves of each head, for llama.cpp's rotation; mlx-lm rotates halves.
     """
     rows, *rest = tensor.shape
     halves = tensor.reshape(n_heads, rows // n_heads // 2, 2, *rest).swapaxes(1, 2)
@@ -192,7 +192,7 @@ def unpermuted(tensor: mx.array, n_heads: int) -> mx.array:
 
 
 def quantization(layers: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Tell how layers are quantised: the commonest way as the rule, others as exceptions."""
+    """Describe the quantisation of layers: the most common one, and the others as exceptions."""
     if not layers:
         return {}
     ways = Counter(tuple(sorted(way.items())) for way in layers.values())

@@ -1,8 +1,8 @@
-"""What a GGUF file says before its tensors: its metadata, and the type and shape of each tensor.
+"""The header of a GGUF file: its metadata, and the type and shape of each tensor.
 
-Read here, and not by the library that reads the tensors: that refuses a file of which it doesn't
-know a type without naming the type, and takes memory for lengths that can't be true.
-Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+The library that reads the tensors does not read the header here. It refuses a file with an unknown
+type without naming the type, and allocates memory for impossible lengths. Layout:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class GgufHeader:
 
     metadata: dict[str, Any]
     types: dict[str, str]
-    """The type of each tensor, by name; a type that isn't known is told by its number."""
+    """The type of each tensor, by name; an unknown type is a number."""
     shapes: dict[str, tuple[int, ...]]
     """Rows first, as MLX has them."""
 

@@ -1,7 +1,7 @@
-"""Tensors of a GGUF file as MLX keeps them: quantised ones exactly, the others in half precision.
+"""Tensors of a GGUF file in MLX's form: quantised ones exactly, the others in half precision.
 
-What is stored as (small whole number) x scale + offset over 32 weights, MLX can hold as it is.
-Types with other groups or with tables are worked out by the `gguf` package, which has the tables.
+MLX can hold tensors of the form (small whole number) x scale + offset over 32 weights exactly. The
+`gguf` package, which has the tables, computes types with other groups or with tables.
 """
 
 from __future__ import annotations
@@ -109,10 +109,10 @@ TENSOR_TYPES = ("F32", "F16", *KEPT, MXFP4, *WORKED_OUT)
 
 
 def converted(kind: str, data: Array) -> tuple[dict[str, mx.array], dict[str, Any]]:
-    """A tensor's parts by name, `weight` alone or with `scales` and `biases`, and how it is
-    quantised, in the words of mlx-lm's config; nothing if it isn't.
+    """A tensor's parts by name, and its quantisation in the terms of mlx-lm's config.
 
-    `data` holds numbers for F32 and F16, else bytes, by rows.
+    The parts are `weight` alone, or with `scales` and `biases`; the quantisation is empty if there
+    is none. `data` holds numbers for F32 and F16, else bytes, by rows.
     """
     if kind in ("F32", "F16"):
         return {"weight": mx.array(np.ascontiguousarray(data))}, {}

@@ -1,7 +1,7 @@
-"""A GGUF file's tokenizer as the files that transformers reads, without needing torch.
+"""A GGUF file's tokenizer as the files that transformers reads, without torch.
 
-Two kinds (`tokenizer.ggml.model`): byte-level BPE, called gpt2, which Llama 3, Qwen and gpt-oss
-use, and SentencePiece's pieces, called llama, which Gemma and the first Llamas use. Token types
+There are two kinds (`tokenizer.ggml.model`). `gpt2` is byte-level BPE, which Llama 3, Qwen and
+gpt-oss use. `llama` is SentencePiece's pieces, which Gemma and the first Llamas use. Token types
 are llama.cpp's: 1 is normal, 3 is control, 4 is user-defined.
 """
 
@@ -175,7 +175,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
 
 
 def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
-    """Pieces with scores, as merges in the order of the scores, which comes to the same."""
+    """Pieces with scores, as merges in the order of the scores, which is equivalent."""
     vocabulary = {token: index for index, token in enumerate(tokens)}
     scores = metadata["tokenizer.ggml.scores"]
     ranked = []
