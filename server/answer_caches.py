@@ -21,7 +21,7 @@ class AnswerCaches:
     """Every tier of exact answers, and the disk that states lie on too."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open all of them; a disk that doesn't work is done without, and that is said.
+        """Open all tiers; if the disk doesn't work, log a warning and continue without it.
 
         Any thread; may take seconds.
         """
@@ -69,7 +69,7 @@ class AnswerCaches:
         self.notes = [*self.notes[-9:], note]
 
     def tick(self) -> None:
-        """Do what is due, and drop what has become too old now and then."""
+        """Do regular work, and drop old answers from time to time."""
         self.tiers.tick()
         if time.monotonic() - self._expired_s > EXPIRE_EVERY_S:
             self._expired_s = time.monotonic()
@@ -88,7 +88,7 @@ class AnswerCaches:
         return total.hits + total.misses
 
     async def close(self) -> None:
-        """Say what is still to be written, and let go of what is not on this machine's disk."""
+        """Announce the remaining writes, and close the tiers outside this machine."""
         if self.shared is not None:
             await self.shared.close()
         self.tiers.tick()

@@ -1,4 +1,4 @@
-"""HTTP, by Sanic: routes from `DIALECTS`, one handler for all of them, and nothing of its own.
+"""HTTP, by Sanic: routes from `DIALECTS` and one handler for all of them. No other logic.
 
 Before the first byte of an answer an error is a status; after it, an event in the stream.
 """
@@ -255,10 +255,10 @@ def _headers(request_id: str, first: Event, *, fresh: bool) -> dict[str, str]:
 
 
 def _check_single(request: Request) -> None:
-    """Refuse a request whose place is not said, or said twice.
+    """Refuse a request with no place or two places.
 
     Raises:
-        BadHttp: It is.
+        BadHttp: It has none, or two.
     """
     for name in ("host", "origin"):
         if len(request.headers.getall(name, ())) > 1:

@@ -23,9 +23,9 @@ class Gate:
     """What lets a request in."""
 
     keys: tuple[str, ...]
-    """Each lets in; none of them lets everybody in."""
+    """Accepted keys; without any, every client is accepted."""
     local: bool
-    """Whether the server listens for this machine only, so that no other Host is meant."""
+    """Whether the server listens on this machine only; then Host must name this machine."""
     allowed: Collection[str] = ()
     """More names that the user lets in, as Host and as Origin."""
 
@@ -54,7 +54,7 @@ class Gate:
         if self.keys and path not in OPEN_PATHS and not keyless:
             # Bytes that are no UTF-8 come as surrogates.
             sent = sent_key(headers).encode("utf-8", "surrogatepass")
-            # All of them, so that the time tells nothing.
+            # Compares all keys, so that the time reveals nothing.
             fits = [hmac.compare_digest(sent, key.encode()) for key in self.keys]
             if not any(fits):
                 raise Unauthorized("missing or wrong API key")

@@ -1,8 +1,8 @@
-"""The canonical form of a request: what varies without changing the meaning is taken out.
+"""The canonical form of a request: without the parts that vary and have no meaning.
 
-Pure. The key of an exact answer and the tokens of a prompt are both made of the result, so neither
-sees what a client changes from turn to turn. Marks for caching and the client's metadata don't get
-this far: no dialect decodes them into a `ChatRequest`.
+Pure. Both the key of an exact answer and the tokens of a prompt are made from the result. So
+neither depends on values that a client changes from turn to turn. Cache marks and metadata don't
+get this far: no dialect decodes them into a `ChatRequest`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _BUDGET = re.compile(r"^[ \t]*<total_tokens>\d+ tokens left</total_tokens>[ \t]*
 # The usual order of JSON Schema's words; models have seen it most.
 _FIRST = ("$schema", "$ref", "type", "title", "description", "enum", "const", "properties")
 _ORDER = {word: place for place, word in enumerate(_FIRST)}
-# What stands under these words are names that somebody chose, not words of JSON Schema.
+# Below these keywords are names that somebody chose, not keywords of JSON Schema.
 _NAMED = frozenset({"properties", "$defs", "definitions", "patternProperties", "dependentSchemas"})
-# What stands under these is data, whose order is not ours to change.
+# Below these keywords is data, whose order must not change.
 _DATA = frozenset({"default", "const", "enum", "examples"})
 
 Rule = Callable[[ChatRequest], ChatRequest]
@@ -80,10 +80,10 @@ def with_plain_ids(request: ChatRequest) -> ChatRequest:
 
 
 def ordered_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """A tool's schema with its keys in one order: that of JSON objects has no meaning.
+    """A tool's schema with its keys in one order: the order in a JSON object has no meaning.
 
-    Keys of answers don't see that order anyway, so only the renderer needs this; it costs a
-    millisecond for the tools of Claude Code, which the event loop is spared.
+    Keys of answers don't depend on that order anyway, so only the renderer needs this. It would
+    cost the event loop a millisecond for the tools of Claude Code.
     """
     return {
         word: _ordered(schema[word], named=word in _NAMED) for word in sorted(schema, key=_place)
@@ -121,15 +121,15 @@ RULE_NAMES = (*RULES, SCHEMA_ORDER)
 def canonical(
     request: ChatRequest, off: Collection[str] = ()
 ) -> tuple[ChatRequest, tuple[str, ...]]:
-    """Apply every rule but those in `off`; return the rest and the rules that changed something.
+    """Apply every rule except those in `off`; return the result and the rules with an effect.
 
-    User and assistant text is never touched, also where it quotes what is taken out elsewhere.
+    Text of the user and the assistant is never touched, even if it quotes such parts.
     """
     changed = []
     for name, rule in RULES.items():
         if name not in off:
             before, request = request, rule(request)
-            # A rule that changes nothing returns what it was given: dicts are equal in any order.
+            # A rule without an effect returns its argument: dicts are equal in any order.
             if request is not before:
                 changed.append(name)
     # A tool that may not be called is not offered: the model would only be led astray.

@@ -1,7 +1,7 @@
-"""What a conversation is, free of any wire format: pure values, no I/O, no identity.
+"""A conversation, independent of any wire format: pure values, no I/O, no identity.
 
-Dialects decode bytes into a `ChatRequest` and encode the `Event`s of an answer into bytes;
-everything between the two knows only this module.
+Dialects decode bytes into a `ChatRequest` and encode the `Event`s of an answer into bytes. All code
+between the two uses only this module.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a call returned; `text` is the concatenation of its text blocks."""
+    """The result of a call; `text` is the concatenation of its text blocks."""
 
     tool_use_id: str
     text: str
@@ -55,7 +55,7 @@ Block = Text | Thinking | ToolUse | ToolResult
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. A `system` message may stand anywhere in the conversation."""
+    """One turn. A `system` message may be anywhere in the conversation."""
 
     role: Role
     blocks: tuple[Block, ...]
@@ -90,9 +90,9 @@ class Sampling:
     top_k: int | None = None
     stop_sequences: tuple[str, ...] = ()
     min_p: float = 0.0
-    """Least probability of a token, as a share of the likeliest one's; 0 is none."""
+    """Minimal probability of a token, as a share of the most likely one's; 0 for none."""
     seed: int | None = None
-    """What the same draw is had again with; None leaves it to chance."""
+    """Seed that makes the sampling repeatable; None for a random one."""
     presence_penalty: float = 0.0
     """Taken off the logit of every token that the answer holds already."""
     frequency_penalty: float = 0.0
@@ -100,7 +100,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     """What such a token's logit is divided by, or multiplied with if it is negative."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """Token ids, ascending, and what is added to their logits."""
+    """Token ids, ascending, and the value to add to their logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class ChatRequest:
     """One request for an answer, as every dialect decodes it."""
 
     model: str
-    """The name the client asked for; any name is served by the loaded model."""
+    """The client's name of the model; the loaded model answers to any name."""
     system: tuple[str, ...]
     """The system prompt's blocks, in order."""
     messages: tuple[Message, ...]
@@ -117,17 +117,17 @@ class ChatRequest:
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     stream: bool = False
     thinking: bool | None = None
-    """Whether the client asked for thinking; None leaves it to the model."""
+    """Whether the client requests thinking; None leaves it to the model."""
     thinking_tokens: int = 0
     """How many tokens the model may think; 0 if there is no limit but `max_tokens`."""
     effort: str = ""
     """How hard the model should think, in the client's words; empty leaves it to the model."""
     template_options: dict[str, Json] = field(default_factory=dict)
-    """What the client tells the chat template beside the conversation, by name."""
+    """The client's options for the chat template, by name."""
     answer_schema: dict[str, Json] | None = None
     """The JSON Schema that the answer's text has to conform to."""
     stream_usage: bool = True
-    """Whether a stream tells at its end what was used."""
+    """Whether a stream ends with token counts."""
     session_id: str = ""
     """The client's own name of the conversation, for telemetry; never part of the prompt."""
     agent_id: str = ""
@@ -136,7 +136,7 @@ class ChatRequest:
     is_long: bool = field(default=False, repr=False)
     """Whether there is so much of it that whoever works on it may keep others waiting."""
     history_notes: tuple[str, ...] = ()
-    """What was done so that the model can read the history, for telemetry; names and counts."""
+    """Changes that made the history readable for the model, for telemetry; names and counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +198,9 @@ class ToolCallEnd:
     format: str
     """The tool-call format that it was read from, by its name in `FORMATS`."""
     constrained: bool = False
-    """Whether the model was held to the tool's schema while it wrote."""
+    """Whether decoding was constrained to the tool's schema."""
     repaired: bool = False
-    """Whether what it wrote had to be mended."""
+    """Whether the model's text was repaired."""
     schema_valid: bool | None = None
     """Whether the arguments conform to the schema; None if that schema can't be judged by."""
 

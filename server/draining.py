@@ -1,8 +1,8 @@
-"""The requests that are being answered, and how they end when the server does.
+"""The running requests, and how they end when the server stops.
 
-First they get time to finish, while whoever comes later is sent away. Then they are cut short: what
-they wait for raises `Stopping` where they stand, so that each still tells its client and its trace.
-For the event loop.
+First they get time to finish, while new requests are refused. Then they are cut short: their
+current await raises `Stopping`, so that each still informs its client and its trace. For the event
+loop.
 """
 
 from __future__ import annotations

@@ -37,11 +37,11 @@ class ServerError(Exception):
         super().__init__(message)
         self.message = message
         self.headers: dict[str, str] = {}
-        """What the response says beside the body, as `retry-after`."""
+        """Additional headers of the response, as `retry-after`."""
 
 
 class BadRequest(ServerError):
-    """The request cannot be served as it stands; sending it again will not help."""
+    """The request cannot be served in this form; sending it again will not help."""
 
     status = 400
     kind = "invalid_request_error"
@@ -138,7 +138,7 @@ class BadHttp(ServerError):
 
 
 class Stopping(ServerError):
-    """The server is about to end; whoever asks again finds the next one, if there is one."""
+    """The server is stopping; a later request reaches its successor, if there is one."""
 
     status = 503
     kind = "overloaded_error"
@@ -171,7 +171,7 @@ MAX_REASON_CHARS = 600
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, whatever its type, in a line that a person can read."""
+    """The text of an error of any type, in one line for a person."""
     if isinstance(error, ServerError):
         text = error.message
     elif isinstance(error, OSError) and error.strerror:

@@ -1,7 +1,7 @@
-"""Heads and bodies of requests while they come: timed, counted, bounded over all connections.
+"""Heads and bodies of requests while they arrive: timed, counted, bounded over all connections.
 
-For the event loop. Whoever may not ask, or sends too much, is answered before a body is kept: what
-still comes of it is read and dropped, so that the client gets to read the answer.
+For the event loop. A client without access, or with too much data, gets its error before a body is
+kept. The rest of its body is read and dropped, so that the client gets to read the answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEAST_BYTES_PER_S = 16 * 1024
 """After the grace, a body must have come at least this fast; slower than any network in use."""
 DROP_BYTES = 256 * 1024**2
 DROP_S = 5.0
-"""What is read of a body that nobody wants; most clients read no answer before all is sent."""
+"""Limits for reading a refused body; most clients read no answer before they have sent all."""
 RETRY_AFTER_S = 2
 
 
@@ -42,12 +42,12 @@ class IncomingBodies:
         """Held by who unpacks a body: what comes of it is counted only when it is there."""
 
     async def read(self, stream: Any) -> bytes:
-        """Read a body whole; its bytes count until `release`.
+        """Read a body completely; its bytes count until `release`.
 
         Raises:
-            TooLarge: It is longer than one body may be; by its head, nothing is read.
-            Overloaded: Others' bodies leave no room for it.
-            SlowBody: It comes too slowly.
+            TooLarge: It is longer than the limit; if its head says so, nothing is read.
+            Overloaded: Other bodies leave no room for it.
+            SlowBody: It arrives too slowly.
         """
         if stream.request_bytes > self.max_body_bytes:
             raise self._too_large()
@@ -78,7 +78,7 @@ class IncomingBodies:
             raise
 
     def grow(self, n_bytes: int, n_more: int) -> None:
-        """A body of that length has become longer, as it was unpacked.
+        """A body of that length has grown by decompression.
 
         Raises:
             Overloaded: There is no room for that; nothing is counted then.
@@ -104,7 +104,7 @@ async def drop_body(stream: Any) -> None:
     if not getattr(stream, "request_body", None):
         return
     if stream.expecting_continue:
-        # The client waits to be told, and is told no.
+        # The client waits for permission, and is refused.
         stream.expecting_continue = False
         stream.keep_alive, stream.request_body = False, None
         return
@@ -131,7 +131,7 @@ class BoundedRequest(Request):
         """Undo the encodings of the body, one request at a time.
 
         Raises:
-            ServerError: See `decoded`; or there is no room for what was packed.
+            ServerError: See `decoded`; or there is no room for the result.
         """
         how = ",".join(self.headers.getall("content-encoding", ()))
         if not how:
@@ -143,15 +143,15 @@ class BoundedRequest(Request):
             self.body = body
 
     def drop(self) -> None:
-        """Let go of the body: what is needed of it has been read."""
+        """Release the body: the server no longer needs its bytes."""
         self.app.ctx.bodies.release(len(self.body))
         self.body = b""
 
 
 class TimedHttp(Http):
-    """HTTP whose heads come in time, also where a client sends a byte now and then.
+    """HTTP with a time limit for heads, even if a client sends a byte now and then.
 
-    Sanic's own limit begins anew with every byte.
+    Sanic's own limit starts again with every byte.
     """
 
     async def http1_request_header(self) -> None:

@@ -1,8 +1,8 @@
-"""Starts a server as `mlxdeck serve` does: BLAS, engine, telemetry, then Sanic until it is stopped.
+"""Starts a server for `mlxdeck serve`: BLAS, engine, telemetry, then Sanic until a signal.
 
-The only module that decides which engine runs. MLX is imported in here, after a fast BLAS is in
-the process, and nowhere on the way to here. It is also the process's edge: whatever goes wrong
-between the start and the ready line ends up in `serve`, as one line and status 1.
+Only this module decides which engine runs. It imports MLX only after a fast BLAS is in the process;
+no module that it needs before imports MLX. It is also the edge of the process: `serve` turns every
+error before the ready line into one line and status 1.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ LEFT_OVER_S = 1.0
 def serve(settings: Settings, announce: Announce) -> int:
     """Run until SIGINT or SIGTERM; return the exit status.
 
-    1 if it could not start, `STATUS_ENGINE_LOST` if the engine could not be kept running, 128 and
-    the signal's number if one came before it was ready, or twice.
-    `announce` is told, a line each, how loading goes and that the server is ready, or why it
-    cannot be.
+    The status is 1 if it could not start, and `STATUS_ENGINE_LOST` if the engine could not be kept
+    running. It is 128 and the signal's number if a signal came before it was ready, or twice.
+    `announce` gets a line for each step of loading, and that the server is ready, or why it cannot
+    be.
 
     Raises:
         SettingsError: The port is taken, or the tool format unknown.
@@ -66,11 +66,11 @@ def serve(settings: Settings, announce: Announce) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(EscapingFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    # Of Sanic's own lines, what is no fault tells of clients that left.
+    # Of Sanic's own lines, those below warnings are about clients that disconnected.
     logging.getLogger("sanic.root").setLevel(logging.WARNING)
 
     def say(line: str) -> None:
-        # Whoever read it may have gone; that is no reason to stop.
+        # The reader of the output may have ended; that is no reason to stop.
         with suppress(OSError):
             announce(line)
 
@@ -94,7 +94,7 @@ def serve(settings: Settings, announce: Announce) -> int:
             status = STATUS_ENGINE_LOST if lost else 0 if service.is_ready else 1
         except UserError:
             raise
-        # The process's edge: whatever is raised before the server is ready ends up here.
+        # The edge of the process: every exception before the server is ready arrives here.
         except (Exception, SystemExit) as error:
             log.debug("the start failed", exc_info=error)
             if not signals.first:
@@ -147,11 +147,11 @@ def make_app(settings: Settings, backend: Backend, say: Announce) -> Sanic[Any, 
 async def _run(
     app: Sanic[Any, Any], settings: Settings, listener: socket.socket, signals: StopSignals
 ) -> str:
-    """Serve until a signal comes or the engine is lost; return why, if it is.
+    """Serve until a signal comes or the engine is lost; return the reason if it is lost.
 
-    Raises what keeps the server from getting ready.
-    Not `app.run`, which can only be stopped once it has come to run for ever: a model that fails
-    before that would leave a server that never ends.
+    Raises any error that keeps the server from getting ready. It doesn't use `app.run`, which can
+    only be stopped once it runs for ever. A model that fails before that would leave a server that
+    never ends.
     """
     signals.attach()
     service: Service = app.ctx.service
@@ -175,7 +175,7 @@ async def _run(
             lost = await _until_stopped(service, signals)
             return lost
         finally:
-            # A model that still loads has nobody's answer under way.
+            # While a model loads, no request is running.
             can_finish = service.is_ready and not lost
             await shut_down(app, server, signals, settings.stop_timeout_s if can_finish else 0.0)
 
@@ -199,7 +199,7 @@ async def _until_stopped(service: Service, signals: StopSignals) -> str:
 
 @contextmanager
 def _own_executor() -> Iterator[None]:
-    """Threads for the loop whose end nobody waits for: `asyncio.run` would, for ever."""
+    """Threads for the loop, not awaited at the end: `asyncio.run` would wait for ever."""
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(thread_name_prefix="aside")
     loop.set_default_executor(executor)
@@ -261,7 +261,7 @@ def _taken(settings: Settings, error: OSError) -> SettingsError:
 
 
 def stream_header(settings: Settings, info: BackendInfo) -> dict[str, Any]:
-    """What the first line of every telemetry file says."""
+    """The first line of every telemetry file."""
     found = versions()
     return {
         "service_version": found["mlxdeck"],

@@ -1,6 +1,6 @@
-"""JSON as models and clients write it, a little beside the standard: read all the same. Pure.
+"""JSON as models and clients write it, with small deviations from the standard. Pure.
 
-Nothing is ever made up: what can't be told stays an error.
+Nothing is invented: ambiguous text stays an error.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def decode_first(text: str) -> tuple[Any, int, bool]:
-    """Decode the JSON value that a text begins with: value, its length, whether it was mended.
+    """Decode the JSON value at the beginning of a text: value, its length, whether it was repaired.
 
-    Mended are single quotes, comments, trailing commas, raw line breaks in strings, and Python's
-    literals.
+    Repairs are for single quotes, comments, trailing commas, raw line breaks in strings, and
+    Python's literals.
 
     Raises:
         ValueError: There is none, or it doesn't end.
@@ -44,9 +44,10 @@ def decode_first(text: str) -> tuple[Any, int, bool]:
 
 
 def decode_cut(text: str) -> Any:
-    """Decode the object or list that a text begins with and that was cut off before its end.
+    """Decode the object or list at the beginning of a text that was cut off before its end.
 
-    What was begun is kept as far as it means something: half a string is one, half a name is not.
+    Incomplete parts are kept as far as they have a meaning: half a string is a string, half a name
+    is dropped.
 
     Raises:
         ValueError: It isn't one, or isn't cut off but wrong.

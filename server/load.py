@@ -1,4 +1,4 @@
-"""What a server is doing and holding at one moment."""
+"""The activity and memory of a server at one moment."""
 
 from __future__ import annotations
 

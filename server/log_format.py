@@ -1,4 +1,4 @@
-"""Log lines that do nothing to a terminal, whatever a client has put into its request."""
+"""Log lines without control characters, so that no request can control the terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One request in front of a backend: canonical form, exact answers, single flight, trace.
 
 `run` yields `Started` first and `Finished` last, or raises one `ServerError`. Closing it at any
-point cancels the request. Three generators stand between an engine and a socket: the backend's
+point cancels the request. Three generators are between an engine and a socket: the backend's
 `answer`, a flight's `follow`, and `run`.
 """
 
@@ -93,11 +93,11 @@ class Pipeline:
         return [now.strftime(each) for each in self.backend.clock_formats]
 
     def _shares(self, *, fresh: bool) -> bool:
-        """Whether the answer may be one that is known or under way."""
+        """Whether a known or running answer may be used."""
         return self._answers.enabled and not fresh
 
     def _start(self, key: str, parts: Digests, request: ChatRequest) -> Flight:
-        """A generation that others may join, once the slower caches have been asked."""
+        """A generation that others may join, after a lookup in the slower caches."""
 
         async def find(publish: Publish) -> None:
             began_s = time.monotonic()
@@ -116,7 +116,7 @@ class Pipeline:
         return self._flights.start(key, find)
 
     def _alone(self, key: str, parts: Digests, request: ChatRequest) -> Flight:
-        """A generation that nobody else may join."""
+        """A generation that no other request may join."""
         return Flight(lambda publish: self._generate(key, parts, request, publish), lambda _: None)
 
     async def _generate(

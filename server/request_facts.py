@@ -1,7 +1,6 @@
-"""What happens to a request on its way, as values: below all that tell it, and all that hear it.
+"""Facts about a request as values, in a module below all their producers and consumers.
 
-A backend tells them as events of the stream that the answer comes in. The trace listens; encoders
-never see one.
+A backend sends them as events of the answer's stream. The trace reads them; encoders never see one.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from mlxdeck.server.chat import ChatRequest, Event
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """A request's parts, each as 64 hex digits; empty for a part that it lacks.
+    """A request's parts, each as 64 hex digits; empty for a missing part.
 
-    Equal for equal meaning: the order of a JSON object's keys is none.
+    Equal for equal meaning: the order of a JSON object's keys doesn't matter.
     """
 
     system: str
@@ -72,13 +71,13 @@ def _between(start_s: float, end_s: float) -> float:
 
 @dataclass(slots=True)
 class Work:
-    """What a backend has done for a request by now. It fills this in; others read it."""
+    """A backend's progress with a request. Only the backend writes it; others read it."""
 
     times: Times = field(default_factory=Times)
     n_tokens: int = 0
-    """Tokens drawn so far, the stop token included."""
+    """Sampled tokens, the stop token included."""
     let_go: str = ""
-    """Why the answer left what it was held to; empty if it did not."""
+    """Why the answer left its constraint; empty if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ class Accepted:
     removed: tuple[str, ...]
     """Rules of the canonical form that took something out."""
     regrouped: tuple[str, ...]
-    """How the backend will put the conversation in another way."""
+    """The backend's regroupings of the conversation."""
     queued: int
     """Requests that wait already."""
 
@@ -113,7 +112,7 @@ class LookedUp:
     message_starts: tuple[int, ...] = ()
     """Each message's first token."""
     regrouped: tuple[str, ...] = ()
-    """How the conversation had to be put in another way, which nobody had foreseen."""
+    """Further regroupings of the conversation, found only during rendering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ class Prepared:
     cached_tokens: int
     tokenize_s: float = 0.0
     unconstrained: str = ""
-    """Why the model could not be held to the schemas of the tools."""
+    """Why decoding could not be constrained to the schemas of the tools."""
     loose: Mapping[str, str] = field(default_factory=dict)
     """The same for single tools, by their names."""
 

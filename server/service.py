@@ -30,12 +30,12 @@ from mlxdeck.server.warmup import Warmer
 
 log = logging.getLogger(__name__)
 
-# A client that comes while the model loads is kept waiting this long, then told to come back.
+# Requests that arrive while the model loads wait this long; then they get a 529.
 LOAD_WAIT_S = 60.0
 HURRIED_STEP_S = 0.3
 """For the step that the engine is in, once there is no time any more."""
 FLUSH_S = 10.0
-"""For caches to be written when the server ends; then what is under way gets as much again."""
+"""Time to write caches when the server ends; then the running write gets as much again."""
 TICK_S = 1.0
 IDLE_TICK_S = 10.0
 
@@ -43,7 +43,7 @@ OpenEmitter = Callable[[BackendInfo], Emitter]
 
 
 class Service:
-    """One backend and all that stands in front of it."""
+    """One backend and everything in front of it."""
 
     pipeline: Pipeline
     observer: Observer
@@ -64,7 +64,7 @@ class Service:
         self.upkeep = Upkeep()
         self._hurried = asyncio.Event()
         self._opened = AsyncExitStack()
-        """What has to be closed once the backend has stopped, also if starting went no further."""
+        """Parts to close once the backend has stopped, also after an incomplete start."""
 
     async def start(self, announce: Announce) -> None:
         """Begin to load the model; returns at once."""
@@ -103,7 +103,7 @@ class Service:
         await self._opened.aclose()
 
     async def _close_disk(self, disk: CacheDisk) -> None:
-        """Write what the caches hold, for a while; a disk that hangs is left behind."""
+        """Write the caches, with a time limit; a disk that hangs is abandoned."""
         closing = asyncio.to_thread(disk.disk.close, FLUSH_S)
         try:
             await asyncio.wait_for(closing, 2 * FLUSH_S)
@@ -123,7 +123,7 @@ class Service:
             work.cancel()
 
     def hurry(self) -> None:
-        """Have `stop` give up whatever can be computed again."""
+        """Make `stop` drop everything that can be computed again."""
         self._hurried.set()
         if self.is_ready and self.caches.disk is not None:
             self.caches.disk.disk.hurry()
@@ -168,7 +168,7 @@ class Service:
 
     @property
     def load(self) -> Load:
-        """What is going on now, for `tick`, `/v1/status` and `/metrics`."""
+        """The present activity, for `tick`, `/v1/status` and `/metrics`."""
         load = self.backend.status.load
         if not self.is_ready:
             return load
@@ -191,7 +191,7 @@ class Service:
 
 
 def process_bytes() -> int:
-    """Resident memory of this process; its highest so far where the system tells no more."""
+    """Resident memory of this process; its peak if the system reports only that."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,9 +1,10 @@
-"""The end of a server, step by step, each with its time: nobody waits for ever, nothing is lost.
+"""The end of a server, step by step, each with a time limit: no step waits for ever, nothing is
+lost.
 
-The listener closes first, so that another server can bind. Who runs gets time to finish, who comes
-later a 503. What still runs then is cut short, with an error in its API's shape. Clients that lag
-get a moment to read, then connections are cut, and only then the service is stopped: every
-`request.end` stands before `server.stop`.
+The listener closes first, so that another server can bind. Running requests get time to finish, and
+later ones get a 503. The rest is then cut short, with an error in its API's form. Slow clients get
+a moment to read, then connections are cut. Only then the service is stopped: every `request.end`
+comes before `server.stop`.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from mlxdeck.server.stop_signals import StopSignals
 log = logging.getLogger(__name__)
 
 TELL_S = 2.0
-"""For requests that were cut short to tell their clients, and then for clients to read it."""
+"""Time for the errors of requests that were cut short, and then for clients to read them."""
 POLL_S = 0.02
 
 
 async def shut_down(
     app: Sanic[Any, Any], server: Any, signals: StopSignals, timeout_s: float
 ) -> None:
-    """End what runs, within `timeout_s` and a few seconds; at once if it is asked for again."""
+    """End the running requests in `timeout_s` and a few seconds; at once on a second signal."""
     drain: Drain = app.ctx.drain
     drain.stopping = True
-    # Not awaited before its connections are gone.
+    # Not awaited before its connections are closed.
     closed = server.close()
     if drain.n_running and timeout_s:
         log.info("stopping: %d requests have %g s to finish", drain.n_running, timeout_s)
@@ -45,7 +46,7 @@ async def shut_down(
     await _within(TELL_S, _gone(server), signals)
     for connection in list(server.connections):
         connection.abort()
-    # Whoever was still sending is cancelled by that, and tells its trace.
+    # This cancels the requests that were still sending, and their traces record it.
     await _within(TELL_S, drain.empty(), signals)
     if signals.hurried.is_set():
         app.ctx.service.hurry()
@@ -80,7 +81,7 @@ async def _within(timeout_s: float, what: Awaitable[None], signals: StopSignals)
     hurried = asyncio.ensure_future(signals.hurried.wait())
     await asyncio.wait({work, hurried}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     if not work.done():
-        # A moment in any case: what ends by itself at once is not cut off.
+        # Always a moment: a request that ends at once by itself is not cut off.
         await asyncio.wait({work}, timeout=POLL_S)
     for task in (work, hurried):
         task.cancel()

@@ -1,4 +1,4 @@
-"""Ctrl+C and its kin: quiet before anything runs, an orderly stop once, the end when repeated."""
+"""Ctrl+C, SIGTERM and SIGHUP: quiet before the start, one for an orderly stop, a second to end."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from types import FrameType
 AGAIN_AFTER_S = 0.1
 """What comes sooner is the same keystroke: a terminal and a wrapper may both pass it on."""
 PATIENCE_S = 2.0
-"""How long the end may take once it was asked for twice."""
+"""Maximal time of the end after a second signal."""
 REPEATED = (signal.SIGINT, signal.SIGTERM)
-"""Those that somebody sends twice on purpose. A closing terminal often sends two SIGHUP."""
+"""Signals that users send twice on purpose. A closing terminal often sends two SIGHUP."""
 
 
 def leave_at_once(number: int, _: FrameType | None = None) -> None:
@@ -36,13 +36,13 @@ def quiet_interrupt() -> Iterator[None]:
 
 @contextmanager
 def interrupts_raise() -> Iterator[None]:
-    """Let Ctrl+C raise `KeyboardInterrupt` inside the block, as Python has it by itself."""
+    """Let Ctrl+C raise `KeyboardInterrupt` inside the block, which is Python's default."""
     with _handled({signal.SIGINT: signal.default_int_handler}):
         yield
 
 
 class StopSignals:
-    """What SIGINT, SIGTERM and SIGHUP have asked for."""
+    """Requests to stop by SIGINT, SIGTERM and SIGHUP."""
 
     def __init__(self) -> None:
         self.first = 0
@@ -57,7 +57,7 @@ class StopSignals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch them inside the block; SIGHUP only if whoever started us has not turned it off."""
+        """Catch the signals inside the block; SIGHUP only if the parent did not turn it off."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
@@ -65,7 +65,7 @@ class StopSignals:
             yield
 
     def attach(self) -> None:
-        """Tell the running loop of them from now on, and of those that came before."""
+        """Pass later signals to the running loop, and also the earlier ones."""
         loop = asyncio.get_running_loop()
         self.asked, self.hurried = asyncio.Event(), asyncio.Event()
 
@@ -101,7 +101,7 @@ def _call(loop: asyncio.AbstractEventLoop, publish: Callable[[], None]) -> None:
 
 @contextmanager
 def _handled(handlers: dict[signal.Signals, Callable[..., None]]) -> Iterator[None]:
-    """Set handlers, and put back those from before. Only the main thread can; others do without."""
+    """Set handlers, and restore the old ones. Only the main thread can; other threads skip this."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What goes on beside the requests, and goes on after a fault: logged, and counted each time."""
+"""Regular work beside the requests; errors are logged and counted, and the work continues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """What a server does by itself."""
+    """Background work of a server."""
 
     def __init__(self) -> None:
         self.errors = 0
@@ -19,7 +19,7 @@ class Upkeep:
 
     @contextmanager
     def guarded(self, what: str) -> Iterator[None]:
-        """Survive whatever is raised inside the block; the first of a row is logged."""
+        """Survive every exception inside the block; the first one of a series is logged."""
         try:
             yield
         # The task's edge: a tick that raises must not be the last one.

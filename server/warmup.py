@@ -1,7 +1,7 @@
-"""`--warm`: prefills system prompts before anyone asks, and gives way to whoever does.
+"""`--warm`: prefills system prompts before the first request, and gives way to requests.
 
-Which ones: those that telemetry has seen most of late, or those of a file. A prefill that is
-interrupted keeps what it has computed, so that it goes on from there when the engine is idle again.
+The prompts are the most frequent recent ones of telemetry, or those of a file. An interrupted
+prefill keeps its computed part, and continues from there when the engine is idle again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.02
 RECENT = "recent"
 FILLED = {"model": "", "max_tokens": 1, "messages": [{"role": "user", "content": "."}]}
-"""What a request needs that is no part of what is prefilled."""
+"""Required fields of a request that don't affect the prefill."""
 
 
 class Warmer:
@@ -88,9 +88,9 @@ class Warmer:
         return [tokens for tokens in prompts if tokens]
 
     async def _prefill(self, tokens: list[int]) -> None:
-        """Prefill one prompt, in as many goes as others leave it."""
+        """Prefill one prompt, in as many parts as other requests allow."""
         while True:
-            # Polled: nothing that others wait for should have to know of this.
+            # Polled, so that the path of requests needs no code for this.
             while self._others(0):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)
             work = asyncio.create_task(self._backend.prefill(tokens))
@@ -105,6 +105,6 @@ class Warmer:
                 return
 
     def _others(self, ours: int) -> bool:
-        """Whether anybody else has work for the engine."""
+        """Whether other requests have work for the engine."""
         load = self._backend.status.load
         return load.active + load.queued > ours

@@ -1,4 +1,4 @@
-"""`GET` and `DELETE /v1/cache`: what each tier holds, what it was good for, and emptying it."""
+"""`GET` and `DELETE /v1/cache`: contents and statistics of each tier, and emptying a tier."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cache_report(service: Service) -> dict[str, Any]:
 
 
 async def clear_caches(service: Service, tier: str) -> dict[str, int]:
-    """Forget what a tier holds, or all of them if `tier` is empty; return how many entries.
+    """Clear a tier, or all of them if `tier` is empty; return the number of entries.
 
     Raises:
         BadRequest: There is no such tier.

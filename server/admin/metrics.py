@@ -1,7 +1,7 @@
 """`GET /metrics`: the server's totals and state in Prometheus' text format, version 0.0.4.
 
-https://prometheus.io/docs/instrumenting/exposition_formats/. The library writes the format; the
-figures are the server's own, read anew for each scrape, so that no global registry is involved.
+https://prometheus.io/docs/instrumenting/exposition_formats/. The library writes the format. The
+figures are the server's own, read again for each scrape, so there is no global registry.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def models(service: Service) -> dict[str, Any]:
 
 
 def status(service: Service) -> dict[str, Any]:
-    """What runs here, with which limits, and what it holds."""
+    """The server's model, limits and memory."""
     settings = service.settings
     body: dict[str, Any] = {
         "status": service.health.state,

@@ -1,7 +1,7 @@
-"""The seam between what every backend wants and what stands behind it.
+"""The seam between a request's common path and its backend.
 
 In front of it: canonical form, exact answers, single flight, the trace. Behind it: a model on this
-machine (`local`), or whatever else can answer a request.
+machine (`local`), or anything else that can answer a request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, StreamItem
 
 Announce = Callable[[str], None]
-"""Told, in a line for a person, what a slow start is doing."""
+"""Called with a line for a person about each step of a slow start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class BackendInfo:
     context_tokens: int
     device: str
     about: str = ""
-    """What the ready line adds to the name."""
+    """Addition to the name in the ready line."""
     details: dict[str, Any] = field(default_factory=dict)
     """What `GET /v1/status` adds."""
 
@@ -76,7 +76,7 @@ class Backend(Protocol):
 
     @property
     def clock_formats(self) -> Sequence[str]:
-        """What a prompt tells of the local time, as `strftime` takes it: answers change with it."""
+        """The `strftime` format of local time in a prompt: answers change with it."""
 
     async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
         """Get ready to answer. Caches that outlive the process lie on `disk`, if there is one.
@@ -86,10 +86,10 @@ class Backend(Protocol):
         """
 
     async def stop(self) -> None:
-        """End what still runs. `close` follows once nobody listens any more."""
+        """End the running requests. `close` follows once nobody listens any more."""
 
     async def close(self) -> None:
-        """Write what is still to be written, and let go of everything."""
+        """Write the remaining data, and release everything."""
 
     def check(self, chat: ChatRequest) -> None:
         """Refuse at once what can't be answered. Pure; any thread.
@@ -106,7 +106,7 @@ class Backend(Protocol):
         """
 
     def expecting(self) -> AbstractContextManager[None]:
-        """Say that a request is on its way, for as long as it is looked up elsewhere."""
+        """Announce a request, for as long as it is looked up elsewhere."""
 
     def answer(self, chat: ChatRequest, parts: Digests) -> AsyncGenerator[StreamItem]:
         """Answer a canonical request; closing it at any point cancels.
@@ -130,10 +130,10 @@ class Backend(Protocol):
         """Compute the state of a system prompt, and keep it; cancelled, what there is of it."""
 
     def cache_report(self) -> dict[str, Any]:
-        """What each of its own cache tiers holds, and what it was good for, by name."""
+        """Contents and statistics of each of its own cache tiers, by name."""
 
     async def clear(self, tier: str) -> int:
         """Empty one of the tiers in `cache_report`; return how many entries it held."""
 
     def tick(self) -> None:
-        """Do what has to be done now and then. Called every second."""
+        """Do regular work. Called every second."""

@@ -1,1 +1,1 @@
-"""What has been computed already: whole answers, and KV states of prompts."""
+"""Caches of computed results: whole answers, and KV states of prompts."""

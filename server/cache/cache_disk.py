@@ -31,7 +31,7 @@ class CacheDisk:
 
 
 def open_cache_disk(folder: Path, max_bytes: int = 0) -> CacheDisk:
-    """Open the index in a folder; without `max_bytes`, a share of what is free.
+    """Open the index in a folder; without `max_bytes`, its limit is a share of the free disk.
 
     Any thread; reads the index, which may take seconds.
 

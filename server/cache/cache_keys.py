@@ -15,7 +15,7 @@ from mlxdeck.server.request_facts import Digests
 FORM = 3
 MODEL_DIGITS = 16
 
-# Who asks, for whom, how the answer is sent, and notes on what was read: none of it draws one.
+# Client, user, form of the answer, and notes about the history: none of these changes an answer.
 ASIDE = frozenset(
     {
         *("model", "stream", "stream_usage", "history_notes", "is_long"),
@@ -23,7 +23,7 @@ ASIDE = frozenset(
     }
 )
 _PARTS = frozenset({"system", "tools", "messages"})
-# Whatever else a request holds; a new field is in the key until it is put aside.
+# All other fields of a request; a new field is in the key until it is excluded.
 _DRAWN = tuple(
     each.name for each in fields(ChatRequest) if each.name not in ASIDE and each.name not in _PARTS
 )
@@ -50,8 +50,8 @@ def answer_key(
 ) -> str:
     """The key of a canonical request's answer by the model of that signature.
 
-    `clock` is what the chat template would print of the time. The model's name, the way the answer
-    is sent, and whose conversation it is are no part of the key.
+    `clock` is the chat template's output of the time. The model's name, the form of the answer, and
+    the conversation's owner are no part of the key.
     """
     if not request.tools:
         # There is nothing to choose from.

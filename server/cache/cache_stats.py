@@ -1,4 +1,4 @@
-"""What a cache was good for: since the start, and over the last minutes."""
+"""Statistics of a cache: since the start, and over the last minutes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Counts:
     def report(self, s_per_token: float | None = 0.0) -> dict[str, Any]:
         """As JSON; a rate of nothing is null. `token_hit_rate` weighs lookups by their tokens.
 
-        `s_per_token` is what a hit token saves beside `saved_s`; None if that isn't known yet.
+        `s_per_token` is the time that a cached token saves beside `saved_s`; None if not known yet.
         """
         asked = self.hits + self.misses
         return {
@@ -62,7 +62,7 @@ class CacheStats:
     _buckets: deque[tuple[float, Counts]] = field(default_factory=deque)
 
     def add(self, counts: Counts) -> None:
-        """Count a lookup, or what one has saved."""
+        """Count a lookup, or the savings of one."""
         self.total.add(counts)
         began_s = self.clock() // BUCKET_S * BUCKET_S
         if not self._buckets or self._buckets[-1][0] != began_s:

@@ -1,8 +1,8 @@
-"""The threads that all disk work of the caches runs on.
+"""The threads of all disk work of the caches.
 
-One reads rows, one checks whole files, one writes: an answer of a kilobyte waits neither for the
-checksum of a state of gigabytes nor until one is written. What fails is counted, logged once, and
-the caches go on without.
+One reads rows, one checks whole files, one writes. So an answer of a kilobyte waits neither for the
+checksum of a state of gigabytes nor for the writing of one. Failures are counted and logged once,
+and the caches continue without the failed data.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DiskIO:
         try:
             return self._writer.submit(self._written, work)
         except RuntimeError:
-            # Closed: the server is being stopped, and nobody is to fail of that.
+            # Closed: the server is stopping, and no request may fail because of that.
             self.dropped += 1
             given_up: Future[object] = Future()
             given_up.set_result(None)
@@ -82,7 +82,7 @@ class DiskIO:
         except (sqlite3.Error, OSError) as error:
             self._failed(error, generation)
             return default
-        # The thread's edge: a bug costs what was cached, and not the request or the thread.
+        # The edge of the thread: a bug costs cached data, and neither the request nor the thread.
         except Exception as error:
             log.exception("a cache on disk failed")
             self._failed(error, generation)
@@ -110,13 +110,13 @@ class DiskIO:
         return not self._failing
 
     def hurry(self) -> None:
-        """Write nothing more but what is being written now."""
+        """Start no further writes; the current one continues."""
         self._closes_s = -math.inf
 
     def close(self, within_s: float | None = None) -> None:
-        """Finish what is being written, and let go; blocks.
+        """Finish the writes, and close; blocks.
 
-        What has not begun to be written `within_s` from now is given up, counted and told.
+        Writes that have not begun `within_s` from now are dropped, counted and logged.
         """
         if within_s is not None:
             self._closes_s = min(self._closes_s, time.monotonic() + within_s)

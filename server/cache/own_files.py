@@ -1,6 +1,6 @@
 """Files in folders of our own, never through a symbolic link.
 
-A link in one of our folders may lead to what is precious: it is refused, not followed.
+A link in one of our folders may lead to precious files: it is refused, not followed.
 """
 
 from __future__ import annotations

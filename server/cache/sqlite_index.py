@@ -1,8 +1,8 @@
-"""The index of what is on disk: one SQLite file, opened by each thread for itself.
+"""The index of files and answers on disk: one SQLite file, opened by each thread separately.
 
-A damaged database is removed and begun anew, at the start or whenever that is found out:
-everything in it can be computed again. So is one of another version, or whose schema isn't ours.
-Values are whatever somebody may have put there: who reads a row checks it.
+A damaged database is removed and replaced, at the start or whenever damage is found: all of its
+data can be computed again. The same happens to one of another version or schema. Values may have
+been written by anyone: every reader checks its rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BESIDE = ("-wal", "-shm", "-journal")
 BUSY_TIMEOUT_S = 5.0
 _VERSION = 3
 MAX_ROW_BYTES = 1 << 50
-"""No file is longer; a larger number in the index is none of ours."""
+"""No file is longer; a larger number in the index was not written by us."""
 _SCHEMA = """
 create table answers (
     key text primary key not null, n_bytes integer not null, made_s real not null,
@@ -86,8 +86,10 @@ insert into totals
     select 'states', signature, count(*), total(n_bytes) from states indexed by states_by_use
     group by signature;
 """
-"""Rows whose order or size can't be told go; what is told of the others is counted again. All by
-the indexes, which hold a hundredth of the bytes of the tables."""
+"""Remove rows without a valid order or size, and count the others again.
+
+Uses only the indexes, which hold a hundredth of the bytes of the tables.
+"""
 
 
 class SqliteIndex:
@@ -105,7 +107,7 @@ class SqliteIndex:
         self._connections: list[sqlite3.Connection] = []
         self._generation = 0
         self.n_damaged = 0
-        """Rows that were removed at the start, and databases that were begun anew."""
+        """Rows that were removed at the start, and databases that were replaced."""
         own_folder(folder)
         self._make()
         try:
@@ -119,7 +121,7 @@ class SqliteIndex:
         for suffix in _BESIDE:
             beside = self._path.with_name(NAME + suffix)
             if beside.is_symlink() or (beside.exists() and not is_regular(beside)):
-                # SQLite would follow it; the name is ours, what it leads to is not.
+                # SQLite would follow the link: the name is ours, but its target is not.
                 beside.unlink()
         opened = open_own(self._path, os.O_CREAT | os.O_RDWR)
         try:
@@ -145,13 +147,13 @@ class SqliteIndex:
 
     @contextmanager
     def begin(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection; what is written inside the block is committed at its end."""
+        """This thread's connection; writes inside the block are committed at its end."""
         with self._connection() as connection:
             yield connection
 
     @property
     def generation(self) -> int:
-        """How often it was begun anew."""
+        """How often the database was replaced."""
         return self._generation
 
     def _connection(self) -> sqlite3.Connection:
@@ -175,10 +177,11 @@ class SqliteIndex:
     def begin_anew(self, generation: int, why: Exception) -> None:
         """Remove a damaged database and make an empty one. Any thread.
 
-        `generation` is that of the one that failed: whoever finds out later does nothing.
+        `generation` is the number of the failed one: a later report of the same damage does
+        nothing.
 
         Raises:
-            OSError, sqlite3.Error: There can be no database here.
+            OSError, sqlite3.Error: No database can be made here.
         """
         with self._lock:
             if generation != self._generation:

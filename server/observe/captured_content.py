@@ -1,7 +1,7 @@
-"""What a conversation says, for `--capture full`: each part once a file, by its hash.
+"""The parts of a conversation for `--capture full`: each part once a file, by its hash.
 
-A client sends the whole conversation with each turn; telling only what is new keeps a file as long
-as the conversation instead of its square. The writer knows what its file has told already.
+A client sends the whole conversation with each turn. Writing only new parts makes a file as long as
+the conversation, not as its square. The writer knows which parts its file holds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LAST_USER_CHARS = 10_000
 
 
 def parts_of(request: ChatRequest, digests: Digests) -> list[Part]:
-    """What a conversation is made of, as far as it has it; texts are made once they are written."""
+    """The parts of a conversation, as far as it has them; texts are made when they are written."""
     found = [
         Part("system", "system", digests.system, partial(_as_json_of, list, request.system)),
         Part("tools", "", digests.tools, partial(_as_json_of, _tools, request.tools)),
@@ -77,7 +77,7 @@ def _block(block: Block) -> dict[str, Any]:
 
 
 def answer(events: Iterable[Event]) -> t.Content:
-    """What was answered, of the events that went out."""
+    """The answer, from the events that were sent."""
     blocks: list[dict[str, Any]] = []
     for event in events:
         last = blocks[-1] if blocks else {"type": ""}
@@ -108,7 +108,7 @@ def as_json(value: Any) -> str:
 
 
 def last_user_text(request: ChatRequest) -> str:
-    """What the user said last, cut short."""
+    """The user's last text, shortened."""
     for message in reversed(request.messages):
         texts = [block.text for block in message.blocks if isinstance(block, Text)]
         if message.role == "user" and texts:

@@ -42,10 +42,10 @@ def open_emitter(
 
 
 def find_processors(names: str) -> list[Processor]:
-    """Processors of other packages by their names, which commas stand between.
+    """Processors of other packages by their names, separated by commas.
 
     Raises:
-        UnknownProcessor: There is none of that name, or it can't be loaded.
+        UnknownProcessor: No package has one of that name, or it can't be loaded.
     """
     return named(filter(None, (name.strip() for name in names.split(","))))
 

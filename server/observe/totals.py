@@ -16,7 +16,7 @@ BOUNDS_S = (
 
 
 class Labels(NamedTuple):
-    """What times and outcomes are told apart by."""
+    """The labels of times and outcomes."""
 
     dialect: str
     outcome: str
@@ -55,7 +55,7 @@ class Totals:
     output_tokens: int = 0
     """Those that were computed."""
     repeated_tokens: int = 0
-    """Of answers that were known, or being written for somebody else."""
+    """Requests whose answer was known, or in flight for another request."""
     prefix_hits: int = 0
     """Requests of whose prompt the beginning was known."""
     prefix_misses: int = 0
@@ -68,7 +68,7 @@ class Totals:
     )
 
     def ended(self, dialect: str, end: RequestEnd, computed: bool) -> None:
-        """A request is over; `computed` tells whether a backend worked at it."""
+        """A request is over; `computed` means that a backend worked on it."""
         self.errors += end.outcome == "error"
         self.cancelled += end.outcome == "cancelled"
         self.looped += end.ended_by == "loop"

@@ -1,6 +1,6 @@
-"""Follows one request through the server, and says so in events.
+"""Follows one request through the server, and records it in events.
 
-Whatever happens to the request, `close` emits exactly one `request.end`.
+However the request ends, `close` emits exactly one `request.end`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SAMPLED = (
     *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty"),
 )
-"""What of `Sampling` is told as it is."""
+"""Fields of `Sampling` that are recorded unchanged."""
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class Trace:
                 stream=request.stream,
                 **{name: getattr(sampling, name) for name in SAMPLED},
                 n_biased_tokens=len(sampling.logit_bias),
-                # What a client stops at is its own text.
+                # Stop sequences are the client's own text.
                 stop_sequences=sampling.stop_sequences if full else (),
                 conversation_id=request.session_id,
                 agent_id=request.agent_id,
@@ -247,7 +247,7 @@ class Trace:
         self._emit(end)
 
     def _end(self) -> t.RequestEnd:
-        """What is known of it now that it is over; what is not known is None."""
+        """The figures of a request that is over; unknown ones are None."""
         outcome, status = self._outcome()
         usage, prepared, finish = self._usage, self._prepared, self._finish
         work = prepared.work if prepared else None
@@ -319,7 +319,7 @@ class Trace:
 
     def _emit(self, attrs: t.Attrs, parts: Sequence[Part] = ()) -> None:
         if self._ended and not isinstance(attrs, t.RequestEnd):
-            # Others may still follow a generation whose first client has left.
+            # Other requests may still follow a generation whose first client has left.
             return
         self.emitter.emit(attrs, self.request_id, self.session_id, parts)
 

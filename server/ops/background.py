@@ -1,7 +1,7 @@
-"""A server in the background, for as long as something in this terminal needs one.
+"""A server in the background, for as long as this terminal needs one.
 
-One that runs already is used and left running; one that is started here is stopped in the end. It
-is another process, so that neither a busy model nor its crash disturbs the terminal.
+A server that already runs is used and left running; one that is started here is stopped at the end.
+It is a separate process, so that neither a busy model nor a crash affects the terminal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mlxdeck.settings.sources import ENV_PREFIX
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 30.0
-"""For a server to write what it has, once its requests have ended."""
+"""Time for a server to write its data, once its requests have ended."""
 TELL_AFTER_S = 1.0
 AT_ONCE_S = 5.0
 MAX_LOG_BYTES = 4 * 1024**2
@@ -42,7 +42,7 @@ class StartFailed(UserError):
 
 
 def log_path(home: Path) -> Path:
-    """Where a server in the background writes what it would print."""
+    """The log file of a server in the background."""
     return home / "server.log"
 
 
@@ -97,7 +97,7 @@ def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iter
 
 
 def state(url: str) -> str | None:
-    """What the server at `url` says of itself, as `healthy`; None if no mlxdeck answers there."""
+    """The state of the server at `url`, as `healthy`; None if no mlxdeck answers there."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(
         address.hostname or "", address.port, timeout=PROBE_TIMEOUT_S
@@ -124,7 +124,7 @@ def stop(process: subprocess.Popen[bytes], timeout_s: float, say: Say = lambda _
     except subprocess.TimeoutExpired:
         pass
     except KeyboardInterrupt:
-        # Asked for twice, the server ends at once, and tells telemetry.
+        # On a second signal, the server ends at once, and records that in telemetry.
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(AT_ONCE_S)
@@ -151,7 +151,7 @@ def _is_ready(url: str, process: subprocess.Popen[bytes] | None) -> bool:
 
 
 class _News:
-    """What a log gains from now on."""
+    """New text of a log from now on."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -165,7 +165,7 @@ class _News:
             say(line.decode(errors="replace"))
 
     def last_words(self) -> str:
-        """The end of what was written."""
+        """The end of the log."""
         return "\n".join(self._since(self._start).decode(errors="replace").splitlines()[-10:])
 
     def _since(self, offset: int) -> bytes:

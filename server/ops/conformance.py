@@ -1,7 +1,7 @@
 """`mlxdeck check`: eleven realistic scenarios against a running server, a line each.
 
-A client like any other: it knows the wire format and nothing of the server's insides, so it can be
-pointed at any server that speaks Anthropic's Messages API.
+It is a client like any other: it knows the wire format and nothing of the server's internals. So it
+works with any server that has Anthropic's Messages API.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TIMEOUT_S = 600.0
 
 
 class Failed(Exception):
-    """A scenario did not go as it must; the text says what was seen."""
+    """A scenario failed; the text describes the response."""
 
 
 def expect(condition: object, seen: str) -> None:
@@ -54,7 +54,7 @@ class Reply:
 
 
 class Client:
-    """Sends requests to one server, each on a connection of its own."""
+    """Sends requests to one server, each on its own connection."""
 
     def __init__(self, url: str, api_key: str = "") -> None:
         parts = urlsplit(url if "//" in url else f"//{url}")
@@ -107,7 +107,7 @@ class Client:
 
 
 def conversation(*turns: Json, **fields: Json) -> Json:
-    """A request body with greedy sampling and a small answer, unless told otherwise."""
+    """A request body with greedy sampling and a small answer, unless `fields` change that."""
     roles = ("user", "assistant")
     messages = [
         turn if isinstance(turn, dict) else {"role": roles[index % 2], "content": turn}
@@ -165,7 +165,7 @@ def system_prompt(client: Client) -> str:
 
 
 def several_turns(client: Client) -> str:
-    """A conversation grows, and what was read before is reused."""
+    """A conversation grows, and its known prefix is reused."""
     turns = ["My name is Ada. Remember it, please.", "I will.", "What is my name?"]
     first = client.ask(*turns, fresh=True, max_tokens=24)
     more = [*turns, first.text or "Ada.", "Thank you. Say goodbye."]
@@ -191,7 +191,7 @@ def tools_offered(client: Client) -> str:
 
 
 def tool_result(client: Client) -> str:
-    """A call and its result are taken back, and the model goes on."""
+    """A call and its result are sent back, and the model continues."""
     call = {
         "type": "tool_use",
         "id": "toolu_check",
@@ -211,7 +211,7 @@ def tool_result(client: Client) -> str:
 
 
 def streaming_order(client: Client) -> str:
-    """Events come in the order of the API, and the stream says what the plain answer says."""
+    """Events arrive in the order of the API, and the stream equals the plain answer."""
     names, text, open_blocks = [], "", 0
     for name, data in client.stream(CAPITAL):
         expect(data["type"] == name, f"{name} holds {data['type']}")

@@ -1,6 +1,6 @@
-"""`mlxdeck doctor`: what this machine has, and how to mend what is missing.
+"""`mlxdeck doctor`: facts about this machine and the model, and remedies for problems.
 
-Changes nothing, fetches nothing, and goes on where one thing is broken: each row stands alone.
+Changes nothing, downloads nothing, and continues after a problem: each row is independent.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def blas(_: Settings) -> Finding:
 
 
 def memory(_: Settings) -> Finding:
-    """What a model may take."""
+    """Memory limit of a model."""
     found = _device()
     if isinstance(found, ImportError):
         return Finding("note", "not known without MLX")
@@ -157,7 +157,7 @@ def _model_folder(settings: Settings) -> Path | None:
 
 
 def chat_template(settings: Settings) -> Finding:
-    """What the chosen model's template takes; reads the tokenizer, not the weights."""
+    """The abilities of the chosen model's template; reads the tokenizer, not the weights."""
     folder = _model_folder(settings)
     if folder is None:
         return Finding("note", "known once the model is on this machine")

@@ -1,7 +1,7 @@
-"""A connection of Sanic's, with what Sanic leaves open.
+"""A connection of Sanic's, with additions.
 
-What can't become a head is refused at once. An answer of unknown length also reaches a client of
-HTTP/1.0. An error also reaches a client that is still sending.
+Bytes that can't become a head are refused at once. An answer of unknown length also reaches a
+client of HTTP/1.0. An error also reaches a client that is still sending.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Exchange(TimedHttp):
         self._receive_more = self._receive
 
     def init_for_request(self) -> None:
-        """Begin anew."""
+        """Start again."""
         super().init_for_request()
         self._unread = False
 
@@ -68,7 +68,7 @@ class Exchange(TimedHttp):
             self._check_start()
 
     def _check_start(self) -> None:
-        """Refuse what can't become a head any more, rather than wait for its end.
+        """Refuse bytes that can't become a head any more, instead of waiting for their end.
 
         Raises:
             BadRequest: It is TLS, or has line breaks that no head may have.
@@ -77,7 +77,7 @@ class Exchange(TimedHttp):
         if head and not _LETTERS.match(head):
             raise BadRequest("the request is not HTTP")
         if not end:
-            # The second half of a line break may still be on its way.
+            # The second half of a line break may still arrive.
             head = head.removesuffix(b"\r")
         if _NEVER_IN_A_HEAD.search(head):
             raise BadRequest("the request's head holds a line break or byte that no head may hold")
@@ -99,7 +99,7 @@ class Exchange(TimedHttp):
             raise BadRequest("the request's target has no path")
 
     async def error_response(self, exception: Exception) -> None:
-        """Answer an error of the connection's, if there is still somebody to read it."""
+        """Answer an error of the connection, if the client still reads."""
         transport = self.protocol.transport
         if transport is None or transport.is_closing():
             self.keep_alive, self.request_body = False, None
@@ -149,7 +149,7 @@ class Connection(HttpProtocol):
         self._is_ending = False
 
     def stop_waiting(self) -> None:
-        """Take what is still written without waiting for a slow reader; it is not much."""
+        """Send the rest without waiting for a slow reader; it is short."""
         self._is_ending = True
         self.resume_writing()
 

@@ -15,12 +15,12 @@ MAX_ENCODINGS = 2
 
 
 async def decoded(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
-    """The body as it was before it was compressed. A thread does what there is to be done.
+    """The decompressed body. The work runs on a thread.
 
     Raises:
-        UnsupportedEncoding: By a method that isn't known here.
-        BadRequest: It isn't what the header says.
-        TooLarge: There is more in it than `max_bytes`.
+        UnsupportedEncoding: The method is unknown.
+        BadRequest: The body doesn't match the header.
+        TooLarge: The result is longer than `max_bytes`.
     """
     names = [name for each in content_encoding.split(",") if (name := each.strip().lower())]
     names = [name for name in names if name != "identity"]
@@ -36,7 +36,7 @@ async def decoded(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
 
 def unpacked(body: bytes, name: str, max_bytes: int) -> bytes:
     """Undo one encoding; any thread. Linear in what goes in and what may come out."""
-    # What is called deflate is zlib's format by the book, and often the bare one.
+    # In the standard, deflate is zlib's format; many clients send raw deflate.
     bits = -zlib.MAX_WBITS if name == "deflate" and not _is_zlib(body) else _GZIP_OR_ZLIB
     unpacker = zlib.decompressobj(bits)
     pieces: list[bytes] = []

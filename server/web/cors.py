@@ -1,6 +1,6 @@
-"""Cross-origin requests: what a browser has to be told so that a page that is let in can read.
+"""Cross-origin requests: headers for the browser, so that an accepted page can read answers.
 
-https://fetch.spec.whatwg.org/#http-cors-protocol. Pages that aren't let in get no such header.
+https://fetch.spec.whatwg.org/#http-cors-protocol. Other pages get no such header.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mlxdeck.server.web.hosts import may_be_origin, origin_name
 
 EXPOSED = "request-id, x-mlxdeck-cache, retry-after"
 MAX_AGE_S = 600
-"""How long a browser may remember what it was told."""
+"""How long a browser may cache the answer to a preflight request, in seconds."""
 _NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~ ,-]{1,4096}")
 
 
@@ -24,7 +24,7 @@ def is_preflight(request: Request) -> bool:
 
 
 def add_cors(request: Request, response: HTTPResponse, allowed: Collection[str]) -> None:
-    """Tell the browser that the page may read this, if it may."""
+    """Add headers for the browser if the page may read this."""
     headers = request.headers
     origin = headers.get("origin", "")
     if not origin:

@@ -34,7 +34,7 @@ async def on_error(request: Request, error: Exception) -> HTTPResponse:
     await drop_body(request.stream)
     known = known_error(request, error)
     if isinstance(known, WrongMethod) and request.method == "OPTIONS":
-        # What a route takes is no secret, and browsers ask before they send a key.
+        # The methods of a route are no secret, and browsers ask before they send a key.
         return HTTPResponse(status=204, headers=known.headers)
     if isinstance(known, Stopping) and request.stream is not None:
         # The client's next request should find another server, not this one's end.

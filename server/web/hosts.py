@@ -1,8 +1,8 @@
-"""Which names of this machine, and which web pages, may ask it.
+"""Accepted names of this machine, and accepted web pages.
 
-A page anywhere can ask a server on this machine, in the name of the browser's user. Its origin
-gives it away, unless its own name is rebound to this machine meanwhile: then the name in `Host` is
-the page's. So only names are let in that nobody else can own, and those that the user lists.
+Any web page can send requests to a server on this machine, through the browser of its user.
+`Origin` names the page, unless the page's own name now resolves to this machine: then `Host` has
+that name. So only names are accepted that nobody else can own, and the names that the user lists.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ CONTAINER_NAMES = frozenset(
         *("host.lima.internal", "host.orb.internal"),
     }
 )
-"""This machine as containers on it call it. ICANN keeps `.internal` out of the public DNS, so no
-page can be served from such a name; as an origin they are not let in all the same."""
+"""This machine's name in its containers.
+
+ICANN keeps `.internal` out of the public DNS, so no page can be served from such a name. As an
+origin it is refused anyway.
+"""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+\.?|\[[0-9A-Fa-f:.]+\]")
 
@@ -53,7 +56,7 @@ def origin_name(origin: str) -> str | None:
 
 def is_own(name: str) -> bool:
     """Whether a name means this machine wherever it is looked up."""
-    # RFC 6761: nobody else may answer for what is below localhost.
+    # RFC 6761: names below localhost always mean this machine.
     return is_loopback(name) or name.endswith(".localhost")
 
 

@@ -52,7 +52,7 @@ DRAWING = (
     *("canonical_off", "inline_control_tokens", "loop_guard"),
     *("max_kv_tokens", "max_output_tokens"),
 )
-"""Settings that change answers, but for those that the model is asked for where they are open."""
+"""Settings that change answers, except for the defaults of sampling."""
 
 
 class LocalBackend:
@@ -178,7 +178,7 @@ class LocalBackend:
             return opened(None)
 
     def _signature(self) -> str:
-        """What draws an answer beside the request: the model, and what it was told of it."""
+        """The source of an answer beside the request: the model and its settings."""
         told = {name: getattr(self._settings, name) for name in DRAWING}
         model, name = self._model, self._tool_format.name
         return f"{model.signature} {model.context_tokens} {self._sampling} {name} {told}"
@@ -190,7 +190,7 @@ class LocalBackend:
         await self.scheduler.stop()
 
     async def close(self) -> None:
-        """Write the states that are still to be written. The engine is gone."""
+        """Write the remaining states. The engine has ended."""
         if self._is_ready:
             self.kv.flush()
 
@@ -241,7 +241,7 @@ class LocalBackend:
 
     @property
     def clock_formats(self) -> Sequence[str]:
-        """What the chat template prints of the time."""
+        """The chat template's output of the time."""
         return self._traits.clock_formats
 
     def check(self, chat: ChatRequest) -> None:
@@ -262,7 +262,7 @@ class LocalBackend:
         return await self._preparation.count(chat)
 
     async def answer(self, chat: ChatRequest, parts: Digests) -> AsyncGenerator[StreamItem]:
-        """Render, look up, queue, and split what the model says into events."""
+        """Render, look up, queue, and split the model's text into events."""
         with self.expecting():
             ready = await self._preparation.prepare(chat, parts)
         try:
@@ -311,7 +311,7 @@ class LocalBackend:
             ready.found.lease.release()
 
     def _learn(self, job: Job) -> None:
-        """What a token costs to prefill."""
+        """Prefill time of a token."""
         self.kv.states.timed(job.work.times.prefill_s, len(job.run.tokens) - job.run.n_cached)
 
     def _job(self, chat: ChatRequest, ready: Ready) -> Job:

@@ -1,4 +1,4 @@
-"""A value that one thread makes for another, and that is let go of if nobody takes it."""
+"""A value that one thread makes for another, and that is released if nobody takes it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Handover(Generic[T]):
-    """One value on its way. Whoever waits for it either takes it or abandons it, once."""
+    """One value in transfer. Its receiver either takes it or abandons it, once."""
 
     def __init__(self, release: Callable[[T], None]) -> None:
-        """`release` is called with a value that nobody takes, on whichever thread comes last."""
+        """`release` is called with an abandoned value, on the thread that comes last."""
         self._release = release
         self._lock = threading.Lock()
         self._values: list[T] = []
@@ -33,7 +33,7 @@ class Handover(Generic[T]):
             return self._values.pop()
 
     def abandon(self) -> None:
-        """Nobody will take it: release it now, or as soon as it comes."""
+        """Abandon the value: release it now, or as soon as it arrives."""
         with self._lock:
             self._is_abandoned = True
             values, self._values = self._values, []

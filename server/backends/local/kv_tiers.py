@@ -32,7 +32,7 @@ class KVTiers:
         policy: str,
         signature: str,
     ) -> None:
-        """Open them. `signature` tells states apart that must not be taken for one another.
+        """Open them. `signature` separates states that are not interchangeable.
 
         Raises:
             OSError, sqlite3.Error: The disk doesn't work.
@@ -50,12 +50,12 @@ class KVTiers:
         self.states = KVCache(states, ram, vault, on_engine)
 
     def tick(self) -> None:
-        """Write what is due."""
+        """Write the states that are due."""
         if (vault := self.states.vault) is not None:
             vault.write_due()
 
     def report(self) -> dict[str, Any]:
-        """What each tier holds, and what it was good for."""
+        """Contents and statistics of each tier."""
         ram, vault, cost = self.states.ram, self.states.vault, self.states.s_per_token
         body = {RAM: ram.tally.report(len(ram), ram.n_bytes, cost) | {"max_bytes": ram.max_bytes}}
         if vault is not None and self._disk is not None:
@@ -74,6 +74,6 @@ class KVTiers:
         return sum(n_cleared)
 
     def flush(self) -> None:
-        """Write what is still to be written. The engine is gone."""
+        """Write the remaining states. The engine has ended."""
         if (vault := self.states.vault) is not None:
             vault.write_due(everything=True)

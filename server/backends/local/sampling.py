@@ -1,4 +1,4 @@
-"""How a request's tokens are drawn: what it asks for, filled up with what the model asks for."""
+"""The sampling of a request: its own parameters, completed by the model's defaults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def defaults(
 
 
 def filled(asked: Sampling, ours: SamplingParams) -> SamplingParams:
-    """What a request asks for, with nothing left open."""
+    """The complete sampling parameters of a request."""
     return SamplingParams(
         ours.temperature if asked.temperature is None else asked.temperature,
         ours.top_p if asked.top_p is None else asked.top_p,

@@ -1,1 +1,1 @@
-"""Exact answers: in RAM, on disk, in Redis, under way."""
+"""Exact answers: in RAM, on disk, in Redis, and in flight."""

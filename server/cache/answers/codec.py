@@ -1,8 +1,8 @@
 """Answers as bytes, for tiers that outlive the process: JSON with a version and a code.
 
-No pickle: what a disk or another machine returns is data, and is checked like any other input. The
-code is keyed, and covers the key of the answer: nobody without the secret can make an answer, or
-pass one off as the answer to something else. Without a secret it tells damage only.
+No pickle: bytes from a disk or another machine are data, and are checked like any other input. The
+code is keyed and covers the key of the answer. Without the secret, nobody can forge an answer, or
+use one for another key. If no secret is set, the code only detects damage.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Damaged(ValueError):
-    """What is no answer, or not the one that was stored under that key."""
+    """Bytes that are no answer, or not the answer that was stored under that key."""
 
 
 def encode(answer: Answer, key: str, secret: bytes = b"") -> bytes:

@@ -27,7 +27,7 @@ _A_FEW = 64
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What the disk has under a key."""
+    """The stored answer under a key."""
 
     answer: Answer | None = None
     is_damaged: bool = False
@@ -49,7 +49,7 @@ class DiskAnswers:
         self.tally = CacheStats()
         self.dropped = 0
         """Answers that were not stored, because too many waited to be."""
-        # Shared with the writing thread; what it is told is in the order of the calls.
+        # Shared with the writing thread, which gets its orders in the order of the calls.
         self._lock = threading.Lock()
         self._waiting: dict[str, Answer] = {}
         self.waiting_bytes = 0
@@ -72,7 +72,7 @@ class DiskAnswers:
             found = await self._disk.read(lambda connection: _read(connection, key), _Read())
         answer = found.answer
         if self._n_clears != n_clears:
-            # What was read has been cleared meanwhile; what came since will be found next time.
+            # The row was cleared while it was read; a newer one will be found next time.
             answer = None
         elif found.is_damaged:
             self._remove(key, "damaged")
@@ -119,7 +119,7 @@ class DiskAnswers:
                 self.waiting_bytes -= answer.n_bytes
 
     def tick(self) -> None:
-        """Note what was used lately."""
+        """Note recent uses."""
         if used := self._take_uses():
             self._disk.write(lambda connection: _note_uses(connection, used))
 
@@ -129,7 +129,7 @@ class DiskAnswers:
         return used
 
     def expire(self) -> None:
-        """Drop what has become too old."""
+        """Drop answers that are too old."""
         if self._max_age_s:
             self._disk.write(self._expire)
 

@@ -66,11 +66,11 @@ def remaining_s(made_s: float, max_age_s: float) -> float:
 
 
 def complete_answer(events: Iterable[Event], cost_s: float = 0.0) -> Answer | None:
-    """Make an answer of what was sent, or None if it may not be repeated.
+    """Make an answer of the events that were sent, or None if it must not be repeated.
 
-    Adjoining deltas are joined. What was cut off by its token limit is repeated like any other:
-    an identical request has the same limit. What did not finish, says nothing, went round in
-    circles or holds a call that is wrong is none: whoever asks again hopes for something else.
+    Adjoining deltas are joined. An answer that reached its token limit is repeated: an identical
+    request has the same limit. Unfinished, empty or repetitive answers, and answers with a wrong
+    call, are not repeated: a client that asks again hopes for another result.
     """
     joined = _joined(events)
     last = joined[-1] if joined else None
@@ -168,7 +168,7 @@ class MemoryAnswers:
             self._give_up(next(iter(self._answers)), "evicted")
 
     def expire(self) -> None:
-        """Drop what has become too old."""
+        """Drop answers that are too old."""
         for key, answer in list(self._answers.items()):
             if answer.remaining_s(self._max_age_s) <= 0:
                 self._give_up(key, "expired")

@@ -1,9 +1,9 @@
 """Exact answers in Redis, shared by several mlxdeck instances.
 
-Never in anybody's way: a lookup takes at most `timeout_s`, a store happens behind the answer, and
-after a failure Redis is left alone for a while. What goes wrong is counted and reported once.
-Whoever may write to the Redis may put anything there: a value counts only if its code was made with
-the secret that the instances share.
+Redis never delays a request: a lookup takes at most `timeout_s`, and a store happens after the
+answer. After a failure Redis is not used for a while. Failures are counted and reported once. Any
+client of the Redis may write any bytes there. So a value counts only if its code was made with the
+instances' common secret.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ STORE_TIMEOUT_S = 2.0
 MAX_PENDING = 64
 MAX_PENDING_BYTES = 64 * 1024**2
 MAX_VALUE_BYTES = 4 * 1024**2
-"""A longer value is none of ours, and is neither read nor stored."""
+"""A longer value is not ours, and is neither read nor stored."""
 _A_FEW = 1000
 
-# Whatever else the client library makes of bytes that are no Redis: it parses them as they come.
+# The client library parses any bytes as they arrive, and may raise any exception.
 _FAILURES = (
     *(RedisError, OSError, TimeoutError, EOFError),
     *(ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError),
@@ -58,13 +58,13 @@ class RedisAnswers:
         max_age_s: float = 0.0,
         secret: str = "",
     ) -> None:
-        """`report` is told, in a line, when Redis stops working and when it works again.
+        """`report` is called with a line when Redis stops working and when it works again.
 
         `max_age_s` of 0 is no limit: Redis keeps answers as long as it has room. Without a
-        `secret`, the password in the URL is it.
+        `secret`, the password in the URL is used.
 
         Raises:
-            ValueError: That is no URL of a Redis.
+            ValueError: It is no URL of a Redis.
         """
         self._redis = redis.Redis.from_url(
             url, socket_connect_timeout=STORE_TIMEOUT_S, socket_timeout=STORE_TIMEOUT_S
@@ -99,7 +99,7 @@ class RedisAnswers:
 
     @property
     def has_secret(self) -> bool:
-        """Whether nobody else can make answers that are believed here."""
+        """Whether only holders of the secret can make answers that are accepted here."""
         return bool(self._secret)
 
     async def get(self, key: str) -> Answer | None:
@@ -109,7 +109,7 @@ class RedisAnswers:
         data = await self._bounded(lambda: ask(PREFIX + key, 0, MAX_VALUE_BYTES), self._timeout_s)
         # A key that isn't there reads as empty.
         if data and self._n_clears == n_clears and (answer := self._checked(key, data)):
-            # Whoever stored it may have been told another limit.
+            # Another instance may have another limit.
             if answer.remaining_s(self._max_age_s) > 0:
                 self.tally.add(counted(answer))
                 return answer
@@ -131,7 +131,7 @@ class RedisAnswers:
             self._report(f"the shared cache holds values that are not believed: {why}")
 
     def used(self, key: str) -> None:
-        """Redis was not asked, and is not told."""
+        """Redis was not used."""
 
     def put(self, key: str, answer: Answer) -> None:
         """Store an answer in the background."""
@@ -155,10 +155,10 @@ class RedisAnswers:
         self._pending_bytes -= n_bytes
 
     def tick(self) -> None:
-        """Nothing waits here that isn't under way."""
+        """Nothing to do: stores begin at once."""
 
     def expire(self) -> None:
-        """Redis does that by itself."""
+        """Redis drops old answers itself."""
 
     async def _store(self, key: str, data: bytes, expire_s: int | None) -> None:
         store = self._redis.set
@@ -171,7 +171,7 @@ class RedisAnswers:
             result = await asyncio.wait_for(ask(), timeout_s)
         except _FAILURES as error:
             if isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE"):
-                # That is Redis at work: somebody keeps something else under our key.
+                # Redis works, but another program has something else under this key.
                 self._refuse(Damaged("no string"))
                 return None
             self._failed(error)
@@ -208,7 +208,7 @@ class RedisAnswers:
         return n_dropped
 
     async def close(self) -> None:
-        """Finish what is being stored, and disconnect."""
+        """Finish the running stores, and disconnect."""
         if self._pending:
             await asyncio.wait(self._pending, timeout=STORE_TIMEOUT_S)
         try:

@@ -1,8 +1,8 @@
-"""Identical requests that are under way at the same time share one generation.
+"""Identical requests that run at the same time share one generation.
 
-Each has its own stream, from the first event on, however late it joins. The generation goes on as
-long as one of them is there. When the last one leaves, the generation can't be joined any more:
-whoever asks then starts a new one. Used from the event loop only.
+Each has its own stream of all events, no matter when it joins. The generation continues as long as
+one of them remains. When the last one leaves, nobody can join any more: a later request starts a
+new generation. Used from the event loop only.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ class Flight:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
-            # Whoever follows is told; when nobody does any more, nobody has to be.
+            # Followers receive the exception; without followers, nobody needs it.
             task.exception()
         self._closed(self)
         self._notify()
 
     def _notify(self) -> None:
-        # Whoever waits has the old one; an Event that is set can't be waited for again.
+        # Waiting followers have the old event; a set Event can't be waited for again.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     async def follow(self, *, joined: bool = False) -> AsyncGenerator[StreamItem]:
-        """Every event from the first on; leaving as the last one ends the generation.
+        """Every event from the first on; when the last follower leaves, the generation ends.
 
-        `joined` is for a request that came later: to it, every prompt token was known, and what
-        happened to the first one's is none of its own.
+        `joined` is for a request that came later. For that one every prompt token was known, and
+        the facts of the first request don't apply.
 
         Raises:
-            ServerError: The generation failed; everyone gets the same.
+            ServerError: The generation failed; every follower gets the same error.
         """
         self._n_followers += 1
         n_seen = 0
@@ -79,7 +79,7 @@ class Flight:
         finally:
             self._n_followers -= 1
             if not self._n_followers:
-                # Before it is cancelled: what is dying must not be joined.
+                # Before it is cancelled: nobody may join a flight that is ending.
                 self._closed(self)
                 self._task.cancel()
 
@@ -107,7 +107,7 @@ def _as_known(event: Event) -> Event:
 
 
 class SingleFlight:
-    """What is being generated, by the key of its answer."""
+    """Running generations, by the key of their answer."""
 
     def __init__(self) -> None:
         self._flights: dict[str, Flight] = {}
@@ -116,11 +116,11 @@ class SingleFlight:
         return len(self._flights)
 
     def get(self, key: str) -> Flight | None:
-        """The generation of this answer, if one is under way that may be joined."""
+        """The generation of this answer, if one is running that may be joined."""
         return self._flights.get(key)
 
     def start(self, key: str, produce: Produce) -> Flight:
-        """Begin a generation that others may join from now on."""
+        """Start a generation that others may join from now on."""
         flight = self._flights[key] = Flight(produce, lambda closed: self._close(key, closed))
         return flight
 

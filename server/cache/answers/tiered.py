@@ -1,7 +1,7 @@
 """Exact answers in all tiers, the nearest first: RAM, this machine's disk, other machines.
 
-RAM is asked on the event loop and costs nothing; what is slower is only asked when an answer would
-have to be generated otherwise, and is filled in the background.
+The event loop looks into RAM, which costs nothing. The slower tiers are only asked before a
+generation, and are filled in the background.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Tier(Protocol):
         """Store it in the background."""
 
     def tick(self) -> None:
-        """Do what has to be done now and then, in the background."""
+        """Do regular work, in the background."""
 
     def expire(self) -> None:
-        """Drop what has become too old."""
+        """Drop answers that are too old."""
 
     async def clear(self) -> int:
         """Drop every answer; return how many there were."""
@@ -61,7 +61,7 @@ class TieredAnswers:
         return self.ram.enabled
 
     def known(self, key: str) -> Answer | None:
-        """Ask RAM; what is repeated from there counts as used in the slower tiers too."""
+        """Look into RAM; a hit there counts as a use in the slower tiers too."""
         answer = self.ram.get(key)
         if answer is not None:
             for tier in self.slower:
@@ -90,12 +90,12 @@ class TieredAnswers:
         self.ram.gone.add(key, "not_kept")
 
     def tick(self) -> None:
-        """Do what has to be done now and then."""
+        """Do regular work."""
         for tier in self.slower:
             tier.tick()
 
     def expire(self) -> None:
-        """Drop what has become too old in any tier."""
+        """Drop answers that are too old in any tier."""
         for tier in self._tiers:
             tier.expire()
 

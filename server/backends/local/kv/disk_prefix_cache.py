@@ -1,10 +1,11 @@
 """KV states on disk: one safetensors file each, and their tokens in the index.
 
-A state is written once its conversation has been quiet for a moment, by the writing thread, under
-a temporary name that is renamed when it is whole. Until then it waits in RAM, within its limit. It
-is read back when a prompt asks for it, after its checksum has been found right. States of another
-model are left alone. What is damaged is removed and counted. Only files that bear a name of ours
-are touched, and no symbolic link is followed.
+A state is written once its conversation has been quiet for a moment. The writing thread writes it
+under a temporary name and renames the complete file. Until then it waits in RAM, within the limit
+of RAM. It is read back when a prompt needs it, after a check of its checksum.
+
+States of other models are left alone. Damaged files are removed and counted. Only files with names
+of ours are touched, and no symbolic link is followed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 ORPHAN_S = 300.0
 """Files younger than this may be another process's that is about to index them."""
 MAX_SPOILT = 16
-"""So many states are removed at once that begin with what has spoilt an answer."""
+"""Number of states to remove at once that share a beginning with a damaged state."""
 _DRAFT = re.compile(r"\.[0-9a-f]{64}-\d+\.safetensors")
 
 Known = Callable[[bytes], int]
@@ -58,10 +59,10 @@ class DiskPrefixCache:
         signature: str,
         max_bytes: int,
     ) -> None:
-        """`ram` is where states wait; `signature` is of all that decides what one looks like.
+        """`ram` holds waiting states; `signature` covers everything that determines a state's form.
 
         Raises:
-            OSError, sqlite3.Error: There is nothing to be had here.
+            OSError, sqlite3.Error: The disk doesn't work.
         """
         self._disk = disk
         self._folder = folder
@@ -91,7 +92,7 @@ class DiskPrefixCache:
         return self._n
 
     def write_due(self, *, everything: bool = False) -> None:
-        """Begin to write what has been quiet long enough; to be called now and then."""
+        """Start to write states that have been quiet long enough; called regularly."""
         n_due = self._ram.n_due(everything=everything)
         with self._lock:
             n_new = max(0, n_due - self._n_queued)
@@ -102,7 +103,7 @@ class DiskPrefixCache:
     def _write_next(self, connection: sqlite3.Connection, everything: bool) -> None:
         with self._lock:
             self._n_queued -= 1
-        # Only what is being written is held; what waits may still be given up.
+        # Only the state that is being written is held; waiting states may still be evicted.
         lease = self._ram.lease_due(everything=everything)
         if lease is None or lease.entry is None:
             return
@@ -143,7 +144,7 @@ class DiskPrefixCache:
 
     def _save(self, state: State, draft: Path) -> tuple[bytes, int]:
         draft.unlink(missing_ok=True)
-        # Made by us first, so that nobody else can read it for a single moment.
+        # Created here first, so that other users can't read it at any moment.
         os.close(open_own(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         try:
             self._states.save(state, draft)
@@ -155,7 +156,7 @@ class DiskPrefixCache:
 
     def _delete(self, connection: sqlite3.Connection, file: object) -> None:
         self._index.remove(connection, file)
-        # Whatever the index says, nothing but a file of ours is removed.
+        # Whatever the index contains, only a file of ours is removed.
         if isinstance(file, str) and FILE.fullmatch(file):
             (self._folder / file).unlink(missing_ok=True)
 
@@ -203,10 +204,10 @@ class DiskPrefixCache:
         return found
 
     def restore(self, stored: Stored, read: StoredState, n: int) -> State:
-        """Make a state of its first `n` tokens of what was read. Engine thread.
+        """Make a state of the first `n` tokens of the data that was read. Engine thread.
 
         Raises:
-            StateDamaged: It holds something else.
+            StateDamaged: The data is something else.
             EngineFailed: There is no room for it.
         """
         state = self._states.restore(read)
@@ -243,7 +244,7 @@ class DiskPrefixCache:
         """Remove every state of this model; return how many there were."""
         n, self._n, self.n_bytes = self._n, 0, 0
         self._ram.forget_due()
-        # What is being written now is removed behind it.
+        # A state that is being written now is removed afterwards.
         self._disk.write(self._clear)
         return n
 

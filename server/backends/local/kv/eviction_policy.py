@@ -12,10 +12,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is known of an entry when it is stored or used."""
+    """Facts about an entry when it is stored or used."""
 
     now: int
-    """A count of all uses so far: time, as far as caches are concerned."""
+    """A count of all uses: the clock of the cache."""
     n_uses: int
     n_tokens: int
     n_bytes: int
@@ -43,12 +43,12 @@ class Lru:
 
 
 class Adaptive:
-    """The one that saves the least prefill a byte goes first: Greedy-Dual-Size with frequency.
+    """Evicts the entry that saves the least prefill a byte: Greedy-Dual-Size with frequency.
 
-    Every eviction raises the floor that later ranks start from, so that what paid long ago ages
-    away. (Cherkasova: Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching
-    Policy, 1998.) What a token saves is quadratic in part, as attention is: a token at the end of
-    a long prompt took longer to compute than one at the beginning.
+    Every eviction raises the floor that later ranks start from, so that old savings lose weight.
+    (Cherkasova: Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy,
+    1998.) The saving of a token is partly quadratic, as attention is. A token at the end of a long
+    prompt took longer to compute than one at the beginning.
     """
 
     # Length of prompt at which attention costs as much as everything else in a layer together.

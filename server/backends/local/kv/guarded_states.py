@@ -1,7 +1,7 @@
-"""KV states for the caches: whatever goes wrong with one comes out as `EngineFailed`.
+"""KV states for the caches: every error becomes `EngineFailed`.
 
-A library may raise anything where memory lacks, on any of the threads that hold states. Caches have
-to tell only two things apart: a file that is no state, and a state that can't be had now.
+Where memory is short, a library may raise any exception, on each thread that holds states. Caches
+only distinguish a file that is no state, and a state that isn't available now.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GuardedStates:
         return _guarded(lambda: self._states.copy(state, n_dropped))
 
     def shrink(self, state: State, n_dropped: int) -> State:
-        """The same, in memory of its own."""
+        """A copy in memory of its own."""
         return _guarded(lambda: self._states.shrink(state, n_dropped))
 
     def save(self, state: State, path: Path) -> None:
@@ -50,7 +50,7 @@ class GuardedStates:
         return _guarded(lambda: self._states.read(path))
 
     def restore(self, stored: StoredState) -> State:
-        """Make a state of what was read."""
+        """Make a state from data in memory."""
         return _guarded(lambda: self._states.restore(stored))
 
 

@@ -1,7 +1,7 @@
-"""KV states wherever they are: in RAM, on disk; and why one was not there.
+"""KV states in RAM and on disk, and the reason why one was missing.
 
-What is on disk is read back when a prompt asks for it, before it is queued: the file is checked and
-read on a thread of the disk's. The engine's only makes a state of what is in memory by then.
+A state on disk is read back when a prompt needs it, before its request is queued. A disk thread
+checks and reads the file; the engine thread only makes a state from memory.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Wanted:
     tokens: Sequence[int]
     part_at: PartAt
     tail_start: int
-    """Where the last message has ended and what the template adds for the answer begins."""
+    """End of the last message, where the template's start of the answer begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class KVCache:
         self._seen = MissExplainer()
         self._reading = asyncio.Lock()
         self.s_per_token: float | None = None
-        """Prefill time of a token, as of the last prompt that was long enough to tell."""
+        """Prefill time of a token, from the last prompt that was long enough to measure it."""
 
     def find(self, wanted: Wanted) -> Found:
         """Lease what RAM knows of a prompt, and say why it isn't more. Any one thread."""
@@ -88,10 +88,11 @@ class KVCache:
         return self._lease(wanted, nearest, tier="ram")
 
     async def restore(self, wanted: Wanted, found: Found) -> Found:
-        """Bring a prompt's state from disk into RAM, if that is worth a read; lease it instead.
+        """Restore a prompt's state from disk into RAM, if it saves more than the read costs; lease
+        it.
 
-        Event loop. Of the two leases, the one that is not returned is released. Cancelled, what is
-        being read still comes into RAM, and `found` stays the caller's.
+        Event loop. Of the two leases, the one that is not returned is released. On cancellation, a
+        state that is being read still arrives in RAM, and `found` stays the caller's.
         """
         handover: Handover[Found] = Handover(lambda made: made.lease.release())
 
@@ -113,7 +114,7 @@ class KVCache:
         await self._recall(tokens, lambda: None)
 
     async def _recall(self, tokens: Sequence[int], then: Callable[[], None]) -> bool:
-        """Tell whether something was read; `then` runs on the engine thread right behind that."""
+        """Return whether a state was read; `then` runs on the engine thread right after that."""
         vault = self.vault
         if vault is None or not len(vault):
             return False
@@ -133,7 +134,7 @@ class KVCache:
     async def _restored(
         self, vault: DiskPrefixCache, stored: Stored, n: int, then: Callable[[], None]
     ) -> bool:
-        """Read a file and make a state of it on the engine thread; tell whether that was done."""
+        """Read a file and make a state of it on the engine thread; return whether that worked."""
         try:
             read = await vault.read(stored)
 
@@ -178,9 +179,9 @@ class KVCache:
     def keep(
         self, kept: KVState, shared_tokens: int, lease: Lease, *, at_most_tokens: int = 0
     ) -> None:
-        """Remember what a sequence has computed, and end its lease. Engine thread.
+        """Store a sequence's computed state, and end its lease. Engine thread.
 
-        What can't be kept is counted, and costs nothing else.
+        A state that can't be kept is counted, and has no other effect.
         """
         lease.release()
         tokens = pack(kept.tokens)
@@ -206,6 +207,6 @@ class KVCache:
                 self.vault.spoil(pack(tokens))
 
     def timed(self, prefill_s: float, computed_tokens: int) -> None:
-        """Learn what a token costs to compute, which is what a cached one saves."""
+        """Measure the cost of a computed token, which a cached token saves."""
         if computed_tokens >= MIN_TIMED_TOKENS:
             self.s_per_token = prefill_s / computed_tokens

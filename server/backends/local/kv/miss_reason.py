@@ -1,6 +1,6 @@
-"""Why a prompt was not known: compares it with the prompts that were seen before.
+"""Why a prompt was not in the cache: compares it with recent prompts.
 
-Remembers the tokens of recent prompts, also of those whose states are long gone.
+Remembers the tokens of recent prompts, even after their states were evicted.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Nearest:
 
 
 class MissExplainer:
-    """The prompts of late."""
+    """The recent prompts."""
 
     def __init__(self) -> None:
         self._prompts: OrderedDict[bytes, _Prompt] = OrderedDict()
 
     def add(self, tokens: bytes, part_at: PartAt, tail_start: int) -> None:
-        """Remember a prompt; `tail_start` is where the next turn may go on differently."""
+        """Remember a prompt; `tail_start` is where the next turn may diverge."""
         key = hashlib.sha256(tokens).digest()
         self._prompts.pop(key, None)
         self._prompts[key] = _Prompt(tokens, part_at, tail_start or n_tokens(tokens))
@@ -65,7 +65,7 @@ def explain(tokens: bytes, part_at: PartAt, n_cached: int, nearest: Nearest) -> 
     prompt, n_same = nearest.prompt, nearest.n_same
     first_part = part_at(0)[1]
     if prompt is None or n_same <= max(first_part, n_cached - 1):
-        # A state may also be of a prompt from before this start, or prefilled for nobody.
+        # A state may also be of a prompt before this start, or of a prefill without a request.
         return Miss() if n_cached > first_part else Miss("cold")
     n_wanted = n_tokens(tokens) - 1
     if n_same < min(n_wanted, prompt.tail_start):
@@ -73,7 +73,7 @@ def explain(tokens: bytes, part_at: PartAt, n_cached: int, nearest: Nearest) -> 
         _, their_start, their_end = prompt.part_at(n_same)
         ours = _hash(tokens, start, end)
         return Miss("diverged", n_same, name, ours, _hash(prompt.tokens, their_start, their_end))
-    # All that could be shared is; it is a miss only if the state of it is gone.
+    # Everything that could be shared is; it is a miss only if the state was evicted.
     return Miss("evicted") if n_cached < min(n_wanted, prompt.tail_start) else Miss()
 
 

@@ -1,10 +1,11 @@
 """KV states in RAM: the longest known prefix of any prompt, within a hard limit of bytes.
 
-What a state is only the engine knows; this module owns which are kept. Shared between the prompt
-thread, which leases, and the engine thread, which keeps and evicts (states are freed there).
-mlx-lm's LRUPromptCache does without leases and drops the stored prefixes of an entry that is
-extended, so that a shared system prompt goes with the conversation that came last; here an entry
-that has to go first shrinks to the part that other conversations begin with too.
+Only the engine knows the contents of a state; this module decides which states are kept. The prompt
+thread takes leases; the engine thread keeps and evicts, so states are freed there.
+
+mlx-lm's LRUPromptCache has no leases, and drops the stored prefixes of an entry that is extended. A
+shared system prompt is then evicted with the last conversation. Here an evicted entry first shrinks
+to the part that other conversations share.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ QUIET_S = 3.0
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """A state and what is known of it."""
+    """A state and the facts about it."""
 
     tokens: bytes
     state: State
@@ -48,7 +49,7 @@ class Entry:
     """When it is to be written to disk, of the monotonic clock; infinite if it isn't."""
 
     def usable(self, wanted: bytes) -> int:
-        """How many leading tokens of `wanted` this state can stand for."""
+        """Number of leading tokens of `wanted` for which this state is valid."""
         n = n_common(self.tokens, wanted)
         return n if self.trimmable or n == n_tokens(self.tokens) else 0
 
@@ -62,7 +63,7 @@ class Lease:
         self.state = state
         """A private copy that holds exactly those tokens."""
         self.entry = entry
-        """What it protects; the cache's to change."""
+        """The entry that it protects; only the cache changes it."""
         self._cache = cache
 
     def release(self) -> None:
@@ -73,7 +74,7 @@ class Lease:
 class PrefixCache:
     """States by their tokens. Safe from any thread; `add` and `clear` on the engine's.
 
-    Nothing of the engine's is called under the lock: where that hangs, nobody else does.
+    No method of the engine is called under the lock: if the engine hangs, other threads don't.
     """
 
     def __init__(self, states: States, max_bytes: int, policy: Policy | None = None) -> None:
@@ -157,10 +158,10 @@ class PrefixCache:
             return sum(entry.n_leases for entry in self._entries)
 
     def add(self, tokens: bytes, state: State, shared_tokens: int, *, store: bool = False) -> None:
-        """Remember a state, giving up others for it.
+        """Store a state and evict others for it.
 
-        With `store` it is to be written to disk too, once its conversation has been quiet. What
-        waits for the disk is here and nowhere else, within the same limit: what has to go goes.
+        With `store` it is also written to disk, once its conversation has been quiet. States that
+        wait for the disk are only here, within the same limit, and may be evicted.
         """
         try:
             entry = self._entry(tokens, state, shared_tokens)
@@ -204,7 +205,7 @@ class PrefixCache:
         return entry
 
     def _covered(self, tokens: bytes, trimmable: bool) -> bool:
-        """Whether an entry already stands for all of these tokens; it counts as used."""
+        """Whether an entry already covers all of these tokens; this counts as a use."""
         with self._lock:
             for entry in self._entries:
                 same = entry.tokens == tokens
@@ -247,7 +248,7 @@ class PrefixCache:
             with self._lock:
                 victim.n_leases -= 1
         with self._lock:
-            # Whoever has leased it meanwhile counts on what it was.
+            # A lease that was taken meanwhile relies on the old state.
             if not victim.n_leases:
                 self._cut(victim, state, n_bytes)
         return True

@@ -1,9 +1,11 @@
 """The index of KV states on disk: rows in SQLite, found by their blocks of tokens.
 
-Nothing of it is held in RAM. Each block of 64 tokens has a hash that goes on from the one before
-it, so that a hash stands for all tokens up to there. A state that can be cut is listed under each
-of its blocks, any other under its last one only: it has to be a beginning of the prompt as a whole.
-Rows are whatever somebody may have put there. They are checked, and tokens are compared.
+The index is not held in RAM. Each block of 64 tokens has a hash that continues the one before it,
+so that a hash covers all tokens up to its block. A state that can be trimmed is listed under each
+of its blocks. Any other state is only under its last block: all of it must be a prefix of the
+prompt.
+
+Rows may have been written by anyone: they are checked, and tokens are compared.
 """
 
 from __future__ import annotations
@@ -33,8 +35,10 @@ _INNER, _LAST, _WHOLE = range(3)
 _AT_ONCE = 500
 """So many values go into one statement."""
 _A_FEW = 32
-"""So many states are compared that have the same blocks of a prompt: they differ by less than one,
-and what is overlooked costs a miss of less than one."""
+"""Maximal number of compared states with the same blocks of a prompt.
+
+They differ by less than one block, so an overlooked state costs less than one block.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Stored:
     digest: bytes
 
     def usable(self, wanted: bytes) -> int:
-        """How many leading tokens of `wanted` this state can stand for."""
+        """Number of leading tokens of `wanted` for which this state is valid."""
         n = n_common(self.tokens, wanted)
         return n if self.trimmable or n == n_tokens(self.tokens) else 0
 
@@ -66,7 +70,7 @@ class StateIndex:
     """The states of one model. Every method runs inside a transaction of its caller's."""
 
     def __init__(self, signature: str) -> None:
-        """`signature` is of all that decides what a state looks like."""
+        """`signature` covers everything that determines a state's form."""
         self.signature = signature
         self._seed = hashlib.sha256(signature.encode()).digest()
 
@@ -140,7 +144,7 @@ class StateIndex:
         return [file for (file,) in connection.execute(query, (self.signature,))]
 
     def covers(self, connection: sqlite3.Connection, tokens: bytes, trimmable: bool) -> bool:
-        """Whether a stored state stands for all of these tokens already."""
+        """Whether a stored state already covers all of these tokens."""
         file = self.file_of(tokens)
         if connection.execute("select 1 from states where file = ?", (file,)).fetchone():
             return True
@@ -159,10 +163,10 @@ class StateIndex:
         return found
 
     def nearest(self, connection: sqlite3.Connection, wanted: bytes) -> tuple[Stored | None, int]:
-        """The state that knows most of a prompt, and how many of its tokens that is.
+        """The state with the longest prefix of a prompt, and the prefix's number of tokens.
 
         Raises:
-            DamagedRow: The one that seemed to know most is none.
+            DamagedRow: The row with the longest prefix is damaged.
         """
         hashes = self._hashes(wanted)
         best = max(self._alike(connection, wanted, hashes), key=lambda each: each[1], default=None)

@@ -1,7 +1,7 @@
-"""The system prompts of late, as tokens, so that a new start can prefill them before anyone asks.
+"""Recent system prompts, as tokens, so that a new start can prefill them before any request.
 
-They are named by the digests of system prompt and tools, which telemetry knows too and which are
-the same for every model.
+Their names are the digests of system prompt and tools. Telemetry knows these too, and they are the
+same for every model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def parts_key(system: str, tools: str) -> str:
 
 
 class SystemPrompts:
-    """What is remembered of system prompts. For the event loop."""
+    """The remembered system prompts. For the event loop."""
 
     def __init__(self, disk: DiskIO, signature: str) -> None:
         self._disk = disk
@@ -43,7 +43,7 @@ class SystemPrompts:
         if not shared_tokens or key in self._noted:
             return
         if len(self._noted) >= MAX_SYSTEMS:
-            # The table holds no more either: those that are asked for again are noted again.
+            # The table has the same limit: prompts that are used again are noted again.
             for noted in self._noted:
                 self._known.pop(noted, None)
             self._noted.clear()

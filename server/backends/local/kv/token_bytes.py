@@ -9,7 +9,7 @@ TOKEN_BYTES = 4
 
 
 def pack(tokens: Sequence[int]) -> bytes:
-    """Tokens as bytes, in this machine's order; `unpack` is the way back."""
+    """Tokens as bytes, in this machine's byte order; `unpack` is the inverse."""
     return array("I", tokens).tobytes()
 
 

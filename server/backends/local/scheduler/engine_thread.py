@@ -61,14 +61,14 @@ class Enter:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Nobody waits for a sequence any more."""
+    """A sequence is cancelled."""
 
     job: Sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Something is to be done between two steps; `ended` is told why it failed, or nothing."""
+    """Work to do between two steps; `ended` gets the reason of a failure, or an empty text."""
 
     work: Callable[[], object]
     ended: Callable[[str], None]
@@ -84,10 +84,10 @@ Command = Enter | Leave | Run | Stop
 
 
 class Told(Protocol):
-    """What the thread tells others. Called on the engine thread."""
+    """The receiver of the thread's results. Called on the engine thread."""
 
     def deliver(self, parcels: list[Parcel]) -> None:
-        """Hand on what has come of sequences."""
+        """Pass on the results of sequences."""
 
     @property
     def n_expected(self) -> int:
@@ -99,7 +99,7 @@ class EngineLost(EngineFailed):
 
 
 class EngineThread:
-    """What runs on the engine thread. Others put commands into `inbox` and read figures."""
+    """The engine thread's loop. Other threads put commands into `inbox` and read figures."""
 
     def __init__(
         self, engine: Engine, told: Told, *, max_batch: int, prefill_chunk_tokens: int
@@ -124,7 +124,7 @@ class EngineThread:
         self._prefill_chunk_tokens = prefill_chunk_tokens
         self._waiting: deque[Sequence] = deque()
         self._open: set[Sequence] = set()
-        """All that have entered and not been told an end, wherever they are."""
+        """All sequences that have entered and have not received an end, in any stage."""
         self._looping: list[Sequence] = []
 
     def run(self) -> None:
@@ -141,7 +141,7 @@ class EngineThread:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Hold nothing any more: whoever waits is known to the scheduler too."""
+        """Drop all references: the scheduler also knows every waiting client."""
         for held in (self.running, self._waiting, self._open, self._looping):
             held.clear()
         with suppress(queue.Empty):
@@ -158,7 +158,7 @@ class EngineThread:
                 self._step()
         except EngineLost:
             raise
-        # The thread's edge: what is raised here was raised by us, and is survived all the same.
+        # The edge of the thread: an exception here is our own bug, and must not end the thread.
         except BaseException as error:
             log.exception("a fault on the engine thread")
             failure = f"the engine thread failed: {one_line(error)}"
@@ -168,14 +168,15 @@ class EngineThread:
         return True
 
     def _attempt(self, what: str, work: Callable[[], T]) -> tuple[T | None, str]:
-        """Do what may fail in any way; return its result and, in words, how it failed.
+        """Run a call that may fail in any manner; return its result and the error as text.
 
-        The exception is not handed on: its traceback holds arrays, and memory may be what lacks.
+        The exception itself is not kept: its traceback holds arrays, and memory may be short.
         """
         with self.activity.at(what):
             try:
                 return work(), ""
-            # Whatever an engine, a cache or a library raises, its type says nothing of the cost.
+            # The type of an engine's, cache's or library's exception doesn't show the extent of the
+            # failure.
             except BaseException as error:
                 expected = isinstance(error, EngineFailed) and error.__cause__ is None
                 log.error("%s failed: %s", what, error, exc_info=None if expected else error)
@@ -184,7 +185,7 @@ class EngineThread:
                 return None, f"the model failed: {one_line(error)}"
 
     def _drain(self) -> bool:
-        """Run what the inbox holds, waiting for it when there is nothing else to do."""
+        """Run the commands of the inbox; wait for one if there is no other work."""
         while True:
             busy = bool(self.running or self._waiting)
             try:
@@ -195,7 +196,7 @@ class EngineThread:
                 return False
 
     def _gather(self) -> None:
-        """Before an idle engine starts on the first of several requests, let the others come."""
+        """Before an idle engine starts on the first of several requests, wait for the others."""
         until_s = time.monotonic() + GATHER_S
         while self._waiting and self._told.n_expected and not self.running:
             try:
@@ -237,11 +238,11 @@ class EngineThread:
             self.running[uid] = job
 
     def _fits(self, job: Sequence) -> bool:
-        """Whether a job may be read together with those that are being read.
+        """Whether a job may be prefilled together with the jobs in prefill.
 
-        The engine pads all chunks of a step to the longest, so a step costs their number times
-        that length; twice a chunk is what the others are made to wait for their next token.
-        Many short prompts go together, a short one beside a long one, long ones in turn.
+        The engine pads all chunks of a step to the longest, so a step costs their number times that
+        length. The limit is twice a chunk, since other sequences wait for their next token. Many
+        short prompts go together, a short one beside a long one, long ones in turn.
         """
         chunk = self._prefill_chunk_tokens
         left = [len(each.run.tokens) - each.n_prefilled for each in self.running.values()]
@@ -269,7 +270,7 @@ class EngineThread:
     def _account(self, step: Step) -> list[Parcel]:
         job = self.running.get(step.uid)
         if job is None:
-            # Of an insert that failed half-way; whoever asked has been told.
+            # An insert that failed half-way; the client already has its error.
             self._remove(step.uid)
             return []
         if isinstance(step, Prefilled):
@@ -320,7 +321,7 @@ class EngineThread:
             self._keep(job, self._remove(job.uid))
 
     def _cut(self, job: Sequence) -> None:
-        """End a sequence that goes round in circles, as its limit would."""
+        """End a sequence that repeats itself, as its token limit would."""
         if self.running.get(job.uid) is not job:
             return
         job.work.times.finished_s = time.monotonic()
@@ -335,14 +336,14 @@ class EngineThread:
         return kept
 
     def _rebuild(self, failure: str) -> None:
-        """Fail what the engine was working at, and start it anew; who waits goes on waiting.
+        """Fail the running sequences, and start the engine again; waiting sequences keep waiting.
 
         Raises:
-            EngineLost: It doesn't start, or draws no token.
+            EngineLost: It doesn't start, or samples no token.
         """
         log.error("the engine is rebuilt: %s", failure)
         self.rebuilding = failure
-        # By what has been told, not by where it is: also what was between two places.
+        # By the open set, not by stage: this includes sequences between two stages.
         waiting = set(self._waiting)
         self.running.clear()
         self._looping.clear()

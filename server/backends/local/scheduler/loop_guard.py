@@ -1,11 +1,11 @@
-"""Notices that an answer goes round in circles: one cycle of tokens, over and over."""
+"""Detects an answer that repeats itself: one cycle of tokens, over and over."""
 
 from __future__ import annotations
 
 MAX_PERIOD = 64
 MIN_REPEATS = 20
 MIN_TOKENS = 256
-"""A cycle of up to `MAX_PERIOD` tokens counts once it stands there so often and so long."""
+"""A cycle of up to `MAX_PERIOD` tokens counts after so many repetitions and so many tokens."""
 LOOK_EVERY = 32
 
 
@@ -13,8 +13,8 @@ class LoopGuard:
     """Watches the tokens of one answer, thinking included. Plain numbers, for the engine thread.
 
     A cycle is found with the very token that makes it long enough. Comparing every token with the
-    64 before it would cost as much as the rest of a step: instead, periods that have held for
-    `LOOK_EVERY` tokens are looked for now and then, and only those are followed.
+    64 before it would cost as much as the rest of a step. Instead, it looks from time to time for
+    periods that have held for `LOOK_EVERY` tokens, and follows only those.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class LoopGuard:
         """Periods that hold, and how many of the last tokens are those of a period before."""
 
     def feed(self, token: int) -> bool:
-        """Take the next token; tell whether the answer is a loop by now."""
+        """Take the next token; return whether the answer is a loop by now."""
         tokens = self._tokens
         tokens.append(token)
         if self._runs and self._follow(token):
@@ -45,7 +45,7 @@ class LoopGuard:
 
     def _look(self) -> None:
         tokens = self._tokens
-        # What is further back is no part of a run that is new: it would have been found before.
+        # Earlier tokens are no part of a new run: that run would have been found before.
         del tokens[: -4 * LOOK_EVERY]
         newest = tokens[-LOOK_EVERY:]
         last = newest[-1]

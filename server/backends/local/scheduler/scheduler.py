@@ -41,7 +41,7 @@ STOPPED = "the engine has stopped"
 
 
 class _Chunks:
-    """What a job delivers, up to its `Done`; `Waiting` where nothing has come for a while."""
+    """The output of a job, up to its `Done`; `Waiting` after some time without output."""
 
     def __init__(self, job: Sequence, ping_s: float) -> None:
         self._job = job
@@ -66,7 +66,7 @@ class _Chunks:
 
 
 class Scheduler:
-    """Runs an engine on a thread of its own. For the event loop, but for `deliver`."""
+    """Runs an engine on its own thread. For the event loop, except for `deliver`."""
 
     def __init__(
         self,
@@ -88,9 +88,9 @@ class Scheduler:
         self._open: set[Sequence] = set()
         """Sequences whose block has not been left."""
         self._commands: set[asyncio.Future[None]] = set()
-        """What somebody waits for in `run`."""
+        """Futures of the callers of `run`."""
         self._failure = ""
-        """Why the thread has ended for good."""
+        """Why the thread has ended permanently."""
         self._watch = StallWatch(
             self._worker.activity, stall_s, tell=self._fail_all, give_up=self.give_up
         )
@@ -116,10 +116,10 @@ class Scheduler:
         self._watch.start()
 
     async def stop(self) -> None:
-        """Fail the jobs that still run, and end the thread after the step it is in.
+        """Fail the jobs that still run, and end the thread after the current step.
 
-        A model that is still being fetched or loaded is not waited for, nor an engine that hangs:
-        `alive` tells. Nor is there anything to end if it was never started.
+        It doesn't wait for a model that is still being loaded, nor for an engine that hangs: see
+        `alive`. If the engine was never started, there is nothing to end.
         """
         if not hasattr(self, "_thread"):
             return
@@ -177,19 +177,19 @@ class Scheduler:
         return self._worker.n_lost_states
 
     async def run(self, work: Callable[[], object]) -> None:
-        """Have something done on the engine thread, between two steps.
+        """Run something on the engine thread, between two steps.
 
-        For what may make or free arrays of the engine's.
+        For work that may make or free arrays of the engine.
 
         Raises:
-            EngineFailed: It raised something, whatever that was, or the engine is down.
+            EngineFailed: It raised any exception, or the engine is down.
         """
         self._check()
         done = self._loop.create_future()
 
         def settle(failure: str) -> None:
             if done.done():
-                return  # Whoever waited has left, or been told.
+                return  # The caller has left, or has its result.
             if failure:
                 done.set_exception(EngineFailed(failure))
             else:
@@ -241,7 +241,7 @@ class Scheduler:
                     self._worker.inbox.put(Leave(job))
 
     def _fail_all(self, reason: str) -> None:
-        """Tell everyone who waits, each with an exception of its own."""
+        """Send an error to every waiting client, each with its own exception."""
         for job in self._open:
             job.chunks.put_nowait(EngineFailed(reason))
         for command in self._commands:
@@ -255,17 +255,18 @@ class Scheduler:
             self.lost.set_result(reason)
 
     def deliver(self, parcels: list[Parcel]) -> None:
-        """Hand on what has come of sequences. Engine thread."""
+        """Pass on the results of sequences. Engine thread."""
         self._on_loop(lambda: _hand_over(parcels))
 
     def _main(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
-        """The engine thread. However it ends, everyone is told."""
+        """The engine thread. However it ends, every waiting client gets an error."""
         reason, is_lost = STOPPED, False
         try:
             self._load(progress, loaded)
             self._on_loop(self._loaded)
             self._worker.run()
-        # The thread's edge: whatever a model's files or a library raise, who waits is told.
+        # The edge of the thread: after any exception of a model's files or a library, clients get
+        # an error.
         except BaseException as error:
             log.debug("the engine thread ends", exc_info=error)
             reason, is_lost = one_line(error), True

@@ -1,4 +1,4 @@
-"""One sequence on its way through the engine: what it asks for, and what comes out of it."""
+"""One sequence in the engine: its parameters and its output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Keep = Callable[[KVState], None]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one more token adds to the answer."""
+    """The addition of one token to the answer."""
 
     text: str
 
@@ -40,14 +40,14 @@ Chunk = Piece | Waiting | Done
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """One sequence on its way through the engine."""
+    """One sequence in the engine."""
 
     run: SequenceSpec
     keep: Keep
     guard: LoopGuard | None = None
-    """Ends it where it goes round in circles, if it should."""
+    """Ends a sequence that repeats itself; None if the loop guard is off."""
     work: Work = field(default_factory=Work)
-    """What telemetry is told of it."""
+    """Figures for telemetry."""
     n_prefilled: int = 0
     """Prompt tokens that are in the KV state by now, the cached ones included."""
     chunks: asyncio.Queue[Chunk | ServerError] = field(default_factory=asyncio.Queue)
