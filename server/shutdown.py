@@ -1,5 +1,4 @@
-"""The end of a server, step by step, each with a time limit: no step waits for ever, nothing is
-lost.
+"""The end of a server in steps, each with a time limit: no step waits for ever, nothing is lost.
 
 The listener closes first, so that another server can bind. Running requests get time to finish, and
 later ones get a 503. The rest is then cut short, with an error in its API's form. Slow clients get
