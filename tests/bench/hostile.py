@@ -29,6 +29,7 @@ ROUNDS_ALONE = 9
 LEAST_S = 0.3
 """How long others are watched at least, also beside what is answered at once."""
 PATIENCE_S = 90.0
+TURN = {"role": "user", "content": "Say hi."}
 
 
 def _poll(port: int, orders: Connection) -> None:
@@ -85,8 +86,7 @@ def post(server: Server, path: str, body: bytes, timeout_s: float = PATIENCE_S) 
 
 def short(server: Server) -> float:
     """How long a short request takes, in milliseconds."""
-    turn = {"role": "user", "content": "Say hi."}
-    body = json.dumps({"model": "m", "max_tokens": 8, "messages": [turn]}).encode()
+    body = json.dumps({"model": "m", "max_tokens": 8, "messages": [TURN]}).encode()
     began_s = time.perf_counter()
     if post(server, "/v1/messages", body) != 200:
         return float("inf")
@@ -118,6 +118,9 @@ def watch(server: Server, names: list[str]) -> None:
         alone_ms = statistics.median(short(server) for _ in range(ROUNDS_ALONE))
         print(f"a short request alone: {alone_ms:.0f} ms; resident {resident_mb(server):.0f} MB")
         print(f"worst gap of /health beside it alone: {worst_ms():.0f} ms")
+        ordinary = json.dumps({"model": "m", "max_tokens": 40, "messages": [TURN]}).encode()
+        times = [each for _ in range(4) for each in beside(server, "/v1/messages", ordinary)[2]]
+        print(f"beside an ordinary one of 40 tokens: {statistics.median(times) / alone_ms:.1f} x")
         head = ("status", "s", "gap ms", "short x", "worst x", "MB")
         print(f"{'':<38}" + "".join(f"{each:>8}" for each in head))
         over = 0

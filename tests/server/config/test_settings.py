@@ -260,6 +260,14 @@ def test_every_setting_has_a_flag_with_help(cwd: Path) -> None:
     )
 
 
+def test_bodies_in_flight_are_a_size(cwd: Path) -> None:
+    """As every setting of bytes; none at all would refuse every body."""
+    settings = load(cwd, {"MLXDECK_MAX_BODY_BYTES_IN_FLIGHT": "64MiB"})
+    assert settings.max_body_bytes_in_flight == 64 * 1024**2
+    with pytest.raises(SettingsError, match="must be at least 1"):
+        load(cwd, {"MLXDECK_MAX_BODY_BYTES_IN_FLIGHT": "0"})
+
+
 def test_only_the_flags_that_a_command_needs() -> None:
     """A client command has the address, not the caches."""
     parser = argparse.ArgumentParser()
