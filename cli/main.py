@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 TYPE_CHECKING = False
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+LEFT_OVER_S = 0.5
+"""For a thread to end that is through with its work."""
 COMMANDS = ("up", "serve", "tui", "replay", "inspect", "check", "parse", "models", "doctor")
 """In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""
 
@@ -24,10 +27,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         _leave_on_interrupt()
-    status = _run(argv)
+    try:
+        status = _run(argv)
+    except SystemExit as left:
+        if argv is not None or not isinstance(left.code, int):
+            raise
+        status = left.code
     if argv is None:
         _leave_on_interrupt()
+        _leave_threads(status)
     return status
+
+
+def _leave_threads(status: int) -> None:
+    """End the process at once if a thread is left that Python would wait for.
+
+    A signal that ends the dashboard leaves the thread that waits for keys.
+    """
+    import threading
+
+    main_thread = threading.main_thread()
+    left = [each for each in threading.enumerate() if each is not main_thread and not each.daemon]
+    for thread in left:
+        thread.join(LEFT_OVER_S)
+    if any(thread.is_alive() for thread in left):
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)
 
 
 def _leave_on_interrupt() -> None:
