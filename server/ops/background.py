@@ -11,13 +11,14 @@ import json
 import os
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from mlxdeck.server.config.settings import Settings
@@ -31,6 +32,8 @@ STOP_TIMEOUT_S = 30.0
 """Time for a server to write its data, once its requests have ended."""
 TELL_AFTER_S = 1.0
 AT_ONCE_S = 5.0
+LEAVE_DASHBOARD = b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?25h\x1b[?1049l"
+"""No mouse, no focus, no pasting, a cursor, and the screen from before."""
 MAX_LOG_BYTES = 4 * 1024**2
 
 Say = Callable[[str], None]
@@ -201,10 +204,29 @@ def _log(home: Path) -> Iterator[IO[bytes]]:
         yield log
 
 
+def _terminal() -> list[Any] | None:
+    """The settings of this terminal, if it is one."""
+    try:
+        return termios.tcgetattr(0)
+    except termios.error:
+        return None
+
+
+def _restore(settings: list[Any] | None) -> None:
+    """Put the terminal back as it was before a dashboard took it."""
+    if settings is None:
+        return
+    with suppress(OSError, termios.error):
+        os.write(1, LEAVE_DASHBOARD)
+        termios.tcsetattr(0, termios.TCSANOW, settings)
+
+
 class _Signals:
-    """The signals that end a terminal's programs, as exceptions."""
+    """The signals that end a terminal's programs, as exceptions or as the end itself."""
 
     def __init__(self) -> None:
+        self.end: Callable[[], None] | None = None
+        """Done before the process ends, instead of an exception. A dashboard may swallow that."""
         self._is_held = False
         self._held: int | None = None
 
@@ -214,6 +236,9 @@ class _Signals:
             self._held = number
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
+        elif self.end is not None:
+            self.end()
+            os._exit(128 + number)
         else:
             raise SystemExit(128 + number)
 
