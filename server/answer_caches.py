@@ -52,7 +52,9 @@ class AnswerCaches:
             )
             slower.append(self.shared)
             if not self.shared.has_secret:
-                log.warning("the shared cache has no secret: whoever writes to it chooses answers")
+                log.warning(
+                    "the shared cache has no secret: every client of the Redis can forge answers"
+                )
         self.tiers = TieredAnswers(ram, slower)
 
     def _open_disk(self, settings: Settings) -> CacheDisk | None:

@@ -102,7 +102,7 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     async def get_health(_: Request) -> HTTPResponse:
         body = health(service)
         if app.ctx.drain.stopping:
-            body |= {"status": "stopping", "reason": "the server was told to stop"}
+            body |= {"status": "stopping", "reason": "the server is stopping"}
         return _json(body, 503 if body["status"] in ("unhealthy", "stopping") else 200)
 
     async def get_status(_: Request) -> HTTPResponse:

@@ -67,7 +67,7 @@ class IncomingBodies:
                 if n_bytes > self.max_body_bytes:
                     raise self._too_large()
                 if n_bytes > FREE_BYTES and self.in_flight_bytes > self._max_in_flight_bytes:
-                    raise Overloaded("too many request bodies are under way", RETRY_AFTER_S)
+                    raise Overloaded("too many request bodies are being read", RETRY_AFTER_S)
                 chunks.append(chunk)
             return b"".join(chunks)
         except TimeoutError:
@@ -85,7 +85,7 @@ class IncomingBodies:
         """
         together = self.in_flight_bytes + n_more
         if n_bytes + n_more > FREE_BYTES and together > self._max_in_flight_bytes:
-            raise Overloaded("too many request bodies are under way", RETRY_AFTER_S)
+            raise Overloaded("too many request bodies are being read", RETRY_AFTER_S)
         self.in_flight_bytes = together
 
     def release(self, n_bytes: int) -> None:

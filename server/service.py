@@ -108,7 +108,7 @@ class Service:
         try:
             await asyncio.wait_for(closing, 2 * FLUSH_S)
         except TimeoutError:
-            log.warning("the disk did not take the last of the caches in time")
+            log.warning("the caches were not written to disk completely: no time")
 
     async def _unless_hurried(self, stopping: Coroutine[Any, Any, None]) -> None:
         """Wait for an end, but not for the step that the engine is in once there is no time."""
@@ -139,7 +139,7 @@ class Service:
         if not self.loading.done():
             raise Overloaded("the model is still loading", retry_after_s=15)
         if self.loading.cancelled():
-            raise EngineFailed("the server is being stopped")
+            raise EngineFailed("the server is stopping")
         if error := self.loading.exception():
             # Not raised itself: it would collect a traceback of each request.
             raise EngineFailed(one_line(error))

@@ -75,7 +75,7 @@ class Dashboard(Replaying):
     VERTICAL_BREAKPOINTS = [(0, "-tiny"), (20, "-short"), (30, "-tall")]
     BINDINGS = [
         Binding("w", "window", "Window", tooltip="Next window: 1m, 5m, 15m, 1h, all"),
-        Binding("space", "pause", "Pause", tooltip="Hold the view, or go on; data keeps arriving"),
+        Binding("space", "pause", "Pause", tooltip="Pause or resume the view; data keeps arriving"),
         Binding("s", "sessions", "Sessions", tooltip="Requests grouped by conversation"),
         Binding("x", "problems", "Bad lines", show=False, tooltip="What could not be read"),
         Binding("d", "dark", "Theme", show=False, tooltip="Dark or light"),

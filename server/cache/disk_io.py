@@ -54,7 +54,7 @@ class DiskIO:
         try:
             reading = loop.run_in_executor(pool, self._guarded, work, default)
         except RuntimeError:
-            return default  # Closed: the server is being stopped.
+            return default  # Closed: the server is stopping.
         return await reading
 
     def write(self, work: Work[object]) -> Future[object]:
@@ -102,7 +102,7 @@ class DiskIO:
             try:
                 self.database.begin_anew(generation, error)
             except (sqlite3.Error, OSError) as worse:
-                log.warning("nor can they be begun anew: %s", one_line(worse))
+                log.warning("a new index can't be made either: %s", one_line(worse))
 
     @property
     def working(self) -> bool:

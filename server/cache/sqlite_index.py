@@ -186,7 +186,7 @@ class SqliteIndex:
         with self._lock:
             if generation != self._generation:
                 return
-            log.warning("%s is not used and begun anew: %s", NAME, one_line(why))
+            log.warning("%s can't be used and is replaced: %s", NAME, one_line(why))
             self.n_damaged += 1
             for path in (self._path, *(self._path.with_name(NAME + each) for each in _BESIDE)):
                 path.unlink(missing_ok=True)

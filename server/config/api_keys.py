@@ -66,5 +66,5 @@ def _of_file(name: str) -> list[str]:
         why = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise SettingsError(f"api_key_file: {path}: {why}") from None
     if not found:
-        raise SettingsError(f"api_key_file: {path}: there is no key in it")
+        raise SettingsError(f"api_key_file: {path}: the file has no key")
     return found

@@ -60,10 +60,12 @@ def tool_schema(
     """
     kinds = _told_kinds(told.get("type"), f"{path}.type")
     if kinds and "object" not in kinds:
-        raise BadRequest(f"{path}.type", f"must be 'object', as arguments are, got {kinds[0]!r}")
+        raise BadRequest(
+            f"{path}.type", f"must be 'object', because arguments are an object, got {kinds[0]!r}"
+        )
     found = readable(told, cut)
     if not _Objects(found).possible(found, 0):
-        raise BadRequest(path, "must describe an object, as arguments are")
+        raise BadRequest(path, "must describe an object, because arguments are an object")
     if isinstance(found.get("type"), list):
         found = {**found, "type": "object"}
     return found
@@ -86,12 +88,12 @@ def answer_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
             validator_for(told).check_schema(known)
         except SchemaError as error:
             at = ".".join([path, *map(str, error.absolute_path)])
-            raise BadRequest(at, f"no JSON Schema: {error.message[:200]}") from error
+            raise BadRequest(at, f"not a valid JSON Schema: {error.message[:200]}") from error
         except RecursionError as error:
             raise BadRequest(path, "holds a pattern that is nested too deeply") from error
     lost = _lost_reference(told, told, 0)
     if lost:
-        raise BadRequest(path, f"$ref {lost[:100]!r} leads to nothing in this schema")
+        raise BadRequest(path, f"$ref {lost[:100]!r} has no target in this schema")
     return readable(told)
 
 
@@ -116,7 +118,7 @@ def _told_kinds(told: Any, path: str) -> list[str]:
     for each in listed:
         kind = _kind(each)
         if kind is None:
-            raise BadRequest(path, f"{each!r:.50} is no type of JSON Schema")
+            raise BadRequest(path, f"{each!r:.50} is not a type of JSON Schema")
         kinds.append(kind)
     return [] if "" in kinds else kinds
 

@@ -80,7 +80,7 @@ class Exchange(TimedHttp):
             # The second half of a line break may still arrive.
             head = head.removesuffix(b"\r")
         if _NEVER_IN_A_HEAD.search(head):
-            raise BadRequest("the request's head holds a line break or byte that no head may hold")
+            raise BadRequest("the request's head has a line break or a byte that is not allowed")
 
     async def http1_request_header(self) -> None:
         """Receive a head.
@@ -94,7 +94,7 @@ class Exchange(TimedHttp):
         self._check_start()
         await super().http1_request_header()
         if not _METHOD.fullmatch(self.request.method):
-            raise BadRequest("the request's method is none")
+            raise BadRequest("the request has no valid method")
         if self.request._parsed_url.path is None:
             raise BadRequest("the request's target has no path")
 

@@ -52,7 +52,7 @@ def known_error(request: Request, error: Exception) -> ServerError:
     status = error.status_code if isinstance(error, SanicException) else 500
     asked = f"{request.method} {path_of(request)}"[:200]
     if status == NotFound.status:
-        return NotFound(f"no such route: {asked}; a server of models has {_routes()}")
+        return NotFound(f"no such route: {asked}; this server has {_routes()}")
     if isinstance(error, MethodNotAllowed):
         allowed = {*str(error.headers.get("Allow", "")).replace(" ", "").split(","), "OPTIONS"}
         allowed.discard("")

@@ -61,7 +61,7 @@ def test_every_outcome_is_in_it(told: list[Line]) -> None:
         "broke off",
         "expected",
     )
-    for part in (*wanted, "field required", "held to"):
+    for part in (*wanted, "field required", "the answer left"):
         assert part in messages, part
     lookups = [line.attrs for line in told if line.event == "cache.lookup"]
     seen = {(each.cache, each.result, each.tier, each.miss_reason) for each in lookups}  # type: ignore[union-attr]

@@ -89,7 +89,7 @@ class DashboardScreen(Screen[None]):
         Binding(
             "o", "order", "Order", show=False, tooltip="Newest, slowest, longest requests first"
         ),
-        Binding("e", "export", "Export", show=False, tooltip="Write what is listed to a file"),
+        Binding("e", "export", "Export", show=False, tooltip="Write the listed requests to a file"),
         Binding("m", "maximize", "Maximize", show=False, tooltip="This panel alone; esc: back"),
         *(
             Binding(str(n), f"panel('{panel}')", f"Panel: {name}", show=False)
@@ -333,7 +333,7 @@ class DashboardScreen(Screen[None]):
         kept = self._ctx.ways.kept
         kept[name] = expanded(self._ctx.listing.text, kept)
         self.post_message(PreferencesChanged())
-        self.notify(f"@{name} stands for it from now on", title="kept", timeout=3)
+        self.notify(f"use the filter as @{name}", title="kept", timeout=3)
 
     def action_unfilter(self) -> None:
         """Show everything again, panels too."""

@@ -48,7 +48,7 @@ class LineChart(Widget, can_focus=True):
     BINDINGS = [
         Binding("left", "look(-1)", "Look back", show=False, tooltip="Values of a moment before"),
         Binding("right", "look(1)", "Look on", show=False, tooltip="Values of a moment later"),
-        Binding("enter", "choose", "Find", tooltip="The request that stands out at that moment"),
+        Binding("enter", "choose", "Find", tooltip="The most notable request of that moment"),
     ]
     COMPONENT_CLASSES = {
         *("chart--good", "chart--calm", "chart--warn", "chart--bad"),

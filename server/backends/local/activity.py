@@ -94,7 +94,7 @@ class StallWatch:
             log.error("%s\n%s", self.stalled, self._activity.stack())
             self._tell(self.stalled)
         elif self.stalled and not stuck:
-            log.warning("what seemed to hang has come back")
+            log.warning("the engine makes progress again")
             self.stalled = ""
         if self._activity.stuck(self._stall_s + min(self._stall_s, MAX_GRACE_S)):
             self._give_up(self.stalled)

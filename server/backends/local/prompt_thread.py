@@ -69,7 +69,7 @@ class PromptThread(Executor):
         del wait, cancel_futures
         self.watch.stop()
         self._items.put(None)
-        self._fail_all("the server is being stopped")
+        self._fail_all("the server is stopping")
 
     def _fail_all(self, reason: str) -> None:
         for future in list(self._open):

@@ -85,7 +85,7 @@ class Flight:
 
     def _raise_failure(self) -> None:
         if self._task.cancelled():
-            # Not by its followers: this one is there. So the server is being stopped.
+            # Not by its followers: this one is there. So the server is stopping.
             raise EngineFailed("the generation was stopped")
         error = self._task.exception()
         if isinstance(error, ServerError):

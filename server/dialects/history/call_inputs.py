@@ -80,7 +80,7 @@ class CallInputs:
             pass
         self._left_chars -= len(text)
         if self._left_chars < 0:
-            raise ValueError("too long to be mended")
+            raise ValueError("too long to be repaired")
         text = text.strip()
         if fenced := _FENCE.match(text):
             text = fenced[1].strip()

@@ -64,7 +64,9 @@ class OpenAI:
         ]
         rest = tuple(messages[leading:])
         if not rest:
-            raise BadRequest("messages", "at least one message is required that is no system one")
+            raise BadRequest(
+                "messages", "at least one message with another role than system is required"
+            )
         tools, elsewhere = _tools(fields, notes)
         choice, tools = _tool_choice(fields, tools, elsewhere)
         return ChatRequest(
@@ -105,7 +107,7 @@ class OpenAI:
 
 def _refuse(fields: dict[str, Any]) -> None:
     if (count(fields, "n", 1) or 1) > 1:
-        raise BadRequest("n", "only one choice at a time is served")
+        raise BadRequest("n", "must be 1: only one choice is supported")
     for name in ("logprobs", "audio", "functions", "function_call"):
         if fields.get(name):
             raise BadRequest(name, "is not supported")

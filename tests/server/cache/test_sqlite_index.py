@@ -80,7 +80,7 @@ def test_a_database_of_another_shape_is_begun_anew(
     index.close()
     index = SqliteIndex(tmp_path)
     assert (index.n_damaged, totals(index)) == (1, [("answers", 0, 0)])
-    assert "begun anew" in caplog.text
+    assert "is replaced" in caplog.text
     index.close()
 
 
@@ -183,7 +183,7 @@ def test_closing_has_a_limit(
 
 
 async def test_what_comes_after_the_end_fails_nobody(tmp_path: Path) -> None:
-    """Requests may still be there while the server is being stopped."""
+    """Requests may still be there while the server is stopping."""
     disk = DiskIO(SqliteIndex(tmp_path))
     disk.close()
     assert await disk.read(lambda _: 1, 2) == await disk.check(lambda _: 1, 2) == 2

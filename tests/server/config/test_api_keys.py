@@ -31,8 +31,8 @@ def test_several_keys_are_several(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "no key in it"),
-        (b"# none\n \n", "no key in it"),
+        (b"", "the file has no key"),
+        (b"# none\n \n", "the file has no key"),
         (b"s3cret and more", "must not hold blanks"),
         (b"s3cret\xff", "is not UTF-8"),
         (None, "No such file"),

@@ -39,7 +39,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "messages.0.content.0.image_url: Could not process image: this model reads text",
     ),
     ({"messages": said(tool_calls=[{"id": "x"}])}, "messages.0.tool_calls.0.function: field req"),
-    ({"n": 2}, "n: only one choice"),
+    ({"n": 2}, "n: must be 1"),
     ({"logprobs": True}, "logprobs: is not supported"),
     ({"temperature": 3}, "temperature: must be between 0 and 2"),
     ({"max_tokens": 0}, "max_tokens: must be at least 1"),

@@ -224,7 +224,7 @@ class DiskPrefixCache:
             stored, n = self._index.nearest(connection, tokens)
             if stored is None or n < n_tokens(tokens):
                 return
-            log.warning("%s is removed: nothing could be drawn from it", stored.file)
+            log.warning("%s is removed: no token could be sampled from it", stored.file)
             self.tally.evictions["failed"] += 1
             self._discard(connection, stored.file)
 

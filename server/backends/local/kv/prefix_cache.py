@@ -282,7 +282,7 @@ class PrefixCache:
         """Drop all that begins with these tokens: nothing could be drawn from such a state."""
         with self._lock:
             for entry in [each for each in self._entries if each.tokens.startswith(tokens)]:
-                self._lose(entry, "nothing could be drawn from it")
+                self._lose(entry, "no token could be sampled from it")
 
     def _drop(self, entry: Entry) -> None:
         self._entries.remove(entry)

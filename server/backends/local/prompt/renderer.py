@@ -152,7 +152,7 @@ class Renderer:
         except LookupError:
             raise BadRequest("messages", str(refusal)) from refusal
         log.warning(
-            "a conversation was put to the template in another way (%s): %s",
+            "a conversation was regrouped for the template (%s): %s",
             ", ".join(sorted(regroupings - self._known)),
             refusal,
         )

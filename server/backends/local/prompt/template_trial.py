@@ -56,7 +56,7 @@ class TemplateTrial:
             return ""
         more = f" and {len(lacks) - N_TOLD} more" if len(lacks) > N_TOLD else ""
         told = ", ".join(lacks if not more else lacks[:N_TOLD])
-        return f"its chat template does not take {told}{more}, so they are put another way"
+        return f"its chat template does not take {told}{more}, so they are regrouped"
 
     def report(self) -> dict[str, Any]:
         """The same for programs."""
@@ -93,7 +93,7 @@ def _plainest(renderer: Renderer) -> frozenset[str]:
             return least((), partial(_shows, renderer, PLAIN))
         raise EngineFailed(
             f"the model has no usable chat template: {str(error).partition('! ')[0]}. "
-            "Give a file that holds a good one with --chat-template"
+            "Give a file with a valid one: --chat-template"
         ) from error
     return frozenset()
 

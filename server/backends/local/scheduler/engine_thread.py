@@ -293,7 +293,9 @@ class EngineThread:
         if step.finish == "broken":
             del self.running[step.uid]
             job.work.times.finished_s, job.work.let_go = now_s, step.why
-            return [(job, EngineFailed(f"the answer left what it is held to: {step.why}"))]
+            return [
+                (job, EngineFailed(f"the answer left the grammar that constrains it: {step.why}"))
+            ]
         if step.text:
             parcels.append((job, Piece(step.text)))
         if step.finish is None and job.guard and job.guard.feed(step.token):
@@ -369,7 +371,7 @@ class EngineThread:
                     if step.why:
                         raise EngineFailed(step.why)
                     return
-        raise EngineFailed("the model draws no token")
+        raise EngineFailed("the model samples no token")
 
     def _deliver(self, parcels: list[Parcel]) -> None:
         if parcels:

@@ -287,7 +287,7 @@ class Scheduler:
         self._ended.set()
         if self._is_loaded and is_lost:
             self.give_up(reason)
-        if not self.ready.done():  # It may have been cancelled: the server is being stopped.
+        if not self.ready.done():  # It may have been cancelled: the server is stopping.
             self.ready.set_exception(EngineFailed(reason))
 
     def _on_loop(self, call: Callable[[], None]) -> None:

@@ -341,7 +341,7 @@ class Splitter:
             error = "an empty call"
         except Looped:
             self.looped = True
-            self._note("the same call stands here too often: the answer is ended")
+            self._note("the same call is repeated too often: the answer ends here")
             return
         except CutOff:
             error = "it does not end"

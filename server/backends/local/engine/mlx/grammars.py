@@ -156,7 +156,7 @@ class Processor:
 
     def _break(self, why: str) -> None:
         self.broken = why.split("\n")[0]
-        log.warning("a grammar let go: %s", self.broken)
+        log.warning("an answer left its grammar: %s", self.broken)
 
     def _look_for_trigger(self, new: list[int]) -> None:
         if not self._trigger:

@@ -149,7 +149,7 @@ def _made(cache_dir: Path, name: str, make: Callable[[Path], None]) -> Path:
         cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise EngineFailed(
-            f"models can't be kept in {cache_dir}: {one_line(error)}; put that out of the way, or"
+            f"models can't be kept in {cache_dir}: {one_line(error)}; move it away, or"
             " set MLXDECK_HOME to a folder that can be written to"
         ) from error
     with _locked(cache_dir / f".{name}.lock"):

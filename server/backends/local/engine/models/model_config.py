@@ -48,7 +48,7 @@ def mended(raw: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     if with_ends(config, config.get("vocab_size")):
         changed.append("eos_token_id")
     if changed:
-        notes.append(f"config.json: {', '.join(sorted(changed)[:8])} had to be put right")
+        notes.append(f"config.json: {', '.join(sorted(changed)[:8])} were repaired")
     return config
 
 

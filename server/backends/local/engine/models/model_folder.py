@@ -82,8 +82,8 @@ def examined(source: Path, target: Path) -> ModelFolder:
         raise EngineFailed(f"{source / 'config.json'} names no model_type; {AGAIN}")
     if "model_file" not in raw and kind not in supported_types():
         raise EngineFailed(
-            f"{source / 'config.json'}: the model type {kind!r} is none that the installed mlx-lm"
-            f" knows ({nearest_types(kind)}); a newer one may: pip install -U mlx-lm"
+            f"{source / 'config.json'}: the installed mlx-lm does not support the model type"
+            f" {kind!r} ({nearest_types(kind)}); a newer one may: pip install -U mlx-lm"
         )
     generation = _optional(source / "generation_config.json", notes)
     tokenizer_config = _object(source / "tokenizer_config.json") or {}
@@ -92,11 +92,9 @@ def examined(source: Path, target: Path) -> ModelFolder:
     config = mended(raw, notes)
     window = find_window(config, tokenizer_config)
     if with_ends(generation, config.get("vocab_size")):
-        notes.append("generation_config.json: eos_token_id had to be put right")
+        notes.append("generation_config.json: eos_token_id was repaired")
     if not any(_is_tokenizer(file) for file in _regular(source)):
-        raise EngineFailed(
-            f"{source} has no tokenizer.json; copy it from the model that this one was made of"
-        )
+        raise EngineFailed(f"{source} has no tokenizer.json; copy it from the original model")
     tokenizer = _object(source / "tokenizer.json")
     if tokenizer is not None and not isinstance(tokenizer.get("model"), dict):
         raise EngineFailed(f"{source / 'tokenizer.json'} describes no tokenizer; {AGAIN}")
@@ -152,12 +150,14 @@ def _object(path: Path) -> dict[str, Any] | None:
     try:
         content = path.read_bytes()
         if content.startswith(_LFS_POINTER):
-            raise EngineFailed(f"{path} only points to its content: run `git lfs pull` there")
+            raise EngineFailed(
+                f"{path} is a Git LFS pointer, not the file: run `git lfs pull` there"
+            )
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise EngineFailed(f"{path} is too long to be what its name says; {AGAIN}")
+            raise EngineFailed(f"{path} is too long for a file of this name; {AGAIN}")
         read = json.loads(content)
     except ValueError as error:
-        raise EngineFailed(f"{path} is broken, no JSON: {error}; {AGAIN}") from error
+        raise EngineFailed(f"{path} is broken JSON: {error}; {AGAIN}") from error
     except (OSError, RecursionError) as error:
         raise EngineFailed(f"{path} can't be read: {one_line(error)}; {AGAIN}") from error
     if not isinstance(read, dict):

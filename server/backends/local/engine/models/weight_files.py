@@ -30,7 +30,7 @@ def weight_files(folder: Path, notes: list[str]) -> list[Path]:
     lacking = sorted((wanted or _of_shards(found)) - there)
     if lacking and "model.safetensors" in there:
         # What quantising leaves behind: the index of the model that this one was made of.
-        notes.append(f"{INDEX} names files that are not here: only model.safetensors is read")
+        notes.append(f"{INDEX} names missing files: only model.safetensors is read")
         lacking, wanted = [], {"model.safetensors"}
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
@@ -55,10 +55,12 @@ def check_whole(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(8)
         if head == b"version ":
-            raise EngineFailed(f"{path} only points to its content: run `git lfs pull` there")
+            raise EngineFailed(
+                f"{path} is a Git LFS pointer, not the file: run `git lfs pull` there"
+            )
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
         if not 2 <= length <= min(_MAX_HEADER_BYTES, n_bytes - 8):
-            raise EngineFailed(f"{path} is no whole safetensors file; {AGAIN}")
+            raise EngineFailed(f"{path} is no complete safetensors file; {AGAIN}")
         try:
             header = json.loads(file.read(length))
             ends = [

@@ -99,10 +99,10 @@ def _json_or_call(
         found = replace(composer, blanks=True).fitted(tools, schema)
         if not found.error and composer.grammars.check(found.grammar, begun):
             raise BadRequest(
-                "messages", "the last assistant message doesn't begin JSON of the schema"
+                "messages", "the last assistant message is not the beginning of JSON of the schema"
             )
     if found.error:
-        raise BadRequest("", f"this model can't be held to a JSON schema: {found.error}")
+        raise BadRequest("", f"this model can't be constrained to a JSON schema: {found.error}")
     return ConstraintPlan(Constraint(found.grammar, behind, begun or None), loose=found.loose)
 
 

@@ -144,22 +144,25 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
 HEAD = struct.pack("<Q", 1 << 40)
 BROKEN: dict[str, tuple[Change, str]] = {
     "config: no object": (write("config.json", "[1]"), "config.json holds no JSON object"),
-    "config: no JSON": (write("config.json", "{"), "config.json is broken, no JSON: .* again"),
+    "config: no JSON": (write("config.json", "{"), "config.json is broken JSON: .* again"),
     "config: nowhere": (dangling("config.json"), "config.json can't be read: it is a link"),
     "config: no type": (write("config.json", "{}"), "names no model_type"),
     "config: unknown type": (
         fields("config.json", model_type="qwen33"),
-        "'qwen33' is none that the installed mlx-lm knows .the nearest are qwen3.*pip install",
+        "does not support the model type 'qwen33' .the nearest are qwen3.*pip install",
     ),
     "tokenizer missing": (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json; copy"),
     "tokenizer broken": (write("tokenizer.json", "{"), "tokenizer.json is broken"),
     "tokenizer without model": (write("tokenizer.json", "{}"), "describes no tokenizer; copy"),
-    "tokenizer pointer": (write("tokenizer.json", LFS), "tokenizer.json only points .*git lfs"),
+    "tokenizer pointer": (
+        write("tokenizer.json", LFS),
+        "tokenizer.json is a Git LFS pointer.*git lfs",
+    ),
     "tokenizer config": (write("tokenizer_config.json", "{"), "tokenizer_config.json is broken"),
     "weights cut": (cut, r"model.safetensors is cut off: [\d,]+ of [\d,]+ bytes; copy or down"),
-    "weights empty": (write("model.safetensors", b""), "no whole safetensors file"),
-    "weights pointer": (write("model.safetensors", LFS), "model.safetensors only points"),
-    "weights length": (write("model.safetensors", HEAD), "no whole safetensors file"),
+    "weights empty": (write("model.safetensors", b""), "no complete safetensors file"),
+    "weights pointer": (write("model.safetensors", LFS), "model.safetensors is a Git LFS pointer"),
+    "weights length": (write("model.safetensors", HEAD), "no complete safetensors file"),
     "weights nowhere": (dangling("model.safetensors"), "no model\\*.safetensors that can be read"),
     "weights header": (
         write("model.safetensors", struct.pack("<Q", 2) + b"[]"),

@@ -110,7 +110,7 @@ def test_json_that_was_begun_is_held_from_where_it_is() -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
     begun = held(ToolChoice(), tools=(), schema=schema, begun='{"city":').constraint
     assert begun is not None and begun.already == '{"city":' and begun.final
-    with pytest.raises(BadRequest, match="doesn't begin"):
+    with pytest.raises(BadRequest, match="not the beginning"):
         held(ToolChoice(), tools=(), schema=schema, begun="Sure:")
 
 
@@ -126,7 +126,7 @@ def test_json_of_a_schema_is_the_whole_answer_or_a_call() -> None:
 
 def test_json_of_a_schema_is_never_dropped_in_silence() -> None:
     """A model that can't be held to any grammar refuses the request, and says why."""
-    with pytest.raises(BadRequest, match="can't be held to a JSON schema: too hard"):
+    with pytest.raises(BadRequest, match="can't be constrained to a JSON schema: too hard"):
         held(ToolChoice(), tools=(), schema={"type": "object"}, refused="start")
 
 
