@@ -37,5 +37,5 @@ def _stop_reason(splitter: Splitter, *, cut: bool, forced: bool) -> StopReason:
     if cut:
         return "max_tokens"
     if forced:
-        raise EngineFailed("the model made no tool call, but the request requires one")
+        raise EngineFailed("the model made no call, but the request requires one")
     return "tool_use" if splitter.n_calls else "end_turn"
