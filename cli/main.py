@@ -1,4 +1,4 @@
-"""`mlxdeck`: finds the command that was asked for, and reports what the user can mend."""
+"""`mlxdeck`: runs the command, and reports errors that the user can fix."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ async def _stream(
                         await response.send(data)
             is_told = True
             await response.eof()
-    # The stream's edge: whatever is raised, its client must not take what it has for the whole.
+    # The edge of the stream: after any exception, the client must not take a part for the whole.
     except Exception as error:
         shown = error if isinstance(error, ServerError) else ServerError("internal error")
         if shown is not error:

@@ -134,7 +134,7 @@ class ChatRequest:
     parent_agent_id: str = ""
     """The client's names of the agent that asks and of the one that started it, likewise."""
     is_long: bool = field(default=False, repr=False)
-    """Whether there is so much of it that whoever works on it may keep others waiting."""
+    """Whether it is so long that work on it may delay other requests."""
     history_notes: tuple[str, ...] = ()
     """Changes that made the history readable for the model, for telemetry; names and counts."""
 

@@ -1,4 +1,4 @@
-"""Work on other threads, which ends soon after whoever asked for it has left."""
+"""Work on other threads that ends soon after its client has left."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 class Abandoned(Exception):
-    """Whoever asked has left. Ends work at a checkpoint; nobody is there to see it."""
+    """The client has left. Ends work at a checkpoint; no other code sees it."""
 
 
 _given_up: ContextVar[threading.Event | None] = ContextVar("given up", default=None)
 
 
 def checkpoint() -> None:
-    """Go on, unless nobody waits any more.
+    """Continue, unless the client has left.
 
     Raises:
-        Abandoned: Nobody does.
+        Abandoned: It has.
     """
     event = _given_up.get()
     if event is not None and event.is_set():
@@ -47,8 +47,11 @@ def run_until(given_up: threading.Event, work: Callable[[], T]) -> T:
 
 
 class _Collector:
-    """The garbage collector. A full pass stops every thread, a fifth of a second where a long body
-    has just become half a million objects; they are freed without it."""
+    """Pauses the garbage collector.
+
+    A full pass stops every thread: a fifth of a second after a long body became half a million
+    objects. These objects are freed without the collector.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -73,7 +76,7 @@ collector = _Collector()
 
 
 class Workers:
-    """Work for a pool of threads, which is given up with whoever asked for it. Event loop."""
+    """Work for a pool of threads, abandoned when its client leaves. Event loop."""
 
     def __init__(self, pool: Executor, *, long: bool = False) -> None:
         """What is `long` makes many objects, which the garbage collector is to leave alone."""

@@ -2,7 +2,7 @@
 
     ServerError
     ├── BadRequest          400 invalid_request_error   a field is missing, malformed or unsupported
-    │   └── PromptTooLong   400 invalid_request_error   in the words on which Claude Code compacts
+    │   └── PromptTooLong   400 invalid_request_error   the text on which Claude Code compacts
     ├── Unauthorized        401 authentication_error    no API key, or a wrong one
     ├── Forbidden           403 permission_error        a web page asks, not a program
     ├── NotFound            404 not_found_error         no such route

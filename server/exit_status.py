@@ -1,7 +1,7 @@
-"""What the server's exit status tells whoever has started it.
+"""Exit statuses of the server.
 
-0 it was told to stop · 1 it could not start · 2 the command line or a setting is wrong ·
-75 the engine was lost · a signal's number: it crashed, or was killed
+0: a signal stopped it · 1: it could not start · 2: the command line or a setting is wrong ·
+75: the engine was lost · a signal's number: it crashed, or was killed
 """
 
 from __future__ import annotations

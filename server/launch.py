@@ -187,8 +187,8 @@ async def _until_stopped(service: Service, signals: StopSignals) -> str:
     if signals.asked.is_set():
         return ""
     await service.loading
-    # What is there by now stays: a full pass of the garbage collector need not look at it again,
-    # which would stop every thread for a tenth of a second.
+    # Present objects stay for ever: a full pass of the garbage collector need not visit them again.
+    # It would stop every thread for a tenth of a second.
     gc.collect()
     gc.freeze()
     lost = service.backend.lost

@@ -1,9 +1,9 @@
-"""Secrets masked: by the name that a value has, and by the look of well-known keys in any text.
+"""Secrets masked: by the name of a value, and by the form of known keys in any text.
 
 For tool arguments, contents, messages of errors and reports alike. A mask has a fixed length, so
-that it doesn't tell how long the secret is. What looks like nothing known is kept: who can't have
-that records with `--capture off`. The time that it takes grows with the text, whatever stands
-there; no single step holds the interpreter for long.
+that it does not reveal the secret's length. Unknown forms are kept: use `--capture off` where this
+is not acceptable. The time is linear in the text's length, for any text. No single step holds the
+interpreter for long.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _of_form(form: Form, text: str, lowered: str) -> Iterator[_Span]:
 
 
 def _given_to(programs: Sequence[str], form: Form, text: str, lowered: str) -> Iterator[_Span]:
-    """What stands behind one of some programs, in its line."""
+    """The arguments of certain programs, in their line."""
     if not any(program in lowered for program in programs):
         return
     for start, end in _of_form(form, text, lowered):
@@ -234,7 +234,7 @@ def _may_be_secret(name: str, value: str) -> bool:
 
 
 def _tight(found: re.Match[str]) -> bool:
-    """Whether no blank stands around the sign."""
+    """Whether there are no blanks around the sign."""
     return found.end("name") == found.start("sign") and found.end("sign") == found.start("plain")
 
 

@@ -1,4 +1,4 @@
-"""The dashboard's process, before anything is imported that the environment tells what to do."""
+"""The dashboard's process: the environment is set before any import that reads it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 ENVIRON = {"NUMPY_MADVISE_HUGEPAGE": "0"}
-"""Read by numpy when it is imported, also by the helpers' one. To zero pages of 2 MB, one for each
-column at about the same number of requests, holds up a key for 50 to 100 ms."""
+"""numpy reads this when it is imported, also in the helpers.
+
+All columns grow at about the same number of requests. Zeroing a page of 2 MB for each would then
+delay a key by 50 to 100 ms.
+"""
 
 
 def prepare_process() -> None:

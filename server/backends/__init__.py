@@ -1,1 +1,1 @@
-"""What can answer a request: the seam, and what stands behind it."""
+"""Backends, which answer requests: the seam and its implementations."""

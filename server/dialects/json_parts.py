@@ -1,8 +1,8 @@
-"""How many parts a JSON text has, counted without making any of them.
+"""The number of parts of a JSON text, counted without decoding.
 
-Decoding makes an object for each part, and holds the interpreter's lock until all are there: a
-tenth of a second for half a million of them. What has far more than anybody sends is refused
-before. Strings are told from what is around them as simdjson does it, by arrays.
+Decoding makes an object for each part, and holds the interpreter's lock until all are made: a tenth
+of a second for half a million parts. Bodies with far more parts than real clients send are refused
+before. Strings are separated from their surroundings with arrays, as in simdjson.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _unescaped(quotes: np.ndarray, slashes: np.ndarray, escaped: bool) -> tuple[
     others = np.maximum.accumulate(np.where(slashes, np.int32(-1), places))
     run = places - others
     if escaped:
-        # The run goes on from the piece before.
+        # The run continues from the piece before.
         run[others == -1] += 1
     odd = (run & 1).astype(bool) & slashes
     before = np.empty_like(odd)

@@ -1,7 +1,7 @@
 """The bytes of a request as one JSON object.
 
-What clients get wrong through no fault of their user is mended: a byte order mark, half a surrogate
-pair, bytes that are no UTF-8. These halves and bytes become U+FFFD.
+Common errors of clients are repaired: a byte order mark, half a surrogate pair, bytes that are no
+UTF-8. These halves and bytes become U+FFFD.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _decoder = msgspec.json.Decoder()
 MAX_PARTS = 100_000
 """Values in a body: ten times those of the longest conversations with the most tools."""
 MAX_MENDED_BYTES = 4 * 1024**2
-"""Of a longer body that isn't JSON, nothing is mended but its characters."""
+"""In a longer body that isn't JSON, only characters are repaired."""
 _HISTORY = "messages."
 _MARK = b"\xef\xbb\xbf"
 
@@ -31,8 +31,8 @@ def decode_object(body: bytes) -> dict[str, Any]:
     """Decode a body that must be one JSON object.
 
     Raises:
-        BadRequest: It is none, is nested too deeply, holds far too much, or says NaN or Infinity
-            outside of messages.
+        BadRequest: It is none, is nested too deeply, has far too many parts, or has NaN or
+            Infinity outside of messages.
     """
     # No body has more parts than bytes.
     if len(body) > MAX_PARTS and count_parts(body, MAX_PARTS) >= MAX_PARTS:

@@ -89,7 +89,7 @@ def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iter
                 news.tell(say)
                 time.sleep(POLL_S)
             news.tell(say)
-            # The screen is the dashboard's by now; what happens is told in the log.
+            # The screen belongs to the dashboard by now; messages go to the log.
             server.keep()
             yield
         except StartFailed as failed:

@@ -1,4 +1,4 @@
-"""The branches of a schema: what it comes to without references and combinations. Pure."""
+"""The branches of a schema: its content without references and combinations. Pure."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Branches:
         return found
 
     def _apart(self, ways: Any, depth: int) -> bool:
-        """Whether no value can conform to two of the schemas, as far as their kinds tell."""
+        """Whether no value can conform to two of the schemas, judged by their types."""
         seen: set[str] = set()
         for way in ways if isinstance(ways, list) else ():
             kinds: set[str] = set()

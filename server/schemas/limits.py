@@ -1,7 +1,7 @@
-"""What the schema of an answer may come to. Far more than anybody writes; an error names the limit.
+"""Limits of an answer's schema, far above real ones; an error names the limit.
 
-Schemas of tools have no such limits: who sends them has seldom written them. They are read as far
-as that is cheap, and a call is held to as much of them.
+Schemas of tools have no such limits, because clients seldom wrote them themselves. They are read as
+far as that is cheap, and the constraint of a call covers that part.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ MAX_PROPERTIES = 1_000
 MAX_CHARS = 500_000
 """Of all names and texts."""
 MAX_HELD_PROPERTIES = 500
-"""Of one object that a call is held to."""
+"""Of one object in the constraint of a call."""
 MAX_HELD_PARTS = 10_000
-"""Of the schema of a tool that calls are held to."""
+"""Of the schema of a tool in the constraint of its calls."""
 MAX_HELD_MULTIPLE = 1_000
 """Of an integer; an automaton has as many states."""
 
@@ -60,7 +60,7 @@ def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def too_large(schema: Any) -> str:
-    """Why a call can't be held to a schema at all; empty if it may be tried."""
+    """Why a schema can't constrain a call at all; empty if it may be tried."""
     for n_parts, (at, value) in enumerate(_walk(schema, "")):
         if n_parts > MAX_HELD_PARTS:
             return f"its schema has more than {MAX_HELD_PARTS:,} parts"
@@ -71,7 +71,7 @@ def too_large(schema: Any) -> str:
 
 
 def too_costly(schema: Any) -> str:
-    """Why all keywords of a schema can't be held to; empty if they may be tried."""
+    """Why not all keywords of a schema can be in a constraint; empty if they may be tried."""
     for at, value in _walk(schema, ""):
         if at.endswith(".pattern") and isinstance(value, str) and len(value) > MAX_PATTERN_CHARS:
             return f"a pattern is longer than {MAX_PATTERN_CHARS:,} characters"

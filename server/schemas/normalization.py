@@ -75,8 +75,8 @@ def answer_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
     """The schema of an answer.
 
     Raises:
-        BadRequest: It is no JSON Schema, is over a limit, or refers to what isn't in it; the
-            keyword is named, and so is the limit.
+        BadRequest: It is no JSON Schema, is over a limit, or has a reference without a target.
+            The error names the keyword or the limit.
     """
     within_limits(told, path)
     if not isinstance(told.get("$schema", ""), str):
@@ -134,7 +134,7 @@ def _kind(told: Any) -> str | None:
 
 
 class _Objects:
-    """Tells whether a schema may describe an object; if that takes too long, it may."""
+    """Whether a schema may describe an object; if the check takes too long, it may."""
 
     def __init__(self, root: Any) -> None:
         self._root = root

@@ -21,7 +21,7 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}|(.))", re.
 
 
 class Unsupported(ValueError):
-    """An expression that can't be run in linear time, or is none."""
+    """An expression that is invalid, or can't be run in linear time."""
 
 
 class Pattern:

@@ -1,9 +1,9 @@
-"""Whether a value conforms to a JSON Schema (2020-12), in a number of steps that has an end.
+"""Whether a value conforms to a JSON Schema (2020-12), in a bounded number of steps.
 
-Of our own, because a library builds texts of errors and follows references as often as a schema
-says: both hold up whoever asks. A schema that is met again with the same value is judged once, so
-references that multiply cost no more than the schema is long. What would cost too much, or isn't
-known here, is not judged.
+This is our own code, because a library builds texts of errors and follows references as often as a
+schema has them. Both would delay other requests. A schema that meets the same value again is judged
+once. So references that multiply cost no more than the length of the schema. Checks that would cost
+too much, or are not known here, are skipped.
 
 https://json-schema.org/draft/2020-12/json-schema-validation
 """
@@ -73,7 +73,7 @@ class Judge:
         """Whether a value conforms to a schema.
 
         Raises:
-            Unjudged: Nobody can tell.
+            Unjudged: The check costs too much, or is not known.
         """
         if isinstance(schema, bool):
             return schema
@@ -167,7 +167,8 @@ def _const(judge: Judge, value: Any, told: Any, _: Any) -> bool:
 def _enum(judge: Judge, value: Any, told: list[Any], _: Any) -> bool:
     if isinstance(value, str | int | float | bool | None):
         judge.spend(len(told) // 50)
-        # Found by the interpreter's own loop, then told apart from what only equals it in Python.
+        # Found by the interpreter's own loop, then separated from values that only equal it in
+        # Python.
         return value in told and any(equal(each, value) for each in told if each == value)
     judge.spend(_size(told, judge.left + 1))
     return any(equal(each, value) for each in told)

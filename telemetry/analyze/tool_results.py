@@ -1,4 +1,4 @@
-"""What came of a request's tool calls: the client tells it in the conversation's next request."""
+"""Results of a request's tool calls: the client sends them in the conversation's next request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def results(store: Store, row: int, call_ids: Collection[str]) -> Mapping[str, R
         )
         if start is None:
             continue
-        # They stand at the end, behind what the model answered.
+        # The results are at the end, after the model's answer.
         parts = content(files_of(store, later), start.message_hashes[-(2 + len(call_ids)) :])
         for part in parts.values():
             found |= _told(part, call_ids)

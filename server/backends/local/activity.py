@@ -1,7 +1,7 @@
-"""What a thread is at, and since when; and how the event loop notices that it hangs.
+"""The current work of a thread and its start; and how the event loop detects that it hangs.
 
-A thread that is stuck in a library's code can't be ended from outside. So whoever waits for it is
-told, and if it doesn't come back it is given up: the process had better end.
+A thread that hangs in a library's code can't be ended from outside. So its waiting clients get an
+error. If it doesn't return, it is given up, and the process should end.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class StallWatch:
         tell: Callable[[str], None],
         give_up: Callable[[str], None],
     ) -> None:
-        """`tell` is called when the thread is found to hang, `give_up` if it doesn't come back."""
+        """`tell` is called when the thread hangs, `give_up` if it doesn't return."""
         self._activity = activity
         self._stall_s = stall_s
         self._tell = tell

@@ -1,8 +1,8 @@
-"""A request on its way to the engine: rendered, counted, and what is known of its prompt leased.
+"""A request on its way to the engine: rendered, counted, and with a lease on its known prefix.
 
-One trip to the prompt thread, and one restore where the disk knows more than RAM does. What is
-long, or has tools whose grammar may have to be compiled, is rendered on a thread of its own first:
-the short ones don't wait for it.
+It takes one trip to the prompt thread, and one restore if the disk has a longer prefix than RAM.
+Long requests, and those whose tools may need a new grammar, have a thread of their own: short
+requests don't wait for them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Ready:
     lease_s: float
 
     def looked_up(self) -> LookedUp:
-        """What the trace is told of the lookup."""
+        """The facts of the lookup, for the trace."""
         layout = self.prompt.layout
         starts = (part.start for part in layout.parts if part.name.startswith("messages."))
         return LookedUp(

@@ -1,7 +1,7 @@
-"""A thread of tokenizer and template: one for what is short, and one for all else.
+"""A thread for tokenizer and template: one for short requests, and one for all others.
 
-Whoever waits for it is known to the event loop, as with the engine's: a tokenizer that hangs is
-noticed, and everyone is told. Whatever is raised there comes out as a `ServerError`.
+The event loop knows the waiting requests, as it does for the engine. If a tokenizer hangs, this is
+detected, and each request gets an error. Every exception there becomes a `ServerError`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PromptThread(Executor):
         return bool(self._activity.stuck(0.0))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have something done; what it raises is a `ServerError`, whatever it was.
+        """Run something on the thread; every exception becomes a `ServerError`.
 
         Raises:
             EngineFailed: The thread hangs.
@@ -91,17 +91,17 @@ class PromptThread(Executor):
         try:
             result = work()
         except Abandoned:
-            # Nobody waits for it, and nobody is to be told when the thread hangs or stops.
+            # No request waits for it, so that no error is sent when the thread hangs or stops.
             future.cancel()
             return
         except ServerError as error:
             failure: ServerError = error
-        # The thread's edge: it goes on whatever a template or a tokenizer raises.
+        # The edge of the thread: it continues after any exception of a template or a tokenizer.
         except BaseException as error:
             log.error("a prompt could not be made", exc_info=error)
             failure = EngineFailed(f"the prompt could not be made: {one_line(error)}")
         else:
-            # Whoever waited may have left, or have been told that the thread hangs.
+            # The request may have left, or may have an error because the thread hangs.
             with suppress(InvalidStateError):
                 future.set_result(result)
             return

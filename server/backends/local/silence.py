@@ -1,4 +1,4 @@
-"""Notices that a client has been told nothing for a while."""
+"""Notices that a stream has sent nothing for a while."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 
 
 class Silence:
-    """The time since a client was last told something, though the model writes.
+    """The time since the last event of a stream, although the model generates.
 
-    A long tool call may be held back until it is whole; the client must not give up meanwhile.
+    A long tool call may be held back until it is complete; the client must not time out meanwhile.
     """
 
     def __init__(self, longest_s: float) -> None:
@@ -16,7 +16,7 @@ class Silence:
         self._said_s = time.monotonic()
 
     def is_long(self, *, said: bool) -> bool:
-        """Whether it is time to say something; that counts as said."""
+        """Whether it is time to send something; this resets the time."""
         now_s = time.monotonic()
         is_long = not said and now_s - self._said_s > self._longest_s
         if said or is_long:

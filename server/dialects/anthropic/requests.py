@@ -138,7 +138,7 @@ def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], 
         schema = typed(required(tool, "input_schema", path), dict, join(path, "input_schema"))
         about = typed(tool.get("description") or "", str, join(path, "description"))
         at = join(path, "input_schema")
-        # Whoever sends it has seldom written it: what is too deep or too much is left out.
+        # Clients seldom wrote these schemas themselves: too deep or too long parts are left out.
         read = tool_schema(schema, at, lambda: notes.add("left_out", "tools.schema_parts"))
         tools.append(ToolSpec(name, about, read))
     names = [tool.name for tool in tools]

@@ -251,9 +251,9 @@ class Tokenizer(Protocol):
         """
 
     def least_tokens(self, text: str) -> int:
-        """A number of tokens that no encoding of a text falls short of, told without encoding it.
+        """A lower bound of a text's number of tokens, computed without encoding it.
 
-        0 where the tokenizer can't tell.
+        0 if the tokenizer knows no bound.
         """
 
     def count(self, text: str, enough: int) -> int:

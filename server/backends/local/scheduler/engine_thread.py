@@ -1,15 +1,15 @@
-"""The engine thread: admits sequences, steps the model, delivers what it says, and survives.
+"""The engine thread: admits sequences, steps the model, delivers results, and survives errors.
 
-Whatever is raised on it is caught here, by place and not by type. `EngineThread._attempt` makes
-every call that may fail, and each place says what a failure there costs:
+Every exception on the thread is caught here, by place and not by type. `EngineThread._attempt`
+makes every call that may fail, and each place defines the extent of a failure:
 
     a command, an insert                          that command, that sequence
     keeping a state, reading the memory's figures    that state, that figure
     a step, a removal                             the running sequences; the engine is rebuilt
 
-Anything else that is raised here is a fault of ours, and costs as much as a step. Sequences that
-wait have not touched the engine: they are run once it stands again. An engine that can't be rebuilt
-ends the thread; whoever waits then is told by the scheduler, which knows them all.
+Any other exception is a bug of ours, and counts as a failed step. Waiting sequences have not
+touched the engine: they run once it is rebuilt. If the engine can't be rebuilt, the thread ends.
+The scheduler knows all waiting sequences, and sends each an error.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class EngineThread:
         self._looping: list[Sequence] = []
 
     def run(self) -> None:
-        """Serve until told to stop; the engine is closed then, whatever happens.
+        """Serve until `Stop`; the engine is closed then, in every case.
 
         Raises:
             EngineLost: The engine can't be rebuilt.

@@ -1,12 +1,12 @@
-"""The engine, for the event loop: requests go in, answers come out, and nobody waits in vain.
+"""The engine's interface for the event loop: each request ends with an answer or an error.
 
-`EngineThread` does the work; it hears through an inbox, and talks back with one
+`EngineThread` does the work. It receives commands through an inbox, and sends results with one
 `call_soon_threadsafe` a step. A job ends by `Done`, by an error, or by leaving the block of
-`submit`, which is how disconnects, time-outs and errors above all cancel: whatever the job had
-computed is handed to `keep`.
+`submit`. Disconnects, time-outs and errors above all cancel by leaving that block. The job's
+computed state then goes to `keep`.
 
-Whoever waits is known here, whatever the thread does. If it ends, or makes no progress, each is
-told with an exception of its own; an engine that stays away is given up by `lost`.
+The scheduler knows every waiting client. If the thread ends, or makes no progress, each gets its
+own exception. `lost` reports an engine that does not return.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ _SHORT_CHARS = 4_096
 
 
 def encoding(backend: Any, text: str) -> Any:
-    """What the `tokenizers` library makes of a text, special tokens in it included.
+    """Encodes a text with the `tokenizers` library, special tokens in it included.
 
-    Its `encode` keeps the interpreter's lock, two seconds for three million characters; what it
-    does for batches lets go of it, and makes the same tokens.
+    Its `encode` holds the interpreter's lock: two seconds for three million characters. Its batch
+    method releases the lock, and makes the same tokens.
     """
     if len(text) <= _SHORT_CHARS:
         return backend.encode(text, add_special_tokens=False)

@@ -21,8 +21,8 @@ from mlxdeck.server.backends.local.engine.mlx.vocabulary import Vocabulary
 log = logging.getLogger(__name__)
 
 MAX_GRAMMARS = 256
-# All are several times what the tools of any agent take. They bound the time of compiling a grammar
-# to about half a second, without the interpreter's lock, and that of a mask to a few milliseconds.
+# All are several times the needs of any agent's tools. They limit the compilation of a grammar to
+# about half a second, without the interpreter's lock. They limit a mask to a few milliseconds.
 LIMITS = LLParserLimits(
     max_grammar_size=100_000,
     step_lexer_fuel=50_000,

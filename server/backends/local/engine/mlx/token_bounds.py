@@ -1,9 +1,8 @@
-"""How many tokens a text has at least, told by a look at its characters: pure, and fast.
+"""A lower bound of a text's number of tokens, from its characters: pure, and fast.
 
-Each token of a vocabulary holds only so many letters and digits, so many signs, and so many
-beginnings of words. A text with more of them than the window's tokens can hold is too long,
-whatever its tokens. Only ASCII counts: normalisers leave it as it is, but for what an accent
-follows.
+Each token of a vocabulary has limited numbers of letters and digits, of signs, and of beginnings of
+words. A text with more of them than a window of tokens can have is too long, in every encoding.
+Only ASCII counts: normalisers keep it, except for letters before an accent.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class TokenBounds:
     """The bounds of one vocabulary."""
 
     def __init__(self, vocabulary: Iterable[str]) -> None:
-        """Of tokens as a vocabulary spells them: ASCII letters and digits stand for themselves."""
+        """Of tokens in a vocabulary's spelling: ASCII letters and digits are literal."""
         self.max_letters = self.max_signs = self.max_beginnings = 1
         for token in vocabulary:
             # Most are shorter than what has been seen.
@@ -48,7 +47,7 @@ class TokenBounds:
         n_letters = n_signs = n_beginnings = 0
         for piece in pieces(text):
             classes = piece.encode("utf-8", "replace").translate(_CLASSES)
-            # What stands at the end of a piece may be followed by an accent.
+            # An accent may follow the end of a piece.
             n_letters += max(0, classes.count(b"w") - classes.count(b"wx") - 1)
             n_signs += max(0, classes.count(b"s") - classes.count(b"sx") - 1)
             n_beginnings += classes.count(b" w") + classes.count(b"sw")

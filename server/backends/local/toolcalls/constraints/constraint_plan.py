@@ -210,7 +210,7 @@ class _Composer:
 
 
 def _affordable(tool: ToolSpec, loose: dict[str, str]) -> dict[str, Any]:
-    """The schema of a tool, without what is known to cost too much; `loose` is told why."""
+    """The schema of a tool, without parts that cost too much; `loose` gets the reason."""
     schema = tool.input_schema
     if why := too_large(schema):
         loose[tool.name] = why

@@ -21,7 +21,7 @@ class GrammarLines:
         return f"r{len(self._lines)}"
 
     def reserve(self) -> str:
-        """A name whose rule is told later."""
+        """A name whose rule is defined later."""
         return self.add("")
 
     def tell(self, name: str, body: str) -> None:

@@ -38,21 +38,21 @@ def format_named(name: str) -> ToolFormat:
     """The format of that name, of mlxdeck or of a plug-in.
 
     Raises:
-        KeyError: There is none of that name.
+        KeyError: There is no format of that name.
         PlugInFault: It is a plug-in that can't be used.
     """
     return FORMATS[name] if name in FORMATS else LibraryFormat(load(name))
 
 
 def choose_format(name: str, traits: TemplateTraits) -> ToolFormat:
-    """Find the format by its name; `auto` goes by what the chat template shows.
+    """Find the format by its name; `auto` goes by the markers in the chat template.
 
-    Where that shows none of these, what the model's library knows comes next, then JSON between
-    tags, which models are shown whose template knows no tools. A plug-in that can't be used is
-    logged, and `auto` takes its place.
+    If the template has none of these, mlx-lm's knowledge of the model comes next. Then comes JSON
+    between tags, the format shown to models whose template knows no tools. A plug-in that can't be
+    used is logged, and `auto` replaces it.
 
     Raises:
-        KeyError: There is none of that name.
+        KeyError: There is no format of that name.
     """
     if name != "auto":
         try:
