@@ -26,16 +26,16 @@ from mlxdeck.server.backends.base import Announce, Backend
 from mlxdeck.server.chat import Event, Started
 from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
-from mlxdeck.server.decoding import decode
 from mlxdeck.server.dialects.base import Dialect, Encoder
 from mlxdeck.server.dialects.registry import DIALECTS
-from mlxdeck.server.draining import Drain
 from mlxdeck.server.errors import BadHttp, ServerError, let_go
-from mlxdeck.server.incoming_bodies import BoundedRequest
+from mlxdeck.server.lifecycle.draining import Drain
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
 from mlxdeck.server.web.cors import add_cors
+from mlxdeck.server.web.decoding import decode
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
+from mlxdeck.server.web.incoming_bodies import BoundedRequest
 
 log = logging.getLogger(__name__)
 

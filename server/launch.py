@@ -32,7 +32,9 @@ from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import one_line
-from mlxdeck.server.exit_status import STATUS_ENGINE_LOST
+from mlxdeck.server.lifecycle.exit_status import STATUS_ENGINE_LOST
+from mlxdeck.server.lifecycle.shutdown import shut_down
+from mlxdeck.server.lifecycle.stop_signals import StopSignals, quiet_interrupt
 from mlxdeck.server.log_format import EscapingFormatter
 from mlxdeck.server.observe.observer import (
     Emitter,
@@ -41,8 +43,6 @@ from mlxdeck.server.observe.observer import (
     open_emitter,
 )
 from mlxdeck.server.service import Service
-from mlxdeck.server.shutdown import shut_down
-from mlxdeck.server.stop_signals import StopSignals, quiet_interrupt
 from mlxdeck.server.web.connection import Connection
 from mlxdeck.settings.errors import SettingsError, UserError
 

@@ -21,12 +21,12 @@ from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.checkpoints import Workers
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed, Overloaded, one_line
-from mlxdeck.server.incoming_bodies import IncomingBodies
+from mlxdeck.server.lifecycle.upkeep import Upkeep
 from mlxdeck.server.load import Load
 from mlxdeck.server.observe.observer import Emitter, Observer
 from mlxdeck.server.pipeline import Pipeline
-from mlxdeck.server.upkeep import Upkeep
 from mlxdeck.server.warmup import Warmer
+from mlxdeck.server.web.incoming_bodies import IncomingBodies
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from mlxdeck.server.backends.base import Announce
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import ServerError
+from mlxdeck.server.lifecycle.upkeep import Upkeep
 from mlxdeck.server.observe.recent_prompts import systems_seen
 from mlxdeck.server.pipeline import Pipeline
-from mlxdeck.server.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from mlxdeck.server.exit_status import ASKED, described, is_fault
+from mlxdeck.server.lifecycle.exit_status import ASKED, described, is_fault
 
 log = logging.getLogger(__name__)
 

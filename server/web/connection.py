@@ -16,7 +16,7 @@ from sanic.headers import format_http1_response
 from sanic.http import Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from mlxdeck.server.incoming_bodies import TimedHttp
+from mlxdeck.server.web.incoming_bodies import TimedHttp
 
 LINGER_S = 5.0
 """How long bytes are taken and dropped of a client that has its answer before it is through."""

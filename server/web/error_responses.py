@@ -20,7 +20,7 @@ from mlxdeck.server.errors import (
     WrongMethod,
     let_go,
 )
-from mlxdeck.server.incoming_bodies import drop_body
+from mlxdeck.server.web.incoming_bodies import drop_body
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.api import Step
 from mlxdeck.server.backends.local.engine.echo import ByteTokenizer, EchoEngine
-from mlxdeck.server.exit_status import STATUS_ENGINE_LOST
+from mlxdeck.server.lifecycle.exit_status import STATUS_ENGINE_LOST
 from tests.real import ROOT, free_port
 
 HANGING = """

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server import incoming_bodies
-from mlxdeck.server.incoming_bodies import FREE_BYTES
+from mlxdeck.server.web import incoming_bodies
+from mlxdeck.server.web.incoming_bodies import FREE_BYTES
 from tests.server.http import Running, body, running, until
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.server.exit_status import STATUS_ENGINE_LOST, is_fault
+from mlxdeck.server.lifecycle.exit_status import STATUS_ENGINE_LOST, is_fault
 from mlxdeck.server.ops import supervision
 from mlxdeck.server.ops.supervision import MAX_RESTARTS, WINDOW_S, Restarts, Supervised
 from tests.real import ROOT

@@ -158,7 +158,7 @@ class TimedHttp(Http):
         """Receive and parse a head."""
         try:
             async with asyncio.timeout(HEAD_S):
-                await super().http1_request_header()  # type: ignore[no-untyped-call]
+                await super().http1_request_header()
         except TimeoutError:
             raise SlowBody("the head of the request came too slowly") from None
 

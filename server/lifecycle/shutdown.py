@@ -15,8 +15,8 @@ from typing import Any
 
 from sanic import Sanic
 
-from mlxdeck.server.draining import Drain
-from mlxdeck.server.stop_signals import StopSignals
+from mlxdeck.server.lifecycle.draining import Drain
+from mlxdeck.server.lifecycle.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 
