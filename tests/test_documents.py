@@ -24,12 +24,14 @@ PACKAGES = (
     ".pkg",
 )
 SUFFIXES = ("py", "md", "toml", "json", "jsonl", "lock", "tcss")
+OF_USERS = {"/mlxdeck.toml"}
+"""Files that a page may name and that users write."""
 _NO_PATH = re.compile(r"[\s(){}=<>]|^/|^\.venv|^--|^\w+://")
 
 
 def everything() -> set[str]:
     """All files and folders of the repository, each with a slash in front."""
-    found = {f"/{path.name}" for path in ROOT.iterdir()}
+    found = {f"/{path.name}" for path in ROOT.iterdir()} | OF_USERS
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*"):
             if "__pycache__" not in path.parts:
