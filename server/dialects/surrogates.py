@@ -26,9 +26,7 @@ _SURROGATE = re.compile(
     rb"(?<!\\)((?:\\\\)*+)\\u[dD](?:"
     rb"[89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})|[89a-fA-F][0-9a-fA-F]{2})"
 )
-"""An escape of a whole pair, which has a second group, or of a half, with the backslashes before
-it.
-"""
+"""An escape of a pair (with a second group) or of a half, and the backslashes before it."""
 _PIECE_BYTES = 512 * 1024
 _IN_ESCAPE = b"\\u0123456789abcdefABCDEF"
 
