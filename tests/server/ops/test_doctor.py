@@ -173,7 +173,7 @@ def test_the_window_of_a_model_is_told_before_it_is_loaded(tmp_path: Path) -> No
     assert doctor.context(settings) == Finding(
         "BAD",
         f"{tmp_path} has no tokenizer.json",
-        "copy it from the model that this one was made of",
+        "copy it from the original model",
     )
     (tmp_path / "tokenizer.json").write_text('{"model": {}}')
     finding = doctor.context(settings)
