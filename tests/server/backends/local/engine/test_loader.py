@@ -107,7 +107,7 @@ def test_a_copy_that_is_served_is_not_removed(tiny_gguf: Path, cache: Path) -> N
 def test_a_file_where_models_should_be_kept_is_told(tiny_gguf: Path, tmp_path: Path) -> None:
     """With both remedies."""
     (tmp_path / "models").write_text("")
-    with pytest.raises(EngineFailed, match="out of the way, or set MLXDECK_HOME"):
+    with pytest.raises(EngineFailed, match="move it away, or set MLXDECK_HOME"):
         resolve(str(tiny_gguf), tmp_path / "models", quiet)
 
 
