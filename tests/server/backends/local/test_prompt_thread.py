@@ -85,7 +85,7 @@ async def test_stopping_does_not_wait() -> None:
         await until(lambda: thread.busy)
         thread.shutdown()
         for each in (hung, behind):
-            with pytest.raises(EngineFailed, match="stopped"):
+            with pytest.raises(EngineFailed, match="stopping"):
                 await each
         go.set()
 
