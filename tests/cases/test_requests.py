@@ -45,6 +45,7 @@ def with_template(folder: Path, name: str = "") -> Iterator[Server]:
         pytest.param(
             {name: case for name, case in EXAMPLES.items() if "template" not in case},
             id="examples",
+            marks=pytest.mark.e2e,
         ),
         # Many, for a model that is not all that small.
         pytest.param(dict(all_variants()), id="variants", marks=pytest.mark.e2e),
