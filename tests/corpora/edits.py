@@ -149,7 +149,7 @@ def _whole(number: int, file: SourceFile, change: Change) -> Example:
 
 
 def _call(number: int, file: SourceFile, change: Change, tool: str) -> Example:
-    path, call_id = f"/work/project/{file.path}", f"toolu_read_{number:04}"
+    path, call_id = f"/home/me/proj/{file.path}", f"toolu_read_{number:04}"
     messages = [
         user(f"{change.instruction} It is in {file.path}."),
         assistant("I read the file first.", tool_use(call_id, "Read", {"file_path": path})),

@@ -22,9 +22,9 @@ from tests.corpora.tool_turns import tool_turns
 
 Corpus = Callable[[int], list[Example]]
 CORPORA: list[tuple[Corpus, int, str]] = [
-    (edits, 200, "3c33056d6bf5a7c8"),
+    (edits, 200, "25b064cac767f2dc"),
     (chats, 50, "3c0f51eaf130ba96"),
-    (tool_turns, 50, "c8889c41c451ef61"),
+    (tool_turns, 50, "0a592358911a4630"),
 ]
 READERS: dict[str, Callable[[str], object]] = {
     "python": ast.parse,

@@ -25,7 +25,7 @@ from tests.corpora.example import (
 from tests.corpora.source_files import SourceFile, source_file
 
 N_TURNS = 50
-ROOT = "/work/project"
+ROOT = "/home/me/proj"
 Blocks = list[dict[str, Any]]
 Step = tuple[Blocks, Blocks]
 """What the model does, and what comes back; nothing, where it is done."""

@@ -80,7 +80,7 @@ HIDDEN = {
     "<server><password>hunter2</password></server>": "hunter2",
     "ALTER USER me WITH PASSWORD 'hunter2'": "hunter2",
     "CREATE USER me IDENTIFIED BY 'hunter2'": "hunter2",
-    f"npm config set //registry.npmjs.org/:_authToken {RUN}": RUN,
+    f"npm config set //npm.example.com/:_authToken {RUN}": RUN,
     # Names, as programs and settings write them.
     "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY": "wJalr",
     "export PGPASSWORD='hunter'": "hunter",
@@ -96,7 +96,7 @@ HIDDEN = {
     f'{{"refreshToken":"{RUN}"}} or so': RUN,
     f"const apiKey = `{RUN}`;": RUN,
     'echo "{\\"client_secret\\": \\"hunter2\\"}"': "hunter2",
-    f"//registry.npmjs.org/:_authToken={RUN}": RUN,
+    f"//npm.example.com/:_authToken={RUN}": RUN,
     "_auth=dXNlcjpwYXNzd29yZA==": "dXNlcjp",
     "machine github.com login me password hunter2": "hunter2",
     "machine h\n  login me\n  password hunter2\n": "hunter2",

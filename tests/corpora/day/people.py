@@ -85,7 +85,7 @@ def call(chance: random.Random) -> Call:
     elif kind in ("Grep", "Glob"):
         arguments = {"pattern": chance.choice(FILES), "path": "src"}
     else:
-        arguments = {"file_path": f"/work/project/{chance.choice(FILES)}"}
+        arguments = {"file_path": f"/home/me/proj/{chance.choice(FILES)}"}
     if kind == "Edit":
         arguments |= {"old_string": "return None", "new_string": f"return {chance.randrange(99)}"}
     elif kind == "Write":
