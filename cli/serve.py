@@ -6,7 +6,7 @@ from argparse import Namespace
 from functools import partial
 
 from mlxdeck.cli.settings import add_server_flags, server_settings
-from mlxdeck.server.lifecycle.stop_signals import quiet_interrupt
+from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 
 EXAMPLE = "mlxdeck serve --model mlx-community/Qwen3-8B-4bit --port 8082"
 add = add_server_flags

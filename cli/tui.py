@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlxdeck.cli.settings import add_dashboard_flags, dashboard_settings
-from mlxdeck.server.lifecycle.stop_signals import interrupts_raise
+from mlxdeck.server.lifecycle.interrupts import interrupts_raise
 from mlxdeck.settings.declaration import declared
 from mlxdeck.settings.sources import flag
 from mlxdeck.tui.launch import show

@@ -12,7 +12,7 @@ from functools import partial
 
 from mlxdeck.cli.settings import add_all_flags, dashboard_settings, server_settings
 from mlxdeck.cli.tui import dashboard
-from mlxdeck.server.lifecycle.stop_signals import quiet_interrupt
+from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 from mlxdeck.tui.launch import prepare_process
 
 EXAMPLE = "mlxdeck up --model mlx-community/Qwen3-8B-4bit"

@@ -33,8 +33,9 @@ from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import one_line
 from mlxdeck.server.lifecycle.exit_status import STATUS_ENGINE_LOST
+from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 from mlxdeck.server.lifecycle.shutdown import shut_down
-from mlxdeck.server.lifecycle.stop_signals import StopSignals, quiet_interrupt
+from mlxdeck.server.lifecycle.stop_signals import StopSignals
 from mlxdeck.server.log_format import EscapingFormatter
 from mlxdeck.server.observe.observer import (
     Emitter,

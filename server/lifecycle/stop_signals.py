@@ -1,9 +1,8 @@
-"""Ctrl+C, SIGTERM and SIGHUP: quiet before the start, one for an orderly stop, a second to end."""
+"""Ctrl+C, SIGTERM and SIGHUP of a running server: one for an orderly stop, a second to end."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 import time
@@ -11,34 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from mlxdeck.server.lifecycle.interrupts import handled, leave_at_once
+
 AGAIN_AFTER_S = 0.1
 """What comes sooner is the same keystroke: a terminal and a wrapper may both pass it on."""
 PATIENCE_S = 2.0
 """Maximal time of the end after a second signal."""
 REPEATED = (signal.SIGINT, signal.SIGTERM)
 """Signals that users send twice on purpose. A closing terminal often sends two SIGHUP."""
-
-
-def leave_at_once(number: int, _: FrameType | None = None) -> None:
-    """End the process with a shell's status for a signal, and no word about it."""
-    os._exit(128 + number)
-
-
-@contextmanager
-def quiet_interrupt() -> Iterator[None]:
-    """Let Ctrl+C end the process at once: there is nothing to be saved while modules are imported.
-
-    A `KeyboardInterrupt` in the middle of an import can come out as any other error.
-    """
-    with _handled({signal.SIGINT: leave_at_once}):
-        yield
-
-
-@contextmanager
-def interrupts_raise() -> Iterator[None]:
-    """Let Ctrl+C raise `KeyboardInterrupt` inside the block, which is Python's default."""
-    with _handled({signal.SIGINT: signal.default_int_handler}):
-        yield
 
 
 class StopSignals:
@@ -61,7 +40,7 @@ class StopSignals:
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
-        with _handled(dict.fromkeys(numbers, self._on)):
+        with handled(dict.fromkeys(numbers, self._on)):
             yield
 
     def attach(self) -> None:
@@ -97,17 +76,3 @@ class StopSignals:
 def _call(loop: asyncio.AbstractEventLoop, publish: Callable[[], None]) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(publish)
-
-
-@contextmanager
-def _handled(handlers: dict[signal.Signals, Callable[..., None]]) -> Iterator[None]:
-    """Set handlers, and restore the old ones. Only the main thread can; other threads skip this."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

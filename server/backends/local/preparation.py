@@ -122,13 +122,10 @@ class Preparation:
         """
         began_s = time.monotonic()
         rendered = await self._render(request, parts)
+        found = rendered.found
         try:
-            found = await self._states.restore(rendered.wanted, rendered.found)
-        except BaseException:
-            rendered.release()
-            raise
-        lease_s = time.monotonic() - began_s - rendered.tokenize_s
-        try:
+            found = await self._states.restore(rendered.wanted, found)
+            lease_s = time.monotonic() - began_s - rendered.tokenize_s
             miss = self._miss(found, rendered.prompt, parts)
         except BaseException:
             found.lease.release()
