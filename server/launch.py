@@ -79,7 +79,7 @@ def serve(settings: Settings, announce: Announce) -> int:
     if not faulthandler.is_enabled():
         faulthandler.enable()
     service: Service | None = None
-    backend: LocalBackend | None = None
+    backend: Backend | None = None
     status = 1
     signals, before = StopSignals(), set(threading.enumerate())
     with _port(settings) as listener:

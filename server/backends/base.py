@@ -68,6 +68,10 @@ class Backend(Protocol):
         """At any time."""
 
     @property
+    def must_not_unload(self) -> bool:
+        """Whether Python must not be shut down, because native code still runs."""
+
+    @property
     def lost(self) -> asyncio.Future[str]:
         """Done, with the reason, once it can't be kept running and the process had better end.
 
