@@ -29,12 +29,15 @@ def table(told: Iterable[tuple[str, str]]) -> Table:
     return grid
 
 
-def request(start: t.RequestStart) -> Iterator[tuple[str, str]]:
-    """What came in."""
+def request(start: t.RequestStart, served: str = "") -> Iterator[tuple[str, str]]:
+    """What came in; of one that was refused unread, only what is known."""
     streamed = "streamed" if start.stream else "in one piece"
     names = ", ".join(start.tool_names)
-    yield "model", start.model
     size = math.nan if start.body_bytes is None else start.body_bytes
+    if is_unread(start):
+        yield "sent", f"{start.dialect}, {fmt.size(size)}; refused unread"
+        return
+    yield "model", f"{start.model}, served by {served}" if served else start.model
     yield "sent", f"{start.dialect}, {streamed}, {fmt.size(size)}"
     yield "parameters", parameters(start)
     yield "messages", fmt.known(start.n_messages)
@@ -47,6 +50,11 @@ def request(start: t.RequestStart) -> Iterator[tuple[str, str]]:
         yield "history", ", ".join(start.history_notes)
     if start.regrouped:
         yield "put as", ", ".join(start.regrouped)
+
+
+def is_unread(start: t.RequestStart) -> bool:
+    """Whether it was refused before its body was decoded."""
+    return start.n_messages is None and not start.model
 
 
 def parameters(start: t.RequestStart) -> str:

@@ -248,9 +248,9 @@ class RequestScreen(Screen[None]):
         start, end = _first(lines, t.RequestStart), _first(lines, t.RequestEnd)
         error = _first(lines, t.Error)
         first = _first(lines, t.FirstToken)
-        told = list(request_summary.request(start)) if start else []
-        if start:
-            told[0] = ("model", f"{start.model}, served by {end.model if end else '…'}")
+        served = end.model if end else "…"
+        told = list(request_summary.request(start, served)) if start else []
+        if start and not request_summary.is_unread(start):
             told.append(("asked", start.last_user_text or NOT_CAPTURED))
         for lookup in (line for line in lines if isinstance(line, t.CacheLookup)):
             told.append((f"{lookup.cache} cache", request_summary.lookup(lookup)))
