@@ -29,11 +29,13 @@ def from_file(cwd: Path, home: Path, names: Collection[str]) -> Found:
         SettingsError: It can't be read, or holds another name.
     """
     for path in (cwd / FILE_NAME, home / FILE_NAME):
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"{path}: it is no regular file")
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(f"{path}: {error}") from error
         for name, raw in content.items():
             yield f"{path}: {_known(name, str(path), names)}", name, raw

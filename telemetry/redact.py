@@ -44,11 +44,14 @@ _NAMES = (
 _NAMED = re.compile(
     r"(?P<name>[\w.-]{0,64})"
     r"(?:\\{0,3}[\"'])?\]?[ \t]{0,8}(?P<sign>:=|=>|[:=]|(?<=\w)[ ])[ \t]{0,8}"
-    r"(?:(?P<quote>\\{0,3}[\"'`])(?P<quoted>[^\"'`\n]{1,4096}+)[\"'`]"
+    r"(?:(?P<quote>\\{0,3}[\"'`])(?P<quoted>[^\"'`\n]{1,4096}+)(?:[\"'`]|\Z|(?=\n))"
     r"|(?P<plain>[^\s\"'`,;(){}\[\]<>&|\\=]{1,4096}+={0,2})(?P<next>.?))",
     re.ASCII,
 )
-"""From where a name's telling part begins: the rest of the name, a sign, and a value."""
+"""From where a name's telling part begins: the rest of the name, a sign, and a value.
+
+A quote may be left open where the text ends, as in an answer that was cut.
+"""
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 _OF_PEOPLE = re.compile("pass|pwd|secret", re.IGNORECASE)
 _PLACEHOLDERS = "$<{(%["

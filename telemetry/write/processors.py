@@ -12,6 +12,7 @@ import logging
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import TypeAlias
 
@@ -42,6 +43,7 @@ def redact(record: Record) -> Record:
     changes: dict[str, object] = {}
     match attrs:
         case ToolCall():
+            changes["name"] = _name(attrs.name)
             changes["arguments"] = redacted(attrs.arguments) if attrs.arguments else ""
             changes["parse_error"] = redacted_text(attrs.parse_error)
         case Content():
@@ -52,15 +54,26 @@ def redact(record: Record) -> Record:
             # Cut behind that, or half a secret would stay that nobody knows for one.
             changes["message"] = redacted_text(attrs.message)[:MAX_MESSAGE]
         case RequestStart():
+            # Clients choose these names, too.
+            changes["model"] = _name(attrs.model)
+            changes["conversation_id"] = _name(attrs.conversation_id)
+            changes["tool_names"] = tuple(map(_name, attrs.tool_names))
+            changes["history_notes"] = tuple(map(_name, attrs.history_notes))
             changes["last_user_text"] = redacted_text(attrs.last_user_text)[:MAX_USER_TEXT]
             changes["stop_sequences"] = tuple(map(redacted_text, attrs.stop_sequences))
             changes["answer_schema"] = redacted_text(attrs.answer_schema)
-        case _:
-            return record
-    if all(getattr(attrs, name) == value for name, value in changes.items()):
+    session_id = _name(record.session_id)
+    is_kept = all(getattr(attrs, name) == value for name, value in changes.items())
+    if is_kept and session_id == record.session_id:
         return record
     masked = msgspec.structs.replace(attrs, **changes)
-    return Record(masked, record.ts, record.mono, record.request_id, record.session_id)
+    return Record(masked, record.ts, record.mono, record.request_id, session_id)
+
+
+@lru_cache(1024)
+def _name(name: str) -> str:
+    """A short text that a client chose and sends again and again, with its secrets masked."""
+    return redacted_text(name)
 
 
 class Sample:

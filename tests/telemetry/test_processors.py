@@ -154,3 +154,18 @@ def test_what_a_tool_wants_is_no_secret() -> None:
     tools = '[{"name":"login","input_schema":{"properties":{"password":{"description":"a"}}}}]'
     (found,) = Chain().run(record(Content(kind="tools", content=tools))) or [record(None)]
     assert found.attrs == Content(kind="tools", content=tools)
+
+
+def test_names_that_a_client_chose_are_masked_too() -> None:
+    """A model's, a tool's, a kind of block, a conversation; others stay as they are."""
+    start = RequestStart(
+        model=SECRET,
+        conversation_id=SECRET,
+        tool_names=("Read", SECRET),
+        history_notes=(f"told {SECRET}",),
+    )
+    told = processors.redact(Record(start, 0.0, 0.0, "req_1", SECRET))
+    assert SECRET not in repr(told)
+    assert isinstance(told.attrs, RequestStart) and told.attrs.tool_names[0] == "Read"
+    end = Record(RequestEnd(), 0.0, 0.0, "req_1", "6c9f0f0e-2b0e-4b7e-9d3c-3f6f0c9a1b2c")
+    assert processors.redact(end) is end

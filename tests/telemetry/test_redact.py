@@ -214,6 +214,16 @@ def test_a_name_that_only_sounds_like_it_is_none(name: str) -> None:
     assert not is_secret(name)
 
 
+@pytest.mark.parametrize(
+    "text", ['{"password": "%s', 'password="%s', "api_key: '%s\nmore", '{"a": "{\\"token\\": \\"%s']
+)
+def test_a_value_whose_quote_is_left_open_is_masked(text: str) -> None:
+    """As in a call or an answer that was cut."""
+    found = redacted(text % "Zx9Qw7Rt5Yp3Lk1m")
+    assert MASK in found and "Zx9" not in found
+    assert redacted(text % "two words") == text % "two words"
+
+
 def test_text_that_is_no_json_is_searched_too() -> None:
     """A call that could not be parsed may hold a key as well."""
     assert redacted("{'k': 'ghp_0123456789012345678901'") == "{'k': '" + MASK + "'"

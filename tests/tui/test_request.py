@@ -99,7 +99,9 @@ async def test_it_tells_all_that_is_known(tmp_path: Path) -> None:
 async def test_what_was_captured_is_shown(tmp_path: Path) -> None:
     """The user's words, an error's message, what was left out of the prompt."""
     stream = Stream(pid=9)
-    start = t.RequestStart(last_user_text="why is it slow?", removed=("nonce",), temperature=0.5)
+    start = t.RequestStart(
+        model="m", last_user_text="why is it slow?", removed=("nonce",), temperature=0.5
+    )
     error = t.Error(error_type="overloaded", message="too many", phase="queue")
     extra = [
         stream.line(start, 95, "req_x"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -178,12 +179,21 @@ def test_empty_variable_resets_an_optional_setting(cwd: Path) -> None:
     assert (settings.temperature, settings.top_k) == (None, 40)
 
 
-@pytest.mark.parametrize("content", ["port =", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", ["port =", b"\xff\xfe", b"x = " + b"[" * 5_000], ids=["toml", "utf-8", "deep"]
+)
 def test_broken_file_is_named(cwd: Path, content: str | bytes) -> None:
     """A file that is no TOML is an error with its path, not a traceback."""
     path = cwd / "mlxdeck.toml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SettingsError, match=str(path)):
+        load(cwd)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(cwd: Path) -> None:
+    """A pipe that nobody writes to would hold the start for ever."""
+    os.mkfifo(cwd / "mlxdeck.toml")
+    with pytest.raises(SettingsError, match="no regular file"):
         load(cwd)
 
 
