@@ -75,10 +75,11 @@ def test_figures_equal_a_naive_computation(
     store = loaded(requests)
     now_ts = START_TS + now_s
     length_s = window.length_s or math.inf
-    # As they are stored: so large a number of seconds has less than a microsecond.
+    # As they are stored: so large a number of seconds has less than a microsecond, a figure six
+    # digits.
     inside = [r for r in requests if 0 <= now_ts - (START_TS + r.end_s) <= length_s]
     got = summary(store, window, now_ts)
-    good = [float(np.float32(r.duration_s)) for r in inside if r.outcome == "ok"]
+    good = [float(np.float32(round(r.duration_s, 6))) for r in inside if r.outcome == "ok"]
     assert got.n_requests == len(inside)
     assert got.n_errors == sum(r.outcome == "error" for r in inside)
     assert got.duration.n == len(good)
