@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 
-from mlxdeck.server.backends.local.engine.api import Step
+from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Step
 from mlxdeck.server.backends.local.engine.echo import ByteTokenizer, EchoEngine
 from mlxdeck.server.lifecycle.exit_status import STATUS_ENGINE_LOST
 from tests.real import ROOT, free_port
@@ -67,20 +68,46 @@ class StuckPrompts(EchoEngine):
         self.tokenizer = StuckTokenizer()
 
 
-ENGINES = {"engine": StuckEngine, "tokenizer": StuckPrompts}
+class StuckLoad(EchoEngine):
+    """Never comes back from loading its model."""
+
+    def load(self, progress: Progress) -> ModelInfo:
+        progress("loading for ever")
+        threading.Event().wait()
+        return super().load(progress)
 
 
-@contextmanager
-def serving(which: str, stall_s: float) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A server that will hang, and its port."""
-    port = free_port()
-    process = subprocess.Popen(
+class SlowLoad(EchoEngine):
+    """Loads for longer than a stall may take, and works all the while."""
+
+    def load(self, progress: Progress) -> ModelInfo:
+        until_s = time.monotonic() + 1.5
+        while time.monotonic() < until_s:
+            sum(range(10_000))
+            time.sleep(0.05)
+        return super().load(progress)
+
+
+HANGING_ENGINES = {"engine": StuckEngine, "tokenizer": StuckPrompts}
+ENGINES = HANGING_ENGINES | {"load": StuckLoad, "slow load": SlowLoad}
+
+
+def started(which: str, stall_s: float, port: int) -> subprocess.Popen[str]:
+    """A server that may hang."""
+    return subprocess.Popen(
         [sys.executable, "-c", HANGING, str(port), which, str(stall_s)],
         env=os.environ | {"PYTHONPATH": f"{ROOT / '.pkg'}:{ROOT}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+@contextmanager
+def serving(which: str, stall_s: float) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server that will hang, and its port."""
+    port = free_port()
+    process = started(which, stall_s, port)
     assert process.stdout is not None
     try:
         assert any("ready on" in line for line in process.stdout)
@@ -118,7 +145,7 @@ def in_threads(work: Sequence[threading.Thread]) -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("which", ENGINES)
+@pytest.mark.parametrize("which", HANGING_ENGINES)
 def test_a_process_that_hangs_tells_everyone_and_ends(which: str) -> None:
     """With the status on which a supervisor starts it again."""
     with serving(which, 1.0) as (process, port):
@@ -133,7 +160,7 @@ def test_a_process_that_hangs_tells_everyone_and_ends(which: str) -> None:
         assert process.wait(30) == STATUS_ENGINE_LOST
 
 
-@pytest.mark.parametrize("which", ENGINES)
+@pytest.mark.parametrize("which", HANGING_ENGINES)
 def test_a_process_that_hangs_obeys(which: str) -> None:
     """Also before anybody has noticed; its clients are told."""
     with serving(which, 600.0) as (process, port):
@@ -147,3 +174,17 @@ def test_a_process_that_hangs_obeys(which: str) -> None:
         assert process.wait(30) == 0
         asking.join()
         assert answers[0][0] >= 500
+
+
+def test_a_load_that_stands_still_ends_the_process_with_a_reason() -> None:
+    """It is one call, which returns nothing to watch."""
+    with started("load", 1.0, free_port()) as process:
+        printed = process.communicate(timeout=30)[0]
+    assert process.returncode == 1
+    assert "cannot start: the model made no progress for 1 s, at loading" in printed
+
+
+def test_a_load_that_takes_long_and_works_is_left_alone() -> None:
+    """However long it takes."""
+    with serving("slow load", 1.0) as (_, port):
+        assert health(port)[1]["status"] == "healthy"

@@ -21,6 +21,8 @@ WATCH_S = 1.0
 """How often it is looked whether a thread still moves, at most."""
 MAX_GRACE_S = 10.0
 """How long a thread that has been found to hang may still come back."""
+QUIET_SHARE = 0.0005
+"""A load that uses less than this share of one core does nothing; a slow download uses more."""
 
 
 class Activity:
@@ -98,3 +100,31 @@ class StallWatch:
             self.stalled = ""
         if self._activity.stuck(self._stall_s + min(self._stall_s, MAX_GRACE_S)):
             self._give_up(self.stalled)
+
+
+class LoadWatch:
+    """Notices that a load stands still. It is one long call, so there are no steps to watch.
+
+    A load reads files or a network, and makes arrays. All of that takes time of the processor, in
+    several threads. A load that spins is not noticed.
+    """
+
+    def __init__(self, stall_s: float, give_up: Callable[[str], None]) -> None:
+        """`give_up` gets the reason."""
+        self._stall_s = stall_s
+        self._give_up = give_up
+
+    async def run(self) -> None:
+        """Watch until it is cancelled, or until the load stands still."""
+        moved_s, used_s = time.monotonic(), _used_by_others_s()
+        while time.monotonic() - moved_s < self._stall_s:
+            await asyncio.sleep(min(WATCH_S, self._stall_s / 4))
+            now_used_s = _used_by_others_s()
+            if now_used_s - used_s > QUIET_SHARE * self._stall_s:
+                moved_s, used_s = time.monotonic(), now_used_s
+        self._give_up(f"the model made no progress for {self._stall_s:.0f} s, at loading")
+
+
+def _used_by_others_s() -> float:
+    """Processor time of all threads but this one, which may be busy with clients that ask."""
+    return time.process_time() - time.thread_time()

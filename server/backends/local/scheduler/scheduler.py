@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from mlxdeck.server.backends.base import Health
-from mlxdeck.server.backends.local.activity import StallWatch
+from mlxdeck.server.backends.local.activity import LoadWatch, StallWatch
 from mlxdeck.server.backends.local.engine.api import Engine, Memory, ModelInfo, Progress
 from mlxdeck.server.backends.local.scheduler.engine_thread import (
     EngineThread,
@@ -94,6 +94,7 @@ class Scheduler:
         self._watch = StallWatch(
             self._worker.activity, stall_s, tell=self._fail_all, give_up=self.give_up
         )
+        self._load_watch = LoadWatch(stall_s, lambda reason: self._end(reason, is_lost=True))
         self._is_loaded = False
         self.n_expected = 0
         """How many sequences are being prepared; an idle engine waits a moment for them."""
@@ -114,6 +115,8 @@ class Scheduler:
         )
         self._thread.start()
         self._watch.start()
+        watching = asyncio.create_task(self._load_watch.run())
+        self.ready.add_done_callback(lambda _: watching.cancel())
 
     async def stop(self) -> None:
         """Fail the jobs that still run, and end the thread after the current step.
