@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from sanic import HTTPResponse, Request, Sanic
@@ -20,7 +21,8 @@ from sanic.response import raw
 
 from mlxdeck.server.admin.cache_report import cache_report, clear_caches
 from mlxdeck.server.admin.metrics import metrics
-from mlxdeck.server.admin.status import health, models, status
+from mlxdeck.server.admin.models import model, models
+from mlxdeck.server.admin.status import health, status
 from mlxdeck.server.auth import Gate
 from mlxdeck.server.backends.base import Announce, Backend
 from mlxdeck.server.chat import Event, Started
@@ -111,13 +113,18 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     async def prometheus(_: Request) -> HTTPResponse:
         return raw(metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def get_models(_: Request) -> HTTPResponse:
-        return _json(models(service))
+    async def get_models(request: Request) -> HTTPResponse:
+        return _json(models(service, dict(request.query_args)))
+
+    async def get_model(_: Request, model_id: str) -> HTTPResponse:
+        # Ids hold slashes, which some clients encode; Sanic decodes no paths of several parts.
+        return _json(model(service, unquote(model_id).rstrip("/")))
 
     paths = ("/", HEALTH, "/v1/status", "/metrics", "/v1/models")
     handlers = (alive, get_health, get_status, prometheus, get_models)
     for path, handler in zip(paths, handlers, strict=True):
         app.add_route(handler, path, methods=["GET", "HEAD"])
+    app.add_route(get_model, "/v1/models/<model_id:path>", methods=["GET", "HEAD"])
 
 
 def _add_caches(app: Sanic[Any, Any], service: Service) -> None:

@@ -6,6 +6,7 @@
     ├── Unauthorized        401 authentication_error    no API key, or a wrong one
     ├── Forbidden           403 permission_error        a web page asks, not a program
     ├── NotFound            404 not_found_error         no such route
+    │   └── UnknownModel    404 not_found_error         no model of that name
     ├── SlowBody            408 invalid_request_error   the body came too slowly
     ├── WrongMethod         405 invalid_request_error   the route has other methods
     ├── TooLarge            413 request_too_large       the body is over the limit
@@ -84,10 +85,18 @@ class Forbidden(ServerError):
 
 
 class NotFound(ServerError):
-    """No route answers this path and method."""
+    """No route answers this path, or nothing is behind it."""
 
     status = 404
     kind = "not_found_error"
+
+
+class UnknownModel(NotFound):
+    """No model has this name."""
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        listed = ", ".join(known)[:1000]
+        super().__init__(f"there is no model {name[:200]!r}; this server has {listed}")
 
 
 class SlowBody(ServerError):

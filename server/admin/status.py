@@ -1,4 +1,4 @@
-"""Bodies of `GET /health`, `/v1/status` and `/v1/models`."""
+"""Bodies of `GET /health` and `/v1/status`."""
 
 from __future__ import annotations
 
@@ -27,27 +27,6 @@ def health(service: Service) -> dict[str, Any]:
             "hit_rate": f"{100 * hits / total if total else 0:.1f}%",
             "cached_items": service.load.exact_entries,
         },
-    }
-
-
-def models(service: Service) -> dict[str, Any]:
-    """The loaded model, in Anthropic's and OpenAI's shape."""
-    name = service.model
-    entry = {
-        "id": name,
-        "type": "model",
-        "object": "model",
-        "display_name": name,
-        "created_at": "1970-01-01T00:00:00Z",
-        "created": 0,
-        "owned_by": "mlxdeck",
-    }
-    return {
-        "object": "list",
-        "data": [entry],
-        "has_more": False,
-        "first_id": name,
-        "last_id": name,
     }
 
 

@@ -103,8 +103,13 @@ def test_an_answer_can_be_held_to_a_schema(sdk: openai.OpenAI) -> None:
 
 
 def test_models_and_errors_are_the_sdks_own(sdk: openai.OpenAI) -> None:
-    """The list of models, a bad request, a prompt that is too long."""
-    assert [model.id for model in sdk.models.list()]
+    """The list of models and each of them, a bad request, a prompt that is too long."""
+    for model in (listed := list(sdk.models.list())):
+        assert sdk.models.retrieve(model.id) == model
+    assert [model.to_dict()["max_model_len"] for model in listed] == [8192]
+    with pytest.raises(openai.NotFoundError, match="no-such/model") as unknown:
+        sdk.models.retrieve("no-such/model")
+    assert unknown.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError, match="temperature"):
         sdk.chat.completions.create(model="local", messages=ASKED, temperature=9)
     long: list[ChatCompletionMessageParam] = [{"role": "user", "content": "word " * 20_000}]

@@ -62,6 +62,17 @@ def test_bad_requests_are_the_sdks_own_errors(sdk: anthropic.Anthropic) -> None:
         )
 
 
+def test_models_tell_their_window(sdk: anthropic.Anthropic) -> None:
+    """In the list, with or without pages, and alone; another one is the SDK's own error."""
+    (listed,) = sdk.models.list()
+    assert list(sdk.models.list(limit=1)) == [listed]
+    assert list(sdk.models.list(after_id=listed.id)) == []
+    assert sdk.models.retrieve(listed.id) == listed
+    assert (listed.type, listed.lifecycle, listed.max_input_tokens) == ("model", "active", 8192)
+    with pytest.raises(anthropic.NotFoundError, match="no-such/model"):
+        sdk.models.retrieve("no-such/model")
+
+
 def body(prompt: str, **fields: object) -> bytes:
     """A request as bytes."""
     messages = [{"role": "user", "content": prompt}]

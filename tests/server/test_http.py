@@ -160,8 +160,8 @@ async def test_methods_and_paths() -> None:
         ("/v1/completions", (), True),
         ("/v1/responses", (), True),
         ("/v1/embeddings", (), True),
-        ("/v1/models/nothing", (), True),
-        ("/v1/models/nothing", ("anthropic-version: 2023-06-01",), False),
+        ("/v1/files/nothing", (), True),
+        ("/v1/files/nothing", ("anthropic-version: 2023-06-01",), False),
         ("/nothing", (), False),
     ],
 )

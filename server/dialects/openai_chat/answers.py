@@ -21,7 +21,14 @@ from mlxdeck.server.chat import (
 )
 from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.dialects.surrogates import WholeEscapes
-from mlxdeck.server.errors import BadRequest, NotFound, PromptTooLong, ServerError, Unauthorized
+from mlxdeck.server.errors import (
+    BadRequest,
+    NotFound,
+    PromptTooLong,
+    ServerError,
+    Unauthorized,
+    UnknownModel,
+)
 
 _DONE = b"data: [DONE]\n\n"
 _REASONS: dict[StopReason, str] = {
@@ -149,6 +156,8 @@ def error_body(error: ServerError) -> dict[str, Any]:
         code = "context_length_exceeded"
     elif isinstance(error, Unauthorized):
         code = "invalid_api_key"
+    elif isinstance(error, UnknownModel):
+        code = "model_not_found"
     elif isinstance(error, NotFound):
         code = "unknown_url"
     param = error.path or None if isinstance(error, BadRequest) else None
