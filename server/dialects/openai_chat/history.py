@@ -12,17 +12,15 @@ from mlxdeck.server.chat import Block, Message, Role, Text, Thinking, ToolResult
 from mlxdeck.server.dialects.history.call_ids import CallIds
 from mlxdeck.server.dialects.history.call_inputs import RAW, CallInputs
 from mlxdeck.server.dialects.history.foreign_blocks import NO_NAME, told
-from mlxdeck.server.dialects.history.media import Media, media
+from mlxdeck.server.dialects.history.message_parts import texts
 from mlxdeck.server.dialects.history.notes import Notes
-from mlxdeck.server.dialects.history.tool_results import TEXTS, result_text
+from mlxdeck.server.dialects.history.tool_results import result_text
 from mlxdeck.server.dialects.json_fields import join, required, text, typed
 from mlxdeck.server.errors import BadRequest
 
 _SYSTEM = ("system", "developer")
 _RESULTS = ("tool", "function")
 _THOUGHTS = ("reasoning_content", "reasoning")
-_MEDIA_FIELDS = ("image_url", "file_data", "file_id", "file_url", "source")
-"""The field of a part, by its type, that holds media, if it isn't named like the type."""
 
 
 class OpenAIHistory:
@@ -78,37 +76,7 @@ class OpenAIHistory:
     def _texts(
         self, content: Any, path: str, role: Role, *, refuse: bool = False
     ) -> tuple[Text, ...]:
-        if content is None or isinstance(content, str):
-            return (Text(content or ""),)
-        parts = [
-            each
-            if isinstance(each, str)
-            else self._part(typed(each, dict, f"{path}.{i}"), f"{path}.{i}", role, refuse=refuse)
-            for i, each in enumerate(typed(content, list, path))
-        ]
-        return tuple(Text(part) for part in parts if part is not None) or (Text(""),)
-
-    def _part(self, part: dict[str, Any], path: str, role: Role, *, refuse: bool) -> str | None:
-        kind = text(part, "type", path)
-        if kind in TEXTS:
-            said = required(part, TEXTS[kind], path)
-            return "" if said is None else text(part, TEXTS[kind], path)
-        found = media(part)
-        if isinstance(found, str):
-            self._notes.add("read", kind)
-            return found
-        if isinstance(found, Media):
-            if refuse:
-                held = next((each for each in (kind, *_MEDIA_FIELDS) if each in part), kind)
-                raise found.refusal(join(path, held))
-            self._notes.add("replaced", kind)
-            return found.placeholder()
-        retold = told(part, kind, bare=role != "assistant")
-        self._notes.add("told" if retold else "left_out", kind)
-        if not retold:
-            return None
-        # Texts of the assistant's are put together without anything between them.
-        return f"\n{retold}\n" if role == "assistant" else retold
+        return texts(content, path, role, self._notes, refuse=refuse)
 
     def _said(self, fields: dict[str, Any], path: str) -> tuple[Block, ...]:
         blocks: list[Block] = []
@@ -116,11 +84,11 @@ class OpenAIHistory:
         if thought := next((each for each in thoughts if isinstance(each, str) and each), ""):
             blocks.append(Thinking(thought))
         content = fields.get("content")
-        texts = self._texts(content, join(path, "content"), "assistant")
+        said = self._texts(content, join(path, "content"), "assistant")
         refusal = fields.get("refusal")
         if isinstance(refusal, str):
-            texts = (*texts, Text(refusal))
-        blocks += [block for block in texts if block.text]
+            said = (*said, Text(refusal))
+        blocks += [block for block in said if block.text]
         at = join(path, "tool_calls")
         calls = typed(fields.get("tool_calls") or [], list, at)
         for i, item in enumerate(calls):

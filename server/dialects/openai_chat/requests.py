@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, Sampling, Text, ToolChoice, ToolSpec
+from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, Sampling, ToolSpec
+from mlxdeck.server.dialects.history.message_parts import leading_system
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.json_fields import (
     count,
@@ -23,14 +24,18 @@ from mlxdeck.server.dialects.json_fields import (
 )
 from mlxdeck.server.dialects.openai_chat.answers import OpenAIEncoder, error_body
 from mlxdeck.server.dialects.openai_chat.history import OpenAIHistory
+from mlxdeck.server.dialects.openai_tools import (
+    function_spec,
+    inner_fields,
+    name_of,
+    tool_choice,
+)
 from mlxdeck.server.dialects.request_body import decode_object
 from mlxdeck.server.dialects.sampling import sampling
 from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
-from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
-
-_CHOICES = ("auto", "none", "required")
+from mlxdeck.server.schemas.normalization import answer_schema
 
 
 class OpenAI:
@@ -53,26 +58,17 @@ class OpenAI:
         notes = Notes()
         listed = typed(required(fields, "messages", ""), list, "messages")
         messages = OpenAIHistory(notes).read(listed)
-        leading = 0
-        while leading < len(messages) and messages[leading].role == "system":
-            leading += 1
-        system = [
-            block.text
-            for message in messages[:leading]
-            for block in message.blocks
-            if isinstance(block, Text)
-        ]
-        rest = tuple(messages[leading:])
+        system, rest = leading_system(messages)
         if not rest:
             raise BadRequest(
                 "messages", "at least one message with another role than system is required"
             )
         tools, elsewhere = _tools(fields, notes)
-        choice, tools = _tool_choice(fields, tools, elsewhere)
+        choice, tools = tool_choice(fields, tools, elsewhere)
         return ChatRequest(
             # Any name is served; some clients of servers with one model send none.
             model=typed(fields.get("model") or "", str, "model"),
-            system=tuple(system),
+            system=system,
             messages=rest,
             sampling=_sampling(fields),
             tools=tools,
@@ -132,90 +128,14 @@ def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], 
         tool = typed(item, dict, path)
         kind = text(tool, "type", path)
         if kind != "function":
-            elsewhere.add(_name_of(tool) or kind)
+            elsewhere.add(name_of(tool) or kind)
             notes.add("left_out", f"tools.{kind}")
             continue
-        # OpenAI's newer API writes a tool's fields beside its type.
-        flat = "function" not in tool and "name" in tool
-        at = path if flat else join(path, "function")
-        function = tool if flat else typed(required(tool, "function", path), dict, at)
-        name = text(function, "name", at)
-        if name in tools:
+        spec = function_spec(*inner_fields(tool, kind, path), notes)
+        if spec.name in tools:
             raise BadRequest("tools", "tool names must be unique")
-        schema = function.get("parameters") or {"type": "object", "properties": {}}
-        about = typed(function.get("description") or "", str, join(at, "description"))
-        at = join(at, "parameters")
-        schema = typed(schema, dict, at)
-        read = tool_schema(schema, at, lambda: notes.add("left_out", "tools.schema_parts"))
-        tools[name] = ToolSpec(name, about, read)
+        tools[spec.name] = spec
     return tuple(tools.values()), elsewhere
-
-
-def _tool_choice(
-    fields: dict[str, Any], tools: tuple[ToolSpec, ...], elsewhere: set[str]
-) -> tuple[ToolChoice, tuple[ToolSpec, ...]]:
-    """The choice, and the tools that it leaves."""
-    choice = fields.get("tool_choice")
-    parallel = fields.get("parallel_tool_calls")
-    several = True if parallel is None else typed(parallel, bool, "parallel_tool_calls")
-    auto = ToolChoice("auto", parallel=several)
-    if choice is None or choice == "auto":
-        return auto, tools
-    if choice == "none":
-        return ToolChoice("none"), tools
-    if isinstance(choice, str) and choice != "required":
-        raise BadRequest("tool_choice", f"expected one of {', '.join(_CHOICES)} or a function")
-    if not tools and not elsewhere:
-        raise BadRequest("tool_choice", "needs tools to choose from")
-    required_ = ToolChoice("any", parallel=several) if tools else auto
-    if choice == "required":
-        return required_, tools
-    choice = typed(choice, dict, "tool_choice")
-    if choice.get("type") == "allowed_tools":
-        mode, names = _allowed(choice)
-        for i, name in enumerate(names):
-            _known(name, tools, elsewhere, f"tool_choice.tools.{i}")
-        left = tuple(tool for tool in tools if tool.name in names)
-        return (required_ if mode == "required" and left else auto), left
-    wanted = _name_of(choice)
-    if wanted is None and str(choice.get("type")) in elsewhere:
-        return auto, tools
-    if wanted is None:
-        raise BadRequest("tool_choice.function", "field required")
-    _known(wanted, tools, elsewhere, "tool_choice.function.name")
-    served = any(tool.name == wanted for tool in tools)
-    return (ToolChoice("tool", wanted, several) if served else auto), tools
-
-
-def _allowed(choice: dict[str, Any]) -> tuple[str, list[str]]:
-    """Mode and names of a choice among some tools, in the shape of either of OpenAI's APIs."""
-    path = "tool_choice.allowed_tools"
-    inner = choice.get("allowed_tools")
-    fields = choice if inner is None else typed(inner, dict, path)
-    mode = text({"mode": "auto", **fields}, "mode", path)
-    if mode not in ("auto", "required"):
-        raise BadRequest(join(path, "mode"), f"expected auto or required, got {mode!r:.50}")
-    listed = typed(required(fields, "tools", path), list, join(path, "tools"))
-    names = []
-    for i, each in enumerate(listed):
-        at = f"{path}.tools.{i}"
-        tool = typed(each, dict, at)
-        names.append(_name_of(tool) or text(tool, "type", at))
-    return mode, names
-
-
-def _name_of(tool: dict[str, Any]) -> str | None:
-    """The name in a tool or a choice: in an object named like its type, or beside it."""
-    for key in ("function", "custom"):
-        if isinstance(inner := tool.get(key), dict) and isinstance(name := inner.get("name"), str):
-            return name
-    name = tool.get("name")
-    return name if isinstance(name, str) else None
-
-
-def _known(name: str, tools: tuple[ToolSpec, ...], elsewhere: set[str], path: str) -> None:
-    if name not in elsewhere and all(tool.name != name for tool in tools):
-        raise BadRequest(path, f"tool {name!r:.70} is not among the tools")
 
 
 def _thinking(fields: dict[str, Any]) -> bool | None:
