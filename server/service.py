@@ -106,7 +106,8 @@ class Service:
         """Write the caches, with a time limit; a disk that hangs is abandoned."""
         closing = asyncio.to_thread(disk.disk.close, FLUSH_S)
         try:
-            await asyncio.wait_for(closing, 2 * FLUSH_S)
+            async with asyncio.timeout(2 * FLUSH_S):
+                await closing
         except TimeoutError:
             log.warning("the caches were not written to disk completely: no time")
 

@@ -168,7 +168,8 @@ class RedisAnswers:
         if time.monotonic() < self._down_until_s:
             return None
         try:
-            result = await asyncio.wait_for(ask(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                result = await ask()
         except _FAILURES as error:
             if isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE"):
                 # Redis works, but another program has something else under this key.
@@ -212,7 +213,8 @@ class RedisAnswers:
         if self._pending:
             await asyncio.wait(self._pending, timeout=STORE_TIMEOUT_S)
         try:
-            await asyncio.wait_for(self._redis.aclose(), STORE_TIMEOUT_S)
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                await self._redis.aclose()
         except _FAILURES:
             log.debug("the shared cache was gone already")
 

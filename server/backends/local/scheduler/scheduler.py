@@ -56,7 +56,9 @@ class _Chunks:
         if self._is_over:
             raise StopAsyncIteration
         try:
-            chunk = await asyncio.wait_for(self._job.chunks.get(), self._ping_s)
+            # `wait_for` of Python 3.11 loses a cancellation that comes with a chunk.
+            async with asyncio.timeout(self._ping_s):
+                chunk = await self._job.chunks.get()
         except TimeoutError:
             return Waiting()
         if isinstance(chunk, ServerError):
@@ -132,7 +134,8 @@ class Scheduler:
         self._fail_all(STOPPED)
         if self._is_loaded and not self._watch.stalled:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), STOP_S)
+                async with asyncio.timeout(STOP_S):
+                    await self._ended.wait()
 
     @property
     def alive(self) -> bool:

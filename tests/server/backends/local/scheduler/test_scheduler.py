@@ -71,6 +71,22 @@ async def test_an_answer_arrives_whole_and_ends_once() -> None:
         assert await answer(scheduler, job("hello")) == ("hello", "stop")
 
 
+@pytest.mark.parametrize("n_turns", range(5))
+async def test_a_client_that_leaves_as_a_chunk_arrives_has_left(n_turns: int) -> None:
+    """However many turns of the loop lie between them: its job is not followed any further."""
+    async with running(EchoEngine(lambda _: "x" * 50_000, step_s=0.001)) as scheduler:
+        work = job("hello", max_tokens=50_000)
+        following = asyncio.create_task(answer(scheduler, work))
+        await until(lambda: work.n_prefilled)
+        work.chunks.put_nowait(Piece("y"))
+        for _ in range(n_turns):
+            await asyncio.sleep(0)
+        following.cancel()
+        await asyncio.wait({following}, timeout=5)
+        assert following.cancelled()
+        await until(lambda: not scheduler.status.active)
+
+
 async def test_many_jobs_share_the_engine() -> None:
     """More jobs than fit in a batch all get their own answer."""
     async with running(EchoEngine(), max_batch=2) as scheduler:
