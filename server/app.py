@@ -6,9 +6,8 @@ Before the first byte of an answer an error is a status; after it, an event in t
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,12 +31,14 @@ from mlxdeck.server.dialects.base import Dialect, Encoder
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadHttp, ServerError, let_go
 from mlxdeck.server.lifecycle.draining import Drain
+from mlxdeck.server.lifecycle.running_request import RunningRequest
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
 from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.decoding import decode
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 from mlxdeck.server.web.incoming_bodies import BoundedRequest
+from mlxdeck.server.web.request_ids import add_request_ids, client_id, request_id
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def create_app(
     service = app.ctx.service = Service(settings, backend, open_emitter)
     app.ctx.bodies = service.bodies
     drain = app.ctx.drain = Drain()
-    gate = Gate(
+    gate = app.ctx.gate = Gate(
         api_keys(settings), local=is_loopback(settings.host), allowed=settings.hosts_allowed
     )
 
@@ -87,6 +88,7 @@ def create_app(
         if path_of(request) != HEALTH:
             drain.check()
 
+    app.on_response(add_request_ids)
     app.on_response(partial(add_cors, allowed=settings.hosts_allowed))
     app.exception(ServerError, SanicException, Exception)(on_error)
     _add_routes(app, service)
@@ -97,6 +99,7 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     for dialect in DIALECTS.values():
         _add_dialect(app, service, dialect)
     _add_caches(app, service)
+    _add_cancel(app)
 
     async def alive(_: Request) -> HTTPResponse:
         return _json({"name": "mlxdeck"})
@@ -107,8 +110,9 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
             body |= {"status": "stopping", "reason": "the server is stopping"}
         return _json(body, 503 if body["status"] in ("unhealthy", "stopping") else 200)
 
-    async def get_status(_: Request) -> HTTPResponse:
-        return _json(status(service))
+    async def get_status(request: Request) -> HTTPResponse:
+        own = app.ctx.drain.owned(app.ctx.gate.owner(request.headers))
+        return _json(status(service, own))
 
     async def prometheus(_: Request) -> HTTPResponse:
         return raw(metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")
@@ -128,13 +132,15 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
 
 
 def _add_caches(app: Sanic[Any, Any], service: Service) -> None:
-    async def cache(_: Request) -> HTTPResponse:
-        await _ready(app.ctx.drain, service)
-        return _json(cache_report(service))
+    async def cache(request: Request) -> HTTPResponse:
+        with _run(app, request) as running:
+            await _ready(running, service)
+            return _json(cache_report(service))
 
     async def clear_cache(request: Request) -> HTTPResponse:
-        await _ready(app.ctx.drain, service)
-        return _json({"cleared": await clear_caches(service, request.args.get("tier", ""))})
+        with _run(app, request) as running:
+            await _ready(running, service)
+            return _json({"cleared": await clear_caches(service, request.args.get("tier", ""))})
 
     app.add_route(cache, "/v1/cache", methods=["GET", "HEAD"])
     app.add_route(clear_cache, "/v1/cache", methods=["DELETE"], ignore_body=True)
@@ -143,24 +149,23 @@ def _add_caches(app: Sanic[Any, Any], service: Service) -> None:
 def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> None:
     async def messages(request: BoundedRequest) -> HTTPResponse | None:
         try:
-            with app.ctx.drain.request():
-                return await answer(request, dialect, service, app.ctx.drain)
+            with _run(app, request) as running:
+                return await answer(request, dialect, service, running)
         finally:
             request.drop()
 
     async def count(request: BoundedRequest) -> HTTPResponse:
-        drain: Drain = app.ctx.drain
-        with drain.request():
-            await _ready(drain, service)
+        with _run(app, request) as running:
+            await _ready(running, service)
             try:
-                async with drain.cut_short():
+                async with running.cut_short():
                     await request.unpack()
                     chat = await decode(
                         dialect.decode_count, request.body, request.headers, service.readers
                     )
             finally:
                 request.drop()
-            async with drain.cut_short():
+            async with running.cut_short():
                 n_tokens = await service.pipeline.count(chat)
         return raw(dialect.count(n_tokens), content_type=JSON)
 
@@ -169,49 +174,70 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
         app.add_route(count, dialect.count_path, methods=["POST"], name=f"{dialect.name}_count")
 
 
+def _add_cancel(app: Sanic[Any, Any]) -> None:
+    async def cancel(request: BoundedRequest, name: str) -> HTTPResponse:
+        request.drop()
+        owner = app.ctx.gate.owner(request.headers)
+        return _json({"cancelled": app.ctx.drain.cancel(unquote(name), owner)})
+
+    app.add_route(cancel, "/v1/requests/<name>/cancel", methods=["POST"])
+
+
 async def answer(
-    request: BoundedRequest, dialect: Dialect, service: Service, drain: Drain
+    request: BoundedRequest, dialect: Dialect, service: Service, running: RunningRequest
 ) -> HTTPResponse | None:
     """Serve one request for an answer, from its bytes to its last event."""
-    request_id = f"req_{secrets.token_hex(12)}"
-    await _ready(drain, service)
-    trace = service.observer.begin(request_id, dialect.name, len(request.body))
-    phase = "decode"
+    named = running.request_id
+    await _ready(running, service)
+    trace = service.observer.begin(named, dialect.name, len(request.body))
     try:
-        async with drain.cut_short():
+        async with running.cut_short():
             await request.unpack()
             chat = await decode(dialect.decode, request.body, request.headers, service.readers)
         request.drop()
         if not chat.model:
             chat = replace(chat, model=service.observer.model)
-        phase = "prepare"
+        running.model, running.phase = chat.model, "prepare"
         fresh = "no-cache" in request.headers.get("cache-control", "")
         async with aclosing(service.pipeline.run(chat, trace, fresh=fresh)) as events:
-            async with drain.cut_short():
+            async with running.cut_short():
                 first = await anext(events)
-            phase = "generate"
-            headers = _headers(request_id, first, fresh=fresh)
-            encoder = dialect.encoder(chat, f"msg_{request_id[4:]}")
+            running.phase = "generate"
+            headers = _headers(first, fresh=fresh)
+            encoder = dialect.encoder(chat, f"msg_{named[4:]}")
             if chat.stream:
-                await _stream(request, encoder, headers, first, events, trace, drain)
+                await _stream(request, encoder, headers, first, events, trace, running)
                 return None
-            async with drain.cut_short():
+            async with running.cut_short():
                 said = encoder.collect([first, *[event async for event in events]])
             return raw(said, content_type=JSON, headers=headers)
     except ServerError as error:
-        trace.failed(error, phase)
+        trace.failed(error, running.phase)
         let_go(error)
-        return error_response(dialect, error, request_id)
+        return error_response(dialect, error, named)
     except Exception:
         # A bug of ours: the log gets the traceback, telemetry its one end.
-        trace.failed(ServerError("internal error"), phase)
+        trace.failed(ServerError("internal error"), running.phase)
         raise
     finally:
         trace.close()
 
 
-async def _ready(drain: Drain, service: Service) -> None:
-    async with drain.cut_short():
+def _run(app: Sanic[Any, Any], request: Request) -> AbstractContextManager[RunningRequest]:
+    """A request that is waited for, and may be cancelled."""
+    drain: Drain = app.ctx.drain
+    return drain.run(
+        RunningRequest(
+            request_id(request),
+            client_id=client_id(request),
+            owner=app.ctx.gate.owner(request.headers),
+            path=path_of(request),
+        )
+    )
+
+
+async def _ready(running: RunningRequest, service: Service) -> None:
+    async with running.cut_short():
         await service.ready()
 
 
@@ -220,16 +246,16 @@ async def _stream(
     encoder: Encoder,
     headers: dict[str, str],
     first: Event,
-    events: AsyncIterator[Event],
+    events: AsyncGenerator[Event],
     trace: Trace,
-    drain: Drain,
+    running: RunningRequest,
 ) -> None:
     response = await request.respond(content_type="text/event-stream", headers=headers)
     assert response is not None
     is_told = False
     try:
         # Also what waits for a slow reader is cut short.
-        async with drain.cut_short():
+        async with running.cut_short():
             if isinstance(first, Started) and first.cache == "hit":
                 # Everything is there already: one write instead of one an event.
                 known = [first, *[event async for event in events]]
@@ -243,6 +269,8 @@ async def _stream(
             await response.eof()
     # The edge of the stream: after any exception, the client must not take a part for the whole.
     except Exception as error:
+        # Before anything is sent: the client may read slowly, or not at all.
+        await events.aclose()
         shown = error if isinstance(error, ServerError) else ServerError("internal error")
         if shown is not error:
             log.exception("a stream failed")
@@ -252,10 +280,9 @@ async def _stream(
         await response.eof()
 
 
-def _headers(request_id: str, first: Event, *, fresh: bool) -> dict[str, str]:
+def _headers(first: Event, *, fresh: bool) -> dict[str, str]:
     hit = isinstance(first, Started) and first.cache == "hit"
     return {
-        "request-id": request_id,
         "x-mlxdeck-cache": "hit" if hit else "bypass" if fresh else "miss",
         "cache-control": "no-cache",
     }

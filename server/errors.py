@@ -6,12 +6,15 @@
     ├── Unauthorized        401 authentication_error    no API key, or a wrong one
     ├── Forbidden           403 permission_error        a web page asks, not a program
     ├── NotFound            404 not_found_error         no such route
-    │   └── UnknownModel    404 not_found_error         no model of that name
+    │   ├── UnknownModel    404 not_found_error         no model of that name
+    │   └── UnknownRequest  404 not_found_error         no request of that name runs
     ├── SlowBody            408 invalid_request_error   the body came too slowly
     ├── WrongMethod         405 invalid_request_error   the route has other methods
+    ├── RequestEnded        409 invalid_request_error   a request that is to be cancelled has ended
     ├── TooLarge            413 request_too_large       the body is over the limit
     ├── UnsupportedEncoding 415 invalid_request_error   the body is compressed in an unknown way
     ├── BadHttp             4xx invalid_request_error   the request breaks HTTP's own rules
+    ├── Cancelled           499 request_cancelled       somebody has cancelled it by its name
     ├── Stopping            503 overloaded_error        the server ends; another may come up
     ├── Overloaded          529 overloaded_error        the queue is full or the model still loads
     └── EngineFailed        500 api_error               the model failed; the server goes on
@@ -97,6 +100,35 @@ class UnknownModel(NotFound):
     def __init__(self, name: str, known: Collection[str]) -> None:
         listed = ", ".join(known)[:1000]
         super().__init__(f"there is no model {name[:200]!r}; this server has {listed}")
+
+
+class UnknownRequest(NotFound):
+    """No request has this name, or it is another client's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no request {name[:200]!r}")
+
+
+class RequestEnded(ServerError):
+    """A request is over, so that it can't be cancelled."""
+
+    status = 409
+    kind = "invalid_request_error"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the request {name[:200]!r} has ended already")
+
+
+class Cancelled(ServerError):
+    """The request was cancelled by its name. The status is nginx's for a client that has left."""
+
+    status = 499
+    kind = "request_cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("the request was cancelled")
+        # Both SDKs heed it.
+        self.headers = {"x-should-retry": "false"}
 
 
 class SlowBody(ServerError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from mlxdeck.server.lifecycle.running_request import RunningRequest
 from mlxdeck.server.service import Service, process_bytes
 
 
@@ -30,8 +32,8 @@ def health(service: Service) -> dict[str, Any]:
     }
 
 
-def status(service: Service) -> dict[str, Any]:
-    """The server's model, limits and memory."""
+def status(service: Service, running: Sequence[RunningRequest] = ()) -> dict[str, Any]:
+    """The server's model, limits and memory, and those running requests that the client may see."""
     settings = service.settings
     body: dict[str, Any] = {
         "status": service.health.state,
@@ -46,6 +48,7 @@ def status(service: Service) -> dict[str, Any]:
         },
         "model": service.model,
         "model_path": None,
+        "requests": [_shown(each) for each in running],
     }
     if not service.is_ready:
         return body
@@ -68,6 +71,17 @@ def status(service: Service) -> dict[str, Any]:
             "exact_cache_bytes": load.exact_bytes,
             "prefix_cache_bytes": load.prefix_bytes,
         },
+    }
+
+
+def _shown(request: RunningRequest) -> dict[str, Any]:
+    return {
+        "id": request.request_id,
+        "client_id": request.client_id or None,
+        "path": request.path,
+        "model": request.model or None,
+        "phase": request.phase,
+        "age_s": round(request.age_s, 3),
     }
 
 

@@ -1,17 +1,22 @@
-"""The running requests, and how they end when the server stops.
+"""The running requests, and how they end: by themselves, one by name, all when the server stops.
 
-First they get time to finish, while new requests are refused. Then they are cut short: their
-current await raises `Stopping`, so that each still informs its client and its trace. For the event
-loop.
+A server that stops gives them time to finish, while new requests are refused. Then they are cut
+short: their current await raises an error, so that each still informs its client and its trace.
+Cancelling one does the same to it alone. For the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from mlxdeck.server.errors import Stopping
+from mlxdeck.server.errors import Cancelled, RequestEnded, Stopping, UnknownRequest
+from mlxdeck.server.lifecycle.running_request import RunningRequest
+
+MAX_ENDED = 1_000
+"""Requests that are still known by name after their end."""
 
 
 class Drain:
@@ -20,10 +25,14 @@ class Drain:
     def __init__(self) -> None:
         self.stopping = False
         """Whether no more requests are taken."""
-        self.n_running = 0
-        self._is_cut = False
-        self._waits: set[asyncio.Timeout] = set()
+        self._running: dict[str, RunningRequest] = {}
+        self._past: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._ended = asyncio.Event()
+
+    @property
+    def n_running(self) -> int:
+        """How many are waited for."""
+        return len(self._running)
 
     def check(self) -> None:
         """Send away who comes too late.
@@ -35,51 +44,55 @@ class Drain:
             raise Stopping
 
     @contextmanager
-    def request(self) -> Iterator[None]:
+    def run(self, request: RunningRequest) -> Iterator[RunningRequest]:
         """A request that is waited for until the block is left.
 
         Raises:
             Stopping: It comes too late.
         """
         self.check()
-        self.n_running += 1
+        self._running[request.request_id] = request
         try:
-            yield
+            yield request
         finally:
-            self.n_running -= 1
+            del self._running[request.request_id]
+            for name in filter(None, (request.request_id, request.client_id)):
+                self._past[request.owner, name] = None
+            while len(self._past) > MAX_ENDED:
+                self._past.popitem(last=False)
             self._ended.set()
 
-    @asynccontextmanager
-    async def cut_short(self) -> AsyncIterator[None]:
-        """A part of a request that may wait for long, and ends when the time is over.
+    def owned(self, owner: str) -> list[RunningRequest]:
+        """Somebody's running requests, the oldest first."""
+        return [each for each in self._running.values() if each.owner == owner]
+
+    def cancel(self, name: str, owner: str) -> list[str]:
+        """End a request by its id, or all that their client calls so; return their ids.
 
         Raises:
-            Stopping: It is.
+            UnknownRequest: The owner has none of that name.
+            RequestEnded: It has ended already.
         """
-        if self._is_cut:
-            raise Stopping
-        wait = asyncio.timeout(None)
-        try:
-            async with wait:
-                self._waits.add(wait)
-                try:
-                    yield
-                finally:
-                    self._waits.discard(wait)
-        except TimeoutError:
-            if wait.expired():
-                raise Stopping from None
-            raise
+        own = self.owned(owner)
+        # Ids of ours come first: a client may call a request like another one.
+        named = [each for each in own if each.request_id == name]
+        named = named or [each for each in own if each.client_id == name]
+        for each in named:
+            each.cut(Cancelled)
+        if not named and (owner, name) in self._past:
+            raise RequestEnded(name)
+        if not named:
+            raise UnknownRequest(name)
+        return [each.request_id for each in named]
 
     async def empty(self) -> None:
         """Wait until no request runs."""
-        while self.n_running:
+        while self._running:
             self._ended.clear()
             await self._ended.wait()
 
     def cut(self) -> None:
         """The time is over."""
-        self.stopping = self._is_cut = True
-        now_s = asyncio.get_running_loop().time()
-        for wait in self._waits:
-            wait.reschedule(now_s)
+        self.stopping = True
+        for request in self._running.values():
+            request.cut(Stopping)

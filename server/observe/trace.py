@@ -20,7 +20,7 @@ from mlxdeck.server.chat import (
     ToolCallStart,
     Usage,
 )
-from mlxdeck.server.errors import ServerError
+from mlxdeck.server.errors import Cancelled, ServerError
 from mlxdeck.server.observe.captured_content import (
     HASH_DIGITS,
     answer,
@@ -225,6 +225,9 @@ class Trace:
         """The request ends in an error."""
         if not self._started:
             self._start(t.RequestStart(dialect=self.dialect, body_bytes=self.body_bytes))
+        if isinstance(error, Cancelled):
+            # As if its client had left.
+            return
         self._error = error
         self._emit(
             t.Error(

@@ -12,7 +12,7 @@ from sanic import HTTPResponse, Request
 
 from mlxdeck.server.web.hosts import may_be_origin, origin_name
 
-EXPOSED = "request-id, x-mlxdeck-cache, retry-after"
+EXPOSED = "request-id, x-request-id, x-mlxdeck-cache, retry-after"
 MAX_AGE_S = 600
 """How long a browser may cache the answer to a preflight request, in seconds."""
 _NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~ ,-]{1,4096}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 
 from sanic import HTTPResponse, Request
 from sanic.exceptions import MethodNotAllowed, SanicException
@@ -21,6 +20,7 @@ from mlxdeck.server.errors import (
     let_go,
 )
 from mlxdeck.server.web.incoming_bodies import drop_body
+from mlxdeck.server.web.request_ids import request_id
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ async def on_error(request: Request, error: Exception) -> HTTPResponse:
     if known.status >= 500 and not isinstance(error, ServerError):
         log.error("%s %s failed", request.method, path_of(request), exc_info=error)
     let_go(error)
-    return error_response(dialect_of(request), known, f"req_{secrets.token_hex(12)}")
+    return error_response(dialect_of(request), known, request_id(request))
 
 
 def known_error(request: Request, error: Exception) -> ServerError:
@@ -85,11 +85,10 @@ def path_of(request: Request) -> str:
     return (path or b"").decode("utf-8", "replace")
 
 
-def error_response(dialect: Dialect, error: ServerError, request_id: str) -> HTTPResponse:
-    """An error as a status and a body of the dialect's shape."""
-    headers = {"request-id": request_id, **error.headers}
-    body = dialect.encode_error(error, request_id)
-    return raw(body, status=error.status, content_type=JSON, headers=headers)
+def error_response(dialect: Dialect, error: ServerError, named: str) -> HTTPResponse:
+    """An error as a status and a body of the dialect's shape; `named` is the request's id."""
+    body = dialect.encode_error(error, named)
+    return raw(body, status=error.status, content_type=JSON, headers=error.headers)
 
 
 def _routes() -> str:
