@@ -46,13 +46,16 @@ class Times:
 
     submitted_s: float = 0.0
     admitted_s: float = 0.0
+    load_s: float = 0.0
+    """How long it waited for an unloaded model to be loaded again: a span, and no moment."""
     first_token_s: float = 0.0
     finished_s: float = 0.0
 
     @property
     def queue_s(self) -> float:
-        """How long it waited for a place, or waits by now."""
-        return _between(self.submitted_s, self.admitted_s or self.finished_s)
+        """How long it waited for a place, or waits by now; without the time of `load_s`."""
+        waited_s = _between(self.submitted_s, self.admitted_s or self.finished_s)
+        return max(0.0, waited_s - self.load_s)
 
     @property
     def prefill_s(self) -> float:

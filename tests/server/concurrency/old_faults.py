@@ -15,7 +15,7 @@ from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
 from mlxdeck.server.backends.local.scheduler import scheduler as scheduling
-from mlxdeck.server.backends.local.scheduler.engine_thread import Run
+from mlxdeck.server.backends.local.scheduler.commands import Run
 from mlxdeck.server.cache.answers import single_flight
 from mlxdeck.server.cache.answers.disk import DiskAnswers
 from mlxdeck.server.cache.answers.memory import Answer

@@ -7,7 +7,7 @@ are opaque outside this package: other threads hold them and never touch them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -342,6 +342,19 @@ class Engine(Protocol):
 
     def reset(self) -> None:
         """Start over after a failure, with no sequences."""
+
+    def unload(self) -> None:
+        """Free the model and every sequence; tokenizer, grammars and states can still be used.
+
+        Also what a `reload` that failed has left.
+        """
+
+    def reload(self) -> Iterator[None]:
+        """Load an unloaded model again, in steps; other work may be done between two of them.
+
+        Raises:
+            EngineFailed: It can't be loaded, or is another one by now.
+        """
 
     def memory(self) -> Memory:
         """Memory of the device."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,7 @@ class EchoEngine:
         self._context_tokens = context_tokens
         self._running: dict[int, _EchoSequence] = {}
         self._next_uid = 0
+        self.is_loaded = True
 
     def load(self, progress: Progress) -> ModelInfo:
         """Nothing to load."""
@@ -177,6 +178,8 @@ class EchoEngine:
         """Queue a sequence, checking that its state holds the tokens it claims."""
         if run.n_cached and run.state != tuple(run.tokens[: run.n_cached]):
             raise EngineFailed("the state is of other tokens")
+        if not self.is_loaded:
+            raise EngineFailed("there is no model")
         uid, self._next_uid = self._next_uid, self._next_uid + 1
         self._running[uid] = _EchoSequence(run, run.n_cached)
         return uid
@@ -216,6 +219,16 @@ class EchoEngine:
     def reset(self) -> None:
         """Forget every sequence."""
         self._running.clear()
+
+    def unload(self) -> None:
+        """Answer nobody until it is loaded again."""
+        self.reset()
+        self.is_loaded = False
+
+    def reload(self) -> Iterator[None]:
+        """One step, and it is there."""
+        yield
+        self.is_loaded = True
 
     def memory(self) -> Memory:
         """Nothing is held."""

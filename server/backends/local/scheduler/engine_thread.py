@@ -1,4 +1,4 @@
-"""The engine thread: admits sequences, steps the model, delivers results, and survives errors.
+"""One model on the engine thread: admits, steps, delivers results, and survives errors.
 
 Every exception on the thread is caught here, by place and not by type. `EngineThread._attempt`
 makes every call that may fail, and each place defines the extent of a failure:
@@ -6,10 +6,11 @@ makes every call that may fail, and each place defines the extent of a failure:
     a command, an insert                          that command, that sequence
     keeping a state, reading the memory's figures    that state, that figure
     a step, a removal                             the running sequences; the engine is rebuilt
+    unloading the model, loading it again        those that wait for it; the next one tries again
 
 Any other exception is a bug of ours, and counts as a failed step. Waiting sequences have not
-touched the engine: they run once it is rebuilt. If the engine can't be rebuilt, the thread ends.
-The scheduler knows all waiting sequences, and sends each an error.
+touched the engine: they run once it is rebuilt. If the engine can't be rebuilt, it ends. The
+scheduler knows all waiting sequences, and sends each an error.
 """
 
 from __future__ import annotations
@@ -20,11 +21,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
-from mlxdeck.server.backends.local.activity import Activity
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
     KVState,
@@ -35,7 +34,10 @@ from mlxdeck.server.backends.local.engine.api import (
     SequenceSpec,
     Step,
 )
+from mlxdeck.server.backends.local.scheduler.commands import Command, Enter, Inbox, Leave, Run, Stop
+from mlxdeck.server.backends.local.scheduler.model_residency import ModelResidency
 from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Piece, Sequence
+from mlxdeck.server.backends.local.scheduler.shared_thread import SharedThread
 from mlxdeck.server.errors import EngineFailed, ServerError, one_line
 
 log = logging.getLogger(__name__)
@@ -50,37 +52,6 @@ PROBE_STEPS = 8
 
 T = TypeVar("T")
 Parcel = tuple[Sequence, Chunk | ServerError]
-
-
-@dataclass(frozen=True, slots=True)
-class Enter:
-    """A sequence is to be generated."""
-
-    job: Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """A sequence is cancelled."""
-
-    job: Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Work to do between two steps; `ended` gets the reason of a failure, or an empty text."""
-
-    work: Callable[[], object]
-    ended: Callable[[str], None]
-    """Called on the engine thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The thread is to end after the step it is in."""
-
-
-Command = Enter | Leave | Run | Stop
 
 
 class Told(Protocol):
@@ -99,13 +70,19 @@ class EngineLost(EngineFailed):
 
 
 class EngineThread:
-    """The engine thread's loop. Other threads put commands into `inbox` and read figures."""
+    """One engine's turns on the thread. Others put commands into `inbox` and read figures."""
 
     def __init__(
-        self, engine: Engine, told: Told, *, max_batch: int, prefill_chunk_tokens: int
+        self,
+        engine: Engine,
+        told: Told,
+        thread: SharedThread,
+        *,
+        max_batch: int,
+        prefill_chunk_tokens: int,
     ) -> None:
-        self.inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self.activity = Activity()
+        self.inbox = Inbox(thread.ring)
+        self.activity = thread.activity
         self.running: dict[int, Sequence] = {}
         self.rebuilding = ""
         """Why the engine is being rebuilt; empty if it isn't."""
@@ -118,6 +95,7 @@ class EngineThread:
         """As of the last step."""
         self.relieve: Callable[[], object] = lambda: None
         """Frees what memory it can; called if an engine can't be rebuilt at once."""
+        self.model = ModelResidency(engine, self._attempt)
         self._engine = engine
         self._told = told
         self._max_batch = max_batch
@@ -127,18 +105,15 @@ class EngineThread:
         """All sequences that have entered and have not received an end, in any stage."""
         self._looping: list[Sequence] = []
 
-    def run(self) -> None:
-        """Serve until `Stop`; the engine is closed then, in every case.
+    @property
+    def busy(self) -> bool:
+        """Whether there is work besides what the inbox holds."""
+        return bool(self.running or self._waiting) or self.model.state == "loading"
 
-        Raises:
-            EngineLost: The engine can't be rebuilt.
-        """
-        try:
-            while self._turn():
-                pass
-        finally:
-            self._attempt("close", self._engine.close)
-            self._let_go()
+    def close(self) -> None:
+        """Free everything; never raises."""
+        self._attempt("close", self._engine.close)
+        self._let_go()
 
     def _let_go(self) -> None:
         """Drop all references: the scheduler also knows every waiting client."""
@@ -148,14 +123,23 @@ class EngineThread:
             while True:
                 self.inbox.get_nowait()
 
-    def _turn(self) -> bool:
+    def turn(self, *, alone: bool = True) -> bool:
+        """Carry out commands, and do a step; return whether it wasn't asked to stop.
+
+        `alone` is whether the thread has nothing else to do meanwhile.
+
+        Raises:
+            EngineLost: The engine can't be rebuilt.
+        """
         try:
             if not self._drain():
                 return False
-            self._gather()
+            if alone:
+                self._gather()
             with self.activity.at("a turn"):
-                self._admit()
-                self._step()
+                if self._has_model():
+                    self._admit()
+                    self._step()
         except EngineLost:
             raise
         # The edge of the thread: an exception here is our own bug, and must not end the thread.
@@ -166,6 +150,26 @@ class EngineThread:
             return True
         self._rebuild(failure)
         return True
+
+    def unload(self, before: Callable[[], object]) -> None:
+        """Free the model if nobody is there, after what `before` frees. For a command."""
+        if not self._open and self.model.state == "loaded":
+            before()
+            self.model.unload()
+            self.measure()
+
+    def _has_model(self) -> bool:
+        """Whether the model is loaded; if somebody waits for it, it is loaded by another step."""
+        if self.model.state == "unloaded" and not self._waiting:
+            return False
+        if self.model.state == "loaded":
+            return True
+        if failure := self.model.load(self._waiting):
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._deliver([(job, EngineFailed(failure)) for job in waiting])
+        self.measure()
+        return False
 
     def _attempt(self, what: str, work: Callable[[], T]) -> tuple[T | None, str]:
         """Run a call that may fail in any manner; return its result and the error as text.
@@ -185,11 +189,10 @@ class EngineThread:
                 return None, f"the model failed: {one_line(error)}"
 
     def _drain(self) -> bool:
-        """Run the commands of the inbox; wait for one if there is no other work."""
+        """Run the commands of the inbox."""
         while True:
-            busy = bool(self.running or self._waiting)
             try:
-                command = self.inbox.get(block=not busy)
+                command = self.inbox.get_nowait()
             except queue.Empty:
                 return True
             if not self._do(command):
@@ -350,6 +353,10 @@ class EngineThread:
         self.running.clear()
         self._looping.clear()
         self._deliver([(job, EngineFailed(failure)) for job in self._open - waiting])
+        if self.model.state != "loaded":
+            self.model.unload()  # Who waits has it loaded anew.
+            self.rebuilding = ""
+            return
         for pause_s in REBUILD_AFTER_S:
             time.sleep(pause_s)
             _, failure = self._attempt("rebuilding the engine", self._start_anew)

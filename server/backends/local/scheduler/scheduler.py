@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -21,15 +20,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from mlxdeck.server.backends.base import Health
 from mlxdeck.server.backends.local.activity import LoadWatch, StallWatch
 from mlxdeck.server.backends.local.engine.api import Engine, Memory, ModelInfo, Progress
-from mlxdeck.server.backends.local.scheduler.engine_thread import (
-    EngineThread,
-    Enter,
-    Leave,
-    Parcel,
-    Run,
-    Stop,
-)
+from mlxdeck.server.backends.local.scheduler.commands import Enter, Leave, Run, Stop
+from mlxdeck.server.backends.local.scheduler.engine_thread import EngineThread, Parcel
+from mlxdeck.server.backends.local.scheduler.model_residency import ModelResidency
 from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Sequence, Waiting
+from mlxdeck.server.backends.local.scheduler.shared_thread import SharedThread
 from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError, one_line
 from mlxdeck.server.load import Load
 
@@ -68,11 +63,12 @@ class _Chunks:
 
 
 class Scheduler:
-    """Runs an engine on its own thread. For the event loop, except for `deliver`."""
+    """Runs an engine on the engine thread. For the event loop, except where it says so."""
 
     def __init__(
         self,
         engine: Engine,
+        thread: SharedThread | None = None,
         *,
         max_batch: int,
         max_waiting: int,
@@ -80,12 +76,18 @@ class Scheduler:
         ping_s: float,
         stall_s: float,
     ) -> None:
+        """Without a `thread`, the engine has one to itself."""
         self._engine = engine
+        self._thread = thread or SharedThread()
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._ping_s = ping_s
         self._worker = EngineThread(
-            engine, self, max_batch=max_batch, prefill_chunk_tokens=prefill_chunk_tokens
+            engine,
+            self,
+            self._thread,
+            max_batch=max_batch,
+            prefill_chunk_tokens=prefill_chunk_tokens,
         )
         self._open: set[Sequence] = set()
         """Sequences whose block has not been left."""
@@ -94,10 +96,10 @@ class Scheduler:
         self._failure = ""
         """Why the thread has ended permanently."""
         self._watch = StallWatch(
-            self._worker.activity, stall_s, tell=self._fail_all, give_up=self.give_up
+            self._thread.activity, stall_s, tell=self._fail_all, give_up=self.give_up
         )
         self._load_watch = LoadWatch(stall_s, lambda reason: self._end(reason, is_lost=True))
-        self._is_loaded = False
+        self._is_loaded = self._has_begun = False
         self.n_expected = 0
         """How many sequences are being prepared; an idle engine waits a moment for them."""
 
@@ -112,10 +114,9 @@ class Scheduler:
         self.lost: asyncio.Future[str] = self._loop.create_future()
         """Done, with the reason, when the engine won't serve again in this process."""
         self._ended = asyncio.Event()
-        self._thread = threading.Thread(
-            target=self._main, args=(progress, loaded), name="engine", daemon=True
-        )
-        self._thread.start()
+        self._progress, self._when_loaded = progress, loaded
+        self._has_begun = True
+        self._thread.enter(self)
         self._watch.start()
         watching = asyncio.create_task(self._load_watch.run())
         self.ready.add_done_callback(lambda _: watching.cancel())
@@ -126,7 +127,7 @@ class Scheduler:
         It doesn't wait for a model that is still being loaded, nor for an engine that hangs: see
         `alive`. If the engine was never started, there is nothing to end.
         """
-        if not hasattr(self, "_thread"):
+        if not self._has_begun:
             return
         self._watch.stop()
         self._worker.inbox.put(Stop())
@@ -140,7 +141,7 @@ class Scheduler:
     @property
     def alive(self) -> bool:
         """Whether the engine thread still runs; it may be anywhere in the library's code."""
-        return hasattr(self, "_thread") and self._thread.is_alive()
+        return self._thread.alive
 
     @property
     def health(self) -> Health:
@@ -167,6 +168,21 @@ class Scheduler:
     def memory(self) -> Memory:
         """As of the last step."""
         return self._worker.memory
+
+    @property
+    def model(self) -> ModelResidency:
+        """Whether the model is in memory, and how often it was loaded."""
+        return self._worker.model
+
+    async def unload(self, before: Callable[[], object]) -> None:
+        """Free the model, unless somebody has come. `before` frees what else there is, first.
+
+        The next sequence has it loaded again. `before` runs on the engine thread.
+
+        Raises:
+            EngineFailed: `before` failed, or the engine is down.
+        """
+        await self.run(lambda: self._worker.unload(before))
 
     def relieve_by(self, relieve: Callable[[], object]) -> None:
         """Have `relieve` called, on the engine thread, if an engine can't be rebuilt at once."""
@@ -264,23 +280,26 @@ class Scheduler:
         """Pass on the results of sequences. Engine thread."""
         self._on_loop(lambda: _hand_over(parcels))
 
-    def _main(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
-        """The engine thread. However it ends, every waiting client gets an error."""
-        reason, is_lost = STOPPED, False
-        try:
-            self._load(progress, loaded)
-            self._on_loop(self._loaded)
-            self._worker.run()
-        # The edge of the thread: after any exception of a model's files or a library, clients get
-        # an error.
-        except BaseException as error:
-            log.debug("the engine thread ends", exc_info=error)
-            reason, is_lost = one_line(error), True
-        self._on_loop(lambda: self._end(reason, is_lost=is_lost))
-
-    def _load(self, progress: Progress, loaded: Callable[[ModelInfo], None]) -> None:
-        loaded(self._engine.load(progress))
+    def begin(self) -> None:
+        """Load the model. Engine thread."""
+        self._when_loaded(self._engine.load(self._progress))
         self._worker.measure()
+        self._on_loop(self._loaded)
+
+    def turn(self, *, alone: bool) -> bool:
+        """Carry out commands, and do a step. Engine thread."""
+        return self._worker.turn(alone=alone)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a step to do. Engine thread."""
+        return self._worker.busy
+
+    def end(self, error: BaseException | None) -> None:
+        """Free the engine, and tell every waiting client. Engine thread."""
+        self._worker.close()
+        reason = STOPPED if error is None else one_line(error)
+        self._on_loop(lambda: self._end(reason, is_lost=error is not None))
 
     def _loaded(self) -> None:
         self._is_loaded = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,9 +34,18 @@ from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always
 from mlxdeck.server.backends.local.engine.mlx.sampling import penalties, sampler
 from mlxdeck.server.backends.local.engine.mlx.thinking import ThinkingBudget
 from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer, read_template
-from mlxdeck.server.backends.local.engine.models.loader import hold, load_weights, resolve
+from mlxdeck.server.backends.local.engine.models.loader import (
+    hold,
+    load_weights,
+    load_weights_again,
+    resolve,
+)
 from mlxdeck.server.backends.local.engine.models.model_folder import fit_to_load
-from mlxdeck.server.backends.local.engine.models.model_info import context_line, model_info
+from mlxdeck.server.backends.local.engine.models.model_info import (
+    context_line,
+    model_info,
+    signature,
+)
 from mlxdeck.server.errors import EngineFailed, one_line
 
 # The KV cache may take this share of the memory that is free once the model is loaded.
@@ -95,7 +104,9 @@ class MlxEngine:
                     f"cannot load {resolved.name}: {one_line(error)}; do its config.json and its"
                     " weights belong together? A newer mlx-lm may know it"
                 ) from error
-            info = model_info(resolved.name, resolved.path, folder, self._context_tokens)
+            info = self._info = model_info(
+                resolved.name, resolved.path, folder, self._context_tokens
+            )
             progress(context_line(info))
         self.tokenizer = MlxTokenizer(wrapper, read_template(self._chat_template))
         self.grammars = MlxGrammars(wrapper)
@@ -240,13 +251,37 @@ class MlxEngine:
         """MLX's own figures; they leave out what Python and the tokenizer use."""
         return Memory(mx.get_active_memory(), mx.get_peak_memory())
 
-    def close(self) -> None:
+    def unload(self) -> None:
         """Free generator and model on the thread that made them."""
-        if hasattr(self, "_batch"):
-            self._batch.close()
-            del self._batch, self._model
-            self._let_go()
-            mx.clear_cache()
+        for running in (self._detokenizers, self._holding, self._n_cached):
+            running.clear()
+        if batch := self.__dict__.pop("_batch", None):
+            batch.close()
+        del batch
+        self.__dict__.pop("_model", None)
+        self._let_go()
+        mx.clear_cache()
+
+    def reload(self) -> Iterator[None]:
+        """Load the weights alone, from the folder that they were in at the start."""
+        name, path = self._info.name, Path(self._info.path)
+        self._let_go = hold(path, self)
+        with fit_to_load(path) as folder:
+            if signature(folder.path) != self._info.signature:
+                raise EngineFailed(
+                    f"the files of {name} have changed since the server started; start it again"
+                )
+            try:
+                self._model = yield from load_weights_again(folder.path)
+            # As at the start.
+            except Exception as error:
+                raise EngineFailed(f"cannot load {name} again: {one_line(error)}") from error
+        self.reset()
+
+    def close(self) -> None:
+        """The same, for good."""
+        if hasattr(self, "_let_go"):
+            self.unload()
 
 
 def kept(tokens: Sequence[int], state: State) -> KVState:

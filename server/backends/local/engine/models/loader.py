@@ -16,7 +16,7 @@ import sys
 import tempfile
 import weakref
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,8 @@ _CONVERTED = "gguf-"
 """Begins the names of folders made of a user's GGUF files."""
 _SOURCE = ".source"
 """In such a folder: the path of the file."""
+STEP_BYTES = 1 << 28
+"""Weights that are read at once where other work may wait; a fraction of a second on a disk."""
 
 
 class ModelNotFound(EngineFailed):
@@ -84,14 +86,31 @@ def load_weights(path: Path) -> tuple[Any, Any, dict[str, Any]]:
     On the CPU, weights are held in fp32, as half precision and quantised products are slow there;
     on Metal they stay as they are. Runs on the engine thread; never runs code from the folder.
     """
-    import mlx.core as mx
-    from mlx.utils import tree_map
     from mlx_lm import load
-    from mlx_lm.utils import dequantize_model
 
     model, tokenizer, config = load(
         str(path), tokenizer_config={"trust_remote_code": False}, lazy=True, return_config=True
     )
+    for _ in _evaluated(model):
+        pass
+    return model, tokenizer, config
+
+
+def load_weights_again(path: Path) -> Generator[None, None, Any]:
+    """The model alone, in steps of about `STEP_BYTES`; the rest is as in `load_weights`."""
+    from mlx_lm.utils import load_model
+
+    model, _ = load_model(path, lazy=True, trust_remote_code=False)
+    yield from _evaluated(model)
+    return model
+
+
+def _evaluated(model: Any) -> Iterator[None]:
+    """Read a lazily loaded model into memory, in the form that suits the device, in steps."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten, tree_map
+    from mlx_lm.utils import dequantize_model
+
     if mx.default_device() == mx.Device(mx.cpu):
 
         def widened(array: Any) -> Any:
@@ -100,11 +119,19 @@ def load_weights(path: Path) -> tuple[Any, Any, dict[str, Any]]:
         # Scales first: dequantising with fp16 ones would round every weight. Again after it, for
         # the modes whose scales are no floating-point numbers. Nothing is read before `eval`.
         model.update(tree_map(widened, model.parameters()))
-        model = dequantize_model(model)
+        dequantize_model(model)
         model.update(tree_map(widened, model.parameters()))
-    mx.eval(model.parameters())
+    step: list[Any] = []
+    n_bytes = 0
+    for _, array in tree_flatten(model.parameters()):
+        step.append(array)
+        n_bytes += array.nbytes
+        if n_bytes >= STEP_BYTES:
+            mx.eval(step)
+            step, n_bytes = [], 0
+            yield
+    mx.eval(step)
     mx.clear_cache()
-    return model, tokenizer, config
 
 
 def list_models(cache_dir: Path) -> list[ResolvedModel]:
