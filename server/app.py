@@ -43,6 +43,8 @@ from mlxdeck.server.web.request_ids import add_request_ids, client_id, request_i
 log = logging.getLogger(__name__)
 
 HEALTH = "/health"
+BACKEND = "x-mlxdeck-backend"
+"""The header that names the backend that answered, or that the error is of."""
 MAX_HEAD_BYTES = 16 * 1024
 """As much as Sanic takes; browsers send the cookies of everything that runs on localhost."""
 
@@ -203,7 +205,7 @@ async def answer(
             async with running.cut_short():
                 first = await anext(events)
             running.phase = "generate"
-            headers = _headers(first, fresh=fresh)
+            headers = _headers(first, trace.backend, fresh=fresh)
             encoder = dialect.encoder(chat, f"msg_{named[4:]}")
             if chat.stream:
                 await _stream(request, encoder, headers, first, events, trace, running)
@@ -214,7 +216,10 @@ async def answer(
     except ServerError as error:
         trace.failed(error, running.phase)
         let_go(error)
-        return error_response(dialect, error, named)
+        response = error_response(dialect, error, named)
+        if trace.backend:
+            response.headers[BACKEND] = trace.backend
+        return response
     except Exception:
         # A bug of ours: the log gets the traceback, telemetry its one end.
         trace.failed(ServerError("internal error"), running.phase)
@@ -280,10 +285,11 @@ async def _stream(
         await response.eof()
 
 
-def _headers(first: Event, *, fresh: bool) -> dict[str, str]:
+def _headers(first: Event, backend: str, *, fresh: bool) -> dict[str, str]:
     hit = isinstance(first, Started) and first.cache == "hit"
     return {
         "x-mlxdeck-cache": "hit" if hit else "bypass" if fresh else "miss",
+        BACKEND: backend,
         "cache-control": "no-cache",
     }
 

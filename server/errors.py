@@ -16,7 +16,8 @@
     ├── BadHttp             4xx invalid_request_error   the request breaks HTTP's own rules
     ├── Cancelled           499 request_cancelled       somebody has cancelled it by its name
     ├── Stopping            503 overloaded_error        the server ends; another may come up
-    ├── Overloaded          529 overloaded_error        the queue is full or the model still loads
+    ├── Overloaded          529 overloaded_error        the queue is full
+    │   └── StillLoading    529 overloaded_error        the model still loads
     └── EngineFailed        500 api_error               the model failed; the server goes on
 
 Dialects translate these to their wire form and add nothing. The type names are Anthropic's
@@ -200,6 +201,13 @@ class Overloaded(ServerError):
     def __init__(self, message: str, retry_after_s: int = 5) -> None:
         super().__init__(message)
         self.headers = {"retry-after": str(retry_after_s)}
+
+
+class StillLoading(Overloaded):
+    """The model is still loading; the client should come back."""
+
+    def __init__(self, what: str = "the model") -> None:
+        super().__init__(f"{what} is still loading", retry_after_s=15)
 
 
 class EngineFailed(ServerError):

@@ -1,8 +1,9 @@
-"""One request in front of a backend: canonical form, exact answers, single flight, trace.
+"""One request in front of its backend: canonical form, exact answers, single flight, trace.
 
-`run` yields `Started` first and `Finished` last, or raises one `ServerError`. Closing it at any
-point cancels the request. Three generators are between an engine and a socket: the backend's
-`answer`, a flight's `follow`, and `run`.
+Which backend that is comes first, as each has answers of its own. `run` yields `Started` first and
+`Finished` last, or raises one `ServerError`. Closing it at any point cancels the request. Three
+generators are between an engine and a socket: the backend's `answer`, a flight's `follow`, and
+`run`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from mlxdeck.server.backends.base import Backend
+from mlxdeck.server.backends.base import Backend, Route
 from mlxdeck.server.cache.answers.memory import complete_answer
 from mlxdeck.server.cache.answers.single_flight import Flight, Publish, SingleFlight
 from mlxdeck.server.cache.answers.tiered import TieredAnswers
 from mlxdeck.server.cache.cache_keys import answer_key, digests
 from mlxdeck.server.canonicalize import canonical
-from mlxdeck.server.chat import ChatRequest, Event, Finished
+from mlxdeck.server.chat import ChatRequest, Event, Finished, Started
 from mlxdeck.server.checkpoints import Workers, checkpoint
+from mlxdeck.server.errors import ServerError
 from mlxdeck.server.observe.trace import Trace
-from mlxdeck.server.request_facts import Accepted, Digests, Fact, LookedUp, Miss
+from mlxdeck.server.request_facts import Accepted, BackendChosen, Digests, Fact, LookedUp, Miss
 
 
 class Pipeline:
@@ -51,15 +53,62 @@ class Pipeline:
     ) -> AsyncGenerator[Event]:
         """Answer a request; `fresh` asks for a new answer even where one is known.
 
+        A backend that can't answer may give way to the next one, before anything is yielded.
+
         Raises:
             ServerError: One, and nothing after it.
         """
-        began_s = time.monotonic()
-        read = partial(self._read, request)
+        routes = self.backend.routes(request)
+        accepted: Accepted | None = None
+        chosen = BackendChosen(routes[0].name)
+        for route, others in ((each, routes[n:]) for n, each in enumerate(routes, 1)):
+            has_begun, began_s = False, time.monotonic()
+            trace.saw(chosen)
+            try:
+                await route.ready()
+                trace.saw(replace(chosen, model=route.backend.info.name))
+                before, accepted = accepted, await self._accept(route, request, accepted)
+                if before is None:
+                    trace.saw(accepted)
+                answer = self._answer(route, accepted, trace, began_s, fresh=fresh)
+                async with aclosing(answer) as events:
+                    async for event in _held(events) if others else events:
+                        has_begun = True
+                        yield event
+                return
+            except ServerError as error:
+                reason = route.gives_way(error)
+                if has_begun or not others or not reason:
+                    raise
+                chosen = BackendChosen(others[0].name, fell_back_from=route.name, reason=reason)
+
+    async def _accept(
+        self, route: Route, request: ChatRequest, before: Accepted | None
+    ) -> Accepted:
+        """Have the backend check a request, in the canonical form that it may have got `before`."""
+        read = partial(self._read, route, request, before)
         accepted = await self._workers.run(read) if request.is_long else read()
-        request, parts = accepted.request, accepted.parts
-        trace.saw(replace(accepted, queued=self.backend.status.load.queued))
-        key = answer_key(parts, request, self.backend.info.signature, self._clock())
+        return replace(accepted, queued=route.backend.status.load.queued)
+
+    def _read(self, route: Route, request: ChatRequest, before: Accepted | None) -> Accepted:
+        """The canonical form and its digests. Pure; any thread, for a long request takes long."""
+        backend, given = route.backend, route.given(request)
+        backend.check(given)
+        share = backend.key_share(given)
+        if before is not None:
+            return replace(before, share=share)
+        request, removed = canonical(request, self._rules_off)
+        checkpoint()
+        regrouped = backend.regroupings(request)
+        return Accepted(request, digests(request), removed, regrouped, 0, share)
+
+    async def _answer(
+        self, route: Route, accepted: Accepted, trace: Trace, began_s: float, *, fresh: bool
+    ) -> AsyncGenerator[Event]:
+        """One backend's answer: known, in flight, or new."""
+        request, parts = route.given(accepted.request), accepted.parts
+        clock = _clock(route.backend)
+        key = answer_key(parts, request, route.signature, clock, accepted.share)
         if self._shares(fresh=fresh):
             if answer := self._answers.known(key):
                 trace.saw(_exact(key, began_s, tier="ram"))
@@ -71,42 +120,31 @@ class Pipeline:
                 trace.saw(_exact(key, began_s, tier="flight"))
                 following = flight.follow(joined=True)
             else:
-                following = self._start(key, parts, request).follow()
+                following = self._start(key, parts, request, route.backend).follow()
         else:
             trace.saw(_exact(key, began_s, reason="bypassed" if fresh else "disabled"))
-            following = self._alone(key, parts, request).follow()
+            following = self._alone(key, parts, request, route.backend).follow()
         async with aclosing(following) as events:
             async for event in events:
                 trace.saw(event)
                 if not isinstance(event, Fact):
                     yield event
 
-    def _read(self, request: ChatRequest) -> Accepted:
-        """The canonical form and its digests. Pure; any thread, for a long request takes long."""
-        self.backend.check(request)
-        request, removed = canonical(request, self._rules_off)
-        checkpoint()
-        return Accepted(request, digests(request), removed, self.backend.regroupings(request), 0)
-
-    def _clock(self) -> list[str]:
-        now = datetime.now().astimezone()
-        return [now.strftime(each) for each in self.backend.clock_formats]
-
     def _shares(self, *, fresh: bool) -> bool:
         """Whether a known or running answer may be used."""
         return self._answers.enabled and not fresh
 
-    def _start(self, key: str, parts: Digests, request: ChatRequest) -> Flight:
+    def _start(self, key: str, parts: Digests, request: ChatRequest, backend: Backend) -> Flight:
         """A generation that others may join, after a lookup in the slower caches."""
 
         async def find(publish: Publish) -> None:
             began_s = time.monotonic()
-            with self.backend.expecting():
+            with backend.expecting():
                 found = await self._answers.find(key)
             if found is None:
                 reason = self._answers.miss_reason(key)
                 publish(_exact(key, began_s, reason=reason))
-                await self._generate(key, parts, request, publish)
+                await self._generate(key, parts, request, backend, publish)
                 return
             answer, tier = found
             publish(_exact(key, began_s, tier=tier))
@@ -115,17 +153,18 @@ class Pipeline:
 
         return self._flights.start(key, find)
 
-    def _alone(self, key: str, parts: Digests, request: ChatRequest) -> Flight:
+    def _alone(self, key: str, parts: Digests, request: ChatRequest, backend: Backend) -> Flight:
         """A generation that no other request may join."""
-        return Flight(lambda publish: self._generate(key, parts, request, publish), lambda _: None)
+        generate = partial(self._generate, key, parts, request, backend)
+        return Flight(generate, lambda _: None)
 
     async def _generate(
-        self, key: str, parts: Digests, request: ChatRequest, publish: Publish
+        self, key: str, parts: Digests, request: ChatRequest, backend: Backend, publish: Publish
     ) -> None:
-        """Have the backend answer, and remember the answer if it is one to repeat."""
+        """Have a backend answer, and remember the answer if it is one to repeat."""
         began_s = time.monotonic()
         sent: list[Event] = []
-        async with aclosing(self.backend.answer(request, parts)) as events:
+        async with aclosing(backend.answer(request, parts)) as events:
             async for event in events:
                 if not isinstance(event, Fact):
                     sent.append(event)
@@ -140,11 +179,38 @@ class Pipeline:
         """How many tokens the prompt of a request has."""
         counted = partial(canonical, request, self._rules_off)
         chat, _ = await self._workers.run(counted) if request.is_long else counted()
-        return await self.backend.count(chat)
+        *first, last = self.backend.routes(chat)
+        for route in first:
+            try:
+                await route.ready()
+                return await route.backend.count(route.given(chat))
+            except ServerError as error:
+                if not route.gives_way(error):
+                    raise
+        await last.ready()
+        return await last.backend.count(last.given(chat))
 
     async def shared_tokens(self, request: ChatRequest) -> list[int]:
         """The tokens of a request's system prompt and tools."""
         return await self.backend.shared_tokens(canonical(request, self._rules_off)[0])
+
+
+def _clock(backend: Backend) -> list[str]:
+    now = datetime.now().astimezone()
+    return [now.strftime(each) for each in backend.clock_formats]
+
+
+async def _held(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+    """The events, of which the first waits for the second: an answer may fail at once."""
+    first: Event | None = None
+    async for event in events:
+        if isinstance(event, Started):
+            first = event
+            continue
+        if first is not None:
+            yield first
+            first = None
+        yield event
 
 
 def _exact(key: str, began_s: float, *, tier: str = "", reason: str = "") -> LookedUp:

@@ -83,6 +83,24 @@ class Work:
     """Why the answer left its constraint; empty if it did not."""
 
 
+FallbackReason = Literal["window", "down", "loading", "error", "busy"]
+"""Why a backend didn't answer: the prompt is too long for it, it can't be reached or has failed,
+its model still loads, it answered with an error, or it is full or limits its rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendChosen:
+    """A backend was chosen for the request, or takes over from another."""
+
+    backend: str
+    model: str = ""
+    """The model that answers; empty until it is known."""
+    fell_back_from: str = ""
+    """The backend that was chosen before; empty if this is the first."""
+    reason: FallbackReason | Literal[""] = ""
+    """Why that one didn't answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The request was decoded, and is in its canonical form."""
@@ -95,6 +113,8 @@ class Accepted:
     """The backend's regroupings of the conversation."""
     queued: int
     """Requests that wait already."""
+    share: str = ""
+    """The backend's share of the answer's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +167,6 @@ class BadCall:
     digest: str
 
 
-Fact = Accepted | LookedUp | Prepared | FirstTokenDrawn | BadCall
+Fact = BackendChosen | Accepted | LookedUp | Prepared | FirstTokenDrawn | BadCall
 StreamItem = Event | Fact
 """What comes out of a backend, in the order in which it happens."""

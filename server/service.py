@@ -20,7 +20,7 @@ from mlxdeck.server.backends.base import Announce, Backend, BackendInfo, Health
 from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.checkpoints import Workers
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.server.errors import EngineFailed, Overloaded, one_line
+from mlxdeck.server.errors import EngineFailed, StillLoading, one_line
 from mlxdeck.server.lifecycle.upkeep import Upkeep
 from mlxdeck.server.load import Load
 from mlxdeck.server.observe.observer import Emitter, Observer
@@ -133,12 +133,12 @@ class Service:
         """Wait for the model.
 
         Raises:
-            Overloaded: It takes too long; the client should come back.
+            StillLoading: It takes too long; the client should come back.
             EngineFailed: It could not be loaded.
         """
         await asyncio.wait({self.loading}, timeout=LOAD_WAIT_S)
         if not self.loading.done():
-            raise Overloaded("the model is still loading", retry_after_s=15)
+            raise StillLoading
         if self.loading.cancelled():
             raise EngineFailed("the server is stopping")
         if error := self.loading.exception():

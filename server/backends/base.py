@@ -7,15 +7,25 @@ machine (`local`), or anything else that can answer a request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.chat import ChatRequest
+from mlxdeck.server.errors import (
+    EngineFailed,
+    PromptTooLong,
+    ServerError,
+    StillLoading,
+    Stopping,
+)
 from mlxdeck.server.load import Load
-from mlxdeck.server.request_facts import Digests, StreamItem
+from mlxdeck.server.request_facts import Digests, FallbackReason, StreamItem
+
+LIMITED = (429, 503, 529)
+"""Statuses of a server that would answer at another time."""
 
 Announce = Callable[[str], None]
 """Called with a line for a person about each step of a slow start."""
@@ -54,6 +64,57 @@ class BackendStatus:
     load: Load
     details: dict[str, Any] = field(default_factory=dict)
     """What `GET /v1/status` adds."""
+
+
+async def _at_once() -> None:
+    """Wait for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One backend that may answer a request. A single backend is the only route to itself."""
+
+    name: str
+    """The backend's, in settings and telemetry."""
+    backend: Backend
+    model: str
+    """The name that the backend is asked for."""
+    share: str = ""
+    """What keeps its answers from those of other backends, beside what the backend says."""
+    gives_way_on: frozenset[FallbackReason] = frozenset()
+    """For which of these the next route takes over, before the answer has begun."""
+    ready: Callable[[], Awaitable[None]] = _at_once
+    """Waits until the backend can answer. Raises `StillLoading` or `EngineFailed`."""
+
+    def given(self, chat: ChatRequest) -> ChatRequest:
+        """The request as the backend gets it."""
+        return chat if chat.model == self.model else replace(chat, model=self.model)
+
+    @property
+    def signature(self) -> str:
+        """The share of an answer's key that stands for its origin. Once the backend can answer."""
+        return f"{self.share}{self.backend.info.signature}"
+
+    def gives_way(self, error: ServerError) -> FallbackReason | None:
+        """Why the next route may take over from this one after an error; None if it may not."""
+        reason = fallback_reason(error)
+        return reason if reason in self.gives_way_on else None
+
+
+def fallback_reason(error: ServerError) -> FallbackReason | None:
+    """What an error says about its backend; None if another one would do no better."""
+    match error:
+        case PromptTooLong():
+            return "window"
+        case StillLoading():
+            return "loading"
+        case Stopping():
+            return None
+        case EngineFailed():
+            return "down"
+    if error.status in LIMITED:
+        return "busy"
+    return "error" if error.status >= 500 else None
 
 
 class Backend(Protocol):
@@ -95,12 +156,24 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Write the remaining data, and release everything."""
 
+    def routes(self, chat: ChatRequest) -> Sequence[Route]:
+        """Who answers a request, and who takes over if that one can't; only itself, if it is one.
+
+        The other methods that take a request are called on the route's backend, with its model.
+        """
+
     def check(self, chat: ChatRequest) -> None:
         """Refuse at once what can't be answered. Pure; any thread.
 
         Raises:
             BadRequest: It names the field.
             PromptTooLong: The texts alone are more than the window takes.
+        """
+
+    def key_share(self, chat: ChatRequest) -> str:
+        """What of a request decides its answer here, beside its canonical form; as a digest.
+
+        Pure; any thread. Empty if nothing else does.
         """
 
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:

@@ -46,18 +46,23 @@ def _message(message: Message) -> str:
 
 
 def answer_key(
-    parts: Digests, request: ChatRequest, signature: str, clock: Sequence[str] = ()
+    parts: Digests,
+    request: ChatRequest,
+    signature: str,
+    clock: Sequence[str] = (),
+    share: str = "",
 ) -> str:
     """The key of a canonical request's answer by the model of that signature.
 
-    `clock` is the chat template's output of the time. The model's name, the form of the answer, and
-    the conversation's owner are no part of the key.
+    `clock` is the chat template's output of the time, and `share` the backend's. The model's name,
+    the form of the answer, and the conversation's owner are no part of the key.
     """
     if not request.tools:
         # There is nothing to choose from.
         request = replace(request, tool_choice=ToolChoice())
     how = [getattr(request, name) for name in _DRAWN]
-    return digest((FORM, parts, how, clock)) + digest(signature)[:MODEL_DIGITS]
+    decides = (FORM, parts, how, clock, share) if share else (FORM, parts, how, clock)
+    return digest(decides) + digest(signature)[:MODEL_DIGITS]
 
 
 def request_of(key: str) -> str:

@@ -31,6 +31,7 @@ from mlxdeck.server.observe.captured_content import (
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.request_facts import (
     Accepted,
+    BackendChosen,
     BadCall,
     FirstTokenDrawn,
     LookedUp,
@@ -69,6 +70,8 @@ class Trace:
     dialect: str
     body_bytes: int
     session_id: str = ""
+    backend: str = ""
+    """The backend that was chosen last, by its name in the settings."""
     _began_s: float = field(default_factory=time.monotonic)
     _started: bool = False
     _ended: bool = False
@@ -85,10 +88,14 @@ class Trace:
     _call: ToolCallStart | None = None
     _arguments: str = ""
     _n_tool_calls: int = 0
+    _fell_back_from: str = ""
+    _fallback_reason: str = ""
 
     def saw(self, event: StreamItem) -> None:
         """Something happened to the request, or goes out to its client."""
         match event:
+            case BackendChosen():
+                self._chosen(event)
             case Accepted():
                 self._accepted(event)
             case LookedUp():
@@ -102,6 +109,17 @@ class Trace:
                 self._bad_call(event)
             case _:
                 self._answered(event)
+
+    def _chosen(self, chosen: BackendChosen) -> None:
+        self.backend = chosen.backend
+        self.model = chosen.model or self.model
+        if chosen.fell_back_from != self._fell_back_from:
+            self._fell_back_from, self._fallback_reason = chosen.fell_back_from, chosen.reason
+            # Nothing that the other backend did is in a figure of this answer.
+            self._prepared = self._usage = self._ttft_s = self._cache_s = None
+            self._cache_result = self._cache_tier = ""
+            self._miss = Miss()
+            self._said.clear()
 
     def _accepted(self, accepted: Accepted) -> None:
         request, parts = accepted.request, accepted.parts
@@ -285,6 +303,9 @@ class Trace:
             n_tool_calls=self._n_tool_calls,
             ended_by=finish.ended_by if finish else "",
             let_go=work.let_go if work else "",
+            backend=self.backend,
+            fell_back_from=self._fell_back_from,
+            fallback_reason=self._fallback_reason,
         )
 
     def _tool_call(self, end: ToolCallEnd) -> None:

@@ -22,9 +22,9 @@ from mlxdeck.telemetry.schema.closed_sets import (
     AnswerFormat,
     CacheName,
     CacheResult,
-    Capture,
     ContentKind,
     EndedBy,
+    FallbackReason,
     LookupResult,
     MissReason,
     Outcome,
@@ -32,59 +32,11 @@ from mlxdeck.telemetry.schema.closed_sets import (
     Role,
     ToolChoice,
 )
-
-SCHEMA_VERSION = 1
-SEMCONV = "gen_ai/1.41.0"
-
-
-class StreamStart(Attrs, frozen=True, kw_only=True):
-    """First line of every file, also after a rotation."""
-
-    NAME = "stream.start"
-
-    schema_version: int = always(SCHEMA_VERSION, "schema.version")
-    """Version of these lines, as their `v`."""
-    semconv: str = always(SEMCONV)
-    """Version of OpenTelemetry's names that are used."""
-    service_name: str = always("mlxdeck", "service.name")
-    """Always `mlxdeck`."""
-    service_version: str = named("service.version", "")
-    """Version of mlxdeck."""
-    server_address: str = named("server.address", "")
-    """Address that the server listens at."""
-    server_port: int = named("server.port", 0)
-    """Port that the server listens at; 0 of a stream without a server."""
-    model: str = named("gen_ai.request.model", "")
-    """Model that is loaded."""
-    context_tokens: int = named("mlx.context_tokens", 0)
-    """Tokens that the model can look back."""
-    host: str = named("host.name", "")
-    """Name of the machine."""
-    chip: str = named("host.cpu.model.name", "")
-    """Name of its processor."""
-    memory_bytes: int = named("host.memory_bytes", 0)
-    """Its memory."""
-    mlx_version: str = named("mlx.version", "")
-    """Version of MLX."""
-    device: str = named("mlx.device", "")
-    """Where MLX computes: `metal` or `cpu`."""
-    capture: Capture = named("mlx.capture", "tools")
-    """Captured content: `off`, `tools` (arguments of calls) or `full`."""
-    previous_file: str = named("mlx.previous_file", "")
-    """The file of the same run before this one."""
-
-
-class ServerStop(Attrs, frozen=True, kw_only=True):
-    """The server ends in good order."""
-
-    NAME = "server.stop"
-
-    reason: str = ""
-    """Why it ends."""
-    uptime_s: float = always(0.0)
-    """How long it has run."""
-    dropped_lines: int = always(0)
-    """Lines that could not be written."""
+from mlxdeck.telemetry.schema.server_events import SCHEMA_VERSION as SCHEMA_VERSION
+from mlxdeck.telemetry.schema.server_events import SEMCONV as SEMCONV
+from mlxdeck.telemetry.schema.server_events import ServerStop as ServerStop
+from mlxdeck.telemetry.schema.server_events import StreamStart as StreamStart
+from mlxdeck.telemetry.schema.server_events import Tick as Tick
 
 
 class RequestStart(Attrs, frozen=True, kw_only=True):
@@ -340,6 +292,13 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     """`loop` if the loop guard ended the answer because it repeated itself; else empty."""
     let_go: str = named("mlx.held.let_go", "")
     """Why the answer left the grammar that constrained it, which ends the answer in an error."""
+    backend: str = named("mlx.backend", "")
+    """Backend that answered, by its name in the settings."""
+    fell_back_from: str = named("mlx.fallback.from", "")
+    """Backend that was asked before, and did not answer."""
+    fallback_reason: FallbackReason = named("mlx.fallback.reason", "")
+    """Why it did not: `window` (the prompt is too long for it), `down`, `loading`, `error` (it
+    answered with one) or `busy`."""
 
 
 class Error(Attrs, frozen=True, kw_only=True):
@@ -355,41 +314,6 @@ class Error(Attrs, frozen=True, kw_only=True):
     """The server's activity: `prepare`, `generate` or `decode` (reading the body)."""
     retryable: bool = always(False)
     """Whether the same request may work later."""
-
-
-class Tick(Attrs, frozen=True, kw_only=True):
-    """The state of the server: once a second while it works, every ten seconds when idle."""
-
-    NAME = "tick"
-
-    active: int = always(0, "mlx.active")
-    """Requests in the engine."""
-    queued: int = always(0, "mlx.queued")
-    """Requests that wait for it."""
-    output_tokens_per_s: float = always(0.0, "mlx.output_tokens_per_s")
-    """Tokens written a second since the last tick."""
-    prefill_tokens_per_s: float = always(0.0, "mlx.prefill_tokens_per_s")
-    """Prompt tokens read a second since the last tick."""
-    exact_entries: int = always(0, "mlx.cache.exact.entries")
-    """Whole answers in memory."""
-    exact_bytes: int = always(0, "mlx.cache.exact.bytes")
-    """Their size."""
-    prefix_entries: int = always(0, "mlx.cache.prefix.entries")
-    """KV states in memory."""
-    prefix_bytes: int = always(0, "mlx.cache.prefix.bytes")
-    """Their size."""
-    memory_active_bytes: int = always(0, "mlx.memory.active_bytes")
-    """Memory that MLX uses."""
-    memory_peak_bytes: int = always(0, "mlx.memory.peak_bytes")
-    """The most that it has used."""
-    process_bytes: int = always(0, "process.memory.usage")
-    """Resident memory of the server."""
-    n_requests: int = always(0, "mlx.requests_total")
-    """Requests since the start."""
-    n_errors: int = always(0, "mlx.errors_total")
-    """Those of them that ended in an error."""
-    dropped_lines: int = always(0, "mlx.telemetry.dropped_total")
-    """Lines since the start that could not be written."""
 
 
 _REQUESTS = (RequestStart, Content, CacheLookup, FirstToken, ToolCall, RequestEnd, Error)

@@ -199,6 +199,22 @@ FIGURES: tuple[Figure, ...] = (
         example="blame:tools",
     ),
     Figure(
+        *("backend", "text", "mlx.backend", "backend", "backend that answered"),
+        field="backend",
+        example="backend:local",
+    ),
+    Figure(
+        *("fell_back_from", "text", "mlx.fallback.from", "instead of"),
+        about="backend that was asked before, and did not answer",
+        field="fallback",
+        example="fallback:local",
+    ),
+    Figure(
+        *("fallback_reason", "text", "mlx.fallback.reason", "fell back because"),
+        about="why another backend took over",
+        field="fallback",
+    ),
+    Figure(
         *("outcome", "choice", "outcome", "outcome", "how it ended"),
         field="status",
         example="status:error",

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mlxdeck.server.backends.base import Announce, BackendInfo, BackendStatus, Health
+from mlxdeck.server.backends.base import Announce, BackendInfo, BackendStatus, Health, Route
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
     ModelInfo,
@@ -46,8 +44,8 @@ from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, Prepared, StreamItem
 
-log = logging.getLogger(__name__)
-
+LOCAL = "local"
+"""The backend's name, where settings give it none."""
 DRAWING = (
     *("canonical_off", "inline_control_tokens", "loop_guard"),
     *("max_kv_tokens", "max_output_tokens"),
@@ -159,23 +157,14 @@ class LocalBackend:
         told, model = self._settings, self._model
         # A state of another device or window looks alike, and isn't.
         signature = f"{model.signature} {model.device} {told.max_kv_tokens}"
-        policy, on_engine = told.cache_policy, self.scheduler.run
-
-        def opened(disk: CacheDisk | None) -> KVTiers:
-            return KVTiers(
-                self._engine.states,
-                on_engine,
-                disk,
-                ram_bytes=ram_bytes,
-                policy=policy,
-                signature=signature,
-            )
-
-        try:
-            return opened(disk)
-        except (OSError, sqlite3.Error) as error:
-            log.warning("no KV states on disk: %s", error)
-            return opened(None)
+        return KVTiers(
+            self._engine.states,
+            self.scheduler.run,
+            disk,
+            ram_bytes=ram_bytes,
+            policy=told.cache_policy,
+            signature=signature,
+        )
 
     def _signature(self) -> str:
         """The source of an answer beside the request: the model and its settings."""
@@ -244,10 +233,19 @@ class LocalBackend:
         """The chat template's output of the time."""
         return self._traits.clock_formats
 
+    def routes(self, chat: ChatRequest) -> Sequence[Route]:
+        """Itself, whatever the client calls the model."""
+        return (Route(LOCAL, self, chat.model),)
+
     def check(self, chat: ChatRequest) -> None:
         """Refuse a bias for a token that the model lacks, and texts that can't fit."""
         check_biases(chat.sampling, self._model.vocab_tokens)
         self._renderer.check_fits(chat)
+
+    def key_share(self, chat: ChatRequest) -> str:
+        """Nothing: all that decides is in the canonical form."""
+        del chat
+        return ""
 
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
         """Those that the template is known to need, and that change this conversation."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +15,8 @@ from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
 from mlxdeck.server.cache.cache_disk import CacheDisk
+
+log = logging.getLogger(__name__)
 
 RAM, DISK = "prefix", "prefix_disk"
 
@@ -32,19 +36,22 @@ class KVTiers:
         policy: str,
         signature: str,
     ) -> None:
-        """Open them. `signature` separates states that are not interchangeable.
+        """Open them, without a disk that doesn't work.
 
-        Raises:
-            OSError, sqlite3.Error: The disk doesn't work.
+        `signature` separates states that are not interchangeable.
         """
         states = GuardedStates(states)
         ram = PrefixCache(states, ram_bytes, POLICIES[policy]())
         vault = self.systems = None
         if disk is not None:
-            self.systems = SystemPrompts(disk.disk, signature)
-            vault = DiskPrefixCache(
-                disk.disk, disk.folder / "states", states, ram, signature, disk.states_bytes
-            )
+            try:
+                self.systems = SystemPrompts(disk.disk, signature)
+                vault = DiskPrefixCache(
+                    disk.disk, disk.folder / "states", states, ram, signature, disk.states_bytes
+                )
+            except (OSError, sqlite3.Error) as error:
+                log.warning("no KV states on disk: %s", error)
+                disk = self.systems = None
         self._disk = disk
         self._on_engine = on_engine
         self.states = KVCache(states, ram, vault, on_engine)

@@ -40,6 +40,23 @@ async def test_each_way_to_an_answer_tells_what_it_knows() -> None:
     assert (known.queue_s, known.decode_s, known.tokenize_s) == (None, None, None)
 
 
+async def test_the_backend_that_answered_is_told() -> None:
+    """In telemetry and in a header, also of an answer that was known and of a refusal by it."""
+    async with running(EchoEngine(context_tokens=200)) as server:
+        answers = [
+            await server.ask("hello"),
+            await server.ask("hello"),
+            await server.ask("x" * 999),
+        ]
+        ends = await server.ended(3)
+        unread = await server.http.post("/v1/messages", content=b"{}")
+    assert [each.headers["x-mlxdeck-backend"] for each in answers] == ["local"] * 3
+    assert [each.status_code for each in answers] == [200, 200, 400]
+    assert [end.backend for end in ends] == ["local"] * 3
+    assert [(end.fell_back_from, end.fallback_reason) for end in ends] == [("", "")] * 3
+    assert "x-mlxdeck-backend" not in unread.headers
+
+
 async def test_who_asks_and_what_is_to_blame_is_told() -> None:
     """Agents by the client's headers; the part of the prompt that is not as it was."""
     headers = {"x-claude-code-agent-id": "a1", "x-claude-code-parent-agent-id": "main"}

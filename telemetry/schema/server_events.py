@@ -1,0 +1,94 @@
+"""Events of the server itself, in the form that `events` describes."""
+
+from __future__ import annotations
+
+from mlxdeck.telemetry.schema.attributes import Attrs, always, named
+from mlxdeck.telemetry.schema.closed_sets import Capture
+
+SCHEMA_VERSION = 1
+SEMCONV = "gen_ai/1.41.0"
+
+
+class StreamStart(Attrs, frozen=True, kw_only=True):
+    """First line of every file, also after a rotation."""
+
+    NAME = "stream.start"
+
+    schema_version: int = always(SCHEMA_VERSION, "schema.version")
+    """Version of these lines, as their `v`."""
+    semconv: str = always(SEMCONV)
+    """Version of OpenTelemetry's names that are used."""
+    service_name: str = always("mlxdeck", "service.name")
+    """Always `mlxdeck`."""
+    service_version: str = named("service.version", "")
+    """Version of mlxdeck."""
+    server_address: str = named("server.address", "")
+    """Address that the server listens at."""
+    server_port: int = named("server.port", 0)
+    """Port that the server listens at; 0 of a stream without a server."""
+    model: str = named("gen_ai.request.model", "")
+    """Model that is loaded."""
+    context_tokens: int = named("mlx.context_tokens", 0)
+    """Tokens that the model can look back."""
+    host: str = named("host.name", "")
+    """Name of the machine."""
+    chip: str = named("host.cpu.model.name", "")
+    """Name of its processor."""
+    memory_bytes: int = named("host.memory_bytes", 0)
+    """Its memory."""
+    mlx_version: str = named("mlx.version", "")
+    """Version of MLX."""
+    device: str = named("mlx.device", "")
+    """Where MLX computes: `metal` or `cpu`."""
+    capture: Capture = named("mlx.capture", "tools")
+    """Captured content: `off`, `tools` (arguments of calls) or `full`."""
+    previous_file: str = named("mlx.previous_file", "")
+    """The file of the same run before this one."""
+
+
+class ServerStop(Attrs, frozen=True, kw_only=True):
+    """The server ends in good order."""
+
+    NAME = "server.stop"
+
+    reason: str = ""
+    """Why it ends."""
+    uptime_s: float = always(0.0)
+    """How long it has run."""
+    dropped_lines: int = always(0)
+    """Lines that could not be written."""
+
+
+class Tick(Attrs, frozen=True, kw_only=True):
+    """The state of the server: once a second while it works, every ten seconds when idle."""
+
+    NAME = "tick"
+
+    active: int = always(0, "mlx.active")
+    """Requests in the engine."""
+    queued: int = always(0, "mlx.queued")
+    """Requests that wait for it."""
+    output_tokens_per_s: float = always(0.0, "mlx.output_tokens_per_s")
+    """Tokens written a second since the last tick."""
+    prefill_tokens_per_s: float = always(0.0, "mlx.prefill_tokens_per_s")
+    """Prompt tokens read a second since the last tick."""
+    exact_entries: int = always(0, "mlx.cache.exact.entries")
+    """Whole answers in memory."""
+    exact_bytes: int = always(0, "mlx.cache.exact.bytes")
+    """Their size."""
+    prefix_entries: int = always(0, "mlx.cache.prefix.entries")
+    """KV states in memory."""
+    prefix_bytes: int = always(0, "mlx.cache.prefix.bytes")
+    """Their size."""
+    memory_active_bytes: int = always(0, "mlx.memory.active_bytes")
+    """Memory that MLX uses."""
+    memory_peak_bytes: int = always(0, "mlx.memory.peak_bytes")
+    """The most that it has used."""
+    process_bytes: int = always(0, "process.memory.usage")
+    """Resident memory of the server."""
+    n_requests: int = always(0, "mlx.requests_total")
+    """Requests since the start."""
+    n_errors: int = always(0, "mlx.errors_total")
+    """Those of them that ended in an error."""
+    dropped_lines: int = always(0, "mlx.telemetry.dropped_total")
+    """Lines since the start that could not be written."""
