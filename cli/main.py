@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 LEFT_OVER_S = 0.5
 """For a thread to end that is through with its work."""
-COMMANDS = ("up", "serve", "tui", "replay", "inspect", "check", "parse", "models", "doctor")
+COMMANDS = (
+    *("claude", "run", "up", "serve", "env", "tui", "replay", "inspect"),
+    *("check", "parse", "models", "doctor"),
+)
 """In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""
 
 

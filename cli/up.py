@@ -30,7 +30,7 @@ def run(args: Namespace) -> int:
     with quiet_interrupt():
         import mlxdeck.tui.app  # noqa: F401 - before there is a server that would have to be stopped
         from mlxdeck.server.ops.background import running_server
-        from mlxdeck.telemetry.analyze.session_summary import read, session_summary
+        from mlxdeck.telemetry.analyze.session_summary import summary_of
 
     settings = server_settings(args)
     # Its errors are shown before a server starts.
@@ -38,6 +38,5 @@ def run(args: Namespace) -> int:
     with running_server(settings, command, print):
         began_ts = time.time()
         status = dashboard(args, [settings.telemetry_folder])
-    store = read([settings.telemetry_folder])
-    print("\n".join(session_summary(store, began_ts, time.time())))
+    print("\n".join(summary_of(settings.telemetry_folder, began_ts, time.time())))
     return status

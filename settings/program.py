@@ -33,6 +33,8 @@ class ProgramSettings:
     """Folder of telemetry files; empty is the folder telemetry in $MLXDECK_HOME."""
     home: Path = field(default_factory=lambda: home_folder({}))
     """Folder of mlxdeck's files. Only `$MLXDECK_HOME` sets it."""
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """Names of the settings that a source has set, also to their defaults."""
 
     def __post_init__(self) -> None:
         for name, each in declared(type(self)).items():
@@ -74,7 +76,7 @@ class ProgramSettings:
             for where, name, raw in source:
                 if name in own:
                     values[name] = checked(where, own[name], raw)
-        return cls(home=home, **values)  # type: ignore[arg-type]
+        return cls(home=home, given=frozenset(values), **values)  # type: ignore[arg-type]
 
     def to_environ(self) -> dict[str, str]:
         """Environment variables from which `load` makes the same settings in another process.

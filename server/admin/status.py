@@ -47,6 +47,7 @@ def status(service: Service, running: Sequence[RunningRequest] = ()) -> dict[str
             "max_body_bytes": settings.max_body_bytes,
         },
         "model": service.model,
+        "asked_model": settings.model,
         "model_path": None,
         "requests": [_shown(each) for each in running],
     }

@@ -62,8 +62,7 @@ def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iter
     """
     if state(settings.url) is not None:
         say(f"using the server that runs on {settings.url}")
-        while not _is_ready(settings.url, None):
-            time.sleep(POLL_S)
+        wait_until_ready(settings.url)
         yield
         return
     with _signals_raise() as signals, _log(settings.home) as log:
@@ -85,7 +84,7 @@ def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iter
             with signals.held_back():
                 server = Supervised(start, partial(_note, log))
             # However long it takes: a first start may download the model.
-            while not _is_ready(settings.url, server.process):
+            while not is_ready(settings.url, server.process):
                 news.tell(say)
                 time.sleep(POLL_S)
             news.tell(say)
@@ -97,6 +96,16 @@ def running_server(settings: Settings, command: Sequence[str], say: Say) -> Iter
         finally:
             if server is not None:
                 stop(server.end(), settings.stop_timeout_s + STOP_TIMEOUT_S, say)
+
+
+def wait_until_ready(url: str) -> None:
+    """Wait for a server that somebody else has started, however long it loads.
+
+    Raises:
+        StartFailed: It can't load, or has ended.
+    """
+    while not is_ready(url, None):
+        time.sleep(POLL_S)
 
 
 def state(url: str) -> str | None:
@@ -137,7 +146,7 @@ def stop(process: subprocess.Popen[bytes], timeout_s: float, say: Say = lambda _
             process.wait()
 
 
-def _is_ready(url: str, process: subprocess.Popen[bytes] | None) -> bool:
+def is_ready(url: str, process: subprocess.Popen[bytes] | None) -> bool:
     """Whether the server answers; `process` is None if it is not ours.
 
     Raises:
@@ -150,7 +159,7 @@ def _is_ready(url: str, process: subprocess.Popen[bytes] | None) -> bool:
         raise StartFailed("the server did not start")
     if process is None and now is None:
         raise StartFailed(f"the server on {url} has ended")
-    return now == "healthy"
+    return now is not None and now != "loading"
 
 
 class _News:
@@ -158,7 +167,7 @@ class _News:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._start = self._told = path.stat().st_size
+        self._told = path.stat().st_size
 
     def tell(self, say: Say) -> None:
         """Pass on the lines that are new."""
@@ -168,8 +177,8 @@ class _News:
             say(line.decode(errors="replace"))
 
     def last_words(self) -> str:
-        """The end of the log."""
-        return "\n".join(self._since(self._start).decode(errors="replace").splitlines()[-10:])
+        """The end of the log, as far as it was not passed on."""
+        return "\n".join(self._since(self._told).decode(errors="replace").splitlines()[-10:])
 
     def _since(self, offset: int) -> bytes:
         with self._path.open("rb") as log:

@@ -123,13 +123,15 @@ def test_running_server_is_used_and_left_alone(
 
 
 def test_server_that_ends_tells_why(settings: Settings) -> None:
-    """What it wrote last is what the user sees."""
+    """What it wrote last is what the user sees, and once."""
     command = [sys.executable, "-c", "import sys; print('first'); sys.exit('no such model')"]
+    said: list[str] = []
     with (
-        pytest.raises(StartFailed, match="(?s)did not start.*no such model"),
-        running_server(settings, command, lambda _: None),
+        pytest.raises(StartFailed, match="did not start") as failed,
+        running_server(settings, command, said.append),
     ):
         pytest.fail("it never ran")
+    assert "\n".join([*said, str(failed.value)]).count("no such model") == 1
 
 
 def test_server_without_a_model_is_stopped(settings: Settings) -> None:

@@ -1,0 +1,52 @@
+"""A session of an agent: its server, the agent, and the summary. Shared by commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from functools import partial
+
+from mlxdeck.cli.settings import add_server_flags, server_settings
+from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
+
+say = partial(print, file=sys.stderr, flush=True)
+"""Standard output is the agent's."""
+SERVE = [sys.executable, "-m", "mlxdeck.cli.main", "serve"]
+DASHBOARD = [sys.executable, "-m", "mlxdeck.cli.main", "tui"]
+
+
+def add_session_flags(parser: ArgumentParser) -> None:
+    """The server's flags, and those of a session."""
+    parser.add_argument(
+        "--dashboard",
+        action="store_true",
+        help="open the dashboard in a tmux split; without tmux, show its command",
+    )
+    add_server_flags(parser)
+
+
+def run_session(args: Namespace, command: Sequence[str]) -> int:
+    """Run an agent beside a server; return its exit status."""
+    with quiet_interrupt():
+        from mlxdeck.server.ops.agent_process import run_agent
+        from mlxdeck.server.ops.agent_session import endpoint, open_dashboard
+        from mlxdeck.server.ops.agents import command_line, environment, narrow_window
+        from mlxdeck.telemetry.analyze.session_summary import summary_of
+
+    settings = server_settings(args)
+    with endpoint(settings, SERVE, say) as server:
+        if command[0] == "claude" and (warning := narrow_window(server, command[1:])):
+            say(f"mlxdeck: {warning}")
+        if args.dashboard:
+            open_dashboard([*DASHBOARD, str(settings.telemetry_folder)], say)
+        began_ts = time.time()
+        status = run_agent(command_line(server, command), environment(server, os.environ))
+        ended_ts = time.time()
+    if settings.telemetry:
+        say("\n".join(["", *summary_of(settings.telemetry_folder, began_ts, ended_ts)]))
+    else:
+        say("telemetry is off, so there is no summary")
+    return status

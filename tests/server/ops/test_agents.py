@@ -1,0 +1,176 @@
+"""What agents are told: variables, warnings, and which server they may use."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.ops.agent_process import AgentMissing, run_agent
+from mlxdeck.server.ops.agent_session import AnotherServer, endpoint, open_dashboard
+from mlxdeck.server.ops.agents import (
+    CLAUDE_MODELS,
+    Endpoint,
+    command_line,
+    environment,
+    narrow_window,
+    variables,
+)
+from mlxdeck.settings.errors import UserError
+from tests.real import Server, free_port, serving
+
+ENDPOINT = Endpoint("http://127.0.0.1:8081", "", "org/model", 65_536)
+
+
+def test_agents_of_both_apis_are_pointed_at_the_server() -> None:
+    """With the model's name and window."""
+    told = variables(ENDPOINT)
+    assert told["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8081"
+    assert told["OPENAI_BASE_URL"] == "http://127.0.0.1:8081/v1"
+    assert {told[name] for name in (*CLAUDE_MODELS, "OPENAI_MODEL")} == {"org/model"}
+    assert told["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "65536"
+    assert told["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "16384"
+    assert told["ANTHROPIC_AUTH_TOKEN"] == told["OPENAI_API_KEY"] == "local"
+
+
+def test_an_unknown_window_is_not_told() -> None:
+    """Zero tokens would be worse than the client's own guess."""
+    assert not [each for each in variables(Endpoint("http://h", "k", "m", 0)) if "CONTEXT" in each]
+
+
+def test_a_users_environment_is_kept_but_for_other_providers() -> None:
+    """Proxies are not asked for the way to this machine."""
+    own = {
+        "PATH": "/bin",
+        "ANTHROPIC_API_KEY": "sk-ant-real",
+        "CLAUDE_CODE_USE_BEDROCK": "1",
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "99",
+        "NO_PROXY": "example.com",
+    }
+    told = environment(ENDPOINT, own)
+    assert "sk-ant-real" not in told.values()
+    assert "CLAUDE_CODE_USE_BEDROCK" not in told
+    assert (told["PATH"], told["CLAUDE_CODE_MAX_OUTPUT_TOKENS"]) == ("/bin", "99")
+    assert told["NO_PROXY"] == told["no_proxy"] == "example.com,127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("context_tokens", "arguments", "warned"),
+    [
+        (8_192, [], "--bare"),
+        (8_192, ["--bare"], ""),
+        (1_024, ["--bare"], "1,500"),
+        (32_768, [], ""),
+        (0, [], ""),
+        (8_192, ["--version"], ""),
+    ],
+)
+def test_a_window_that_is_too_small_is_told_before(
+    context_tokens: int, arguments: list[str], warned: str
+) -> None:
+    """With what fits, if anything does."""
+    told = narrow_window(Endpoint("http://h", "", "m", context_tokens), arguments)
+    assert bool(told) == bool(warned)
+    assert warned in told
+
+
+def test_arguments_of_an_unknown_agent_stay_as_they_are() -> None:
+    """Nothing is put in between."""
+    assert command_line(ENDPOINT, ["mine", "-x"]) == ["mine", "-x"]
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -TERM $$", 143)])
+def test_the_status_of_an_agent_is_passed_through(script: str, status: int) -> None:
+    """Also that of a signal, as a shell tells it."""
+    assert run_agent(["sh", "-c", script], {"PATH": "/usr/bin:/bin"}) == status
+
+
+def test_a_missing_agent_says_how_it_is_installed() -> None:
+    """If it is one of those that we know."""
+    with pytest.raises(AgentMissing, match="npm install -g @anthropic-ai/claude-code"):
+        run_agent(["claude"], {"PATH": "/nowhere"})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_reach_the_agent(number: signal.Signals) -> None:
+    """It decides what they mean, and its status is the command's."""
+    code = (
+        "import sys; from mlxdeck.server.ops.agent_process import run_agent; "
+        "sys.exit(run_agent(['sh', '-c', sys.argv[1]], None))"
+    )
+    script = "trap 'kill $!; exit 9' TERM HUP INT; sleep 60 & echo on; wait"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == "on\n"
+        process.send_signal(number)
+        assert process.wait(10) == 9
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that needs no model."""
+    home = tmp_path_factory.mktemp("home")
+    with serving("--engine", "echo", "--no-disk-cache", home=home) as server:
+        yield server
+
+
+def settings_for(
+    server: Server, home: Path | None = None, given: Mapping[str, object] = {}
+) -> Settings:
+    """Settings of a command that should find it."""
+    port = int(server.url.rpartition(":")[2])
+    environ = {"MLXDECK_HOME": str(home or server.telemetry.parent)}
+    return Settings.load({"port": port, **given}, environ, Path("/"))
+
+
+def test_a_server_that_fits_is_used_and_left_running(running: Server) -> None:
+    """Any model will do if none is named."""
+    said: list[str] = []
+    choices: tuple[dict[str, object], ...] = ({}, {"model": "smollm2"}, {"model": "echo"})
+    for given in choices:
+        with endpoint(settings_for(running, given=given), ["false"], said.append) as found:
+            assert (found.url, found.key) == (running.url, "")
+            assert found.context_tokens > 0
+    assert said == [f"using the server that runs on {running.url}"] * 3
+    assert running.process.poll() is None
+
+
+def test_a_server_with_another_model_or_home_is_refused(running: Server, tmp_path: Path) -> None:
+    """Each error says what to do."""
+    other = settings_for(running, given={"model": "org/other"})
+    with (
+        pytest.raises(AnotherServer, match="not org/other: stop it, or choose another port"),
+        endpoint(other, ["false"], print),
+    ):
+        pytest.fail("it was used")
+    with (
+        pytest.raises(AnotherServer, match="another home"),
+        endpoint(settings_for(running, tmp_path), ["false"], print),
+    ):
+        pytest.fail("it was used")
+
+
+def test_without_a_server_nothing_is_printed_for_a_shell() -> None:
+    """`mlxdeck env` starts none."""
+    settings = Settings(port=free_port())
+    with pytest.raises(UserError, match="mlxdeck serve"), endpoint(settings, None, print):
+        pytest.fail("there is none")
+
+
+def test_the_dashboard_without_tmux_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be pasted into another terminal."""
+    monkeypatch.delenv("TMUX", raising=False)
+    said: list[str] = []
+    open_dashboard(["mlxdeck", "tui", "/a b"], said.append)
+    assert said == ["the dashboard, in another terminal: mlxdeck tui '/a b'"]
