@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
+from mlxdeck.server.lifecycle.exit_status import ASKED
 from mlxdeck.settings.errors import UserError
 
 INSTALL = {
@@ -31,37 +31,49 @@ def run_agent(command: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises:
         AgentMissing: There is no such program.
     """
-    with _signals_passed_on() as passed_on:
+    with _Signals() as signals:
         try:
             process = subprocess.Popen(command, env=environ)
         except (FileNotFoundError, PermissionError) as error:
             install = INSTALL.get(command[0])
             remedy = f"; install it with: {install}" if install else ""
             raise AgentMissing(f"cannot run {command[0]}: {error.strerror}{remedy}") from None
-        passed_on.append(process)
+        signals.pass_on_to(process)
         status = process.wait()
     return status if status >= 0 else 128 - status
 
 
-@contextmanager
-def _signals_passed_on() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Pass the signals that end programs on to the processes that the caller adds.
+class _Signals:
+    """Passes the signals that end programs on to a process, also those that come before it.
 
     A terminal sends Ctrl+C to the agent, too. The agent decides what it means.
     """
-    processes: list[subprocess.Popen[bytes]] = []
-    is_terminal = sys.stdin is not None and sys.stdin.isatty()
 
-    def pass_on(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and is_terminal:
-            return
-        for process in processes:
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self._is_terminal = sys.stdin is not None and sys.stdin.isatty()
+
+    def __enter__(self) -> _Signals:
+        # Who was started with nohup stays when its terminal closes.
+        numbers = [each for each in ASKED if signal.getsignal(each) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def pass_on_to(self, process: subprocess.Popen[bytes]) -> None:
+        """Pass signals on to a process, beginning with those that came meanwhile."""
+        self._process = process
+        for number in self._early:
             process.send_signal(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, pass_on) for number in numbers}
-    try:
-        yield processes
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and self._is_terminal:
+            return
+        if self._process is None:
+            self._early.append(number)
+        else:
+            self._process.send_signal(number)
