@@ -31,7 +31,7 @@ def run_agent(command: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises:
         AgentMissing: There is no such program.
     """
-    with _Signals() as signals:
+    with _PassedOn() as signals:
         try:
             process = subprocess.Popen(command, env=environ)
         except (FileNotFoundError, PermissionError) as error:
@@ -43,7 +43,7 @@ def run_agent(command: Sequence[str], environ: Mapping[str, str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-class _Signals:
+class _PassedOn:
     """Passes the signals that end programs on to a process, also those that come before it.
 
     A terminal sends Ctrl+C to the agent, too. The agent decides what it means.
@@ -54,7 +54,7 @@ class _Signals:
         self._early: list[int] = []
         self._is_terminal = sys.stdin is not None and sys.stdin.isatty()
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> _PassedOn:
         # Who was started with nohup stays when its terminal closes.
         numbers = [each for each in ASKED if signal.getsignal(each) is not signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._handle) for number in numbers}
