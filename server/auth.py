@@ -75,5 +75,10 @@ def sent_key(headers: Mapping[str, str]) -> str:
     return rest.strip() if rest and scheme.lower() in _SCHEMES else scheme
 
 
+def owner(headers: Mapping[str, str]) -> str:
+    """A digest of the key that a request brings."""
+    return hashlib.sha256(sent_key(headers).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _forbidden(sender: str) -> Forbidden:
     return Forbidden(f"requests from {sender[:100]!r} are not accepted")

@@ -57,6 +57,13 @@ def _cleaned(texts: Iterable[str]) -> tuple[str, ...]:
     )
 
 
+def clean_system(text: str, off: Collection[str] = (), *, first: bool) -> str:
+    """One text of a system prompt without accounting; `first` is its beginning."""
+    if first and "billing_header" not in off:
+        text = _BILLING.sub("", text, count=1)
+    return text if "total_tokens" in off else _BUDGET.sub("", text)
+
+
 def with_plain_ids(request: ChatRequest) -> ChatRequest:
     """Number the calls in order: their ids only say which result belongs to which call.
 

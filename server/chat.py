@@ -6,6 +6,7 @@ between the two uses only this module.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +16,8 @@ Json = Any
 Role = Literal["system", "user", "assistant"]
 NO_LIMIT_TOKENS = 1 << 30
 """For requests that name no limit: the context window is one."""
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "pause_turn"]
+"""Anthropic's words. Only another server ends an answer by one of the last two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,18 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientBody:
+    """A request as its client sent it, for a backend that passes it on."""
+
+    dialect: str
+    """Name of the API that it is written in."""
+    fields: dict[str, Json]
+    """The decoded body. Shared and never changed."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those that belong to the body, as `anthropic-beta`, by their names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One request for an answer, as every dialect decodes it."""
 
@@ -137,15 +151,41 @@ class ChatRequest:
     """Whether it is so long that work on it may delay other requests."""
     history_notes: tuple[str, ...] = ()
     """Changes that made the history readable for the model, for telemetry; names and counts."""
+    client: ClientBody | None = field(default=None, compare=False, repr=False)
+    """The client's own words, where they are known. A local model has no use for them."""
+    owner: str = field(default="", compare=False, repr=False)
+    """Digest of the API key that the client sent; empty if this server has no keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Something of an answer that only one API has words for.
+
+    Encoders of that dialect write it; all others skip it. As an event of Anthropic's API it is a
+    piece of a block: the wire event without its index. As one of OpenAI's it is a part of a choice.
+    """
+
+    dialect: str
+    data: dict[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `cached_tokens` is a part of `input_tokens`, never beside it."""
+    """Tokens of one answer; None is unknown.
 
-    input_tokens: int
-    cached_tokens: int = 0
-    output_tokens: int = 0
+    `cached_tokens` is a part of `input_tokens`, and `reasoning_tokens` one of `output_tokens`.
+    """
+
+    input_tokens: int | None
+    cached_tokens: int | None = 0
+    output_tokens: int | None = 0
+    reasoning_tokens: int | None = None
+    foreign: Foreign | None = None
+    """The same and more in the words of the server that answered."""
+
+    def known(self) -> Usage:
+        """The usage of the same answer when it is repeated: the whole prompt was known."""
+        return Usage(self.input_tokens, self.input_tokens, self.output_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +256,8 @@ class Finished:
     """`loop` where the answer repeated itself and was ended for it, as its limit would."""
     n_bad_calls: int = 0
     """Calls that could not be read, and went out as text."""
+    foreign: Foreign | None = None
+    """What else another server said about the end."""
 
 
 Event = (
@@ -226,5 +268,6 @@ Event = (
     | ToolCallStart
     | ToolCallDelta
     | ToolCallEnd
+    | Foreign
     | Finished
 )

@@ -18,6 +18,8 @@
     ├── Stopping            503 overloaded_error        the server ends; another may come up
     ├── Overloaded          529 overloaded_error        the queue is full
     │   └── StillLoading    529 overloaded_error        the model still loads
+    ├── UpstreamRefused     its own, and its own type   another server answered with an error
+    ├── UpstreamFailed      502 api_error               another server can't be reached or read
     └── EngineFailed        500 api_error               the model failed; the server goes on
 
 Dialects translate these to their wire form and add nothing. The type names are Anthropic's
@@ -28,15 +30,16 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Collection
-from typing import ClassVar
+
+TIMEOUT = 504
 
 
 class ServerError(Exception):
     """Base of every error that a client may see; its text is safe to send."""
 
     status: int = 500
-    kind: ClassVar[str] = "api_error"
-    retryable: ClassVar[bool] = False
+    kind: str = "api_error"
+    retryable: bool = False
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -208,6 +211,32 @@ class StillLoading(Overloaded):
 
     def __init__(self, what: str = "the model") -> None:
         super().__init__(f"{what} is still loading", retry_after_s=15)
+
+
+class UpstreamRefused(ServerError):
+    """Another server, which was to answer, answered with an error."""
+
+    def __init__(self, message: str, status: int, kind: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.retryable = status in (408, 409, 429) or status >= 500
+        self.dialect = ""
+        self.fields: dict[str, object] = {}
+        """Fields of the error that only clients of that dialect understand."""
+
+
+class UpstreamFailed(ServerError):
+    """Another server can't be reached, or what it sends can't be understood."""
+
+    status = 502
+    retryable = True
+
+    def __init__(self, message: str, status: int = 502) -> None:
+        super().__init__(message)
+        self.status = status
+        if status == TIMEOUT:
+            self.kind = "timeout_error"
 
 
 class EngineFailed(ServerError):

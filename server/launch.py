@@ -29,6 +29,7 @@ from mlxdeck.server.app import create_app
 from mlxdeck.server.backends.base import Announce, Backend, BackendInfo
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import Engine
+from mlxdeck.server.backends.upstream.config import BadUpstream, UpstreamConfig, named_upstream
 from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import one_line
@@ -69,6 +70,8 @@ def serve(settings: Settings, announce: Announce) -> int:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     # Of Sanic's own lines, those below warnings are about clients that disconnected.
     logging.getLogger("sanic.root").setLevel(logging.WARNING)
+    # A line for each request to another server; telemetry has them.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
     def say(line: str) -> None:
         # The reader of the output may have ended; that is no reason to stop.
@@ -85,7 +88,7 @@ def serve(settings: Settings, announce: Announce) -> int:
     with _port(settings) as listener:
         try:
             with quiet_interrupt():
-                backend = LocalBackend(settings, make_engine(settings))
+                backend = make_backend(settings)
                 app = make_app(settings, backend, say)
             service = app.ctx.service
             with signals.caught():
@@ -211,6 +214,39 @@ def _own_executor() -> Iterator[None]:
         loop.set_default_executor(ThreadPoolExecutor(1))
 
 
+def make_backend(settings: Settings) -> Backend:
+    """A model on this machine, or another server."""
+    if not settings.upstream:
+        return LocalBackend(settings, make_engine(settings))
+    # Only who asks another server waits for this import.
+    from mlxdeck.server.backends.upstream.backend import UpstreamBackend
+
+    return UpstreamBackend(upstream_config(settings))
+
+
+def upstream_config(settings: Settings) -> UpstreamConfig:
+    """The upstream that the settings describe.
+
+    Raises:
+        SettingsError: They describe none.
+    """
+    dialect = "" if settings.upstream_dialect == "auto" else settings.upstream_dialect
+    try:
+        return named_upstream(
+            settings.upstream,
+            dialect=dialect,
+            model=settings.upstream_model,
+            key_env=settings.upstream_key_env,
+            canonical=settings.upstream_canonical,
+            shares_answers=settings.upstream_shares_answers,
+            rules_off=tuple(filter(None, settings.canonical_off.split(","))),
+            read_timeout_s=settings.upstream_timeout_s,
+            ping_s=settings.ping_s,
+        )
+    except BadUpstream as error:
+        raise SettingsError(f"upstream: {error}") from error
+
+
 def make_engine(settings: Settings) -> Engine:
     """The engine that the settings name."""
     if settings.engine == "echo":
@@ -271,7 +307,7 @@ def stream_header(settings: Settings, info: BackendInfo) -> dict[str, Any]:
         "server_port": settings.port,
         "capture": settings.capture,
         "model": info.name,
-        "context_tokens": info.context_tokens,
+        "context_tokens": info.context_tokens or 0,
         "device": info.device,
         "host": platform.node(),
         "chip": platform.processor() or platform.machine(),

@@ -10,7 +10,8 @@ class Load:
     """Figures of one moment; token counts are since the start."""
 
     active: int = 0
-    queued: int = 0
+    queued: int | None = 0
+    """None if another server doesn't tell."""
     output_tokens: int = 0
     prefill_tokens: int = 0
     exact_entries: int = 0

@@ -100,7 +100,7 @@ class Pipeline:
         request, removed = canonical(request, self._rules_off)
         checkpoint()
         regrouped = backend.regroupings(request)
-        return Accepted(request, digests(request), removed, regrouped, 0, share)
+        return Accepted(request, digests(request), removed, regrouped, None, share)
 
     async def _answer(
         self, route: Route, accepted: Accepted, trace: Trace, began_s: float, *, fresh: bool

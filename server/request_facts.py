@@ -111,8 +111,8 @@ class Accepted:
     """Rules of the canonical form that took something out."""
     regrouped: tuple[str, ...]
     """The backend's regroupings of the conversation."""
-    queued: int
-    """Requests that wait already."""
+    queued: int | None
+    """Requests that wait already; None if that is unknown."""
     share: str = ""
     """The backend's share of the answer's key."""
 
@@ -153,6 +153,16 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Forwarded:
+    """Another server is asked. What it doesn't tell stays unknown."""
+
+    provider: str
+    """OpenTelemetry's name of it."""
+    model: str
+    """The model that it is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class FirstTokenDrawn:
     """The first token was drawn; `Work` knows when."""
 
@@ -167,6 +177,6 @@ class BadCall:
     digest: str
 
 
-Fact = BackendChosen | Accepted | LookedUp | Prepared | FirstTokenDrawn | BadCall
+Fact = BackendChosen | Accepted | LookedUp | Prepared | Forwarded | FirstTokenDrawn | BadCall
 StreamItem = Event | Fact
 """What comes out of a backend, in the order in which it happens."""

@@ -107,4 +107,4 @@ class Warmer:
     def _others(self, ours: int) -> bool:
         """Whether other requests have work for the engine."""
         load = self._backend.status.load
-        return load.active + load.queued > ours
+        return load.active + (load.queued or 0) > ours

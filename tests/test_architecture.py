@@ -39,6 +39,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.telemetry.export.tables": {"pyarrow"},
     "mlxdeck.tui.outputs.browser": {"textual_serve", "aiohttp"},
     "mlxdeck.server.schemas": {"jsonschema", "re2"},
+    "mlxdeck.server.backends.upstream": {"httpx2"},
     "mlxdeck.server.backends.local.engine": {
         "mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub", "jinja2",
         "numpy", "gguf",

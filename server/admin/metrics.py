@@ -88,7 +88,7 @@ def _state(service: Service) -> Iterator[Metric]:
     yield _counter("lost_states", text, details.get("lost_states", 0))
     yield _counter("upkeep_errors", "Faults beside requests.", service.upkeep.errors)
     yield _gauge("requests_running", "Requests in the engine.", load.active)
-    yield _gauge("requests_waiting", "Requests in the queue.", load.queued)
+    yield _gauge("requests_waiting", "Requests in the queue.", load.queued or 0)
     yield _gauge("exact_cache_bytes", "Bytes of exact answers.", load.exact_bytes)
     yield _gauge("prefix_cache_bytes", "Bytes of KV states.", load.prefix_bytes)
     yield _gauge("device_memory_bytes", "Bytes MLX holds.", load.memory_active_bytes)

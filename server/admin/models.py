@@ -50,7 +50,7 @@ def entries(service: Service) -> list[Entry]:
     """Every model that is served; its window is left out while it isn't known."""
     if not service.is_ready:
         return [entry(service.model)]
-    window = service.backend.info.context_tokens
+    window = service.backend.info.context_tokens or 0
     return [entry(service.model, window, service.settings.max_output_tokens or window)]
 
 

@@ -20,6 +20,7 @@ from mlxdeck.server.errors import (
     ServerError,
     StillLoading,
     Stopping,
+    UpstreamFailed,
 )
 from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, FallbackReason, StreamItem
@@ -39,7 +40,8 @@ class BackendInfo:
     """The model's, as clients see it."""
     signature: str
     """Changes whenever the same request could draw another answer: a share of the answer's key."""
-    context_tokens: int
+    context_tokens: int | None
+    """None if it is unknown."""
     device: str
     about: str = ""
     """Addition to the name in the ready line."""
@@ -110,7 +112,7 @@ def fallback_reason(error: ServerError) -> FallbackReason | None:
             return "loading"
         case Stopping():
             return None
-        case EngineFailed():
+        case EngineFailed() | UpstreamFailed():
             return "down"
     if error.status in LIMITED:
         return "busy"

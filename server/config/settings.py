@@ -38,6 +38,21 @@ class Settings(ProgramSettings):
     """Port to listen on."""
     model: str = setting("smollm2", text(empty=False))
     """Model to serve: a Hugging Face id, a folder, a .gguf file, or the built-in smollm2."""
+    upstream: str = setting("", text())
+    """Server that answers instead of a model here: lmstudio, ollama, mlx_lm, openai, anthropic or
+    a URL."""
+    upstream_model: str = setting("", text())
+    """Model that the upstream is asked for; empty passes on the client's name of the model."""
+    upstream_dialect: str = setting("auto", choice("auto", "anthropic", "openai"))
+    """API of the upstream; auto asks it."""
+    upstream_key_env: str = setting("", text())
+    """Name of the environment variable with the upstream's API key; a preset has its own."""
+    upstream_timeout_s: float = setting(600.0, number(1))
+    """Seconds without a byte from the upstream after which a request fails."""
+    upstream_canonical: bool = setting(False, switch())
+    """Whether rules of the canonical form are applied to bodies for the upstream."""
+    upstream_shares_answers: bool = setting(False, switch())
+    """Whether clients with different API keys get the same cached answers of the upstream."""
     api_key: str = setting("", keys(), secret=True)
     """API key that clients must send, or several, separated by commas. Prefer the environment."""
     api_key_file: str = setting("", text())

@@ -34,6 +34,7 @@ from mlxdeck.server.request_facts import (
     BackendChosen,
     BadCall,
     FirstTokenDrawn,
+    Forwarded,
     LookedUp,
     Miss,
     Prepared,
@@ -47,6 +48,8 @@ from mlxdeck.telemetry.write.writer import Emitter
 STATUS_CANCELLED = 499
 NOT_ASKED = ("disabled", "bypassed")
 """Reasons of a miss where no cache was looked in."""
+PROVIDER = "mlx"
+"""OpenTelemetry's name of a model that runs here."""
 MAX_MESSAGE = 10_000
 """Characters of an error that are looked at; fewer are kept."""
 DIGITS = 6
@@ -84,6 +87,7 @@ class Trace:
     _finish: Finished | None = None
     _error: ServerError | None = None
     _prepared: Prepared | None = None
+    _forwarded: Forwarded | None = None
     _said: list[Event] = field(default_factory=list)
     _call: ToolCallStart | None = None
     _arguments: str = ""
@@ -103,6 +107,9 @@ class Trace:
             case Prepared():
                 self._prepared = event
                 self._usage = Usage(event.prompt_tokens, event.cached_tokens)
+            case Forwarded():
+                self._forwarded = event
+                self.model = event.model
             case FirstTokenDrawn():
                 self._first_token()
             case BadCall():
@@ -206,13 +213,15 @@ class Trace:
                 tokenize_s=round(self._prepared.tokenize_s, DIGITS),
                 cache_s=round(self._cache_s or 0.0, DIGITS),
                 prefill_s=round(times.prefill_s, DIGITS),
-                prefill_tokens=usage.input_tokens - usage.cached_tokens,
+                prefill_tokens=(usage.input_tokens or 0) - (usage.cached_tokens or 0),
             )
         )
 
     def _answered(self, event: Event) -> None:
         if not self._prepared and self._ttft_s is None and not isinstance(event, Started | Ping):
             self._ttft_s = time.monotonic() - self._began_s
+        elif isinstance(event, Started) and self._forwarded:
+            self._usage = event.usage
         if self.capture == "full":
             self._said.append(event)
         if isinstance(event, ToolCallStart):
@@ -227,6 +236,7 @@ class Trace:
 
     def _bad_call(self, bad: BadCall) -> None:
         """Something that began like a call was none, and went out as text."""
+        self._prepared = self._forwarded = None
         self.totals.bad_tool_calls += 1
         self._emit(
             t.ToolCall(
@@ -264,7 +274,7 @@ class Trace:
             self._emit(answer(self._said))
         self._ended = True
         end = self._end()
-        self.totals.ended(self.dialect, end, bool(self._prepared))
+        self.totals.ended(self.dialect, end, bool(self._prepared or self._forwarded))
         self._emit(end)
 
     def _end(self) -> t.RequestEnd:
@@ -274,11 +284,14 @@ class Trace:
         work = prepared.work if prepared else None
         times = work.times if work else None
         # Without `Finished`, the tokens that were drawn all the same.
-        n_output = work.n_tokens if work else usage.output_tokens if usage else None
+        n_output = work.n_tokens if work else usage.output_tokens if usage and finish else None
         decode_s = times.decode_s if times and times.first_token_s else None
+        if self._forwarded and finish and self._ttft_s is not None:
+            decode_s = time.monotonic() - self._began_s - self._ttft_s
         n_steps = (n_output or 0) - 1
         per_token_s = decode_s / n_steps if decode_s is not None and n_steps > 0 else None
         return t.RequestEnd(
+            provider=self._forwarded.provider if self._forwarded else PROVIDER,
             outcome=outcome,
             response_id=self.request_id,
             model=self.model,
@@ -286,6 +299,7 @@ class Trace:
             input_tokens=usage.input_tokens if usage else None,
             cached_tokens=usage.cached_tokens if usage else None,
             output_tokens=n_output,
+            reasoning_tokens=usage.reasoning_tokens if usage else None,
             duration_s=round(time.monotonic() - self._began_s, DIGITS),
             ttft_s=_rounded(self._ttft_s),
             time_per_output_token_s=_rounded(per_token_s),

@@ -217,10 +217,7 @@ class LocalBackend:
                 memory_active_bytes=memory.active_bytes,
                 memory_peak_bytes=memory.peak_bytes,
             ),
-            {
-                "engine_rebuilds": self.scheduler.n_rebuilds,
-                "lost_states": n_lost,
-            },
+            {"engine_rebuilds": self.scheduler.n_rebuilds, "lost_states": n_lost},
         )
 
     @property
@@ -244,7 +241,6 @@ class LocalBackend:
 
     def key_share(self, chat: ChatRequest) -> str:
         """Nothing: all that decides is in the canonical form."""
-        del chat
         return ""
 
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from mlxdeck.server.cache.answers.memory import Answer, answer_of
 from mlxdeck.server.chat import (
     Event,
     Finished,
+    Foreign,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
@@ -30,7 +31,9 @@ VERSION = b"mlxdeck-answer-3\n"
 CODE_BYTES = 32
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (TextDelta, ThinkingDelta, ToolCallStart, ToolCallDelta, ToolCallEnd, Finished)
+    for kind in (
+        *(TextDelta, ThinkingDelta, ToolCallStart, ToolCallDelta, ToolCallEnd, Foreign, Finished),
+    )
 }
 
 
@@ -99,7 +102,10 @@ def _check(events: Sequence[Event]) -> None:
                 in_call = False
             case Finished(usage=usage):
                 counts = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-                fits = place == len(events) - 1 and not in_call and min(counts) >= 0
+                is_counted = all(count is None or count >= 0 for count in counts)
+                fits = place == len(events) - 1 and not in_call and is_counted
+            case Foreign():
+                fits = True
             case _:
                 fits = not in_call
         if not fits:

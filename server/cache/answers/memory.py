@@ -24,7 +24,6 @@ from mlxdeck.server.chat import (
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
-    Usage,
 )
 
 # What an entry costs beside its text: objects, key, bookkeeping. Measured with tracemalloc.
@@ -46,12 +45,10 @@ class Answer:
 
     def events(self) -> Iterator[Event]:
         """The answer again, as if every prompt token had been cached."""
-        finished = self.finished
-        n_tokens = finished.usage.input_tokens
-        yield Started(Usage(n_tokens, n_tokens), cache="hit")
+        known = self.finished.usage.known()
+        yield Started(replace(known, output_tokens=0), cache="hit")
         yield from self.deltas
-        usage = Usage(n_tokens, n_tokens, finished.usage.output_tokens)
-        yield replace(finished, usage=usage)
+        yield replace(self.finished, usage=known)
 
     def remaining_s(self, max_age_s: float) -> float:
         """How much longer it may be repeated; an age of 0 is no limit."""
@@ -198,5 +195,5 @@ class MemoryAnswers:
 
 def counted(answer: Answer) -> Counts:
     """A hit, as a tally counts it."""
-    n_tokens = answer.finished.usage.input_tokens
+    n_tokens = answer.finished.usage.input_tokens or 0
     return Counts(hits=1, hit_tokens=n_tokens, prompt_tokens=n_tokens, saved_s=answer.cost_s)

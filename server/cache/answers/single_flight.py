@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 
-from mlxdeck.server.chat import Event, Finished, Started, Usage
+from mlxdeck.server.chat import Event, Finished, Started
 from mlxdeck.server.errors import EngineFailed, ServerError
 from mlxdeck.server.request_facts import Fact, StreamItem
 
@@ -98,10 +98,9 @@ class Flight:
 def _as_known(event: Event) -> Event:
     match event:
         case Started(usage):
-            return Started(Usage(usage.input_tokens, usage.input_tokens), cache="hit")
+            return Started(replace(usage.known(), output_tokens=0), cache="hit")
         case Finished(usage=usage):
-            known = Usage(usage.input_tokens, usage.input_tokens, usage.output_tokens)
-            return replace(event, usage=known)
+            return replace(event, usage=usage.known())
         case _:
             return event
 

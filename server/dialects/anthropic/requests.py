@@ -1,8 +1,8 @@
 """Anthropic's Messages API: `POST /v1/messages` and `/v1/messages/count_tokens`.
 
 Format: https://docs.anthropic.com/en/api/messages and .../messages-streaming. Fields without
-meaning for a local model (cache marks, metadata, context management, betas) are dropped here. So
-they reach neither the prompt nor the key of the answer.
+meaning for a local model (cache marks, metadata, context management, betas) are only kept in the
+client's own words. So they reach neither the prompt nor the key of the answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, Sampling, ToolChoice, ToolSpec
+from mlxdeck.server.chat import (
+    NO_LIMIT_TOKENS,
+    ChatRequest,
+    ClientBody,
+    Sampling,
+    ToolChoice,
+    ToolSpec,
+)
 from mlxdeck.server.dialects.anthropic.answers import AnthropicEncoder, error_body
 from mlxdeck.server.dialects.anthropic.history import AnthropicHistory
 from mlxdeck.server.dialects.history.notes import Notes
@@ -32,6 +39,11 @@ from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
 
+PASSED_ON = (
+    *("anthropic-version", "anthropic-beta", "x-claude-code-session-id"),
+    *("x-claude-code-agent-id", "x-claude-code-parent-agent-id"),
+)
+"""Headers that belong to a body."""
 MAX_NAME = 64
 """Maximal length of a client's name of its session or an agent, in characters."""
 _SESSION = re.compile(r"session_([0-9a-fA-F-]{36})")
@@ -54,7 +66,7 @@ class Anthropic:
 
     def decode_count(self, body: bytes, headers: Mapping[str, str]) -> ChatRequest:
         """Read a request for a count, which has no use for a token limit."""
-        return _request({**decode_object(body), "max_tokens": 1}, headers, Notes(), counted=True)
+        return _request(decode_object(body), headers, Notes(), counted=True)
 
     def count(self, n_tokens: int) -> bytes:
         """The body of a token count."""
@@ -80,7 +92,7 @@ def _request(
         model=text(fields, "model", ""),
         system=_system(fields.get("system")),
         messages=AnthropicHistory(notes, refuses_media=not counted).read(messages),
-        sampling=_sampling(fields),
+        sampling=_sampling({**fields, "max_tokens": 1} if counted else fields),
         tools=tools,
         tool_choice=_tool_choice(fields, {tool.name for tool in tools} | elsewhere),
         stream=typed(fields.get("stream") or False, bool, "stream"),
@@ -93,7 +105,12 @@ def _request(
         agent_id=headers.get("x-claude-code-agent-id", "")[:MAX_NAME],
         parent_agent_id=headers.get("x-claude-code-parent-agent-id", "")[:MAX_NAME],
         history_notes=notes.all(),
+        client=ClientBody("anthropic", fields, _passed_on(headers)),
     )
+
+
+def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers[name] for name in PASSED_ON if name in headers}
 
 
 def _system(value: Any) -> tuple[str, ...]:

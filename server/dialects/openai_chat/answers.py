@@ -28,6 +28,7 @@ from mlxdeck.server.errors import (
     ServerError,
     Unauthorized,
     UnknownModel,
+    UpstreamRefused,
 )
 
 _DONE = b"data: [DONE]\n\n"
@@ -36,6 +37,8 @@ _REASONS: dict[StopReason, str] = {
     "stop_sequence": "stop",
     "max_tokens": "length",
     "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    "pause_turn": "stop",
 }
 
 
@@ -140,13 +143,19 @@ def _whole(arguments: str) -> str:
 
 
 def wire_usage(usage: Usage) -> dict[str, Any]:
-    """OpenAI counts cached tokens as a part of the prompt's."""
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    """OpenAI counts cached tokens as a part of the prompt's. Unknown ones are 0 here."""
+    n_input, n_output = usage.input_tokens or 0, usage.output_tokens or 0
+    counted: dict[str, Any] = {
+        "prompt_tokens": n_input,
+        "completion_tokens": n_output,
+        "total_tokens": n_input + n_output,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens or 0},
     }
+    if usage.reasoning_tokens is not None:
+        counted["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    if usage.foreign and usage.foreign.dialect == "openai":
+        counted |= usage.foreign.data
+    return counted
 
 
 def error_body(error: ServerError) -> dict[str, Any]:
@@ -161,7 +170,14 @@ def error_body(error: ServerError) -> dict[str, Any]:
     elif isinstance(error, NotFound):
         code = "unknown_url"
     param = error.path or None if isinstance(error, BadRequest) else None
-    body = {"message": error.message, "type": error.kind, "param": param, "code": code}
+    body: dict[str, object] = {
+        "message": error.message,
+        "type": error.kind,
+        "param": param,
+        "code": code,
+    }
+    if isinstance(error, UpstreamRefused) and error.dialect == "openai":
+        body |= error.fields
     return {"error": body}
 
 

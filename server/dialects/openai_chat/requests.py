@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, Sampling, ToolSpec
+from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, ClientBody, Sampling, ToolSpec
 from mlxdeck.server.dialects.history.message_parts import leading_system
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.json_fields import (
@@ -81,6 +81,7 @@ class OpenAI:
             stream_usage=_stream_usage(fields),
             session_id=_session(fields),
             history_notes=notes.all(),
+            client=ClientBody("openai", fields),
         )
 
     def decode_count(self, body: bytes, headers: Mapping[str, str]) -> ChatRequest:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mlxdeck.server.cache.cache_keys import ASIDE, answer_key, digests
 from mlxdeck.server.chat import (
     ChatRequest,
+    ClientBody,
     Message,
     Sampling,
     Text,
@@ -45,6 +46,8 @@ OTHERS: dict[str, Any] = {
     "parent_agent_id": "a0",
     "history_notes": ("told compaction 1",),
     "is_long": True,
+    "client": ClientBody("anthropic", {"max_tokens": 1}),
+    "owner": "abc",
 }
 """Another value for each field of a request. A new field needs one here."""
 DRAWS: dict[str, Any] = {

@@ -248,8 +248,9 @@ class Scheduler:
         """
         self._check()
         now = self.status
-        if now.queued >= self._max_waiting + max(0, self._max_batch - now.active):
-            raise Overloaded(f"{now.queued} requests are waiting already")
+        n_queued = now.queued or 0
+        if n_queued >= self._max_waiting + max(0, self._max_batch - now.active):
+            raise Overloaded(f"{n_queued} requests are waiting already")
         job.work.times.submitted_s = time.monotonic()
         self._open.add(job)
         self._worker.inbox.put(Enter(job))

@@ -1,0 +1,1 @@
+"""Another server that answers, by Anthropic's or OpenAI's API."""
