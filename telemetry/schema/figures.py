@@ -205,7 +205,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure(
         *("fell_back_from", "text", "mlx.fallback.from", "instead of"),
-        about="backend that was asked before, and did not answer",
+        about="backend that did not answer before",
         field="fallback",
         example="fallback:local",
     ),

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from textual.markup import escape
 
 from mlxdeck.telemetry.analyze.request_detail import server_url
 from mlxdeck.telemetry.analyze.stats import Summary, Window
 from mlxdeck.telemetry.analyze.time_series import Series
-from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.events import Tick
-from mlxdeck.telemetry.schema.figures import OK
 from mlxdeck.telemetry.store.bounded_history import TickRow
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.kpi import KpiValue
 from mlxdeck.tui.widgets.line_chart import TimeAxis
-from mlxdeck.tui.widgets.plot import PlotLine, Tone
 
 _NO_STREAM = """[b]No stream yet[/b]
 
@@ -169,31 +164,6 @@ def time_axis(series: Series, window: Window, now_s: float) -> TimeAxis:
     return TimeAxis(series.start_ts, end_ts, (*(f"-{fmt.tick(s)}" for s in ago_s), "now"))
 
 
-def chart_lines(chart: str, drawn: Series, total: Summary) -> tuple[list[PlotLine], list[str]]:
-    """The lines of a chart, and the figures in its legend."""
-    if chart == "latency":
-        tones: tuple[Tone, ...] = ("good", "warn", "bad")
-        names = ("P50", "P95", "P99")
-        lines = [
-            PlotLine(name, row, tone)
-            for name, row, tone in zip(names, drawn.durations, tones, strict=True)
-        ]
-        found = (total.duration.p50, total.duration.p95, total.duration.p99)
-        return lines, [fmt.duration(value) for value in found]
-    if chart == "hits":
-        lines = [PlotLine("exact", drawn.exact, "good"), PlotLine("prefix", drawn.prefix, "calm")]
-        shares = [total.hits.exact, total.hits.prefix]
-        if total.hits.slower > 0:
-            lines.append(PlotLine("not in memory", drawn.slower, "warn"))
-            shares.append(total.hits.slower)
-        return lines, [fmt.percent(share) for share in shares]
-    written, read = drawn.output_tokens, drawn.computed_tokens
-    lines = [PlotLine("written", written, "good"), PlotLine("read", read, "calm")]
-    cached = np.nan_to_num(total.hits.total) * total.input_tokens
-    sums = (total.output_tokens, total.input_tokens - cached)
-    return lines, [f"{fmt.count(n)} in all" for n in sums]
-
-
 def no_stream(places: Sequence[Path], *, replay: bool) -> str:
     """Text shown before the first event, as markup."""
     listed = escape("\n  ".join(map(str, places)))
@@ -219,30 +189,3 @@ def nothing_in(store: Store, window: Window, *, filtered: bool) -> str:
     if window.length_s is None or not store.n:
         return f"{what} yet"
     return f"{what} in the last {window.label}  ·  w: longer"
-
-
-def chart_title(chart: str, total: Summary) -> str:
-    """The title above a chart."""
-    if chart == "latency":
-        return f"latency of {fmt.counted(total.duration.n, 'answer')}"
-    if chart == "hits":
-        return f"tokens from cache: {fmt.percent(total.hits.total)}"
-    return "tokens a second"
-
-
-def stands_out(store: Store, rows: Rows, chart: str) -> int:
-    """Of some requests the one that explains a chart best; -1 if there are none."""
-    if not len(rows):
-        return -1
-    if chart == "latency":
-        # As the chart does, which is of answers.
-        rows = rows[store.column("outcome")[rows] == OK]
-        if not len(rows):
-            return -1
-    if chart == "hits":
-        values = summable(store.column("input_tokens")[rows]) - summable(
-            store.column("cached_tokens")[rows]
-        )
-    else:
-        values = store.column("duration_s" if chart == "latency" else "output_tokens")[rows]
-    return int(rows[int(np.argmax(np.nan_to_num(values, nan=-1)))])

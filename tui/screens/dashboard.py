@@ -24,16 +24,14 @@ from mlxdeck.tui.messages import (
     RedrawAsked,
     RequestChosen,
 )
+from mlxdeck.tui.present.charts import CHARTS, stands_out
 from mlxdeck.tui.present.status_line import StatusPart, fitted
 from mlxdeck.tui.present.view_model import (
-    chart_lines,
-    chart_title,
     figures,
     latest_tick,
     no_requests,
     no_stream,
     nothing_in,
-    stands_out,
     time_axis,
 )
 from mlxdeck.tui.screens.ask import AskScreen
@@ -55,8 +53,10 @@ from mlxdeck.tui.widgets.virtual_list import VirtualList
 
 LOOK_BACK = 8
 """Each point of a chart takes in what ended in the eighth of the window before it."""
-PANELS = ("latency", "hits", "throughput", "requests", "calls", "errors")
-_ROWS = {"charts": PANELS[:3], "lists": PANELS[3:]}
+_LISTS = ("requests", "calls", "errors")
+PANELS = (*CHARTS, *_LISTS)
+"""In the order of their keys."""
+_ROWS = {"charts": tuple(CHARTS), "lists": _LISTS}
 _NAMES = ("latency", "cache", "throughput", "requests", "tool calls", "errors")
 
 
@@ -107,7 +107,7 @@ class DashboardScreen(Screen[None]):
         # Series without a filter stay while there is a filter.
         self._totals = (Total(), Total())
         self._strip_trends = (TimeSeries(), TimeSeries())
-        self._trends: dict[tuple[int, bool, bool], TimeSeries] = {}
+        self._trends: dict[tuple[int, tuple[str, ...], bool], TimeSeries] = {}
         """By the number of buckets, whether there are percentiles, and whether it is filtered."""
 
     def compose(self) -> ComposeResult:
@@ -201,21 +201,21 @@ class DashboardScreen(Screen[None]):
         filtered = bool(listing.text)
         trend = self._kept(name, chart.n_buckets, filtered=filtered)
         drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
-        lines, values = chart_lines(name, drawn, total)
+        lines, values = CHARTS[name].lines(drawn, total)
         chart.look_back = _look_back(chart.n_buckets)
         hint = "" if total.n_requests else nothing_in(self._store, window, filtered=filtered)
         chart.show(lines, time_axis(drawn, window, now_s), values, hint)
         span_s = drawn.bucket_s * chart.look_back
         each = f"  each point: last {fmt.tick(round(span_s, 1))}"
-        chart.border_title = chart_title(name, total) + (each if chart.n_buckets > 48 else "")
+        chart.border_title = CHARTS[name].title(total) + (each if chart.n_buckets > 48 else "")
 
     def _kept(self, chart: str, n_buckets: int, *, filtered: bool) -> TimeSeries:
-        key = (n_buckets, chart == "latency", filtered)
+        ranked = CHARTS[chart].ranked
+        key = (n_buckets, ranked, filtered)
         if key not in self._trends:
             if len(self._trends) > 2 * len(PANELS):
                 # Of sizes that the window had once.
                 self._trends.clear()
-            ranked = ("duration_s",) if chart == "latency" else ()
             self._trends[key] = TimeSeries(_look_back(n_buckets), ranked)
         return self._trends[key]
 
@@ -278,9 +278,8 @@ class DashboardScreen(Screen[None]):
         """Move the table's cursor to the most notable request up to that moment."""
         ended = self._store.by_end.between(message.start_ts, message.end_ts)
         mask = self._ctx.listing.mask
-        row = stands_out(
-            self._store, ended if mask is None else ended[mask[ended]], str(message.chart.id)
-        )
+        shown = ended if mask is None else ended[mask[ended]]
+        row = stands_out(str(message.chart.id), self._store, shown)
         if row >= 0:
             self.query_one(RequestTable).go_to(row)
 
