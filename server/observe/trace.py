@@ -123,7 +123,8 @@ class Trace:
         if chosen.fell_back_from != self._fell_back_from:
             self._fell_back_from, self._fallback_reason = chosen.fell_back_from, chosen.reason
             # Nothing that the other backend did is in a figure of this answer.
-            self._prepared = self._usage = self._ttft_s = self._cache_s = None
+            self._prepared = self._forwarded = None
+            self._usage = self._ttft_s = self._cache_s = None
             self._cache_result = self._cache_tier = ""
             self._miss = Miss()
             self._said.clear()
@@ -236,7 +237,6 @@ class Trace:
 
     def _bad_call(self, bad: BadCall) -> None:
         """Something that began like a call was none, and went out as text."""
-        self._prepared = self._forwarded = None
         self.totals.bad_tool_calls += 1
         self._emit(
             t.ToolCall(
