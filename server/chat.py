@@ -28,6 +28,20 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaText(Text):
+    """A picture or another medium; `text` stands for it where a model reads text alone."""
+
+    kind: str = ""
+    """`image`, `document`, `audio` or `video`."""
+    media_type: str = ""
+    data: str = field(default="", repr=False)
+    """Its bytes in base64; empty where they are elsewhere."""
+    url: str = field(default="", repr=False)
+    """Where they are, unless `data` has them."""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Thinking:
     """Reasoning that a model wrote earlier and a client sends back."""
 
@@ -50,6 +64,14 @@ class ToolResult:
     tool_use_id: str
     text: str
     is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResultWithMedia(ToolResult):
+    """The same with pictures in it; `text` has a placeholder for each."""
+
+    parts: tuple[Text, ...] = ()
+    """Texts and media, in order."""
 
 
 Block = Text | Thinking | ToolUse | ToolResult
@@ -151,6 +173,8 @@ class ChatRequest:
     """Whether it is so long that work on it may delay other requests."""
     history_notes: tuple[str, ...] = ()
     """Changes that made the history readable for the model, for telemetry; names and counts."""
+    unsupported: tuple[str, str] | None = field(default=None, compare=False, repr=False)
+    """Path and reason of what only another server could take, as a picture that the user sends."""
     client: ClientBody | None = field(default=None, compare=False, repr=False)
     """The client's own words, where they are known. A local model has no use for them."""
     owner: str = field(default="", compare=False, repr=False)

@@ -21,7 +21,7 @@ ASIDE = frozenset(
         *("model", "stream", "stream_usage", "history_notes", "is_long"),
         *("session_id", "agent_id", "parent_agent_id"),
         # A backend for which these decide anything says so by its share of the key.
-        *("client", "owner"),
+        *("client", "owner", "unsupported"),
     }
 )
 _PARTS = frozenset({"system", "tools", "messages"})

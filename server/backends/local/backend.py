@@ -41,6 +41,7 @@ from mlxdeck.server.cache.cache_keys import digest
 from mlxdeck.server.canonicalize import SCHEMA_ORDER
 from mlxdeck.server.chat import ChatRequest, Ping, Started, Usage
 from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, Prepared, StreamItem
 
@@ -235,7 +236,9 @@ class LocalBackend:
         return (Route(LOCAL, self, chat.model),)
 
     def check(self, chat: ChatRequest) -> None:
-        """Refuse a bias for a token that the model lacks, and texts that can't fit."""
+        """Refuse a bias for a token that the model lacks, pictures, and texts that can't fit."""
+        if chat.unsupported:
+            raise BadRequest(*chat.unsupported)
         check_biases(chat.sampling, self._model.vocab_tokens)
         self._renderer.check_fits(chat)
 

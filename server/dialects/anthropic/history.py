@@ -1,8 +1,8 @@
 """The messages of Anthropic's Messages API, read so that no earlier turn is ever refused.
 
 Content that the model can't take becomes text or is left out. This happens here and not in the
-renderer, because only a dialect knows its blocks. Only one thing is refused: a picture or document
-in a new message of the user, who should know that the model doesn't see it.
+renderer, because only a dialect knows its blocks. A picture or document in a new message of the
+user is noted as unsupported, because the user should know if the model doesn't see it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mlxdeck.server.dialects.history.call_inputs import CallInputs
 from mlxdeck.server.dialects.history.foreign_blocks import NO_NAME, told
 from mlxdeck.server.dialects.history.media import Media, media
 from mlxdeck.server.dialects.history.notes import Notes
-from mlxdeck.server.dialects.history.tool_results import result_text
+from mlxdeck.server.dialects.history.tool_results import result
 from mlxdeck.server.dialects.json_fields import join, required, text, typed
 from mlxdeck.server.errors import BadRequest
 
@@ -26,10 +26,8 @@ ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system":
 class AnthropicHistory:
     """Reads the messages of one request."""
 
-    def __init__(self, notes: Notes, *, refuses_media: bool = True) -> None:
-        """`refuses_media` is for answers; a token count refuses nothing."""
+    def __init__(self, notes: Notes) -> None:
         self._notes = notes
-        self._refuses_media = refuses_media
         self._ids = CallIds()
         self._inputs = CallInputs(notes, "tool_use.input")
 
@@ -37,7 +35,7 @@ class AnthropicHistory:
         """Every message, in order.
 
         Raises:
-            BadRequest: One is no message, or the last user message has pictures or sound.
+            BadRequest: One is no message.
         """
         last = max((i for i, each in enumerate(messages) if _role(each) == "user"), default=-1)
         found = tuple(
@@ -85,20 +83,20 @@ class AnthropicHistory:
             self._notes.add("left_out", kind)
             return None
         if (found := media(block)) is not None:
-            return Text(self._media(found, kind, path, refuse=last and role == "user"))
+            return self._media(found, kind, path, refuse=last and role == "user")
         retold = told(block, kind, bare=role == "user")
         self._notes.add("told" if retold else "left_out", kind)
         # Texts of the assistant's are put together without anything between them.
         return Text(f"\n{retold}\n" if role == "assistant" else retold) if retold else None
 
-    def _media(self, found: Media | str, kind: str, path: str, *, refuse: bool) -> str:
+    def _media(self, found: Media | str, kind: str, path: str, *, refuse: bool) -> Text:
         if isinstance(found, str):
             self._notes.add("read", kind)
-            return found
-        if refuse and self._refuses_media:
-            raise found.refusal(join(path, f"{kind}.source"))
+            return Text(found)
+        if refuse:
+            self._notes.refuse(found.refusal(join(path, f"{kind}.source")))
         self._notes.add("replaced", kind)
-        return found.placeholder()
+        return found.text
 
     def _call(self, block: dict[str, Any]) -> ToolUse:
         name = block.get("name")
@@ -108,8 +106,8 @@ class AnthropicHistory:
 
     def _result(self, block: dict[str, Any]) -> ToolResult:
         call_id = self._ids.result(block.get("tool_use_id"))
-        said = result_text(block.get("content"), self._notes)
-        return ToolResult(call_id, said, bool(block.get("is_error")))
+        is_error = bool(block.get("is_error"))
+        return result(call_id, block.get("content"), self._notes, is_error=is_error)
 
 
 def _role(message: Any) -> Any:

@@ -91,7 +91,7 @@ def _request(
     return ChatRequest(
         model=text(fields, "model", ""),
         system=_system(fields.get("system")),
-        messages=AnthropicHistory(notes, refuses_media=not counted).read(messages),
+        messages=AnthropicHistory(notes).read(messages),
         sampling=_sampling({**fields, "max_tokens": 1} if counted else fields),
         tools=tools,
         tool_choice=_tool_choice(fields, {tool.name for tool in tools} | elsewhere),
@@ -105,6 +105,7 @@ def _request(
         agent_id=headers.get("x-claude-code-agent-id", "")[:MAX_NAME],
         parent_agent_id=headers.get("x-claude-code-parent-agent-id", "")[:MAX_NAME],
         history_notes=notes.all(),
+        unsupported=notes.unsupported,
         client=ClientBody("anthropic", fields, _passed_on(headers)),
     )
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from mlxdeck.server.chat import MediaText
 from mlxdeck.server.errors import BadRequest
 
 _MAX_NAME = 200
@@ -39,17 +40,24 @@ class Media:
     """Its type as the API writes it."""
     media_type: str = ""
     name: str = ""
-    n_bytes: int | None = None
-    """None where it isn't in the request, as behind a URL."""
+    data: str = field(default="", repr=False)
+    """In base64; empty where it isn't in the request, as behind a URL."""
+    url: str = field(default="", repr=False)
 
     @property
     def noun(self) -> str:
         """Type of the block."""
         return _NOUNS[self.kind]
 
+    @property
+    def text(self) -> MediaText:
+        """It with its replacement, which is the same at every place, so that prompts stay equal."""
+        said = self.placeholder()
+        return MediaText(said, self.noun, self.media_type, self.data, self.url, self.name)
+
     def placeholder(self) -> str:
-        """Its replacement, the same at every place, so that prompts stay equal."""
-        size = "" if self.n_bytes is None else f"{self.n_bytes:,} bytes"
+        """The replacement alone."""
+        size = f"{_n_bytes(self.data):,} bytes" if self.data else ""
         facts = ", ".join(fact for fact in (self.name, self.media_type, size) if fact)
         about = f" ({facts})" if facts else ""
         return f"[{self.noun}{about}: left out, because this model reads text only]"
@@ -78,10 +86,10 @@ def media(block: dict[str, Any]) -> Media | str | None:
     if isinstance(url, str) and url.startswith("data:"):
         head, _, encoded = url[5:].partition(",")
         return _encoded(kind, _short(head.partition(";")[0]), name, encoded, "")
-    if isinstance(url, str):
-        name = name or _short(url)
+    url = url if isinstance(url, str) else ""
     data = fields.get("data")
-    return Media(kind, _short(fields.get("format")), name, _n_bytes(data))
+    data = data if isinstance(data, str) else ""
+    return Media(kind, _short(fields.get("format")), name or _short(url), data, url)
 
 
 def _of_anthropic(kind: str, block: dict[str, Any], source: dict[str, Any]) -> Media | str:
@@ -96,7 +104,8 @@ def _of_anthropic(kind: str, block: dict[str, Any], source: dict[str, Any]) -> M
     name = _short(title or source.get("url") or source.get("file_id"))
     if isinstance(data, str):
         return _encoded(kind, media_type, name, data, heads)
-    return Media(kind, media_type, name)
+    url = source.get("url")
+    return Media(kind, media_type, name, url=url if isinstance(url, str) else "")
 
 
 def _texts(content: Any) -> str:
@@ -120,12 +129,12 @@ def _encoded(kind: str, media_type: str, name: str, data: str, heads: str) -> Me
             text = data
         head = heads or name
         return f"{head}\n{text}" if head else text
-    return Media(kind, media_type, name, _n_bytes(data))
+    return Media(kind, media_type, name, data)
 
 
-def _n_bytes(data: Any) -> int | None:
+def _n_bytes(data: str) -> int:
     """How many bytes there are behind base64."""
-    return len(data.rstrip("=")) * 3 // 4 if isinstance(data, str) else None
+    return len(data.rstrip("=")) * 3 // 4
 
 
 def _short(value: Any) -> str:

@@ -20,41 +20,45 @@ def texts(
 ) -> tuple[Text, ...]:
     """All parts of a content, one empty text if it has none.
 
+    Media are noted as unsupported if `refuse` is set.
+
     Raises:
-        BadRequest: It is no content; or a part is a medium, and `refuse` is set.
+        BadRequest: It is no content.
     """
     if content is None or isinstance(content, str):
         return (Text(content or ""),)
     parts = [
-        each
+        Text(each)
         if isinstance(each, str)
         else _part(typed(each, dict, f"{path}.{i}"), f"{path}.{i}", role, notes, refuse=refuse)
         for i, each in enumerate(typed(content, list, path))
     ]
-    return tuple(Text(part) for part in parts if part is not None) or (Text(""),)
+    return tuple(part for part in parts if part is not None) or (Text(""),)
 
 
-def _part(part: dict[str, Any], path: str, role: Role, notes: Notes, *, refuse: bool) -> str | None:
+def _part(
+    part: dict[str, Any], path: str, role: Role, notes: Notes, *, refuse: bool
+) -> Text | None:
     kind = text(part, "type", path)
     if kind in TEXTS:
         said = required(part, TEXTS[kind], path)
-        return "" if said is None else text(part, TEXTS[kind], path)
+        return Text("" if said is None else text(part, TEXTS[kind], path))
     found = media(part)
     if isinstance(found, str):
         notes.add("read", kind)
-        return found
+        return Text(found)
     if isinstance(found, Media):
         if refuse:
             held = next((each for each in (kind, *_MEDIA_FIELDS) if each in part), kind)
-            raise found.refusal(join(path, held))
+            notes.refuse(found.refusal(join(path, held)))
         notes.add("replaced", kind)
-        return found.placeholder()
+        return found.text
     retold = told(part, kind, bare=role != "assistant")
     notes.add("told" if retold else "left_out", kind)
     if not retold:
         return None
     # Texts of the assistant's are put together without anything between them.
-    return f"\n{retold}\n" if role == "assistant" else retold
+    return Text(f"\n{retold}\n" if role == "assistant" else retold)
 
 
 def leading_system(messages: list[Message]) -> tuple[tuple[str, ...], tuple[Message, ...]]:

@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from typing import Literal
 
+from mlxdeck.server.errors import BadRequest
+
 _MAX_NOTES = 24
 _MAX_KIND = 48
 _NO_WORD = re.compile(r"[^A-Za-z0-9_.-]")
@@ -18,6 +20,8 @@ class Notes:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self.unsupported: tuple[str, str] | None = None
+        """Path and reason of the first part that a model of text can't take."""
 
     def add(self, verb: Verb, kind: str) -> None:
         """A block of that kind was turned into text, replaced, left out, …"""
@@ -25,6 +29,10 @@ class Notes:
         if name not in self._counts and len(self._counts) >= _MAX_NOTES:
             name = f"{verb} other"
         self._counts[name] += 1
+
+    def refuse(self, error: BadRequest) -> None:
+        """A backend that can't take this has to refuse the request."""
+        self.unsupported = self.unsupported or (error.path, error.reason)
 
     def all(self) -> tuple[str, ...]:
         """As `told web_search_tool_result 2`, in order of first use."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlxdeck.server.chat import MediaText, ResultWithMedia, Text, ToolResult
 from mlxdeck.server.dialects.history.foreign_blocks import told
 from mlxdeck.server.dialects.history.media import Media, media
 from mlxdeck.server.dialects.history.notes import Notes
@@ -13,15 +14,24 @@ TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal":
 """The field of a part, by its type, that holds its text."""
 
 
-def result_text(content: Any, notes: Notes) -> str:
-    """The texts of all parts, a line each."""
+def result(call_id: str, content: Any, notes: Notes, *, is_error: bool = False) -> ToolResult:
+    """The texts of all parts, a line each, and media if there are some."""
     if content is None or isinstance(content, str):
-        return content or ""
+        return ToolResult(call_id, content or "", is_error)
     parts = [_part(each, notes) for each in (content if isinstance(content, list) else [content])]
-    return "\n".join(part for part in parts if part)
+    parts = [part for part in parts if part.text]
+    text = "\n".join(part.text for part in parts)
+    if any(isinstance(part, MediaText) for part in parts):
+        return ResultWithMedia(call_id, text, is_error, tuple(parts))
+    return ToolResult(call_id, text, is_error)
 
 
-def _part(part: Any, notes: Notes) -> str:
+def _part(part: Any, notes: Notes) -> Text:
+    found = _text(part, notes)
+    return Text(found) if isinstance(found, str) else found
+
+
+def _text(part: Any, notes: Notes) -> str | MediaText:
     if isinstance(part, str):
         return part
     kind = part.get("type") if isinstance(part, dict) else None
@@ -36,4 +46,4 @@ def _part(part: Any, notes: Notes) -> str:
         notes.add("told", kind)
         return told(part, kind, bare=True)
     notes.add("replaced" if isinstance(found, Media) else "read", kind)
-    return found.placeholder() if isinstance(found, Media) else found
+    return found.text if isinstance(found, Media) else found

@@ -14,7 +14,7 @@ from mlxdeck.server.dialects.history.call_inputs import RAW, CallInputs
 from mlxdeck.server.dialects.history.foreign_blocks import NO_NAME, told
 from mlxdeck.server.dialects.history.message_parts import texts
 from mlxdeck.server.dialects.history.notes import Notes
-from mlxdeck.server.dialects.history.tool_results import result_text
+from mlxdeck.server.dialects.history.tool_results import result
 from mlxdeck.server.dialects.json_fields import join, required, text, typed
 from mlxdeck.server.errors import BadRequest
 
@@ -35,7 +35,7 @@ class OpenAIHistory:
         """Every message, in order.
 
         Raises:
-            BadRequest: One is no message, or the last user message has pictures or sound.
+            BadRequest: One is no message.
         """
         last = max((i for i, each in enumerate(messages) if _role(each) == "user"), default=-1)
         found: list[Message] = []
@@ -127,7 +127,7 @@ class OpenAIHistory:
             names = (fields.get(key) for key in ("name", "tool_name"))
             name = next((each for each in names if isinstance(each, str)), "")
         call_id = self._ids.result(call_id, name)
-        return ToolResult(call_id, result_text(fields.get("content"), self._notes))
+        return result(call_id, fields.get("content"), self._notes)
 
 
 def _role(message: Any) -> Any:

@@ -2,7 +2,7 @@
 
 Format: https://platform.openai.com/docs/api-reference/chat. Fields without meaning for a local
 model (store, user, service tier) are dropped. Fields that would change the form of the answer and
-aren't supported (several choices, log probabilities, audio) are refused.
+aren't supported (log probabilities, audio) are noted, and several choices are refused.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.schemas.normalization import answer_schema
 
+ONLY_ELSEWHERE = ("logprobs", "audio", "functions", "function_call")
+"""Fields that would change the form of the answer. Only a server of the same API knows it."""
+
 
 class OpenAI:
     """The dialect that most other clients speak."""
@@ -54,8 +57,8 @@ class OpenAI:
         """Read a request for an answer."""
         del headers
         fields = decode_object(body)
-        _refuse(fields)
         notes = Notes()
+        _refuse(fields, notes)
         listed = typed(required(fields, "messages", ""), list, "messages")
         messages = OpenAIHistory(notes).read(listed)
         system, rest = leading_system(messages)
@@ -81,6 +84,7 @@ class OpenAI:
             stream_usage=_stream_usage(fields),
             session_id=_session(fields),
             history_notes=notes.all(),
+            unsupported=notes.unsupported,
             client=ClientBody("openai", fields),
         )
 
@@ -102,12 +106,12 @@ class OpenAI:
         return to_json(error_body(error))
 
 
-def _refuse(fields: dict[str, Any]) -> None:
+def _refuse(fields: dict[str, Any], notes: Notes) -> None:
     if (count(fields, "n", 1) or 1) > 1:
         raise BadRequest("n", "must be 1: only one choice is supported")
-    for name in ("logprobs", "audio", "functions", "function_call"):
+    for name in ONLY_ELSEWHERE:
         if fields.get(name):
-            raise BadRequest(name, "is not supported")
+            notes.refuse(BadRequest(name, "is not supported"))
 
 
 def _sampling(fields: dict[str, Any]) -> Sampling:

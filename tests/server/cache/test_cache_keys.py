@@ -48,6 +48,7 @@ OTHERS: dict[str, Any] = {
     "is_long": True,
     "client": ClientBody("anthropic", {"max_tokens": 1}),
     "owner": "abc",
+    "unsupported": ("messages.0.content.0", "no pictures"),
 }
 """Another value for each field of a request. A new field needs one here."""
 DRAWS: dict[str, Any] = {

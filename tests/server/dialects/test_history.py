@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.chat import ChatRequest, Message, Text, Thinking, ToolResult, ToolUse
+from mlxdeck.server.chat import Block, ChatRequest, Text, Thinking, ToolResult, ToolUse
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadRequest
 
@@ -186,6 +186,18 @@ def test_notes_are_few_and_say_nothing() -> None:
     assert notes[-1] == "told other 75"
 
 
+def plain(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    """As a model of text takes them: without the media that their texts stand for."""
+    return tuple(
+        ToolResult(block.tool_use_id, block.text, block.is_error)
+        if isinstance(block, ToolResult)
+        else Text(block.text)
+        if isinstance(block, Text)
+        else block
+        for block in blocks
+    )
+
+
 def test_the_same_block_is_told_alike_in_any_place() -> None:
     """Else the prompt would change behind it, and the states of all that follows with it."""
     result = {"role": "user", "content": [{"type": "tool_result", "content": [IMAGE]}]}
@@ -193,7 +205,7 @@ def test_the_same_block_is_told_alike_in_any_place() -> None:
     short = read("anthropic", ASK, call, result).messages
     longer = read("anthropic", ASK, call, result, call, result, ASK).messages
     assert longer[: len(short)] == short
-    assert short[-1].blocks == (ToolResult(short[1].blocks[0].id, SEEN),)  # type: ignore[union-attr]
+    assert plain(short[-1].blocks) == (ToolResult(short[1].blocks[0].id, SEEN),)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -211,12 +223,12 @@ def test_a_picture_is_refused_where_the_user_has_just_sent_it(
     """In the words on which Claude Code takes it out; once it is history, it is passed over."""
     said = {"role": "assistant", "content": "Yes?"}
     turn = {"role": "user", "content": [{"type": "text", "text": "Look:"}, block]}
-    with pytest.raises(BadRequest) as refused:
-        read(name, ASK, said, turn)
-    assert refused.value.path == path
-    assert "Could not process" in refused.value.message
+    refused_at, reason = read(name, ASK, said, turn).unsupported or ("", "")
+    assert refused_at == path
+    assert "Could not process" in reason
     later = read(name, ASK, said, turn, said, ASK)
     assert "left out, because" in str(later.messages[2])
+    assert later.unsupported is None
     assert read(name, ASK, said, turn, ASK).messages[:3] == later.messages[:3]
 
 
@@ -224,7 +236,7 @@ def test_a_count_refuses_no_picture() -> None:
     """Nobody is answered by it."""
     body = {"model": "m", "messages": [{"role": "user", "content": [IMAGE]}]}
     counted = ANTHROPIC.decode_count(json.dumps(body).encode(), {})
-    assert counted.messages == (Message("user", (Text(SEEN),)),)
+    assert plain(counted.messages[0].blocks) == (Text(SEEN),)
 
 
 RESULTS: list[tuple[Any, str]] = [
@@ -248,7 +260,7 @@ def test_what_a_tool_returned_is_never_refused(name: str, content: Any, said: st
     if name == "anthropic":
         result = {"type": "tool_result", "tool_use_id": "c", "content": content}
         turn = {"role": "user", "content": [result]}
-    assert read(name, ASK, turn).messages[1].blocks == (ToolResult("c", said),)
+    assert plain(read(name, ASK, turn).messages[1].blocks) == (ToolResult("c", said),)
 
 
 ARGUMENTS: list[tuple[Any, dict[str, Any]]] = [
