@@ -24,10 +24,10 @@ from mlxdeck.server.admin.models import model, models
 from mlxdeck.server.admin.status import health, status
 from mlxdeck.server.auth import Gate, owner
 from mlxdeck.server.backends.base import Announce, Backend
-from mlxdeck.server.chat import Event, Started
+from mlxdeck.server.chat import ChatRequest, Event, Started
 from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
-from mlxdeck.server.dialects.base import Dialect, Encoder
+from mlxdeck.server.dialects.base import Dialect, Encoder, RecallingDialect, StoredAnswer
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadHttp, ServerError, let_go
 from mlxdeck.server.lifecycle.draining import Drain
@@ -35,7 +35,7 @@ from mlxdeck.server.lifecycle.running_request import RunningRequest
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.service import OpenEmitter, Service
 from mlxdeck.server.web.cors import add_cors
-from mlxdeck.server.web.decoding import decode
+from mlxdeck.server.web.decoding import Decode, decode
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 from mlxdeck.server.web.incoming_bodies import BoundedRequest
 from mlxdeck.server.web.request_ids import add_request_ids, client_id, request_id
@@ -162,9 +162,7 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
             try:
                 async with running.cut_short():
                     await request.unpack()
-                    chat = await decode(
-                        dialect.decode_count, request.body, request.headers, service.readers
-                    )
+                    chat = await _read(request, dialect, dialect.decode_count, service, running)
             finally:
                 request.drop()
             async with running.cut_short():
@@ -174,6 +172,29 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
     app.add_route(messages, dialect.path, methods=["POST"], name=dialect.name)
     if dialect.count_path:
         app.add_route(count, dialect.count_path, methods=["POST"], name=f"{dialect.name}_count")
+    if isinstance(dialect, RecallingDialect):
+        _add_stored(app, service, dialect)
+
+
+def _add_stored(app: Sanic[Any, Any], service: Service, dialect: RecallingDialect) -> None:
+    def stored(request: Request, answer_id: str) -> StoredAnswer:
+        return service.stored.get(answer_id, app.ctx.gate.owner(request.headers))
+
+    # One handler: two routes of one path tell no methods of theirs.
+    async def one(request: Request, answer_id: str) -> HTTPResponse:
+        answer = stored(request, answer_id)
+        if request.method != "DELETE":
+            return raw(dialect.stored_body(answer), content_type=JSON)
+        service.stored.delete(answer)
+        return raw(dialect.deleted_body(answer_id), content_type=JSON)
+
+    async def get_input(request: Request, answer_id: str) -> HTTPResponse:
+        answer = stored(request, answer_id)
+        return raw(dialect.input_body(answer, dict(request.query_args)), content_type=JSON)
+
+    path = f"{dialect.path}/<answer_id:str>"
+    app.add_route(one, path, methods=["GET", "HEAD", "DELETE"], ignore_body=True)
+    app.add_route(get_input, f"{path}/input_items", methods=["GET", "HEAD"])
 
 
 def _add_cancel(app: Sanic[Any, Any]) -> None:
@@ -195,7 +216,7 @@ async def answer(
     try:
         async with running.cut_short():
             await request.unpack()
-            chat = await decode(dialect.decode, request.body, request.headers, service.readers)
+            chat = await _read(request, dialect, dialect.decode, service, running)
         request.drop()
         if service.has_keys:
             chat = replace(chat, owner=owner(request.headers))
@@ -208,13 +229,14 @@ async def answer(
                 first = await anext(events)
             running.phase = "generate"
             headers = _headers(first, trace.backend, fresh=fresh)
-            encoder = dialect.encoder(chat, f"msg_{named[4:]}")
-            if chat.stream:
-                await _stream(request, encoder, headers, first, events, trace, running)
-                return None
-            async with running.cut_short():
-                said = encoder.collect([first, *[event async for event in events]])
-            return raw(said, content_type=JSON, headers=headers)
+            plain = dialect.encoder(chat, f"msg_{named[4:]}")
+            with service.stored.storing(plain, running.owner) as encoder:
+                if chat.stream:
+                    await _stream(request, encoder, headers, first, events, trace, running)
+                    return None
+                async with running.cut_short():
+                    said = encoder.collect([first, *[event async for event in events]])
+                return raw(said, content_type=JSON, headers=headers)
     except ServerError as error:
         trace.failed(error, running.phase)
         let_go(error)
@@ -241,6 +263,18 @@ def _run(app: Sanic[Any, Any], request: Request) -> AbstractContextManager[Runni
             path=path_of(request),
         )
     )
+
+
+async def _read(
+    request: BoundedRequest,
+    dialect: Dialect,
+    how: Decode,
+    service: Service,
+    running: RunningRequest,
+) -> ChatRequest:
+    """A body as its dialect reads it, with the stored answers to which it refers."""
+    chat = await decode(how, request.body, request.headers, service.readers)
+    return await service.stored.recall(dialect, chat, running.owner, service.readers)
 
 
 async def _ready(running: RunningRequest, service: Service) -> None:

@@ -179,6 +179,10 @@ class ChatRequest:
     """The client's own words, where they are known. A local model has no use for them."""
     owner: str = field(default="", compare=False, repr=False)
     """Digest of the API key that the client sent; empty if this server has no keys."""
+    refers_to: tuple[str, ...] = field(default=(), repr=False)
+    """Ids of stored answers that it continues or quotes; empty once their text is in it."""
+    answer_form: object = field(default=None, repr=False)
+    """What its dialect needs to write the answer; for that dialect alone."""
 
 
 @dataclass(frozen=True, slots=True)

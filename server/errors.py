@@ -2,12 +2,14 @@
 
     ServerError
     ├── BadRequest          400 invalid_request_error   a field is missing, malformed or unsupported
-    │   └── PromptTooLong   400 invalid_request_error   the text on which Claude Code compacts
+    │   ├── PromptTooLong   400 invalid_request_error   the text on which Claude Code compacts
+    │   └── UnknownPrevious 400 invalid_request_error   the answer to continue is not stored
     ├── Unauthorized        401 authentication_error    no API key, or a wrong one
     ├── Forbidden           403 permission_error        a web page asks, not a program
     ├── NotFound            404 not_found_error         no such route
     │   ├── UnknownModel    404 not_found_error         no model of that name
-    │   └── UnknownRequest  404 not_found_error         no request of that name runs
+    │   ├── UnknownRequest  404 not_found_error         no request of that name runs
+    │   └── UnknownStored   404 invalid_request_error   no such answer is stored
     ├── SlowBody            408 invalid_request_error   the body came too slowly
     ├── WrongMethod         405 invalid_request_error   the route has other methods
     ├── RequestEnded        409 invalid_request_error   a request that is to be cancelled has ended
@@ -73,6 +75,15 @@ class PromptTooLong(BadRequest):
         self.limit_tokens = limit_tokens
 
 
+class UnknownPrevious(BadRequest):
+    """The request continues an answer that is not stored, or not any more."""
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            "previous_response_id", f"Previous response with id {response_id!r:.80} not found."
+        )
+
+
 class Unauthorized(ServerError):
     """The request carries no API key, or not the one the server was started with."""
 
@@ -133,6 +144,12 @@ class Cancelled(ServerError):
         super().__init__("the request was cancelled")
         # Both SDKs heed it.
         self.headers = {"x-should-retry": "false"}
+
+
+class UnknownStored(NotFound):
+    """No such answer, or part of one, is stored."""
+
+    kind = "invalid_request_error"
 
 
 class SlowBody(ServerError):

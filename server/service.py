@@ -25,6 +25,7 @@ from mlxdeck.server.lifecycle.upkeep import Upkeep
 from mlxdeck.server.load import Load
 from mlxdeck.server.observe.observer import Emitter, Observer
 from mlxdeck.server.pipeline import Pipeline
+from mlxdeck.server.stored_answers import StoredAnswers
 from mlxdeck.server.warmup import Warmer
 from mlxdeck.server.web.incoming_bodies import IncomingBodies
 
@@ -63,6 +64,8 @@ class Service:
         self.readers = Workers(self._reader, long=True)
         """Read requests that are long."""
         self.bodies = IncomingBodies(settings.max_body_bytes, settings.max_body_bytes_in_flight)
+        self.stored = StoredAnswers(settings.stored_responses, settings.stored_responses_bytes)
+        """Answers to which later requests may refer."""
         self.upkeep = Upkeep()
         self._hurried = asyncio.Event()
         self._opened = AsyncExitStack()

@@ -81,6 +81,10 @@ class Settings(ProgramSettings):
     """Memory limit of the exact cache."""
     answer_max_age_s: float = setting(7 * 86_400.0, duration())
     """Age limit of cached answers in every cache tier, as 90s, 30m, 12h or 7d; 0 for none."""
+    stored_responses: int = setting(1000, whole(0))
+    """Most responses to keep for `previous_response_id`; 0 keeps none."""
+    stored_responses_bytes: int = setting(64 * 1024**2, size())
+    """Memory limit of these responses."""
     prefix_cache_bytes: int = setting(0, size())
     """Memory for KV states; 0 takes half of the memory that is free after the model is loaded."""
     max_kv_tokens: int = setting(0, whole(0))

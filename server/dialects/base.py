@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from mlxdeck.server.chat import ChatRequest, Event
 from mlxdeck.server.errors import ServerError
@@ -46,3 +47,60 @@ class Dialect(Protocol):
 
     def encode_error(self, error: ServerError, request_id: str) -> bytes:
         """An error as a body; its status is the error's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer to which later requests may refer; all but the first two fields is JSON."""
+
+    id: str
+    previous: StoredAnswer | None = field(repr=False)
+    """The answer that it continued; None if it began a conversation."""
+    input: bytes
+    """What its request added to the conversation: a list."""
+    output: bytes
+    """What it added itself: a list."""
+    body: bytes
+    """The rest of the answer, for who asks for it again; its output is left out."""
+
+    @property
+    def n_bytes(self) -> int:
+        """How much memory it takes, without what it continued."""
+        return len(self.input) + len(self.output) + len(self.body)
+
+    def conversation(self) -> list[StoredAnswer]:
+        """It after all that it continued."""
+        found: list[StoredAnswer] = []
+        answer: StoredAnswer | None = self
+        while answer is not None:
+            found.append(answer)
+            answer = answer.previous
+        return found[::-1]
+
+
+@runtime_checkable
+class StoringEncoder(Encoder, Protocol):
+    """A writer of answers that later requests may refer to."""
+
+    def stored(self) -> StoredAnswer | None:
+        """The answer as far as it goes; None if there is none yet, or its client wants none."""
+
+
+@runtime_checkable
+class RecallingDialect(Dialect, Protocol):
+    """A wire format whose requests may refer to stored answers."""
+
+    def recall(self, request: ChatRequest, found: Mapping[str, StoredAnswer]) -> ChatRequest:
+        """The whole of a request that `decode` gave `refers_to`; `found` is what of it is stored.
+
+        Raises `UnknownPrevious` or `UnknownStored` if more is needed, and whatever `decode` does.
+        """
+
+    def stored_body(self, answer: StoredAnswer) -> bytes:
+        """A stored answer, for who asks for it again."""
+
+    def input_body(self, answer: StoredAnswer, query: Mapping[str, str]) -> bytes:
+        """The conversation that it answered, as far as `query` asks for it."""
+
+    def deleted_body(self, answer_id: str) -> bytes:
+        """That an answer is not stored any more."""

@@ -37,11 +37,12 @@ def function_spec(function: dict[str, Any], path: str, notes: Notes) -> ToolSpec
 
 
 def tool_choice(
-    fields: dict[str, Any], tools: tuple[ToolSpec, ...], elsewhere: set[str]
+    fields: dict[str, Any], tools: tuple[ToolSpec, ...], elsewhere: set[str], *, name_at: str
 ) -> tuple[ToolChoice, tuple[ToolSpec, ...]]:
     """The choice, and the tools that it leaves.
 
-    `elsewhere` are the names of tools that this server can't run.
+    `elsewhere` are the names of tools that this server can't run, `name_at` is where the API has
+    the name in a choice.
     """
     choice = fields.get("tool_choice")
     parallel = fields.get("parallel_tool_calls")
@@ -69,9 +70,8 @@ def tool_choice(
     if wanted is None and str(choice.get("type")) in elsewhere:
         return auto, tools
     if wanted is None:
-        raise BadRequest("tool_choice.function", "field required")
-    at = "tool_choice.name" if "name" in choice else "tool_choice.function.name"
-    _known(wanted, tools, elsewhere, at)
+        raise BadRequest(f"tool_choice.{name_at}", "field required")
+    _known(wanted, tools, elsewhere, f"tool_choice.{name_at}")
     served = any(tool.name == wanted for tool in tools)
     return (ToolChoice("tool", wanted, several) if served else auto), tools
 

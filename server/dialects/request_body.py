@@ -23,7 +23,7 @@ MAX_PARTS = 100_000
 """Values in a body: ten times those of the longest conversations with the most tools."""
 MAX_MENDED_BYTES = 4 * 1024**2
 """In a longer body that isn't JSON, only characters are repaired."""
-_HISTORY = "messages."
+_HISTORY = ("messages.", "input.")
 _MARK = b"\xef\xbb\xbf"
 
 

@@ -92,4 +92,4 @@ def error_response(dialect: Dialect, error: ServerError, named: str) -> HTTPResp
 
 
 def _routes() -> str:
-    return " and ".join(f"POST {dialect.path}" for dialect in DIALECTS.values())
+    return ", ".join(f"POST {dialect.path}" for dialect in DIALECTS.values())

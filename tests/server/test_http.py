@@ -133,7 +133,10 @@ ROUTES: list[tuple[str, int, dict[str, str]]] = [
     ("OPTIONS /v1/messages", 204, {"allow": "options, post"}),
     ("OPTIONS *", 204, {}),
     ("GET /v1/messages/batches", 404, {}),
-    ("POST /v1/responses", 404, {}),
+    ("POST /v1/conversations", 404, {}),
+    ("GET /v1/responses", 405, {"allow": "options, post"}),
+    ("GET /v1/responses/resp_1", 404, {}),
+    ("POST /v1/responses/resp_1", 405, {"allow": "delete, get, head, options"}),
     ("GET /favicon.ico", 404, {}),
 ]
 
@@ -158,7 +161,7 @@ async def test_methods_and_paths() -> None:
         ("/v1/complete", (), False),
         ("/v1/chat", (), True),
         ("/v1/completions", (), True),
-        ("/v1/responses", (), True),
+        ("/v1/responses/resp_1/cancel", (), True),
         ("/v1/embeddings", (), True),
         ("/v1/files/nothing", (), True),
         ("/v1/files/nothing", ("anthropic-version: 2023-06-01",), False),

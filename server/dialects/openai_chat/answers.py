@@ -19,17 +19,10 @@ from mlxdeck.server.chat import (
     ToolCallStart,
     Usage,
 )
+from mlxdeck.server.dialects.openai_errors import error_body
 from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.dialects.surrogates import WholeEscapes
-from mlxdeck.server.errors import (
-    BadRequest,
-    NotFound,
-    PromptTooLong,
-    ServerError,
-    Unauthorized,
-    UnknownModel,
-    UpstreamRefused,
-)
+from mlxdeck.server.errors import ServerError
 
 _DONE = b"data: [DONE]\n\n"
 _REASONS: dict[StopReason, str] = {
@@ -156,29 +149,6 @@ def wire_usage(usage: Usage) -> dict[str, Any]:
     if usage.foreign and usage.foreign.dialect == "openai":
         counted |= usage.foreign.data
     return counted
-
-
-def error_body(error: ServerError) -> dict[str, Any]:
-    """An error in the API's own shape, https://platform.openai.com/docs/guides/error-codes."""
-    code = None
-    if isinstance(error, PromptTooLong):
-        code = "context_length_exceeded"
-    elif isinstance(error, Unauthorized):
-        code = "invalid_api_key"
-    elif isinstance(error, UnknownModel):
-        code = "model_not_found"
-    elif isinstance(error, NotFound):
-        code = "unknown_url"
-    param = error.path or None if isinstance(error, BadRequest) else None
-    body: dict[str, object] = {
-        "message": error.message,
-        "type": error.kind,
-        "param": param,
-        "code": code,
-    }
-    if isinstance(error, UpstreamRefused) and error.dialect == "openai":
-        body |= error.fields
-    return {"error": body}
 
 
 def _data(body: dict[str, Any]) -> bytes:

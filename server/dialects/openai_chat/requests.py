@@ -22,8 +22,9 @@ from mlxdeck.server.dialects.json_fields import (
     text,
     typed,
 )
-from mlxdeck.server.dialects.openai_chat.answers import OpenAIEncoder, error_body
+from mlxdeck.server.dialects.openai_chat.answers import OpenAIEncoder
 from mlxdeck.server.dialects.openai_chat.history import OpenAIHistory
+from mlxdeck.server.dialects.openai_errors import error_body
 from mlxdeck.server.dialects.openai_tools import (
     function_spec,
     inner_fields,
@@ -47,7 +48,7 @@ class OpenAI:
     name = "openai"
     path = "/v1/chat/completions"
     roots: tuple[str, ...] = (
-        *("/v1/chat", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/conversations"),
+        *("/v1/chat", "/v1/completions", "/v1/embeddings"),
         *("/v1/audio", "/v1/images", "/v1/moderations", "/v1/batches", "/v1/realtime"),
         *("/v1/assistants", "/v1/threads", "/v1/fine_tuning", "/v1/uploads", "/v1/vector_stores"),
     )
@@ -67,7 +68,7 @@ class OpenAI:
                 "messages", "at least one message with another role than system is required"
             )
         tools, elsewhere = _tools(fields, notes)
-        choice, tools = tool_choice(fields, tools, elsewhere)
+        choice, tools = tool_choice(fields, tools, elsewhere, name_at="function.name")
         return ChatRequest(
             # Any name is served; some clients of servers with one model send none.
             model=typed(fields.get("model") or "", str, "model"),

@@ -49,6 +49,8 @@ OTHERS: dict[str, Any] = {
     "client": ClientBody("anthropic", {"max_tokens": 1}),
     "owner": "abc",
     "unsupported": ("messages.0.content.0", "no pictures"),
+    "refers_to": ("resp_1",),
+    "answer_form": {"store": False},
 }
 """Another value for each field of a request. A new field needs one here."""
 DRAWS: dict[str, Any] = {

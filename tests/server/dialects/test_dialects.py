@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdeck.server import chat as m
-from mlxdeck.server.dialects.base import Dialect
+from mlxdeck.server.dialects.base import Dialect, StoringEncoder
 from mlxdeck.server.dialects.openai_chat import answers
+from mlxdeck.server.dialects.openai_responses import answers as responses
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadRequest, EngineFailed
 
@@ -40,7 +41,8 @@ def events(path: Path) -> Iterator[m.Event]:
 @pytest.fixture(autouse=True)
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that name the second they were made in."""
-    monkeypatch.setattr(answers, "time", SimpleNamespace(time=lambda: 1_700_000_000.5))
+    for module in (answers, responses):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: 1_700_000_000.5))
 
 
 def compare(path: Path, got: bytes) -> None:
@@ -134,7 +136,65 @@ OPENAI = {
     "stream_options": {"include_usage": True},
     "stop": ["x"],
 }
-VALID: dict[str, Any] = {"anthropic": ANTHROPIC, "openai": OPENAI}
+RESPONSES = {
+    "model": "m",
+    "instructions": "s",
+    "max_output_tokens": 10,
+    "input": [
+        {"role": "developer", "content": "s"},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [{"type": "summary_text", "text": "hm"}],
+            "encrypted_content": "mlxdeck:aG0=",
+        },
+        {"type": "function_call", "call_id": "t", "name": "Read", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "t", "output": "x"},
+        {"type": "custom_tool_call", "call_id": "u", "name": "patch", "input": "+ x"},
+        {
+            "type": "custom_tool_call_output",
+            "call_id": "u",
+            "output": [{"type": "input_text", "text": "x"}],
+        },
+        {
+            "type": "web_search_call",
+            "id": "ws_1",
+            "action": {"type": "search", "query": "x"},
+        },
+        {
+            "type": "local_shell_call",
+            "call_id": "v",
+            "action": {"type": "exec", "command": ["ls"]},
+        },
+        {"type": "local_shell_call_output", "id": "v", "output": "x"},
+        {"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]},
+    ],
+    "tools": [
+        {"type": "function", "name": "Read", "parameters": {}},
+        {
+            "type": "custom",
+            "name": "patch",
+            "format": {"type": "grammar", "syntax": "lark", "definition": "start: /.+/"},
+        },
+        {"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "g"}]},
+        {"type": "web_search"},
+    ],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"name": "Read"}]},
+    "parallel_tool_calls": True,
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "text": {"format": {"type": "json_schema", "name": "x", "schema": {}}, "verbosity": "low"},
+    "include": ["reasoning.encrypted_content"],
+    "metadata": {"a": "b"},
+    "store": True,
+    "truncation": "auto",
+    "prompt_cache_key": "k",
+}
+VALID: dict[str, Any] = {
+    "anthropic": ANTHROPIC,
+    "openai": OPENAI,
+    "openai_responses": RESPONSES,
+}
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -146,7 +206,7 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-@settings(max_examples=150)
+@settings(max_examples=200)
 @given(st.data(), json_values, st.booleans())
 def test_no_body_does_more_than_be_refused(
     name: str, data: st.DataObject, value: Any, whole: bool
@@ -164,6 +224,17 @@ def test_no_body_does_more_than_be_refused(
             place = place[key]
         place[path[-1]] = value
     try:
-        dialect.decode(json.dumps(body).encode(), {})
+        request = dialect.decode(json.dumps(body).encode(), {})
     except BadRequest as refused:
         assert refused.message
+        return
+    # What is accepted can be answered, and told again.
+    told: list[m.Event] = [
+        m.Started(m.Usage(1)),
+        m.TextDelta("x"),
+        m.Finished("end_turn", m.Usage(1)),
+    ]
+    encoder = dialect.encoder(request, "msg_1")
+    assert json.loads(encoder.collect(told))
+    if isinstance(encoder, StoringEncoder):
+        encoder.stored()

@@ -28,6 +28,8 @@ texts = st.text(st.characters(exclude_categories=()), max_size=8)
 arguments = st.dictionaries(texts, json_values, max_size=3).map(json.dumps)
 TOOLS = [{"name": "f", "input_schema": {"type": "object"}}]
 ASK = {"role": "user", "content": "Do it."}
+BOTH = ("anthropic", "openai")
+"""Whose conversations are messages."""
 
 
 @st.composite
@@ -195,8 +197,8 @@ def test_what_is_streamed_comes_back(events: list[m.Event], partial: bool) -> No
     """Whole, cut off or broken off, and through a client that speaks both APIs."""
     request = m.ChatRequest("m", (), (m.Message("user", ()),), m.Sampling(1))
     streams = {}
-    for name, dialect in DIALECTS.items():
-        encoder = dialect.encoder(request, "msg_1")
+    for name in BOTH:
+        encoder = DIALECTS[name].encoder(request, "msg_1")
         pieces = [encoder.encode(event) for event in events]
         if not isinstance(events[-1], m.Finished):
             pieces.append(encoder.error(EngineFailed("it broke off")))
@@ -251,7 +253,7 @@ blocks_ = st.builds(
 
 
 @settings(max_examples=250)
-@given(st.sampled_from(sorted(DIALECTS)), st.sampled_from(["user", "assistant"]), blocks_)
+@given(st.sampled_from(BOTH), st.sampled_from(["user", "assistant"]), blocks_)
 def test_any_block_is_read_or_refused_by_its_path(
     name: str, role: str, block: dict[str, Any]
 ) -> None:

@@ -1,0 +1,46 @@
+"""Errors in the shape of OpenAI's APIs, https://platform.openai.com/docs/guides/error-codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlxdeck.server.errors import (
+    BadRequest,
+    NotFound,
+    PromptTooLong,
+    ServerError,
+    Unauthorized,
+    UnknownModel,
+    UnknownPrevious,
+    UnknownStored,
+    UpstreamRefused,
+)
+
+_CODES: tuple[tuple[type[ServerError], str | None], ...] = (
+    (PromptTooLong, "context_length_exceeded"),
+    (Unauthorized, "invalid_api_key"),
+    (UnknownModel, "model_not_found"),
+    (UnknownPrevious, "previous_response_not_found"),
+    (UnknownStored, None),
+    (NotFound, "unknown_url"),
+)
+"""The first type that fits counts."""
+
+
+def error_code(error: ServerError) -> str | None:
+    """The word for it that clients look for."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), None)
+
+
+def error_body(error: ServerError) -> dict[str, Any]:
+    """An error as a body."""
+    param = error.path or None if isinstance(error, BadRequest) else None
+    body: dict[str, object] = {
+        "message": error.message,
+        "type": error.kind,
+        "param": param,
+        "code": error_code(error),
+    }
+    if isinstance(error, UpstreamRefused) and error.dialect == "openai":
+        body |= error.fields
+    return {"error": body}

@@ -1,0 +1,94 @@
+"""What of a request decides how its answer is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlxdeck.server.dialects.base import StoredAnswer
+from mlxdeck.server.dialects.json_fields import too_deep
+from mlxdeck.server.dialects.openai_responses.tools import ServedTool
+
+ENCRYPTED = "reasoning.encrypted_content"
+"""What a client includes that keeps the conversation itself, thoughts included."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientNames:
+    """The client's names of its conversation and agents."""
+
+    session_id: str = ""
+    agent_id: str = ""
+    parent_agent_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """Made while a request is read."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    """The request's body."""
+    names: ClientNames = ClientNames()
+    tools: Mapping[str, ServedTool] = field(default_factory=dict)
+    """By the names under which the model sees them."""
+    items: tuple[Any, ...] = ()
+    """What the request adds to the conversation."""
+    previous: StoredAnswer | None = None
+    """The answer that the request continues."""
+
+    @property
+    def summarized(self) -> bool:
+        """Whether the client wants to read what the model thinks as a summary."""
+        reasoning = self.fields.get("reasoning") or {}
+        return any(reasoning.get(name) for name in ("summary", "generate_summary"))
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether thoughts come with what a client can send back later."""
+        return ENCRYPTED in (self.fields.get("include") or ())
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether later requests may refer to the answer."""
+        return self.fields.get("store") is not False
+
+    def echoed(self) -> dict[str, Any]:
+        """The request's own fields, as each answer repeats them."""
+        told = self.fields
+        parallel, reasoning, text = (
+            told.get(name) for name in ("parallel_tool_calls", "reasoning", "text")
+        )
+        return {
+            "background": False,
+            "instructions": told.get("instructions"),
+            "max_output_tokens": told.get("max_output_tokens"),
+            "max_tool_calls": told.get("max_tool_calls"),
+            "metadata": told.get("metadata") or {},
+            "parallel_tool_calls": True if parallel is None else parallel,
+            "previous_response_id": told.get("previous_response_id"),
+            "prompt_cache_key": told.get("prompt_cache_key"),
+            "reasoning": {"effort": None, "summary": None, **_shallow(reasoning)},
+            "safety_identifier": told.get("safety_identifier"),
+            "service_tier": "default",
+            "store": self.is_stored,
+            "temperature": told.get("temperature"),
+            "text": {"format": {"type": "text"}, **_shallow(text)},
+            "tool_choice": _choice(told.get("tool_choice")),
+            "tools": [tool for tool in told.get("tools") or () if not too_deep(tool)],
+            "top_logprobs": 0,
+            "top_p": told.get("top_p"),
+            "truncation": told.get("truncation") or "disabled",
+            "user": told.get("user"),
+        }
+
+
+def _shallow(value: Any) -> dict[str, Any]:
+    """An object that can be written again; without fields that are null."""
+    if not isinstance(value, dict) or too_deep(value):
+        return {}
+    return {key: each for key, each in value.items() if each is not None}
+
+
+def _choice(choice: Any) -> Any:
+    return choice if isinstance(choice, str) else _shallow(choice) or "auto"

@@ -1,0 +1,79 @@
+"""The items of stored answers: as the beginning of a conversation, by reference, and as a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from mlxdeck.server.dialects.base import StoredAnswer
+from mlxdeck.server.dialects.sse import to_json
+from mlxdeck.server.errors import BadRequest, UnknownStored
+
+MAX_LIMIT = 100
+_LIMIT = 20
+_THOUGHTS = "rs_"
+
+
+def conversation_items(answer: StoredAnswer | None) -> list[Any]:
+    """All items of a conversation, up to an answer and with it."""
+    found: list[Any] = []
+    for each in answer.conversation() if answer else ():
+        found += msgspec.json.decode(each.input) + msgspec.json.decode(each.output)
+    return found
+
+
+def quoted_items(items: list[Any], found: Mapping[str, StoredAnswer]) -> list[Any]:
+    """Items with those that references name in their place.
+
+    Raises:
+        UnknownStored: One is not stored. A thought may be missing: those of earlier turns are
+            left out anyway.
+    """
+    by_id = {
+        item["id"]: item for answer in found.values() for item in msgspec.json.decode(answer.output)
+    }
+    resolved = []
+    for item in items:
+        if isinstance(item, dict) and item.get("type") == "item_reference":
+            item_id = item["id"]
+            if item_id not in by_id and not item_id.startswith(_THOUGHTS):
+                raise UnknownStored(f"Item with id {item_id!r:.80} not found.")
+            item = by_id.get(item_id, item)
+        resolved.append(item)
+    return resolved
+
+
+def input_page(answer: StoredAnswer, query: Mapping[str, str]) -> bytes:
+    """A page of the list of all items that an answer was given to; the newest first by default.
+
+    Raises:
+        BadRequest: The page is asked for in a wrong way.
+    """
+    items = conversation_items(answer.previous) + msgspec.json.decode(answer.input)
+    listed = [{"id": f"item_{answer.id}_{i}", **item} for i, item in enumerate(items)]
+    if query.get("order", "desc") != "asc":
+        listed.reverse()
+    limit = _limit(query.get("limit", str(_LIMIT)))
+    ids = [item["id"] for item in listed]
+    if (after := query.get("after")) is not None:
+        if after not in ids:
+            raise BadRequest("after", f"there is no item {after!r:.80}")
+        listed = listed[ids.index(after) + 1 :]
+    page = listed[:limit]
+    return to_json(
+        {
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": len(page) < len(listed),
+        }
+    )
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):
+        raise BadRequest("limit", f"expected a number from 1 to {MAX_LIMIT}, got {text!r:.20}")
+    return int(text)

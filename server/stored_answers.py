@@ -1,0 +1,158 @@
+"""Answers to which later requests may refer, in RAM: bounded, the least recently used go first.
+
+For the event loop. A conversation's answers form a chain. What an answer continued is kept as long
+as the answer itself, so no conversation loses its beginning; it can only go as a whole.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from mlxdeck.server.chat import ChatRequest, Event, Finished
+from mlxdeck.server.checkpoints import Workers
+from mlxdeck.server.dialects.base import (
+    Dialect,
+    Encoder,
+    RecallingDialect,
+    StoredAnswer,
+    StoringEncoder,
+)
+from mlxdeck.server.errors import ServerError, UnknownStored
+from mlxdeck.server.web.decoding import LONG_BYTES
+
+
+@dataclass(slots=True)
+class _Held:
+    answer: StoredAnswer
+    n_users: int = 0
+    """Its own id, if it can be asked for by that, and the held answers that continue it."""
+
+
+class StoredAnswers:
+    """Answers by their ids, each for its owner alone: who sent the same API key."""
+
+    def __init__(self, max_entries: int, max_bytes: int) -> None:
+        self._max_entries, self._max_bytes = max_entries, max_bytes
+        self._listed: OrderedDict[str, tuple[StoredAnswer, str]] = OrderedDict()
+        self._held: dict[str, _Held] = {}
+        self.n_bytes = 0
+        """Of all that is held."""
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def put(self, answer: StoredAnswer, owner: str) -> None:
+        """Keep an answer, if there is room for it and all that it continues."""
+        self._listed[answer.id] = answer, owner
+        self._hold(answer)
+        while len(self._listed) > self._max_entries or self.n_bytes > self._max_bytes:
+            self._drop(next(iter(self._listed)))
+
+    def get(self, answer_id: str, owner: str) -> StoredAnswer:
+        """One answer.
+
+        Raises:
+            UnknownStored: It is not kept, or not any more.
+        """
+        if (answer := self._find(answer_id, owner)) is None:
+            raise UnknownStored(f"Response with id {answer_id!r:.80} not found.")
+        return answer
+
+    def _find(self, answer_id: str, owner: str) -> StoredAnswer | None:
+        answer, owned_by = self._listed.get(answer_id, (None, ""))
+        if answer is None or owned_by != owner:
+            return None
+        self._listed.move_to_end(answer_id)
+        return answer
+
+    def delete(self, answer: StoredAnswer) -> None:
+        """Forget an answer; those that continue it keep what they need of it."""
+        self._drop(answer.id)
+
+    def _hold(self, answer: StoredAnswer | None) -> None:
+        while answer is not None:
+            is_new = answer.id not in self._held
+            held = self._held.setdefault(answer.id, _Held(answer))
+            held.n_users += 1
+            if not is_new:
+                return
+            self.n_bytes += answer.n_bytes
+            answer = answer.previous
+
+    def _drop(self, answer_id: str) -> None:
+        answer: StoredAnswer | None = self._listed.pop(answer_id)[0]
+        while answer is not None:
+            held = self._held[answer.id]
+            held.n_users -= 1
+            if held.n_users:
+                return
+            del self._held[answer.id]
+            self.n_bytes -= answer.n_bytes
+            answer = answer.previous
+
+    async def recall(
+        self, dialect: Dialect, chat: ChatRequest, owner: str, workers: Workers
+    ) -> ChatRequest:
+        """A request with all that it refers to.
+
+        Raises:
+            BadRequest: Something of it is not kept, or the whole is malformed.
+        """
+        if not chat.refers_to or not isinstance(dialect, RecallingDialect):
+            return chat
+        looked_up = {each: self._find(each, owner) for each in chat.refers_to}
+        found = {key: each for key, each in looked_up.items() if each is not None}
+        whole = partial(dialect.recall, chat, found)
+        if (
+            sum(each.n_bytes for first in found.values() for each in first.conversation())
+            <= LONG_BYTES
+        ):
+            return whole()
+        return replace(await workers.run(whole), is_long=True)
+
+    @contextmanager
+    def storing(self, encoder: Encoder, owner: str) -> Iterator[Encoder]:
+        """A writer whose answer is kept before its client can know the end of it.
+
+        If the client leaves before that, it is kept as far as it was sent.
+        """
+        if not isinstance(encoder, StoringEncoder):
+            yield encoder
+            return
+        writer = _StoringWriter(encoder, self, owner)
+        try:
+            yield writer
+        finally:
+            writer.store()
+
+
+class _StoringWriter:
+    def __init__(self, encoder: StoringEncoder, answers: StoredAnswers, owner: str) -> None:
+        self._encoder = encoder
+        self._answers, self._owner = answers, owner
+        self._is_stored = False
+
+    def store(self) -> None:
+        if not self._is_stored and (answer := self._encoder.stored()) is not None:
+            self._is_stored = True
+            self._answers.put(answer, self._owner)
+
+    def encode(self, event: Event) -> bytes:
+        data = self._encoder.encode(event)
+        if isinstance(event, Finished):
+            self.store()
+        return data
+
+    def error(self, error: ServerError) -> bytes:
+        data = self._encoder.error(error)
+        self.store()
+        return data
+
+    def collect(self, events: Iterable[Event]) -> bytes:
+        data = self._encoder.collect(events)
+        self.store()
+        return data
