@@ -13,14 +13,15 @@ from mlxdeck.server.backends.upstream.anthropic import AnthropicReader
 from mlxdeck.server.backends.upstream.client import UpstreamClient
 from mlxdeck.server.backends.upstream.client_body import body_digest
 from mlxdeck.server.backends.upstream.config import UpstreamConfig
-from mlxdeck.server.backends.upstream.outgoing import outgoing
+from mlxdeck.server.backends.upstream.openai_chat import OpenAIReader
+from mlxdeck.server.backends.upstream.outgoing import outgoing, outgoing_count
 from mlxdeck.server.backends.upstream.peer import Peer
 from mlxdeck.server.backends.upstream.pings import with_silences
-from mlxdeck.server.backends.upstream.reading import AnswerReader
+from mlxdeck.server.backends.upstream.reading import AnswerReader, count_of
 from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.cache.cache_keys import digest
 from mlxdeck.server.chat import ChatRequest, Finished, Ping, Started, Usage
-from mlxdeck.server.errors import NotFound, ServerError
+from mlxdeck.server.errors import NotFound, ServerError, UpstreamRefused
 from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, Forwarded, StreamItem
 
@@ -155,8 +156,7 @@ class UpstreamBackend:
                 yield item
 
     def _reader(self, dialect: str, chat: ChatRequest) -> AnswerReader:
-        del dialect
-        return AnthropicReader(chat.tools)
+        return OpenAIReader(chat.tools) if dialect == "openai" else AnthropicReader(chat.tools)
 
     async def count(self, chat: ChatRequest) -> int:
         """What the other server counts, if it does.
@@ -164,7 +164,17 @@ class UpstreamBackend:
         Raises:
             NotFound: It has no such route.
         """
-        raise NotFound(f"the upstream {self.config.name} doesn't count tokens")
+        missing = NotFound(f"the upstream {self.config.name} doesn't count tokens")
+        if await self._peer.dialect_for(chat) != "anthropic":
+            raise missing
+        sent = outgoing_count(chat, self._peer.model_for(chat.model), self.config)
+        try:
+            counted = count_of(await self._client.told(sent, COUNT_TIMEOUT_S), "input_tokens")
+        except UpstreamRefused as error:
+            raise missing if error.status in (404, 405, 501) else error from None
+        if counted is None:
+            raise self._client.failed("sent a count that is none")
+        return counted
 
     async def shared_tokens(self, chat: ChatRequest) -> list[int]:
         """Nothing can be prefilled there."""

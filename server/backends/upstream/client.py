@@ -34,8 +34,8 @@ class Sent:
     dialect: str
     path: str
     """Below the base URL."""
-    body: bytes
     headers: Mapping[str, str]
+    body: bytes
 
 
 class UpstreamClient:
@@ -106,6 +106,20 @@ class UpstreamClient:
             return status, decoded(raw)
         except ValueError:
             return status, None
+
+    async def told(self, sent: Sent, timeout_s: float) -> Any:
+        """The JSON that answers a small request.
+
+        Raises:
+            ServerError: It was refused, or the connection failed, or it is no JSON.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self.post(sent) as response:
+                return decoded(await self.body(response, MAX_ASKED_BYTES))
+        except TimeoutError:
+            raise self.failed("does not answer", TIMEOUT) from None
+        except ValueError:
+            raise self.failed("sent a body that is no JSON") from None
 
     async def body(self, response: httpx2.Response, max_bytes: int) -> bytes:
         """A body within a limit.

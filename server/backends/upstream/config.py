@@ -24,18 +24,19 @@ class Preset:
     dialect: DialectName = ""
     key_env: str = ""
     model: str = ""
-    lists_first: bool = True
-    """Whether a model that the server doesn't list is replaced by the first one that it does."""
+    hosted: bool = False
+    """Whether a company runs it, which refuses fields and names that its API doesn't know.
+
+    Other servers get the name of the first model that they list for a name that they don't.
+    """
 
 
 PRESETS: Mapping[str, Preset] = {
     "lmstudio": Preset("http://127.0.0.1:1234"),
     "ollama": Preset("http://127.0.0.1:11434"),
     "mlx_lm": Preset("http://127.0.0.1:8080", "openai", model="default_model"),
-    "openai": Preset("https://api.openai.com", "openai", "OPENAI_API_KEY", lists_first=False),
-    "anthropic": Preset(
-        "https://api.anthropic.com", "anthropic", "ANTHROPIC_API_KEY", lists_first=False
-    ),
+    "openai": Preset("https://api.openai.com", "openai", "OPENAI_API_KEY", hosted=True),
+    "anthropic": Preset("https://api.anthropic.com", "anthropic", "ANTHROPIC_API_KEY", hosted=True),
 }
 
 
@@ -60,8 +61,11 @@ class UpstreamConfig:
     """What it is asked for; empty for the client's own name of the model."""
     key_env: str = ""
     """The environment's variable that holds the key; empty for none."""
-    lists_first: bool = True
-    """Whether a model that the server doesn't list is replaced by the first one that it does."""
+    hosted: bool = False
+    """Whether a company runs it, which refuses fields and names that its API doesn't know.
+
+    Other servers get the name of the first model that they list for a name that they don't.
+    """
     canonical: bool = False
     """Whether rules of the canonical form are applied to what is sent."""
     shares_answers: bool = False
@@ -147,6 +151,6 @@ def named_upstream(
         dialect=dialect or found.dialect,  # type: ignore[arg-type]
         model=model or found.model,
         key_env=key_env or found.key_env,
-        lists_first=found.lists_first,
+        hosted=found.hosted,
         **more,  # type: ignore[arg-type]
     )

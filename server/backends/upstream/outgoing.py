@@ -2,29 +2,92 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from mlxdeck.server.backends.upstream.anthropic_request import anthropic_fields
 from mlxdeck.server.backends.upstream.client import Sent
 from mlxdeck.server.backends.upstream.client_body import canonical_fields, encoded
 from mlxdeck.server.backends.upstream.config import UpstreamConfig
+from mlxdeck.server.backends.upstream.openai_request import openai_fields
 from mlxdeck.server.chat import ChatRequest
+from mlxdeck.server.dialects.anthropic.whole_message import SIGNATURE
 from mlxdeck.server.errors import BadRequest
 
 ANTHROPIC_VERSION = "2023-06-01"
 
 
 def outgoing(chat: ChatRequest, dialect: str, model: str, config: UpstreamConfig) -> Sent:
-    """The client's own body, where it speaks the same API.
+    """The client's own body, where it speaks the same API, else the same in the other's words.
 
     Raises:
-        BadRequest: It can't be put into the other API's words.
+        BadRequest: The other API has no words for something.
     """
-    client = chat.client
-    if client is None or client.dialect != dialect:
-        raise BadRequest("", f"the upstream {config.name} speaks another API")
-    fields = (
-        canonical_fields(client.fields, config.rules_off) if config.canonical else client.fields
-    )
-    fields = {**fields, "model": model, "stream": True}
-    headers = {"anthropic-version": ANTHROPIC_VERSION, **client.headers}
+    fields = _fields(chat, dialect, config) | {"model": model, "stream": True}
+    if dialect == "openai":
+        asked = fields.get("stream_options")
+        asked = asked if isinstance(asked, dict) else {}
+        fields["stream_options"] = asked | {"include_usage": True}
+        return Sent(dialect, "/chat/completions", {}, encoded(fields))
+    return Sent(dialect, *_messages_head(chat, "/messages"), encoded(fields))
+
+
+def outgoing_count(chat: ChatRequest, model: str, config: UpstreamConfig) -> Sent:
+    """A request for a count, by Anthropic's API."""
+    fields = _fields(chat, "anthropic", config)
+    if not is_own(chat, "anthropic"):
+        known = ("system", "messages", "tools", "tool_choice", "thinking")
+        fields = {key: value for key, value in fields.items() if key in known}
+    path, headers = _messages_head(chat, "/messages/count_tokens")
+    return Sent("anthropic", path, headers, encoded(fields | {"model": model}))
+
+
+def is_own(chat: ChatRequest, dialect: str) -> bool:
+    """Whether the client's own words go out."""
+    return chat.client is not None and chat.client.dialect == dialect
+
+
+def _messages_head(chat: ChatRequest, path: str) -> tuple[str, dict[str, str]]:
+    headers = {"anthropic-version": ANTHROPIC_VERSION}
+    if chat.client is not None and is_own(chat, "anthropic"):
+        headers |= chat.client.headers
     # As the SDKs ask for what is in beta.
-    path = "/messages?beta=true" if "anthropic-beta" in headers else "/messages"
-    return Sent(dialect, path, encoded(fields), headers)
+    return f"{path}?beta=true" if "anthropic-beta" in headers else path, headers
+
+
+def _fields(chat: ChatRequest, dialect: str, config: UpstreamConfig) -> dict[str, Any]:
+    client = chat.client
+    if client is not None and client.dialect == dialect:
+        fields = client.fields
+        if config.canonical:
+            fields = canonical_fields(fields, config.rules_off)
+        return _without_our_thoughts(fields) if config.hosted else fields
+    if chat.unsupported and not chat.unsupported[0].startswith("messages."):
+        # Pictures can be sent in either API's words.
+        raise BadRequest(*chat.unsupported)
+    if dialect == "openai":
+        return openai_fields(chat, hosted=config.hosted)
+    return anthropic_fields(chat, hosted=config.hosted)
+
+
+def _without_our_thoughts(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without thinking of a model of ours: its signature means nothing to Anthropic."""
+    messages = fields.get("messages")
+    if not isinstance(messages, list) or not any(map(_has_ours, messages)):
+        return fields
+    return {**fields, "messages": [_cleared(message) for message in messages]}
+
+
+def _cleared(message: Any) -> Any:
+    if not _has_ours(message):
+        return message
+    left = [block for block in message["content"] if not _is_ours(block)]
+    return {**message, "content": left or [{"type": "text", "text": "..."}]}
+
+
+def _has_ours(message: Any) -> bool:
+    content = message.get("content") if isinstance(message, dict) else None
+    return isinstance(content, list) and any(map(_is_ours, content))
+
+
+def _is_ours(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("signature") == SIGNATURE

@@ -82,7 +82,7 @@ class Peer:
         """What the server is asked for if the client says `name`."""
         if self._config.model:
             return self._config.model
-        if not self._config.lists_first or name in self._models:
+        if self._config.hosted or name in self._models:
             return name
         return self.model or name
 

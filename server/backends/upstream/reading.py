@@ -20,10 +20,12 @@ class AnswerReader(Protocol):
 
     model: str
     """Its name of the model; empty until it is known."""
-    is_ending: bool
-    """Whether only figures can follow."""
     is_done: bool
     """Whether `Finished` has come."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether only figures can follow."""
 
     def read(self, event: dict[str, Any]) -> Iterator[StreamItem]:
         """What one event of the stream says. Raises `OutOfOrder`."""

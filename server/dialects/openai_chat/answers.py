@@ -9,6 +9,7 @@ from typing import Any
 from mlxdeck.server.chat import (
     Event,
     Finished,
+    Foreign,
     Ping,
     Started,
     StopReason,
@@ -70,8 +71,10 @@ class OpenAIEncoder:
                 return self._arguments(self._escapes.feed(text))
             case ToolCallEnd():
                 return self._arguments(self._escapes.flush())
-            case Finished(reason, usage):
-                return self._arguments(self._escapes.flush()) + self._end(reason, usage)
+            case Foreign("openai", data):
+                return self._chunk(data.get("delta") or {}, logprobs=data.get("logprobs"))
+            case Finished():
+                return self._arguments(self._escapes.flush()) + self._end(event)
         return b""
 
     def error(self, error: ServerError) -> bytes:
@@ -82,6 +85,7 @@ class OpenAIEncoder:
         """The whole answer as one body."""
         said, thought = [], []
         calls: list[dict[str, Any]] = []
+        own: dict[str, Any] = {}
         body: dict[str, Any] = {}
         for event in events:
             match event:
@@ -94,21 +98,18 @@ class OpenAIEncoder:
                     calls.append({"id": call_id, "type": "function", "function": function})
                 case ToolCallDelta(text):
                     calls[-1]["function"]["arguments"] += text
+                case Foreign("openai", data):
+                    own = joined(own, data)
                 case Finished(reason, usage):
-                    for call in calls:
-                        call["function"]["arguments"] = _whole(call["function"]["arguments"])
-                    message: dict[str, Any] = {"role": "assistant", "content": "".join(said)}
-                    if thought:
-                        message["reasoning_content"] = "".join(thought)
-                    if calls:
-                        message["tool_calls"] = calls
-                        message["content"] = message["content"] or None
+                    message = _message("".join(said), "".join(thought), calls)
+                    message |= own.get("delta") or {}
                     choice = {"index": 0, "message": message, "finish_reason": _REASONS[reason]}
                     body = {
                         **self._head,
                         "object": "chat.completion",
-                        "choices": [{**choice, "logprobs": None}],
+                        "choices": [{**choice, "logprobs": own.get("logprobs")}],
                         "usage": wire_usage(usage),
+                        **_own(event),
                     }
         return to_json(body)
 
@@ -118,21 +119,52 @@ class OpenAIEncoder:
     def _call(self, call: dict[str, Any]) -> bytes:
         return self._chunk({"tool_calls": [{"index": self._n_calls - 1, **call}]})
 
-    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _chunk(
+        self, delta: dict[str, Any], reason: str | None = None, logprobs: Any = None
+    ) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return _data({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
 
-    def _end(self, reason: StopReason, usage: Usage) -> bytes:
-        last = self._chunk({}, _REASONS[reason])
+    def _end(self, event: Finished) -> bytes:
+        self._head |= _own(event)
+        last = self._chunk({}, _REASONS[event.reason])
         if self._usage:
             empty = {**self._head, "object": "chat.completion.chunk", "choices": []}
-            last += _data({**empty, "usage": wire_usage(usage)})
+            last += _data({**empty, "usage": wire_usage(event.usage)})
         return last + _DONE
+
+
+def _message(said: str, thought: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
+    for call in calls:
+        call["function"]["arguments"] = _whole(call["function"]["arguments"])
+    message: dict[str, Any] = {"role": "assistant", "content": said}
+    if thought:
+        message["reasoning_content"] = thought
+    if calls:
+        message["tool_calls"] = calls
+        message["content"] = said or None
+    return message
 
 
 def _whole(arguments: str) -> str:
     escapes = WholeEscapes()
     return escapes.feed(arguments) + escapes.flush()
+
+
+def joined(before: Any, more: Any) -> Any:
+    """Two pieces of one value of a stream, put together as this API's clients do."""
+    if isinstance(before, dict) and isinstance(more, dict):
+        return before | {key: joined(before.get(key), more[key]) for key in more}
+    if isinstance(before, str) and isinstance(more, str):
+        return before + more
+    if isinstance(before, list) and isinstance(more, list):
+        return before + more
+    return before if more is None else more
+
+
+def _own(event: Finished) -> dict[str, Any]:
+    foreign = event.foreign
+    return foreign.data if foreign and foreign.dialect == "openai" else {}
 
 
 def wire_usage(usage: Usage) -> dict[str, Any]:

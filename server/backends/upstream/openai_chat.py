@@ -1,0 +1,172 @@
+"""An answer of OpenAI's chat completions, read into events as it comes.
+
+Format: https://platform.openai.com/docs/api-reference/chat-streaming. Servers differ in where they
+put thinking, how they number calls, and what they leave out; all of these are read.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mlxdeck.server.backends.upstream.judge import JudgedCalls
+from mlxdeck.server.backends.upstream.reading import OutOfOrder, count_of
+from mlxdeck.server.chat import (
+    Finished,
+    Foreign,
+    Started,
+    StopReason,
+    TextDelta,
+    ThinkingDelta,
+    ToolSpec,
+    Usage,
+)
+from mlxdeck.server.dialects.sse import to_json
+from mlxdeck.server.request_facts import StreamItem
+
+NAME = "openai"
+_REASONS: Mapping[str, StopReason] = {
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+"""Any other reason is a usual end."""
+_THOUGHTS = ("reasoning_content", "reasoning")
+_READ = frozenset({"role", "content", "tool_calls", *_THOUGHTS})
+_BESIDE = ("system_fingerprint", "service_tier")
+
+
+class OpenAIReader:
+    """Reads one answer."""
+
+    def __init__(self, tools: Sequence[ToolSpec]) -> None:
+        self._calls = JudgedCalls(NAME, tools)
+        self._usage: dict[str, Any] | None = None
+        self._beside: dict[str, Any] = {}
+        self._reason = ""
+        self._call_index: Any = None
+        self._call_id = ""
+        self.model = ""
+        self.is_started = False
+        self.is_done = False
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether only figures can follow."""
+        return bool(self._reason)
+
+    def read(self, event: dict[str, Any]) -> Iterator[StreamItem]:
+        """What one chunk of the stream says.
+
+        Raises:
+            OutOfOrder: It has no place here, or lacks what it is for.
+        """
+        choices = event.get("choices")
+        if isinstance(event.get("usage"), dict):
+            self._usage = event["usage"]
+        elif not isinstance(choices, list):
+            raise OutOfOrder("a chunk came without 'choices'")
+        self._beside |= {key: event[key] for key in _BESIDE if event.get(key) is not None}
+        self.model = self.model or str(event.get("model") or "")
+        if not self.is_started:
+            self.is_started = True
+            yield Started(Usage(None, None, None))
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and not choice.get("index"):
+                yield from self._choice(choice)
+
+    def whole(self, message: dict[str, Any]) -> Iterator[StreamItem]:
+        """An answer that came as one body.
+
+        Raises:
+            OutOfOrder: It is no completion.
+        """
+        choices = message.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            raise OutOfOrder("the body has no choices")
+        choice = choices[0]
+        yield from self.read({**message, "choices": [{**choice, "delta": choice.get("message")}]})
+        yield from self.close()
+
+    def close(self) -> Iterator[StreamItem]:
+        """The stream has ended.
+
+        Raises:
+            OutOfOrder: The answer had not.
+        """
+        if not self._reason:
+            raise OutOfOrder("it ends without a finish reason")
+        reason = _REASONS.get(self._reason, "end_turn")
+        yield from self._end_call(cut=reason == "max_tokens")
+        if reason in ("end_turn", "tool_use"):
+            # Some servers say that they stop where they call, and the other way round.
+            reason = "tool_use" if self._calls.n_calls else "end_turn"
+        self.is_done = True
+        beside = Foreign(NAME, self._beside) if self._beside else None
+        yield Finished(reason, self._counted(), n_bad_calls=self._calls.n_bad, foreign=beside)
+
+    def _choice(self, choice: dict[str, Any]) -> Iterator[StreamItem]:
+        delta = choice.get("delta") or {}
+        if not isinstance(delta, dict):
+            raise OutOfOrder("a chunk came without a delta")
+        for key in _THOUGHTS:
+            if isinstance(thought := delta.get(key), str) and thought:
+                yield ThinkingDelta(thought)
+                break
+        if isinstance(text := delta.get("content"), str) and text:
+            yield from self._end_call()
+            yield TextDelta(text)
+        calls = delta.get("tool_calls")
+        for place, call in enumerate(calls if isinstance(calls, list) else ()):
+            yield from self._call(call, place)
+        own: dict[str, Any] = {}
+        if extra := {key: each for key, each in delta.items() if key not in _READ and each}:
+            own["delta"] = extra
+        if choice.get("logprobs"):
+            own["logprobs"] = choice["logprobs"]
+        if own:
+            yield Foreign(NAME, own)
+        if isinstance(reason := choice.get("finish_reason"), str) and reason:
+            self._reason = reason
+
+    def _call(self, call: Any, place: int) -> Iterator[StreamItem]:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict):
+            raise OutOfOrder("a call came without a function")
+        index, call_id, name = call.get("index", place), call.get("id"), function.get("name")
+        # Some give every call the same index, but a name of its own.
+        is_new = index != self._call_index or (bool(call_id) and call_id != self._call_id)
+        if is_new or not self._calls.is_open:
+            if not isinstance(name, str) or not name:
+                raise OutOfOrder("a call came without a name, or more of one that had ended")
+            yield from self._end_call()
+            self._call_index = index
+            self._call_id = call_id if isinstance(call_id, str) and call_id else _made_up()
+            yield self._calls.start(self._call_id, name)
+        arguments = function.get("arguments")
+        if isinstance(arguments, str) and arguments:
+            yield self._calls.piece(arguments)
+        elif isinstance(arguments, dict):
+            yield self._calls.piece(to_json(arguments).decode())
+
+    def _end_call(self, *, cut: bool = False) -> Iterator[StreamItem]:
+        if self._calls.is_open:
+            yield from self._calls.end(cut=cut)
+
+    def _counted(self) -> Usage:
+        told = self._usage
+        if told is None:
+            return Usage(None, None, None)
+        return Usage(
+            count_of(told, "prompt_tokens"),
+            count_of(told.get("prompt_tokens_details"), "cached_tokens"),
+            count_of(told, "completion_tokens"),
+            count_of(told.get("completion_tokens_details"), "reasoning_tokens"),
+            Foreign(NAME, told),
+        )
+
+
+def _made_up() -> str:
+    return f"call_{secrets.token_hex(8)}"
