@@ -265,7 +265,6 @@ def make_engine(settings: Settings) -> Engine:
     return MlxEngine(
         settings.model,
         settings.home / "models",
-        max_batch=settings.max_batch,
         prefill_chunk_tokens=settings.prefill_chunk_tokens,
         context_tokens=settings.context_tokens,
         max_kv_tokens=settings.max_kv_tokens,

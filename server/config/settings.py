@@ -64,7 +64,9 @@ class Settings(ProgramSettings):
     max_batch: int = setting(16, whole(1))
     """Most sequences in a batch."""
     prefill_chunk_tokens: int = setting(512, whole(1))
-    """Prompt tokens in one prefill step. Other requests wait during the step."""
+    """Prompt tokens in one prefill step, if no other request waits or is answered."""
+    step_budget_tokens: int = setting(0, whole(0))
+    """Prompt tokens in one prefill step beside other requests; 0 chooses by the model's speed."""
     context_tokens: int = setting(0, whole(0))
     """Length of the context window; 0 uses the model's. Only a guessed length can be raised."""
     max_output_tokens: int = setting(0, whole(0))

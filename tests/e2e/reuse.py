@@ -35,7 +35,7 @@ def smollm2_renderer(off: Collection[str] = ()) -> Renderer:
     load_fast_blas()
     from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 
-    engine = MlxEngine("smollm2", models_home(), max_batch=1, prefill_chunk_tokens=512)
+    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=512)
     engine.load(lambda _: None)
     tokenizer = engine.tokenizer
     writing = choose_format("auto", tokenizer.traits)

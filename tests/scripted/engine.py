@@ -12,12 +12,18 @@ from mlxdeck.server.backends.local.engine.api import (
     ModelInfo,
     Prefilled,
     Progress,
+    Reads,
     Sampled,
     SequenceSpec,
     State,
     Step,
 )
-from mlxdeck.server.backends.local.engine.echo import EchoEngine, EchoStates, NoGrammars
+from mlxdeck.server.backends.local.engine.echo import (
+    EchoEngine,
+    EchoStates,
+    NoGrammars,
+    asked_tokens,
+)
 from mlxdeck.server.errors import EngineFailed
 from tests.scripted.words import WordTokenizer
 
@@ -100,9 +106,14 @@ class ScriptedEngine(EchoEngine):
         self._writing[uid] = _Writing(run, run.n_cached)
         return uid
 
-    def step(self) -> list[Step]:
-        """A chunk of each prompt, or a word of each answer, in the time that it takes."""
-        steps = [self._go_on(uid, each) for uid, each in list(self._writing.items())]
+    def step(self, reads: Reads = None) -> list[Step]:
+        """What is to be read of prompts, and a word of each answer, in the time that it takes."""
+        asked = asked_tokens(reads)
+        steps = [
+            self._go_on(uid, each, self._chunk if asked is None else asked[uid])
+            for uid, each in list(self._writing.items())
+            if each.n_done == len(each.run.tokens) or asked is None or uid in asked
+        ]
         n_read = sum(
             step.done_tokens - before for step, before in steps if isinstance(step, Prefilled)
         )
@@ -111,11 +122,11 @@ class ScriptedEngine(EchoEngine):
             time.sleep(n_read * read_s + write_s * any(isinstance(s, Sampled) for s, _ in steps))
         return [step for step, _ in steps]
 
-    def _go_on(self, uid: int, each: _Writing) -> tuple[Step, int]:
+    def _go_on(self, uid: int, each: _Writing, n_tokens: int) -> tuple[Step, int]:
         """What comes next of a sequence, and how much of its prompt was read before."""
         before, total = each.n_done, len(each.run.tokens)
         if before < total:
-            each.n_done = min(total, before + self._chunk)
+            each.n_done = min(total, before + n_tokens)
             return Prefilled(uid, each.n_done, total), before
         return self._write(uid, each), before
 

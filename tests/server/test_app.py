@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Step
+from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Reads, Step
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.chat import Event, TextDelta
 from mlxdeck.server.dialects.anthropic.answers import AnthropicEncoder
@@ -259,11 +259,11 @@ class Broken(EchoEngine):
 
     broken = True
 
-    def step(self) -> list[Step]:
+    def step(self, reads: Reads = None) -> list[Step]:
         if self.broken and any(job.n_sampled > 2 for job in self._running.values()):
             self.broken = False
             raise EngineFailed("the model failed: boom")
-        return super().step()
+        return super().step(reads)
 
 
 async def test_a_failure_before_the_first_byte_is_a_status() -> None:

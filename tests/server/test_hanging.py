@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Step
+from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Reads, Step
 from mlxdeck.server.backends.local.engine.echo import ByteTokenizer, EchoEngine
 from mlxdeck.server.lifecycle.exit_status import STATUS_ENGINE_LOST
 from tests.real import ROOT, free_port
@@ -40,10 +40,10 @@ sys.exit(launch.serve(settings, lambda line: print(line, flush=True)))
 class StuckEngine(EchoEngine):
     """Never comes back from a step that has something to do."""
 
-    def step(self) -> list[Step]:
+    def step(self, reads: Reads = None) -> list[Step]:
         if self._running:
             threading.Event().wait()
-        return super().step()
+        return super().step(reads)
 
 
 class StuckTokenizer(ByteTokenizer):

@@ -75,6 +75,7 @@ class LocalBackend:
             max_batch=settings.max_batch,
             max_waiting=settings.max_waiting,
             prefill_chunk_tokens=settings.prefill_chunk_tokens,
+            step_budget_tokens=settings.step_budget_tokens,
             ping_s=settings.ping_s,
             stall_s=settings.stall_s,
         )
@@ -328,11 +329,11 @@ class LocalBackend:
             ready.plan.constraint,
             thinking,
         )
-        guard = LoopGuard() if self._settings.loop_guard else None
         return Job(
             run,
             lambda kept: states.keep(kept, layout.shared_tokens, lease),
-            guard,
+            LoopGuard() if self._settings.loop_guard else None,
+            session=chat.session_id,
             spoil=lambda: states.spoil(prompt.tokens[: lease.n_cached]),
         )
 

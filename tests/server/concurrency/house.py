@@ -22,6 +22,7 @@ import pytest
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import (
     KVState,
+    Reads,
     State,
     StateDamaged,
     Step,
@@ -143,14 +144,14 @@ class CountedEngine(EchoEngine):
         self.goes_on = threading.Event()
         self.goes_on.set()
 
-    def step(self) -> list[Step]:
+    def step(self, reads: Reads = None) -> list[Step]:
         """Wait until it may go on; fail once, where that was asked for."""
         self.goes_on.wait(10)
         self._pauses(0.2)
         if self.fails_next:
             self.fails_next = False
             raise RuntimeError("a planted fault of the device")
-        return super().step()
+        return super().step(reads)
 
     def remove(self, uid: int) -> KVState | None:
         """With a state that is counted."""

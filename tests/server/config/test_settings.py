@@ -100,6 +100,7 @@ def test_other_variables_are_left_alone(cwd: Path) -> None:
         ("port", 80.5, "whole number"),
         ("port", True, "whole number"),
         ("max_batch", "0", "at least 1"),
+        ("step_budget_tokens", "-1", "at least 0"),
         ("top_p", "1.5", "at most 1"),
         ("temperature", "nan", "finite"),
         ("ping_s", "soon", "expected a number"),

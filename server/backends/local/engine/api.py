@@ -128,6 +128,20 @@ class KVState:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """One pass of the model over parts of prompts."""
+
+    uids: tuple[int, ...]
+    """Several only if nothing of them was read before; they are padded to the longest."""
+    n_tokens: int
+    """At most so many tokens of each."""
+
+
+Reads = Sequence[Read] | None
+"""What a step reads; None is a chunk of every prompt."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prefilled:
     """A chunk of a prompt was computed."""
 
@@ -326,8 +340,8 @@ class Engine(Protocol):
             EngineFailed: It can't be run; the other sequences continue.
         """
 
-    def step(self) -> list[Step]:
-        """One prefill chunk for the waiting, one token for the running; nothing when idle.
+    def step(self, reads: Reads = None) -> list[Step]:
+        """One token for each sequence whose prompt is read; then `reads`; nothing when idle.
 
         Raises:
             EngineFailed: Every sequence is lost; call `reset`.

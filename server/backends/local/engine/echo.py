@@ -19,6 +19,7 @@ from mlxdeck.server.backends.local.engine.api import (
     ModelInfo,
     Prefilled,
     Progress,
+    Reads,
     Sampled,
     SequenceSpec,
     State,
@@ -184,16 +185,22 @@ class EchoEngine:
         self._running[uid] = _EchoSequence(run, run.n_cached)
         return uid
 
-    def step(self) -> list[Step]:
-        """Advance every sequence by a chunk or a character."""
+    def step(self, reads: Reads = None) -> list[Step]:
+        """Advance sequences by what they are to read, or by a character."""
         if self._running and self.step_s:
             time.sleep(self.step_s)
-        return [self._advance(uid, job) for uid, job in list(self._running.items())]
+        asked = asked_tokens(reads)
+        steps = [
+            self._advance(uid, job, self._chunk if asked is None else asked.get(uid, 0))
+            for uid, job in list(self._running.items())
+        ]
+        return [step for step in steps if step is not None]
 
-    def _advance(self, uid: int, job: _EchoSequence) -> Step:
+    def _advance(self, uid: int, job: _EchoSequence, n_tokens: int) -> Step | None:
         total = len(job.run.tokens)
         if job.n_done < total:
-            n = min(self._chunk, total - job.n_done)
+            if not (n := min(n_tokens, total - job.n_done)):
+                return None
             job.n_done += n
             self.n_prefilled_tokens += n
             return Prefilled(uid, job.n_done, total)
@@ -236,6 +243,11 @@ class EchoEngine:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+def asked_tokens(reads: Reads) -> dict[int, int] | None:
+    """How many tokens of which prompts are to be read; None is a chunk of each."""
+    return None if reads is None else {uid: each.n_tokens for each in reads for uid in each.uids}
 
 
 def _text(tokens: Sequence[int]) -> str:

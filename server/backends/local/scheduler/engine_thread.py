@@ -34,6 +34,7 @@ from mlxdeck.server.backends.local.engine.api import (
     SequenceSpec,
     Step,
 )
+from mlxdeck.server.backends.local.scheduler.batching import Batching
 from mlxdeck.server.backends.local.scheduler.commands import Command, Enter, Inbox, Leave, Run, Stop
 from mlxdeck.server.backends.local.scheduler.model_residency import ModelResidency
 from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Piece, Sequence
@@ -80,6 +81,7 @@ class EngineThread:
         *,
         max_batch: int,
         prefill_chunk_tokens: int,
+        step_budget_tokens: int,
     ) -> None:
         self.inbox = Inbox(thread.ring)
         self.activity = thread.activity
@@ -98,12 +100,17 @@ class EngineThread:
         self.model = ModelResidency(engine, self._attempt)
         self._engine = engine
         self._told = told
-        self._max_batch = max_batch
-        self._prefill_chunk_tokens = prefill_chunk_tokens
+        self._batching = Batching(
+            max_batch=max_batch,
+            chunk_tokens=prefill_chunk_tokens,
+            budget_tokens=step_budget_tokens,
+        )
         self._waiting: deque[Sequence] = deque()
         self._open: set[Sequence] = set()
         """All sequences that have entered and have not received an end, in any stage."""
         self._looping: list[Sequence] = []
+        self._may_have_strays = False
+        """Whether the engine may hold a sequence whose insert failed half-way."""
 
     @property
     def busy(self) -> bool:
@@ -226,40 +233,29 @@ class EngineThread:
         return True
 
     def _admit(self) -> None:
-        while self._waiting and len(self.running) < self._max_batch:
-            job = self._waiting[0]
-            if not self._fits(job):
-                return
+        while (job := self._batching.admit(self._waiting, self.running)) is not None:
             job.work.times.admitted_s = time.monotonic()
             job.n_prefilled = job.run.n_cached
-            self._waiting.popleft()
             uid, failure = self._attempt("insert", partial(self._engine.insert, job.run))
             if uid is None:
+                self._may_have_strays = True
                 self._deliver([(job, EngineFailed(failure))])
                 continue
             job.uid = uid
             self.running[uid] = job
 
-    def _fits(self, job: Sequence) -> bool:
-        """Whether a job may be prefilled together with the jobs in prefill.
-
-        The engine pads all chunks of a step to the longest, so a step costs their number times that
-        length. The limit is twice a chunk, since other sequences wait for their next token. Many
-        short prompts go together, a short one beside a long one, long ones in turn.
-        """
-        chunk = self._prefill_chunk_tokens
-        left = [len(each.run.tokens) - each.n_prefilled for each in self.running.values()]
-        reading = [min(n, chunk) for n in left if n > 0]
-        longest = max([*reading, min(len(job.run.tokens) - job.run.n_cached, chunk)])
-        return not reading or (len(reading) + 1) * longest <= 2 * chunk
-
     def _step(self) -> None:
         if not self.running:
             return
-        steps, failure = self._attempt("a step", self._engine.step)
+        reads = self._batching.plan(self.running, expects=self._told.n_expected > 0)
+        # A step that reads of all prompts also tells of those that it should not have.
+        asked = None if self._may_have_strays else reads
+        self._may_have_strays = False
+        steps, failure = self._attempt("a step", partial(self._engine.step, asked))
         if steps is None:
             self._rebuild(failure)
             return
+        self._batching.done()
         self.measure()
         self._deliver([parcel for step in steps for parcel in self._account(step)])
         while self._looping:

@@ -73,6 +73,7 @@ class Scheduler:
         max_batch: int,
         max_waiting: int,
         prefill_chunk_tokens: int,
+        step_budget_tokens: int = 0,
         ping_s: float,
         stall_s: float,
     ) -> None:
@@ -88,6 +89,7 @@ class Scheduler:
             self._thread,
             max_batch=max_batch,
             prefill_chunk_tokens=prefill_chunk_tokens,
+            step_budget_tokens=step_budget_tokens,
         )
         self._open: set[Sequence] = set()
         """Sequences whose block has not been left."""

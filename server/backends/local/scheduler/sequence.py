@@ -52,5 +52,24 @@ class Sequence:
     """Prompt tokens that are in the KV state by now, the cached ones included."""
     chunks: asyncio.Queue[Chunk | ServerError] = field(default_factory=asyncio.Queue)
     uid: int = -1
+    session: str = ""
+    """Sequences of one session share what is theirs; without one, each is on its own."""
+    n_passed: int = 0
+    """How often a later one was let in before it."""
     spoil: Callable[[], None] | None = None
     """Called on the engine thread if nothing could be drawn: its first state may be the reason."""
+
+    @property
+    def left_tokens(self) -> int:
+        """Prompt tokens that are not computed."""
+        return len(self.run.tokens) - max(self.n_prefilled, self.run.n_cached)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the engine has read some of its prompt."""
+        return self.n_prefilled > self.run.n_cached
+
+    @property
+    def owner(self) -> str:
+        """The session, or a name of its own."""
+        return self.session or f"#{id(self)}"

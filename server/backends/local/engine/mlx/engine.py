@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlxdeck.server.backends.local.engine.api import (
@@ -23,12 +22,15 @@ from mlxdeck.server.backends.local.engine.api import (
     ModelInfo,
     Prefilled,
     Progress,
+    Read,
+    Reads,
     Sampled,
     SequenceSpec,
     State,
     Step,
 )
 from mlxdeck.server.backends.local.engine.hardware.device import device
+from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptProgress, PromptRow
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
 from mlxdeck.server.backends.local.engine.mlx.sampling import penalties, sampler
@@ -67,7 +69,6 @@ class MlxEngine:
         model: str,
         models_dir: Path,
         *,
-        max_batch: int,
         prefill_chunk_tokens: int,
         context_tokens: int = 0,
         max_kv_tokens: int = 0,
@@ -81,11 +82,9 @@ class MlxEngine:
         self._max_kv_tokens = max_kv_tokens or None
         self._name = model
         self._models_dir = models_dir
-        self._max_batch = max_batch
         self._prefill_chunk_tokens = prefill_chunk_tokens
         self._context_tokens = context_tokens
         self._detokenizers: dict[int, Any] = {}
-        self._n_cached: dict[int, int] = {}
         self._holding: dict[int, Processor] = {}
 
     def load(self, progress: Progress) -> ModelInfo:
@@ -126,24 +125,24 @@ class MlxEngine:
         # Before the batch knows of it: from there on nothing may fail.
         detokenizer = self.tokenizer.wrapper.detokenizer
         holding = self.grammars.processor(run.constraint) if run.constraint else None
+        prompt = PromptRow(
+            self._segments(tokens, run),
+            run.max_tokens,
+            run.state if run.n_cached else None,
+            tokens[: run.n_cached],
+            sampler(run.sampling),
+            self._processors(run, holding),
+        )
         try:
-            (uid,) = self._batch.insert_segments(
-                [self._segments(tokens, run)],
-                [run.max_tokens],
-                caches=[run.state] if run.n_cached else None,
-                all_tokens=[tokens[: run.n_cached]],
-                samplers=[sampler(run.sampling)],
-                logits_processors=[self._processors(run, holding)],
-            )
+            uid = self._batch.insert(prompt)
         except ValueError as error:
             raise EngineFailed(f"the model can't take this prompt: {error}") from error
         self._detokenizers[uid] = detokenizer
-        self._n_cached[uid] = run.n_cached
         if holding:
             self._holding[uid] = holding
-        return int(uid)
+        return uid
 
-    def _processors(self, run: SequenceSpec, holding: Processor | None) -> list[Any] | None:
+    def _processors(self, run: SequenceSpec, holding: Processor | None) -> tuple[Any, ...]:
         wrapper = self.tokenizer.wrapper
         found: list[Any] = []
         # Masks come after penalties, so that only tokens allowed by the mask are sampled.
@@ -158,7 +157,7 @@ class MlxEngine:
                 # A constrained answer contains no thinking, whatever its text is.
                 budget.paused = lambda: holding.holds
             found.append(budget)
-        return found or None
+        return tuple(found)
 
     def _segments(self, tokens: list[int], run: SequenceSpec) -> list[list[int]]:
         """Cut a prompt where its state has to be kept: nowhere, if it can be cut back later."""
@@ -169,25 +168,18 @@ class MlxEngine:
                     cuts.append(boundary)
         return [tokens[a:b] for a, b in itertools.pairwise([*cuts, len(tokens)])]
 
-    def step(self) -> list[Step]:
+    def step(self, reads: Reads = None) -> list[Step]:
         """Advance every sequence; see `Engine.step`."""
+        if reads is None:
+            reads = [Read((uid,), self._prefill_chunk_tokens) for uid in self._batch.prompts]
         try:
-            prefills, tokens = self._batch.next()
-            steps: list[Step] = [self._prefilled(p) for p in prefills]
+            progress, tokens = self._batch.step(reads)
+            steps: list[Step] = [_prefilled(each) for each in progress]
             steps.extend(self._sampled(response) for response in tokens)
         # Any exception of a model's code has the same meaning here: the batch is lost.
         except Exception as error:
             raise EngineFailed(f"the model failed: {type(error).__name__}: {error}") from error
         return steps
-
-    def _prefilled(self, response: Any) -> Prefilled:
-        done, total = response.progress
-        cached = self._n_cached[response.uid]
-        snapshot = None
-        if response.end_of_segment and not response.end_of_prompt and done < total - 1:
-            state, tokens = self._batch.extract_cache([response.uid])[response.uid]
-            snapshot = kept(tokens, state)
-        return Prefilled(response.uid, cached + done, cached + total, snapshot)
 
     def _sampled(self, response: Any) -> Sampled:
         holding = self._holding.get(response.uid)
@@ -212,7 +204,7 @@ class MlxEngine:
     def _ended(self, response: Any, how: Literal["failed", "broken"], why: str) -> Sampled:
         """End a sequence early; its state may be as bad as its answer, and is not kept."""
         if response.finish_reason is None:
-            self._batch.remove([response.uid])
+            self._batch.remove(response.uid)
         self._forget(response.uid)
         return Sampled(response.uid, "", how, why=why)
 
@@ -220,9 +212,9 @@ class MlxEngine:
         """Drop a sequence and return its state, complete up to the last computed token."""
         self._forget(uid)
         try:
-            removed = self._batch.remove([uid], return_prompt_caches=True)
-            state, tokens = removed.get(uid, (None, ()))
-            return kept(tokens, state) if state and tokens else None
+            found = self._batch.extract(uid)
+            self._batch.remove(uid)
+            return kept(*found) if found is not None else None
         # As in a step: the batch can't be relied on any more.
         except (RuntimeError, ValueError, IndexError) as error:
             raise EngineFailed(f"the model failed: {type(error).__name__}: {error}") from error
@@ -230,20 +222,15 @@ class MlxEngine:
     def _forget(self, uid: int) -> None:
         self._detokenizers.pop(uid, None)
         self._holding.pop(uid, None)
-        self._n_cached.pop(uid, None)
 
     def reset(self) -> None:
         """Build a new generator; the old one's sequences are lost, and its memory is freed."""
         self._detokenizers.clear()
         self._holding.clear()
-        self._n_cached.clear()
-        self._batch = BatchGenerator(
+        self._batch = Batches(
             self._model,
             stop_tokens=self._stop_tokens,
-            completion_batch_size=self._max_batch,
-            prefill_batch_size=self._max_batch,
-            prefill_step_size=self._prefill_chunk_tokens,
-            max_kv_size=self._max_kv_tokens,
+            max_kv_tokens=self._max_kv_tokens,
         )
         mx.clear_cache()
 
@@ -253,7 +240,7 @@ class MlxEngine:
 
     def unload(self) -> None:
         """Free generator and model on the thread that made them."""
-        for running in (self._detokenizers, self._holding, self._n_cached):
+        for running in (self._detokenizers, self._holding):
             running.clear()
         if batch := self.__dict__.pop("_batch", None):
             batch.close()
@@ -282,6 +269,11 @@ class MlxEngine:
         """The same, for good."""
         if hasattr(self, "_let_go"):
             self.unload()
+
+
+def _prefilled(read: PromptProgress) -> Prefilled:
+    snapshot = kept(*read.kept) if read.kept is not None else None
+    return Prefilled(read.uid, read.done_tokens, read.total_tokens, snapshot)
 
 
 def kept(tokens: Sequence[int], state: State) -> KVState:

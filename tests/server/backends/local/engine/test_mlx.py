@@ -33,7 +33,7 @@ STORY = "<|im_start|>user\nTell me about the sea.<|im_end|>\n<|im_start|>assista
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[tuple[MlxEngine, ModelInfo]]:
     """SmolLM2, loaded once; every test uses it from the one thread that pytest has."""
-    engine = MlxEngine("smollm2", models_home(), max_batch=4, prefill_chunk_tokens=16)
+    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=16)
     info = engine.load(lambda _: None)
     yield engine, info
     engine.close()
@@ -169,10 +169,11 @@ def test_a_failure_in_the_model_is_one_error_and_a_reset_mends_it(
     """Whatever is raised below comes out as EngineFailed; after reset, it runs again."""
     engine.insert(run(engine, PROMPT))
 
-    def fail() -> None:
+    def fail(reads: object) -> None:
+        del reads
         raise RuntimeError("[metal] out of memory")
 
-    monkeypatch.setattr(engine._batch, "next", fail)
+    monkeypatch.setattr(engine._batch, "step", fail)
     with pytest.raises(EngineFailed, match="out of memory"):
         engine.step()
     engine.reset()

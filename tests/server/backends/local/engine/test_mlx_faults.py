@@ -31,7 +31,7 @@ FULL = "[malloc] Unable to allocate 1 bytes: injected"
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[MlxEngine]:
     """SmolLM2, loaded once."""
-    engine = MlxEngine("smollm2", models_home(), max_batch=4, prefill_chunk_tokens=64)
+    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=64)
     engine.load(lambda _: None)
     yield engine
     engine.close()
@@ -80,7 +80,7 @@ def test_logits_that_are_no_numbers_end_their_sequence_alone(
     """In a batch, greedy or drawn: the other one says what it says alone."""
     alone = finish(engine, uid := engine.insert(run(engine, PROMPT)))[uid]
     engine.reset()
-    engine._batch._generation_batch.model = Spoilt(engine._model, 1, value, 2)
+    engine._batch.decoding.model = Spoilt(engine._model, 1, value, 2)
     good = engine.insert(run(engine, PROMPT))
     tokens = engine.tokenizer.encode(STORY)
     bad = engine.insert(SequenceSpec(tokens, 0, None, 24, sampling))
@@ -100,7 +100,7 @@ def test_logits_that_are_no_numbers_end_their_sequence_alone(
 
 def test_a_held_sequence_is_ended_alike(engine: MlxEngine) -> None:
     """What its mask lets through may be impossible too."""
-    engine._batch._generation_batch.model = Spoilt(engine._model, 0, -mx.inf, 1)
+    engine._batch.decoding.model = Spoilt(engine._model, 0, -mx.inf, 1)
     tokens = engine.tokenizer.encode(PROMPT)
     held = Constraint('start: "<" /[0-9]{20}/ ">"\n')
     uid = engine.insert(SequenceSpec(tokens, 0, None, 24, SamplingParams(), constraint=held))
@@ -176,7 +176,7 @@ async def test_memory_that_lacks_anywhere_costs_one_answer_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the model, where a state is kept, cut, restored: the server is whole afterwards."""
-    engine = MlxEngine("smollm2", models_home(), max_batch=4, prefill_chunk_tokens=64)
+    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=64)
     async with running(engine, home=tmp_path, exact_cache_entries=0) as server:
         good = (await asked(server, "Name a colour.")).json()["content"]
         sites = [
@@ -218,10 +218,10 @@ async def test_a_state_is_read_where_it_holds_nobody_up(
         return real(path)
 
     monkeypatch.setattr(kv_file, "read", noted)
-    engine = MlxEngine("smollm2", models_home(), max_batch=4, prefill_chunk_tokens=64)
+    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=64)
     async with running(engine, home=tmp_path, exact_cache_entries=0) as server:
         await asked(server, "Name a colour.")
-    engine = MlxEngine("smollm2", models_home(), max_batch=4, prefill_chunk_tokens=64)
+    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=64)
     monkeypatch.setattr(kv_file, "state", failing([1], kv_file.state))
     async with running(engine, home=tmp_path, exact_cache_entries=0) as server:
         for hit in (False, True):

@@ -134,7 +134,7 @@ def engine(
             name = str(build(tmp_path_factory.mktemp("zoo") / name, "qwen3", name))
         except Unavailable as reason:
             pytest.skip(str(reason))
-    engine = MlxEngine(name, models_home(), max_batch=4, prefill_chunk_tokens=512)
+    engine = MlxEngine(name, models_home(), prefill_chunk_tokens=512)
     engine.load(lambda _: None)
     yield engine
     engine.close()

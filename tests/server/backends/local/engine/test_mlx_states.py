@@ -43,7 +43,6 @@ def engine(request: pytest.FixtureRequest) -> Iterator[MlxEngine]:
     engine = MlxEngine(
         "smollm2",
         models_home(),
-        max_batch=4,
         prefill_chunk_tokens=64,
         max_kv_tokens=request.param,
     )

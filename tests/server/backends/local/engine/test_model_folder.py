@@ -185,7 +185,7 @@ def test_what_is_needed_and_broken_is_named_with_the_remedy(case: str, folder: P
 
 def engine(folder: Path, **more: Any) -> MlxEngine:
     """One that would load it."""
-    return MlxEngine(str(folder), folder, max_batch=1, prefill_chunk_tokens=8, **more)
+    return MlxEngine(str(folder), folder, prefill_chunk_tokens=8, **more)
 
 
 def test_what_mlx_lm_refuses_is_one_line(folder: Path) -> None:

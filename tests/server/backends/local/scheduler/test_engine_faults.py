@@ -211,7 +211,7 @@ def plan_step_once(scheduler: Scheduler, plan: Plan, site: str, kind: str) -> An
         def __getattr__(self, name: str) -> Any:
             return getattr(engine, name)
 
-        def step(self) -> Any:
+        def step(self, reads: Any = None) -> Any:
             plan.arm(site, kind, n_times=1 << 30)
             scheduler._worker._engine = engine
             raise KINDS[kind]()

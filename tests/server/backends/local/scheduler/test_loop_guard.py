@@ -160,7 +160,7 @@ async def test_a_loop_of_a_real_engine_is_ended_also_where_it_is_held(tmp_path: 
         folder = build(tmp_path / "qwen3", "qwen3", "qwen3")
     except Unavailable as reason:
         pytest.skip(str(reason))
-    engine = MlxEngine(str(folder), tmp_path, max_batch=4, prefill_chunk_tokens=512)
+    engine = MlxEngine(str(folder), tmp_path, prefill_chunk_tokens=512)
     tool = {"name": "Write", "input_schema": A_STRING}
     async with running(engine, prefix_cache_bytes=1 << 26) as server:
         (letter,) = engine.tokenizer.encode("a")

@@ -13,6 +13,7 @@ from mlxdeck.server.backends.local.engine.api import (
     KVState,
     ModelInfo,
     Progress,
+    Reads,
     Sampled,
     SamplingParams,
     SequenceSpec,
@@ -166,11 +167,11 @@ class FaultyEngine(EchoEngine):
     fail_next = False
     n_resets = 0
 
-    def step(self) -> list[Step]:
+    def step(self, reads: Reads = None) -> list[Step]:
         if self.fail_next and self._running:
             self.fail_next = False
             raise EngineFailed("the model failed: boom")
-        return super().step()
+        return super().step(reads)
 
     def reset(self) -> None:
         self.n_resets += 1
@@ -214,10 +215,10 @@ class StuckEngine(EchoEngine):
 
     released = False
 
-    def step(self) -> list[Step]:
+    def step(self, reads: Reads = None) -> list[Step]:
         while self._running and not self.released:
             time.sleep(0.01)
-        return super().step()
+        return super().step(reads)
 
 
 async def test_an_engine_that_hangs_is_given_up() -> None:
@@ -264,17 +265,15 @@ async def test_stopping_ends_what_still_runs() -> None:
 
 
 async def test_short_prompts_are_read_together_and_long_ones_in_turn() -> None:
-    """A step never computes more than twice a chunk, padding included."""
+    """A step never computes more than a chunk, padding included."""
     together: list[int] = []
 
     class Watching(EchoEngine):
-        def step(self) -> list[Step]:
-            left = [len(j.run.tokens) - j.n_done for j in self._running.values()]
-            chunks = [min(n, 64) for n in left if n > 0]
-            if chunks:
-                assert len(chunks) * max(chunks) <= 128
-                together.append(len(chunks))
-            return super().step()
+        def step(self, reads: Reads = None) -> list[Step]:
+            for each in reads or ():
+                assert len(each.uids) * each.n_tokens <= 64
+                together.append(len(each.uids))
+            return super().step(reads)
 
     engine = Watching(step_s=0.002, prefill_chunk_tokens=64)
     async with running(engine, max_batch=16, max_waiting=16) as scheduler:
@@ -284,13 +283,27 @@ async def test_short_prompts_are_read_together_and_long_ones_in_turn() -> None:
     assert max(together) > 1
 
 
+async def test_twenty_new_tokens_do_not_wait_for_two_long_prompts() -> None:
+    """Nor if these have all places; they are drawn in the second step."""
+    engine = EchoEngine(step_s=0.001, prefill_chunk_tokens=64)
+    async with running(engine, max_batch=4, max_waiting=16) as scheduler:
+        long = [asyncio.create_task(answer(scheduler, job("l" * 9_000))) for _ in range(6)]
+        await until(lambda: scheduler.status.active == 4)
+        short = job("a", max_tokens=1)
+        assert await answer(scheduler, short) == ("a", "length")
+        assert scheduler.status.active == 4
+        assert not any(each.done() for each in long)
+        for each in long:
+            each.cancel()
+
+
 class LettingGo(EchoEngine):
     """Breaks the third token of an answer in which there is an `x`."""
 
-    def step(self) -> list[Step]:
+    def step(self, reads: Reads = None) -> list[Step]:
         """As the echo, but for that."""
         found: list[Step] = []
-        for each in super().step():
+        for each in super().step(reads):
             if isinstance(each, Sampled) and each.text == "x":
                 self.remove(each.uid)
                 each = Sampled(each.uid, "", "broken", why="not of the grammar")

@@ -1,0 +1,177 @@
+"""Which prompts the next step reads, and how much of them. Values in, values out, no clock.
+
+Each step draws a token for every sequence that is written, then makes at most one pass over
+prompts. Its size and its frequency come from how long the model takes:
+
+    nothing else runs or waits    a whole chunk a step: a lone prompt loses nothing
+    something else waits          passes of `PAUSE_STEPS` decode steps, so that it can soon begin
+    something is written          such passes take turns with decode steps, in the proportion of
+                                  `PREFILL_SHARE`; a small prompt does not wait for its turn, but
+                                  what it takes is taken from those behind it
+
+Small prompts, up to a chunk, come first, the shortest before all others. Every `EVERY`th pass
+belongs to the prompt that has waited longest. Large prompts have a pass in every `AGE_STEPS` steps
+at least, whoever comes between.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlxdeck.server.backends.local.engine.api import Read
+from mlxdeck.server.backends.local.scheduler.fair_share import FairShare
+from mlxdeck.server.backends.local.scheduler.pace import Speeds
+
+PREFILL_SHARE = 0.5
+"""Seconds of reading for each second of writing."""
+PAUSE_STEPS = 3.0
+"""How long a pass may be if others wait, in decode steps."""
+LEAST_TOKENS = 16
+"""A pass reads at least so many: the weights are read for a single one too."""
+AGE_STEPS = 16
+EVERY = 4
+QUIET_STEPS = 64
+"""So long after others have run, a prompt that is read meanwhile is read in small passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A prompt that is being read."""
+
+    uid: int
+    left_tokens: int
+    session: str
+    is_begun: bool
+    """Whether some of it was read by now: it can't share a pass."""
+
+
+class StepPlanner:
+    """Plans step after step; remembers who was served when."""
+
+    def __init__(self, chunk_tokens: int, budget_tokens: int = 0) -> None:
+        """`budget_tokens` bounds a pass beside others; 0 chooses by the model's speed."""
+        self._chunk = chunk_tokens
+        self._fixed = min(budget_tokens, chunk_tokens)
+        self._step = 0
+        self._n_passes = Counter[bool]()
+        """Of small prompts, and of large ones."""
+        self._served: dict[int, int] = {}
+        """Per prompt, the step in which it came or was last read."""
+        self._large_step = 0
+        """The step in which a large prompt was last read, or none was there."""
+        self._busy_step = -QUIET_STEPS
+        """The step in which something else ran or waited beside a prompt."""
+        self._credit_s = 0.0
+        """Time that passes may still take from those that are written."""
+        self._share = FairShare(chunk_tokens)
+
+    def plan(
+        self,
+        readings: Sequence[Reading],
+        n_decoding: int,
+        speeds: Speeds,
+        *,
+        expects: bool = False,
+    ) -> list[Read]:
+        """What the next step reads. If nothing is written, then it reads something.
+
+        `expects` is whether a request is on its way.
+        """
+        self._step += 1
+        self._share.begin_step(each.session for each in readings)
+        self._note(readings)
+        self._credit_s += PREFILL_SHARE * speeds.decode_s if n_decoding else -self._credit_s
+        if not readings:
+            self._busy_step = self._step - QUIET_STEPS - 1
+            return []
+        most = self._most_tokens(speeds)
+        self._credit_s = min(self._credit_s, speeds.pass_over_s(most))
+        small = [each for each in readings if self._is_small(each)]
+        large = [each for each in readings if not self._is_small(each)]
+        if n_decoding or expects or (small and len(readings) > 1):
+            self._busy_step = self._step
+        if not n_decoding and self._step - self._busy_step > QUIET_STEPS:
+            most = self._chunk
+        chosen: Reading | None = None
+        if large and self._step - self._large_step >= AGE_STEPS:
+            chosen = self._choose(large, most)
+        if chosen is None and small and self._may_read(small, n_decoding, speeds, most):
+            chosen = self._choose(small, most)
+        if chosen is None and large and self._may_read(large, n_decoding, speeds, most):
+            chosen = self._choose(large, most)
+        if chosen is None:
+            return []
+        return [self._pass(chosen, small, most, n_decoding, speeds)]
+
+    def _note(self, readings: Sequence[Reading]) -> None:
+        self._served = {each.uid: self._served.get(each.uid, self._step) for each in readings}
+        if all(map(self._is_small, readings)):
+            self._large_step = self._step
+
+    def _most_tokens(self, speeds: Speeds) -> int:
+        """The size of a pass if others wait."""
+        within = speeds.tokens_within(PAUSE_STEPS * speeds.decode_s)
+        return self._fixed or min(self._chunk, max(LEAST_TOKENS, within))
+
+    def _may_read(
+        self, readings: Sequence[Reading], n_decoding: int, speeds: Speeds, most: int
+    ) -> bool:
+        if not n_decoding or self._fixed:
+            return True
+        if self._is_small(readings[0]):
+            return self._credit_s > -speeds.pass_over_s(self._chunk)
+        return self._credit_s >= speeds.pass_over_s(most)
+
+    def _choose(self, readings: Sequence[Reading], most: int) -> Reading | None:
+        """The next to be read, of those whose session has not had more than its share."""
+        fair = [
+            each
+            for each in readings
+            if self._share.allows(each.session, min(most, each.left_tokens))
+        ]
+        if self._n_passes[self._is_small(readings[0])] % EVERY == EVERY - 1:
+            return min(fair, key=lambda each: (self._served[each.uid], each.uid), default=None)
+        return min(fair, key=lambda each: (each.left_tokens, each.uid), default=None)
+
+    def _is_small(self, reading: Reading) -> bool:
+        return reading.left_tokens <= self._chunk
+
+    def _together(self, chosen: Reading, small: Sequence[Reading], limit: int) -> list[Reading]:
+        """What can be read in one pass with it, so that it costs no more than `limit` tokens."""
+        found, longest = [chosen], chosen.left_tokens
+        for each in sorted(small, key=lambda each: (each.left_tokens, each.uid)):
+            n = max(longest, each.left_tokens)
+            if each.is_begun or each is chosen or n * (len(found) + 1) > limit:
+                continue
+            if self._share.allows(each.session, each.left_tokens):
+                longest = n
+                found.append(each)
+                self._share.give(each.session, each.left_tokens)
+        return found
+
+    def _pass(
+        self,
+        chosen: Reading,
+        small: Sequence[Reading],
+        most: int,
+        n_decoding: int,
+        speeds: Speeds,
+    ) -> Read:
+        n_tokens = min(most, chosen.left_tokens)
+        self._share.give(chosen.session, n_tokens)
+        together = [chosen]
+        limit = most if n_decoding else self._chunk
+        if not chosen.is_begun and chosen.left_tokens <= limit:
+            together = self._together(chosen, small, limit)
+            n_tokens = max(each.left_tokens for each in together)
+        for each in together:
+            self._served[each.uid] = self._step
+        is_small = self._is_small(chosen)
+        self._n_passes[is_small] += 1
+        if not is_small:
+            self._large_step = self._step
+        if n_decoding:
+            self._credit_s -= speeds.pass_over_s(n_tokens * len(together))
+        return Read(tuple(each.uid for each in together), n_tokens)
