@@ -23,7 +23,7 @@ from mlxdeck.server.ops.disk_use import find, on_disk
 from mlxdeck.server.ops.fits import WORK_BYTES, local_fit
 from mlxdeck.settings.errors import UserError
 from tests.hub import Hub, serving_hub
-from tests.real import ROOT
+from tests.real import ROOT, free_port
 
 CONFIG: dict[str, Any] = {
     "model_type": "qwen3",
@@ -173,7 +173,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     (home / "telemetry").mkdir()
     for name in ("mlxdeck-20261126-010101-7.jsonl", "letters.jsonl"):
         (home / "telemetry" / name).write_bytes(b"x" * 10)
-    return Settings(home=home)
+    return Settings(home=home, port=free_port())
 
 
 def recordings(settings: Settings) -> list[Path]:
