@@ -140,6 +140,14 @@ class ClientBody:
 
 
 @dataclass(frozen=True, slots=True)
+class RawPrompt:
+    """The text of a request's one message is the prompt, without a chat template."""
+
+    suffix: str = ""
+    """Text behind the gap that the answer fills; empty if the answer goes on with the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One request for an answer, as every dialect decodes it."""
 
@@ -175,6 +183,8 @@ class ChatRequest:
     """Changes that made the history readable for the model, for telemetry; names and counts."""
     unsupported: tuple[str, str] | None = field(default=None, compare=False, repr=False)
     """Path and reason of what only another server could take, as a picture that the user sends."""
+    raw: RawPrompt | None = None
+    """How its one message is a prompt; None for a conversation."""
     client: ClientBody | None = field(default=None, compare=False, repr=False)
     """The client's own words, where they are known. A local model has no use for them."""
     owner: str = field(default="", compare=False, repr=False)

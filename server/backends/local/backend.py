@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from mlxdeck.server.backends.base import Announce, BackendInfo, BackendStatus, Health, Route
+from mlxdeck.server.backends.local.answer_splitter import answer_splitter
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
     ModelInfo,
@@ -34,7 +35,6 @@ from mlxdeck.server.backends.local.silence import Silence
 from mlxdeck.server.backends.local.toolcalls.finish import ending
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
-from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.cache.cache_keys import digest
@@ -328,6 +328,7 @@ class LocalBackend:
             layout.boundaries(),
             ready.plan.constraint,
             thinking,
+            keeps_blank=chat.raw is not None,
         )
         return Job(
             run,
@@ -338,19 +339,9 @@ class LocalBackend:
         )
 
     def _splitter(self, chat: ChatRequest, ready: Ready) -> Splitter:
-        traits = self._traits
-        stops = chat.sampling.stop_sequences
-        return Splitter(
-            Markers(traits.think_start, traits.think_end, stops),
-            self._tool_format,
-            chat.tools,
-            thinking=ready.prompt.in_thinking,
-            constrained=ready.plan.constraint is not None,
-            parallel=chat.tool_choice.parallel,
-            shows_thinking=chat.thinking is not False,
-            loose=ready.plan.loose,
-            loop_guard=self._settings.loop_guard,
-        )
+        traits, guarded = self._traits, self._settings.loop_guard
+        about = (chat, ready.prompt, ready.plan, traits, self._tool_format)
+        return answer_splitter(*about, loop_guard=guarded)
 
     async def shared_tokens(self, chat: ChatRequest) -> list[int]:
         """The tokens of a request's system prompt and tools."""

@@ -25,6 +25,7 @@ from mlxdeck.server.dialects.json_fields import (
 from mlxdeck.server.dialects.openai_chat.answers import OpenAIEncoder
 from mlxdeck.server.dialects.openai_chat.history import OpenAIHistory
 from mlxdeck.server.dialects.openai_errors import error_body
+from mlxdeck.server.dialects.openai_fields import session, stop_sequences, stream_usage
 from mlxdeck.server.dialects.openai_tools import (
     function_spec,
     inner_fields,
@@ -48,7 +49,7 @@ class OpenAI:
     name = "openai"
     path = "/v1/chat/completions"
     roots: tuple[str, ...] = (
-        *("/v1/chat", "/v1/completions", "/v1/embeddings"),
+        *("/v1/chat", "/v1/embeddings"),
         *("/v1/audio", "/v1/images", "/v1/moderations", "/v1/batches", "/v1/realtime"),
         *("/v1/assistants", "/v1/threads", "/v1/fine_tuning", "/v1/uploads", "/v1/vector_stores"),
     )
@@ -82,8 +83,8 @@ class OpenAI:
             effort=_effort(fields),
             template_options=template_options(fields),
             answer_schema=_answer_schema(fields),
-            stream_usage=_stream_usage(fields),
-            session_id=_session(fields),
+            stream_usage=stream_usage(fields),
+            session_id=session(fields),
             history_notes=notes.all(),
             unsupported=notes.unsupported,
             client=ClientBody("openai", fields),
@@ -116,13 +117,9 @@ def _refuse(fields: dict[str, Any], notes: Notes) -> None:
 
 
 def _sampling(fields: dict[str, Any]) -> Sampling:
-    stop = fields.get("stop") or []
-    stops = [stop] if isinstance(stop, str) else typed(stop, list, "stop")
-    for i, each in enumerate(stops):
-        if not typed(each, str, f"stop.{i}"):
-            raise BadRequest(f"stop.{i}", "must not be empty")
     limits = (limit_tokens(fields, name) for name in ("max_completion_tokens", "max_tokens"))
-    return sampling(fields, next(filter(None, limits), NO_LIMIT_TOKENS), tuple(stops), hottest=2)
+    max_tokens = next(filter(None, limits), NO_LIMIT_TOKENS)
+    return sampling(fields, max_tokens, stop_sequences(fields), hottest=2)
 
 
 def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], set[str]]:
@@ -175,14 +172,3 @@ def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
     named = typed(required(wanted, "json_schema", "response_format"), dict, path)
     at = join(path, "schema")
     return answer_schema(shallow(typed(named.get("schema") or {}, dict, at), at), at)
-
-
-def _stream_usage(fields: dict[str, Any]) -> bool:
-    options = typed(fields.get("stream_options") or {}, dict, "stream_options")
-    return typed(options.get("include_usage") or False, bool, "stream_options.include_usage")
-
-
-def _session(fields: dict[str, Any]) -> str:
-    """What clients name a conversation by, for telemetry alone; nothing about it is an error."""
-    key = fields.get("prompt_cache_key") or fields.get("session_id")
-    return key[:64] if isinstance(key, str) else ""

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from mlxdeck.server import chat as m
 from mlxdeck.server.dialects.base import Dialect, StoringEncoder
 from mlxdeck.server.dialects.openai_chat import answers
+from mlxdeck.server.dialects.openai_completions import answers as completions
 from mlxdeck.server.dialects.openai_responses import answers as responses
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadRequest, EngineFailed
@@ -41,7 +42,7 @@ def events(path: Path) -> Iterator[m.Event]:
 @pytest.fixture(autouse=True)
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that name the second they were made in."""
-    for module in (answers, responses):
+    for module in (answers, completions, responses):
         monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: 1_700_000_000.5))
 
 
@@ -190,10 +191,24 @@ RESPONSES = {
     "truncation": "auto",
     "prompt_cache_key": "k",
 }
+COMPLETIONS = {
+    "model": "m",
+    "max_tokens": 10,
+    "prompt": ["Hi"],
+    "suffix": "s",
+    "echo": True,
+    "n": 1,
+    "best_of": 1,
+    "logprobs": None,
+    "logit_bias": {"5": 1},
+    "stream_options": {"include_usage": True},
+    "stop": ["x"],
+}
 VALID: dict[str, Any] = {
     "anthropic": ANTHROPIC,
     "openai": OPENAI,
     "openai_responses": RESPONSES,
+    "openai_completions": COMPLETIONS,
 }
 
 

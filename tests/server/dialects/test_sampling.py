@@ -17,6 +17,8 @@ def read(dialect: str, **fields: Any) -> Sampling:
     """What a dialect makes of them."""
     user = {"role": "user", "content": "hi"}
     body = {"model": "m", "max_tokens": 9, "messages": [user], **fields}
+    if dialect == "openai_completions":
+        body["prompt"] = "hi"
     if dialect == "openai_responses":
         body["input"], body["max_output_tokens"] = body.pop("messages"), body.pop("max_tokens")
     return DIALECTS[dialect].decode(json.dumps(body).encode(), {}).sampling

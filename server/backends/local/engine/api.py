@@ -117,6 +117,8 @@ class SequenceSpec:
     """Numbers of leading tokens that other prompts may begin with too, in ascending order."""
     constraint: Constraint | None = None
     thinking: ThinkingLimit | None = None
+    keeps_blank: bool = False
+    """Whether a blank at the beginning of the answer is a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,13 @@ class Tokenizer(Protocol):
         Raises:
             ValueError: The template refuses these messages.
         """
+
+    @property
+    def opening(self) -> str:
+        """What stands in front of a text that no template was applied to; often empty."""
+
+    def is_control(self, text: str) -> bool:
+        """Whether a text is the spelling of one control token."""
 
     def least_tokens(self, text: str) -> int:
         """A lower bound of a text's number of tokens, computed without encoding it.

@@ -43,6 +43,7 @@ class ByteTokenizer:
     """A token is a byte of UTF-8, plus one. The template is one tag a turn."""
 
     traits = TemplateTraits(think_start="<think>", think_end="</think>", has_thinking=True)
+    opening = ""
 
     def render(
         self,
@@ -54,6 +55,11 @@ class ByteTokenizer:
         del tools, options
         turns = (f"<{m['role']}>{m['content']}</{m['role']}>" for m in messages)
         return "".join(turns) + "<assistant>"
+
+    def is_control(self, text: str) -> bool:
+        """No token is one."""
+        del text
+        return False
 
     def least_tokens(self, text: str) -> int:
         """One token a character."""

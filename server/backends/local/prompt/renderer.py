@@ -18,6 +18,7 @@ from mlxdeck.server.backends.local.prompt.length import (
 )
 from mlxdeck.server.backends.local.prompt.marked_rendering import marked, mentions, own_spans
 from mlxdeck.server.backends.local.prompt.prompt_segments import PromptSegments, lay_out
+from mlxdeck.server.backends.local.prompt.raw_prompts import raw_text
 from mlxdeck.server.backends.local.prompt.regroupings import (
     CONTENT_IN_PARTS,
     changing,
@@ -34,7 +35,7 @@ from mlxdeck.server.backends.local.prompt.template_messages import (
     begun,
     put,
 )
-from mlxdeck.server.chat import ChatRequest, ToolUse
+from mlxdeck.server.chat import ChatRequest, RawPrompt, ToolUse
 from mlxdeck.server.checkpoints import checkpoint
 from mlxdeck.server.errors import BadRequest, PromptTooLong
 
@@ -61,6 +62,8 @@ class Prompt:
     """How the conversation had to be put for the template to take it."""
     unforeseen: tuple[str, ...] = ()
     """Notes that were unknown before rendering."""
+    ends: tuple[str, ...] = ()
+    """Texts that end the answer, beside the client's stop sequences."""
 
 
 class Renderer:
@@ -97,25 +100,47 @@ class Renderer:
             PromptTooLong: It leaves no room for a single token of answer.
             BadRequest: The model's template can't express this conversation.
         """
+        if request.raw:
+            return self._raw(request, request.raw)
         text, regrouped = self._text(request)
         limit_tokens = self._context_tokens - 1
         check_length(self._tokenizer, text, limit_tokens)
         checkpoint()
         tokens, ends = self._encoded(request, text, regrouped)
-        if len(tokens) > limit_tokens:
-            raise PromptTooLong(len(tokens), limit_tokens)
-        room_tokens = min(self._context_tokens - len(tokens), self._max_output_tokens)
+        max_tokens = self._room(request, tokens)
         think_start = self._tokenizer.traits.think_start
         in_thinking = bool(think_start) and text.rstrip().endswith(think_start)
         return Prompt(
             tokens,
-            min(request.sampling.max_tokens, room_tokens),
+            max_tokens,
             in_thinking,
             begun(request),
             lay_out(request, text, ends),
             tuple(sorted(regrouped)),
             tuple(sorted(regrouped - self._known)),
         )
+
+    def _raw(self, request: ChatRequest, raw: RawPrompt) -> Prompt:
+        found = raw_text(self._tokenizer, request, raw)
+        check_length(self._tokenizer, found.text, self._context_tokens - 1)
+        checkpoint()
+        tokens, ends = found.encoded(self._tokenizer)
+        max_tokens = self._room(request, tokens)
+        layout = lay_out(request, found.text, ends)
+        return Prompt(
+            tokens, max_tokens, in_thinking=False, begun="", layout=layout, ends=found.ends
+        )
+
+    def _room(self, request: ChatRequest, tokens: list[int]) -> int:
+        """Token limit of the answer to a prompt.
+
+        Raises:
+            PromptTooLong: There is no room for one.
+        """
+        if len(tokens) >= self._context_tokens:
+            raise PromptTooLong(len(tokens), self._context_tokens - 1)
+        left_tokens = self._context_tokens - len(tokens)
+        return min(request.sampling.max_tokens, left_tokens, self._max_output_tokens)
 
     def check_fits(self, request: ChatRequest) -> None:
         """Refuse a request whose texts alone can't fit, before anything is made of them.
@@ -129,9 +154,12 @@ class Renderer:
 
     def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt has, also if it is too long; of a very long one, about."""
-        text, regrouped = self._text(request)
+        raw = raw_text(self._tokenizer, request, request.raw) if request.raw else None
+        text, regrouped = (raw.text, frozenset[str]()) if raw else self._text(request)
         if len(text) > EXACT_CHARS:
             return estimated(self._tokenizer, text)
+        if raw:
+            return len(raw.encoded(self._tokenizer)[0])
         return len(self._encoded(request, text, regrouped)[0])
 
     def text(self, request: ChatRequest) -> str:
@@ -181,7 +209,7 @@ class Renderer:
 
     def foreseen(self, request: ChatRequest) -> tuple[str, ...]:
         """Which of the known regroupings change this conversation. Pure, for any thread."""
-        if not self._known:
+        if not self._known or request.raw:
             return ()
         traits, known = self._tokenizer.traits, self._known
         first = put(request, traits, self._writing, ordered=False)

@@ -46,6 +46,10 @@ class ControlTokens:
         self._never_plain = self._marks - {unknown}
         self._private: Any = None
 
+    def spells(self, text: str) -> bool:
+        """Whether a text is the spelling of one."""
+        return text in self._ids
+
     def among(self, tokens: Iterable[int], text: str) -> list[str]:
         """The texts of the control tokens among some tokens or in a text, the longest first."""
         found = {self._added[id_].content for id_ in self._marks.intersection(tokens)}

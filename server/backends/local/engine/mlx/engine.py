@@ -123,7 +123,7 @@ class MlxEngine:
         """Queue a sequence; the cached part of its prompt comes from `run.state`."""
         tokens = list(run.tokens)
         # Before the batch knows of it: from there on nothing may fail.
-        detokenizer = self.tokenizer.wrapper.detokenizer
+        detokenizer = self.tokenizer.detokenizer(keeps_blank=run.keeps_blank)
         holding = self.grammars.processor(run.constraint) if run.constraint else None
         prompt = PromptRow(
             self._segments(tokens, run),

@@ -60,6 +60,30 @@ class MlxTokenizer:
             raise ValueError(f"the chat template refuses this conversation: {reason}") from error
 
     @functools.cached_property
+    def opening(self) -> str:
+        """By what the tokenizer puts there itself, or else by how conversations begin."""
+        found, bos = opening(self.wrapper), self.wrapper.bos_token
+        if found or not bos:
+            return found
+        try:
+            chat = self.render([{"role": "user", "content": "a"}], None, {})
+        except ValueError:
+            return ""
+        return bos if chat.startswith(bos) else ""
+
+    def is_control(self, text: str) -> bool:
+        """Whether a text is the spelling of one control token."""
+        return self._control.spells(text)
+
+    def detokenizer(self, *, keeps_blank: bool) -> Any:
+        """A new one; the library's drop a blank at the very beginning, unless it is to be kept."""
+        found = self.wrapper.detokenizer
+        if keeps_blank and "text" in vars(found):
+            # What is no beginning is not trimmed.
+            found.text, found.offset = " ", 1
+        return found
+
+    @functools.cached_property
     def _bounds(self) -> TokenBounds | None:
         backend = getattr(self.wrapper, "backend_tokenizer", None)
         return bounds_of(backend) if backend is not None else None
@@ -106,6 +130,16 @@ class MlxTokenizer:
     ) -> tuple[list[int], Sequence[int]]:
         """Token ids and ends of a text in which only these places are control tokens."""
         return self._control.encode(text, spans)
+
+
+def opening(wrapper: Any) -> str:
+    """The control tokens that a tokenizer puts in front of a text by itself, as text."""
+    bare = list(wrapper.encode("a", add_special_tokens=False))
+    full = list(wrapper.encode("a"))
+    n_added = len(full) - len(bare)
+    if n_added <= 0 or full[n_added:] != bare:
+        return ""
+    return "".join(wrapper.convert_ids_to_tokens(full[:n_added]))
 
 
 def load_tokenizer(folder: Path, template: str) -> MlxTokenizer:

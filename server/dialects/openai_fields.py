@@ -1,0 +1,30 @@
+"""Fields that several of OpenAI's APIs share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlxdeck.server.dialects.json_fields import typed
+from mlxdeck.server.errors import BadRequest
+
+
+def stop_sequences(fields: dict[str, Any]) -> tuple[str, ...]:
+    """`stop`: one text or several."""
+    stop = fields.get("stop") or []
+    stops = [stop] if isinstance(stop, str) else typed(stop, list, "stop")
+    for i, each in enumerate(stops):
+        if not typed(each, str, f"stop.{i}"):
+            raise BadRequest(f"stop.{i}", "must not be empty")
+    return tuple(stops)
+
+
+def stream_usage(fields: dict[str, Any]) -> bool:
+    """Whether a stream ends with token counts."""
+    options = typed(fields.get("stream_options") or {}, dict, "stream_options")
+    return typed(options.get("include_usage") or False, bool, "stream_options.include_usage")
+
+
+def session(fields: dict[str, Any]) -> str:
+    """What clients name a conversation by, for telemetry alone; nothing about it is an error."""
+    key = fields.get("prompt_cache_key") or fields.get("session_id")
+    return key[:64] if isinstance(key, str) else ""
