@@ -22,7 +22,7 @@ from mlxdeck.server.admin.cache_report import cache_report, clear_caches
 from mlxdeck.server.admin.metrics import metrics
 from mlxdeck.server.admin.models import model, models
 from mlxdeck.server.admin.status import health, status
-from mlxdeck.server.auth import Gate, owner
+from mlxdeck.server.auth import Gate
 from mlxdeck.server.backends.base import Announce, Backend
 from mlxdeck.server.chat import ChatRequest, Event, Started
 from mlxdeck.server.config.api_keys import api_keys
@@ -218,8 +218,7 @@ async def answer(
             await request.unpack()
             chat = await _read(request, dialect, dialect.decode, service, running)
         request.drop()
-        if service.has_keys:
-            chat = replace(chat, owner=owner(request.headers))
+        chat = replace(chat, owner=running.owner)
         if not chat.model:
             chat = replace(chat, model=service.observer.model)
         running.model, running.phase = chat.model, "prepare"

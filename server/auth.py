@@ -61,7 +61,7 @@ class Gate:
                 raise Unauthorized("missing or wrong API key")
 
     def owner(self, headers: Mapping[str, str]) -> str:
-        """Who asks, by the key that let them in; the same for everyone if there are no keys."""
+        """A digest of the key that let a request in; empty if there are no keys."""
         if not self.keys:
             return ""
         return hashlib.sha256(sent_key(headers).encode("utf-8", "surrogatepass")).hexdigest()
@@ -73,11 +73,6 @@ def sent_key(headers: Mapping[str, str]) -> str:
         return key
     scheme, _, rest = headers.get("authorization", "").strip().partition(" ")
     return rest.strip() if rest and scheme.lower() in _SCHEMES else scheme
-
-
-def owner(headers: Mapping[str, str]) -> str:
-    """A digest of the key that a request brings."""
-    return hashlib.sha256(sent_key(headers).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _forbidden(sender: str) -> Forbidden:

@@ -57,7 +57,6 @@ class Service:
         self._open_emitter = open_emitter
         self._began_s = time.monotonic()
         self.is_ready = False
-        self.has_keys = bool(settings.api_key or settings.api_key_file)
         """Whether clients need a key."""
         self._tasks: list[asyncio.Task[None]] = []
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")

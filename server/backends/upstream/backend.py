@@ -21,7 +21,7 @@ from mlxdeck.server.backends.upstream.reading import AnswerReader, count_of
 from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.cache.cache_keys import digest
 from mlxdeck.server.chat import ChatRequest, Finished, Ping, Started, Usage
-from mlxdeck.server.errors import NotFound, ServerError, UpstreamRefused
+from mlxdeck.server.errors import BadRequest, NotFound, ServerError, UpstreamRefused
 from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, Forwarded, StreamItem
 
@@ -95,7 +95,13 @@ class UpstreamBackend:
         return (Route(self.config.name, self, chat.model),)
 
     def check(self, chat: ChatRequest) -> None:
-        """The other server judges."""
+        """The other server judges, but for prompts without a conversation, which none gets.
+
+        Raises:
+            BadRequest: It is one.
+        """
+        if chat.raw:
+            raise BadRequest("prompt", f"the upstream {self.config.name} takes conversations only")
 
     def key_share(self, chat: ChatRequest) -> str:
         """All that is sent, the model that is asked for, and whose key it was."""
