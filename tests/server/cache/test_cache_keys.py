@@ -48,7 +48,6 @@ OTHERS: dict[str, Any] = {
     "history_notes": ("told compaction 1",),
     "is_long": True,
     "raw": RawPrompt(),
-    "answer_form": "a prompt to say again",
     "client": ClientBody("anthropic", {"max_tokens": 1}),
     "owner": "abc",
     "unsupported": ("messages.0.content.0", "no pictures"),
