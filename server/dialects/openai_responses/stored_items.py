@@ -31,18 +31,22 @@ def quoted_items(items: list[Any], found: Mapping[str, StoredAnswer]) -> list[An
         UnknownStored: One is not stored. A thought may be missing: those of earlier turns are
             left out anyway.
     """
-    by_id = {
-        item["id"]: item for answer in found.values() for item in msgspec.json.decode(answer.output)
-    }
-    resolved = []
-    for item in items:
-        if isinstance(item, dict) and item.get("type") == "item_reference":
-            item_id = item["id"]
-            if item_id not in by_id and not item_id.startswith(_THOUGHTS):
-                raise UnknownStored(f"Item with id {item_id!r:.80} not found.")
-            item = by_id.get(item_id, item)
-        resolved.append(item)
-    return resolved
+    if not any(map(_is_reference, items)):
+        return items
+    answers = (msgspec.json.decode(answer.output) for answer in found.values())
+    by_id = {item["id"]: item for output in answers for item in output}
+    return [_quoted(item, by_id) if _is_reference(item) else item for item in items]
+
+
+def _quoted(reference: dict[str, Any], by_id: Mapping[str, Any]) -> Any:
+    item_id = reference["id"]
+    if item_id not in by_id and not item_id.startswith(_THOUGHTS):
+        raise UnknownStored(f"Item with id {item_id!r:.80} not found.")
+    return by_id.get(item_id, reference)
+
+
+def _is_reference(item: Any) -> bool:
+    return isinstance(item, dict) and item.get("type") == "item_reference"
 
 
 def input_page(answer: StoredAnswer, query: Mapping[str, str]) -> bytes:
