@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
-from mlxdeck.cli.settings import add_server_flags, server_settings
+from mlxdeck.cli.settings import add_model, add_server_flags, server_settings
 
 EXAMPLE = "mlxdeck doctor --model mlx-community/Qwen3-8B-4bit"
-add = add_server_flags
+
+
+def add(parser: ArgumentParser) -> None:
+    add_model(parser)
+    add_server_flags(parser)
 
 
 def run(args: Namespace) -> int:

@@ -10,14 +10,17 @@ from types import FrameType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
+    from argparse import Namespace
     from collections.abc import Sequence
+
+    from mlxdeck.cli.command_parser import CommandParser
 
 LEFT_OVER_S = 0.5
 """For a thread to end that is through with its work."""
 COMMANDS = (
     *("claude", "run", "up", "serve", "env", "tui", "replay", "inspect"),
     *("check", "parse", "doctor", "models", "fits", "pull", "rm"),
+    *("config", "help"),
 )
 """In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""
 
@@ -71,7 +74,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     from mlxdeck.settings.errors import UserError
 
-    args = build_parser().parse_args(argv)
+    args = _parsed(sys.argv[1:] if argv is None else list(argv))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal can't show must not end the command.
@@ -91,25 +94,44 @@ def _run(argv: Sequence[str] | None) -> int:
         return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command and its arguments."""
-    import argparse
+def _parsed(words: list[str]) -> Namespace:
+    """The arguments of a command line; ends the process if they are wrong."""
+    from mlxdeck.settings.errors import nearest
+
+    first = words[0] if words else "--help"
+    if not first.startswith("-") and first not in COMMANDS:
+        build_parser(()).error(
+            f"unknown command {nearest(first, COMMANDS)} (mlxdeck --help lists all)"
+        )
+    # Only the command that runs is imported.
+    parser = build_parser((first,) if first in COMMANDS else COMMANDS)
+    args, unknown = parser.parse_known_args(words or [first])
+    if unknown:
+        args.parser.refuse(unknown)
+    return args
+
+
+def build_parser(names: Sequence[str] = COMMANDS) -> CommandParser:
+    """The parser of some commands and their arguments."""
     from importlib import import_module
 
-    parser = argparse.ArgumentParser(
+    from mlxdeck.cli.command_parser import CommandParser
+
+    parser = CommandParser(
         prog="mlxdeck",
         description="Serve a local MLX model to Claude Code, and see what each request costs.",
     )
     parser.add_argument("--version", action="version", version=f"mlxdeck {own_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in names:
         module = import_module(f"mlxdeck.cli.{name}")
         text = str(module.__doc__)
         command = commands.add_parser(
             name, help=text.split(".")[0], description=text, epilog=f"example: {module.EXAMPLE}"
         )
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, parser=command)
         module.add(command)
+        command.shorten_usage()
     return parser
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from mlxdeck.cli.settings import add_server_flags, server_settings
+from mlxdeck.cli.settings import add_model, add_server_flags, server_settings
 from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 
 EXAMPLE = "mlxdeck serve --model mlx-community/Qwen3-8B-4bit --port 8082"
-add = add_server_flags
+
+
+def add(parser: ArgumentParser) -> None:
+    add_model(parser)
+    add_server_flags(parser)
 
 
 def run(args: Namespace) -> int:

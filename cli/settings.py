@@ -12,6 +12,7 @@ from pathlib import Path
 from mlxdeck.server.config.api_keys import warn_of_visible_key
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.settings.declaration import declared
+from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.flags import add_flags, given_flags
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
@@ -33,6 +34,13 @@ def add_dashboard_flags(parser: ArgumentParser) -> None:
     add_flags(parser, DashboardSettings)
 
 
+def add_model(parser: ArgumentParser) -> None:
+    """The model as an argument of its own, beside `--model`."""
+    parser.add_argument(
+        "served", nargs="?", metavar="MODEL", help="the model to serve, in place of --model"
+    )
+
+
 def server_settings(args: Namespace) -> Settings:
     """The server's settings.
 
@@ -40,11 +48,22 @@ def server_settings(args: Namespace) -> Settings:
         SettingsError: An unknown name, a bad value or an unreadable file.
     """
     given = given_flags(args, Settings)
+    model = getattr(args, "served", None)
+    if model is not None and given.setdefault("model", model) != model:
+        raise UserError(f"two models are named: {model} and {given['model']}")
     warn_of_visible_key(given)
-    return Settings.load(given, os.environ, Path.cwd(), others=declared(DashboardSettings))
+    return Settings.load(
+        given, os.environ, Path.cwd(), others=declared(DashboardSettings), config=_config(args)
+    )
 
 
 def dashboard_settings(args: Namespace) -> DashboardSettings:
     """The dashboard's settings; raises as `server_settings`."""
     given = given_flags(args, DashboardSettings)
-    return DashboardSettings.load(given, os.environ, Path.cwd(), others=declared(Settings))
+    return DashboardSettings.load(
+        given, os.environ, Path.cwd(), others=declared(Settings), config=_config(args)
+    )
+
+
+def _config(args: Namespace) -> str:
+    return getattr(args, "config", None) or ""

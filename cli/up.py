@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from mlxdeck.cli.settings import add_all_flags, dashboard_settings, server_settings
+from mlxdeck.cli.settings import add_all_flags, add_model, dashboard_settings, server_settings
 from mlxdeck.cli.tui import dashboard
 from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 from mlxdeck.tui.launch import prepare_process
 
 EXAMPLE = "mlxdeck up --model mlx-community/Qwen3-8B-4bit"
-add = add_all_flags
+
+
+def add(parser: ArgumentParser) -> None:
+    add_model(parser)
+    add_all_flags(parser)
 
 
 def run(args: Namespace) -> int:

@@ -15,13 +15,21 @@ Declared = dict[str, dataclasses.Field[object]]
 
 
 def setting(
-    default: T, kind: Kind, *, secret: bool = False, hidden: bool = False, bare: str = ""
+    default: T,
+    kind: Kind,
+    *,
+    secret: bool = False,
+    hidden: bool = False,
+    bare: str = "",
+    group: str = "",
+    aliases: tuple[str, ...] = (),
 ) -> T:
     """Declare a setting. A `hidden` one works, but `--help` doesn't show it.
 
-    A flag without a value means `bare`, if that is set.
+    A flag without a value means `bare`, if that is set. `aliases` are more flags. `group` is the
+    heading of this setting and of those below it, up to the next that has one.
     """
-    metadata = {"kind": kind, "hidden": hidden, "bare": bare}
+    metadata = {"kind": kind, "hidden": hidden, "bare": bare, "group": group, "aliases": aliases}
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -35,6 +43,21 @@ def declared(*programs: type) -> Declared:
     return found
 
 
+def grouped(*programs: type) -> dict[str, list[str]]:
+    """The settings' names by their headings, each program's own before those of its base."""
+    found: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    for program in programs:
+        own = [each for each in dataclasses.fields(program) if "kind" in each.metadata]
+        heading = ""
+        for each in sorted(own, key=lambda each: each.name not in program.__annotations__):
+            heading = each.metadata["group"] or heading
+            if each.name not in seen:
+                seen.add(each.name)
+                found.setdefault(heading, []).append(each.name)
+    return found
+
+
 def documented(*programs: type) -> dict[str, str]:
     """The docstring below each field; Python itself doesn't keep it."""
     found: dict[str, str] = {}
@@ -43,6 +66,12 @@ def documented(*programs: type) -> dict[str, str]:
             if dataclasses.is_dataclass(each):
                 found |= _docstrings(each)
     return found
+
+
+def choices(setting_: dataclasses.Field[object]) -> str:
+    """A sentence that names the words a setting can be; empty if it is free."""
+    metavar = setting_.metadata["kind"].metavar
+    return f"One of: {metavar.replace('|', ', ')}." if "|" in metavar else ""
 
 
 def checked(where: str, setting_: dataclasses.Field[object], raw: object) -> object:

@@ -6,9 +6,12 @@ import argparse
 import dataclasses
 from collections.abc import Collection
 
-from mlxdeck.settings.declaration import declared, documented
+from mlxdeck.settings.declaration import choices, declared, documented, grouped
 from mlxdeck.settings.setting_types import Kind
-from mlxdeck.settings.sources import flag
+from mlxdeck.settings.sources import FILE_NAME, flag
+
+MAX_METAVAR = 30
+"""Longer lists of words stand in the text."""
 
 
 def add_flags(
@@ -22,23 +25,40 @@ def add_flags(
     Those in `hidden` work, but `--help` doesn't show them. Values stay text: `load` checks them,
     and `given_flags` finds them for it.
     """
-    texts = documented(*programs)
-    for name, setting in declared(*programs).items():
-        if only and name not in only:
-            continue
-        kind: Kind = setting.metadata["kind"]
-        help_ = f"{texts[name]} {_shown_default(setting)}".rstrip().replace("%", "%%")
-        if setting.metadata["hidden"] or name in hidden:
-            help_ = argparse.SUPPRESS
-        if isinstance(setting.default, bool):
-            action = argparse.BooleanOptionalAction
-            parser.add_argument(flag(name), action=action, default=None, help=help_)
-        else:
-            bare = setting.metadata["bare"]
-            nargs = "?" if bare else None
-            parser.add_argument(
-                flag(name), metavar=kind.metavar, help=help_, nargs=nargs, const=bare or None
-            )
+    texts, settings = documented(*programs), declared(*programs)
+    for heading, names in grouped(*programs).items():
+        group = parser.add_argument_group(heading)
+        for name in names:
+            if not only or name in only:
+                _add_flag(group, name, settings[name], texts[name], hidden=name in hidden)
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"file of settings to read in place of {FILE_NAME}"
+    )
+
+
+def _add_flag(
+    group: argparse._ArgumentGroup,
+    name: str,
+    setting: dataclasses.Field[object],
+    text: str,
+    *,
+    hidden: bool,
+) -> None:
+    kind: Kind = setting.metadata["kind"]
+    metavar = kind.metavar
+    if len(metavar) > MAX_METAVAR:
+        metavar, text = "NAME", f"{text} {choices(setting)}"
+    help_ = f"{text} {_shown_default(setting)}".rstrip().replace("%", "%%")
+    if setting.metadata["hidden"] or hidden:
+        help_ = argparse.SUPPRESS
+    names = [flag(name), *setting.metadata["aliases"]]
+    if isinstance(setting.default, bool):
+        action = argparse.BooleanOptionalAction
+        group.add_argument(*names, action=action, default=None, help=help_)
+    else:
+        bare = setting.metadata["bare"]
+        nargs = "?" if bare else None
+        group.add_argument(*names, metavar=metavar, help=help_, nargs=nargs, const=bare or None)
 
 
 def given_flags(args: argparse.Namespace, program: type) -> dict[str, object]:
@@ -55,4 +75,5 @@ def _shown_default(setting: dataclasses.Field[object]) -> str:
         return f"(default: {default // 1024**2}MiB)"
     if setting.metadata["kind"].metavar == "DURATION" and isinstance(default, float):
         return f"(default: {default / 86_400:g}d)"
-    return f"(default: {'on' if default is True else default})"
+    words = {True: "on", False: "off"}
+    return f"(default: {words[default] if isinstance(default, bool) else default})"

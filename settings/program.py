@@ -1,7 +1,8 @@
 """Base of the settings of the server and of the dashboard.
 
-A value comes from the first source that has it: a flag, a `MLXDECK_*` variable, `mlxdeck.toml`
-(in the working folder, else in `$MLXDECK_HOME`). This module creates no folder, and reads nothing
+A value comes from the first source that has it: a flag, a `MLXDECK_*` variable, the file that
+`--config` or `MLXDECK_CONFIG` names, else `mlxdeck.toml` (in the working folder, else in
+`$MLXDECK_HOME`). This module creates no folder, and reads nothing
 before `load`.
 """
 
@@ -29,12 +30,14 @@ def home_folder(environ: Mapping[str, str]) -> Path:
 class ProgramSettings:
     """Base of a program's settings. Every instance is checked, also one made without `load`."""
 
-    telemetry_dir: str = setting("", text())
+    telemetry_dir: str = setting("", text(), group="Telemetry")
     """Folder of telemetry files; empty is the folder telemetry in $MLXDECK_HOME."""
     home: Path = field(default_factory=lambda: home_folder({}))
     """Folder of mlxdeck's files. Only `$MLXDECK_HOME` sets it."""
-    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    """Names of the settings that a source has set, also to their defaults."""
+    file: Path | None = field(default=None, compare=False)
+    """The settings file that was read."""
+    given: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Where a source has set a setting, also to its default, by the setting's name."""
 
     def __post_init__(self) -> None:
         for name, each in declared(type(self)).items():
@@ -56,27 +59,33 @@ class ProgramSettings:
         cwd: Path,
         *,
         others: Collection[str] = (),
+        config: str = "",
     ) -> Self:
         """Read the settings from all their sources.
 
         `flags` holds the values of the command line, by field name. `others` are the other
         program's settings. The file and the environment may hold them too; they are skipped.
+        `config` is the settings file to read; by default, the variable's or the nearest one.
 
         Raises:
             SettingsError: An unknown name, a bad value or an unreadable file.
         """
         own, home = declared(cls), home_folder(environ)
         names = own.keys() | set(others)
+        chosen = config or environ.get(sources.ENV_CONFIG, "")
+        file = Path(chosen).expanduser() if chosen else sources.settings_file(cwd, home)
         values: dict[str, object] = {}
+        given: dict[str, str] = {}
         for source in (
-            sources.from_file(cwd, home, names),
+            sources.from_file(file, names) if file else (),
             sources.from_environ(environ, names),
             sources.from_flags(flags, own),
         ):
-            for where, name, raw in source:
-                if name in own:
-                    values[name] = checked(where, own[name], raw)
-        return cls(home=home, given=frozenset(values), **values)  # type: ignore[arg-type]
+            for each in source:
+                if each.name in own:
+                    values[each.name] = checked(each.where, own[each.name], each.raw)
+                    given[each.name] = each.place
+        return cls(home=home, file=file, given=given, **values)  # type: ignore[arg-type]
 
     def to_environ(self) -> dict[str, str]:
         """Environment variables from which `load` makes the same settings in another process.
@@ -86,6 +95,7 @@ class ProgramSettings:
         values = {name: getattr(self, name) for name in declared(type(self))}
         return {
             sources.ENV_HOME: str(self.home),
+            **({sources.ENV_CONFIG: str(self.file.resolve())} if self.file else {}),
             **{
                 sources.variable(name): "" if value is None else str(value)
                 for name, value in values.items()

@@ -5,57 +5,82 @@ An unknown name is an error in each source: a misspelt setting must not be ignor
 
 from __future__ import annotations
 
-import difflib
+import re
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from mlxdeck.settings.errors import SettingsError
+from mlxdeck.settings.errors import SettingsError, nearest
 
 FILE_NAME = "mlxdeck.toml"
 ENV_PREFIX = "MLXDECK_"
 ENV_HOME = "MLXDECK_HOME"
+ENV_CONFIG = "MLXDECK_CONFIG"
 ENV_TEST_PREFIX = "MLXDECK_TEST"
 """Variables that tests may set for themselves; no setting is called like that."""
 
-Found = Iterator[tuple[str, str, object]]
-"""One value of a source: its place (for messages), the setting's name, the raw value."""
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One value of a source."""
+
+    name: str
+    """The setting's."""
+    raw: object
+    place: str
+    """A flag, a variable, or a file and its line."""
+    where: str
+    """The same for the beginning of a message."""
 
 
-def from_file(cwd: Path, home: Path, names: Collection[str]) -> Found:
-    """The file in the working folder, else that in mlxdeck's home.
+def settings_file(cwd: Path, home: Path) -> Path | None:
+    """The file in the working folder, else that in mlxdeck's home; None if there is neither."""
+    candidates = (cwd / FILE_NAME, home / FILE_NAME)
+    return next((path for path in candidates if path.exists()), None)
+
+
+def from_file(path: Path, names: Collection[str]) -> Iterator[Given]:
+    """A file of settings.
 
     Raises:
         SettingsError: It can't be read, or holds another name.
     """
-    for path in (cwd / FILE_NAME, home / FILE_NAME):
-        if path.exists() and not path.is_file():
-            raise SettingsError(f"{path}: it is no regular file")
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, RecursionError) as error:
-            raise SettingsError(f"{path}: {error}") from error
-        for name, raw in content.items():
-            yield f"{path}: {_known(name, str(path), names)}", name, raw
-        return
+    if path.exists() and not path.is_file():
+        raise SettingsError(f"{path}: it is no regular file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"{path}: {reason}") from error
+    for name, raw in content.items():
+        place = f"{path}:{_line(text, name)}"
+        yield Given(_known(name, place, names), raw, place, f"{place}: {name}")
 
 
-def from_environ(environ: Mapping[str, str], names: Collection[str]) -> Found:
+def _line(text: str, name: str) -> int:
+    """The line where a name of a TOML file stands first; tomllib doesn't tell it."""
+    begins = re.compile(rf"\s*\[*\s*[\"']?{re.escape(name)}[\"']?\s*[=.\]]")
+    lines = enumerate(text.splitlines(), 1)
+    return next((number for number, line in lines if begins.match(line)), 1)
+
+
+def from_environ(environ: Mapping[str, str], names: Collection[str]) -> Iterator[Given]:
     """All variables with mlxdeck's prefix, but for those of its home and of tests."""
     variables = {variable(name): name for name in names}
     for each, raw in environ.items():
         if not each.startswith(ENV_PREFIX) or each.startswith(ENV_TEST_PREFIX):
             continue
-        if each != ENV_HOME:
-            yield each, variables[_known(each, "environment", variables)], raw
+        if each not in (ENV_HOME, ENV_CONFIG):
+            yield Given(variables[_known(each, "environment", variables)], raw, each, each)
 
 
-def from_flags(flags: Mapping[str, object], names: Collection[str]) -> Found:
+def from_flags(flags: Mapping[str, object], names: Collection[str]) -> Iterator[Given]:
     """What the command line gave, by the settings' names."""
     for name, raw in flags.items():
-        yield flag(_known(name, "flags", names)), name, raw
+        shown = flag(_known(name, "flags", names))
+        yield Given(name, raw, shown, shown)
 
 
 def variable(name: str) -> str:
@@ -69,7 +94,6 @@ def flag(name: str) -> str:
 
 
 def _known(name: str, source: str, names: Iterable[str]) -> str:
-    if name in (known := list(names)):
-        return name
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-    raise SettingsError(f"{source}: unknown setting {name!r}; did you mean {nearest!r}?")
+    if name not in (known := list(names)):
+        raise SettingsError(f"{source}: unknown setting {nearest(name, known)}")
+    return name

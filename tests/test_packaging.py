@@ -30,7 +30,7 @@ def sources() -> set[str]:
     """All files of the packages, by their path in the repository, without what is ignored."""
     found = (path for package in PACKAGES for path in (ROOT / package).rglob("*"))
     return {
-        str(path.relative_to(ROOT))
+        str(path.relative_to(ROOT)).replace("cli/__main__.py", "__main__.py")
         for path in found
         if path.is_file() and "__pycache__" not in path.parts
     }

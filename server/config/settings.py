@@ -32,13 +32,13 @@ from mlxdeck.settings.sources import ENV_PREFIX
 class Settings(ProgramSettings):
     """All settings of a process. Every instance is checked, also one made without `load`."""
 
-    host: str = setting("127.0.0.1", text(empty=False))
+    host: str = setting("127.0.0.1", text(empty=False), group="Network")
     """Address to listen on; an address other than loopback needs an API key."""
     port: int = setting(8081, whole(1, 65535))
     """Port to listen on."""
-    model: str = setting("smollm2", text(empty=False))
+    model: str = setting("smollm2", text(empty=False), group="Model")
     """Model to serve: a Hugging Face id, a folder, a .gguf file, or the built-in smollm2."""
-    upstream: str = setting("", text())
+    upstream: str = setting("", text(), group="Another server")
     """Server that answers instead of a model here: lmstudio, ollama, mlx_lm, openai, anthropic or
     a URL."""
     upstream_model: str = setting("", text())
@@ -53,13 +53,13 @@ class Settings(ProgramSettings):
     """Whether rules of the canonical form are applied to bodies for the upstream."""
     upstream_shares_answers: bool = setting(False, switch())
     """Whether clients with different API keys get the same cached answers of the upstream."""
-    api_key: str = setting("", keys(), secret=True)
+    api_key: str = setting("", keys(), secret=True, group="Network")
     """API key that clients must send, or several, separated by commas. Prefer the environment."""
     api_key_file: str = setting("", text())
     """File with API keys, one a line."""
     allowed_hosts: str = setting("", host_names())
     """More host names of this machine, separated by commas. Their web pages may send requests."""
-    max_waiting: int = setting(64, whole(0))
+    max_waiting: int = setting(64, whole(0), group="Requests")
     """Most requests in the queue; a further request gets status 529."""
     max_batch: int = setting(16, whole(1))
     """Most sequences in a batch."""
@@ -67,9 +67,9 @@ class Settings(ProgramSettings):
     """Prompt tokens in one prefill step, if no other request waits or is answered."""
     step_budget_tokens: int = setting(0, whole(0))
     """Prompt tokens in one prefill step beside other requests; 0 chooses by the model's speed."""
-    context_tokens: int = setting(0, whole(0))
+    context_tokens: int = setting(0, whole(0), group="Model")
     """Length of the context window; 0 uses the model's. Only a guessed length can be raised."""
-    max_output_tokens: int = setting(0, whole(0))
+    max_output_tokens: int = setting(0, whole(0), aliases=("--max-tokens",))
     """Most tokens of an answer; 0 means the limits of the request and the context window."""
     temperature: float | None = setting(None, optional(number(0, 5)))
     """Temperature of requests that set none; replaces the model's default."""
@@ -77,7 +77,7 @@ class Settings(ProgramSettings):
     """Top-p of requests that set none; replaces the model's default."""
     top_k: int | None = setting(None, optional(whole(0)))
     """Top-k of requests that set none; replaces the model's default."""
-    exact_cache_entries: int = setting(1000, whole(0))
+    exact_cache_entries: int = setting(1000, whole(0), group="Caches")
     """Most answers in the exact cache, for identical requests; 0 turns this cache off."""
     exact_cache_bytes: int = setting(256 * 1024**2, size())
     """Memory limit of the exact cache."""
@@ -109,7 +109,7 @@ class Settings(ProgramSettings):
     """Number of recent system prompts to prefill."""
     canonical_off: str = setting("", subset(*RULE_NAMES))
     """Rules of the canonical form to turn off, separated by commas."""
-    loop_guard: bool = setting(True, switch())
+    loop_guard: bool = setting(True, switch(), group="Requests")
     """Whether a repeating answer is ended, as its token limit would end it."""
     ping_s: float = setting(5.0, number(0.05))
     """Seconds of silence after which a stream carries a ping."""
@@ -121,7 +121,7 @@ class Settings(ProgramSettings):
     """Largest request body."""
     max_body_bytes_in_flight: int = setting(128 * 1024**2, size(1))
     """Memory limit of bodies that are being read; above it, a long body gets status 529."""
-    telemetry: bool = setting(True, switch())
+    telemetry: bool = setting(True, switch(), group="Telemetry")
     """Whether telemetry events are recorded."""
     telemetry_max_bytes: int = setting(64 * 1024**2, size(4096))
     """Length at which a telemetry file is closed and a new one is started."""
@@ -133,9 +133,9 @@ class Settings(ProgramSettings):
     """Share of requests to record; requests that end in an error are always recorded."""
     telemetry_processors: str = setting("", text())
     """Names of processors from other packages for telemetry events, separated by commas."""
-    log_level: str = setting("info", choice("debug", "info", "warning", "error"))
+    log_level: str = setting("info", choice("debug", "info", "warning", "error"), group="Logs")
     """Lowest level of log messages."""
-    tool_format: str = setting("auto", choice("auto", *TOOL_FORMATS, more=plug_ins))
+    tool_format: str = setting("auto", choice("auto", *TOOL_FORMATS, more=plug_ins), group="Model")
     """Format of the model's tool calls, or a plug-in's name; auto asks the chat template."""
     chat_template: str = setting("", text())
     """File with a chat template that replaces the model's own."""

@@ -25,7 +25,6 @@ from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_form
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed
 from mlxdeck.server.ops.background import state
-from mlxdeck.settings.sources import FILE_NAME
 
 LOW_MEMORY_BYTES = 2 * 1024**3
 SLOW_GFLOPS = 20.0
@@ -222,9 +221,7 @@ def telemetry(settings: Settings) -> Finding:
 
 def files(settings: Settings) -> Finding:
     """Where mlxdeck keeps its files, and which file of settings counts."""
-    candidates = (Path.cwd() / FILE_NAME, settings.home / FILE_NAME)
-    used = next((path for path in candidates if path.is_file()), None)
-    return Finding("ok", f"{settings.home}; settings from {used or 'no file'}")
+    return Finding("ok", f"{settings.home}; settings from {settings.file or 'no file'}")
 
 
 def gib(n_bytes: int) -> str:

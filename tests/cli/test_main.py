@@ -88,13 +88,110 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert capsys.readouterr().out.startswith("mlxdeck ")
 
 
-@pytest.mark.parametrize("argv", [[], ["fly"], ["serve", "--prot", "1"]])
-def test_wrong_command_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Status 2 and the usage, as everywhere."""
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["repaly"], "'repaly'; did you mean 'replay'?"),
+        (["xyzzy"], "'xyzzy' (mlxdeck --help lists all)"),
+        (["serve", "--prot", "1"], "'--prot'; did you mean '--port'?"),
+        (["up", "--alert-qeue=3"], "'--alert-qeue'; did you mean '--alert-queue'?"),
+        (["serve", "--zzz", "1"], "unknown option '--zzz'\n"),
+        (["models", "extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_wrong_command_line(argv: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2, a short usage, and what was perhaps meant, if anything is near."""
     with pytest.raises(SystemExit) as exit_:
         main(argv)
     assert exit_.value.code == 2
-    assert "usage: mlxdeck" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "usage: mlxdeck" in shown and told in shown and len(shown.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(("bare", "asked"), [([], ["--help"]), (["help"], ["--help"]),
+                                             (["help", "serve"], ["serve", "--help"])])  # fmt: skip
+def test_help_is_where_it_is_looked_for(
+    bare: list[str], asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a command, and as a command."""
+    shown = []
+    for argv in (bare, asked):
+        with pytest.raises(SystemExit) as exit_:
+            main(argv)
+        assert exit_.value.code == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and "usage: mlxdeck" in shown[0]
+
+
+def test_module_runs() -> None:
+    """`python -m mlxdeck` is the command."""
+    command = [sys.executable, "-m", "mlxdeck", "help", "tui"]
+    environ = os.environ | {"PYTHONPATH": str(RECORDING.parents[2] / ".pkg")}
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("usage: mlxdeck tui")
+
+
+def test_model_can_be_an_argument(
+    served: list[Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As other servers have it; naming two is an error."""
+    assert main(["serve", "org/m", "--max-tokens", "9"]) == 3
+    assert main(["serve", "--port", "8090", "org/m", "--model", "org/m"]) == 3
+    assert [(each.model, each.max_output_tokens) for each in served] == [("org/m", 9), ("org/m", 0)]
+    assert main(["serve", "org/m", "--model", "x"]) == 2
+    assert "two models" in capsys.readouterr().err
+
+
+def test_config_file_can_be_named(
+    served: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """By a flag or a variable; what is named has to be there."""
+    file = tmp_path / "own.toml"
+    file.write_text("port = 8097")
+    assert main(["serve", "--config", str(file)]) == 3
+    monkeypatch.setenv("MLXDECK_CONFIG", str(file))
+    assert main(["serve"]) == 3
+    assert [each.port for each in served] == [8097, 8097]
+    assert main(["serve", "--config", str(tmp_path / "none.toml")]) == 2
+    assert "none.toml: No such file" in capsys.readouterr().err
+
+
+def test_config_shows_values_and_sources(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flag, a variable, a line of the file, a default; secrets only as such."""
+    file = own_home / "mlxdeck" / "mlxdeck.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('# mine\nmax_batch = 3\nalert_queue = 2\napi_key = "hunter2"\n')
+    monkeypatch.setenv("MLXDECK_DISK_CACHE", "0")
+    assert main(["config", "--port", "8090", "--json"]) == 0
+    shown = capsys.readouterr().out
+    found = json.loads(shown)
+    told = {name: (each["value"], each["source"]) for name, each in found["settings"].items()}
+    assert told["port"] == (8090, "flag") and told["disk_cache"] == (False, "variable")
+    assert told["max_batch"] == (3, "file") and told["alert_queue"] == (2, "file")
+    assert told["host"] == ("127.0.0.1", "default")
+    assert found["settings"]["max_batch"]["place"] == f"{file}:2"
+    assert main(["config"]) == 0
+    text = capsys.readouterr().out
+    assert "hunter2" not in shown + text and "api_key" in text and f"{file}:2" in text
+
+
+def test_config_init_writes_a_file_once(
+    own_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For this user alone; one that is there stays as it is."""
+    file = own_home / "mlxdeck" / "mlxdeck.toml"
+    assert main(["config", "init"]) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert main(["config", "init", str(tmp_path)]) == 0
+    assert (tmp_path / "mlxdeck.toml").read_text() == file.read_text()
+    file.write_text("port = 1")
+    assert main(["config", "init"]) == 2
+    assert "exists already" in capsys.readouterr().err and file.read_text() == "port = 1"
+    assert main(["config", "int"]) == 2
+    assert "did you mean 'init'" in capsys.readouterr().err
 
 
 def test_bad_setting_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from mlxdeck.settings.setting_types import number, size, whole
 class DashboardSettings(ProgramSettings):
     """Thresholds of the dashboard's alerts, and where it finds telemetry."""
 
-    alert_latency_p95_s: float = setting(0.0, number(0))
+    alert_latency_p95_s: float = setting(0.0, number(0), group="Dashboard")
     """P95 latency above which the dashboard warns, in seconds; 0 for never."""
     alert_hit_rate: float = setting(0.0, number(0, 1))
     """Share of prompt tokens from cache below which the dashboard warns; 0 for never."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.tool_format_names import TOOL_FORMATS
-from mlxdeck.settings.declaration import declared, documented
-from mlxdeck.settings.errors import SettingsError
+from mlxdeck.settings.declaration import declared, documented, grouped
+from mlxdeck.settings.errors import SettingsError, meant_by
 from mlxdeck.settings.flags import add_flags, given_flags
+from mlxdeck.settings.listing import file_text
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 
@@ -72,6 +74,46 @@ def test_unknown_key_in_a_file_names_file_key_and_neighbour(cwd: Path) -> None:
     with pytest.raises(SettingsError, match="'max_waitng'.*did you mean 'max_waiting'") as e:
         load(cwd)
     assert str(path) in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["backend_", "colour", "MLXDECK_FOO", "api"])
+def test_nothing_is_suggested_where_nothing_is_near(name: str) -> None:
+    """A suggestion that has nothing to do with the name leads astray."""
+    assert meant_by(name, declared(Settings)) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("modle", "model"), ("--max-wating", "max_waiting"), ("MLXDECK_PROT", "port"),
+     ("temp", "temperature"), ("Log-Levle", "log_level"), ("disk_cahce", "disk_cache")],
+)  # fmt: skip
+def test_slips_are_recognised(name: str, meant: str) -> None:
+    """Swapped and missing letters, beginnings, and the other sources' way of writing."""
+    assert meant_by(name, declared(Settings)) == meant
+
+
+def test_settings_stand_under_headings() -> None:
+    """Each under one, in every program."""
+    for program in (Settings, DashboardSettings):
+        found = grouped(program)
+        assert sorted(name for names in found.values() for name in names) == sorted(
+            declared(program)
+        )
+        assert all(found)
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_written_file_holds_the_defaults(cwd: Path, *, active: bool) -> None:
+    """As comments, and also once every line counts."""
+    text = file_text(Settings, DashboardSettings)
+    if active:
+        text = re.sub(r"(?m)^#(?=\S)(?!#)", "", text)
+    write_home_file(cwd, text)
+    environ, home = {"MLXDECK_HOME": str(cwd.parent / "home")}, cwd.parent / "home"
+    server = Settings.load({}, environ, cwd, others=declared(DashboardSettings))
+    dashboard = DashboardSettings.load({}, environ, cwd, others=declared(Settings))
+    assert (server, dashboard) == (Settings(home=home), DashboardSettings(home=home))
+    assert bool(server.given) is active
 
 
 def test_unknown_variable_is_an_error(cwd: Path) -> None:
@@ -290,7 +332,7 @@ def test_only_the_flags_that_a_command_needs() -> None:
 def test_every_field_is_a_documented_setting() -> None:
     """A new setting cannot come without a text for its flag."""
     for program in (Settings, DashboardSettings):
-        names = {each.name for each in dataclasses.fields(program)} - {"home", "given"}
+        names = {each.name for each in dataclasses.fields(program)} - {"home", "file", "given"}
         assert {name for name, text in documented(program).items() if text} >= names
         assert declared(program).keys() == names
 
