@@ -43,7 +43,8 @@ def run_session(args: Namespace, command: Sequence[str]) -> int:
         if args.dashboard:
             open_dashboard([*DASHBOARD, str(settings.telemetry_folder)], say)
         began_ts = time.time()
-        status = run_agent(command_line(server, command), environment(server, os.environ))
+        own = environment(server, command, os.environ)
+        status = run_agent(command_line(server, command), own)
         ended_ts = time.time()
     if settings.telemetry:
         say("\n".join(["", *summary_of(settings.telemetry_folder, began_ts, ended_ts)]))

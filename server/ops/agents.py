@@ -5,6 +5,7 @@ Nothing is written into an agent's own settings. Pure values, no I/O.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -82,7 +83,7 @@ def variables(of: Endpoint) -> dict[str, str]:
     return claude_variables(of) | openai_variables(of)
 
 
-def environment(of: Endpoint, own: Mapping[str, str]) -> dict[str, str]:
+def environment(of: Endpoint, command: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
     """The environment of an agent, from that of this process."""
     host = urlsplit(of.url).hostname or ""
     direct = [each for each in own.get("NO_PROXY", own.get("no_proxy", "")).split(",") if each]
@@ -91,20 +92,65 @@ def environment(of: Endpoint, own: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in own.items() if name not in OTHER_PROVIDERS}
     # The user's own limit of an answer holds.
     limit = {k: v for k, v in own.items() if k == "CLAUDE_CODE_MAX_OUTPUT_TOKENS"}
-    return kept | proxies | variables(of) | limit
+    return kept | proxies | variables(of) | limit | dict(_agent(command).variables(of))
 
 
-Arguments = Callable[[Endpoint], Sequence[str]]
-"""What an agent is told on its command line, in front of the user's own arguments."""
-ARGUMENTS: Mapping[str, Arguments] = {}
-"""By the name of the agent's program, for those that read no variables."""
+def _codex_arguments(of: Endpoint) -> Sequence[str]:
+    """Codex reads its provider from config.toml alone, or from arguments in the same words."""
+    provider = (
+        f'{{name="mlxdeck",base_url={json.dumps(f"{of.url}/v1")},'
+        'env_key="OPENAI_API_KEY",wire_api="responses"}'
+    )
+    told = {
+        "model": json.dumps(of.model),
+        "model_provider": '"mlxdeck"',
+        "model_providers.mlxdeck": provider,
+    }
+    if of.context_tokens:
+        told["model_context_window"] = str(of.context_tokens)
+    return [part for name, value in told.items() for part in ("-c", f"{name}={value}")]
+
+
+def _opencode_variables(of: Endpoint) -> Mapping[str, str]:
+    """opencode reads a provider from a file, or from this variable."""
+    limit = {"context": of.context_tokens, "output": of.context_tokens // OUTPUT_SHARE}
+    model = {"name": of.model, **({"limit": limit} if of.context_tokens else {})}
+    options = {"baseURL": f"{of.url}/v1", "apiKey": of.key or NO_KEY}
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "mlxdeck",
+        "options": options,
+        "models": {of.model: model},
+    }
+    name = f"mlxdeck/{of.model}"
+    config = {"model": name, "small_model": name, "provider": {"mlxdeck": provider}}
+    return {"OPENCODE_CONFIG_CONTENT": json.dumps(config)}
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """What an agent needs beside the variables of its API."""
+
+    arguments: Callable[[Endpoint], Sequence[str]] = lambda _: ()
+    """In front of the user's own."""
+    variables: Callable[[Endpoint], Mapping[str, str]] = lambda _: {}
+
+
+AGENTS: Mapping[str, Agent] = {
+    "codex": Agent(arguments=_codex_arguments),
+    "opencode": Agent(variables=_opencode_variables),
+}
+"""By the name of the program."""
 
 
 def command_line(of: Endpoint, command: Sequence[str]) -> list[str]:
     """An agent's command with the arguments that it needs."""
     program, *rest = command
-    told = ARGUMENTS.get(PurePath(program).name)
-    return [program, *(told(of) if told else ()), *rest]
+    return [program, *_agent(command).arguments(of), *rest]
+
+
+def _agent(command: Sequence[str]) -> Agent:
+    return AGENTS.get(PurePath(command[0]).name, Agent())
 
 
 def narrow_window(of: Endpoint, arguments: Sequence[str]) -> str:

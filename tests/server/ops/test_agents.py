@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def test_a_users_environment_is_kept_but_for_other_providers() -> None:
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "99",
         "NO_PROXY": "example.com",
     }
-    told = environment(ENDPOINT, own)
+    told = environment(ENDPOINT, ["mine"], own)
     assert "sk-ant-real" not in told.values()
     assert "CLAUDE_CODE_USE_BEDROCK" not in told
     assert (told["PATH"], told["CLAUDE_CODE_MAX_OUTPUT_TOKENS"]) == ("/bin", "99")
@@ -77,6 +79,29 @@ def test_a_window_that_is_too_small_is_told_before(
     told = narrow_window(Endpoint("http://h", "", "m", context_tokens), arguments)
     assert bool(told) == bool(warned)
     assert warned in told
+
+
+def test_codex_gets_its_provider_as_arguments() -> None:
+    """In front of the user's own, each a value of TOML."""
+    program, *told, last = command_line(ENDPOINT, ["/opt/codex", "exec"])
+    assert (program, last) == ("/opt/codex", "exec")
+    assert told[::2] == ["-c"] * 4
+    config = tomllib.loads("\n".join(told[1::2]))
+    assert config["model"] == "org/model"
+    assert config["model_context_window"] == 65_536
+    provider = config["model_providers"]["mlxdeck"]
+    assert provider["base_url"] == "http://127.0.0.1:8081/v1"
+    assert (provider["wire_api"], provider["env_key"]) == ("responses", "OPENAI_API_KEY")
+
+
+def test_opencode_gets_its_provider_in_a_variable() -> None:
+    """No file of the user's is read or written."""
+    told = environment(ENDPOINT, ["opencode"], {})
+    config = json.loads(told["OPENCODE_CONFIG_CONTENT"])
+    assert config["model"] == config["small_model"] == "mlxdeck/org/model"
+    provider = config["provider"]["mlxdeck"]
+    assert provider["options"]["baseURL"] == "http://127.0.0.1:8081/v1"
+    assert provider["models"]["org/model"]["limit"] == {"context": 65_536, "output": 16_384}
 
 
 def test_arguments_of_an_unknown_agent_stay_as_they_are() -> None:
