@@ -145,6 +145,10 @@ class _File:
             os.close(self._fd)
             self._fd = -1
 
+    def __del__(self) -> None:
+        # Whoever polls may give up in the middle, as after an error.
+        self.close()
+
 
 class Tail:
     """Follows files, and the streams of folders. For one thread."""

@@ -110,7 +110,7 @@ def released_twice(patched: pytest.MonkeyPatch) -> None:
 
     def release(self: PrefixCache, lease: Lease) -> None:
         entry = lease.entry
-        time.sleep(0.001)
+        time.sleep(0.005)
         lease.entry = None
         if entry is not None:
             entry.n_leases -= 1
@@ -152,14 +152,14 @@ def counts_commands_as_requests(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(scheduling.Scheduler, "status", property(status))
 
 
-OLD_FAULTS: Mapping[Plant, str] = {
-    lease_for_nobody: "leases are left",
-    joins_the_dying: "was cancelled though",
-    cleared_while_read: "KeyError|a shared generation failed",
-    left_while_restored: "InvalidStateError",
-    released_twice: "leases are left",
-    one_reading_thread: "waited for the checksum",
-    waits_beside_the_limit: "bytes of states live",
-    counts_commands_as_requests: "Overloaded",
+OLD_FAULTS: Mapping[Plant, tuple[str, tuple[str, ...]]] = {
+    lease_for_nobody: ("leases are left", ("_leave_while_leased", "_ask")),
+    joins_the_dying: ("was cancelled though", ("_all_leave_and_one_comes", "_abort_and_resend")),
+    cleared_while_read: ("KeyError|a shared generation failed", ("_clear_while_read",)),
+    left_while_restored: ("InvalidStateError", ("_leave_while_restored",)),
+    released_twice: ("leases are left", ("_leave_while_leased", "_leave_one", "_ask")),
+    one_reading_thread: ("waited for the checksum", ("_answer_beside_a_checksum",)),
+    waits_beside_the_limit: ("bytes of states live", ("_ask", "_ask_together")),
+    counts_commands_as_requests: ("Overloaded", ("_crowd",)),
 }
-"""Each, and what of it is seen."""
+"""Each: what of it is seen, and where it is likely to happen."""

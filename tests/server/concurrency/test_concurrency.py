@@ -31,12 +31,13 @@ async def test_an_old_fault_is_found(
     tmp_path: Path, fault: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Planted again, each breaks something that is looked at."""
+    seen, places = OLD_FAULTS[fault]
     for seed in range(MAX_SEEDS):
         with monkeypatch.context() as patched:
             fault(patched)
             try:
-                await Driver(tmp_path / str(seed), seed, monkeypatch).run(N_ROUNDS)
+                await Driver(tmp_path / str(seed), seed, monkeypatch, places).run(N_ROUNDS)
             except Violation as violation:
-                assert re.search(OLD_FAULTS[fault], str(violation))
+                assert re.search(seen, str(violation))
                 return
     pytest.fail(f"it was not found with {MAX_SEEDS} seeds")

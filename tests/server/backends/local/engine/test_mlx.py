@@ -1,4 +1,4 @@
-"""The real engine on the real model: the same words as mlx-lm's own loop, however it is asked."""
+"""The real engine: the same words as mlx-lm's own loop, however it is asked."""
 
 from __future__ import annotations
 
@@ -31,19 +31,28 @@ STORY = "<|im_start|>user\nTell me about the sea.<|im_end|>\n<|im_start|>assista
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Iterator[tuple[MlxEngine, ModelInfo]]:
-    """SmolLM2, loaded once; every test uses it from the one thread that pytest has."""
+def smollm2() -> Iterator[tuple[MlxEngine, ModelInfo]]:
+    """The built-in model, loaded once; every test uses it from the one thread that pytest has."""
     engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=16)
     info = engine.load(lambda _: None)
     yield engine, info
     engine.close()
 
 
+@pytest.fixture(scope="module")
+def small(small_model: str) -> Iterator[MlxEngine]:
+    """A small model, loaded once."""
+    engine = MlxEngine(small_model, models_home(), prefill_chunk_tokens=16)
+    engine.load(lambda _: None)
+    yield engine
+    engine.close()
+
+
 @pytest.fixture
-def engine(loaded: tuple[MlxEngine, ModelInfo]) -> MlxEngine:
-    """The engine, without sequences of an earlier test."""
-    loaded[0].reset()
-    return loaded[0]
+def engine(small: MlxEngine) -> MlxEngine:
+    """The small model, without sequences of an earlier test."""
+    small.reset()
+    return small
 
 
 def run(engine: MlxEngine, prompt: str, max_tokens: int = 24) -> SequenceSpec:
@@ -71,11 +80,17 @@ def one(engine: MlxEngine, asked: SequenceSpec) -> tuple[str, str, KVState]:
     return finish(engine, uid)[uid]
 
 
-def test_what_is_loaded_is_told(loaded: tuple[MlxEngine, ModelInfo]) -> None:
+def test_what_is_loaded_is_told(smollm2: tuple[MlxEngine, ModelInfo]) -> None:
     """Window, greedy defaults, and a signature that stays the same."""
-    _, info = loaded
+    _, info = smollm2
     assert (info.name, info.context_tokens, info.temperature) == ("smollm2", 8192, 0.0)
     assert len(info.signature) == 64
+
+
+def test_the_built_in_model_answers(smollm2: tuple[MlxEngine, ModelInfo]) -> None:
+    """In chunks, with the right words, and it ends by itself."""
+    engine = smollm2[0]
+    assert one(engine, run(engine, PROMPT))[:2] == ("The capital of France is Paris.", "stop")
 
 
 def test_greedy_text_is_mlx_lms_own(engine: MlxEngine) -> None:
@@ -88,8 +103,8 @@ def test_greedy_text_is_mlx_lms_own(engine: MlxEngine) -> None:
         tokens = engine.tokenizer.encode(text)
         wrapper = engine.tokenizer.wrapper
         assert ended[uid][0] == generate(engine._model, wrapper, tokens, max_tokens=24)
-    assert ended[uids[0]][:2] == ("The capital of France is Paris.", "stop")
-    assert ended[uids[1]][1] == "length"
+    assert ended[uids[0]][0] != ended[uids[1]][0]
+    assert {ended[uid][1] for uid in uids} == {"length"}
 
 
 @pytest.mark.parametrize("n_shared", [1, 7, 12, 15])
@@ -167,6 +182,7 @@ def test_a_failure_in_the_model_is_one_error_and_a_reset_mends_it(
     engine: MlxEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is raised below comes out as EngineFailed; after reset, it runs again."""
+    cold = one(engine, run(engine, PROMPT))[0]
     engine.insert(run(engine, PROMPT))
 
     def fail(reads: object) -> None:
@@ -177,7 +193,7 @@ def test_a_failure_in_the_model_is_one_error_and_a_reset_mends_it(
     with pytest.raises(EngineFailed, match="out of memory"):
         engine.step()
     engine.reset()
-    assert one(engine, run(engine, PROMPT))[0] == "The capital of France is Paris."
+    assert one(engine, run(engine, PROMPT))[0] == cold
 
 
 def test_a_prompt_is_tokens_and_back(engine: MlxEngine) -> None:

@@ -1,4 +1,4 @@
-"""Faults of MLX under the real model: each costs what it has to, and the server goes on."""
+"""Faults of MLX below the engine: each costs what it has to, and the server goes on."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ GENERATE: Any = importlib.import_module("mlx_lm.generate")
 FULL = "[malloc] Unable to allocate 1 bytes: injected"
 
 
+def small_engine(model: str) -> MlxEngine:
+    """An engine of the small model."""
+    return MlxEngine(model, models_home(), prefill_chunk_tokens=64)
+
+
 @pytest.fixture(scope="module")
-def loaded() -> Iterator[MlxEngine]:
-    """SmolLM2, loaded once."""
-    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=64)
+def loaded(small_model: str) -> Iterator[MlxEngine]:
+    """A small model, loaded once."""
+    engine = small_engine(small_model)
     engine.load(lambda _: None)
     yield engine
     engine.close()
@@ -173,11 +178,10 @@ def backend_of(server: Running) -> LocalBackend:
 
 
 async def test_memory_that_lacks_anywhere_costs_one_answer_at_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the model, where a state is kept, cut, restored: the server is whole afterwards."""
-    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=64)
-    async with running(engine, home=tmp_path, exact_cache_entries=0) as server:
+    async with running(small_engine(small_model), home=tmp_path, exact_cache_entries=0) as server:
         good = (await asked(server, "Name a colour.")).json()["content"]
         sites = [
             (GENERATE.PromptProcessingBatch, "prompt"),
@@ -207,7 +211,7 @@ async def test_memory_that_lacks_anywhere_costs_one_answer_at_most(
 
 
 async def test_a_state_is_read_where_it_holds_nobody_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bytes come from the disk's thread; if there is no room for it, the prompt is read."""
     threads: list[str] = []
@@ -218,12 +222,10 @@ async def test_a_state_is_read_where_it_holds_nobody_up(
         return real(path)
 
     monkeypatch.setattr(kv_file, "read", noted)
-    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=64)
-    async with running(engine, home=tmp_path, exact_cache_entries=0) as server:
+    async with running(small_engine(small_model), home=tmp_path, exact_cache_entries=0) as server:
         await asked(server, "Name a colour.")
-    engine = MlxEngine("smollm2", models_home(), prefill_chunk_tokens=64)
     monkeypatch.setattr(kv_file, "state", failing([1], kv_file.state))
-    async with running(engine, home=tmp_path, exact_cache_entries=0) as server:
+    async with running(small_engine(small_model), home=tmp_path, exact_cache_entries=0) as server:
         for hit in (False, True):
             reply = (await asked(server, "Name a number.")).json()
             assert (reply["usage"]["cache_read_input_tokens"] > 0) is hit

@@ -19,8 +19,6 @@ from mlxdeck.server.backends.local.engine.api import (
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.mlx.sampling import Penalties, penalties, sampler
 from tests.real import models_home
-from tests.zoo.models import build
-from tests.zoo.vocabularies import Unavailable
 
 VOCABULARY = 6
 HOT = SamplingParams(temperature=1.0)
@@ -123,18 +121,10 @@ def test_a_seed_draws_from_numbers_of_its_own() -> None:
     assert 30 < draws(1, others=False).count(0) < 70
 
 
-@pytest.fixture(scope="module", params=["smollm2", "qwen3"])
-def engine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MlxEngine]:
-    """The built-in model, and a random one with a real tokenizer."""
-    name = str(request.param)
-    if name != "smollm2":
-        try:
-            name = str(build(tmp_path_factory.mktemp("zoo") / name, "qwen3", name))
-        except Unavailable as reason:
-            pytest.skip(str(reason))
-    engine = MlxEngine(name, models_home(), prefill_chunk_tokens=512)
+@pytest.fixture(scope="module")
+def engine(small_model: str) -> Iterator[MlxEngine]:
+    """A small model, loaded once."""
+    engine = MlxEngine(small_model, models_home(), prefill_chunk_tokens=512)
     engine.load(lambda _: None)
     yield engine
     engine.close()

@@ -1,4 +1,4 @@
-"""States of the real model, copied, cut, stored and restored: they say what a cold run says."""
+"""States of a model, copied, cut, stored and restored: they say what a cold run says."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ N_TOKENS = 20
 
 
 @pytest.fixture(scope="module", params=[0, WINDOW], ids=["plain", "rotating"])
-def engine(request: pytest.FixtureRequest) -> Iterator[MlxEngine]:
-    """SmolLM2 with all of its prompt in sight, and with a window that long prompts rotate."""
+def engine(request: pytest.FixtureRequest, small_model: str) -> Iterator[MlxEngine]:
+    """With all of the prompt in sight, and with a window that long prompts rotate."""
     engine = MlxEngine(
-        "smollm2",
+        small_model,
         models_home(),
         prefill_chunk_tokens=64,
         max_kv_tokens=request.param,

@@ -27,7 +27,6 @@ from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 load_fast_blas()
 
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
-from tests.zoo.models import build  # noqa: E402
 
 SMOLLM2 = models_home() / "smollm2-135m-instruct" / "tokenizer.json"
 
@@ -154,13 +153,11 @@ A_STRING = {
 
 
 @pytest.mark.model
-async def test_a_loop_of_a_real_engine_is_ended_also_where_it_is_held(tmp_path: Path) -> None:
+async def test_a_loop_of_a_real_engine_is_ended_also_where_it_is_held(
+    small_model: str, tmp_path: Path
+) -> None:
     """A random model that is made to say one letter: free, in a call's string, seeded or greedy."""
-    try:
-        folder = build(tmp_path / "qwen3", "qwen3", "qwen3")
-    except Unavailable as reason:
-        pytest.skip(str(reason))
-    engine = MlxEngine(str(folder), tmp_path, prefill_chunk_tokens=512)
+    engine = MlxEngine(small_model, tmp_path, prefill_chunk_tokens=512)
     tool = {"name": "Write", "input_schema": A_STRING}
     async with running(engine, prefix_cache_bytes=1 << 26) as server:
         (letter,) = engine.tokenizer.encode("a")
