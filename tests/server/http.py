@@ -104,7 +104,7 @@ async def running(
     try:
         if loaded:
             await service.ready()
-        async with httpx2.AsyncClient(base_url=told.url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=told.url, timeout=100) as client:
             yield Running(client, service, telemetry, said)
     finally:
         await server.before_stop()
@@ -114,7 +114,7 @@ async def running(
         Sanic.unregister_app(app)
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Wait for something to become true."""
     for _ in range(int(timeout_s / 0.01)):
         if condition():

@@ -173,8 +173,9 @@ async def test_caches_give_way_before_the_engine_is_given_up() -> None:
         # The step of a request, and then that of the first attempt.
         plan.arm("step", n_times=2)
         assert "injected" in await ending(server, "second")
+        # The client is told before the engine is rebuilt.
+        await until(lambda: not len(backend_of(server).kv.states.ram))
         await until(lambda: server.service.health.state == "healthy")
-        assert len(backend_of(server).kv.states.ram) == 0
         plan.disarm()
         await is_whole(server, 2)
 
