@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
