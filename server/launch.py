@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from sanic import Sanic
@@ -29,7 +30,7 @@ from mlxdeck.server.app import create_app
 from mlxdeck.server.backends.base import Announce, Backend, BackendInfo
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import Engine
-from mlxdeck.server.backends.upstream.config import BadUpstream, UpstreamConfig, named_upstream
+from mlxdeck.server.backends.making import make_backend
 from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import one_line
@@ -88,7 +89,7 @@ def serve(settings: Settings, announce: Announce) -> int:
     with _port(settings) as listener:
         try:
             with quiet_interrupt():
-                backend = make_backend(settings)
+                backend = make_backend(settings, partial(make_local, settings))
                 app = make_app(settings, backend, say)
             service = app.ctx.service
             with signals.caught():
@@ -214,37 +215,9 @@ def _own_executor() -> Iterator[None]:
         loop.set_default_executor(ThreadPoolExecutor(1))
 
 
-def make_backend(settings: Settings) -> Backend:
-    """A model on this machine, or another server."""
-    if not settings.upstream:
-        return LocalBackend(settings, make_engine(settings))
-    # Only who asks another server waits for this import.
-    from mlxdeck.server.backends.upstream.backend import UpstreamBackend
-
-    return UpstreamBackend(upstream_config(settings))
-
-
-def upstream_config(settings: Settings) -> UpstreamConfig:
-    """The upstream that the settings describe.
-
-    Raises:
-        SettingsError: They describe none.
-    """
-    dialect = "" if settings.upstream_dialect == "auto" else settings.upstream_dialect
-    try:
-        return named_upstream(
-            settings.upstream,
-            dialect=dialect,
-            model=settings.upstream_model,
-            key_env=settings.upstream_key_env,
-            canonical=settings.upstream_canonical,
-            shares_answers=settings.upstream_shares_answers,
-            rules_off=tuple(filter(None, settings.canonical_off.split(","))),
-            read_timeout_s=settings.upstream_timeout_s,
-            ping_s=settings.ping_s,
-        )
-    except BadUpstream as error:
-        raise SettingsError(f"upstream: {error}") from error
+def make_local(settings: Settings) -> Backend:
+    """A model on this machine."""
+    return LocalBackend(settings, make_engine(settings))
 
 
 def make_engine(settings: Settings) -> Engine:

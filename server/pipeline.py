@@ -66,7 +66,7 @@ class Pipeline:
             trace.saw(chosen)
             try:
                 await route.ready()
-                trace.saw(replace(chosen, model=route.backend.info.name))
+                trace.saw(replace(chosen, model=route.backend.model_name(route.given(request))))
                 before, accepted = accepted, await self._accept(route, request, accepted)
                 if before is None:
                     trace.saw(accepted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from mlxdeck.server.chat import ChatRequest, Event
 
@@ -86,6 +86,7 @@ class Work:
 FallbackReason = Literal["window", "down", "loading", "error", "busy"]
 """Why a backend didn't answer: the prompt is too long for it, it can't be reached or has failed,
 its model still loads, it answered with an error, or it is full or limits its rate."""
+FALLBACK_REASONS: tuple[FallbackReason, ...] = get_args(FallbackReason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ A plug-in is an entry point; finding one loads none of its code.
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
+
+from mlxdeck.server import plug_ins as installed
 
 TOOL_FORMATS = (
     *("json_tags", "qwen3_coder", "glm", "minimax", "deepseek_v3", "deepseek_v31", "kimi_k2"),
@@ -19,5 +21,4 @@ GROUP = "mlxdeck.tool_formats"
 
 def plug_ins() -> dict[str, EntryPoint]:
     """Entry points of installed plug-ins, by name. mlxdeck's own names can't be taken."""
-    taken = {"auto", *TOOL_FORMATS}
-    return {each.name: each for each in entry_points(group=GROUP) if each.name not in taken}
+    return installed.found(GROUP, {"auto", *TOOL_FORMATS})

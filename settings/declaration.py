@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 from typing import TypeVar, cast
 
-from mlxdeck.settings.errors import SettingsError
+from mlxdeck.settings.errors import Misplaced, SettingsError
 from mlxdeck.settings.setting_types import Kind
 
 T = TypeVar("T")
@@ -83,6 +83,8 @@ def checked(where: str, setting_: dataclasses.Field[object], raw: object) -> obj
     kind: Kind = setting_.metadata["kind"]
     try:
         return kind.read(raw)
+    except Misplaced as error:
+        raise SettingsError(f"{where}.{error}") from error
     except ValueError as error:
         raise SettingsError(f"{where}: {error}") from error
 

@@ -19,6 +19,15 @@ class SettingsError(UserError, ValueError):
     """A setting is unknown or has a bad value; the text names the source."""
 
 
+class Misplaced(ValueError):
+    """A value inside a table is bad; `place` is its path there, as `cloud.url`."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+        self.reason = reason
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """An unknown name, quoted, with the known one that was perhaps meant."""
     meant = meant_by(name, known)

@@ -29,7 +29,8 @@ def add_flags(
     for heading, names in grouped(*programs).items():
         group = parser.add_argument_group(heading)
         for name in names:
-            if not only or name in only:
+            is_table = settings[name].metadata["kind"].is_table
+            if not is_table and (not only or name in only):
                 _add_flag(group, name, settings[name], texts[name], hidden=name in hidden)
     parser.add_argument(
         "--config", metavar="FILE", help=f"file of settings to read in place of {FILE_NAME}"

@@ -80,17 +80,20 @@ def shown(setting: dataclasses.Field[object], value: object) -> str:
 def file_text(*programs: type) -> str:
     """A settings file in which every line is a comment, with each setting's meaning and default."""
     texts, settings = documented(*programs), declared(*programs)
-    lines = [_HEAD]
+    lines, tables = [_HEAD], ["## Tables, behind all that is none\n"]
     for group, names in grouped(*programs).items():
         shown_names = [name for name in names if not settings[name].metadata["hidden"]]
         lines += [f"## {group}\n"]
         for name in shown_names:
-            lines += textwrap.wrap(
+            about = textwrap.wrap(
                 f"{texts[name]} {choices(settings[name])}", FILE_WIDTH,
                 initial_indent="# ", subsequent_indent="# ",
             )  # fmt: skip
-            lines += [f"#{name} = {_as_toml(settings[name])}\n"]
-    return "\n".join(lines)
+            if settings[name].metadata["kind"].is_table:
+                tables += [*about, f"#[{name}]\n"]
+            else:
+                lines += [*about, f"#{name} = {_as_toml(settings[name])}\n"]
+    return "\n".join([*lines, *tables])
 
 
 def write_file(path: Path, *programs: type) -> None:

@@ -21,6 +21,8 @@ class Kind:
 
     metavar: str
     read: Callable[[object], object]
+    is_table: bool = False
+    """Whether it has names of its own, which don't fit into a flag."""
 
 
 def text(*, empty: bool = True) -> Kind:
@@ -28,7 +30,7 @@ def text(*, empty: bool = True) -> Kind:
 
     def read(raw: object) -> str:
         if not isinstance(raw, str):
-            raise ValueError(f"expected text, got {_type_name(raw)}")
+            raise ValueError(f"expected text, got {type_name(raw)}")
         if not raw and not empty:
             raise ValueError("must not be empty")
         return raw
@@ -65,7 +67,7 @@ def subset(*options: str) -> Kind:
 
     def read(raw: object) -> str:
         if not isinstance(raw, str):
-            raise ValueError(f"expected text, got {_type_name(raw)}")
+            raise ValueError(f"expected text, got {type_name(raw)}")
         words = [word.strip() for word in raw.split(",") if word.strip()]
         if unknown := [word for word in words if word not in options]:
             raise ValueError(f"expected some of {', '.join(options)}, got {unknown[0]!r}")
@@ -80,7 +82,7 @@ def keys() -> Kind:
     def read(raw: object) -> str:
         # Never the value: it is a secret.
         if not isinstance(raw, str):
-            raise ValueError(f"expected text, got {_type_name(raw)}")
+            raise ValueError(f"expected text, got {type_name(raw)}")
         found = [key.strip() for key in re.split(r"[,\n]", raw)]
         if raw and not all(found):
             raise ValueError("a key must not be blank")
@@ -91,12 +93,36 @@ def keys() -> Kind:
     return Kind("KEY,...", read)
 
 
+def names() -> Kind:
+    """Names in a list, or in a text with commas between them."""
+
+    def read(raw: object) -> tuple[str, ...]:
+        found = raw.split(",") if isinstance(raw, str) else raw
+        if not isinstance(found, list | tuple) or not all(isinstance(each, str) for each in found):
+            raise ValueError(f"expected a list of names, got {type_name(raw)}")
+        return tuple(each.strip() for each in found if each.strip())
+
+    return Kind("NAME,...", read)
+
+
+def variable_name() -> Kind:
+    """The name of an environment variable, or nothing."""
+
+    def read(raw: object) -> str:
+        if not isinstance(raw, str) or not re.fullmatch(r"([A-Z_][A-Z0-9_]*)?", raw):
+            # Not the value: it may be the secret itself.
+            raise ValueError("expected the name of an environment variable, as ANTHROPIC_API_KEY")
+        return raw
+
+    return Kind("NAME", read)
+
+
 def host_names() -> Kind:
     """Names or addresses of hosts with commas between them, without ports; none is fine too."""
 
     def read(raw: object) -> str:
         if not isinstance(raw, str):
-            raise ValueError(f"expected text, got {_type_name(raw)}")
+            raise ValueError(f"expected text, got {type_name(raw)}")
         names = [name.strip().lower().removesuffix(".") for name in raw.split(",") if name.strip()]
         for name in names:
             # A star would let in every page on the web, by a name of its own.
@@ -204,6 +230,8 @@ def _within(value: Number, low: float, high: float) -> Number:
     return value
 
 
-def _type_name(raw: object) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", list: "a list"}
-    return names.get(type(raw), "a table" if isinstance(raw, dict) else type(raw).__name__)
+def type_name(raw: object) -> str:
+    """A value's type in the words of the settings file."""
+    known: dict[type, str] = {bool: "true or false", int: "a number", float: "a number"}
+    known |= {list: "a list", dict: "a table", str: "text"}
+    return known.get(type(raw), type(raw).__name__)

@@ -50,8 +50,9 @@ def entries(service: Service) -> list[Entry]:
     """Every model that is served; its window is left out while it isn't known."""
     if not service.is_ready:
         return [entry(service.model)]
-    window = service.backend.info.context_tokens or 0
-    return [entry(service.model, window, service.settings.max_output_tokens or window)]
+    most = service.settings.max_output_tokens
+    found = [(each.name, each.context_tokens or 0) for each in service.backend.models()]
+    return [entry(name, window, most or window) for name, window in found or [(service.model, 0)]]
 
 
 def entry(name: str, context_tokens: int = 0, max_output_tokens: int = 0) -> Entry:

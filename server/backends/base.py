@@ -68,6 +68,15 @@ class BackendStatus:
     """What `GET /v1/status` adds."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that clients can name."""
+
+    name: str
+    context_tokens: int | None = None
+    """None if it is unknown."""
+
+
 async def _at_once() -> None:
     """Wait for nothing."""
 
@@ -164,6 +173,12 @@ class Backend(Protocol):
         The other methods that take a request are called on the route's backend, with its model.
         """
 
+    def models(self) -> Sequence[ServedModel]:
+        """What clients can choose from, the usual one first."""
+
+    def model_name(self, chat: ChatRequest) -> str:
+        """The model that answers a request. Pure."""
+
     def check(self, chat: ChatRequest) -> None:
         """Refuse at once what can't be answered. Pure; any thread.
 
@@ -216,3 +231,23 @@ class Backend(Protocol):
 
     def tick(self) -> None:
         """Do regular work. Called every second."""
+
+
+class OneModel:
+    """What backends with one model, known by its name alone, say of a request."""
+
+    info: BackendInfo
+
+    def models(self) -> Sequence[ServedModel]:
+        """The one model."""
+        return (ServedModel(self.info.name, self.info.context_tokens),)
+
+    def model_name(self, chat: ChatRequest) -> str:
+        """The same for all."""
+        del chat
+        return self.info.name
+
+    def key_share(self, chat: ChatRequest) -> str:
+        """Nothing: all that decides is in the canonical form."""
+        del chat
+        return ""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxdeck.server.canonicalize import RULE_NAMES
+from mlxdeck.server.config.backends import BackendTable, backends
+from mlxdeck.server.request_facts import FALLBACK_REASONS
 from mlxdeck.server.tool_format_names import TOOL_FORMATS, plug_ins
 from mlxdeck.settings.declaration import setting
 from mlxdeck.settings.errors import SettingsError
@@ -26,6 +28,7 @@ from mlxdeck.settings.setting_types import (
     whole,
 )
 from mlxdeck.settings.sources import ENV_PREFIX
+from mlxdeck.settings.tables import NamedValues, mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,24 @@ class Settings(ProgramSettings):
     """Whether rules of the canonical form are applied to bodies for the upstream."""
     upstream_shares_answers: bool = setting(False, switch())
     """Whether clients with different API keys get the same cached answers of the upstream."""
+    backends: NamedValues[BackendTable | str] = setting(
+        NamedValues(), backends(), group="Several backends"
+    )
+    """Backends of this server, each a table `[backends.NAME]` in mlxdeck.toml."""
+    backend: str = setting("", text())
+    """Backend that answers by default, as NAME or NAME/MODEL; local is the model of --model."""
+    aliases: NamedValues[str] = setting(NamedValues(), mapping(text(empty=False)))
+    """Names of models, perhaps with stars, and the NAME or NAME/MODEL that each stands for."""
+    small_backend: str = setting("", text())
+    """Backend for a client's small requests, as NAME or NAME/MODEL; empty for the usual one."""
+    small_models: str = setting("*haiku*", text())
+    """Models of such requests, perhaps with stars, separated by commas."""
+    fallback: str = setting("", text())
+    """Backend that takes over if the usual one can't answer, as NAME or NAME/MODEL."""
+    fallback_on: str = setting("window,down,loading", subset(*FALLBACK_REASONS))
+    """When it takes over, separated by commas: window, down, loading, error, busy."""
+    fallback_wait_s: float = setting(10.0, number(0))
+    """Seconds that a request waits for a model that is loading, before the fallback takes over."""
     api_key: str = setting("", keys(), secret=True, group="Network")
     """API key that clients must send, or several, separated by commas. Prefer the environment."""
     api_key_file: str = setting("", text())

@@ -14,6 +14,7 @@ import httpx2
 from sanic import Request, Sanic
 
 from mlxdeck.server.app import create_app
+from mlxdeck.server.backends.base import Backend
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
@@ -68,11 +69,14 @@ def events(stream: str) -> list[tuple[str, Any]]:
 async def running(
     engine: Engine | None = None,
     *,
+    backend: Backend | None = None,
     loaded: bool = True,
     bodies: list[bytes] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """Serve until the block ends; `loaded` waits for the model first.
+
+    `backend` answers in the place of an engine.
 
     What is posted to the Messages API is added to `bodies`.
     """
@@ -81,8 +85,12 @@ async def running(
     defaults = {"port": free_port(), "engine": "echo", "disk_cache": "home" in settings}
     told = Settings(**{**defaults, **settings})
     telemetry, said = MemoryWriter(), list[str]()
-    backend = LocalBackend(told, engine or EchoEngine())
-    app = create_app(told, backend, lambda _: telemetry, said.append)
+    app = create_app(
+        told,
+        backend or LocalBackend(told, engine or EchoEngine()),
+        lambda _: telemetry,
+        said.append,
+    )
 
     async def note(request: Request) -> None:
         if bodies is not None and request.path == "/v1/messages":

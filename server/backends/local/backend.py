@@ -10,7 +10,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mlxdeck.server.backends.base import Announce, BackendInfo, BackendStatus, Health, Route
+from mlxdeck.server.backend_names import LOCAL
+from mlxdeck.server.backends.base import (
+    Announce,
+    BackendInfo,
+    BackendStatus,
+    Health,
+    OneModel,
+    Route,
+)
 from mlxdeck.server.backends.local.answer_splitter import answer_splitter
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
@@ -45,8 +53,6 @@ from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, Prepared, StreamItem
 
-LOCAL = "local"
-"""The backend's name, where settings give it none."""
 DRAWING = (
     *("canonical_off", "inline_control_tokens", "loop_guard"),
     *("max_kv_tokens", "max_output_tokens"),
@@ -54,7 +60,7 @@ DRAWING = (
 """Settings that change answers, except for the defaults of sampling."""
 
 
-class LocalBackend:
+class LocalBackend(OneModel):
     """The `Backend` of a model that runs here."""
 
     info: BackendInfo
@@ -242,10 +248,6 @@ class LocalBackend:
             raise BadRequest(*chat.unsupported)
         check_biases(chat.sampling, self._model.vocab_tokens)
         self._renderer.check_fits(chat)
-
-    def key_share(self, chat: ChatRequest) -> str:
-        """Nothing: all that decides is in the canonical form."""
-        return ""
 
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
         """Those that the template is known to need, and that change this conversation."""

@@ -7,7 +7,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
-from mlxdeck.server.backends.base import Announce, BackendInfo, BackendStatus, Route
+from mlxdeck.server.backends.base import (
+    Announce,
+    BackendInfo,
+    BackendStatus,
+    Route,
+    ServedModel,
+)
 from mlxdeck.server.backends.upstream.answer_stream import AnswerStream
 from mlxdeck.server.backends.upstream.anthropic import AnthropicReader
 from mlxdeck.server.backends.upstream.client import UpstreamClient
@@ -93,6 +99,14 @@ class UpstreamBackend:
     def routes(self, chat: ChatRequest) -> Sequence[Route]:
         """Itself, whatever the client calls the model."""
         return (Route(self.config.name, self, chat.model),)
+
+    def models(self) -> Sequence[ServedModel]:
+        """Those that the other server lists."""
+        return self._peer.models()
+
+    def model_name(self, chat: ChatRequest) -> str:
+        """What the other server is asked for."""
+        return self._peer.model_for(chat.model)
 
     def check(self, chat: ChatRequest) -> None:
         """The other server judges, but for prompts without a conversation, which none gets.

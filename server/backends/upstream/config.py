@@ -59,6 +59,8 @@ class UpstreamConfig:
     dialect: DialectName = ""
     model: str = ""
     """What it is asked for; empty for the client's own name of the model."""
+    context_tokens: int = 0
+    """Window of that model, if the server doesn't tell it."""
     key_env: str = ""
     """The environment's variable that holds the key; empty for none."""
     hosted: bool = False

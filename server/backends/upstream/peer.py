@@ -9,7 +9,7 @@ import asyncio
 import time
 from typing import Any
 
-from mlxdeck.server.backends.base import Health
+from mlxdeck.server.backends.base import Health, ServedModel
 from mlxdeck.server.backends.upstream.client import UpstreamClient
 from mlxdeck.server.backends.upstream.config import UpstreamConfig
 from mlxdeck.server.backends.upstream.reading import count_of
@@ -78,8 +78,18 @@ class Peer:
         """The model that is asked for if a client's name means nothing here; empty if unknown."""
         return self._config.model or next(iter(self._models), "")
 
+    def models(self) -> list[ServedModel]:
+        """What it lists, the usual one first."""
+        listed = [ServedModel(name, window) for name, window in self._models.items()]
+        usual = ServedModel(self.model, self.context_tokens)
+        return [usual, *(each for each in listed if each.name != usual.name)] if usual.name else []
+
     def model_for(self, name: str) -> str:
         """What the server is asked for if the client says `name`."""
+        own, _, model = name.partition("/")
+        if own == self._config.name and model:
+            # Whoever names the backend, too, means this very model.
+            return model
         if self._config.model:
             return self._config.model
         if self._config.hosted or name in self._models:
@@ -89,7 +99,7 @@ class Peer:
     @property
     def context_tokens(self) -> int | None:
         """The window of that model; None if the server doesn't tell."""
-        return self._models.get(self.model)
+        return self._config.context_tokens or self._models.get(self.model)
 
     @property
     def health(self) -> Health:

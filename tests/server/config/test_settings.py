@@ -76,7 +76,7 @@ def test_unknown_key_in_a_file_names_file_key_and_neighbour(cwd: Path) -> None:
     assert str(path) in str(e.value)
 
 
-@pytest.mark.parametrize("name", ["backend_", "colour", "MLXDECK_FOO", "api"])
+@pytest.mark.parametrize("name", ["frontend", "colour", "MLXDECK_FOO", "api"])
 def test_nothing_is_suggested_where_nothing_is_near(name: str) -> None:
     """A suggestion that has nothing to do with the name leads astray."""
     assert meant_by(name, declared(Settings)) == ""

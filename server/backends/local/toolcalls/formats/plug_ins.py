@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from mlxdeck.server.backends.local.engine.api import ToolMarkers
+from mlxdeck.server.plug_ins import PlugInFault, named, told
+from mlxdeck.server.plug_ins import load as loaded
 from mlxdeck.server.schemas.values import to_json
 from mlxdeck.server.tool_format_names import plug_ins
 
 log = logging.getLogger(__name__)
 
-
-class PlugInFault(ValueError):
-    """A plug-in can't be used; the text is one line that names it and says why."""
+WHAT = "tool format"
 
 
 def load(name: str) -> ToolMarkers:
@@ -31,16 +31,15 @@ def load(name: str) -> ToolMarkers:
         PlugInFault: Its code raises, or lacks something.
     """
     entry = plug_ins()[name]
-    package = f" of {entry.dist.name}" if entry.dist else ""
+    found, about = loaded(WHAT, entry), named(WHAT, entry)
     try:
-        found = entry.load()
         start, end = found.tool_call_start, found.tool_call_end
         parse = found.parse_tool_call
     except (Exception, SystemExit) as error:
-        raise PlugInFault(f"tool format {name}{package}: {_told(error)}") from error
+        raise PlugInFault(f"{about}: {told(error)}") from error
     if not (isinstance(start, str) and start.strip() and isinstance(end, str) and callable(parse)):
         raise PlugInFault(
-            f"tool format {name}{package}: tool_call_start and tool_call_end have to be texts, "
+            f"{about}: tool_call_start and tool_call_end have to be texts, "
             "the first not blank, and parse_tool_call a function"
         )
     return ToolMarkers(name, start, end, _guarded(name, parse))
@@ -54,12 +53,7 @@ def _guarded(name: str, parse: Callable[..., Any]) -> Callable[[str, list[dict[s
             # A copy: the tools are the request's, and others read them.
             return msgspec.json.decode(to_json(parse(text, copy.deepcopy(tools))))
         except (Exception, SystemExit) as error:
-            log.warning("tool format %s: a call was not read: %s", name, _told(error))
-            raise ValueError(_told(error)) from error
+            log.warning("tool format %s: a call was not read: %s", name, told(error))
+            raise ValueError(told(error)) from error
 
     return call
-
-
-def _told(error: BaseException) -> str:
-    """An exception in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")

@@ -18,10 +18,11 @@ from mlxdeck.server.backends.local.toolcalls.formats.llama3 import Llama3
 from mlxdeck.server.backends.local.toolcalls.formats.minimax import MiniMax
 from mlxdeck.server.backends.local.toolcalls.formats.mistral import Mistral, OldMistral
 from mlxdeck.server.backends.local.toolcalls.formats.phi import Phi
-from mlxdeck.server.backends.local.toolcalls.formats.plug_ins import PlugInFault, load
+from mlxdeck.server.backends.local.toolcalls.formats.plug_ins import load
 from mlxdeck.server.backends.local.toolcalls.formats.pythonic import Llama4, Pythonic
 from mlxdeck.server.backends.local.toolcalls.formats.qwen3_coder import Qwen3Coder
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
+from mlxdeck.server.plug_ins import PlugInFault
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ import pytest
 from mlxdeck.cli.main import main
 from mlxdeck.server.backends.local.engine.api import TemplateTraits
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
-from mlxdeck.server.backends.local.toolcalls.formats.plug_ins import PlugInFault, load
+from mlxdeck.server.backends.local.toolcalls.formats.plug_ins import load
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
 from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.plug_ins import PlugInFault
 from mlxdeck.server.tool_format_names import GROUP, plug_ins
 from mlxdeck.settings.errors import SettingsError
 from mlxdeck.telemetry.schema.events import ToolCall

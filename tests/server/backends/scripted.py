@@ -1,0 +1,141 @@
+"""A backend that does what a test tells it, request by request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from mlxdeck.server.backends.base import (
+    Announce,
+    BackendInfo,
+    BackendStatus,
+    Health,
+    OneModel,
+    Route,
+)
+from mlxdeck.server.cache.cache_disk import CacheDisk
+from mlxdeck.server.chat import ChatRequest, Event, Finished, Started, TextDelta, Usage
+from mlxdeck.server.errors import ServerError
+from mlxdeck.server.load import Load
+from mlxdeck.server.request_facts import Digests, StreamItem
+
+Script = Callable[[ChatRequest], Sequence[Event | ServerError | float]]
+"""What is sent for a request: events, an error that ends it, and seconds to wait."""
+
+
+def said(text: str) -> list[Event]:
+    """A whole answer."""
+    usage = Usage(3, 0, 1)
+    return [Started(Usage(3)), TextDelta(text), Finished("end_turn", usage)]
+
+
+class ScriptedBackend(OneModel):
+    """Says who it is, if it isn't told what to say."""
+
+    lost: asyncio.Future[str]
+    must_not_unload = False
+    clock_formats: Sequence[str] = ()
+
+    def __init__(self, name: str, script: Script | None = None) -> None:
+        self.name = name
+        self.script = script or (lambda chat: said(f"{self.name} as {chat.model}"))
+        self.info = BackendInfo(f"{name}-model", f"signature of {name}", 1000, "none")
+        self.health = Health("healthy")
+        self.refuses: ServerError | None = None
+        """What `check` raises."""
+        self.fails: BaseException | None = None
+        """What `start` raises."""
+        self.goes_on = asyncio.Event()
+        """Whether `start` returns."""
+        self.goes_on.set()
+        self.asked: list[ChatRequest] = []
+        self.n_active = self.n_left = self.n_ticks = 0
+        self.ended: list[str] = []
+
+    async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
+        """As told."""
+        del disk
+        self.lost = asyncio.get_running_loop().create_future()
+        announce("loading")
+        await self.goes_on.wait()
+        if self.fails is not None:
+            raise self.fails
+
+    async def stop(self) -> None:
+        """Note it."""
+        self.ended.append("stop")
+
+    async def close(self) -> None:
+        """Note it."""
+        self.ended.append("close")
+
+    @property
+    def status(self) -> BackendStatus:
+        """Counts what runs."""
+        return BackendStatus(self.health, Load(active=self.n_active), {self.name: True})
+
+    def routes(self, chat: ChatRequest) -> Sequence[Route]:
+        """Itself."""
+        return (Route(self.name, self, chat.model),)
+
+    def check(self, chat: ChatRequest) -> None:
+        """As told."""
+        if self.refuses is not None:
+            raise self.refuses
+
+    def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def expecting(self) -> AbstractContextManager[None]:
+        """Nothing."""
+        return nullcontext()
+
+    async def answer(self, chat: ChatRequest, parts: Digests) -> AsyncGenerator[StreamItem]:
+        """By the script."""
+        self.asked.append(chat)
+        self.n_active += 1
+        try:
+            for item in self.script(chat):
+                if isinstance(item, float):
+                    await asyncio.sleep(item)
+                elif isinstance(item, ServerError):
+                    raise item
+                else:
+                    yield item
+        except (asyncio.CancelledError, GeneratorExit):
+            self.n_left += 1
+            raise
+        finally:
+            self.n_active -= 1
+
+    async def count(self, chat: ChatRequest) -> int:
+        """As many as its name has letters."""
+        if self.refuses is not None:
+            raise self.refuses
+        return len(self.name)
+
+    async def shared_tokens(self, chat: ChatRequest) -> list[int]:
+        """None."""
+        return []
+
+    async def known_tokens(self, system: str, tools: str) -> list[int] | None:
+        """None."""
+        return None
+
+    async def prefill(self, tokens: list[int]) -> None:
+        """Nothing."""
+
+    def cache_report(self) -> dict[str, Any]:
+        """One tier."""
+        return {"tier": {"entries": len(self.name)}}
+
+    async def clear(self, tier: str) -> int:
+        """Empty it."""
+        return len(self.name)
+
+    def tick(self) -> None:
+        """Count."""
+        self.n_ticks += 1
