@@ -52,9 +52,8 @@ shots: $(STAMP) ## write screenshots/ from the real dashboard
 record: $(STAMP) ## record a session with the real client, for the dashboard
 	$(BIN)/python -m tests.record $(ARGS)
 
-schema: $(STAMP) ## export the schema of a telemetry line
-	$(BIN)/python -c 'import json; from mlxdeck.telemetry.schema.json_schema import json_schema; \
-	  print(json.dumps(json_schema(), indent=1))' > telemetry/schema/schema-v1.json
+schema: $(STAMP) ## export the schema of a telemetry line, and its page in docs/
+	$(BIN)/python -m tests.exported
 
 lock: $(STAMP) ## write requirements.lock with the newest versions that pyproject.toml allows
 	$(BIN)/python -m venv $(VENV)/lock

@@ -21,7 +21,7 @@ def json_schema() -> dict[str, Any]:
     refs, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     for kind in kinds:
         properties = definitions[kind.__name__]["properties"]
-        described = _described(kind)
+        described = field_texts(kind)
         for field in msgspec.structs.fields(kind):
             properties[field.encode_name] |= {"description": described[field.name]}
     envelope = definitions[Envelope.__name__]["properties"]
@@ -42,7 +42,7 @@ def _branch(kind: Any, ref: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _described(kind: type[msgspec.Struct]) -> dict[str, str]:
+def field_texts(kind: type[msgspec.Struct]) -> dict[str, str]:
     """The docstring below each field of a class, in one line."""
     (node,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(node, ast.ClassDef)
