@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """A model of this machine: whether it is in memory, and how it came and went."""
+
+    name: str
+    state: Literal["loaded", "loading", "unloaded"] = "loaded"
+    since_s: float = field(default=0.0, compare=False)
+    """How long it has been in this state."""
+    idle_s: float = field(default=0.0, compare=False)
+    """How long nobody has asked for it."""
+    n_loads: int = 0
+    """How often it was loaded again."""
+    load_s: float = 0.0
+    """How long that took, the last time."""
+    n_unloads: int = 0
+    freed_bytes: int = 0
+    """Memory that the last unloading gave back, states included."""
+    n_failed: int = 0
+    """How often it could not be loaded again."""
+    failure: str = ""
+    """Why, the last time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +44,4 @@ class Load:
     prefix_bytes: int = 0
     memory_active_bytes: int = 0
     memory_peak_bytes: int = 0
+    models: tuple[ModelState, ...] = ()

@@ -167,6 +167,12 @@ class Service:
         return self.backend.info.name if self.is_ready else self.settings.model
 
     @property
+    def model_loaded(self) -> bool:
+        """Whether the model is in memory; an idle one may have been unloaded."""
+        models = self.backend.status.load.models if self.is_ready else ()
+        return self.is_ready and all(each.state == "loaded" for each in models[:1])
+
+    @property
     def uptime_s(self) -> float:
         """Seconds since the server was made."""
         return time.monotonic() - self._began_s
@@ -189,6 +195,7 @@ class Service:
                 self.caches.tick()
             with self.upkeep.guarded("telemetry's tick"):
                 load = self.load
+                self.observer.look(load)
                 idle_s = 0.0 if load.active or load.queued else idle_s + TICK_S
                 if idle_s % IDLE_TICK_S == 0:
                     self.observer.tick(load, process_bytes())

@@ -47,6 +47,7 @@ class _OfService(Collector):
             yield from _requests(self._service)
             yield from _tokens(self._service)
             yield from _state(self._service)
+            yield from _models(self._service)
             yield from _telemetry(self._service)
             for name, histograms in self._service.observer.totals.times.items():
                 yield _histogram(*_TIMES[name], histograms)
@@ -92,6 +93,19 @@ def _state(service: Service) -> Iterator[Metric]:
     yield _gauge("exact_cache_bytes", "Bytes of exact answers.", load.exact_bytes)
     yield _gauge("prefix_cache_bytes", "Bytes of KV states.", load.prefix_bytes)
     yield _gauge("device_memory_bytes", "Bytes MLX holds.", load.memory_active_bytes)
+
+
+def _models(service: Service) -> Iterator[Metric]:
+    text = "1 while the model is in memory, by model."
+    loaded = GaugeMetricFamily("mlxdeck_model_loaded", text, labels=["model"])
+    text = "Times that the model was loaded again, by model and outcome."
+    loads = CounterMetricFamily("mlxdeck_model_loads", text, labels=["model", "outcome"])
+    for model in service.load.models:
+        loaded.add_metric([model.name], model.state == "loaded")
+        loads.add_metric([model.name, "ok"], model.n_loads)
+        loads.add_metric([model.name, "error"], model.n_failed)
+    yield loaded
+    yield loads
 
 
 def _telemetry(service: Service) -> Iterator[Metric]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -21,7 +22,7 @@ def health(service: Service) -> dict[str, Any]:
         "status": state.state,
         **({"reason": state.reason} if state.reason else {}),
         "model": service.model,
-        "model_loaded": service.is_ready,
+        "model_loaded": service.model_loaded,
         "cache": {
             "hits": hits,
             "misses": total - hits,
@@ -60,6 +61,7 @@ def status(service: Service, running: Sequence[RunningRequest] = ()) -> dict[str
         "device": info.device,
         **info.details,
         **service.backend.status.details,
+        "local_models": [asdict(each) for each in load.models],
         "active": load.active,
         "queued": load.queued,
         "looped": service.observer.totals.looped,

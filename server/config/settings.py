@@ -80,6 +80,8 @@ class Settings(ProgramSettings):
     """File with API keys, one a line."""
     allowed_hosts: str = setting("", host_names())
     """More host names of this machine, separated by commas. Their web pages may send requests."""
+    unload_after_s: float = setting(0.0, duration())
+    """Time without a request for the model until it is unloaded, as 30m; 0 keeps it loaded."""
     max_waiting: int = setting(64, whole(0), group="Requests")
     """Most requests in the queue; a further request gets status 529."""
     max_batch: int = setting(16, whole(1))

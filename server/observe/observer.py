@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxdeck.server.load import Load
+from mlxdeck.server.observe.model_changes import ModelChanges
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t
@@ -59,12 +60,18 @@ class Observer:
         self.capture = capture
         self.totals = Totals()
         self._last = (Load(), time.monotonic())
+        self._changes = ModelChanges()
 
     def begin(self, request_id: str, dialect: str, body_bytes: int) -> Trace:
         """Follow a request from here on."""
         self.totals.requests += 1
         head = (self.emitter, self.totals, self.model, self.capture)
         return Trace(*head, request_id, dialect, body_bytes)
+
+    def look(self, load: Load) -> None:
+        """Report what has become of the models since the last look."""
+        for change in self._changes.since(load.models):
+            self.emitter.emit(change)
 
     def tick(self, load: Load, process_bytes: int) -> None:
         """Report the state of the server; rates are since the last report."""
@@ -88,5 +95,11 @@ class Observer:
                 n_requests=self.totals.requests,
                 n_errors=self.totals.errors,
                 dropped_lines=self.emitter.dropped_lines,
+                unloaded_models=_in_state("unloaded", load),
+                loading_models=_in_state("loading", load),
             )
         )
+
+
+def _in_state(state: str, load: Load) -> tuple[str, ...]:
+    return tuple(model.name for model in load.models if model.state == state)

@@ -211,6 +211,7 @@ class Trace:
             t.FirstToken(
                 ttft_s=round(self._ttft_s, DIGITS),
                 queue_s=round(times.queue_s, DIGITS),
+                load_s=_rounded(times.load_s or None),
                 tokenize_s=round(self._prepared.tokenize_s, DIGITS),
                 cache_s=round(self._cache_s or 0.0, DIGITS),
                 prefill_s=round(times.prefill_s, DIGITS),
@@ -310,6 +311,7 @@ class Trace:
             miss_reason=self._miss.reason,
             diverged_block=self._miss.part,
             queue_s=_rounded(times.queue_s if times else None),
+            load_s=_rounded((times.load_s or None) if times else None),
             tokenize_s=_rounded(prepared.tokenize_s if prepared else None),
             cache_s=_rounded(self._cache_s),
             prefill_s=_rounded(times.prefill_s if times and times.admitted_s else None),

@@ -18,8 +18,10 @@ from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import CACHES, FIGURES, OUTCOMES, Figure
 from mlxdeck.telemetry.store.store import Store
 
-PHASES = ("tokenize", "cache", "queue", "prefill", "decode")
+PHASES = ("tokenize", "cache", "queue", "load", "prefill", "decode")
 """In the order in which a request goes through them."""
+RARE = ("load",)
+"""Those that most requests don't have; shown only where they took time."""
 DEFAULT_SERVER = "http://127.0.0.1:8081"
 HOW_TO_CAPTURE = "the text was not captured: start the server with --capture full to keep it"
 

@@ -135,6 +135,14 @@ class DecodedError(Head, kw_only=True, gc=False, tag=t.Error.NAME):
     """Only its place in the file is needed."""
 
 
+class DecodedModelLoad(Head, kw_only=True, gc=False, tag=t.ModelLoad.NAME):
+    """Ticks say which models are loaded."""
+
+
+class DecodedModelUnload(Head, kw_only=True, gc=False, tag=t.ModelUnload.NAME):
+    """The same."""
+
+
 class Unknown(Head, kw_only=True, gc=False, tag=""):
     """An event that this version doesn't know."""
 
@@ -150,6 +158,8 @@ Skimmed: TypeAlias = (
     | Lookup
     | DecodedContent
     | DecodedError
+    | DecodedModelLoad
+    | DecodedModelUnload
     | Unknown
 )
 Offsets: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"

@@ -14,6 +14,7 @@ def _one_of(*values: str) -> msgspec.Meta:
 
 Capture = Annotated[str, _one_of("off", "tools", "full")]
 Outcome = Annotated[str, _one_of("ok", "error", "cancelled")]
+LoadOutcome = Annotated[str, _one_of("ok", "error")]
 ToolChoice = Annotated[str, _one_of("auto", "any", "tool", "none")]
 AnswerFormat = Annotated[str, _one_of("text", "json_schema")]
 ContentKind = Annotated[str, _one_of("system", "tools", "message", "answer")]

@@ -34,6 +34,8 @@ from mlxdeck.telemetry.schema.closed_sets import (
 )
 from mlxdeck.telemetry.schema.server_events import SCHEMA_VERSION as SCHEMA_VERSION
 from mlxdeck.telemetry.schema.server_events import SEMCONV as SEMCONV
+from mlxdeck.telemetry.schema.server_events import ModelLoad as ModelLoad
+from mlxdeck.telemetry.schema.server_events import ModelUnload as ModelUnload
 from mlxdeck.telemetry.schema.server_events import ServerStop as ServerStop
 from mlxdeck.telemetry.schema.server_events import StreamStart as StreamStart
 from mlxdeck.telemetry.schema.server_events import Tick as Tick
@@ -185,6 +187,8 @@ class FirstToken(Attrs, frozen=True, kw_only=True):
     """Seconds from the request's arrival to the first token."""
     queue_s: float = always(0.0, "mlx.queue_s")
     """Seconds in the queue."""
+    load_s: float | None = named("mlx.load_s", None)
+    """Seconds until an unloaded model was loaded again; absent if it was loaded."""
     tokenize_s: float = always(0.0, "mlx.tokenize_s")
     """Seconds to render the prompt and count its tokens."""
     cache_s: float = always(0.0, "mlx.cache_s")
@@ -278,6 +282,8 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     """The part that caused the miss: the first one that differs from the nearest earlier prompt."""
     queue_s: float | None = named("mlx.queue_s", None)
     """Seconds in the queue."""
+    load_s: float | None = named("mlx.load_s", None)
+    """Seconds until an unloaded model was loaded again; absent if it was loaded."""
     tokenize_s: float | None = named("mlx.tokenize_s", None)
     """Seconds to render the prompt and count its tokens."""
     cache_s: float | None = named("mlx.cache_s", None)
@@ -317,5 +323,5 @@ class Error(Attrs, frozen=True, kw_only=True):
 
 
 _REQUESTS = (RequestStart, Content, CacheLookup, FirstToken, ToolCall, RequestEnd, Error)
-_SERVERS = (StreamStart, ServerStop, Tick)
+_SERVERS = (StreamStart, ServerStop, Tick, ModelUnload, ModelLoad)
 EVENTS: dict[str, type[Attrs]] = {kind.NAME: kind for kind in (*_SERVERS, *_REQUESTS)}

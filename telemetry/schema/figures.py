@@ -100,6 +100,11 @@ FIGURES: tuple[Figure, ...] = (
         omitted=0.0,
     ),
     Figure(
+        *("load_s", "seconds", "mlx.load_s", "load", "wait for the model to be loaded again"),
+        field="load",
+        example="load>1s",
+    ),
+    Figure(
         *("prefill_s", "seconds", "mlx.prefill_s", "prefill", "time to read the prompt"),
         field="prefill",
         example="prefill>10s",

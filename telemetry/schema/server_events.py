@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlxdeck.telemetry.schema.attributes import Attrs, always, named
-from mlxdeck.telemetry.schema.closed_sets import Capture
+from mlxdeck.telemetry.schema.closed_sets import Capture, LoadOutcome
 
 SCHEMA_VERSION = 1
 SEMCONV = "gen_ai/1.41.0"
@@ -92,3 +92,35 @@ class Tick(Attrs, frozen=True, kw_only=True):
     """Those of them that ended in an error."""
     dropped_lines: int = always(0, "mlx.telemetry.dropped_total")
     """Lines since the start that could not be written."""
+    unloaded_models: tuple[str, ...] = named("mlx.models.unloaded", ())
+    """Models that are not in memory, because nobody has asked for them."""
+    loading_models: tuple[str, ...] = named("mlx.models.loading", ())
+    """Models that are being loaded again."""
+
+
+class ModelUnload(Attrs, frozen=True, kw_only=True):
+    """A model was unloaded, because nobody had asked for it for a while."""
+
+    NAME = "model.unload"
+
+    model: str = named("gen_ai.request.model", "")
+    """Its name."""
+    idle_s: float | None = named("mlx.model.idle_s", None)
+    """Seconds that nobody had asked for it."""
+    freed_bytes: int | None = named("mlx.model.freed_bytes", None)
+    """Memory of MLX that this gave back, KV states included."""
+
+
+class ModelLoad(Attrs, frozen=True, kw_only=True):
+    """A model was loaded again, as a request needed it, or could not be."""
+
+    NAME = "model.load"
+
+    model: str = named("gen_ai.request.model", "")
+    """Its name."""
+    outcome: LoadOutcome = always("ok")
+    """`ok` or `error`."""
+    duration_s: float | None = named("mlx.model.load_s", None)
+    """Seconds that it took; absent if it failed."""
+    message: str = ""
+    """Why it failed."""

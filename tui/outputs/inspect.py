@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mlxdeck.telemetry.analyze.request_detail import HOW_TO_CAPTURE
+from mlxdeck.telemetry.analyze.request_detail import HOW_TO_CAPTURE, RARE
 from mlxdeck.telemetry.analyze.request_diff import piece
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.present import request_summary
@@ -56,7 +56,8 @@ def _sections(found: dict[str, Any]) -> Iterator[tuple[str, RenderableType]]:
 
 
 def _time(found: dict[str, Any]) -> Table:
-    phases = {name: seconds or 0.0 for name, seconds in found["phases_s"].items()}
+    told = found["phases_s"].items()
+    phases = {name: seconds or 0.0 for name, seconds in told if seconds or name not in RARE}
     total_s = max(found["duration_s"] or 0.0, sum(phases.values()), 1e-9)
     if (rest_s := total_s - sum(phases.values())) > OTHER_SHARE * total_s:
         phases["other"] = rest_s

@@ -10,7 +10,16 @@ from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.text import format as fmt
 
 TOLD_ELSEWHERE = {
-    *("duration_s", "ttft_s", "tokenize_s", "cache_s", "queue_s", "prefill_s", "decode_s"),
+    *(
+        "duration_s",
+        "ttft_s",
+        "tokenize_s",
+        "cache_s",
+        "queue_s",
+        "load_s",
+        "prefill_s",
+        "decode_s",
+    ),
     *("input_tokens", "cached_tokens", "output_tokens", "n_tool_calls"),
     *("model", "served", "finish", "error_type", "outcome", "cache", "agent", "parent_agent"),
     *("tier", "status"),

@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 from textual.content import Content
 
+from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.telemetry.store.store import Store
+from mlxdeck.tui.present.view_model import latest_tick
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 
 PROGRESS_CELLS = 10
 MAX_FILTER, MIN_FILTER = 40, 14
+MAX_NAME = 40
 _BETWEEN = Content("  │  ")
 _ACCENT, _GOOD, _WARN, _BAD = (
     f"b $text-{name}" for name in ("accent", "success", "warning", "error")
@@ -58,6 +61,8 @@ def parts(ctx: Context) -> Iterator[StatusPart]:
     if ctx.store.n_lines and not ctx.clock.replay and quiet_s > STALE_S:
         ago = f"{fmt.duration(quiet_s)} ago"
         yield StatusPart(Content(f"last event {ago}"), Content(ago))
+    for text in _models(latest_tick(ctx.store, ctx.clock.now)):
+        yield StatusPart(Content.styled(text, _WARN))
     yield from map(StatusPart, _server(ctx.store))
 
 
@@ -88,6 +93,13 @@ def fitted(told: Iterable[StatusPart], width: int) -> Content:
 
 def _line(texts: Sequence[Content]) -> Content:
     return _BETWEEN.join(texts)
+
+
+def _models(tick: Tick | None) -> Iterator[str]:
+    """The models that aren't in memory now."""
+    if tick is not None:
+        yield from (f"{fmt.one_line(name, MAX_NAME)} unloaded" for name in tick.unloaded_models)
+        yield from (f"{fmt.one_line(name, MAX_NAME)} loading" for name in tick.loading_models)
 
 
 def _server(store: Store) -> Iterator[Content]:

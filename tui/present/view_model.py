@@ -123,6 +123,8 @@ def _sum(ticks: Sequence[Tick]) -> Tick:
         queued=sum(tick.queued for tick in ticks),
         output_tokens_per_s=sum(tick.output_tokens_per_s for tick in ticks),
         memory_active_bytes=sum(tick.memory_active_bytes for tick in ticks),
+        unloaded_models=tuple(name for tick in ticks for name in tick.unloaded_models),
+        loading_models=tuple(name for tick in ticks for name in tick.loading_models),
     )
 
 

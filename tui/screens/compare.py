@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from mlxdeck.telemetry.analyze.raw_lines import content, files_of, lines_of
-from mlxdeck.telemetry.analyze.request_detail import PHASES
+from mlxdeck.telemetry.analyze.request_detail import PHASES, RARE
 from mlxdeck.telemetry.analyze.request_diff import Divergence, diff, parting, settings
 from mlxdeck.telemetry.columns.growable_array import comparable
 from mlxdeck.telemetry.schema import codec
@@ -148,6 +148,8 @@ class CompareScreen(Screen[None]):
                     yield figure.title, texts[0], texts[1], ""
                 continue
             one, other = (self._number(figure.name, row) for row in self._rows)
+            if figure.title in RARE and not (one > 0 or other > 0):
+                continue
             change = f"{other - one:+,.0f}" if abs(other - one) > 0 else ""
             if figure.kind == "seconds":
                 change = _longer(one, other)

@@ -230,7 +230,7 @@ class RequestScreen(Screen[None]):
         def told(name: str) -> float:
             """A figure of the request's end, or of its first token."""
             if running:
-                return float(getattr(first, name, 0))
+                return float(getattr(first, name, 0) or 0)
             return float(summable(store.column(name)[[row]])[0])
 
         spans = [PhaseSpan(name, told(f"{name}_s")) for name in PHASES]

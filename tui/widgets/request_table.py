@@ -118,7 +118,12 @@ _UNDER_WAY: dict[str, Cell] = {"": _MARKS[OPEN], "end": (OUTCOMES[OPEN], "accent
 MIN_BAR = 20
 """Where at least so many cells are left, they show where a request's time went."""
 MAX_END = 20
-_PHASES = (("queue_s", "┄", "warn"), ("prefill_s", "━", "accent"), ("decode_s", "─", "muted"))
+_PHASES = (
+    ("queue_s", "┄", "warn"),
+    ("load_s", "┄", "warn"),
+    ("prefill_s", "━", "accent"),
+    ("decode_s", "─", "muted"),
+)
 _LEGEND: list[Cell] = [("┄ queue ", "warn"), ("━ prefill ", "accent"), ("─ decode", "muted")]
 _LEGEND_CELLS = sum(len(text) for text, _ in _LEGEND)
 
@@ -137,7 +142,7 @@ def _needed(columns: list[Column]) -> int:
 
 
 def _shares(store: Store, row: int, width: int) -> list[Cell]:
-    """Queue, prefill and decode as parts of a bar; none for an answer that took no time."""
+    """The phases as parts of a bar; none for an answer that took no time."""
     # Not known is no length: NaN is not more than 0.
     seconds = [max(0.0, float(store.column(name)[row])) for name, _, _ in _PHASES]
     total_s = sum(seconds)

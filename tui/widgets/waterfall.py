@@ -9,7 +9,7 @@ from rich.text import Text
 from textual.geometry import Size
 from textual.widget import Widget
 
-from mlxdeck.telemetry.analyze.request_detail import PHASES
+from mlxdeck.telemetry.analyze.request_detail import PHASES, RARE
 from mlxdeck.tui.text import format as fmt
 
 _TEXT_CELLS = 24
@@ -36,6 +36,7 @@ class Waterfall(Widget):
     Waterfall > .span--tokenize { color: $secondary; }
     Waterfall > .span--cache { color: $success; }
     Waterfall > .span--queue { color: $warning; }
+    Waterfall > .span--load { color: $error; }
     Waterfall > .span--prefill { color: $primary; }
     Waterfall > .span--decode { color: $accent; }
     Waterfall > .span--other { color: $foreground 55%; }
@@ -53,6 +54,7 @@ class Waterfall(Widget):
 
         The whole width is `scale_s`, if that is longer than the total.
         """
+        spans = [span for span in spans if span.seconds > 0 or span.name not in RARE]
         rest = total_s - sum(span.seconds for span in spans)
         other = [PhaseSpan("other", rest)] if rest > OTHER_SHARE * total_s else []
         self._spans, self._total_s = [*spans, *other], total_s

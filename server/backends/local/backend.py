@@ -28,12 +28,15 @@ from mlxdeck.server.backends.local.engine.api import (
     TemplateTraits,
     ThinkingLimit,
 )
+from mlxdeck.server.backends.local.idle import IdleUnload
 from mlxdeck.server.backends.local.kv.system_prompts import parts_key
 from mlxdeck.server.backends.local.kv_tiers import KVTiers
+from mlxdeck.server.backends.local.model_report import model_report
 from mlxdeck.server.backends.local.preparation import Preparation, Ready
 from mlxdeck.server.backends.local.prompt.renderer import Renderer
 from mlxdeck.server.backends.local.prompt.template_trial import TemplateTrial, try_template
 from mlxdeck.server.backends.local.prompt_thread import PromptThread
+from mlxdeck.server.backends.local.resources import Resources
 from mlxdeck.server.backends.local.sampling import check_biases, defaults, filled
 from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
@@ -72,12 +75,23 @@ class LocalBackend(OneModel):
     _traits: TemplateTraits
     _template: TemplateTrial
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        resources: Resources | None = None,
+        *,
+        weight: float = 1.0,
+    ) -> None:
+        """`weight` is that of its share of the memory for states, where `resources` are shared."""
         self._settings = settings
         self._engine = engine
+        self._weight = weight
+        self._resources = resources or Resources(settings.prefix_cache_bytes)
         self._is_ready = False
         self.scheduler = Scheduler(
             engine,
+            self._resources.thread,
             max_batch=settings.max_batch,
             max_waiting=settings.max_waiting,
             prefill_chunk_tokens=settings.prefill_chunk_tokens,
@@ -96,7 +110,7 @@ class LocalBackend(OneModel):
             EngineFailed: It can't be loaded.
             SettingsError: The tool format is unknown.
         """
-        ram_bytes = await self._load(announce)
+        spare_bytes = await self._load(announce)
         self._prompts.start()
         self._long_prompts.start()
         model, told, tokenizer = self._model, self._settings, self._engine.tokenizer
@@ -104,8 +118,10 @@ class LocalBackend(OneModel):
         self._sampling = defaults(model, told.temperature, told.top_p, told.top_k)
         self._tool_format = choose_format(told.tool_format, self._traits)
         # Not on the loop, which these would hold up.
-        self.kv = await asyncio.to_thread(self._open_states, disk, ram_bytes)
+        self.kv = await asyncio.to_thread(self._open_states, disk)
+        self._resources.divide(self.kv.states.ram, self._weight, spare_bytes)
         self.scheduler.relieve_by(self.kv.states.ram.clear)
+        self._idle = IdleUnload(model.name, told.unload_after_s, self.scheduler, self.kv)
         trial = self._prompts.submit(try_template, tokenizer, self._tool_format)
         self._template = await asyncio.wrap_future(trial)
         # What is learned of the vocabulary on first use takes a moment that nobody is to wait.
@@ -130,49 +146,29 @@ class LocalBackend(OneModel):
             self.kv.states,
             self.kv.systems,
         )
-        self.info = BackendInfo(
-            model.name,
-            self._signature() + digest(self._traits.source),
-            model.context_tokens,
-            model.device,
-            self._template.summary,
-            {
-                "model_path": model.path,
-                "context": {
-                    "source": model.context_source,
-                    "is_guess": model.context_is_guess,
-                    "kv_bytes": model.kv_bytes,
-                },
-                "chat_template": self._template.report(),
-            },
-        )
+        signature = self._signature() + digest(self._traits.source)
+        self.info = model_report(model, self._template, signature)
         self._is_ready = True
 
     async def _load(self, announce: Announce) -> int:
-        """Load the model; return the bytes that its states may take in RAM."""
+        """Load the model; return the bytes that are left for states in RAM."""
         found: list[tuple[ModelInfo, int]] = []
 
         def loaded(model: ModelInfo) -> None:
             # On the engine thread: how much memory is free is known only now.
-            found.append((model, self._settings.prefix_cache_bytes or self._engine.spare_bytes()))
+            found.append((model, self._engine.spare_bytes()))
 
         self.scheduler.start(announce, loaded)
         await self.scheduler.ready
-        self._model, ram_bytes = found[0]
-        return ram_bytes
+        self._model, spare_bytes = found[0]
+        return spare_bytes
 
-    def _open_states(self, disk: CacheDisk | None, ram_bytes: int) -> KVTiers:
+    def _open_states(self, disk: CacheDisk | None) -> KVTiers:
         told, model = self._settings, self._model
         # A state of another device or window looks alike, and isn't.
         signature = f"{model.signature} {model.device} {told.max_kv_tokens}"
-        return KVTiers(
-            self._engine.states,
-            self.scheduler.run,
-            disk,
-            ram_bytes=ram_bytes,
-            policy=told.cache_policy,
-            signature=signature,
-        )
+        policy, run = told.cache_policy, self.scheduler.run
+        return KVTiers(self._engine.states, run, disk, policy=policy, signature=signature)
 
     def _signature(self) -> str:
         """The source of an answer beside the request: the model and its settings."""
@@ -182,6 +178,8 @@ class LocalBackend(OneModel):
 
     async def stop(self) -> None:
         """End what still runs."""
+        if self._is_ready:
+            self._idle.stop()
         self._prompts.shutdown()
         self._long_prompts.shutdown()
         await self.scheduler.stop()
@@ -224,6 +222,7 @@ class LocalBackend(OneModel):
                 prefix_bytes=ram.n_bytes if ram is not None else 0,
                 memory_active_bytes=memory.active_bytes,
                 memory_peak_bytes=memory.peak_bytes,
+                models=(self._idle.model,) if self._is_ready else (),
             ),
             {"engine_rebuilds": self.scheduler.n_rebuilds, "lost_states": n_lost},
         )
@@ -382,8 +381,9 @@ class LocalBackend(OneModel):
         return await self.kv.clear(tier)
 
     def tick(self) -> None:
-        """Write states that are due."""
+        """Write states that are due; unload a model that nobody asks."""
         self.kv.tick()
+        self._idle.tick()
 
 
 def _usage(job: Job) -> Usage:

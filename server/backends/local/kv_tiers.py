@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import States
@@ -32,16 +34,15 @@ class KVTiers:
         on_engine: OnEngine,
         disk: CacheDisk | None,
         *,
-        ram_bytes: int,
         policy: str,
         signature: str,
     ) -> None:
-        """Open them, without a disk that doesn't work.
+        """Open them, without a disk that doesn't work. RAM's limit is set later, by `KVBudget`.
 
         `signature` separates states that are not interchangeable.
         """
         states = GuardedStates(states)
-        ram = PrefixCache(states, ram_bytes, POLICIES[policy]())
+        ram = PrefixCache(states, 0, POLICIES[policy]())
         vault = self.systems = None
         if disk is not None:
             try:
@@ -60,6 +61,16 @@ class KVTiers:
         """Write the states that are due."""
         if (vault := self.states.vault) is not None:
             vault.write_due()
+
+    async def write_all(self, within_s: float) -> None:
+        """Write every state that waits, as far as there is time."""
+        if (vault := self.states.vault) is None or self._disk is None:
+            return
+        vault.write_due(everything=True)
+        with suppress(TimeoutError):
+            # In order: this comes behind the states.
+            written = asyncio.wrap_future(self._disk.disk.write(lambda _: None))
+            await asyncio.wait_for(written, within_s)
 
     def report(self) -> dict[str, Any]:
         """Contents and statistics of each tier."""

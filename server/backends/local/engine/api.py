@@ -7,7 +7,7 @@ are opaque outside this package: other threads hold them and never touch them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -372,7 +372,7 @@ class Engine(Protocol):
         Also what a `reload` that failed has left.
         """
 
-    def reload(self) -> Iterator[None]:
+    def reload(self) -> Generator[None]:
         """Load an unloaded model again, in steps; other work may be done between two of them.
 
         Raises:

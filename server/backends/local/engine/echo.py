@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,7 @@ class EchoEngine:
         self.reset()
         self.is_loaded = False
 
-    def reload(self) -> Iterator[None]:
+    def reload(self) -> Generator[None]:
         """One step, and it is there."""
         yield
         self.is_loaded = True

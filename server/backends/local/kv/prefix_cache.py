@@ -337,3 +337,10 @@ class PrefixCache:
             for entry in idle:
                 self._drop(entry)
         return len(idle)
+
+    def unload(self) -> None:
+        """Give up every state that is not in use, as their model is unloaded. Engine thread."""
+        with self._lock:
+            idle = [entry for entry in self._entries if not entry.n_leases]
+            self.unwritten += sum(entry.due_s < math.inf for entry in idle)
+            self.tally.evictions["unloaded"] += self.clear()

@@ -119,6 +119,7 @@ class EngineThread:
 
     def close(self) -> None:
         """Free everything; never raises."""
+        self.model.abandon()
         self._attempt("close", self._engine.close)
         self._let_go()
 
@@ -158,10 +159,9 @@ class EngineThread:
         self._rebuild(failure)
         return True
 
-    def unload(self, before: Callable[[], object]) -> None:
-        """Free the model if nobody is there, after what `before` frees. For a command."""
-        if not self._open and self.model.state == "loaded":
-            before()
+    def unload(self, agree: Callable[[], bool]) -> None:
+        """Free the model if no sequence is there and `agree` says so. For a command."""
+        if not self._open and self.model.state == "loaded" and agree():
             self.model.unload()
             self.measure()
 

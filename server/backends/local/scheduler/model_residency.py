@@ -8,7 +8,7 @@ as any other call that does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator
 from typing import Literal, Protocol, TypeVar
 
 from mlxdeck.server.backends.local.engine.api import Engine
@@ -44,7 +44,7 @@ class ModelResidency:
         """Why, the last time."""
         self._engine = engine
         self._attempt = attempt
-        self._steps: Iterator[None] | None = None
+        self._steps: Generator[None] | None = None
 
     def unload(self) -> None:
         """Free the model, its sequences and what is half loaded. If that fails, it counts as freed.
@@ -57,8 +57,14 @@ class ModelResidency:
         self.n_unloads += 1
         self.freed_bytes = before.active_bytes - after.active_bytes if before and after else 0
 
+    def abandon(self) -> None:
+        """Give up a load that is under way."""
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            self._attempt("giving up a load", steps.close)
+
     def _drop(self) -> None:
-        self._steps = None
+        self.abandon()
         self._enter("unloaded")
         self._attempt("unloading the model", self._engine.unload)
 

@@ -33,6 +33,12 @@ log = logging.getLogger(__name__)
 STOP_S = 5.0
 """How long a step that runs is waited for at the end."""
 STOPPED = "the engine has stopped"
+RESIDENCY = {
+    "loaded": "",
+    "loading": "the model is being loaded again",
+    "unloaded": "the model is unloaded while nobody asks; the next request loads it",
+}
+"""What there is to say of an engine that is well."""
 
 
 class _Chunks:
@@ -102,6 +108,7 @@ class Scheduler:
         )
         self._load_watch = LoadWatch(stall_s, lambda reason: self._end(reason, is_lost=True))
         self._is_loaded = self._has_begun = False
+        self._used_s = time.monotonic()
         self.n_expected = 0
         """How many sequences are being prepared; an idle engine waits a moment for them."""
 
@@ -152,7 +159,9 @@ class Scheduler:
             return Health("unhealthy", reason)
         if reason := self._worker.rebuilding:
             return Health("rebuilding", reason)
-        return Health("healthy" if self._is_loaded else "loading")
+        if not self._is_loaded:
+            return Health("loading")
+        return Health("healthy", RESIDENCY[self._worker.model.state])
 
     @property
     def healthy(self) -> bool:
@@ -176,15 +185,21 @@ class Scheduler:
         """Whether the model is in memory, and how often it was loaded."""
         return self._worker.model
 
-    async def unload(self, before: Callable[[], object]) -> None:
-        """Free the model, unless somebody has come. `before` frees what else there is, first.
+    @property
+    def idle_s(self) -> float:
+        """How long there has been no sequence, and none in preparation."""
+        is_idle = not (self._open or self.n_expected)
+        return time.monotonic() - self._used_s if is_idle else 0.0
 
-        The next sequence has it loaded again. `before` runs on the engine thread.
+    async def unload(self, agree: Callable[[], bool]) -> None:
+        """Free the model, unless there is a sequence; the next one has it loaded again.
+
+        `agree` is called on the engine thread; it frees what else there is, or says no.
 
         Raises:
-            EngineFailed: `before` failed, or the engine is down.
+            EngineFailed: `agree` failed, or the engine is down.
         """
-        await self.run(lambda: self._worker.unload(before))
+        await self.run(lambda: self._worker.unload(agree))
 
     def relieve_by(self, relieve: Callable[[], object]) -> None:
         """Have `relieve` called, on the engine thread, if an engine can't be rebuilt at once."""
@@ -260,6 +275,7 @@ class Scheduler:
             yield _Chunks(job, self._ping_s)
         finally:
             self._open.discard(job)
+            self._used_s = time.monotonic()
             if not job.work.times.finished_s:
                 job.work.times.finished_s = time.monotonic()
                 if not self._failure:
@@ -306,6 +322,7 @@ class Scheduler:
 
     def _loaded(self) -> None:
         self._is_loaded = True
+        self._used_s = time.monotonic()
         if not self.ready.done():
             self.ready.set_result(None)
 

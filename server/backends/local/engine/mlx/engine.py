@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from mlxdeck.server.backends.local.engine.api import (
     Step,
 )
 from mlxdeck.server.backends.local.engine.hardware.device import device
+from mlxdeck.server.backends.local.engine.hardware.heap import give_back
 from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptProgress, PromptRow
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
@@ -248,8 +249,9 @@ class MlxEngine:
         self.__dict__.pop("_model", None)
         self._let_go()
         mx.clear_cache()
+        give_back()
 
-    def reload(self) -> Iterator[None]:
+    def reload(self) -> Generator[None]:
         """Load the weights alone, from the folder that they were in at the start."""
         name, path = self._info.name, Path(self._info.path)
         self._let_go = hold(path, self)
