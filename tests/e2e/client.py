@@ -7,25 +7,11 @@ no account: the token is a dummy.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
-PACKAGE = "@anthropic-ai/claude-code"
-
-
-def executable() -> Path:
-    """The client's path; the first use installs it from npm."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlxdeck-clients"
-    folder = Path(os.environ.get("MLXDECK_TEST_CLIENTS", default))
-    binary = folder / "node_modules" / ".bin" / "claude"
-    if not binary.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        flags = ["--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        subprocess.run(["npm", "install", *flags, PACKAGE], check=True, timeout=600)
-    return binary
+from tests.e2e.npm_clients import CLAUDE_CODE
 
 
 def claude(
@@ -78,12 +64,8 @@ def _run(
     assert url.startswith("http://127.0.0.1:"), "only a loopback URL"
     with tempfile.TemporaryDirectory() as fallback:
         place = home or Path(fallback)
-        place.mkdir(exist_ok=True)
-        environ = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(place),
+        variables = {
             "CLAUDE_CONFIG_DIR": f"{place}/.claude",
-            "TERM": "dumb",
             "ANTHROPIC_BASE_URL": url,
             "ANTHROPIC_AUTH_TOKEN": "dummy",
             "ANTHROPIC_CUSTOM_HEADERS": headers,
@@ -97,14 +79,7 @@ def _run(
             "DISABLE_AUTOUPDATER": "1",
             "DISABLE_BUG_COMMAND": "1",
         }
-        done = subprocess.run(
-            [str(executable()), *arguments],
-            env=environ,
-            cwd=cwd,
-            input=said,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
+        done = CLAUDE_CODE.run(
+            arguments, cwd=cwd, home=place, variables=variables, said=said, timeout_s=timeout_s
         )
     return done.stdout or done.stderr
