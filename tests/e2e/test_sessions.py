@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import executable
+from tests.e2e.npm_clients import CLAUDE_CODE
 from tests.real import ROOT, free_port, models_home, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -31,7 +31,7 @@ def environ(home: Path) -> dict[str, str]:
     if not (home / "models").exists():
         (home / "models").symlink_to(models_home())
     return {
-        "PATH": f"{executable().parent}:{os.environ['PATH']}",
+        "PATH": f"{CLAUDE_CODE.executable().parent}:{os.environ['PATH']}",
         "HOME": str(home),
         "CLAUDE_CONFIG_DIR": f"{home}/.claude",
         "TERM": "dumb",
