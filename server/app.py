@@ -218,9 +218,7 @@ async def answer(
             await request.unpack()
             chat = await _read(request, dialect, dialect.decode, service, running)
         request.drop()
-        chat = replace(chat, owner=running.owner)
-        if not chat.model:
-            chat = replace(chat, model=service.observer.model)
+        chat = replace(chat, owner=running.owner, model=chat.model or service.observer.model)
         running.model, running.phase = chat.model, "prepare"
         fresh = "no-cache" in request.headers.get("cache-control", "")
         async with aclosing(service.pipeline.run(chat, trace, fresh=fresh)) as events:

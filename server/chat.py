@@ -188,7 +188,7 @@ class ChatRequest:
     client: ClientBody | None = field(default=None, compare=False, repr=False)
     """The client's own words, where they are known. A local model has no use for them."""
     owner: str = field(default="", compare=False, repr=False)
-    """Digest of the API key that the client sent; empty if this server has no keys."""
+    """Stands for the API key that the client sent, as `auth` says; it isn't the key."""
     refers_to: tuple[str, ...] = field(default=(), repr=False)
     """Ids of stored answers that it continues or quotes; empty once their text is in it."""
     answer_form: object = field(default=None, repr=False)

@@ -100,6 +100,7 @@ class Pipeline:
         request, removed = canonical(request, self._rules_off)
         checkpoint()
         regrouped = backend.regroupings(request)
+        request = replace(request, history_notes=backend.notes(request))
         return Accepted(request, digests(request), removed, regrouped, None, share)
 
     async def _answer(

@@ -57,7 +57,6 @@ class Service:
         self._open_emitter = open_emitter
         self._began_s = time.monotonic()
         self.is_ready = False
-        """Whether clients need a key."""
         self._tasks: list[asyncio.Task[None]] = []
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self.readers = Workers(self._reader, long=True)

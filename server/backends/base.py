@@ -193,6 +193,12 @@ class Backend(Protocol):
         Pure; any thread. Empty if nothing else does.
         """
 
+    def notes(self, chat: ChatRequest) -> tuple[str, ...]:
+        """Which of the request's `history_notes` apply to what this backend reads.
+
+        Pure; any thread.
+        """
+
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
         """How the conversation will be put in another way, by name, as far as that is known.
 
@@ -251,3 +257,7 @@ class OneModel:
         """Nothing: all that decides is in the canonical form."""
         del chat
         return ""
+
+    def notes(self, chat: ChatRequest) -> tuple[str, ...]:
+        """All of them."""
+        return chat.history_notes

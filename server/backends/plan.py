@@ -112,7 +112,7 @@ def _upstream_table(settings: Settings) -> BackendTable:
         )
     return BackendTable(
         kind=settings.upstream if is_preset else UPSTREAM,
-        url="" if is_preset else settings.upstream,
+        url=settings.upstream_url or ("" if is_preset else settings.upstream),
         dialect=settings.upstream_dialect,
         model=settings.upstream_model,
         key_env=settings.upstream_key_env,

@@ -238,6 +238,11 @@ class RoutedBackend:
         backend, given = self._first(chat)
         return backend.key_share(given)
 
+    def notes(self, chat: ChatRequest) -> tuple[str, ...]:
+        """As the one that answers says."""
+        backend, given = self._first(chat)
+        return backend.notes(given)
+
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
         """As the one that answers does."""
         backend, given = self._first(chat)

@@ -44,6 +44,8 @@ class Settings(ProgramSettings):
     upstream: str = setting("", text(), group="Another server")
     """Server that answers instead of a model here: lmstudio, ollama, mlx_lm, openai, anthropic or
     a URL."""
+    upstream_url: str = setting("", address("http://", "https://"))
+    """URL of the upstream, if it isn't the usual one of lmstudio, ollama or mlx_lm."""
     upstream_model: str = setting("", text())
     """Model that the upstream is asked for; empty passes on the client's name of the model."""
     upstream_dialect: str = setting("auto", choice("auto", "anthropic", "openai"))

@@ -13,7 +13,7 @@ from mlxdeck.server.backends.upstream.client import Sent, UpstreamClient
 from mlxdeck.server.backends.upstream.config import UpstreamConfig
 from mlxdeck.server.backends.upstream.failures import error_of
 from mlxdeck.server.backends.upstream.reading import AnswerReader, OutOfOrder, decoded
-from mlxdeck.server.backends.upstream.sse_reader import SseReader, TooLongEvent
+from mlxdeck.server.backends.upstream.sse_reader import SseReader
 from mlxdeck.server.chat import Ping
 from mlxdeck.server.errors import TIMEOUT, ServerError
 from mlxdeck.server.request_facts import StreamItem
@@ -80,25 +80,31 @@ class AnswerStream:
                 if self._is_over or not chunk:
                     break
             if not reader.is_done:
-                if not self._is_over and not events.is_between:
-                    raise self._failed("closed the connection in the middle of an event")
+                self._check_end(events)
                 for item in reader.close():
                     yield item
             await _drained(chunks)
 
+    def _check_end(self, events: SseReader) -> None:
+        """Whether a stream may end here that hasn't said so."""
+        if self._is_over:
+            return
+        if not events.is_between:
+            raise self._failed("closed the connection in the middle of an event")
+        if not self._reader.is_ending:
+            raise self._failed("closed the connection before the end of its answer")
+
     def _found(self, events: SseReader, chunk: bytes) -> Iterator[StreamItem]:
         """What a piece of the stream says."""
-        try:
-            found = events.feed(chunk)
-        except TooLongEvent:
-            raise self._failed("sent an event that is too long") from None
-        for data in found:
+        for data in events.feed(chunk):
             if data.strip() == _DONE:
                 self._is_over = True
                 return
             yield from self._reader.read(self._object(data, "an event"))
             if self._reader.is_done:
                 return
+        if events.is_too_long:
+            raise self._failed("sent an event that is too long")
 
     async def _whole(self, response: httpx2.Response) -> AsyncGenerator[StreamItem]:
         """One body, from a server that doesn't stream."""

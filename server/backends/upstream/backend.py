@@ -123,6 +123,12 @@ class UpstreamBackend:
         body = body_digest(chat.client, self.config.rules_off) if chat.client else ""
         return digest([body, self._peer.model_for(chat.model), owner])
 
+    def notes(self, chat: ChatRequest) -> tuple[str, ...]:
+        """None of the client's own words; pictures are sent in the other API's words too."""
+        if self._peer.passes_on(chat):
+            return ()
+        return tuple(note for note in chat.history_notes if not note.startswith("replaced"))
+
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
         """None: the conversation goes out as it is."""
         del chat

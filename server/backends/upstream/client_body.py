@@ -37,9 +37,10 @@ def body_digest(client: ClientBody, rules_off: Collection[str]) -> str:
     for key in ("messages", "input", "system", "tools"):
         if key in fields:
             fields[key] = plain.of(fields[key])
-    if isinstance(tags := fields.get("metadata"), dict):
-        # Names of accounts and sessions, which differ from run to run.
-        fields["metadata"] = {key: tags[key] for key in tags if not key.endswith("_id")}
+    tags = fields.pop("metadata", None)
+    # Names of accounts and sessions differ from run to run.
+    if isinstance(tags, dict) and (rest := {k: v for k, v in tags.items() if k[-3:] != "_id"}):
+        fields["metadata"] = rest
     asked = [client.dialect, headers, canonical_fields(fields, rules_off)]
     try:
         return digest(asked)

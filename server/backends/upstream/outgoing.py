@@ -61,8 +61,8 @@ def _fields(chat: ChatRequest, dialect: str, config: UpstreamConfig) -> dict[str
         if config.canonical:
             fields = canonical_fields(fields, config.rules_off)
         return _without_our_thoughts(fields) if config.hosted else fields
-    if chat.unsupported and not chat.unsupported[0].startswith("messages."):
-        # Pictures can be sent in either API's words.
+    if chat.unsupported and chat.unsupported[0].partition(".")[0] not in ("messages", "input"):
+        # What the messages hold can be sent in either API's words.
         raise BadRequest(*chat.unsupported)
     if dialect == "openai":
         return openai_fields(chat, hosted=config.hosted)

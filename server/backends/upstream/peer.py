@@ -73,6 +73,10 @@ class Peer:
         own = chat.client.dialect if chat.client else ""
         return own if own in self._dialects else self._dialects[0]
 
+    def passes_on(self, chat: ChatRequest) -> bool:
+        """Whether the server gets the client's own words, as far as is known."""
+        return chat.client is not None and chat.client.dialect in self._dialects
+
     @property
     def model(self) -> str:
         """The model that is asked for if a client's name means nothing here; empty if unknown."""

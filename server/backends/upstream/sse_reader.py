@@ -11,10 +11,6 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _MARK = b"\xef\xbb\xbf"
 
 
-class TooLongEvent(ValueError):
-    """One event takes more memory than it may."""
-
-
 class SseReader:
     """Reads one stream. Comments and fields without a use are skipped."""
 
@@ -28,11 +24,7 @@ class SseReader:
         self._is_first = True
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of each event that is complete by now.
-
-        Raises:
-            TooLongEvent: An event is longer than it may be.
-        """
+        """The data of each event that is complete by now."""
         self._line += chunk
         start, events = 0, []
         # A line end of two bytes may be cut: its first byte is looked at again.
@@ -45,9 +37,12 @@ class SseReader:
                 events.append(event)
         del self._line[:start]
         self._looked_at = max(0, len(self._line) - 1)
-        if self._n_bytes + len(self._line) > self._max_bytes:
-            raise TooLongEvent
         return events
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the event that has no end yet takes more memory than it may."""
+        return self._n_bytes + len(self._line) > self._max_bytes
 
     @property
     def is_between(self) -> bool:
