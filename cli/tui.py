@@ -49,10 +49,15 @@ def run(args: Namespace) -> int:
 
 
 def dashboard(
-    args: Namespace, paths: Sequence[Path], *, replay: bool = False, speed: float = 1.0
+    args: Namespace,
+    paths: Sequence[Path],
+    *,
+    replay: bool = False,
+    speed: float = 1.0,
+    unrecorded: bool = False,
 ) -> int:
     """Run the dashboard with the user's settings."""
     settings = dashboard_settings(args)
     # The terminal has to be put back as it was.
     with interrupts_raise():
-        return show(settings, paths, replay=replay, speed=speed)
+        return show(settings, paths, replay=replay, speed=speed, unrecorded=unrecorded)

@@ -41,6 +41,10 @@ def run(args: Namespace) -> int:
     dashboard_settings(args)
     with running_server(settings, command, print):
         began_ts = time.time()
-        status = dashboard(args, [settings.telemetry_folder])
-    print("\n".join(summary_of(settings.telemetry_folder, began_ts, time.time())))
+        folder, unrecorded = settings.telemetry_folder, not settings.telemetry
+        status = dashboard(args, [folder], unrecorded=unrecorded)
+    if unrecorded:
+        print("telemetry is off, so there is no summary")
+    else:
+        print("\n".join(summary_of(folder, began_ts, time.time())))
     return status

@@ -25,6 +25,7 @@ from typing import Any
 
 from sanic import Sanic
 
+from mlxdeck.server import log_format
 from mlxdeck.server.admin.status import versions
 from mlxdeck.server.app import create_app
 from mlxdeck.server.backends.base import Announce, Backend, BackendInfo
@@ -38,7 +39,6 @@ from mlxdeck.server.lifecycle.exit_status import STATUS_ENGINE_LOST
 from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 from mlxdeck.server.lifecycle.shutdown import shut_down
 from mlxdeck.server.lifecycle.stop_signals import StopSignals
-from mlxdeck.server.log_format import EscapingFormatter
 from mlxdeck.server.observe.observer import (
     Emitter,
     UnknownProcessor,
@@ -66,13 +66,7 @@ def serve(settings: Settings, announce: Announce) -> int:
     Raises:
         SettingsError: The port is taken, or the tool format unknown.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(EscapingFormatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    # Of Sanic's own lines, those below warnings are about clients that disconnected.
-    logging.getLogger("sanic.root").setLevel(logging.WARNING)
-    # A line for each request to another server; telemetry has them.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    log_format.set_up(settings.log_level, settings.log_format)
 
     def say(line: str) -> None:
         # The reader of the output may have ended; that is no reason to stop.

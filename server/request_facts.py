@@ -169,6 +169,13 @@ class FirstTokenDrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelText:
+    """What the model wrote, before any of it was read as a tool call. For a log."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class BadCall:
     """A call that could not be read; it has been passed on as text."""
 
@@ -178,6 +185,15 @@ class BadCall:
     digest: str
 
 
-Fact = BackendChosen | Accepted | LookedUp | Prepared | Forwarded | FirstTokenDrawn | BadCall
+Fact = (
+    BackendChosen
+    | Accepted
+    | LookedUp
+    | Prepared
+    | Forwarded
+    | FirstTokenDrawn
+    | BadCall
+    | ModelText
+)
 StreamItem = Event | Fact
 """What comes out of a backend, in the order in which it happens."""

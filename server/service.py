@@ -163,7 +163,8 @@ class Service:
     @property
     def model(self) -> str:
         """The model's name, as far as it is known."""
-        return self.backend.info.name if self.is_ready else self.settings.model
+        told = self.settings
+        return self.backend.info.name if self.is_ready else told.served_model_name or told.model
 
     @property
     def model_loaded(self) -> bool:

@@ -93,8 +93,12 @@ class Dashboard(Replaying):
         speed: float = 1.0,
         limits: Thresholds | None = None,
         memory: Path | None = None,
+        unrecorded: bool = False,
     ) -> None:
-        """`memory` is the file of the user's preferences; None keeps no preferences."""
+        """`memory` is the file of the user's preferences; None keeps no preferences.
+
+        `unrecorded` says that the server beside it has its telemetry turned off.
+        """
         super().__init__()
         self._memory = memory
         store, ways = Store(), recall(memory)
@@ -107,6 +111,7 @@ class Dashboard(Replaying):
             Watch(limits or Thresholds()),
             ways,
             labels.get(window or ways.window, WINDOWS[1]),
+            unrecorded=unrecorded,
         )
         self._dashboard = DashboardScreen(self.context)
         self._stale = True
@@ -132,6 +137,9 @@ class Dashboard(Replaying):
         self.push_screen(self._dashboard)
         self.set_interval(REDRAW_S, self._redraw)
         self._read()
+        if self.context.unrecorded:
+            # Streams of earlier servers may fill the screen.
+            self.notify("Telemetry is off: nothing new appears here", severity="warning")
 
     def on_unmount(self) -> None:
         ways = self.context.ways

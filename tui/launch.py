@@ -23,9 +23,17 @@ def prepare_process() -> None:
 
 
 def show(
-    settings: DashboardSettings, paths: Sequence[Path], *, replay: bool = False, speed: float = 1.0
+    settings: DashboardSettings,
+    paths: Sequence[Path],
+    *,
+    replay: bool = False,
+    speed: float = 1.0,
+    unrecorded: bool = False,
 ) -> int:
-    """Run the dashboard on files and folders until the user leaves it; return the exit status."""
+    """Run the dashboard on files and folders until the user leaves it; return the exit status.
+
+    `unrecorded` says that the server beside it has its telemetry turned off.
+    """
     prepare_process()
     from mlxdeck.tui.app import Dashboard, run
     from mlxdeck.tui.state.alerts import Thresholds
@@ -38,4 +46,7 @@ def show(
         memory_bytes=settings.alert_memory_bytes,
     )
     memory = settings.home / "dashboard.json"
-    return run(Dashboard(paths, replay=replay, speed=speed, limits=limits, memory=memory))
+    shown = Dashboard(
+        paths, replay=replay, speed=speed, limits=limits, memory=memory, unrecorded=unrecorded
+    )
+    return run(shown)

@@ -41,6 +41,8 @@ class Settings(ProgramSettings):
     """Port to listen on."""
     model: str = setting("smollm2", text(empty=False), group="Model")
     """Model to serve: a Hugging Face id, a folder, a .gguf file, or the built-in smollm2."""
+    served_model_name: str = setting("", text())
+    """Name of this model for clients; empty takes its own."""
     upstream: str = setting("", text(), group="Another server")
     """Server that answers instead of a model here: lmstudio, ollama, mlx_lm, openai, anthropic or
     a URL."""
@@ -158,8 +160,13 @@ class Settings(ProgramSettings):
     """Share of requests to record; requests that end in an error are always recorded."""
     telemetry_processors: str = setting("", text())
     """Names of processors from other packages for telemetry events, separated by commas."""
-    log_level: str = setting("info", choice("debug", "info", "warning", "error"), group="Logs")
-    """Lowest level of log messages."""
+    log_level: str = setting(
+        "info", choice("trace", "debug", "info", "warning", "error"), group="Logs"
+    )
+    """Lowest level of log messages. At debug, each request has a line a stage; trace adds the
+    model's own text."""
+    log_format: str = setting("text", choice("text", "json"))
+    """Form of log messages."""
     tool_format: str = setting("auto", choice("auto", *TOOL_FORMATS, more=plug_ins), group="Model")
     """Format of the model's tool calls, or a plug-in's name; auto asks the chat template."""
     chat_template: str = setting("", text())

@@ -12,6 +12,7 @@ from typing import Any
 
 from mlxdeck.server.load import Load
 from mlxdeck.server.observe.model_changes import ModelChanges
+from mlxdeck.server.observe.request_log import request_log
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t
@@ -66,7 +67,8 @@ class Observer:
         """Follow a request from here on."""
         self.totals.requests += 1
         head = (self.emitter, self.totals, self.model, self.capture)
-        return Trace(*head, request_id, dialect, body_bytes)
+        log = request_log(request_id, dialect, body_bytes)
+        return Trace(*head, request_id, dialect, body_bytes, log)
 
     def look(self, load: Load) -> None:
         """Report what has become of the models since the last look."""

@@ -28,6 +28,7 @@ from mlxdeck.server.observe.captured_content import (
     last_user_text,
     parts_of,
 )
+from mlxdeck.server.observe.request_log import RequestLog
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.request_facts import (
     Accepted,
@@ -37,6 +38,7 @@ from mlxdeck.server.request_facts import (
     Forwarded,
     LookedUp,
     Miss,
+    ModelText,
     Prepared,
     StreamItem,
 )
@@ -72,6 +74,7 @@ class Trace:
     request_id: str
     dialect: str
     body_bytes: int
+    log: RequestLog | None = None
     session_id: str = ""
     backend: str = ""
     """The backend that was chosen last, by its name in the settings."""
@@ -97,6 +100,8 @@ class Trace:
 
     def saw(self, event: StreamItem) -> None:
         """Something happened to the request, or goes out to its client."""
+        if self.log and not self._ended:
+            self.log.saw(event)
         match event:
             case BackendChosen():
                 self._chosen(event)
@@ -114,6 +119,8 @@ class Trace:
                 self._first_token()
             case BadCall():
                 self._bad_call(event)
+            case ModelText():
+                pass
             case _:
                 self._answered(event)
 
@@ -361,6 +368,8 @@ class Trace:
         if self._ended and not isinstance(attrs, t.RequestEnd):
             # Other requests may still follow a generation whose first client has left.
             return
+        if self.log:
+            self.log.emitted(attrs)
         self.emitter.emit(attrs, self.request_id, self.session_id, parts)
 
 

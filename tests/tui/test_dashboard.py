@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.app import THEMES, Dashboard
@@ -98,6 +98,16 @@ async def test_question_mark_lists_the_keys(tmp_path: Path) -> None:
         assert "Next window" in run.text
         await run.press("escape")
         assert isinstance(run.app.screen, DashboardScreen)
+
+
+async def test_a_server_without_telemetry_is_no_riddle(tmp_path: Path) -> None:
+    """The screen says why it stays empty, and what would fill it."""
+    app = Dashboard([tmp_path], unrecorded=True)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.pause()
+        shown = app.screen.query_one("#empty", Static)
+        assert shown.display
+        assert "Telemetry is off" in str(shown.render()) and "--no-telemetry" in str(shown.render())
 
 
 async def test_q_leaves(tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ In a folder, streams are looked for whose names are like
   [b]mlxdeck-20261124-093000-4711.jsonl[/b]
 Any other file is replayed by its own name."""
 
+_UNRECORDED = """[b]Telemetry is off[/b]
+
+The server runs, but it records nothing, so this screen stays empty.
+To see its requests, leave out [b]--no-telemetry[/b], [b]MLXDECK_TELEMETRY=0[/b] and
+[b]telemetry = false[/b] in mlxdeck.toml. [b]mlxdeck config[/b] shows which one is set.
+
+[b]q[/b] leaves and ends the server."""
+
 TICK_FRESH_S = 15.0
 """An older tick says nothing of now: a server ticks every ten seconds even when idle."""
 TREND_TICKS = 40
@@ -166,8 +174,10 @@ def time_axis(series: Series, window: Window, now_s: float) -> TimeAxis:
     return TimeAxis(series.start_ts, end_ts, (*(f"-{fmt.tick(s)}" for s in ago_s), "now"))
 
 
-def no_stream(places: Sequence[Path], *, replay: bool) -> str:
+def no_stream(places: Sequence[Path], *, replay: bool, unrecorded: bool = False) -> str:
     """Text shown before the first event, as markup."""
+    if unrecorded:
+        return _UNRECORDED
     listed = escape("\n  ".join(map(str, places)))
     return (_NOTHING if replay else _NO_STREAM).format(places=listed)
 

@@ -114,7 +114,9 @@ class DashboardScreen(Screen[None]):
         """From top to bottom."""
         yield Static(id="status")
         yield FilterBar(self._store, self._ctx.ways, id="filter")
-        yield Static(no_stream(self._ctx.places, replay=self._ctx.clock.replay), id="empty")
+        ctx = self._ctx
+        text = no_stream(ctx.places, replay=ctx.clock.replay, unrecorded=ctx.unrecorded)
+        yield Static(text, id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")
             with Horizontal(id="charts"):

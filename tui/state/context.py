@@ -30,6 +30,8 @@ class Context:
     source: SourceChanged = field(default_factory=lambda: SourceChanged([]))
     sought: frozenset[str] = frozenset()
     """Texts that are being looked for, while not all that was captured has been looked through."""
+    unrecorded: bool = False
+    """Whether the server beside this dashboard has its telemetry turned off."""
     n_held: int = 0
     """How many requests there were when the view was held."""
 

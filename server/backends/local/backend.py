@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from mlxdeck.server.backend_names import LOCAL
@@ -40,7 +41,7 @@ from mlxdeck.server.backends.local.resources import Resources
 from mlxdeck.server.backends.local.sampling import check_biases, defaults, filled
 from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
-from mlxdeck.server.backends.local.scheduler.sequence import Done, Waiting
+from mlxdeck.server.backends.local.scheduler.sequence import Done, Piece, Waiting
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence as Job
 from mlxdeck.server.backends.local.silence import Silence
 from mlxdeck.server.backends.local.toolcalls.finish import ending
@@ -54,7 +55,7 @@ from mlxdeck.server.chat import ChatRequest, Ping, Started, Usage
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.load import Load
-from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, Prepared, StreamItem
+from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, ModelText, Prepared, StreamItem
 
 DRAWING = (
     *("canonical_off", "inline_control_tokens", "loop_guard"),
@@ -147,7 +148,8 @@ class LocalBackend(OneModel):
             self.kv.systems,
         )
         signature = self._signature() + digest(self._traits.source)
-        self.info = model_report(model, self._template, signature)
+        info = model_report(model, self._template, signature)
+        self.info = replace(info, name=told.served_model_name or info.name)
         self._is_ready = True
 
     async def _load(self, announce: Announce) -> int:
@@ -288,10 +290,9 @@ class LocalBackend(OneModel):
                     if isinstance(chunk, Waiting):
                         yield Ping()
                         continue
-                    if is_first:
-                        is_first = False
-                        self._learn(job)
-                        yield FirstTokenDrawn()
+                    for fact in self._facts(job, chunk, is_first=is_first):
+                        yield fact
+                    is_first = False
                     if isinstance(chunk, Done):
                         cut, looped = chunk.reason != "stop", chunk.reason == "loop"
                         pieces = splitter.close(complete=not cut)
@@ -309,9 +310,14 @@ class LocalBackend(OneModel):
         finally:
             ready.found.lease.release()
 
-    def _learn(self, job: Job) -> None:
-        """Prefill time of a token."""
-        self.kv.states.timed(job.work.times.prefill_s, len(job.run.tokens) - job.run.n_cached)
+    def _facts(
+        self, job: Job, chunk: Piece | Done, *, is_first: bool
+    ) -> Iterator[FirstTokenDrawn | ModelText]:
+        if is_first:
+            self.kv.states.timed(job.work.times.prefill_s, len(job.run.tokens) - job.run.n_cached)
+            yield FirstTokenDrawn()
+        if self._settings.log_level == "trace" and isinstance(chunk, Piece):
+            yield ModelText(chunk.text)
 
     def _job(self, chat: ChatRequest, ready: Ready) -> Job:
         prompt, lease = ready.prompt, ready.found.lease

@@ -113,3 +113,11 @@ def test_a_page_that_is_none_names_its_parameter(query: dict[str, str], field: s
     """As the API it comes from does."""
     with pytest.raises(BadRequest, match=f"^{field}: "):
         page(IDS, query)
+
+
+async def test_a_served_model_has_the_name_that_was_asked_for() -> None:
+    """In the list and in the status, whatever its own name is."""
+    async with running(served_model_name="house/model") as server:
+        (model,) = (await server.http.get("/v1/models")).json()["data"]
+        status = (await server.http.get("/v1/status")).json()
+    assert model["id"] == status["model"] == "house/model"
