@@ -213,6 +213,7 @@ async def answer(
     named = running.request_id
     await _ready(running, service)
     trace = service.observer.begin(named, dialect.name, len(request.body))
+    running.progress = trace.progress
     try:
         async with running.cut_short():
             await request.unpack()

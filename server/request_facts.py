@@ -79,6 +79,10 @@ class Work:
     times: Times = field(default_factory=Times)
     n_tokens: int = 0
     """Sampled tokens, the stop token included."""
+    read_tokens: int = 0
+    """Prompt tokens that are in the KV cache, those that were known included."""
+    position: int = 0
+    """Its place among those that wait, 1 for the next; 0 if it doesn't wait."""
     let_go: str = ""
     """Why the answer left its constraint; empty if it did not."""
 

@@ -85,6 +85,7 @@ def _shown(request: RunningRequest) -> dict[str, Any]:
         "model": request.model or None,
         "phase": request.phase,
         "age_s": round(request.age_s, 3),
+        **request.progress(),
     }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from mlxdeck.server.errors import Cancelled, Stopping
 
@@ -28,6 +29,8 @@ class RunningRequest:
         self.model = ""
         self.phase = "decode"
         """As telemetry calls it."""
+        self.progress: Callable[[], dict[str, Any]] = dict
+        """Its state, since when, and its tokens, as far as that is known."""
         self._began_s = time.monotonic()
         self._cut: Cut | None = None
         self._waits: set[asyncio.Timeout] = set()

@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlxdeck.server.chat import (
     Event,
@@ -123,6 +124,27 @@ class Trace:
                 pass
             case _:
                 self._answered(event)
+
+    def progress(self) -> dict[str, Any]:
+        """How far the request is, and since when; empty before its prompt is known."""
+        if self._prepared is None:
+            return {}
+        work, times = self._prepared.work, self._prepared.work.times
+        began = {
+            "wait": times.submitted_s, "prefill": times.admitted_s, "decode": times.first_token_s,
+        }  # fmt: skip
+        state = max((name for name in began if began[name]), key=[*began].index, default="")
+        told = {
+            "state": state,
+            "state_s": round(time.monotonic() - began[state], DIGITS) if state else None,
+            "prompt_tokens": self._prepared.prompt_tokens,
+            "read_tokens": work.read_tokens,
+            "output_tokens": work.n_tokens,
+        }
+        if state != "wait":
+            return told
+        waits_for = "a place in the batch" if work.position else "the engine"
+        return {**told, "position": work.position or None, "waits_for": waits_for}
 
     def _chosen(self, chosen: BackendChosen) -> None:
         self.backend = chosen.backend

@@ -35,9 +35,12 @@ class Batching:
             short_tokens=self._chunk_tokens,
         )
         if place is None:
+            for n, each in enumerate(waiting, 1):
+                each.work.position = n
             return None
         job = waiting[place]
         del waiting[place]
+        job.work.position = 0
         for each in itertools.islice(waiting, place):
             each.n_passed += 1
         return job

@@ -235,7 +235,7 @@ class EngineThread:
     def _admit(self) -> None:
         while (job := self._batching.admit(self._waiting, self.running)) is not None:
             job.work.times.admitted_s = time.monotonic()
-            job.n_prefilled = job.run.n_cached
+            job.n_prefilled = job.work.read_tokens = job.run.n_cached
             uid, failure = self._attempt("insert", partial(self._engine.insert, job.run))
             if uid is None:
                 self._may_have_strays = True
@@ -274,7 +274,7 @@ class EngineThread:
             return []
         if isinstance(step, Prefilled):
             self.prefill_tokens += step.done_tokens - job.n_prefilled
-            job.n_prefilled = step.done_tokens
+            job.n_prefilled = job.work.read_tokens = step.done_tokens
             self._keep(job, step.kept)
             return []
         now_s = time.monotonic()

@@ -28,6 +28,9 @@ PREFILL_SHARE = 0.5
 """Seconds of reading for each second of writing."""
 PAUSE_STEPS = 3.0
 """How long a pass may be if others wait, in decode steps."""
+BURST_SHARE = 2
+"""Small prompts that come together are read in one pass of so large a part of a chunk, also beside
+what is written."""
 LEAST_TOKENS = 16
 """A pass reads at least so many: the weights are read for a single one too."""
 AGE_STEPS = 16
@@ -162,7 +165,10 @@ class StepPlanner:
         n_tokens = min(most, chosen.left_tokens)
         self._share.give(chosen.session, n_tokens)
         together = [chosen]
-        limit = most if n_decoding else self._chunk
+        # What is read at once delays others no more than one after the other, and costs less.
+        limit = self._fixed if n_decoding and self._fixed else self._chunk
+        if n_decoding and not self._fixed:
+            limit = max(most, self._chunk // BURST_SHARE)
         if not chosen.is_begun and chosen.left_tokens <= limit:
             together = self._together(chosen, small, limit)
             n_tokens = max(each.left_tokens for each in together)
