@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from mlxdeck.server.backend_names import KINDS, LOCAL, PRESETS
 from mlxdeck.server.backends.base import Backend
@@ -16,6 +16,9 @@ from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.plug_ins import PlugInFault
 from mlxdeck.server.request_facts import FallbackReason
 from mlxdeck.settings.errors import SettingsError
+
+if TYPE_CHECKING:
+    from mlxdeck.server.backends.upstream.backend import UpstreamBackend
 
 MakeLocal = Callable[[], Backend]
 
@@ -63,6 +66,15 @@ def _made(name: str, table: BackendTable, settings: Settings, make_local: MakeLo
             return make_plugged(table.kind, name, table.options)
         except PlugInFault as fault:
             raise SettingsError(f"backends.{name}: {fault}") from fault
+    return make_upstream(name, table, settings)
+
+
+def make_upstream(name: str, table: BackendTable, settings: Settings) -> UpstreamBackend:
+    """Another server; nothing is asked yet.
+
+    Raises:
+        SettingsError: It can't be used as it is described.
+    """
     # Only who asks another server waits for this import.
     from mlxdeck.server.backends.upstream.backend import UpstreamBackend
     from mlxdeck.server.backends.upstream.config import BadUpstream, named_upstream

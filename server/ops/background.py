@@ -110,6 +110,19 @@ def wait_until_ready(url: str) -> None:
 
 def state(url: str) -> str | None:
     """The state of the server at `url`, as `healthy`; None if no mlxdeck answers there."""
+    body = health(url)
+    return None if body is None else str(body["status"])
+
+
+def trouble(body: dict[str, Any]) -> str:
+    """Why an unhealthy server can't answer, by its `/health`."""
+    if not body["model_loaded"]:
+        return "could not load its model"
+    return f"is unhealthy: {body.get('reason') or 'it does not say why'}"
+
+
+def health(url: str) -> dict[str, Any] | None:
+    """What the server at `url` says of itself; None if no mlxdeck answers there."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(
         address.hostname or "", address.port, timeout=PROBE_TIMEOUT_S
@@ -117,7 +130,7 @@ def state(url: str) -> str | None:
     try:
         connection.request("GET", "/health")
         body = json.loads(connection.getresponse().read())
-        return str(body["status"]) if "model_loaded" in body else None
+        return body if {"model_loaded", "status"} <= set(body) else None
     except (OSError, http.client.HTTPException, ValueError, TypeError, KeyError):
         return None
     finally:
@@ -152,9 +165,10 @@ def is_ready(url: str, process: subprocess.Popen[bytes] | None) -> bool:
     Raises:
         StartFailed: It never will.
     """
-    now = state(url)
-    if now == "unhealthy":
-        raise StartFailed(f"the server on {url} could not load its model")
+    body = health(url)
+    now = body and body["status"]
+    if body and now == "unhealthy":
+        raise StartFailed(f"the server on {url} {trouble(body)}")
     if process is not None and process.poll() is not None:
         raise StartFailed("the server did not start")
     if process is None and now is None:

@@ -24,7 +24,8 @@ from mlxdeck.server.backends.local.prompt.template_trial import try_template
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed
-from mlxdeck.server.ops.background import state
+from mlxdeck.server.ops.background import health, trouble
+from mlxdeck.server.ops.upstreams import has_local, looked_at
 
 LOW_MEMORY_BYTES = 2 * 1024**3
 SLOW_GFLOPS = 20.0
@@ -47,8 +48,9 @@ class Finding:
 def report(settings: Settings, say: Say) -> int:
     """Say every finding; return 1 if the server can't work, else 0."""
     verdicts = []
+    away = None if has_local(settings) else Finding("ok", "not needed: no model runs here")
     for name, find in CHECKS.items():
-        finding = find(settings)
+        finding = away if name in OF_A_LOCAL_MODEL and away else find(settings)
         verdicts.append(finding.verdict)
         say(f"{finding.verdict:<5} {name:<12} {finding.what}")
         if finding.remedy:
@@ -199,12 +201,12 @@ def claude_code(_: Settings) -> Finding:
 
 def server(settings: Settings) -> Finding:
     """Whether one runs where the settings say."""
-    now = state(settings.url)
-    if now is None:
+    body = health(settings.url)
+    if body is None:
         return Finding("ok", f"none runs on {settings.url}")
-    if now == "unhealthy":
-        return Finding("note", f"the one on {settings.url} could not load its model")
-    return Finding("ok", f"one runs on {settings.url}: {now}")
+    if body["status"] == "unhealthy":
+        return Finding("note", f"the one on {settings.url} {trouble(body)}")
+    return Finding("ok", f"one runs on {settings.url}: {body['status']}")
 
 
 def telemetry(settings: Settings) -> Finding:
@@ -217,6 +219,19 @@ def telemetry(settings: Settings) -> Finding:
         return Finding("note", f"{nearest} cannot be written to", "choose another --telemetry-dir")
     sizes = [path.stat().st_size for path in folder.glob("*.jsonl")]
     return Finding("ok", f"{len(sizes)} files, {sum(sizes) / 1e6:,.1f} MB in {folder}")
+
+
+def backends(settings: Settings) -> Finding:
+    """The other servers that are to answer, and whether they do."""
+    found = looked_at(settings)
+    if not found:
+        return Finding("ok", "a model on this machine")
+    bad = [each for each in found if each.trouble]
+    return Finding(
+        "note" if bad else "ok",
+        "; ".join(each.told for each in found),
+        "; ".join(f"{each.name}: {each.trouble}" for each in bad),
+    )
 
 
 def files(settings: Settings) -> Finding:
@@ -237,8 +252,10 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "model": model,
     "context": context,
     "template": chat_template,
+    "backends": backends,
     "Claude Code": claude_code,
     "server": server,
     "telemetry": telemetry,
     "home": files,
 }
+OF_A_LOCAL_MODEL = frozenset({"MLX", "BLAS", "memory", "model", "context", "template"})

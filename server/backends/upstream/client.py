@@ -139,7 +139,15 @@ class UpstreamClient:
         return failed(what, self._config.name, self._config.key, status)
 
     def _keyed(self, dialect: str) -> dict[str, str]:
+        """The key, where this API wants it.
+
+        Raises:
+            UpstreamFailed: It can't stand in a header.
+        """
         key = self._config.key
+        if not (key.isascii() and key.isprintable()):
+            # Not the key: it is a secret.
+            raise self.failed(f"can't be asked: {self._config.key_env} holds no key", 500)
         if dialect == "anthropic":
             return {"x-api-key": key} if key else {}
         return {"authorization": f"Bearer {key}"} if key else {}

@@ -49,7 +49,8 @@ def is_own(chat: ChatRequest, dialect: str) -> bool:
 def _messages_head(chat: ChatRequest, path: str) -> tuple[str, dict[str, str]]:
     headers = {"anthropic-version": ANTHROPIC_VERSION}
     if chat.client is not None and is_own(chat, "anthropic"):
-        headers |= chat.client.headers
+        told = chat.client.headers.items()
+        headers |= {name: value for name, value in told if value.isascii() and value.isprintable()}
     # As the SDKs ask for what is in beta.
     return f"{path}?beta=true" if "anthropic-beta" in headers else path, headers
 

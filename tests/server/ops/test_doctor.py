@@ -138,10 +138,23 @@ def test_server(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, state: str | None, verdict: str
 ) -> None:
     """None, one that works, one that doesn't."""
-    monkeypatch.setattr(doctor, "state", lambda _: state)
+    body = {"status": state, "model_loaded": False} if state else None
+    monkeypatch.setattr(doctor, "health", lambda _: body)
     finding = doctor.server(settings)
     assert finding.verdict == verdict
     assert settings.url in finding.what
+
+
+def test_other_servers_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their names, and why they can't answer; what only a model here needs isn't missed."""
+    broken(monkeypatch)
+    told = Settings(home=tmp_path, upstream=f"http://127.0.0.1:{free_port()}", port=free_port())
+    found = doctor.backends(told)
+    assert found.verdict == "note"
+    assert "can't be reached" in found.remedy
+    said: list[str] = []
+    assert doctor.report(told, said.append) == 0
+    assert "ok    MLX          not needed: no model runs here" in said
 
 
 def test_telemetry_folder(tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""Whatever another server sends, a reader understands it or says why not."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxdeck.server.backends.upstream.anthropic import AnthropicReader
+from mlxdeck.server.backends.upstream.failures import MASK, error_of, masked
+from mlxdeck.server.backends.upstream.openai_chat import OpenAIReader
+from mlxdeck.server.backends.upstream.reading import OutOfOrder
+from mlxdeck.server.chat import Event, Finished, ToolSpec
+from mlxdeck.server.dialects.registry import DIALECTS
+
+TOOLS = (ToolSpec("read", "", {"type": "object"}),)
+WORDS = (
+    *("type", "index", "message", "content_block", "delta", "text", "text_delta", "thinking"),
+    *("thinking_delta", "tool_use", "input_json_delta", "partial_json", "id", "name", "input"),
+    *("usage", "input_tokens", "output_tokens", "stop_reason", "end_turn", "choices", "content"),
+    *("tool_calls", "function", "arguments", "finish_reason", "stop", "role", "reasoning"),
+    *("message_start", "content_block_start", "content_block_delta", "content_block_stop"),
+    *("message_delta", "message_stop", "ping", "error", "citations", "signature_delta", "data"),
+)
+NAMES = st.sampled_from(WORDS)
+SCALARS = st.none() | st.booleans() | st.integers(-2, 3) | st.floats(0, 1) | NAMES | st.just("")
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=12,
+)
+OBJECTS = st.dictionaries(NAMES, VALUES, max_size=6)
+KINDS = st.sampled_from([word for word in WORDS if "message" in word or "block" in word])
+EVENTS = st.builds(lambda kind, rest: {**rest, "type": kind}, KINDS, OBJECTS) | OBJECTS
+STARTS: dict[type[Any], list[dict[str, Any]]] = {
+    AnthropicReader: [
+        {"type": "message_start", "message": {}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    ],
+    OpenAIReader: [{"choices": [{"delta": {"content": "x"}}]}],
+}
+
+
+@pytest.mark.parametrize("reader", [AnthropicReader, OpenAIReader])
+@settings(max_examples=60)
+@given(events=st.lists(EVENTS, max_size=6), begun=st.booleans())
+def test_any_events_can_be_encoded_or_are_out_of_order(
+    reader: type[Any], events: list[dict[str, Any]], begun: bool
+) -> None:
+    """In every API of ours, streamed and as one body; there is one end at most."""
+    reading = reader(TOOLS)
+    items: list[Any] = []
+    try:
+        for event in [*(STARTS[reader] if begun else []), *events]:
+            items += reading.read(event)
+            if reading.is_done:
+                break
+        else:
+            items += reading.close()
+    except OutOfOrder:
+        assert not any(isinstance(item, Finished) for item in items)
+    said = [item for item in items if isinstance(item, Event)]
+    ask = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "q"}]}
+    for dialect in DIALECTS.values():
+        if dialect.name not in ("anthropic", "openai"):
+            continue
+        chat = dialect.decode(str(ask).replace("'", '"').encode(), {})
+        encoder = dialect.encoder(chat, "msg_1")
+        for item in said:
+            encoder.encode(item)
+        if said and isinstance(said[-1], Finished):
+            dialect.encoder(chat, "msg_1").collect(said)
+
+
+@pytest.mark.parametrize("reader", [AnthropicReader, OpenAIReader])
+@settings(max_examples=40)
+@given(body=OBJECTS)
+def test_any_body_is_an_answer_or_out_of_order(reader: type[Any], body: dict[str, Any]) -> None:
+    """Also one with the right names and wrong values."""
+    for told in (body, {**body, "type": "message", "content": [body]}, {"choices": [body]}):
+        with suppress(OutOfOrder):
+            list(reader(TOOLS).whole(told))
+
+
+@settings(max_examples=40)
+@given(told=VALUES, status=st.sampled_from([0, 400, 404, 418, 500, 529, 599]))
+def test_any_error_has_a_status_a_type_and_a_text(told: Any, status: int) -> None:
+    """Of those that clients know."""
+    for shape in (told, {"error": told}, {"type": "error", "error": told}):
+        error = error_of(shape, status, "up", "key-0123456789", "openai")
+        assert 400 <= error.status < 600
+        assert error.kind.endswith("_error") or error.kind == "request_too_large"
+        assert error.message
+
+
+@given(key=st.text("abcdefghij-0123", min_size=8, max_size=40), before=st.text(max_size=20))
+def test_a_key_is_masked_wherever_it_is(key: str, before: str) -> None:
+    """Also the larger part of it, as some servers echo it."""
+    assert key not in masked(f"{before}{key} is wrong", key)
+    assert key[:8] not in masked(f"{before}{key[:8]}*** is wrong", key).replace(MASK, "")
