@@ -169,11 +169,11 @@ def test_telemetry_folder(tmp_path: Path) -> None:
     assert here == Finding("ok", f"1 files, 1.5 MB in {tmp_path}")
 
 
-def test_file_of_settings_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_of_settings_is_named(tmp_path: Path) -> None:
     """A forgotten file explains a strange setting."""
     (tmp_path / "mlxdeck.toml").write_text("")
-    monkeypatch.chdir(tmp_path)
-    assert str(tmp_path / "mlxdeck.toml") in doctor.files(Settings()).what
+    loaded = Settings.load({}, {}, tmp_path)
+    assert str(tmp_path / "mlxdeck.toml") in doctor.files(loaded).what
 
 
 def test_the_window_of_a_model_is_told_before_it_is_loaded(tmp_path: Path) -> None:
