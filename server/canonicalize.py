@@ -18,6 +18,8 @@ from mlxdeck.server.chat import Block, ChatRequest, Message, Text, ToolResult, T
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n?")
 # It also counts down its budget, alone on a line, in system text only.
 _BUDGET = re.compile(r"^[ \t]*<total_tokens>\d+ tokens left</total_tokens>[ \t]*\n?", re.MULTILINE)
+# Codex names each piece of a command's output anew.
+_CHUNK = re.compile(r"\AChunk ID: [0-9a-f]+\n(?=Wall time: )")
 
 # The usual order of JSON Schema's words; models have seen it most.
 _FIRST = ("$schema", "$ref", "type", "title", "description", "enum", "const", "properties")
@@ -62,6 +64,21 @@ def clean_system(text: str, off: Collection[str] = (), *, first: bool) -> str:
     if first and "billing_header" not in off:
         text = _BILLING.sub("", text, count=1)
     return text if "total_tokens" in off else _BUDGET.sub("", text)
+
+
+def without_chunk_ids(request: ChatRequest) -> ChatRequest:
+    """Drop the name of the piece from the head of a command's output."""
+
+    def clean(block: Block) -> Block:
+        # Of results with pictures, none is a command's.
+        if type(block) is ToolResult and (match := _CHUNK.match(block.text)):
+            return replace(block, text=block.text[match.end() :])
+        return block
+
+    messages = tuple(
+        replace(message, blocks=tuple(map(clean, message.blocks))) for message in request.messages
+    )
+    return request if messages == request.messages else replace(request, messages=messages)
 
 
 def with_plain_ids(request: ChatRequest) -> ChatRequest:
@@ -117,6 +134,7 @@ def _ordered(schema: Any, *, named: bool) -> Any:
 RULES: dict[str, Rule] = {
     "billing_header": without_billing_header,
     "total_tokens": without_total_tokens,
+    "chunk_ids": without_chunk_ids,
     "tool_ids": with_plain_ids,
 }
 """What may be taken out or evened out, in the order it is done."""
