@@ -18,8 +18,10 @@ from mlxdeck.server.chat import Block, ChatRequest, Message, Text, ToolResult, T
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n?")
 # It also counts down its budget, alone on a line, in system text only.
 _BUDGET = re.compile(r"^[ \t]*<total_tokens>\d+ tokens left</total_tokens>[ \t]*\n?", re.MULTILINE)
-# Codex names each piece of a command's output anew.
-_CHUNK = re.compile(r"\AChunk ID: [0-9a-f]+\n(?=Wall time: )")
+# Codex names each piece of a command's output anew, and measures to a ten-thousandth of a second.
+_OUTPUT_HEAD = re.compile(
+    r"\A(?:Chunk ID: [0-9a-f]+\n|(Exit code: -?\d+\n))(Wall time: \d+)(?:\.\d+)?(?= seconds\n)"
+)
 
 # The usual order of JSON Schema's words; models have seen it most.
 _FIRST = ("$schema", "$ref", "type", "title", "description", "enum", "const", "properties")
@@ -66,17 +68,17 @@ def clean_system(text: str, off: Collection[str] = (), *, first: bool) -> str:
     return text if "total_tokens" in off else _BUDGET.sub("", text)
 
 
-def without_chunk_ids(request: ChatRequest) -> ChatRequest:
-    """Drop the name of the piece from the head of a command's output."""
+def with_plain_output_heads(request: ChatRequest) -> ChatRequest:
+    """Drop the name of a piece of a command's output, and the fraction of its seconds."""
 
-    def clean(block: Block) -> Block:
+    def plain(block: Block) -> Block:
         # Of results with pictures, none is a command's.
-        if type(block) is ToolResult and (match := _CHUNK.match(block.text)):
-            return replace(block, text=block.text[match.end() :])
-        return block
+        if type(block) is not ToolResult or not (head := _OUTPUT_HEAD.match(block.text)):
+            return block
+        return replace(block, text=f"{head[1] or ''}{head[2]}{block.text[head.end() :]}")
 
     messages = tuple(
-        replace(message, blocks=tuple(map(clean, message.blocks))) for message in request.messages
+        replace(message, blocks=tuple(map(plain, message.blocks))) for message in request.messages
     )
     return request if messages == request.messages else replace(request, messages=messages)
 
@@ -134,7 +136,7 @@ def _ordered(schema: Any, *, named: bool) -> Any:
 RULES: dict[str, Rule] = {
     "billing_header": without_billing_header,
     "total_tokens": without_total_tokens,
-    "chunk_ids": without_chunk_ids,
+    "output_heads": with_plain_output_heads,
     "tool_ids": with_plain_ids,
 }
 """What may be taken out or evened out, in the order it is done."""

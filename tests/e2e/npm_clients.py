@@ -62,3 +62,4 @@ class NpmClient:
 CLAUDE_CODE = NpmClient("@anthropic-ai/claude-code", "2.1.332", "claude")
 OPENCODE = NpmClient("opencode-ai", "1.18.33", "opencode")
 CONTINUE = NpmClient("@continuedev/cli", "1.5.47", "cn")
+CODEX = NpmClient("@openai/codex", "0.169.0", "codex")
