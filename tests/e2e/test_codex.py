@@ -11,6 +11,7 @@ import pytest
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.chat import ToolUse
+from mlxdeck.telemetry.schema.events import RequestStart
 from tests.e2e.codex import codex, said
 from tests.real import Server
 from tests.server.http import Running, running
@@ -81,7 +82,8 @@ async def test_a_turn_with_tools_twice(tmp_path: Path) -> None:
             ends = await server.ended(len(STEPS) * (n_run + 1))
         results = [end.cache_result for end in ends]
         assert results == [*("miss", "prefix", "prefix", "prefix"), *["exact"] * len(STEPS)]
-        starts = [line.attrs for line in server.telemetry.named("request.start")]
+        lines = (line.attrs for line in server.telemetry.named("request.start"))
+        starts = [attrs for attrs in lines if isinstance(attrs, RequestStart)]
         assert len({start.conversation_id for start in starts}) == 2
         assert all(start.dialect == "openai_responses" for start in starts)
         assert all(re.fullmatch(r"[0-9a-f-]{36}", start.conversation_id) for start in starts)
