@@ -91,6 +91,56 @@ def test_a_picture_that_a_tool_returns_is_passed_over(server: Server, tmp_path: 
     assert "replaced image 1" in notes(server)
 
 
+def test_a_picture_that_a_tool_returned_ends_no_session(server: Server) -> None:
+    """Inside its result and behind it, over each API; the next turn goes on."""
+    data = base64.b64encode(picture()).decode()
+    url = f"data:image/png;base64,{data}"
+    block: Any = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": data},
+    }
+    ask: Any = {"role": "user", "content": "What is in it? Answer in one word."}
+    with anthropic.Anthropic(base_url=server.url, api_key="dummy", max_retries=0) as sdk:
+        call = {"type": "tool_use", "id": "t", "name": "Read", "input": {}}
+        result = {"type": "tool_result", "tool_use_id": "t", "content": [block]}
+        messages: Any = [
+            ask,
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [result, block]},
+        ]
+        said = sdk.messages.create(model="local", max_tokens=4, messages=messages)
+        messages += [{"role": "assistant", "content": said.content or "?"}, ask]
+        assert sdk.messages.create(model="local", max_tokens=4, messages=messages).usage
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="dummy", max_retries=0) as client:
+        part = {"type": "image_url", "image_url": {"url": url}}
+        function = {"name": "read", "arguments": "{}"}
+        chat: Any = [
+            ask,
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": "c", "type": "function", "function": function}],
+            },
+            {"role": "tool", "tool_call_id": "c", "content": [part]},
+            {"role": "user", "content": [{"type": "text", "text": "The picture:"}, part]},
+        ]
+        answer = client.chat.completions.create(model="local", max_tokens=4, messages=chat)
+        chat += [{"role": "assistant", "content": answer.choices[0].message.content}, ask]
+        assert client.chat.completions.create(model="local", max_tokens=4, messages=chat).usage
+        image = {"type": "input_image", "image_url": url, "detail": "auto"}
+        items: Any = [
+            ask,
+            {"type": "function_call", "call_id": "c", "name": "view", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": [image]},
+            {"role": "user", "content": [image]},
+        ]
+        first = client.responses.create(model="local", max_output_tokens=16, input=items)
+        again = client.responses.create(
+            model="local", max_output_tokens=16, input=[ask], previous_response_id=first.id
+        )
+        assert again.usage is not None and again.usage.output_tokens > 0
+    assert {"replaced image 2", "replaced image_url 2", "replaced input_image 2"} <= notes(server)
+
+
 def test_the_sdks_get_answers_to_any_history(server: Server) -> None:
     """What other servers and clients wrote, as the SDKs send it."""
     ours: list[Any] = [

@@ -102,6 +102,26 @@ def test_an_answer_can_be_held_to_a_schema(sdk: openai.OpenAI) -> None:
     assert json.loads(answer.choices[0].message.content or "")["city"] in ("Paris", "Rome")
 
 
+def test_a_text_is_completed(sdk: openai.OpenAI) -> None:
+    """Streamed and not, with its first blank; a gap needs a model that fills gaps."""
+    prompt = "The capital of France is"
+    asked: dict[str, Any] = {"model": "local", "prompt": prompt, "temperature": 0, "max_tokens": 8}
+    plain = sdk.completions.create(**asked, echo=True)
+    text, usage = "", None
+    options: Any = {"include_usage": True}
+    for chunk in sdk.completions.create(**asked, stream=True, stream_options=options):
+        text += "".join(choice.text for choice in chunk.choices)
+        usage = chunk.usage or usage
+    assert text.startswith(" Paris")
+    assert plain.choices[0].text == prompt + text
+    assert plain.choices[0].finish_reason == "length"
+    assert plain.usage is not None and usage is not None
+    assert usage.completion_tokens == plain.usage.completion_tokens == 8
+    with pytest.raises(openai.BadRequestError) as refused:
+        sdk.completions.create(**asked, suffix=".")
+    assert refused.value.param == "suffix"
+
+
 def test_models_and_errors_are_the_sdks_own(sdk: openai.OpenAI) -> None:
     """The list of models and each of them, a bad request, a prompt that is too long."""
     for model in (listed := list(sdk.models.list())):

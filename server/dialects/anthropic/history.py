@@ -15,6 +15,7 @@ from mlxdeck.server.dialects.history.call_ids import CallIds
 from mlxdeck.server.dialects.history.call_inputs import CallInputs
 from mlxdeck.server.dialects.history.foreign_blocks import NO_NAME, told
 from mlxdeck.server.dialects.history.media import Media, media
+from mlxdeck.server.dialects.history.new_messages import newest
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.history.tool_results import result
 from mlxdeck.server.dialects.json_fields import join, required, text, typed
@@ -37,7 +38,7 @@ class AnthropicHistory:
         Raises:
             BadRequest: One is no message.
         """
-        last = max((i for i, each in enumerate(messages) if _role(each) == "user"), default=-1)
+        last = newest(messages, _has_result)
         found = tuple(
             self._message(each, f"messages.{i}", last=i == last) for i, each in enumerate(messages)
         )
@@ -110,8 +111,10 @@ class AnthropicHistory:
         return result(call_id, block.get("content"), self._notes, is_error=is_error)
 
 
-def _role(message: Any) -> Any:
-    return message.get("role") if isinstance(message, dict) else None
+def _has_result(message: dict[str, Any]) -> bool:
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else ()
+    return any(isinstance(each, dict) and each.get("type") == "tool_result" for each in blocks)
 
 
 def _said(block: dict[str, Any], path: str) -> str:

@@ -13,6 +13,7 @@ from mlxdeck.server.dialects.history.call_ids import CallIds
 from mlxdeck.server.dialects.history.call_inputs import RAW, CallInputs
 from mlxdeck.server.dialects.history.foreign_blocks import NO_NAME, told
 from mlxdeck.server.dialects.history.message_parts import texts
+from mlxdeck.server.dialects.history.new_messages import newest
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.history.tool_results import result
 from mlxdeck.server.dialects.json_fields import join, required, text, typed
@@ -37,7 +38,7 @@ class OpenAIHistory:
         Raises:
             BadRequest: One is no message.
         """
-        last = max((i for i, each in enumerate(messages) if _role(each) == "user"), default=-1)
+        last = newest(messages, lambda each: each.get("role") in _RESULTS)
         found: list[Message] = []
         results: list[Block] = []
         for i, item in enumerate(messages):
@@ -128,7 +129,3 @@ class OpenAIHistory:
             name = next((each for each in names if isinstance(each, str)), "")
         call_id = self._ids.result(call_id, name)
         return result(call_id, fields.get("content"), self._notes)
-
-
-def _role(message: Any) -> Any:
-    return message.get("role") if isinstance(message, dict) else None

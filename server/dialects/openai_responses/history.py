@@ -15,6 +15,7 @@ from mlxdeck.server.dialects.history.call_ids import CallIds
 from mlxdeck.server.dialects.history.call_inputs import RAW, CallInputs
 from mlxdeck.server.dialects.history.foreign_blocks import NO_NAME, told
 from mlxdeck.server.dialects.history.message_parts import texts
+from mlxdeck.server.dialects.history.new_messages import newest
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.history.tool_results import result
 from mlxdeck.server.dialects.json_fields import join, required, shallow, text, typed
@@ -54,8 +55,7 @@ class ResponsesHistory:
         Raises:
             BadRequest: One is no item.
         """
-        users = (i for i, each in enumerate(items) if _role(each) == "user")
-        last = max(users, default=-1)
+        last = newest(items, lambda each: str(each.get("type")).endswith("_call_output"))
         for i, item in enumerate(items):
             path = f"input.{i - n_earlier}" if i >= n_earlier else "previous_response_id"
             self._item(shallow(typed(item, dict, path), path), path, last=i == last)
@@ -191,10 +191,3 @@ def _thought_text(parts: Any) -> str:
         for part in (parts if isinstance(parts, list) else ())
     )
     return "\n\n".join(each for each in found if isinstance(each, str) and each)
-
-
-def _role(item: Any) -> Any:
-    """Of a message; None for other items."""
-    if isinstance(item, dict) and item.get("type") in (None, "message"):
-        return item.get("role")
-    return None

@@ -18,7 +18,8 @@ PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 TEXT = {"type": "text", "text": "hi"}
 SOUND = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
 IMAGE = {"type": "image", "source": PNG}
-URL = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+PIXEL = "data:image/png;base64,iVBORw0KGgo="
+URL = {"type": "image_url", "image_url": {"url": PIXEL}}
 SEEN = "[image (image/png, 8 bytes): left out, because this model reads text only]"
 ASK = {"role": "user", "content": "Go on."}
 
@@ -234,6 +235,49 @@ def test_a_picture_is_refused_where_the_user_has_just_sent_it(
     assert "left out, because" in str(later.messages[2])
     assert later.unsupported is None
     assert read(name, ASK, said, turn, ASK).messages[:3] == later.messages[:3]
+
+
+BESIDE: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+    "anthropic": (
+        [{"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f"}]}],
+        [
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c"}]},
+            {"role": "user", "content": [{"type": "text", "text": "It:"}, IMAGE]},
+        ],
+    ),
+    "openai": (
+        [{"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f"}}]}],
+        [
+            {"role": "tool", "tool_call_id": "c", "content": "It:"},
+            {"role": "user", "content": [{"type": "text", "text": "It:"}, URL]},
+        ],
+    ),
+    "openai_responses": (
+        [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}],
+        [
+            {"type": "function_call_output", "call_id": "c", "output": "It:"},
+            {
+                "role": "user",
+                "content": [{"type": "input_image", "image_url": PIXEL}],
+            },
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_picture_beside_a_result_is_a_part_of_it(name: str) -> None:
+    """Nobody could take it back; a new one behind the next answer is refused again."""
+    called, results = BESIDE[name]
+    turn = read(name, ASK, *called, *results)
+    assert turn.unsupported is None
+    assert "left out, because" in str(turn.messages[-1])
+    said = {"role": "assistant", "content": "Yes?"}
+    assert read(name, ASK, *called, *results, said, results[-1]).unsupported is not None
+    assert read(name, ASK, *called, *results, said, ASK).unsupported is None
+    if name == "anthropic":
+        both = [block for each in results for block in each["content"]]
+        assert read(name, ASK, *called, {"role": "user", "content": both}).unsupported is None
 
 
 def test_a_count_refuses_no_picture() -> None:
