@@ -10,6 +10,20 @@ ARGS :=
 # Two workers halve the time of the tests. Each further worker loads the model once more.
 PYTEST := $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
 
+# One line a package, for terminals and logs alike; of the rest only what went wrong.
+define SHOW_PROGRESS
+/^(Collecting|Requirement already satisfied:) / && !seen[$$0]++ {
+  sub(/^Requirement already satisfied: /, ""); sub(/^Collecting /, "")
+  printf "  %d of %d  %s\n", ++n, all, $$1
+}
+/^Installing collected packages/ { print "  unpacking them" }
+/ERROR|[Ee]rror:|No matching|not found/ { print }
+/^pip failed$$/ { failed = 1 }
+{ fflush() }
+END { exit failed }
+endef
+export SHOW_PROGRESS
+
 .DEFAULT_GOAL := help
 .PHONY: help run serve test lint check format e2e zoo bench shots record schema lock clean
 
@@ -83,8 +97,15 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "making $(VENV) with $$($$found --version)"; \
 	  $$found -m venv --clear $(VENV); \
 	fi; \
-	echo "installing the versions of requirements.lock"; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+	mkdir -p .pkg/mlxdeck; \
+	for each in cli server settings telemetry tui; do \
+	  [ -e .pkg/mlxdeck/$$each ] || ln -s ../../$$each .pkg/mlxdeck/$$each; \
+	done; \
+	[ -e .pkg/mlxdeck/__main__.py ] || ln -s ../../cli/__main__.py .pkg/mlxdeck/__main__.py; \
+	echo "installing the versions of requirements.lock: 2 GB, a few minutes"; \
+	{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+	  -r requirements.lock 2>&1 || echo "pip failed"; } \
+	  | awk -v all="$$(grep -c == requirements.lock)" "$$SHOW_PROGRESS"; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --no-build-isolation --editable .; \
 	touch $@

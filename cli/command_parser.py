@@ -15,6 +15,11 @@ FEW = 6
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are short."""
 
+    def subcommands(self) -> list[CommandParser]:
+        """The parsers of the commands."""
+        groups = [each for each in self._actions if isinstance(each, argparse._SubParsersAction)]
+        return [command for group in groups for command in group.choices.values()]
+
     def shorten_usage(self) -> None:
         """Name options in the usage only if they are few. Call it once all are added."""
         if len(self._option_string_actions) > FEW:

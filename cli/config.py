@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mlxdeck.cli.settings import add_all_flags, dashboard_settings, server_settings
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.settings.errors import UserError, nearest
+from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.program import home_folder
 from mlxdeck.settings.sources import FILE_NAME
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
@@ -19,7 +18,12 @@ ACTIONS = ("show", "init")
 
 def add(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "action", nargs="?", default="show", metavar="ACTION", help="show (the default), or init"
+        "action",
+        nargs="?",
+        default="show",
+        choices=ACTIONS,
+        metavar="ACTION",
+        help="show (the default), or init",
     )
     parser.add_argument(
         "file", nargs="?", type=Path, metavar="FILE", help="for init: file or folder to write to"
@@ -29,22 +33,21 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    if args.action not in ACTIONS:
-        raise UserError(f"unknown action {nearest(args.action, ACTIONS)}; see mlxdeck help config")
     return _init(args) if args.action == "init" else _show(args)
 
 
 def _show(args: Namespace) -> int:
     from mlxdeck.settings.listing import rows
-    from mlxdeck.telemetry.control_characters import shown_json
+    from mlxdeck.telemetry.control_characters import CONTROLS, shown_json
+    from mlxdeck.telemetry.redact import redacted_text, redacted_value
 
     server, dashboard = server_settings(args), dashboard_settings(args)
     found = list(rows(server, dashboard))
     head = {"home": str(server.home), "file": str(server.file) if server.file else None}
     if args.json:
         told = {
-            each.name: {"value": each.value, "source": each.source, "place": each.place,
-                        "group": each.group}
+            each.name: {"value": redacted_value(each.value), "source": each.source,
+                        "place": each.place, "group": each.group}
             for each in found
         }  # fmt: skip
         print(shown_json({**head, "settings": told}, indent=2))
@@ -56,7 +59,7 @@ def _show(args: Namespace) -> int:
         if each.group != group:
             group = each.group
             print(f"\n{group}")
-        value = json.dumps(each.shown) if each.shown.strip() != each.shown else each.shown
+        value = redacted_text(each.shown).translate(CONTROLS)
         print(f"  {each.name:<{width}}  {value or '-':<24}  {each.place}")
     return 0
 

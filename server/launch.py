@@ -31,6 +31,7 @@ from mlxdeck.server.app import create_app
 from mlxdeck.server.backends.base import Announce, Backend, BackendInfo
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import Engine
+from mlxdeck.server.backends.local.engine.hardware.requirements import cannot_load
 from mlxdeck.server.backends.making import make_backend
 from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings
@@ -223,7 +224,10 @@ def make_engine(settings: Settings) -> Engine:
     from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas, measure_gflops
 
     blas = load_fast_blas()
-    from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+    try:
+        from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+    except ImportError as error:
+        raise UserError(cannot_load(error)) from error
 
     if blas.note:
         log.warning("%s: %s", blas.name, blas.note)

@@ -30,7 +30,7 @@ def home_folder(environ: Mapping[str, str]) -> Path:
 class ProgramSettings:
     """Base of a program's settings. Every instance is checked, also one made without `load`."""
 
-    telemetry_dir: str = setting("", text(), group="Telemetry")
+    telemetry_dir: str = setting("", text(metavar="FOLDER"), group="Telemetry")
     """Folder of telemetry files; empty is the folder telemetry in $MLXDECK_HOME."""
     home: Path = field(default_factory=lambda: home_folder({}))
     """Folder of mlxdeck's files. Only `$MLXDECK_HOME` sets it."""

@@ -25,7 +25,7 @@ class Kind:
     """Whether it has names of its own, which don't fit into a flag."""
 
 
-def text(*, empty: bool = True) -> Kind:
+def text(*, empty: bool = True, metavar: str = "TEXT") -> Kind:
     """Any text."""
 
     def read(raw: object) -> str:
@@ -35,7 +35,7 @@ def text(*, empty: bool = True) -> Kind:
             raise ValueError("must not be empty")
         return raw
 
-    return Kind("TEXT", read)
+    return Kind(metavar, read)
 
 
 def choice(*options: str, more: Callable[[], Iterable[str]] = tuple) -> Kind:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tarfile
 import tomllib
 import zipfile
 from email import message_from_bytes
@@ -11,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +26,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     folder = tmp_path_factory.mktemp("dist")
     (path,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
     return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The files of a source distribution, by their path in the repository."""
+    folder = tmp_path_factory.mktemp("sdist")
+    (path,) = SdistBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    with tarfile.open(path) as archive:
+        return {name.partition("/")[2] for name in archive.getnames()}
 
 
 def sources() -> set[str]:
@@ -76,6 +87,50 @@ def test_wheel_says_who_it_is(wheel: zipfile.ZipFile) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert b"mlxdeck = mlxdeck.cli.main:main" in wheel.read(f"{info}/entry_points.txt")
     assert f"{info}/licenses/LICENSE" in wheel.namelist()
+
+
+def test_page_of_the_package_index_has_no_relative_links(wheel: zipfile.ZipFile) -> None:
+    """Its readers have no files beside it; links lead to those of this release."""
+    version, urls = PYPROJECT["project"]["version"], PYPROJECT["project"]["urls"]
+    info = f"mlxdeck-{version}.dist-info"
+    page = str(message_from_bytes(wheel.read(f"{info}/METADATA")).get_payload())
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert links and all(re.match(r"https?://|#", link) for link in links)
+    ours = [link for link in links if "/mlxdeck/" in link]
+    home = urls["Repository"].removeprefix("https://github.com")
+    hosts = ("https://github.com", "https://raw.githubusercontent.com")
+    assert ours and all(link.startswith(tuple(f"{host}{home}/" for host in hosts)) for link in ours)
+    assert all(f"/v{version}/" in link for link in ours)
+    for link in ours:
+        assert (ROOT / link.partition(f"/v{version}/")[2].partition("#")[0]).exists()
+
+
+def test_source_distribution_is_complete(sdist: set[str]) -> None:
+    """All that a fork needs: tests, documents, targets, tested versions."""
+    made = {"build", "dist", "node_modules"}
+    top = {each.name for each in ROOT.iterdir() if each.name[0] != "." and each.name not in made}
+    assert top <= {name.partition("/")[0] for name in sdist}
+    assert sources() - {"__main__.py"} <= sdist
+    assert {"tests/conftest.py", "docs/decisions.md", "cli/__main__.py"} <= sdist
+    assert not any("__pycache__" in name or name.startswith(".venv") for name in sdist)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_installation_shows_its_progress(tmp_path: Path, *, failing: bool) -> None:
+    """A line a package, in any terminal; an error is shown, and ends it."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    program = re.search(r"(?s)^define SHOW_PROGRESS\n(.*?)^endef", makefile, re.MULTILINE)
+    assert program is not None
+    pip = "Collecting a==1\n  Downloading a.whl (1 MB)\nRequirement already satisfied: b==2 in x\n"
+    pip += "ERROR: No matching distribution\npip failed\n" if failing else "Installing collected "
+    pip += "" if failing else "packages: a\nSuccessfully installed a-1\n"
+    ran = subprocess.run(
+        ["awk", "-v", "all=9", program[1].replace("$$", "$")],
+        input=pip, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == int(failing)
+    last = "ERROR: No matching distribution" if failing else "  unpacking them"
+    assert ran.stdout.splitlines() == ["  1 of 9  a==1", "  2 of 9  b==2", last]
 
 
 def test_command_exists() -> None:

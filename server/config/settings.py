@@ -80,7 +80,7 @@ class Settings(ProgramSettings):
     """Seconds that a request waits for a model that is loading, before the fallback takes over."""
     api_key: str = setting("", keys(), secret=True, group="Network")
     """API key that clients must send, or several, separated by commas. Prefer the environment."""
-    api_key_file: str = setting("", text())
+    api_key_file: str = setting("", text(metavar="FILE"))
     """File with API keys, one a line."""
     allowed_hosts: str = setting("", host_names())
     """More host names of this machine, separated by commas. Their web pages may send requests."""
@@ -130,7 +130,7 @@ class Settings(ProgramSettings):
     """Most seconds that a lookup in the shared cache may add to a request."""
     shared_cache_secret: str = setting("", text(), secret=True)
     """Secret that signs shared answers; empty uses the password in the address of the Redis."""
-    warm: str = setting("", text(), bare="recent")
+    warm: str = setting("", text(metavar="FILE"), bare="recent")
     """System prompts to prefill at the start: recent ones, or a file with one request a line."""
     warm_prompts: int = setting(3, whole(1))
     """Number of recent system prompts to prefill."""
@@ -169,7 +169,7 @@ class Settings(ProgramSettings):
     """Form of log messages."""
     tool_format: str = setting("auto", choice("auto", *TOOL_FORMATS, more=plug_ins), group="Model")
     """Format of the model's tool calls, or a plug-in's name; auto asks the chat template."""
-    chat_template: str = setting("", text())
+    chat_template: str = setting("", text(metavar="FILE"))
     """File with a chat template that replaces the model's own."""
     inline_control_tokens: bool = setting(False, switch())
     """Whether control tokens in texts are encoded as such, for models trained on such texts."""

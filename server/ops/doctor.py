@@ -17,6 +17,7 @@ from typing import Literal
 
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas, measure_gflops
 from mlxdeck.server.backends.local.engine.hardware.device import Device, device
+from mlxdeck.server.backends.local.engine.hardware.requirements import NEEDED, lacking
 from mlxdeck.server.backends.local.engine.models.catalogue import list_models
 from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
 from mlxdeck.server.backends.local.engine.models.loader import BUILTIN
@@ -61,8 +62,8 @@ def report(settings: Settings, say: Say) -> int:
 def python(_: Settings) -> Finding:
     """The interpreter and the system."""
     system = f"{platform.system()} {platform.machine()}"
-    if (platform.system(), platform.machine()) == ("Darwin", "x86_64"):
-        return Finding("BAD", system, "MLX needs Apple silicon, and a Python that is built for it")
+    if reason := lacking():
+        return Finding("BAD", f"{system}: {reason}", f"mlxdeck needs {NEEDED}")
     return Finding("ok", f"{platform.python_version()} on {system}")
 
 
