@@ -12,6 +12,16 @@ FEW = 6
 """Options that are all named in the usage; more are a wall of text in front of an error."""
 
 
+class CommandFormatter(argparse.HelpFormatter):
+    """Leaves room for the indent of commands, which argparse forgets: the longest would wrap."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Add an argument, or all commands."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
+
+
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are short."""
 

@@ -115,10 +115,11 @@ def build_parser(names: Sequence[str] = COMMANDS) -> CommandParser:
     """The parser of some commands and their arguments."""
     from importlib import import_module
 
-    from mlxdeck.cli.command_parser import CommandParser
+    from mlxdeck.cli.command_parser import CommandFormatter, CommandParser
 
     parser = CommandParser(
         prog="mlxdeck",
+        formatter_class=CommandFormatter,
         description="Serve a local MLX model to Claude Code, and see what each request costs.",
     )
     parser.add_argument("--version", action="version", version=f"mlxdeck {own_version()}")
