@@ -20,7 +20,7 @@ from mlxdeck.server.backends.upstream.client import UpstreamClient
 from mlxdeck.server.backends.upstream.client_body import body_digest
 from mlxdeck.server.backends.upstream.config import UpstreamConfig
 from mlxdeck.server.backends.upstream.openai_chat import OpenAIReader
-from mlxdeck.server.backends.upstream.outgoing import outgoing, outgoing_count
+from mlxdeck.server.backends.upstream.outgoing import notes, outgoing, outgoing_count
 from mlxdeck.server.backends.upstream.peer import Peer
 from mlxdeck.server.backends.upstream.pings import with_silences
 from mlxdeck.server.backends.upstream.reading import AnswerReader, count_of
@@ -124,9 +124,9 @@ class UpstreamBackend:
         return digest([body, self._peer.model_for(chat.model), owner])
 
     def notes(self, chat: ChatRequest) -> tuple[str, ...]:
-        """None of the client's own words; pictures are sent in the other API's words too."""
+        """Few of the client's own words; pictures are sent in the other API's words too."""
         if self._peer.passes_on(chat):
-            return ()
+            return notes(chat, self.config)
         return tuple(note for note in chat.history_notes if not note.startswith("replaced"))
 
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:

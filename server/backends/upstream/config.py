@@ -123,6 +123,11 @@ class UpstreamConfig:
             return host == "localhost"
 
     @property
+    def is_strict(self) -> bool:
+        """Whether it verifies what a conversation holds, as Anthropic and gateways to it do."""
+        return self.hosted or self.url.startswith("https://")
+
+    @property
     def key(self) -> str:
         """The key, read anew each time; empty if there is none."""
         return self.environ.get(self.key_env, "").strip() if self.key_env else ""

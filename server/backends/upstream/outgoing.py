@@ -9,8 +9,8 @@ from mlxdeck.server.backends.upstream.client import Sent
 from mlxdeck.server.backends.upstream.client_body import canonical_fields, encoded
 from mlxdeck.server.backends.upstream.config import UpstreamConfig
 from mlxdeck.server.backends.upstream.openai_request import openai_fields
+from mlxdeck.server.backends.upstream.strict_history import strict_history
 from mlxdeck.server.chat import ChatRequest
-from mlxdeck.server.dialects.anthropic.whole_message import SIGNATURE
 from mlxdeck.server.errors import BadRequest
 
 ANTHROPIC_VERSION = "2023-06-01"
@@ -41,6 +41,13 @@ def outgoing_count(chat: ChatRequest, model: str, config: UpstreamConfig) -> Sen
     return Sent("anthropic", path, headers, encoded(fields | {"model": model}))
 
 
+def notes(chat: ChatRequest, config: UpstreamConfig) -> tuple[str, ...]:
+    """What is left out of the client's own words, if these go out."""
+    client = chat.client
+    is_strict = client is not None and client.dialect == "anthropic" and config.is_strict
+    return strict_history(client.fields)[1] if client is not None and is_strict else ()
+
+
 def is_own(chat: ChatRequest, dialect: str) -> bool:
     """Whether the client's own words go out."""
     return chat.client is not None and chat.client.dialect == dialect
@@ -61,34 +68,11 @@ def _fields(chat: ChatRequest, dialect: str, config: UpstreamConfig) -> dict[str
         fields = client.fields
         if config.canonical:
             fields = canonical_fields(fields, config.rules_off)
-        return _without_our_thoughts(fields) if config.hosted else fields
+        is_strict = dialect == "anthropic" and config.is_strict
+        return strict_history(fields)[0] if is_strict else fields
     if chat.unsupported and chat.unsupported[0].partition(".")[0] not in ("messages", "input"):
         # What the messages hold can be sent in either API's words.
         raise BadRequest(*chat.unsupported)
     if dialect == "openai":
         return openai_fields(chat, hosted=config.hosted)
     return anthropic_fields(chat, hosted=config.hosted)
-
-
-def _without_our_thoughts(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without thinking of a model of ours: its signature means nothing to Anthropic."""
-    messages = fields.get("messages")
-    if not isinstance(messages, list) or not any(map(_has_ours, messages)):
-        return fields
-    return {**fields, "messages": [_cleared(message) for message in messages]}
-
-
-def _cleared(message: Any) -> Any:
-    if not _has_ours(message):
-        return message
-    left = [block for block in message["content"] if not _is_ours(block)]
-    return {**message, "content": left or [{"type": "text", "text": "..."}]}
-
-
-def _has_ours(message: Any) -> bool:
-    content = message.get("content") if isinstance(message, dict) else None
-    return isinstance(content, list) and any(map(_is_ours, content))
-
-
-def _is_ours(block: Any) -> bool:
-    return isinstance(block, dict) and block.get("signature") == SIGNATURE
