@@ -28,11 +28,13 @@ from mlxdeck.server.chat import ChatRequest, Event, Started
 from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
 from mlxdeck.server.dialects.base import Dialect, Encoder, RecallingDialect, StoredAnswer
+from mlxdeck.server.dialects.plug_ins import plugged_dialects
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadHttp, ServerError, let_go
 from mlxdeck.server.lifecycle.draining import Drain
 from mlxdeck.server.lifecycle.running_request import RunningRequest
 from mlxdeck.server.observe.trace import Trace
+from mlxdeck.server.plug_ins import PlugInFault
 from mlxdeck.server.service import OpenEmitter, Service
 from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.decoding import Decode, decode
@@ -90,6 +92,8 @@ def create_app(
         if path_of(request) != HEALTH:
             drain.check()
 
+    names = [name.strip() for name in settings.dialects.split(",") if name.strip()]
+    app.ctx.dialects = {**DIALECTS, **plugged_dialects(names, DIALECTS)}
     app.on_response(add_request_ids)
     app.on_response(partial(add_cors, allowed=settings.hosts_allowed))
     app.exception(ServerError, SanicException, Exception)(on_error)
@@ -98,8 +102,6 @@ def create_app(
 
 
 def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
-    for dialect in DIALECTS.values():
-        _add_dialect(app, service, dialect)
     _add_caches(app, service)
     _add_cancel(app)
 
@@ -131,6 +133,16 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
     for path, handler in zip(paths, handlers, strict=True):
         app.add_route(handler, path, methods=["GET", "HEAD"])
     app.add_route(get_model, "/v1/models/<model_id:path>", methods=["GET", "HEAD"])
+    _add_dialects(app, service)
+
+
+def _add_dialects(app: Sanic[Any, Any], service: Service) -> None:
+    """Those of mlxdeck, and those of plug-ins, which may take no path of the server itself."""
+    own = {f"/{route.path}" for route in app.router.routes}
+    for dialect in app.ctx.dialects.values():
+        if taken := own & {dialect.path, dialect.count_path}:
+            raise PlugInFault(f"dialect {dialect.name}: {min(taken)} belongs to the server")
+        _add_dialect(app, service, dialect)
 
 
 def _add_caches(app: Sanic[Any, Any], service: Service) -> None:

@@ -34,6 +34,8 @@ import traceback
 from collections.abc import Collection
 
 TIMEOUT = 504
+TOO_LONG = "prompt is too long"
+"""Begins the text of every error that says so, also of another server's."""
 
 
 class ServerError(Exception):
@@ -70,7 +72,7 @@ class PromptTooLong(BadRequest):
     """
 
     def __init__(self, n_tokens: int, limit_tokens: int) -> None:
-        super().__init__("", f"prompt is too long: {n_tokens} tokens > {limit_tokens} maximum")
+        super().__init__("", f"{TOO_LONG}: {n_tokens} tokens > {limit_tokens} maximum")
         self.n_tokens = n_tokens
         self.limit_tokens = limit_tokens
 

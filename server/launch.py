@@ -46,6 +46,7 @@ from mlxdeck.server.observe.observer import (
     find_processors,
     open_emitter,
 )
+from mlxdeck.server.plug_ins import PlugInFault
 from mlxdeck.server.service import Service
 from mlxdeck.server.web.connection import Connection
 from mlxdeck.settings.errors import SettingsError, UserError
@@ -138,7 +139,10 @@ def make_app(settings: Settings, backend: Backend, say: Announce) -> Sanic[Any, 
 
     if readable_by_others(settings):
         log.warning("%s can be read by other users of this machine", settings.api_key_file)
-    app = create_app(settings, backend, emitter, say)
+    try:
+        app = create_app(settings, backend, emitter, say)
+    except PlugInFault as fault:
+        raise UserError(f"dialects: {fault}") from fault
     # The fast event loop, where there is one.
     app.setup_loop()
     return app

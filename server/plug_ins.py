@@ -38,6 +38,15 @@ def load(what: str, entry: EntryPoint) -> Any:
         raise PlugInFault(f"{named(what, entry)}: {told(error)}") from error
 
 
+def lacks(made: object, protocol: type) -> list[str]:
+    """Names of a protocol that an object hasn't got, found without a look at any of them."""
+    kinds = (*type(made).__mro__, *(made.__mro__ if isinstance(made, type) else ()))
+    annotated = {name for kind in kinds for name in vars(kind).get("__annotations__", ())}
+    wanted = {*vars(protocol), *protocol.__annotations__}
+    wanted = {name for name in wanted if not name.startswith("_")}
+    return sorted(wanted - {*dir(made), *annotated})
+
+
 def told(error: BaseException) -> str:
     """An exception in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.chat import ChatRequest
 from mlxdeck.server.errors import (
+    TOO_LONG,
     EngineFailed,
     PromptTooLong,
     ServerError,
@@ -125,6 +126,8 @@ def fallback_reason(error: ServerError) -> FallbackReason | None:
             return "down"
     if error.status in LIMITED:
         return "busy"
+    if error.message.startswith(TOO_LONG):
+        return "window"
     return "error" if error.status >= 500 else None
 
 

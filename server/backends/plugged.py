@@ -17,7 +17,7 @@ from mlxdeck.server.backend_names import plug_ins
 from mlxdeck.server.backends.base import Backend
 from mlxdeck.server.chat import ChatRequest
 from mlxdeck.server.errors import EngineFailed, ServerError
-from mlxdeck.server.plug_ins import PlugInFault, load, named, told
+from mlxdeck.server.plug_ins import PlugInFault, lacks, load, named, told
 from mlxdeck.server.request_facts import Digests, StreamItem
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,12 @@ def make_plugged(kind: str, name: str, options: Mapping[str, Any]) -> Backend:
         made = make(name, dict(options))
     except (Exception, SystemExit) as error:
         raise PlugInFault(f"{about}: {told(error)}") from error
-    if lacks := sorted(_PARTS - _parts_of(made)):
-        raise PlugInFault(f"{about}: what it makes is no backend, it lacks {', '.join(lacks)}")
-    return cast(Backend, _Guarded(name, made))
+    if missing := lacks(made, Backend):
+        raise PlugInFault(f"{about}: what it makes is no backend, it lacks {', '.join(missing)}")
+    return cast(Backend, _GuardedBackend(name, made))
 
 
-class _Guarded:
+class _GuardedBackend:
     """A backend whose answers fail with one type of exception."""
 
     def __init__(self, name: str, made: Backend) -> None:
@@ -64,13 +64,3 @@ class _Guarded:
         except Exception as error:
             log.warning("backend %s: an answer failed: %s", self._name, told(error))
             raise EngineFailed(f"the backend {self._name} failed: {told(error)}") from error
-
-
-_PARTS = {name for name in vars(Backend) if not name.startswith("_")}
-
-
-def _parts_of(made: object) -> set[str]:
-    """Names of methods, properties and attributes, without a look at any of them."""
-    kinds = type(made).__mro__
-    annotated = {name for kind in kinds for name in vars(kind).get("__annotations__", ())}
-    return {*dir(made), *annotated}

@@ -148,6 +148,8 @@ class Settings(ProgramSettings):
     """Largest request body."""
     max_body_bytes_in_flight: int = setting(128 * 1024**2, size(1))
     """Memory limit of bodies that are being read; above it, a long body gets status 529."""
+    dialects: str = setting("", text(), group="Requests")
+    """Names of APIs from other packages that are served too, separated by commas."""
     telemetry: bool = setting(True, switch(), group="Telemetry")
     """Whether telemetry events are recorded."""
     telemetry_max_bytes: int = setting(64 * 1024**2, size(4096))

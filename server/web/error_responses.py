@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from sanic import HTTPResponse, Request
 from sanic.exceptions import MethodNotAllowed, SanicException
@@ -52,7 +53,7 @@ def known_error(request: Request, error: Exception) -> ServerError:
     status = error.status_code if isinstance(error, SanicException) else 500
     asked = f"{request.method} {path_of(request)}"[:200]
     if status == NotFound.status:
-        return NotFound(f"no such route: {asked}; this server has {_routes()}")
+        return NotFound(f"no such route: {asked}; this server has {_routes(request)}")
     if isinstance(error, MethodNotAllowed):
         allowed = {*str(error.headers.get("Allow", "")).replace(" ", "").split(","), "OPTIONS"}
         allowed.discard("")
@@ -71,7 +72,7 @@ def known_error(request: Request, error: Exception) -> ServerError:
 def dialect_of(request: Request) -> Dialect:
     """The API that a client speaks, by the path, else by the headers that only its clients send."""
     path = path_of(request)
-    for dialect in DIALECTS.values():
+    for dialect in _served(request).values():
         if any(path == root or path.startswith(f"{root}/") for root in dialect.roots):
             return dialect
     if "anthropic-version" in request.headers or "x-api-key" in request.headers:
@@ -91,5 +92,11 @@ def error_response(dialect: Dialect, error: ServerError, named: str) -> HTTPResp
     return raw(body, status=error.status, content_type=JSON, headers=error.headers)
 
 
-def _routes() -> str:
-    return ", ".join(f"POST {dialect.path}" for dialect in DIALECTS.values())
+def _served(request: Request) -> Mapping[str, Dialect]:
+    """All dialects, those of plug-ins included."""
+    found: Mapping[str, Dialect] = request.app.ctx.dialects
+    return found
+
+
+def _routes(request: Request) -> str:
+    return ", ".join(f"POST {dialect.path}" for dialect in _served(request).values())

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from mlxdeck.server.backends.base import (
-    Announce,
-    BackendInfo,
-    BackendStatus,
-    Health,
-    OneModel,
-    Route,
-)
+from mlxdeck.server.backends.base import Announce, BackendInfo, BackendStatus, Health
+from mlxdeck.server.backends.simple import SimpleBackend
 from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.chat import ChatRequest, Event, Finished, Started, TextDelta, Usage
 from mlxdeck.server.errors import ServerError
@@ -31,17 +24,13 @@ def said(text: str) -> list[Event]:
     return [Started(Usage(3)), TextDelta(text), Finished("end_turn", usage)]
 
 
-class ScriptedBackend(OneModel):
+class ScriptedBackend(SimpleBackend):
     """Says who it is, if it isn't told what to say."""
 
-    lost: asyncio.Future[str]
-    must_not_unload = False
-    clock_formats: Sequence[str] = ()
-
     def __init__(self, name: str, script: Script | None = None) -> None:
-        self.name = name
+        info = BackendInfo(f"{name}-model", f"signature of {name}", 1000, "none")
+        super().__init__(name, info)
         self.script = script or (lambda chat: said(f"{self.name} as {chat.model}"))
-        self.info = BackendInfo(f"{name}-model", f"signature of {name}", 1000, "none")
         self.health = Health("healthy")
         self.refuses: ServerError | None = None
         """What `check` raises."""
@@ -56,9 +45,7 @@ class ScriptedBackend(OneModel):
 
     async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
         """As told."""
-        del disk
-        self.lost = asyncio.get_running_loop().create_future()
-        announce("loading")
+        await super().start(announce, disk)
         await self.goes_on.wait()
         if self.fails is not None:
             raise self.fails
@@ -76,22 +63,10 @@ class ScriptedBackend(OneModel):
         """Counts what runs."""
         return BackendStatus(self.health, Load(active=self.n_active), {self.name: True})
 
-    def routes(self, chat: ChatRequest) -> Sequence[Route]:
-        """Itself."""
-        return (Route(self.name, self, chat.model),)
-
     def check(self, chat: ChatRequest) -> None:
         """As told."""
         if self.refuses is not None:
             raise self.refuses
-
-    def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def expecting(self) -> AbstractContextManager[None]:
-        """Nothing."""
-        return nullcontext()
 
     async def answer(self, chat: ChatRequest, parts: Digests) -> AsyncGenerator[StreamItem]:
         """By the script."""
@@ -113,20 +88,8 @@ class ScriptedBackend(OneModel):
 
     async def count(self, chat: ChatRequest) -> int:
         """As many as its name has letters."""
-        if self.refuses is not None:
-            raise self.refuses
+        self.check(chat)
         return len(self.name)
-
-    async def shared_tokens(self, chat: ChatRequest) -> list[int]:
-        """None."""
-        return []
-
-    async def known_tokens(self, system: str, tools: str) -> list[int] | None:
-        """None."""
-        return None
-
-    async def prefill(self, tokens: list[int]) -> None:
-        """Nothing."""
 
     def cache_report(self) -> dict[str, Any]:
         """One tier."""

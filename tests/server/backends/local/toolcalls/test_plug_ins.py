@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,48 +16,29 @@ from mlxdeck.server.plug_ins import PlugInFault
 from mlxdeck.server.tool_format_names import GROUP, plug_ins
 from mlxdeck.settings.errors import SettingsError
 from mlxdeck.telemetry.schema.events import ToolCall
+from tests.packages import install, install_example
 from tests.server.http import running
 
-EXAMPLE = Path(__file__).parents[5] / "docs" / "examples" / "tool_format_plug_in"
 READ = {"name": "Read", "input_schema": {"type": "object", "properties": {"path": {}}}}
 CALL = 'Let me look. <<call Read: {"path": "a.py"}>>'
-
-
-def install(folder: Path, package: str, entries: dict[str, str], **modules: str) -> None:
-    """Put a package into a folder as an installer would: modules beside their metadata."""
-    for name, text in modules.items():
-        (folder / f"{name}.py").write_text(text)
-    told = folder / f"{package.replace('-', '_')}-1.0.dist-info"
-    told.mkdir()
-    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    lines = "\n".join(f"{name} = {value}" for name, value in entries.items())
-    (told / "entry_points.txt").write_text(f"[{GROUP}]\n{lines}\n")
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of installed packages."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    # As in a process of its own.
-    for name in ("angle_calls", "faulty_format"):
-        sys.modules.pop(name, None)
     return tmp_path
 
 
 @pytest.fixture
 def example(site: Path) -> str:
     """The example of the documentation, installed; its name."""
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    entries = project["entry-points"][GROUP]
-    (name,) = entries
-    code = (EXAMPLE / "angle_calls.py").read_text()
-    install(site, project["name"], entries, angle_calls=code)
-    return str(name)
+    return install_example(site, "tool_format_plug_in", GROUP)
 
 
 def faulty(site: Path, code: str, value: str = "faulty_format") -> str:
     """Install a plug-in with this code; its name."""
-    install(site, "mlxdeck-faulty", {"faulty": value}, faulty_format=code)
+    install(site, "mlxdeck-faulty", GROUP, {"faulty": value}, faulty_format=code)
     return "faulty"
 
 
@@ -103,7 +82,7 @@ def test_an_unknown_name_is_refused_with_those_that_are_there(example: str) -> N
 
 def test_own_names_cannot_be_taken(site: Path) -> None:
     """A package can't put itself in the place of a format that is here."""
-    install(site, "taker", {"json_tags": "taker", "auto": "taker", "other": "taker"})
+    install(site, "taker", GROUP, {"json_tags": "taker", "auto": "taker", "other": "taker"})
     assert set(plug_ins()) == {"other"}
 
 
