@@ -24,6 +24,10 @@ from mlx_lm.utils import maybe_set_recommended_wired_limit
 
 from mlxdeck.server.backends.local.engine.api import Read, State
 
+PADDING_TOKENS = 8192
+"""Sequences are written in one batch, padded to the longest, if that costs no more than so many
+tokens of padding. About there, a further pass over the weights is as cheap, and needs no memory."""
+MAX_GROUPS = 4
 CLEAR_EVERY_STEPS = 512
 """How often buffers that decoding leaves behind are given back."""
 
@@ -81,7 +85,7 @@ class PromptProgress:
 
 
 class Batches:
-    """The prompts that are read, and the batch of the sequences that are written."""
+    """The prompts that are read, and the batches of the sequences that are written."""
 
     def __init__(
         self, model: Any, *, stop_tokens: Sequence[Sequence[int]], max_kv_tokens: int | None
@@ -92,7 +96,8 @@ class Batches:
         self._next_uid = 0
         self._n_steps = 0
         self.prompts: dict[int, PromptRow] = {}
-        self.decoding = GenerationBatch.empty(model, greedy_sampler)
+        self.groups: list[GenerationBatch] = []
+        """Sequences that are written, those of about the same length together."""
         self._old_wired_limit = maybe_set_recommended_wired_limit()
 
     def insert(self, prompt: PromptRow) -> int:
@@ -118,7 +123,8 @@ class Batches:
         A sequence whose prompt was read in this step has its first token in the next one.
         """
         with mx.stream(generation_stream):
-            drawn = self.decoding.next()
+            drawn = [each for group in self.groups for each in group.next()]
+            self.groups = [each for each in self.groups if each.uids]
             self._n_steps += bool(drawn)
             if drawn and self._n_steps % CLEAR_EVERY_STEPS == 0:
                 mx.clear_cache()
@@ -173,30 +179,49 @@ class Batches:
         others = [each for place, each in enumerate(prompts) if place not in ended]
         if ended:
             done = batch.split(ended) if others else batch
-            self.decoding.extend(done.generate(last))
+            self._join(done.generate(last))
         for place, each in enumerate(others):
             each.batch = batch if place == len(others) - 1 else batch.split([0])
             each.cache = None
         for place in ended:
             del self.prompts[prompts[place].uid]
 
+    def _join(self, batch: GenerationBatch) -> None:
+        """Write it together with others, if it is about as long as they are."""
+        costs = [(_padding_tokens(each, batch), n) for n, each in enumerate(self.groups)]
+        cost, nearest = min(costs, default=(0, -1))
+        if nearest < 0 or (cost > PADDING_TOKENS and len(self.groups) < MAX_GROUPS):
+            self.groups.append(batch)
+        else:
+            self.groups[nearest].extend(batch)
+
+    def _written(self, uid: int) -> tuple[GenerationBatch, int] | None:
+        """The batch in which a sequence is written, and its place there."""
+        for group in self.groups:
+            if uid in group.uids:
+                return group, group.uids.index(uid)
+        return None
+
     def extract(self, uid: int) -> tuple[list[int], State] | None:
         """The tokens that were computed of a sequence, and their state; None if there are none."""
         prompt = self.prompts.get(uid)
+        found: tuple[Any, int] | None
         if prompt is not None:
-            batch, place = prompt.batch, 0
-        elif uid in self.decoding.uids:
-            batch, place = self.decoding, self.decoding.uids.index(uid)
+            found = (prompt.batch, 0) if prompt.batch is not None else None
         else:
+            found = self._written(uid)
+        if found is None:
             return None
-        return (batch.tokens[place], batch.extract_cache(place)) if batch is not None else None
+        batch, place = found
+        return batch.tokens[place], batch.extract_cache(place)
 
     def remove(self, uid: int) -> None:
         """Drop a sequence at any stage, also one that is not there."""
         self.prompts.pop(uid, None)
-        if uid in self.decoding.uids:
-            place = self.decoding.uids.index(uid)
-            self.decoding.filter([n for n in range(len(self.decoding.uids)) if n != place])
+        if (found := self._written(uid)) is not None:
+            group, place = found
+            group.filter([n for n in range(len(group.uids)) if n != place])
+            self.groups = [each for each in self.groups if each.uids]
 
     def close(self) -> None:
         """Set back what was set for the whole process."""
@@ -207,3 +232,11 @@ class Batches:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _padding_tokens(batch: GenerationBatch, other: GenerationBatch) -> int:
+    """How many tokens of padding two batches need together, beyond what they have."""
+    lengths = [max(map(len, each.tokens)) for each in (batch, other)]
+    longest = max(lengths)
+    sizes = [len(each.uids) for each in (batch, other)]
+    return sum((longest - n) * size for n, size in zip(lengths, sizes, strict=True))

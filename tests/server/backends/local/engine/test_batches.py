@@ -25,6 +25,7 @@ from tests.zoo.vocabularies import Unavailable
 
 load_fast_blas()
 
+from mlxdeck.server.backends.local.engine.mlx import batches  # noqa: E402
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
 
 pytestmark = pytest.mark.model
@@ -119,6 +120,31 @@ def test_the_answer_does_not_depend_on_how_prompts_are_read(engine: MlxEngine, s
         while -1 not in drawn[uid]:
             step(engine, None, left, drawn)
         assert drawn[uid] == expected[asked.index(tokens)]
+
+
+def test_what_differs_much_in_length_is_not_padded(
+    engine: MlxEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long one and short ones are written in batches of their own; each can be removed."""
+    monkeypatch.setattr(batches, "PADDING_TOKENS", 100)
+    long = (prompts(seed)[0] for seed in range(20))
+    # Its answer has to last until the others are read.
+    asked = [next(each for each in long if len(alone(engine, each)) > 3)]
+    asked += [tokens for tokens in prompts(6) if len(tokens) in (7, 40, 41)]
+    expected = [alone(engine, tokens) for tokens in asked]
+    engine.reset()
+    uids = [engine.insert(spec(tokens)) for tokens in asked]
+    left, drawn = dict.fromkeys(uids, 1_000), {uid: list[int]() for uid in uids}
+    while left[uids[0]]:
+        step(engine, [Read((uids[0],), 300)], left, drawn)
+    step(engine, [Read(tuple(uids[1:]), 300)], left, drawn)
+    assert [group.uids for group in engine._batch.groups] == [uids[:1], uids[1:]]
+    kept = engine.remove(uids[2])
+    assert kept is not None and list(kept.tokens) == asked[2]
+    while any(-1 not in drawn[uid] for uid in uids if uid != uids[2]):
+        step(engine, [], left, drawn)
+    assert [drawn[uids[n]] for n in (0, 1, 3)] == [expected[n] for n in (0, 1, 3)]
+    assert not engine._batch.groups
 
 
 def test_what_leaves_in_the_middle_of_its_prompt_leaves_its_part(engine: MlxEngine) -> None:

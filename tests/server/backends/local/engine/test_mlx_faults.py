@@ -85,7 +85,7 @@ def test_logits_that_are_no_numbers_end_their_sequence_alone(
     """In a batch, greedy or drawn: the other one says what it says alone."""
     alone = finish(engine, uid := engine.insert(run(engine, PROMPT)))[uid]
     engine.reset()
-    engine._batch.decoding.model = Spoilt(engine._model, 1, value, 2)
+    engine._batch._model = Spoilt(engine._model, 1, value, 2)
     good = engine.insert(run(engine, PROMPT))
     tokens = engine.tokenizer.encode(STORY)
     bad = engine.insert(SequenceSpec(tokens, 0, None, 24, sampling))
@@ -105,7 +105,7 @@ def test_logits_that_are_no_numbers_end_their_sequence_alone(
 
 def test_a_held_sequence_is_ended_alike(engine: MlxEngine) -> None:
     """What its mask lets through may be impossible too."""
-    engine._batch.decoding.model = Spoilt(engine._model, 0, -mx.inf, 1)
+    engine._batch._model = Spoilt(engine._model, 0, -mx.inf, 2)
     tokens = engine.tokenizer.encode(PROMPT)
     held = Constraint('start: "<" /[0-9]{20}/ ">"\n')
     uid = engine.insert(SequenceSpec(tokens, 0, None, 24, SamplingParams(), constraint=held))
