@@ -7,7 +7,7 @@ between the two uses only this module.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Json = Any
@@ -223,7 +223,7 @@ class Usage:
 
     def known(self) -> Usage:
         """The usage of the same answer when it is repeated: the whole prompt was known."""
-        return Usage(self.input_tokens, self.input_tokens, self.output_tokens)
+        return replace(self, cached_tokens=self.input_tokens, foreign=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,40 @@ async def test_a_turn_with_tools_twice(tmp_path: Path) -> None:
         assert min(shares[1:]) > 0.9, shares
 
 
+AGENT_TASK = "Only say hi."
+
+
+def with_an_agent(prompt: str) -> str:
+    """Start an agent by a tool in a namespace, wait for it, end."""
+    if prompt.endswith(f"<user>{AGENT_TASK}</user><assistant>"):
+        return "Hi from below."
+    n_results = prompt.count("<tool_response>")
+    started = re.findall(r'"agent_id":"([^"]+)"', prompt)
+    waits = {"targets": started, "timeout_ms": 20_000}
+    calls = [
+        ToolUse("", "multi_agent_v1__spawn_agent", {"message": AGENT_TASK}),
+        ToolUse("", "multi_agent_v1__wait_agent", waits),
+    ]
+    return FORMATS["json_tags"].write_call(calls[n_results]) if n_results < 2 else "It said hi."
+
+
+async def test_an_agent_of_its_own(tmp_path: Path) -> None:
+    """Calls come back in their namespace; telemetry tells the agent from who started it."""
+    engine = EchoEngine(with_an_agent, context_tokens=1 << 20, prefill_chunk_tokens=1 << 16)
+    async with running(engine, tool_format="json_tags") as server:
+        told = await asyncio.to_thread(
+            codex, url_of(server), TASK, cwd=tmp_path, home=tmp_path / "home"
+        )
+        calls = said(told, "collab_tool_call")
+        assert [call["tool"] for call in calls] == ["spawn_agent", "wait"], told
+        (state,) = calls[-1]["agents_states"].values()
+        assert state == {"status": "completed", "message": "Hi from below."}
+        lines = (line.attrs for line in server.telemetry.named("request.start"))
+        starts = [attrs for attrs in lines if isinstance(attrs, RequestStart)]
+        assert len({start.conversation_id for start in starts}) == 1
+        assert len({start.agent_id for start in starts}) == 2
+
+
 async def test_a_window_that_is_too_short_is_told_in_words(tmp_path: Path) -> None:
     """The client knows the error by its code, and doesn't try again."""
     async with running(EchoEngine(context_tokens=2_000)) as server:

@@ -200,6 +200,27 @@ async def test_each_key_has_its_own_answers() -> None:
         assert (await server.http.get(path, headers=one)).status_code == 200
 
 
+async def test_thoughts_are_counted_and_can_be_sent_back() -> None:
+    """As they are or as a summary; what hides them is opened again, also when it is known."""
+    engine = EchoEngine(lambda prompt: f"<think>{'hm' * prompt.count('<user>')}</think>\n\nYes.")
+    async with running(engine) as server:
+        for cache in ("miss", "hit"):
+            answered = await create(
+                server, "a", include=["reasoning.encrypted_content"], reasoning={"summary": "auto"}
+            )
+            assert answered.headers["x-mlxdeck-cache"] == cache
+            first = answered.json()
+            assert first["usage"]["output_tokens_details"] == {"reasoning_tokens": 2}
+        thought, said = first["output"]
+        assert thought["summary"] == [{"type": "summary_text", "text": "hm"}]
+        turns = [{"role": "user", "content": each} for each in "ab"]
+        sent = [turns[0], {**thought, "summary": []}, said, turns[1]]
+        by_hand = (await create(server, sent)).json()
+        by_id = (await create(server, "b", previous_response_id=first["id"])).json()
+        assert by_hand["usage"]["input_tokens"] == by_id["usage"]["input_tokens"]
+        assert by_hand["output"][0]["content"] == [{"type": "reasoning_text", "text": "hmhm"}]
+
+
 async def test_many_conversations_at_once_stay_apart() -> None:
     """Each sees its own turns, also where one answer is continued twice."""
     async with running(EchoEngine(last_turns)) as server:

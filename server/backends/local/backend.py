@@ -51,7 +51,7 @@ from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.cache.cache_disk import CacheDisk
 from mlxdeck.server.cache.cache_keys import digest
 from mlxdeck.server.canonicalize import SCHEMA_ORDER
-from mlxdeck.server.chat import ChatRequest, Ping, Started, Usage
+from mlxdeck.server.chat import ChatRequest, Ping, Started, ThinkingDelta, Usage
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.load import Load
@@ -279,7 +279,7 @@ class LocalBackend(OneModel):
                 plan.loose,
             )
             splitter = self._splitter(chat, ready)
-            cut = looped = False
+            cut, looped, n_thought = False, False, 0
             async with self.scheduler.submit(job) as chunks:
                 yield Started(_usage(job))
                 for piece in splitter.begin(ready.prompt.begun):
@@ -298,6 +298,7 @@ class LocalBackend(OneModel):
                         pieces = splitter.close(complete=not cut)
                     else:
                         pieces = splitter.feed(chunk.text)
+                    n_thought += any(isinstance(piece, ThinkingDelta) for piece in pieces)
                     for piece in pieces:
                         yield piece
                     if silence.is_long(said=bool(pieces)):
@@ -305,7 +306,8 @@ class LocalBackend(OneModel):
                     if splitter.over:
                         break
             forced = chat.tool_choice.mode in ("any", "tool") and bool(chat.tools)
-            for last in ending(splitter, _usage(job), cut=cut, looped=looped, forced=forced):
+            usage = replace(_usage(job), reasoning_tokens=n_thought)
+            for last in ending(splitter, usage, cut=cut, looped=looped, forced=forced):
                 yield last
         finally:
             ready.found.lease.release()
