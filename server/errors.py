@@ -186,9 +186,10 @@ class UnsupportedEncoding(ServerError):
     status = 415
     kind = "invalid_request_error"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"content-encoding: {name[:50]!r} is not supported; gzip and deflate are")
-        self.headers = {"accept-encoding": "gzip, deflate"}
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        listed = ", ".join(known)
+        super().__init__(f"content-encoding: {name[:50]!r} is not supported; these are: {listed}")
+        self.headers = {"accept-encoding": listed}
 
 
 class BadHttp(ServerError):

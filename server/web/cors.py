@@ -12,7 +12,7 @@ from sanic import HTTPResponse, Request
 
 from mlxdeck.server.web.hosts import may_be_origin, origin_name
 
-EXPOSED = "request-id, x-request-id, x-mlxdeck-cache, retry-after"
+EXPOSED = "request-id, x-request-id, x-mlxdeck-cache, x-mlxdeck-backend, retry-after"
 MAX_AGE_S = 600
 """How long a browser may cache the answer to a preflight request, in seconds."""
 _NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~ ,-]{1,4096}")
@@ -34,10 +34,11 @@ def add_cors(request: Request, response: HTTPResponse, allowed: Collection[str])
     if not name or not may_be_origin(name, allowed):
         return
     response.headers["access-control-allow-origin"] = origin
+    response.headers["access-control-allow-credentials"] = "true"
     response.headers["access-control-expose-headers"] = EXPOSED
-    if not is_preflight(request):
+    if not is_preflight(request) or "allow" not in response.headers:
         return
-    response.headers["access-control-allow-methods"] = response.headers.get("allow", "")
+    response.headers["access-control-allow-methods"] = response.headers["allow"]
     response.headers["access-control-max-age"] = str(MAX_AGE_S)
     asked = headers.get("access-control-request-headers", "")
     if _NAMES.fullmatch(asked):

@@ -7,7 +7,9 @@ import gzip
 import json
 import logging
 import re
+import sys
 import zlib
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from mlxdeck.server.log_format import EscapingFormatter
 from mlxdeck.server.web.content_encoding import unpacked
 from tests.server.http import Running, body, running
 
+zstd: Any = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+brotli: Any = import_module("brotli")
 ASK = json.dumps(body("hello")).encode()
 CHUNKED = "Transfer-Encoding: chunked"
 CHAT = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
@@ -133,6 +137,21 @@ ROUTES: list[tuple[str, int, dict[str, str]]] = [
     ("OPTIONS /v1/messages", 204, {"allow": "options, post"}),
     ("OPTIONS *", 204, {}),
     ("GET /v1/messages/batches", 404, {}),
+    ("GET /v1/completions", 405, {"allow": "options, post"}),
+    ("GET /v1/messages/count_tokens", 405, {"allow": "options, post"}),
+    ("GET /v1/requests/x/cancel", 405, {"allow": "options, post"}),
+    ("POST /v1/requests/x/cancel", 404, {}),
+    ("POST /v1/models", 405, {"allow": "get, head, options"}),
+    ("DELETE /v1/models/echo", 405, {"allow": "get, head, options"}),
+    ("HEAD /v1/models/echo", 200, {}),
+    ("HEAD /v1/models/a%2Fb", 404, {}),
+    ("HEAD /v1/status", 200, {}),
+    ("HEAD /v1/cache", 200, {}),
+    ("HEAD /v1/messages", 405, {"allow": "options, post"}),
+    ("HEAD /nothing", 404, {}),
+    ("OPTIONS /v1/models/a/b", 204, {"allow": "get, head, options"}),
+    ("OPTIONS /nothing", 404, {}),
+    ("TRACE /health", 405, {"allow": "get, head, options"}),
     ("POST /v1/conversations", 404, {}),
     ("GET /v1/responses", 405, {"allow": "options, post"}),
     ("GET /v1/responses/resp_1", 404, {}),
@@ -160,7 +179,7 @@ async def test_methods_and_paths() -> None:
         ("/v1/messages/batches", (), False),
         ("/v1/complete", (), False),
         ("/v1/chat", (), True),
-        ("/v1/completions", (), True),
+        ("/v1/completions/nothing", (), True),
         ("/v1/responses/resp_1/cancel", (), True),
         ("/v1/embeddings", (), True),
         ("/v1/files/nothing", (), True),
@@ -209,6 +228,10 @@ async def test_a_page_that_is_let_in_may_read() -> None:
         assert asked_for["access-control-allow-methods"] == "options, post"
         assert asked_for["access-control-allow-headers"] == "authorization,content-type"
         assert asked_for["access-control-allow-private-network"] == "true"
+        assert all(
+            ("access-control-allow-credentials" in headers) == (origin is not None)
+            for (_, headers, _), origin in zip(told, origins, strict=True)
+        )
         assert {headers["vary"] for _, headers, _ in told} == {"origin"}
 
 
@@ -262,8 +285,19 @@ PACKED: list[tuple[str, bytes, int]] = [
     ("gzip", gzip.compress(ASK)[:-9], 400),
     ("gzip", b"", 400),
     ("gzip, gzip, gzip", gzip.compress(ASK), 400),
-    ("br", ASK, 415),
+    ("lzma", ASK, 415),
     ("gzip", gzip.compress(bytes(40 * 1024**2)), 413),
+    ("zstd", zstd.compress(ASK), 200),
+    ("zstd", zstd.compress(ASK[:9]) + zstd.compress(ASK[9:]), 200),
+    ("zstd", ASK, 400),
+    ("zstd", zstd.compress(ASK)[:-2], 400),
+    ("zstd", zstd.compress(bytes(400 * 1024**2)), 413),
+    ("br", brotli.compress(ASK), 200),
+    ("gzip, br", brotli.compress(gzip.compress(ASK)), 200),
+    ("br", ASK, 400),
+    ("br", brotli.compress(ASK) + b"x", 400),
+    ("br", brotli.compress(ASK)[:-2], 400),
+    ("br", brotli.compress(bytes(40 * 1024**2)), 413),
 ]
 
 
@@ -277,8 +311,8 @@ async def test_compressed_bodies_are_unpacked() -> None:
         told = await answered(server, *asks)
         assert [status for status, _, _ in told] == [status for _, _, status in PACKED]
         (refused,) = [each for each in told if each[0] == 415]
-        assert "'br'" in json.loads(refused[2])["error"]["message"]
-        assert refused[1]["accept-encoding"] == "gzip, deflate"
+        assert "'lzma'" in json.loads(refused[2])["error"]["message"]
+        assert refused[1]["accept-encoding"] == "gzip, deflate, zstd, br"
         ends = await server.ended(len(PACKED) - 1)
         assert {end.status for end in ends} == {200, 400, 413, 415}
 
