@@ -308,5 +308,6 @@ def _sum(loads: Sequence[Load]) -> Load:
     summed: dict[str, Any] = {}
     for each in fields(Load):
         values = [value for load in loads if (value := getattr(load, each.name)) is not None]
-        summed[each.name] = sum(values, () if isinstance(each.default, tuple) else 0)
+        zero: Any = () if isinstance(each.default, tuple) else 0
+        summed[each.name] = sum(values, zero) if values or not loads else None
     return Load(**summed)

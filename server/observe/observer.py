@@ -84,7 +84,7 @@ class Observer:
         self.emitter.emit(
             t.Tick(
                 active=load.active,
-                queued=load.queued or 0,
+                queued=load.queued,
                 output_tokens_per_s=(load.output_tokens - last.output_tokens) / span_s,
                 prefill_tokens_per_s=(load.prefill_tokens - last.prefill_tokens) / span_s,
                 exact_entries=load.exact_entries,

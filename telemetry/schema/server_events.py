@@ -66,8 +66,8 @@ class Tick(Attrs, frozen=True, kw_only=True):
 
     active: int = always(0, "mlx.active")
     """Requests in the engine."""
-    queued: int = always(0, "mlx.queued")
-    """Requests that wait for it."""
+    queued: int | None = always(0, "mlx.queued")
+    """Requests that wait for it; null where only other servers answer, which don't report it."""
     output_tokens_per_s: float = always(0.0, "mlx.output_tokens_per_s")
     """Tokens written a second since the last tick."""
     prefill_tokens_per_s: float = always(0.0, "mlx.prefill_tokens_per_s")

@@ -126,9 +126,10 @@ def summed_ticks(store: Store, now_s: float) -> list[Tick]:
 def _sum(ticks: Sequence[Tick]) -> Tick:
     if len(ticks) == 1:
         return ticks[0]
+    queued = [tick.queued for tick in ticks if tick.queued is not None]
     return Tick(
         active=sum(tick.active for tick in ticks),
-        queued=sum(tick.queued for tick in ticks),
+        queued=sum(queued) if queued else None,
         output_tokens_per_s=sum(tick.output_tokens_per_s for tick in ticks),
         memory_active_bytes=sum(tick.memory_active_bytes for tick in ticks),
         unloaded_models=tuple(name for tick in ticks for name in tick.unloaded_models),
@@ -145,8 +146,8 @@ def _now(store: Store, now_s: float) -> dict[str, KpiValue]:
     tick = recent[-1]
     return {
         "active": KpiValue(
-            f"{tick.active} · {tick.queued}",
-            tuple(float(t.active + t.queued) for t in recent),
+            f"{tick.active} · {fmt.known(tick.queued)}",
+            tuple(float(t.active + (t.queued or 0)) for t in recent),
             "warn" if tick.queued else "",
         ),
         "tok/s": KpiValue(

@@ -49,7 +49,7 @@ def crossed(limits: Thresholds, total: Summary, tick: Tick | None) -> Iterator[A
     if limits.error_rate and n >= MIN_REQUESTS and total.n_errors / n > limits.error_rate:
         share = fmt.percent(total.n_errors / n)
         yield Alert("errors", f"{share} failed, over {fmt.percent(limits.error_rate)}")
-    if tick and limits.queue and tick.queued > limits.queue:
+    if tick and tick.queued and limits.queue and tick.queued > limits.queue:
         yield Alert("queue", f"{tick.queued} requests wait, over {limits.queue}")
     if tick and limits.memory_bytes and tick.memory_active_bytes > limits.memory_bytes:
         held = fmt.size(tick.memory_active_bytes)

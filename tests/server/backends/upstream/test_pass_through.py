@@ -6,8 +6,10 @@ import asyncio
 import json
 from typing import Any
 
+import httpx2
 import pytest
 
+from mlxdeck.server.dialects.anthropic.whole_message import SIGNATURE
 from mlxdeck.telemetry.schema.events import RequestStart, ToolCall
 from tests.server.backends.upstream.scripted import (
     HANG,
@@ -110,6 +112,8 @@ async def test_the_clients_own_body_goes_out() -> None:
         (start,) = [line.attrs for line in server.telemetry.named("request.start")]
         assert isinstance(start, RequestStart)
         assert start.history_notes == ()
+        server.service.observer.tick(server.service.load, 0)
+        assert [line.attrs.queued for line in server.telemetry.named("tick")][-1] is None  # type: ignore[union-attr]
         (end,) = await server.ended(1)
         assert (end.input_tokens, end.cached_tokens, end.output_tokens) == (16, 4, 7)
         assert (end.queue_s, end.prefill_s, end.provider) == (None, None, "anthropic")
@@ -411,3 +415,54 @@ async def test_pings_of_the_upstream_alone_are_no_progress() -> None:
         answer = await server.ask("q")
         assert (answer.status_code, answer.json()["error"]["type"]) == (504, "timeout_error")
         assert "makes no progress" in answer.json()["error"]["message"]
+
+
+async def test_thinking_of_a_model_here_is_not_sent_to_a_company() -> None:
+    """A conversation that began here goes on there: its signature would be refused."""
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": SIGNATURE}
+    theirs = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmVk"}
+    said = {"type": "text", "text": "Yes?"}
+    messages = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": [thought, said]},
+        {"role": "assistant", "content": [theirs, said]},
+        {"role": "user", "content": "r"},
+    ]
+    async with scripted(lambda _: [HELLO]) as up, in_front_of(up.url, hosted=True) as server:
+        await server.http.post("/v1/messages", json=body("", messages=messages))
+        sent = up.answered[0].body["messages"]
+        assert sent == [messages[0], {"role": "assistant", "content": [said]}, *messages[2:]]
+
+
+async def test_the_environment_leads_nothing_astray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies are not for this machine; a variable that holds no key is an error without it."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    async with (
+        scripted(lambda _: [HELLO]) as up,
+        in_front_of(up.url) as server,
+        httpx2.AsyncClient(trust_env=False) as client,
+    ):
+        url = f"{server.service.settings.url}/v1/messages"
+        assert (await client.post(url, json=body("q"))).status_code == 200
+    monkeypatch.undo()
+    bad = {"UP_KEY": "sk-\u00e4\u00f6\u00fc-0123456789"}
+    async with scripted(lambda _: [HELLO]) as up, in_front_of(up.url, environ=bad) as server:
+        refused = await server.ask("q")
+        assert refused.status_code == 500
+        assert "UP_KEY holds no key" in refused.text
+        assert "0123456789" not in refused.text
+        assert up.answered == []
+
+
+async def test_the_system_prompts_rules_apply_only_if_they_are_asked_for() -> None:
+    """Accounting goes out as it came, or not at all."""
+    system = [{"type": "text", "text": "x-anthropic-billing-header: 1\ns"}]
+    for canonical in (False, True):
+        async with (
+            scripted(lambda _: [HELLO]) as up,
+            in_front_of(up.url, canonical=canonical) as server,
+        ):
+            await server.ask("q", system=system)
+            sent = up.answered[0].body["system"][0]["text"]
+            assert sent == ("s" if canonical else system[0]["text"])
