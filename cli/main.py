@@ -20,7 +20,7 @@ LEFT_OVER_S = 0.5
 COMMANDS = (
     *("claude", "run", "up", "serve", "env", "tui", "replay", "inspect"),
     *("check", "parse", "doctor", "models", "fits", "pull", "rm"),
-    *("config", "completion", "help"),
+    *("config", "service", "completion", "help"),
 )
 """In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""
 

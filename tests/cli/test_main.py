@@ -194,7 +194,7 @@ def test_completion_knows_commands_flags_and_words(
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("mlxdeck ser", "serve"),
+        ("mlxdeck repl", "replay"),
         ("mlxdeck serve --api-key-f", "--api-key-file"),
         ("mlxdeck serve --log-level de", "debug"),
         ("mlxdeck up --alert-qu", "--alert-queue"),
