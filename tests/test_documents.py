@@ -15,6 +15,7 @@ from mlxdeck.server.config.settings import Settings
 from mlxdeck.settings.declaration import declared
 from mlxdeck.settings.sources import variable
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
+from tests.e2e import npm_clients
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "AGENTS.md", "docs/decisions.md")
@@ -77,6 +78,23 @@ def test_every_path_of_a_page_exists(name: str) -> None:
     paths = set(named((ROOT / name).read_text(encoding="utf-8")))
     assert {path for path in paths if leads_nowhere(path, known)} == set()
     assert paths, "none was found"
+
+
+def test_the_page_of_clients_names_what_is_run() -> None:
+    """Clients from npm and both SDKs, each in the version that the tests install."""
+    page = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    sdks = dict(re.findall(r"^(anthropic|openai)==(\S+)", lock, re.MULTILINE))
+    tried = {
+        "Claude Code": npm_clients.CLAUDE_CODE.version,
+        "Codex": npm_clients.CODEX.version,
+        "opencode": npm_clients.OPENCODE.version,
+        "Continue (`cn`)": npm_clients.CONTINUE.version,
+        "Anthropic SDK": sdks["anthropic"],
+        "OpenAI SDK": sdks["openai"],
+    }
+    rows = re.findall(r"^\| ([^|]+) \| (\d[^|]*) \|", page, re.MULTILINE)
+    assert set(rows) == set(tried.items())
 
 
 def test_a_path_that_is_gone_is_found() -> None:
