@@ -11,6 +11,8 @@ from mlxdeck.server import plug_ins as installed
 
 LOCAL = "local"
 """A model on this machine. Also the name of that backend, where settings give it none."""
+SMALL = "small"
+"""Name of the backend of the second model on this machine."""
 UPSTREAM = "upstream"
 """Another server, which a URL names."""
 PRESETS = ("lmstudio", "ollama", "mlx_lm", "openai", "anthropic")

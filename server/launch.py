@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 from sanic import Sanic
@@ -28,11 +27,13 @@ from sanic import Sanic
 from mlxdeck.server import log_format
 from mlxdeck.server.admin.status import versions
 from mlxdeck.server.app import create_app
+from mlxdeck.server.backend_names import SMALL
 from mlxdeck.server.backends.base import Announce, Backend, BackendInfo
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import Engine
 from mlxdeck.server.backends.local.engine.hardware.requirements import cannot_load
-from mlxdeck.server.backends.making import make_backend
+from mlxdeck.server.backends.local.resources import Resources
+from mlxdeck.server.backends.making import MakeLocal, make_backend
 from mlxdeck.server.config.api_keys import readable_by_others
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import one_line
@@ -85,7 +86,7 @@ def serve(settings: Settings, announce: Announce) -> int:
     with _port(settings) as listener:
         try:
             with quiet_interrupt():
-                backend = make_backend(settings, partial(make_local, settings))
+                backend = make_backend(settings, local_maker(settings))
                 app = make_app(settings, backend, say)
             service = app.ctx.service
             with signals.caught():
@@ -214,9 +215,16 @@ def _own_executor() -> Iterator[None]:
         loop.set_default_executor(ThreadPoolExecutor(1))
 
 
-def make_local(settings: Settings) -> Backend:
-    """A model on this machine."""
-    return LocalBackend(settings, make_engine(settings))
+def local_maker(settings: Settings) -> MakeLocal:
+    """Makes the model of this machine and the small one beside it, which share their resources."""
+    resources, share = Resources(settings.prefix_cache_bytes), settings.small_model_share
+
+    def make(small: bool) -> Backend:
+        told, name = (settings.of_small_model, SMALL) if small else (settings, "")
+        weight = share if small else 1.0 - share
+        return LocalBackend(told, make_engine(told), resources, name=name, weight=weight)
+
+    return make
 
 
 def make_engine(settings: Settings) -> Engine:

@@ -170,7 +170,8 @@ class Service:
     def model_loaded(self) -> bool:
         """Whether the model is in memory; an idle one may have been unloaded."""
         models = self.backend.status.load.models if self.is_ready else ()
-        return self.is_ready and all(each.state == "loaded" for each in models[:1])
+        own = [each.state for each in models if each.name == self.model]
+        return self.is_ready and all(state == "loaded" for state in own)
 
     @property
     def uptime_s(self) -> float:

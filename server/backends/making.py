@@ -20,11 +20,12 @@ from mlxdeck.settings.errors import SettingsError
 if TYPE_CHECKING:
     from mlxdeck.server.backends.upstream.backend import UpstreamBackend
 
-MakeLocal = Callable[[], Backend]
+MakeLocal = Callable[[bool], Backend]
+"""Makes the model of this machine, or the small one beside it. Loads nothing yet."""
 
 
 def make_backend(settings: Settings, make_local: MakeLocal) -> Backend:
-    """What answers requests: one backend, or several behind one. `make_local` loads nothing yet.
+    """What answers requests: one backend, or several behind one.
 
     Raises:
         SettingsError: Settings contradict each other, or a plug-in can't be used.
@@ -34,7 +35,9 @@ def make_backend(settings: Settings, make_local: MakeLocal) -> Backend:
         ((name, table),) = plan.tables.items()
         return _made(name, table, settings, make_local)
     members = [
-        Member(name, _made(name, table, settings, make_local), _share(name, table))
+        Member(name, make_local(True), is_awaited=True)
+        if name == plan.small_model
+        else Member(name, _made(name, table, settings, make_local), _share(name, table))
         for name, table in plan.tables.items()
     ]
     words = frozenset(settings.fallback_on.split(","))
@@ -60,7 +63,7 @@ def _share(name: str, table: BackendTable) -> str:
 
 def _made(name: str, table: BackendTable, settings: Settings, make_local: MakeLocal) -> Backend:
     if table.kind == LOCAL:
-        return make_local()
+        return make_local(False)
     if table.kind not in KINDS:
         try:
             return make_plugged(table.kind, name, table.options)

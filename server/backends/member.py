@@ -15,11 +15,17 @@ LOADING = BackendStatus(Health("loading"), Load())
 class Member:
     """A backend that starts by itself, and may fail to. For the event loop."""
 
-    def __init__(self, name: str, backend: Backend, share: str = "") -> None:
-        """`share` keeps its answers from those of other backends that sign alike."""
+    def __init__(
+        self, name: str, backend: Backend, share: str = "", *, is_awaited: bool = False
+    ) -> None:
+        """`share` keeps its answers from those of other backends that sign alike.
+
+        The server isn't ready before one that `is_awaited`: it would hold up the default one.
+        """
         self.name = name
         self.backend = backend
         self.share = share
+        self.is_awaited = is_awaited
         self.starting: asyncio.Task[None] | None = None
 
     def start(self, announce: Announce, disk: CacheDisk | None) -> asyncio.Task[None]:

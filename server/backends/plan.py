@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from mlxdeck.server.backend_names import LOCAL, PRESETS, UPSTREAM
+from mlxdeck.server.backend_names import LOCAL, PRESETS, SMALL, UPSTREAM
 from mlxdeck.server.backends.routing import SEPARATOR, RoutingTable, Target
 from mlxdeck.server.config.backends import DEFAULT, BackendTable
 from mlxdeck.server.config.settings import Settings
@@ -20,11 +20,13 @@ class BackendPlan:
     tables: Mapping[str, BackendTable]
     """The backends by name, the default one among them."""
     routing: RoutingTable
+    small_model: str = ""
+    """Name of the backend that is the second model of this machine; empty if there is none."""
 
 
 def is_one_backend(settings: Settings) -> bool:
     """Whether there is nothing to choose from."""
-    named = (settings.backend, settings.small_backend, settings.fallback)
+    named = (settings.backend, settings.small_backend, settings.small_model, settings.fallback)
     return not (settings.backends or settings.aliases or any(named))
 
 
@@ -36,7 +38,7 @@ def backend_plan(settings: Settings) -> BackendPlan:
     """
     planner = _Planner(settings)
     default = planner.default()
-    small = planner.optional("small_backend", settings.small_backend)
+    small = planner.small()
     fallback = planner.optional("fallback", settings.fallback)
     aliases = planner.aliases()
     small_models = [each.strip() for each in settings.small_models.split(",") if each.strip()]
@@ -44,7 +46,7 @@ def backend_plan(settings: Settings) -> BackendPlan:
     routing = RoutingTable(
         tables, default, aliases, small=small, small_models=small_models, fallback=fallback
     )
-    return BackendPlan(tables, routing)
+    return BackendPlan(tables, routing, SMALL if settings.small_model else "")
 
 
 class _Planner:
@@ -77,9 +79,24 @@ class _Planner:
     def optional(self, where: str, told: str) -> Target | None:
         return self._target(where, told) if told else None
 
+    def small(self) -> Target | None:
+        """Who answers small requests, if that is another one."""
+        settings = self._settings
+        if not settings.small_model:
+            return self.optional("small_backend", settings.small_backend)
+        if settings.small_backend:
+            raise SettingsError("small_backend: small_model answers small requests already")
+        if SMALL in self.tables:
+            raise SettingsError(f"backends.{SMALL}: this is the name of small_model")
+        self.tables[SMALL] = BackendTable(kind=LOCAL)
+        return Target(SMALL)
+
     def aliases(self) -> dict[str, Target]:
         told = self._settings.aliases.items()
         found = {name: self._target(f"aliases.{name}", to) for name, to in told}
+        small, usual = self._settings.small_model, self._settings.model
+        if small not in ("", usual) and not _is_path(small):
+            found.setdefault(small, Target(SMALL))
         for backend, table in self.tables.items():
             for name in table.aliases:
                 if name in found and found[name].backend != backend:
@@ -101,6 +118,10 @@ class _Planner:
             known = dict.fromkeys([*self.tables, LOCAL, *PRESETS])
             raise SettingsError(f"{where}: there is no backend {nearest(name, known)}")
         return Target(name, model)
+
+
+def _is_path(model: str) -> bool:
+    return model.startswith((".", "/", "~")) or model.endswith(".gguf")
 
 
 def _upstream_table(settings: Settings) -> BackendTable:

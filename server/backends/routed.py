@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "default"
 """Name of a model that isn't known yet."""
+OF_THE_PROCESS = ("memory_active_bytes", "memory_peak_bytes")
 LOAD_WAIT_S = 60.0
 """A request waits so long for a backend that loads, if no other one can take over."""
 
@@ -65,6 +66,8 @@ class RoutedBackend:
     async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
         """Start all of them. The default one is waited for, unless another one takes over.
 
+        So is one that shares its thread, and whose loading would hold it up.
+
         Raises:
             UserError: The settings of one are wrong.
             Exception: What keeps the default one from starting, if no other one has started.
@@ -81,6 +84,8 @@ class RoutedBackend:
             if not waiting:
                 break
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if awaited := [task for task, member in tasks.items() if member.is_awaited]:
+            await asyncio.wait(awaited)
         failures = {member.name: member.failure for member in tasks.values() if member.failure}
         for failure in failures.values():
             if isinstance(failure, UserError) or len(failures) == len(tasks):
@@ -127,7 +132,13 @@ class RoutedBackend:
         return replace(info, about=about)
 
     def _about(self) -> str:
-        others = [name for name in self._members if name != self._default.name]
+        others = [
+            f"{name} ({member.backend.info.name})"
+            if member.is_awaited and member.is_ready
+            else name
+            for name, member in self._members.items()
+            if member is not self._default
+        ]
         told = f"backend {self._default.name}"
         return f"{told}, beside {', '.join(others)}" if others else told
 
@@ -137,11 +148,25 @@ class RoutedBackend:
         found = {name: member.status for name, member in self._members.items()}
         details: dict[str, Any] = {}
         for status in found.values():
+            counted = {name: n for name, n in details.items() if type(n) is int}
             details |= status.details
+            # What several count is counted together.
+            for name, n in counted.items():
+                details[name] += n if name in status.details else 0
+        details["small_model"] = self._small_model()
         details["backends"] = {name: self._told(name, status) for name, status in found.items()}
         return BackendStatus(
             self._health(found), _sum([each.load for each in found.values()]), details
         )
+
+    def _small_model(self) -> str | None:
+        """What a client may call the model for small requests; None if that is not known."""
+        small = self._routing.small
+        if small is None or small.model:
+            return f"{small.backend}{SEPARATOR}{small.model}" if small else None
+        member = self._members[small.backend]
+        of_ours = member.is_awaited and member.is_ready
+        return f"{member.name}{SEPARATOR}{member.backend.info.name}" if of_ours else None
 
     def _told(self, name: str, status: BackendStatus) -> dict[str, Any]:
         member, health = self._members[name], status.health
@@ -304,10 +329,18 @@ class RoutedBackend:
 
 
 def _sum(loads: Sequence[Load]) -> Load:
-    """All figures added up; those that a backend doesn't know count nothing."""
+    """All figures added up; those that a backend doesn't know count nothing.
+
+    The device's memory is the same for all, as it is that of the process.
+    """
     summed: dict[str, Any] = {}
     for each in fields(Load):
         values = [value for load in loads if (value := getattr(load, each.name)) is not None]
         zero: Any = () if isinstance(each.default, tuple) else 0
-        summed[each.name] = sum(values, zero) if values or not loads else None
+        if not values and loads:
+            summed[each.name] = None
+        elif each.name in OF_THE_PROCESS:
+            summed[each.name] = max(values, default=zero)
+        else:
+            summed[each.name] = sum(values, zero)
     return Load(**summed)

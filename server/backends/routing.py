@@ -48,6 +48,7 @@ class RoutingTable:
         """Aliases and `small_models` may have stars; of several that match, the first counts."""
         self.default = default
         self.fallback = fallback
+        self.small = small
         self._backends = frozenset(backends)
         given = aliases or {}
         self.aliases = {name: to for name, to in given.items() if not _has_stars(name)}

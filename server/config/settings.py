@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlxdeck.server.canonicalize import RULE_NAMES
@@ -68,6 +68,10 @@ class Settings(ProgramSettings):
     """Backend that answers by default, as NAME or NAME/MODEL; local is the model of --model."""
     aliases: NamedValues[str] = setting(NamedValues(), mapping(text(empty=False)))
     """Names of models, perhaps with stars, and the NAME or NAME/MODEL that each stands for."""
+    small_model: str = setting("", text())
+    """Second model of this machine, for a client's small requests; as for --model."""
+    small_model_share: float = setting(0.2, number(0.01, 0.99))
+    """Its share of the memory for KV states."""
     small_backend: str = setting("", text())
     """Backend for a client's small requests, as NAME or NAME/MODEL; empty for the usual one."""
     small_models: str = setting("*haiku*", text())
@@ -185,6 +189,19 @@ class Settings(ProgramSettings):
                 f"host: other machines can reach {self.host}, so an API key is needed: "
                 f"set {ENV_PREFIX}API_KEY, or listen on 127.0.0.1"
             )
+
+    @property
+    def of_small_model(self) -> Settings:
+        """The same for the second model, without what is meant for the first alone."""
+        return replace(
+            self,
+            model=self.small_model,
+            small_model="",
+            served_model_name="",
+            context_tokens=0,
+            chat_template="",
+            tool_format="auto",
+        )
 
     @property
     def hosts_allowed(self) -> frozenset[str]:

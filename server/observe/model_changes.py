@@ -23,11 +23,7 @@ class ModelChanges:
             last = self._last.get(model.name, ModelState(model.name))
             self._last[model.name] = model
             if model.n_unloads > last.n_unloads:
-                yield t.ModelUnload(
-                    model=model.name,
-                    idle_s=round(model.idle_s, DIGITS),
-                    freed_bytes=model.freed_bytes,
-                )
+                yield t.ModelUnload(model=model.name, freed_bytes=model.freed_bytes)
             if model.n_failed > last.n_failed:
                 yield t.ModelLoad(model=model.name, outcome="error", message=model.failure)
             if model.n_loads > last.n_loads:

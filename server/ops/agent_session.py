@@ -54,6 +54,7 @@ def endpoint(settings: Settings, command: Sequence[str] | None, say: Say) -> Ite
             first_key(settings),
             str(status.get("model", settings.model)),
             int(status.get("context_tokens") or 0),
+            str(status.get("small_model") or ""),
         )
 
 

@@ -34,6 +34,8 @@ CLAUDE_MODELS = (
     *("ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL"),
 )
 """Variables of Claude Code that name a model."""
+CLAUDE_SMALL_MODELS = ("ANTHROPIC_SMALL_FAST_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL")
+"""Those of them that name the model for small requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Endpoint:
     model: str
     context_tokens: int
     """Length of the model's window; 0 if it is not known."""
+    small_model: str = ""
+    """The model for small requests; empty if it is the same."""
 
 
 def claude_variables(of: Endpoint) -> dict[str, str]:
@@ -59,6 +63,7 @@ def claude_variables(of: Endpoint) -> dict[str, str]:
         "ANTHROPIC_BASE_URL": of.url,
         "ANTHROPIC_AUTH_TOKEN": of.key or NO_KEY,
         **dict.fromkeys(CLAUDE_MODELS, of.model),
+        **dict.fromkeys(CLAUDE_SMALL_MODELS, of.small_model or of.model),
         "API_TIMEOUT_MS": str(TIMEOUT_MS),
         **(window if of.context_tokens else {}),
         # An accounting line in front of the prompt, different in every request.
@@ -122,8 +127,10 @@ def _opencode_variables(of: Endpoint) -> Mapping[str, str]:
         "options": options,
         "models": {of.model: model},
     }
-    name = f"mlxdeck/{of.model}"
-    config = {"model": name, "small_model": name, "provider": {"mlxdeck": provider}}
+    if of.small_model:
+        provider["models"] = {of.model: model, of.small_model: {"name": of.small_model}}
+    name, small = f"mlxdeck/{of.model}", f"mlxdeck/{of.small_model or of.model}"
+    config = {"model": name, "small_model": small, "provider": {"mlxdeck": provider}}
     return {"OPENCODE_CONFIG_CONTENT": json.dumps(config)}
 
 

@@ -32,6 +32,7 @@ LOW_MEMORY_BYTES = 2 * 1024**3
 SLOW_GFLOPS = 20.0
 """The reference BLAS reaches 3 on any machine; a fast one at least 60 on two cores."""
 CLAUDE_TIMEOUT_S = 20.0
+SMALL_MODEL = "small model"
 
 Say = Callable[[str], None]
 
@@ -51,6 +52,8 @@ def report(settings: Settings, say: Say) -> int:
     verdicts = []
     away = None if has_local(settings) else Finding("ok", "not needed: no model runs here")
     for name, find in CHECKS.items():
+        if name == SMALL_MODEL and not settings.small_model:
+            continue
         finding = away if name in OF_A_LOCAL_MODEL and away else find(settings)
         verdicts.append(finding.verdict)
         say(f"{finding.verdict:<5} {name:<12} {finding.what}")
@@ -124,6 +127,11 @@ def model(settings: Settings) -> Finding:
         remedy = f"give {BUILTIN}, a folder, a .gguf file or a Hugging Face id"
         return Finding("BAD", f"{settings.model} leads to no model", remedy)
     return Finding("note", f"{settings.model} is fetched from Hugging Face at the first start")
+
+
+def small_model(settings: Settings) -> Finding:
+    """The same of the second model, if there is one."""
+    return model(settings.of_small_model)
 
 
 def context(settings: Settings) -> Finding:
@@ -251,6 +259,7 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "BLAS": blas,
     "memory": memory,
     "model": model,
+    SMALL_MODEL: small_model,
     "context": context,
     "template": chat_template,
     "backends": backends,

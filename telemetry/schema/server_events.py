@@ -105,8 +105,6 @@ class ModelUnload(Attrs, frozen=True, kw_only=True):
 
     model: str = named("gen_ai.request.model", "")
     """Its name."""
-    idle_s: float | None = named("mlx.model.idle_s", None)
-    """Seconds that nobody had asked for it."""
     freed_bytes: int | None = named("mlx.model.freed_bytes", None)
     """Memory of MLX that this gave back, KV states included."""
 

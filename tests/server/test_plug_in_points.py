@@ -42,7 +42,7 @@ def made(site: Path, kind: str) -> tuple[Settings, Backend]:
     """The backends of a settings file that names a plug-in twice."""
     (site / "mlxdeck.toml").write_text(FILE.format(kind=kind))
     settings = Settings.load({}, {}, site)
-    return settings, make_backend(settings, lambda: ScriptedBackend("local"))
+    return settings, make_backend(settings, lambda _: ScriptedBackend("local"))
 
 
 async def test_the_example_of_a_backend_answers(site: Path) -> None:
@@ -109,7 +109,7 @@ def test_own_kinds_cannot_be_taken_and_others_are_not_loaded(site: Path) -> None
     assert isinstance(make_backend(Settings(upstream="ollama"), _no_local), UpstreamBackend)
 
 
-def _no_local() -> Backend:
+def _no_local(_: bool) -> Backend:
     raise AssertionError("no model was wanted here")
 
 

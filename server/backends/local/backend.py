@@ -54,7 +54,6 @@ from mlxdeck.server.canonicalize import SCHEMA_ORDER
 from mlxdeck.server.chat import ChatRequest, Ping, Started, ThinkingDelta, Usage
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, ModelText, Prepared, StreamItem
 
 DRAWING = (
@@ -82,12 +81,15 @@ class LocalBackend(OneModel):
         engine: Engine,
         resources: Resources | None = None,
         *,
+        name: str = "",
         weight: float = 1.0,
     ) -> None:
-        """`weight` is that of its share of the memory for states, where `resources` are shared."""
-        self._settings = settings
-        self._engine = engine
-        self._weight = weight
+        """`weight` is that of its share of the memory for states, where `resources` are shared.
+
+        `name` is told in front of the model's, so that two models can be told apart.
+        """
+        self._settings, self._engine = settings, engine
+        self._name, self._weight = name, weight
         self._resources = resources or Resources(settings.prefix_cache_bytes)
         self._is_ready = False
         self.scheduler = Scheduler(
@@ -122,7 +124,6 @@ class LocalBackend(OneModel):
         self.kv = await asyncio.to_thread(self._open_states, disk)
         self._resources.divide(self.kv.states.ram, self._weight, spare_bytes)
         self.scheduler.relieve_by(self.kv.states.ram.clear)
-        self._idle = IdleUnload(model.name, told.unload_after_s, self.scheduler, self.kv)
         trial = self._prompts.submit(try_template, tokenizer, self._tool_format)
         self._template = await asyncio.wrap_future(trial)
         # What is learned of the vocabulary on first use takes a moment that nobody is to wait.
@@ -148,8 +149,10 @@ class LocalBackend(OneModel):
             self.kv.systems,
         )
         signature = self._signature() + digest(self._traits.source)
-        info = model_report(model, self._template, signature)
-        self.info = replace(info, name=told.served_model_name or info.name)
+        served = told.served_model_name or model.name
+        self.info = replace(model_report(model, self._template, signature), name=served)
+        unique = f"{self._name}/{served}" if self._name else served
+        self._idle = IdleUnload(unique, told.unload_after_s, self.scheduler, self.kv)
         self._is_ready = True
 
     async def _load(self, announce: Announce) -> int:
@@ -209,23 +212,19 @@ class LocalBackend(OneModel):
     @property
     def status(self) -> BackendStatus:
         """A snapshot."""
-        load, memory = self.scheduler.status, self.scheduler.memory
-        ram = self.kv.states.ram if self._is_ready else None
-        n_lost = self.scheduler.n_lost_states
-        n_lost += ram.tally.evictions["failed"] if ram is not None else 0
+        memory, n_lost = self.scheduler.memory, self.scheduler.n_lost_states
+        load = replace(
+            self.scheduler.status,
+            memory_active_bytes=memory.active_bytes,
+            memory_peak_bytes=memory.peak_bytes,
+        )
+        if self._is_ready:
+            ram, models = self.kv.states.ram, (self._idle.model,)
+            n_lost += ram.tally.evictions["failed"]
+            load = replace(load, prefix_entries=len(ram), prefix_bytes=ram.n_bytes, models=models)
         return BackendStatus(
             self._health,
-            Load(
-                active=load.active,
-                queued=load.queued,
-                output_tokens=load.output_tokens,
-                prefill_tokens=load.prefill_tokens,
-                prefix_entries=len(ram) if ram is not None else 0,
-                prefix_bytes=ram.n_bytes if ram is not None else 0,
-                memory_active_bytes=memory.active_bytes,
-                memory_peak_bytes=memory.peak_bytes,
-                models=(self._idle.model,) if self._is_ready else (),
-            ),
+            load,
             {"engine_rebuilds": self.scheduler.n_rebuilds, "lost_states": n_lost},
         )
 

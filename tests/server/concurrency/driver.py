@@ -23,7 +23,7 @@ from tests.server.concurrency.house import LIMITS, STATE_BYTES, Errors, House, l
 
 WAIT_S = 10.0
 """Whatever takes longer than this hangs."""
-CAPACITY = LIMITS["max_batch"] + LIMITS["max_waiting"]
+CAPACITY = int(LIMITS["max_batch"] + LIMITS["max_waiting"])
 """So many requests are taken before one is refused."""
 SYSTEMS = ("You are terse. " * 8, "You are kind.")
 """One is longer than what is stored at all, one shorter."""
@@ -115,7 +115,8 @@ class Driver:
             self._ask: 5, self._ask_together: 3, self._leave_one: 4, self._abort_and_resend: 5,
             self._all_leave_and_one_comes: 3, self._leave_while_leased: 4,
             self._leave_while_restored: 3, self._clear: 2, self._clear_while_read: 2,
-            self._tick: 3, self._answer_beside_a_checksum: 1, self._crowd: 2, self._fail: 1,
+            self._go_idle: 4, self._fail_to_load: 1, self._tick: 3,
+            self._answer_beside_a_checksum: 1, self._crowd: 2, self._fail: 1,
             self._restart: 1,
         }  # fmt: skip
         if self._only:
@@ -293,6 +294,30 @@ class Driver:
         self.house.engine.fails_next = False
         self._faults -= 1
 
+    async def _go_idle(self) -> None:
+        """Nobody has asked for a while, as it seems; somebody comes at any moment of that."""
+        if self.random.random() < 0.6:
+            await self._ended([client.task for client in self._clients])
+        self.house.backend.tick()
+        await self._pause(0.03)
+        if self.random.random() < 0.7:
+            client = self._come(self._asked())
+            await self._pause(0.02)
+            if self.random.random() < 0.4:
+                client.leave()
+
+    async def _fail_to_load(self) -> None:
+        """A model that is unloaded can't be loaded again, once."""
+        await self._settle()
+        self._faults += 1
+        self.house.engine.fails_to_load = True
+        self.house.backend.tick()
+        await self._pause(0.03)
+        clients = [self._come(self._asked()) for _ in range(3)]
+        await self._ended([client.task for client in clients])
+        self.house.engine.fails_to_load = False
+        self._faults -= 1
+
     async def _restart(self) -> None:
         await self._settle()
         await self.house.close()
@@ -316,6 +341,7 @@ class Driver:
         self._look_at_ends()
         await self._holds(self._not_at_rest)
         await self._holds(self._wrong_in_ram)
+        await self._holds(self._wrong_model)
         self._tick_all()
         await self._written()
         await self._holds(self._wrong_in_ram)
@@ -342,6 +368,14 @@ class Driver:
         n_flights = len(self.house.service.pipeline._flights)
         if status.active or status.queued or n_flights:
             return f"it does not come to rest: {status}, {n_flights} generations"
+        return ""
+
+    def _wrong_model(self) -> str:
+        engine, model = self.house.engine, self.house.backend.scheduler.model
+        if engine.is_loaded is not (model.state == "loaded") or model.state == "loading":
+            return f"the model is taken for {model.state}, loaded: {engine.is_loaded}"
+        if model.state == "unloaded" and engine._running:
+            return f"{len(engine._running)} sequences have no model"
         return ""
 
     def _look_at_ends(self) -> None:

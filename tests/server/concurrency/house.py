@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -40,6 +40,7 @@ LIMITS = {
     "prefix_cache_bytes": STATE_BYTES * 2_000,
     "exact_cache_entries": 4,
     "disk_cache_bytes": 400_000,
+    "unload_after_s": 0.0001,
     "max_batch": 4,
     "max_waiting": 12,
 }
@@ -140,7 +141,7 @@ class CountedEngine(EchoEngine):
         super().__init__(prefill_chunk_tokens=256)
         self.states = CountedStates(pauses)
         self._pauses = pauses
-        self.fails_next = False
+        self.fails_next = self.fails_to_load = False
         self.goes_on = threading.Event()
         self.goes_on.set()
 
@@ -152,6 +153,21 @@ class CountedEngine(EchoEngine):
             self.fails_next = False
             raise RuntimeError("a planted fault of the device")
         return super().step(reads)
+
+    def unload(self) -> None:
+        """Take a moment, in which somebody may come."""
+        self._pauses(0.5)
+        super().unload()
+
+    def reload(self) -> Generator[None]:
+        """In steps; fail once, where that was asked for."""
+        for _ in range(2):
+            self._pauses(0.5)
+            yield
+        if self.fails_to_load:
+            self.fails_to_load = False
+            raise RuntimeError("a planted fault of the model's files")
+        yield from super().reload()
 
     def remove(self, uid: int) -> KVState | None:
         """With a state that is counted."""

@@ -146,6 +146,8 @@ def test_other_variables_are_left_alone(cwd: Path) -> None:
         ("top_p", "1.5", "at most 1"),
         ("temperature", "nan", "finite"),
         ("ping_s", "soon", "expected a number"),
+        ("unload_after_s", "soon", "such as 90s, 30m, 12h or 7d"),
+        ("small_model_share", "1", "at most 0.99"),
         ("capture", "all", "one of off, tools, full"),
         ("telemetry", "maybe", "true or false"),
         ("exact_cache_bytes", "2 elephants", "such as 4096, 512MB or 2GiB"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from mlxdeck.server.ops.agent_process import AgentMissing, run_agent
 from mlxdeck.server.ops.agent_session import AnotherServer, endpoint, open_dashboard
 from mlxdeck.server.ops.agents import (
     CLAUDE_MODELS,
+    CLAUDE_SMALL_MODELS,
     Endpoint,
     command_line,
     environment,
@@ -38,6 +40,17 @@ def test_agents_of_both_apis_are_pointed_at_the_server() -> None:
     assert told["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "65536"
     assert told["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "16384"
     assert told["ANTHROPIC_AUTH_TOKEN"] == told["OPENAI_API_KEY"] == "local"
+
+
+def test_small_requests_are_sent_to_the_small_model() -> None:
+    """Those of Claude Code and of opencode, if the server has one for them."""
+    of = replace(ENDPOINT, small_model="small/tiny")
+    told = variables(of)
+    assert {told[name] for name in CLAUDE_SMALL_MODELS} == {"small/tiny"}
+    assert told["ANTHROPIC_MODEL"] == told["OPENAI_MODEL"] == "org/model"
+    config = json.loads(environment(of, ["opencode"], {})["OPENCODE_CONFIG_CONTENT"])
+    assert config["small_model"] == "mlxdeck/small/tiny"
+    assert list(config["provider"]["mlxdeck"]["models"]) == ["org/model", "small/tiny"]
 
 
 def test_an_unknown_window_is_not_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,21 @@ def test_report_has_a_row_for_everything(settings: Settings) -> None:
     said: list[str] = []
     assert doctor.report(settings, said.append) == 0
     rows = [line for line in said if not line.startswith(" ")]
-    assert [row[6:18].rstrip() for row in rows] == list(doctor.CHECKS)
+    named = [name for name in doctor.CHECKS if name != doctor.SMALL_MODEL]
+    assert [row[6:18].rstrip() for row in rows] == named
     assert "ok    MLX          0.32.4 on cpu (AMD EPYC)" in said
     assert "ok    BLAS         MKL, 250 GF/s in fp32" in said
     assert "ok    memory       20.0 GiB for a model, of 24.0 GiB" in said
     assert f"{'':<18} -> npm install -g @anthropic-ai/claude-code" in said
     assert not settings.home.exists()
+
+
+def test_report_tells_of_a_small_model(settings: Settings) -> None:
+    """Whether it is here, as it does of the first one."""
+    said: list[str] = []
+    doctor.report(replace(settings, small_model="smollm2"), said.append)
+    (row,) = [line for line in said if line[6:18].rstrip() == doctor.SMALL_MODEL]
+    assert "smollm2 is fetched at the first start" in row
 
 
 def test_report_goes_on_without_mlx(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,9 +157,11 @@ class EchoEngine:
         step_s: float = 0.0,
         prefill_chunk_tokens: int = 512,
         context_tokens: int = 100_000,
+        name: str = "echo",
     ) -> None:
         self.tokenizer = ByteTokenizer()
         self.reply = reply
+        self._name = name
         self.step_s = step_s
         self.n_prefilled_tokens = 0
         """Prompt tokens computed so far, over all sequences."""
@@ -172,7 +174,7 @@ class EchoEngine:
     def load(self, progress: Progress) -> ModelInfo:
         """Nothing to load."""
         progress("loading echo")
-        return ModelInfo("echo", "", "echo", self._context_tokens, "none")
+        return ModelInfo(self._name, "", self._name, self._context_tokens, "none")
 
     states = EchoStates()
     grammars = NoGrammars()

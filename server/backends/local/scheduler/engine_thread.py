@@ -27,7 +27,6 @@ from typing import Protocol, TypeVar
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
     KVState,
-    Memory,
     Prefilled,
     Sampled,
     SamplingParams,
@@ -85,6 +84,7 @@ class EngineThread:
     ) -> None:
         self.inbox = Inbox(thread.ring)
         self.activity = thread.activity
+        self._thread = thread
         self.running: dict[int, Sequence] = {}
         self.rebuilding = ""
         """Why the engine is being rebuilt; empty if it isn't."""
@@ -93,8 +93,6 @@ class EngineThread:
         self.n_rebuilds = 0
         self.n_lost_states = 0
         """States that were computed and could not be kept."""
-        self.memory = Memory()
-        """As of the last step."""
         self.relieve: Callable[[], object] = lambda: None
         """Frees what memory it can; called if an engine can't be rebuilt at once."""
         self.model = ModelResidency(engine, self._attempt)
@@ -264,7 +262,7 @@ class EngineThread:
     def measure(self) -> None:
         """Take down what memory the device holds."""
         memory, _ = self._attempt("reading the memory's figures", self._engine.memory)
-        self.memory = memory or self.memory
+        self._thread.memory = memory or self._thread.memory
 
     def _account(self, step: Step) -> list[Parcel]:
         job = self.running.get(step.uid)

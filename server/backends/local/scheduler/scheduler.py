@@ -177,8 +177,8 @@ class Scheduler:
 
     @property
     def memory(self) -> Memory:
-        """As of the last step."""
-        return self._worker.memory
+        """As of the last step of any model."""
+        return self._thread.memory
 
     @property
     def model(self) -> ModelResidency:

@@ -12,6 +12,7 @@ from collections import deque
 from typing import Protocol
 
 from mlxdeck.server.backends.local.activity import Activity
+from mlxdeck.server.backends.local.engine.api import Memory
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class SharedThread:
 
     def __init__(self) -> None:
         self.activity = Activity()
+        self.memory = Memory()
+        """Of the device, as of the last step of any occupant."""
         self._bell = threading.Event()
         self._lock = threading.Lock()
         self._newcomers: deque[Occupant] = deque()
