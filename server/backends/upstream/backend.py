@@ -32,6 +32,8 @@ from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, Forwarded, StreamItem
 
 COUNT_TIMEOUT_S = 30.0
+START_S = 5.0
+"""A server that does not answer by then keeps ours from starting no longer."""
 UNKNOWN = Usage(None, None, None)
 
 
@@ -55,7 +57,7 @@ class UpstreamBackend:
         self._client = UpstreamClient(self.config)
         self._peer = Peer(self.config, self._client)
         announce(f"upstream {self.config.name} at {self.config.base}")
-        await self._peer.look()
+        await self._peer.look_once(START_S)
 
     async def stop(self) -> None:
         """Nothing runs here; what is asked ends with those who ask."""
@@ -164,6 +166,8 @@ class UpstreamBackend:
             async for item in items:
                 if isinstance(item, Started):
                     self._peer.worked()
+                    if reader.model not in ("", model, chat.model):
+                        yield Forwarded(dialect, reader.model)
                     if is_started:
                         # The client was told before the server said anything.
                         continue

@@ -33,6 +33,8 @@ _REASONS: Mapping[str, StopReason] = {
     "content_filter": "refusal",
 }
 """Any other reason is a usual end."""
+_USUAL = frozenset({"stop", "length", "tool_calls", "content_filter"})
+"""Those that our own encoder writes."""
 _THOUGHTS = ("reasoning_content", "reasoning")
 _READ = frozenset({"role", "content", "tool_calls", *_THOUGHTS})
 _BESIDE = ("system_fingerprint", "service_tier")
@@ -48,6 +50,7 @@ class OpenAIReader:
         self._reason = ""
         self._call_index: Any = None
         self._call_id = ""
+        self._has_own_calls = False
         self.model = ""
         self.is_started = False
         self.is_done = False
@@ -102,7 +105,10 @@ class OpenAIReader:
         yield from self._end_call(cut=reason == "max_tokens")
         if reason in ("end_turn", "tool_use"):
             # Some servers say that they stop where they call, and the other way round.
-            reason = "tool_use" if self._calls.n_calls else "end_turn"
+            has_calls = self._calls.n_calls or self._has_own_calls
+            reason = "tool_use" if has_calls else "end_turn"
+        if self._reason not in _USUAL:
+            self._beside["finish_reason"] = self._reason
         self.is_done = True
         beside = Foreign(NAME, self._beside) if self._beside else None
         yield Finished(reason, self._counted(), n_bad_calls=self._calls.n_bad, foreign=beside)
@@ -113,21 +119,20 @@ class OpenAIReader:
             raise OutOfOrder("a chunk came without a delta")
         for key in _THOUGHTS:
             if isinstance(thought := delta.get(key), str) and thought:
+                yield from self._end_call()
                 yield ThinkingDelta(thought)
                 break
-        if isinstance(text := delta.get("content"), str) and text:
+        for item in _content(delta.get("content")):
             yield from self._end_call()
-            yield TextDelta(text)
-        calls = delta.get("tool_calls")
-        for place, call in enumerate(calls if isinstance(calls, list) else ()):
-            yield from self._call(call, place)
-        own: dict[str, Any] = {}
-        if extra := {key: each for key, each in delta.items() if key not in _READ and each}:
-            own["delta"] = extra
-        if choice.get("logprobs"):
-            own["logprobs"] = choice["logprobs"]
-        if own:
-            yield Foreign(NAME, own)
+            yield item
+        listed = delta.get("tool_calls")
+        calls = listed if isinstance(listed, list) else []
+        custom = [call for call in calls if _is_custom(call)]
+        for place, call in enumerate(calls):
+            if not _is_custom(call):
+                yield from self._call(call, place)
+        self._has_own_calls = self._has_own_calls or bool(custom)
+        yield from _own(choice, delta, custom)
         if isinstance(reason := choice.get("finish_reason"), str) and reason:
             self._reason = reason
 
@@ -166,6 +171,42 @@ class OpenAIReader:
             count_of(told.get("completion_tokens_details"), "reasoning_tokens"),
             Foreign(NAME, told),
         )
+
+
+def _is_custom(call: Any) -> bool:
+    """Whether it is a call of another kind, which only this API has."""
+    return isinstance(call, dict) and "function" not in call and "custom" in call
+
+
+def _own(
+    choice: dict[str, Any], delta: dict[str, Any], calls: list[dict[str, Any]]
+) -> Iterator[Foreign]:
+    """What only clients of this API understand."""
+    own: dict[str, Any] = {}
+    extra = {key: each for key, each in delta.items() if key not in _READ and each}
+    if calls:
+        extra["tool_calls"] = calls
+    if extra:
+        own["delta"] = extra
+    if choice.get("logprobs"):
+        own["logprobs"] = choice["logprobs"]
+    if own:
+        yield Foreign(NAME, own)
+
+
+def _content(content: Any) -> Iterator[TextDelta | ThinkingDelta]:
+    """A text, or a list of parts, as some servers write it."""
+    if isinstance(content, str) and content:
+        yield TextDelta(content)
+    for part in content if isinstance(content, list) else ():
+        match part:
+            case {"type": "text", "text": str(text)} if text:
+                yield TextDelta(text)
+            case {"type": "thinking", "thinking": str(thought)} if thought:
+                yield ThinkingDelta(thought)
+            case {"type": "thinking", "thinking": list(inner)}:
+                texts = [each.get("text") for each in inner if isinstance(each, dict)]
+                yield ThinkingDelta("".join(text for text in texts if isinstance(text, str)))
 
 
 def _made_up() -> str:

@@ -53,6 +53,13 @@ class Peer:
         except UpstreamFailed as error:
             self.trouble = error.message
 
+    async def look_once(self, timeout_s: float) -> None:
+        """Look, but no longer than that."""
+        try:
+            await asyncio.wait_for(self.look(), timeout_s)
+        except TimeoutError:
+            self.trouble = f"the upstream {self._config.name} does not answer"
+
     async def _asked(self) -> tuple[str, ...]:
         """The APIs it speaks: a route that exists refuses an empty request, in its own way."""
         found = []

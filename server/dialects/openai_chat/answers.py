@@ -20,6 +20,7 @@ from mlxdeck.server.chat import (
     ToolCallStart,
     Usage,
 )
+from mlxdeck.server.dialects.openai_chat.foreign_parts import added, beside, joined
 from mlxdeck.server.dialects.openai_errors import error_body
 from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.dialects.surrogates import WholeEscapes
@@ -102,14 +103,16 @@ class OpenAIEncoder:
                     own = joined(own, data)
                 case Finished(reason, usage):
                     message = _message("".join(said), "".join(thought), calls)
-                    message |= own.get("delta") or {}
-                    choice = {"index": 0, "message": message, "finish_reason": _REASONS[reason]}
+                    message = added(message, own.get("delta") or {})
+                    fields, wire_reason = beside(event)
+                    choice = {"index": 0, "message": message}
+                    choice["finish_reason"] = wire_reason or _REASONS[reason]
                     body = {
                         **self._head,
                         "object": "chat.completion",
                         "choices": [{**choice, "logprobs": own.get("logprobs")}],
                         "usage": wire_usage(usage),
-                        **_own(event),
+                        **fields,
                     }
         return to_json(body)
 
@@ -126,8 +129,9 @@ class OpenAIEncoder:
         return _data({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
 
     def _end(self, event: Finished) -> bytes:
-        self._head |= _own(event)
-        last = self._chunk({}, _REASONS[event.reason])
+        fields, wire_reason = beside(event)
+        self._head |= fields
+        last = self._chunk({}, wire_reason or _REASONS[event.reason])
         if self._usage:
             empty = {**self._head, "object": "chat.completion.chunk", "choices": []}
             last += _data({**empty, "usage": wire_usage(event.usage)})
@@ -149,22 +153,6 @@ def _message(said: str, thought: str, calls: list[dict[str, Any]]) -> dict[str, 
 def _whole(arguments: str) -> str:
     escapes = WholeEscapes()
     return escapes.feed(arguments) + escapes.flush()
-
-
-def joined(before: Any, more: Any) -> Any:
-    """Two pieces of one value of a stream, put together as this API's clients do."""
-    if isinstance(before, dict) and isinstance(more, dict):
-        return before | {key: joined(before.get(key), more[key]) for key in more}
-    if isinstance(before, str) and isinstance(more, str):
-        return before + more
-    if isinstance(before, list) and isinstance(more, list):
-        return before + more
-    return before if more is None else more
-
-
-def _own(event: Finished) -> dict[str, Any]:
-    foreign = event.foreign
-    return foreign.data if foreign and foreign.dialect == "openai" else {}
 
 
 def wire_usage(usage: Usage) -> dict[str, Any]:

@@ -466,3 +466,32 @@ async def test_the_system_prompts_rules_apply_only_if_they_are_asked_for() -> No
             await server.ask("q", system=system)
             sent = up.answered[0].body["system"][0]["text"]
             assert sent == ("s" if canonical else system[0]["text"])
+
+
+async def test_calls_of_openais_own_kinds_reach_its_clients() -> None:
+    """In pieces and as a whole; the old form of calls too."""
+    first = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "run", "input": "l"}}
+    more = {"index": 0, "custom": {"input": "s"}}
+    told = chunks({"tool_calls": [first]}, {"tool_calls": [more]}, reason="tool_calls")
+    old = chunks({"function_call": {"name": "f", "arguments": "{}"}}, reason="function_call")
+    sent = {**body("q"), "tools": [{"type": "custom", "custom": {"name": "run"}}]}
+    async with scripted(lambda _: [told]) as up, in_front_of(up.url, dialect="openai") as server:
+        (choice,) = (await server.http.post("/v1/chat/completions", json=sent)).json()["choices"]
+        call = {"id": "c", "type": "custom", "custom": {"name": "run", "input": "ls"}}
+        assert choice["message"]["tool_calls"] == [call]
+        assert choice["finish_reason"] == "tool_calls"
+        answer = await server.http.post("/v1/chat/completions", json={**sent, "stream": True})
+        assert '"custom":{"input":"s"}' in answer.text
+    async with scripted(lambda _: [old]) as up, in_front_of(up.url, dialect="openai") as server:
+        (choice,) = (await server.http.post("/v1/chat/completions", json=sent)).json()["choices"]
+        assert choice["message"]["function_call"] == {"name": "f", "arguments": "{}"}
+        assert choice["finish_reason"] == "function_call"
+
+
+async def test_the_model_that_answered_is_recorded() -> None:
+    """A server may know it by a longer name than the one that it was asked for."""
+    told = message(text("Hi.")).replace(b'"model": "up"', b'"model": "up-2026"')
+    async with scripted(lambda _: [told]) as up, in_front_of(up.url) as server:
+        await server.ask("q")
+        (end,) = await server.ended(1)
+        assert end.model == "up-2026"

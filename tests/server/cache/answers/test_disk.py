@@ -27,6 +27,7 @@ from mlxdeck.server.cache.sqlite_index import NAME, SqliteIndex
 from mlxdeck.server.chat import (
     Event,
     Finished,
+    Foreign,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
@@ -46,8 +47,9 @@ def answer(text: str = "Hello") -> Answer:
         ToolCallDelta('{"a":1}'),
         ToolCallEnd("json_tags"),
     ]
-    end = Finished("tool_use", Usage(10, 0, 5))
-    return answer_of([ThinkingDelta("Hm"), TextDelta(text), *call, end], 1.5, NOW_S)
+    cited = Foreign("anthropic", {"type": "content_block_stop", "x": [1, {"y": None}]})
+    end = Finished("tool_use", Usage(10, None, 5, foreign=cited), foreign=cited)
+    return answer_of([ThinkingDelta("Hm"), TextDelta(text), cited, *call, end], 1.5, NOW_S)
 
 
 @asynccontextmanager
