@@ -96,7 +96,7 @@ AGENT_TASK = "Only say hi."
 
 def with_an_agent(prompt: str) -> str:
     """Start an agent by a tool in a namespace, wait for it, end."""
-    if prompt.endswith(f"<user>{AGENT_TASK}</user><assistant>"):
+    if prompt.endswith(f"{AGENT_TASK}</user><assistant>"):
         return "Hi from below."
     n_results = prompt.count("<tool_response>")
     started = re.findall(r'"agent_id":"([^"]+)"', prompt)
