@@ -16,8 +16,11 @@ from mlxdeck.server.errors import (
     UpstreamRefused,
 )
 
+_TOO_LONG = "context_length_exceeded"
+_TOO_LONG_TEXT = "prompt is too long: "
+"""How Anthropic's API says so, and this server for every other upstream."""
 _CODES: tuple[tuple[type[ServerError], str | None], ...] = (
-    (PromptTooLong, "context_length_exceeded"),
+    (PromptTooLong, _TOO_LONG),
     (Unauthorized, "invalid_api_key"),
     (UnknownModel, "model_not_found"),
     (UnknownPrevious, "previous_response_not_found"),
@@ -29,6 +32,11 @@ _CODES: tuple[tuple[type[ServerError], str | None], ...] = (
 
 def error_code(error: ServerError) -> str | None:
     """The word for it that clients look for."""
+    if isinstance(error, UpstreamRefused):
+        if error.message.startswith(_TOO_LONG_TEXT):
+            return _TOO_LONG
+        code = error.fields.get("code") if error.dialect == "openai" else None
+        return code if isinstance(code, str) else None
     return next((code for kind, code in _CODES if isinstance(error, kind)), None)
 
 
@@ -42,5 +50,5 @@ def error_body(error: ServerError) -> dict[str, Any]:
         "code": error_code(error),
     }
     if isinstance(error, UpstreamRefused) and error.dialect == "openai":
-        body |= error.fields
+        body = {**body, **error.fields, "code": body["code"] or error.fields.get("code")}
     return {"error": body}

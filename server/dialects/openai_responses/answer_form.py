@@ -9,6 +9,7 @@ from typing import Any
 from mlxdeck.server.dialects.base import StoredAnswer
 from mlxdeck.server.dialects.json_fields import too_deep
 from mlxdeck.server.dialects.openai_responses.tools import ServedTool
+from mlxdeck.server.dialects.sse import to_json
 
 ENCRYPTED = "reasoning.encrypted_content"
 """What a client includes that keeps the conversation itself, thoughts included."""
@@ -36,6 +37,8 @@ class AnswerForm:
     """What the request adds to the conversation."""
     previous: StoredAnswer | None = None
     """The answer that the request continues."""
+    echo: bytes = b"{}"
+    """The fields that each answer repeats; made once, because tools may be long."""
 
     @property
     def summarized(self) -> bool:
@@ -53,34 +56,36 @@ class AnswerForm:
         """Whether later requests may refer to the answer."""
         return self.fields.get("store") is not False
 
-    def echoed(self) -> dict[str, Any]:
-        """The request's own fields, as each answer repeats them."""
-        told = self.fields
-        parallel, reasoning, text = (
-            told.get(name) for name in ("parallel_tool_calls", "reasoning", "text")
-        )
-        return {
+
+def echoed(fields: Mapping[str, Any]) -> bytes:
+    """A request's own fields as JSON, as each answer repeats them."""
+    parallel, reasoning, text = (
+        fields.get(name) for name in ("parallel_tool_calls", "reasoning", "text")
+    )
+    return to_json(
+        {
             "background": False,
-            "instructions": told.get("instructions"),
-            "max_output_tokens": told.get("max_output_tokens"),
-            "max_tool_calls": told.get("max_tool_calls"),
-            "metadata": told.get("metadata") or {},
+            "instructions": fields.get("instructions"),
+            "max_output_tokens": fields.get("max_output_tokens"),
+            "max_tool_calls": fields.get("max_tool_calls"),
+            "metadata": fields.get("metadata") or {},
             "parallel_tool_calls": True if parallel is None else parallel,
-            "previous_response_id": told.get("previous_response_id"),
-            "prompt_cache_key": told.get("prompt_cache_key"),
+            "previous_response_id": fields.get("previous_response_id"),
+            "prompt_cache_key": fields.get("prompt_cache_key"),
             "reasoning": {"effort": None, "summary": None, **_shallow(reasoning)},
-            "safety_identifier": told.get("safety_identifier"),
+            "safety_identifier": fields.get("safety_identifier"),
             "service_tier": "default",
-            "store": self.is_stored,
-            "temperature": told.get("temperature"),
+            "store": fields.get("store") is not False,
+            "temperature": fields.get("temperature"),
             "text": {"format": {"type": "text"}, **_shallow(text)},
-            "tool_choice": _choice(told.get("tool_choice")),
-            "tools": [tool for tool in told.get("tools") or () if not too_deep(tool)],
+            "tool_choice": _choice(fields.get("tool_choice")),
+            "tools": [tool for tool in fields.get("tools") or () if not too_deep(tool)],
             "top_logprobs": 0,
-            "top_p": told.get("top_p"),
-            "truncation": told.get("truncation") or "disabled",
-            "user": told.get("user"),
+            "top_p": fields.get("top_p"),
+            "truncation": fields.get("truncation") or "disabled",
+            "user": fields.get("user"),
         }
+    )
 
 
 def _shallow(value: Any) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
+
 from mlxdeck.server.chat import (
     Event,
     Finished,
@@ -36,6 +38,8 @@ from mlxdeck.server.dialects.openai_responses.tools import ServedTool
 from mlxdeck.server.dialects.sse import sse, to_json
 from mlxdeck.server.errors import ServerError
 
+_SHORT_ECHO = to_json({"parallel_tool_calls": True, "tool_choice": "auto", "tools": []})
+"""What the SDK's type demands, for events that only say that the answer is under way."""
 RESPONSE = "resp_"
 """Begins the id of an answer; ids of its items have the same middle."""
 
@@ -47,6 +51,7 @@ class ResponsesEncoder:
         self._name = message_id.removeprefix("msg_")
         self._model, self._form = model, form
         self._created_s = int(time.time())
+        self._completed_s: int | None = None
         self._status = ""
         self._usage: Usage | None = None
         self._error: dict[str, Any] | None = None
@@ -64,7 +69,7 @@ class ResponsesEncoder:
                 yield from self._begin()
             case Ping():
                 # A comment would not keep clients from giving up: they wait for events.
-                yield self._lifecycle("in_progress")
+                yield self._lifecycle("in_progress", echo=_SHORT_ECHO)
             case TextDelta(text):
                 yield from self._more(MessageItem, text)
             case ThinkingDelta(text):
@@ -78,10 +83,15 @@ class ResponsesEncoder:
             case ToolCallEnd():
                 yield from self._close("completed")
             case Finished():
-                is_cut = event.reason == "max_tokens"
-                yield from self._close("incomplete" if is_cut else "completed")
-                self._status, self._usage = "incomplete" if is_cut else "completed", event.usage
-                yield self._lifecycle(self._status)
+                yield from self._finish(event)
+
+    def _finish(self, event: Finished) -> Iterator[bytes]:
+        status = "incomplete" if event.reason == "max_tokens" else "completed"
+        yield from self._close(status)
+        self._status, self._usage = status, event.usage
+        if status == "completed":
+            self._completed_s = int(time.time())
+        yield self._lifecycle(status)
 
     def error(self, error: ServerError) -> bytes:
         """An error, as the last event of the stream."""
@@ -95,7 +105,7 @@ class ResponsesEncoder:
         for event in events:
             for _ in self._events(event):
                 pass
-        return to_json(self._body())
+        return self._body()
 
     def stored(self) -> StoredAnswer | None:
         """The answer as far as it goes, unless its client wants none to be kept."""
@@ -103,10 +113,13 @@ class ResponsesEncoder:
             return None
         if self._status == "in_progress":
             self._status = "cancelled"
-        body = self._body()
-        output, body["output"] = body["output"], []
-        parts = (to_json(each) for each in (self._form.items, output, body))
-        return StoredAnswer(body["id"], self._form.previous, *parts)
+        return StoredAnswer(
+            f"{RESPONSE}{self._name}",
+            self._form.previous,
+            to_json(self._form.items),
+            to_json(self._all_output()),
+            self._body(output=False),
+        )
 
     def _begin(self) -> Iterator[bytes]:
         self._status = "in_progress"
@@ -158,32 +171,36 @@ class ResponsesEncoder:
         place = {"item_id": self._item.id, "output_index": len(self._output)}
         return self._event(name, {**place, **fields})
 
-    def _lifecycle(self, name: str) -> bytes:
-        return self._event(name, {"response": self._body()})
+    def _lifecycle(self, name: str, echo: bytes = b"") -> bytes:
+        return self._event(name, {"response": msgspec.Raw(self._body(echo=echo))})
 
     def _event(self, name: str, fields: dict[str, Any]) -> bytes:
         number, self._n_events = self._n_events, self._n_events + 1
         name = f"response.{name}"
         return sse(name, {"type": name, "sequence_number": number, **fields})
 
-    def _body(self) -> dict[str, Any]:
-        output = self._output
-        if self._item is not None and self._status != "in_progress":
-            output = [*output, self._item.fields("incomplete")]
+    def _all_output(self) -> list[dict[str, Any]]:
+        """The items, and what there is of the last one if the answer has ended in it."""
+        if self._item is None or self._status == "in_progress":
+            return self._output
+        return [*self._output, self._item.fields("incomplete")]
+
+    def _body(self, *, output: bool = True, echo: bytes = b"") -> bytes:
         why = {"reason": "max_output_tokens"} if self._status == "incomplete" else None
-        return {
+        head = {
             "id": f"{RESPONSE}{self._name}",
             "object": "response",
             "created_at": self._created_s,
             "status": self._status,
-            "completed_at": int(time.time()) if self._status == "completed" else None,
+            "completed_at": self._completed_s,
             "error": self._error,
             "incomplete_details": why,
             "model": self._model,
-            "output": output,
+            "output": self._all_output() if output else [],
             "usage": None if self._usage is None else wire_usage(self._usage),
-            **self._form.echoed(),
         }
+        echo = (echo or self._form.echo)[1:]
+        return b"%b%b%b" % (to_json(head)[:-1], b"" if echo == b"}" else b",", echo)
 
 
 def answer_of(item_id: str) -> str:

@@ -28,7 +28,7 @@ from mlxdeck.server.dialects.json_fields import (
     typed,
 )
 from mlxdeck.server.dialects.openai_errors import error_body
-from mlxdeck.server.dialects.openai_responses.answer_form import AnswerForm, ClientNames
+from mlxdeck.server.dialects.openai_responses.answer_form import AnswerForm, ClientNames, echoed
 from mlxdeck.server.dialects.openai_responses.answers import ResponsesEncoder, answer_of
 from mlxdeck.server.dialects.openai_responses.history import ResponsesHistory
 from mlxdeck.server.dialects.openai_responses.stored_items import (
@@ -169,7 +169,7 @@ def _request(form: AnswerForm, earlier: list[Any], items: list[Any]) -> ChatRequ
         parent_agent_id=form.names.parent_agent_id,
         history_notes=notes.all(),
         unsupported=notes.unsupported,
-        answer_form=replace(form, tools=tools.served, items=tuple(items)),
+        answer_form=replace(form, tools=tools.served, items=tuple(items), echo=echoed(fields)),
     )
 
 

@@ -22,7 +22,13 @@ from mlxdeck.server.dialects.openai_responses.history import hide_thought, open_
 from mlxdeck.server.dialects.openai_responses.output_items import ArgumentText
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.dialects.surrogates import whole_text
-from mlxdeck.server.errors import BadRequest, EngineFailed, UnknownPrevious, UnknownStored
+from mlxdeck.server.errors import (
+    BadRequest,
+    EngineFailed,
+    UnknownPrevious,
+    UnknownStored,
+    UpstreamRefused,
+)
 from tests.server.dialects.test_dialects import json_values
 from tests.server.dialects.test_sent_back import answers, check, inner, texts
 
@@ -105,6 +111,24 @@ def test_a_bad_request_names_the_field(fields: dict[str, Any], message: str) -> 
     assert message in refused.value.message
     error = json.loads(RESPONSES.encode_error(refused.value, "req_1"))["error"]
     assert (error["param"], error["type"]) == (refused.value.path, "invalid_request_error")
+
+
+def test_an_upstreams_errors_have_the_codes_that_clients_look_for() -> None:
+    """Also where its API has none; in a stream as in a body."""
+    long = UpstreamRefused("prompt is too long: 9 tokens > 8 maximum", 400, "invalid_request_error")
+    other = UpstreamRefused("no", 429, "rate_limit_error")
+    other.dialect, other.fields = "openai", {"code": "rate_limit_exceeded", "param": "x"}
+    unknown = UpstreamRefused("no", 500, "api_error")
+    for error, code, in_stream in (
+        (long, "context_length_exceeded", "context_length_exceeded"),
+        (other, "rate_limit_exceeded", "rate_limit_exceeded"),
+        (unknown, None, "server_error"),
+    ):
+        assert json.loads(RESPONSES.encode_error(error, ""))["error"]["code"] == code
+        encoder = RESPONSES.encoder(read(), "msg_1")
+        encoder.encode(m.Started(m.Usage(1)))
+        (failed,) = (line for line in encoder.error(error).split(b"\n") if b'"error":{' in line)
+        assert json.loads(failed[6:])["response"]["error"]["code"] == in_stream
 
 
 def test_null_is_the_same_as_nothing() -> None:
