@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlxdeck.cli.main import main
+from mlxdeck.server.backends.local.toolcalls import explain
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from tests.server.backends.local.toolcalls.cases import CASES, TOOLS
 
@@ -74,3 +75,10 @@ def test_bad_input_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["parse", str(tmp_path / "none")]) == 2
     assert main(["parse", str(file), "--tools", str(file)]) == 2
     assert "no JSON" in capsys.readouterr().err
+
+
+def test_only_formats_whose_markers_are_there_are_tried() -> None:
+    """One stands for all those that would read the text alike."""
+    tried = {form.name for form in explain._forms("auto", "<tool_call>" * 9)}
+    assert {"json_tags", "qwen3_coder", "glm", "granite", "harmony"} < tried
+    assert len(tried) == 6

@@ -40,7 +40,7 @@ def explain(text: str, *, format_: str, tools: str, complete: bool, notes: bool)
     Raises:
         ValueError: There is no such format, it is a plug-in that fails, or `tools` holds none.
     """
-    forms = _forms(format_)
+    forms = _forms(format_, text)
     names = [form.name for form in forms]
     offered = _tools(tools) if tools else []
     read = [_read(text, form, offered, complete=complete) for form in forms]
@@ -62,10 +62,13 @@ def explain(text: str, *, format_: str, tools: str, complete: bool, notes: bool)
     return found
 
 
-def _forms(name: str) -> list[ToolFormat]:
-    """Those to try, the default one first."""
+def _forms(name: str, text: str) -> list[ToolFormat]:
+    """Those to try, the default one first; of those that nothing in the text is of, only one."""
     if name == AUTO:
-        return [FORMATS[DEFAULT], *FORMATS.values()]
+        others = [form for form in FORMATS.values() if form.name != DEFAULT]
+        marked = [each for each in others if each.always or any(map(text.__contains__, each.starts))]
+        foreign = [each for each in others if each not in marked][:1]
+        return [FORMATS[DEFAULT], *marked, *foreign]
     try:
         return [format_named(name)]
     except KeyError:

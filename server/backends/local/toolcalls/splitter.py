@@ -165,7 +165,7 @@ class Splitter:
         self._sink.text(text)
 
     def _note(self, text: str) -> None:
-        self.notes.append((self._source.offset, text))
+        self.notes.append((self._source.place, text))
 
     def _thinking_tag(self, marker: str) -> Reading[bool]:
         """Handle a thinking tag in the visible answer; return whether a new line begins after it.
@@ -352,7 +352,7 @@ class Splitter:
         raw = self._given_up(sink.done_to, goes_on=not sent)
         if behind := sink.n_calls > n_before:
             self._standing.reset()
-        ended = source.ended and not source.held
+        ended = source.ended and not source.n_held
         if not (self._cut and ended):
             digest = hashlib.sha256(raw.encode(errors="surrogatepass")).hexdigest()[:12]
             self.bad_calls.append(BadCall(self._reader.name, error, len(raw), digest))
@@ -365,7 +365,7 @@ class Splitter:
         """The text of a failed call, up to the place where another call may begin within it."""
         source = self._source
         if source.ended:
-            source.take(len(source.held))
+            source.take(source.n_held)
         raw = source.since(begin)
         n_chars = markers.next_start(raw, self._reader.starts, self._reader.opened)
         if goes_on and n_chars < len(raw) and self._n_vain < MAX_VAIN:

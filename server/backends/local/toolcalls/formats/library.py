@@ -49,7 +49,7 @@ class LibraryFormat(JsonTags):
             return (yield from source.until(self.closed))[0]
         begin = source.place
         while (yield from source.peek()):
-            source.take(len(source.held))
+            source.take(source.n_held)
         return source.since(begin)
 
     @staticmethod

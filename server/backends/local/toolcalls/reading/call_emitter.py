@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from mlxdeck.server.backends.local.toolcalls.reading.repeated_calls import RepeatedCalls
@@ -70,9 +71,13 @@ class CallEmitter:
         self._lead = self._lead_thought = True
 
     def drain(self) -> list[Piece]:
-        """What may be sent by now."""
+        """What may be sent by now, texts that follow one another as one."""
         ready, self._ready = self._ready, []
-        return ready
+        pieces: list[Piece] = []
+        for is_text, group in groupby(ready, lambda piece: isinstance(piece, TextDelta)):
+            texts = (piece.text for piece in group if isinstance(piece, TextDelta))
+            pieces += [TextDelta("".join(texts))] if is_text else group
+        return pieces
 
     def text(self, text: str) -> None:
         """Text of the answer."""
@@ -81,9 +86,6 @@ class CallEmitter:
             text = text.lstrip("\n")
         if text:
             self._lead, self._lead_thought = False, True
-            if self._ready and isinstance(last := self._ready[-1], TextDelta):
-                text = last.text + text
-                self._ready.pop()
             self._ready.append(TextDelta(text))
 
     def think(self, text: str) -> None:

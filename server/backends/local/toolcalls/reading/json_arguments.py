@@ -251,7 +251,7 @@ def _word(source: StreamReader) -> Reading[str]:
     while True:
         part = source.span(_WORD)
         word += part
-        if source.held or not (yield from source.peek()):
+        if source.n_held or not (yield from source.peek()):
             return word
 
 

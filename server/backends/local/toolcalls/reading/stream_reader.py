@@ -31,9 +31,9 @@ class StreamReader:
         self._text = text
         self._at = 0
         self._past: list[str] = []
-        """What came before the text, since `forget`, and how much that is:"""
-        self._base = 0
-        self._n_forgotten = 0
+        """What came before the text, since `forget`."""
+        self._past_begin = self._base = 0
+        """Where that begins, and where the text does."""
         self.ended = ended
         self.cut = False
         """Whether the token limit ended the answer."""
@@ -53,34 +53,34 @@ class StreamReader:
         return self._text[self._at :]
 
     @property
-    def place(self) -> int:
-        """How far it has been read; good for `since` and `back` until `forget`."""
-        return self._base + self._at
+    def n_held(self) -> int:
+        """The length of that text, without a copy of it."""
+        return len(self._text) - self._at
 
     @property
-    def offset(self) -> int:
-        """The same from the beginning of the answer."""
-        return self._n_forgotten + self.place
+    def place(self) -> int:
+        """How far the answer has been read; good for `since` and `back` until `forget`."""
+        return self._base + self._at
 
     def since(self, place: int) -> str:
         """The text taken since a mark."""
         if place >= self._base:
             return self._text[place - self._base : self._at]
-        return "".join(self._past)[place:] + self._text[: self._at]
+        return "".join(self._past)[place - self._past_begin :] + self._text[: self._at]
 
     def back(self, place: int) -> None:
         """Read on from an earlier place."""
         if place < self._base:
-            past = "".join(self._past)
-            self._past, self._text = [past[:place]], past[place:] + self._text
+            past, n_chars = "".join(self._past), place - self._past_begin
+            self._past, self._text = [past[:n_chars]], past[n_chars:] + self._text
             self._base = place
         self._at = place - self._base
 
     def forget(self) -> None:
-        """Release the text that has been read."""
-        self._n_forgotten += self.place
-        self._text = self._text[self._at :]
-        self._past, self._base, self._at = [], 0, 0
+        """Release the text that has been read, once that is worth a copy of the rest."""
+        if self._at > max(_KEPT_CHARS, len(self._text) // 2):
+            self._text, self._base, self._at = self._text[self._at :], self.place, 0
+        self._past, self._past_begin = [], self._base
 
     def more(self) -> Reading[None]:
         """Wait for more.
@@ -94,7 +94,7 @@ class StreamReader:
 
     def has(self, n_chars: int) -> Reading[bool]:
         """Wait until that much has arrived; whether it has."""
-        while len(self._text) - self._at < n_chars:
+        while self.n_held < n_chars:
             if self.ended:
                 return False
             yield
@@ -193,15 +193,15 @@ class StreamReader:
         found = first_of(self._text, markers, self._at)
         if found is not None:
             index, marker = found
-            begun = len(self._text) - partial_end(self.held, markers)
+            begun = len(self._text) - partial_end(self._text, markers, self._at)
             if not self.ended and begun <= index:
                 # A longer one may have begun there, or before: it would come first.
                 return self.take(begun - self._at), ""
             before = self.take(index - self._at)
             self._at += len(marker)
             return before, marker
-        held = self.held
-        return self.take(len(held) - (0 if self.ended else partial_end(held, markers))), ""
+        n_begun = 0 if self.ended else partial_end(self._text, markers, self._at)
+        return self.take(self.n_held - n_begun), ""
 
 
 def first_of(text: str, markers: tuple[str, ...], begin: int = 0) -> tuple[int, str] | None:
@@ -217,10 +217,10 @@ def _any_of(markers: tuple[str, ...]) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, listed))) if listed else None
 
 
-def partial_end(text: str, markers: tuple[str, ...]) -> int:
-    """Length of the longest end of `text` that a marker begins with."""
+def partial_end(text: str, markers: tuple[str, ...], begin: int = 0) -> int:
+    """Length of the longest end of `text`, from `begin` on, that a marker begins with."""
     begins, longest = _begins_of(markers)
-    for n in range(min(longest, len(text)), 0, -1):
+    for n in range(min(longest, len(text) - begin), 0, -1):
         if text[-n:] in begins:
             return n
     return 0

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.backends.local.toolcalls.reading import stream_reader
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import StreamReader
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
-from mlxdeck.server.chat import ToolCallDelta, ToolCallEnd, ToolSpec, ToolUse
+from mlxdeck.server.chat import TextDelta, ToolCallDelta, ToolCallEnd, ToolSpec, ToolUse
 
 CODE = 'def f(x):\n    return {"a": [x, "</b>"]}  # \\ <tag> é\n'
 TOOL = ToolSpec("Write", "", {"type": "object", "properties": {"content": {"type": "string"}}})
@@ -75,7 +76,7 @@ def test_what_was_put_aside_can_be_read_again(
             taken = reader.take(n_chars)
             assert taken == arrived[at : at + n_chars]
             at += len(taken)
-            assert (reader.place, reader.offset, reader.held) == (at, at, arrived[at:])
+            assert (reader.place, reader.held) == (at, arrived[at:])
             back = min(place, at)
             assert reader.since(back) == arrived[back:at]
             if place % 3 == 0:
@@ -91,3 +92,28 @@ def test_a_text_that_has_been_read_is_not_copied_with_each_token() -> None:
         reader.take(5)
         assert len(reader._text) <= stream_reader._KEPT_CHARS + 10
     assert len(reader.since(0)) == 50_000
+
+
+def test_a_text_that_came_at_once_is_seldom_copied() -> None:
+    """However many markers are in it, as when a file is parsed."""
+    reader = StreamReader("<a>" * 20_000)
+    texts = [reader._text]
+    for n in range(1, 20_001):
+        assert reader.certain("<a>", "<b>") == ("", "<a>")
+        reader.forget()
+        assert reader.place == 3 * n
+        if reader._text is not texts[-1]:
+            texts.append(reader._text)
+    assert len(texts) < 10 and len(reader._text) <= 2 * stream_reader._KEPT_CHARS
+
+
+def test_pieces_of_text_are_sent_as_one() -> None:
+    """They are put together once, on their way out."""
+    emitter = CallEmitter("json_tags", (TOOL,), constrained=False)
+    for text in ("\n", "a", "b", ""):
+        emitter.text(text)
+    emitter.put(TOOL, {}, repaired=False)
+    emitter.text("c")
+    first, *_, last = emitter.drain()
+    assert (first, last) == (TextDelta("ab"), TextDelta("c"))
+    assert emitter.drain() == []
