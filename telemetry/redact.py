@@ -45,13 +45,21 @@ _NAMED = re.compile(
     r"(?P<name>[\w.-]{0,64})"
     r"(?:\\{0,3}[\"'])?\]?[ \t]{0,8}(?P<sign>:=|=>|[:=]|(?<=\w)[ ])[ \t]{0,8}"
     r"(?:(?P<quote>\\{0,3}[\"'`])(?P<quoted>[^\"'`\n]{1,4096}+)(?:[\"'`]|\Z|(?=\n))"
+    r"|[|>][+-]?[ ]{0,8}\r?\n(?P<indent>[ ]{1,64}+)"
+    r"(?P<block>\S[^\n]{0,1024}+(?:\n(?P=indent)[^\n]{1,256}+){0,15}+)"
     r"|(?P<plain>[^\s\"'`,;(){}\[\]<>&|\\=]{1,4096}+={0,2})(?P<next>.?))",
     re.ASCII,
 )
 """From where a name's telling part begins: the rest of the name, a sign, and a value.
 
-A quote may be left open where the text ends, as in an answer that was cut.
+A quote may be left open where the text ends, as in an answer that was cut. A block of YAML holds
+the value in the lines below.
 """
+_GIVES = re.compile(
+    r"(?:^|[\s;&|\"'])(?:ENV|ARG|setx|(?:configure|config|secrets?|variable|env(?:ironment)?)[ ]"
+    r"(?:set|add)|config[ ]--\w{1,16}|set[ ]-\w{1,4})(?:[ ]--?[\w-]{1,32})?[ ]{1,4}[\w.]{0,64}$"
+)
+"""What stands before a name in commands and Dockerfiles that take its value as the next word."""
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 _OF_PEOPLE = re.compile("pass|pwd|secret", re.IGNORECASE)
 _PLACEHOLDERS = "$<{(%["
@@ -212,7 +220,9 @@ def _whole_name(text: str, place: int) -> str:
 def _secret_group(text: str, found: re.Match[str], name: str) -> str:
     """The group of a match that holds a secret; empty if its value can't be one."""
     sign, quoted, plain = found["sign"], found["quoted"], found["plain"]
-    if sign == " " and not name.startswith("--"):
+    if found["block"] is not None:
+        return "block" if sign == ":" and found["block"][0] not in _PLACEHOLDERS else ""
+    if sign == " " and not name.startswith("--") and not _gives(text, found, name):
         return ""
     value = quoted if quoted is not None else plain
     if value[0] in _PLACEHOLDERS or value.lower().strip("\\") in _EMPTY_WORDS:
@@ -222,6 +232,12 @@ def _secret_group(text: str, found: re.Match[str], name: str) -> str:
     if sign == " ":
         return "" if value.startswith("-") else "plain"
     return "plain" if _may_be_given(text, found, name, value) else ""
+
+
+def _gives(text: str, found: re.Match[str], name: str) -> bool:
+    """Whether a command or a Dockerfile gives a value to the name before it."""
+    start = found.end("name") - len(name)
+    return bool(_GIVES.search(text[max(0, start - 96) : start]))
 
 
 def _may_be_secret(name: str, value: str) -> bool:

@@ -75,6 +75,26 @@ TOKENS: tuple[Form, ...] = (
         "gsk_ xai- pplx- nvapi- r8_",
         rf"(?:gsk_|xai-|pplx-|nvapi-|r8_)(?=[A-Za-z_-]*\d){_RUN}{{20,}}+",
     ),
+    _token(
+        "more models' hosts",
+        "csk- fw_ jina_ fc- e2b_ pcsk_ tvly-",
+        rf"(?:csk-|fw_|jina_|fc-|e2b_|pcsk_|tvly-)(?=[A-Za-z_-]*\d){_RUN}{{20,}}+",
+    ),
+    _token("LangSmith", "lsv2_", rf"lsv2_(?:pt|sk)_{_RUN}{{20,}}+"),
+    _token("Notion", "ntn_", r"ntn_[A-Za-z0-9]{30,}+"),
+    _token("Supabase", "sbp_ sb_secret_", rf"(?:sbp_(?:v0_)?|sb_secret_){_RUN}{{20,}}+"),
+    _token("Sentry", "sntrys_ sntryu_", r"sntry[su]_[\w+/-]{20,}+=*\w*"),
+    _token("PostHog", "phx_", r"phx_\w{30,}+"),
+    _token("Resend", "re_", r"re_[A-Za-z0-9]{6,12}_[A-Za-z0-9]{20,}+"),
+    _token("Doppler", "dp.", r"dp\.(?:pt|st|ct|sa|scim|audit)\.[\w.-]{30,}+"),
+    _token("Pulumi", "pul-", r"pul-[0-9a-f]{40}(?![0-9a-f])"),
+    _token("1Password", "ops_ey", rf"ops_ey{_RUN}{{30,}}+"),
+    _token("CircleCI, Buildkite", "ccipat_ bkua_", rf"(?:CCIPAT_|bkua_){_RUN}{{20,}}+"),
+    Form(
+        "Terraform Cloud",
+        (".atlasv1.",),
+        re.compile(rf"\.atlasv1\.(?P<s>{_RUN}{{40,}}+)", re.ASCII),
+    ),
     _token("Grafana, New Relic", "glsa_ nrak-", r"(?:glsa_|NRAK-)\w{20,}+"),
     _token("Postman", "pmak-", r"PMAK-[0-9a-f]{24}-[0-9a-f]{34}"),
     _token("RubyGems", "rubygems_", r"rubygems_[0-9a-f]{40,}+"),
@@ -122,6 +142,24 @@ HEADERS: tuple[Form, ...] = (
         "URL with a password",
         ("://",),
         re.compile(rf"://{_PLAIN}(?P<s>[^\s/:@\"'<>]{{0,256}}+:{_PLAIN}[^\s/@\"'<>]{{1,256}}+)@"),
+    ),
+    Form(
+        "URL with a token for its user",
+        ("://",),
+        # Names of people are shorter, or have no digits.
+        re.compile(
+            rf"://{_PLAIN}(?P<s>(?=[\w.~%+-]{{0,64}}\d|[\w-]{{32}})[\w.~%+-]{{16,512}}+)@",
+            re.ASCII,
+        ),
+    ),
+    Form(
+        "key of a URL",
+        ("?key=", "&key=", "?api", "&api", "?code=", "&code="),
+        re.compile(
+            rf"[?&](?:key|api[-_]?key|code)={_PLAIN}"
+            r"(?P<s>(?=[\w%.~+/-]{0,64}\d|[\w-]{24})[\w%.~+/-]{16,512}+=*)",
+            re.IGNORECASE | re.ASCII,
+        ),
     ),
     Form(
         "signed URL",
