@@ -11,12 +11,20 @@ from mlxdeck.settings.flags import add_flags
 
 EXAMPLE = "mlxdeck check http://127.0.0.1:8081"
 
+_TEXTS = {
+    "host": "Host of the server, where no URL is given.",
+    "port": "Its port.",
+    "api_key": "API key to send; of several, the first. Prefer the environment.",
+    "api_key_file": "File whose first line is the key.",
+}
+"""What the server's settings mean to its client."""
+
 
 def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "url", nargs="?", metavar="URL", help="address of the server; default: from the settings"
     )
-    add_flags(parser, Settings, only=("host", "port", "api_key", "api_key_file"))
+    add_flags(parser, Settings, only=tuple(_TEXTS), texts=_TEXTS)
 
 
 def run(args: Namespace) -> int:

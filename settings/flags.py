@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from mlxdeck.settings.declaration import choices, declared, documented, grouped
 from mlxdeck.settings.setting_types import Kind
@@ -19,19 +19,20 @@ def add_flags(
     *programs: type,
     only: Collection[str] = (),
     hidden: Collection[str] = (),
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Add a flag for each setting of some programs, or for those in `only`.
 
     Those in `hidden` work, but `--help` doesn't show them. Values stay text: `load` checks them,
-    and `given_flags` finds them for it.
+    and `given_flags` finds them for it. `texts` replace those of the settings, by name.
     """
-    texts, settings = documented(*programs), declared(*programs)
+    told, settings = documented(*programs) | dict(texts or {}), declared(*programs)
     for heading, names in grouped(*programs).items():
         group = parser.add_argument_group(heading)
         for name in names:
             is_table = settings[name].metadata["kind"].is_table
             if not is_table and (not only or name in only):
-                _add_flag(group, name, settings[name], texts[name], hidden=name in hidden)
+                _add_flag(group, name, settings[name], told[name], hidden=name in hidden)
     parser.add_argument(
         "--config", metavar="FILE", help=f"file of settings to read in place of {FILE_NAME}"
     )

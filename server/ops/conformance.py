@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ Say = Callable[[str], None]
 
 ANSWER_TOKENS = 256
 TIMEOUT_S = 600.0
+CONNECT_TIMEOUT_S = 10.0
 
 
 class Failed(Exception):
@@ -63,6 +65,14 @@ class Client:
         self._headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
         if api_key:
             self._headers["x-api-key"] = api_key
+
+    def reach(self) -> None:
+        """Connect, and close the connection.
+
+        Raises:
+            OSError: Nobody listens.
+        """
+        socket.create_connection((self._host, self._port), CONNECT_TIMEOUT_S).close()
 
     def _open(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
@@ -301,8 +311,17 @@ SCENARIOS: tuple[Callable[[Client], str], ...] = (
 
 
 def run(url: str, api_key: str, say: Say) -> int:
-    """Run every scenario; return how many failed."""
-    client = Client(url, api_key)
+    """Run every scenario; return 1 if one failed, or if no server is there to ask."""
+    try:
+        client = Client(url, api_key)
+        client.reach()
+    except Failed as failure:
+        say(str(failure))
+        return 1
+    except OSError as error:
+        reason = error.strerror or str(error)
+        say(f"no server answers at {url}: {reason}. mlxdeck serve starts one")
+        return 1
     n_failed = 0
     for scenario in SCENARIOS:
         began_s = time.monotonic()
@@ -318,4 +337,4 @@ def run(url: str, api_key: str, say: Say) -> int:
         name = scenario.__name__.replace("_", " ")
         say(f"{verdict}  {name:<18}{time.monotonic() - began_s:>8.2f} s  {seen}")
     say(f"{len(SCENARIOS) - n_failed} of {len(SCENARIOS)} passed")
-    return n_failed
+    return int(n_failed > 0)

@@ -19,7 +19,7 @@ from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas, m
 from mlxdeck.server.backends.local.engine.hardware.device import Device, device
 from mlxdeck.server.backends.local.engine.hardware.requirements import NEEDED, lacking
 from mlxdeck.server.backends.local.engine.models.catalogue import list_models
-from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
+from mlxdeck.server.backends.local.engine.models.kv_size import filled, kv_bytes, value_bytes
 from mlxdeck.server.backends.local.engine.models.loader import BUILTIN
 from mlxdeck.server.backends.local.prompt.template_trial import try_template
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
@@ -139,7 +139,8 @@ def context(settings: Settings) -> Finding:
     folder = _model_folder(settings)
     if folder is None:
         return Finding("note", "known once the model is on this machine")
-    if isinstance(_device(), ImportError):
+    here = _device()
+    if isinstance(here, ImportError):
         return Finding("note", "not known without MLX")
     from mlxdeck.server.backends.local.engine.models.model_folder import examined
 
@@ -150,8 +151,8 @@ def context(settings: Settings) -> Finding:
         return Finding("BAD", what, remedy)
     window = found.window.narrowed(settings.context_tokens)
     what = f"{window.tokens:,} tokens by {window.source}"
-    if n_bytes := kv_bytes(found.config, window.tokens):
-        what += f"; a conversation that fills it takes {gib(n_bytes)} in 16 bits"
+    if n_bytes := kv_bytes(found.config, window.tokens, value_bytes(here.kind)):
+        what += f"; {filled(n_bytes)}"
     what += "".join(f"; {note}" for note in found.notes)
     if window.is_guess:
         return Finding("note", what, "--context-tokens may raise it, if the model is known for it")
@@ -185,7 +186,7 @@ def chat_template(settings: Settings) -> Finding:
         return Finding("BAD", what or remedy, remedy if what else "")
     if not trial.lacks:
         return Finding("ok", "it takes all that agents send")
-    return Finding("ok", f"does not take: {', '.join(trial.lacks)}; these are put another way")
+    return Finding("ok", f"does not take: {', '.join(trial.lacks)}; these are regrouped")
 
 
 def claude_code(_: Settings) -> Finding:

@@ -14,7 +14,7 @@ from mlxdeck.server.backends.local.engine.api import TemplateTraits
 from mlxdeck.server.backends.local.engine.hardware.device import Device
 from mlxdeck.server.backends.local.engine.models.context_window import ContextWindow
 from mlxdeck.server.backends.local.engine.models.hub import headers
-from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
+from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes, value_bytes
 from mlxdeck.server.backends.local.engine.models.model_folder import ModelFolder, examined
 from mlxdeck.server.backends.local.engine.models.weight_files import weight_files
 from mlxdeck.server.backends.local.engine.models.weight_sizes import (
@@ -92,20 +92,21 @@ def _fit(name: str, folder: ModelFolder, tensors: list[TensorHeader], device: De
     spare = device.model_bytes - n_bytes - WORK_BYTES
     source = folder.templates.by_name.get(folder.templates.chosen, "")
     tools = choose_format("auto", TemplateTraits(source=source)).name
-    fitting = _fitting_tokens(folder.config, folder.window.tokens, spare, 4 if on_cpu else 2)
+    width = value_bytes(device.kind)
+    fitting = _fitting_tokens(folder.config, folder.window.tokens, spare, width)
     return Fit(name, n_bytes, device.model_bytes, folder.window, fitting, tools)
 
 
 def _fitting_tokens(
-    config: Mapping[str, Any], window_tokens: int, spare_bytes: int, value_bytes: int
+    config: Mapping[str, Any], window_tokens: int, spare_bytes: int, width: int
 ) -> int:
     """The longest conversation whose states fit; layers with a window of their own don't grow."""
-    if not kv_bytes(config, window_tokens, value_bytes):
+    if not kv_bytes(config, window_tokens, width):
         return -1
     fits, too_long = 0, window_tokens + 1
     while fits + 1 < too_long:
         middle = (fits + too_long) // 2
-        if kv_bytes(config, middle, value_bytes) <= spare_bytes:
+        if kv_bytes(config, middle, width) <= spare_bytes:
             fits = middle
         else:
             too_long = middle

@@ -454,3 +454,19 @@ def test_serve_takes_the_flags_of_up(
     Path("mlxdeck.toml").write_text("alert_queue = 3\nmax_batch = 2\n")
     assert main(["serve", "--alert-queue", "4", "--port", "8090"]) == 3
     assert (served[0].port, served[0].max_batch) == (8090, 2)
+
+
+def test_check_without_a_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Which names the address, and how to start one."""
+    port = free_port()
+    assert main(["check", f"127.0.0.1:{port}"]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"no server answers at 127.0.0.1:{port}: ") and "serve" in line
+
+
+def test_check_says_what_its_flags_mean_to_a_client(capsys: pytest.CaptureFixture[str]) -> None:
+    """The settings' own texts are about a server that listens."""
+    with pytest.raises(SystemExit):
+        main(["check", "--help"])
+    shown = capsys.readouterr().out
+    assert "Host of the server" in shown and "listen" not in shown

@@ -82,3 +82,31 @@ def test_only_formats_whose_markers_are_there_are_tried() -> None:
     tried = {form.name for form in explain._forms("auto", "<tool_call>" * 9)}
     assert {"json_tags", "qwen3_coder", "glm", "granite", "harmony"} < tried
     assert len(tried) == 6
+
+
+@pytest.mark.parametrize(
+    ("written", "repaired"),
+    [
+        ('{"file_path": "a.py",}', "a trailing comma"),
+        ("{'file_path': \"a.py\"}", "single quotes"),
+        ('{file_path: "a.py"}', "a name without quotes"),
+        ('{"file_path": "a.py", "limit": "3"}', "a value of another type than the schema's"),
+        ('{"file_path": "a\nb.py"}', "a control character that was not escaped"),
+        ('{"file_path": "C:\\new\\a.py"}', "single backslashes in a path"),
+        ('{"file_path": "a.py"', "arguments that were not closed"),
+        ('{"file_path": "a.py"}', ""),
+    ],
+)
+def test_explain_tells_what_was_repaired(
+    written: str, repaired: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each repair in words, and none where there was none."""
+    file, tools = tmp_path / "answer.txt", tmp_path / "tools.json"
+    file.write_text(f'<tool_call>{{"name": "Read", "arguments": {written}}}</tool_call>')
+    kinds = {"file_path": {"type": "string"}, "limit": {"type": "integer"}}
+    schema = {"type": "object", "properties": kinds}
+    tools.write_text(json.dumps([{"name": "Read", "input_schema": schema}]))
+    shown = parsed(capsys, str(file), "--tools", str(tools), "--explain")
+    told = [note["what"] for note in shown["how"] if "repaired" in note["what"]]
+    assert told == ([f"repaired: {repaired}"] if repaired else [])
+    assert shown["blocks"][0]["repaired"] is bool(repaired)

@@ -204,5 +204,5 @@ def test_the_window_of_a_model_is_told_before_it_is_loaded(tmp_path: Path) -> No
     assert "--context-tokens" in finding.remedy
     (tmp_path / "config.json").write_text(json.dumps({**config, "n_ctx": 131072}))
     assert doctor.context(settings) == Finding(
-        "ok", "131,072 tokens by n_ctx; a conversation that fills it takes 16.0 GiB in 16 bits"
+        "ok", "131,072 tokens by n_ctx; a conversation that fills it takes 32.00 GiB"
     )

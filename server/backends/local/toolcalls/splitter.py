@@ -128,7 +128,9 @@ class Splitter:
         line_start, alone = True, True
         while not self.broken and not self.looped:
             source.forget()
-            if line_start and self._tools and (yield from self._line_of_calls(alone=alone)):
+            if line_start and self._tools and (yield from self._plain_call(alone=alone)):
+                continue
+            if line_start and self._tools and (yield from self._fenced_call()):
                 continue
             before, marker = source.certain(*watched)
             n = stream_reader.partial_end(before, self._reader.starts) if self._cut else 0
@@ -153,19 +155,14 @@ class Splitter:
                 yield from self._start(marker)
                 line_start = alone = False
 
-    def _line_of_calls(self, *, alone: bool) -> Reading[bool]:
-        """Read calls that begin with a line and end the answer."""
-        if (yield from self._plain_call(alone=alone)):
-            return True
-        return (yield from self._fenced_call())
-
     def _say(self, text: str) -> None:
         """Text of the answer."""
         self._standing.saw(text)
         self._sink.text(text)
 
-    def _note(self, text: str) -> None:
-        self.notes.append((self._source.place, text))
+    def _note(self, text: str, read: CallEmitter | None = None) -> None:
+        told = [text, *(read.told_repairs() if read else ())]
+        self.notes += ((self._source.place, each) for each in told)
 
     def _thinking_tag(self, marker: str) -> Reading[bool]:
         """Handle a thinking tag in the visible answer; return whether a new line begins after it.
@@ -270,7 +267,8 @@ class Splitter:
                 error = "it does not end"
             except (ValueError, RecursionError) as failed:
                 error = str(failed)
-        self._note(f"{marker!r} begins {error or f'{side.n_calls} calls'} in format {form.name}")
+        found = error or f"{side.n_calls} calls"
+        self._note(f"{marker!r} begins {found} in format {form.name}", side)
         return side, error
 
     def _adopt(self, side: CallEmitter, tried: RepeatedCalls) -> None:
@@ -335,7 +333,7 @@ class Splitter:
         try:
             yield from self._reader.read(source, sink, marker)
             if sink.n_calls > n_before or self._reader.always:
-                self._note(f"{sink.n_calls - n_before} calls were read")
+                self._note(f"{sink.n_calls - n_before} calls were read", sink)
                 self._standing.reset()
                 return
             error = "an empty call"
@@ -394,7 +392,7 @@ class Splitter:
             self._note(f"no call: {error or 'the answer was cut off'}")
             source.back(begin)
             return False
-        self._note(f"{sink.n_calls} calls were read, and nothing follows them")
+        self._note(f"{sink.n_calls} calls were read, and nothing follows them", sink)
         self._sink.adopt(sink)
         self.looped = sink.looped
         return True

@@ -23,7 +23,7 @@ _PATTERNS = {"gemma3_text": 6, "gemma2": 0, "gpt_oss": 2, "cohere2": 4}
 """The same, by model type, where config.json leaves it out; 0 for none that MLX makes use of."""
 
 
-def kv_bytes(config: Mapping[str, Any], n_tokens: int, value_bytes: int = 2) -> int:
+def kv_bytes(config: Mapping[str, Any], n_tokens: int, value_bytes: int) -> int:
     """Bytes of keys and values of one sequence; 0 if the config lacks the facts."""
     (_, inner), *_ = text_parts(config)
     part = {**config, **inner}
@@ -31,6 +31,16 @@ def kv_bytes(config: Mapping[str, Any], n_tokens: int, value_bytes: int = 2) -> 
     held = {FULL: n_tokens, SLIDING: min(window, n_tokens), RECURRENT: 0}
     width = _width(part)
     return sum(held[kind] for kind in layer_kinds(part)) * width * value_bytes
+
+
+def value_bytes(device: str) -> int:
+    """Bytes of each key and value on a kind of device; weights are 32 bits wide on a CPU."""
+    return 2 if device == "metal" else 4
+
+
+def filled(n_bytes: int) -> str:
+    """What a conversation as long as the window takes, for a person."""
+    return f"a conversation that fills it takes {n_bytes / 1024**3:,.2f} GiB"
 
 
 def _width(part: Mapping[str, Any]) -> int:

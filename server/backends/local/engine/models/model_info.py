@@ -11,7 +11,7 @@ import mlx.core as mx
 
 from mlxdeck.server.backends.local.engine.api import ModelInfo
 from mlxdeck.server.backends.local.engine.models.context_window import number
-from mlxdeck.server.backends.local.engine.models.kv_size import kv_bytes
+from mlxdeck.server.backends.local.engine.models.kv_size import filled, kv_bytes, value_bytes
 from mlxdeck.server.backends.local.engine.models.model_folder import ModelFolder, is_regular
 
 # Weights are too large to hash whole at every start.
@@ -24,7 +24,7 @@ def model_info(name: str, path: Path, folder: ModelFolder, asked_tokens: int) ->
     """Describe a loaded model, whose own folder is `path`; `asked_tokens` is the user's window."""
     window = folder.window.narrowed(asked_tokens)
     temperature, top_p, top_k = sampling(folder.generation_config)
-    metal = mx.default_device() == mx.Device(mx.gpu)
+    device = "metal" if mx.default_device() == mx.Device(mx.gpu) else "cpu"
     return ModelInfo(
         name=name,
         path=str(path),
@@ -32,10 +32,10 @@ def model_info(name: str, path: Path, folder: ModelFolder, asked_tokens: int) ->
         context_tokens=window.tokens,
         context_source=window.source,
         context_is_guess=window.is_guess,
-        kv_bytes=kv_bytes(folder.config, window.tokens, 2 if metal else 4),
+        kv_bytes=kv_bytes(folder.config, window.tokens, value_bytes(device)),
         templates=tuple(folder.templates.by_name),
         template=folder.templates.chosen,
-        device="metal" if metal else "cpu",
+        device=device,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
@@ -47,7 +47,7 @@ def context_line(info: ModelInfo) -> str:
     guess = " (a guess)" if info.context_is_guess and "guess" not in info.context_source else ""
     line = f"context: {info.context_tokens:,} tokens by {info.context_source}{guess}"
     if info.kv_bytes:
-        line += f"; a conversation that fills it takes {info.kv_bytes / 1024**3:,.2f} GiB"
+        line += f"; {filled(info.kv_bytes)}"
     if info.context_is_guess and "--context-tokens" not in info.context_source:
         line += "; --context-tokens may raise it"
     return line

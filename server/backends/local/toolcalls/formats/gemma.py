@@ -16,7 +16,12 @@ from mlxdeck.server.backends.local.toolcalls.formats.text_rules import (
     text_rule,
 )
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import (
+    OTHER_TYPE,
+    SINGLE_QUOTES,
+    CallEmitter,
+    ToolCallError,
+)
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, raw_string
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
@@ -61,7 +66,7 @@ class FunctionGemma(ToolFormat):
         self, source: StreamReader, sink: CallEmitter, tool: ToolSpec, end: str
     ) -> Reading[None]:
         sink.begin(tool)
-        sink.repaired = end != "}"
+        sink.repair("other brackets around the arguments", when=end != "}")
         first, schema = True, Schema.of(tool.input_schema)
         yield from source.skip()
         while not (yield from source.match(end)):
@@ -76,7 +81,8 @@ class FunctionGemma(ToolFormat):
             else:
                 value = yield from self._value(source, sink)
                 found = fitted(value, member)
-                sink.repaired |= isinstance(found, str) and "string" not in member.kinds
+                is_text = isinstance(found, str) and "string" not in member.kinds
+                sink.repair(OTHER_TYPE, when=is_text)
                 sink.add(to_json(found))
             yield from self._comma(source, end)
         sink.add("{}" if first else "}")
@@ -102,7 +108,7 @@ class FunctionGemma(ToolFormat):
         yield from source.skip()
         if not (mark := (yield from source.any_of(*_IS))):
             raise ToolCallError("a value was expected")
-        sink.repaired |= mark != ":"
+        sink.repair(f"{mark!r} where a colon belongs", when=mark != ":")
         yield from source.skip()
         return str(key).strip()
 
@@ -114,7 +120,7 @@ class FunctionGemma(ToolFormat):
             text, _ = yield from source.until(self.quote)
             return text
         if (char := (yield from source.peek())) in ('"', "'"):
-            sink.repaired |= char == "'"
+            sink.repair(SINGLE_QUOTES, when=char == "'")
             return json.loads((yield from raw_string(source)))
         if (yield from source.match("[")):
             items = []

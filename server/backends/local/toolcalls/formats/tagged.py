@@ -12,7 +12,11 @@ from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, l
 from mlxdeck.server.backends.local.toolcalls.formats.tags import Payload, Tags, bare
 from mlxdeck.server.backends.local.toolcalls.formats.text_rules import value_rule
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import (
+    OTHER_TYPE,
+    CallEmitter,
+    ToolCallError,
+)
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME, read_arguments
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
@@ -107,7 +111,7 @@ class Tagged(ToolFormat):
         while not (yield from self._closed(source)):
             if not (yield from source.match(self.key_tags[0])):
                 if call.seen and (yield from self._over(source)):
-                    sink.repaired = True
+                    sink.repair("a call that was not closed")
                     break
                 yield from source.has(1)
                 raise ToolCallError("a parameter was expected")
@@ -155,7 +159,9 @@ class Tagged(ToolFormat):
             text, whole = yield from payload.read(json_first=not schema.text_only)
             trimmed = tags.trimmed(text, key, whole=whole)
             value, mended = from_text(trimmed, schema, tags.markup)
-            sink.repaired |= mended or not whole or trimmed != text
+            sink.repair(OTHER_TYPE, when=mended)
+            sink.repair("a value that was not closed as it should be", when=not whole)
+            sink.repair("blanks around a value", when=trimmed != text)
             sink.add(to_json(value))
             return
         # The grammar has ended the value at the first end that is exactly as it is written.
@@ -175,7 +181,7 @@ class Tagged(ToolFormat):
             sink.add('"')
             return
         value, mended = from_text("".join(parts[1:]), schema, tags.markup)
-        sink.repaired |= mended
+        sink.repair(OTHER_TYPE, when=mended)
         sink.add(to_json(value))
 
     def write(self, name: str, arguments: dict[str, object], tool: ToolSpec | None = None) -> str:

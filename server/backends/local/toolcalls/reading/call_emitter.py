@@ -28,6 +28,9 @@ from mlxdeck.server.schemas.values import to_json
 
 Piece = TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | ToolCallEnd
 
+SINGLE_QUOTES, OTHER_TYPE = "single quotes", "a value of another type than the schema's"
+"""What is repaired, as `mlxdeck parse --explain` says it."""
+
 
 class ToolCallError(ValueError):
     """A text that looks like a call is none; the error gives the reason."""
@@ -63,6 +66,8 @@ class CallEmitter:
         """Tools to whose schemas the model is not held after all."""
         self.repaired = False
         """Set by any code that repairs something in the open call."""
+        self.repairs: list[str] = []
+        """What was repaired, for people; each once."""
         self._tools = {tool.name: tool for tool in tools}
         self._ready: list[Piece] = []
         self._call: ToolSpec | None = None
@@ -75,8 +80,9 @@ class CallEmitter:
         ready, self._ready = self._ready, []
         pieces: list[Piece] = []
         for is_text, group in groupby(ready, lambda piece: isinstance(piece, TextDelta)):
-            texts = (piece.text for piece in group if isinstance(piece, TextDelta))
-            pieces += [TextDelta("".join(texts))] if is_text else group
+            run = [*group]
+            texts = (piece.text for piece in run if isinstance(piece, TextDelta))
+            pieces += [TextDelta("".join(texts))] if is_text else run
         return pieces
 
     def text(self, text: str) -> None:
@@ -129,6 +135,17 @@ class CallEmitter:
             if self._streams:
                 self._ready.append(ToolCallDelta(json_text))
 
+    def repair(self, what: str, *, when: bool = True) -> None:
+        """Something in the open call was repaired."""
+        self.repaired |= when
+        if when and what not in self.repairs:
+            self.repairs.append(what)
+
+    def told_repairs(self) -> list[str]:
+        """Lines for people about what was repaired since the last time."""
+        repairs, self.repairs = self.repairs, []
+        return [f"repaired: {what}" for what in repairs]
+
     def end(self) -> None:
         """The call is whole.
 
@@ -161,12 +178,13 @@ class CallEmitter:
         """A call that is known as a whole."""
         self.begin(tool)
         self.add(to_json(arguments))
-        self.repaired = repaired
+        self.repair("arguments that were left out", when=repaired)
         self.end()
 
     def abandon(self) -> bool:
         """Drop a call that is not going to be whole; whether some of it has been sent already."""
         begun, self._call = self._call is not None, None
+        self.repairs.clear()
         return begun and self._streams
 
     @property
@@ -179,6 +197,7 @@ class CallEmitter:
         """Record that text around the previous call was repaired."""
         if self._ready and isinstance(last := self._ready[-1], ToolCallEnd):
             self._ready[-1] = replace(last, repaired=True)
+            self.repairs.append("a tag that closes nothing")
 
     def adopt(self, other: CallEmitter) -> None:
         """What another sink has made of the same answer."""

@@ -10,7 +10,12 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import (
+    OTHER_TYPE,
+    SINGLE_QUOTES,
+    CallEmitter,
+    ToolCallError,
+)
 from mlxdeck.server.backends.local.toolcalls.reading.repair import (
     RUN_CHARS,
     names_path,
@@ -38,6 +43,7 @@ _WORD = re.compile(r"[^\s,:\[\](){}\"'<]+")
 _QUOTES = ('"', "'")
 _AFTER = ("]", "}", ")", ",")
 _CLOSING = ("</tool_call>", "</function>", "</tools>", "</function_call>", "</invoke>")
+_BACKSLASHES = "single backslashes in a path"
 _NOWHERE = CallEmitter("", (), constrained=False)
 
 
@@ -73,7 +79,7 @@ def _key(source: StreamReader, sink: CallEmitter) -> Reading[str]:
     key = yield from _word(source)
     if not key:
         raise ToolCallError("not JSON: a key was expected")
-    sink.repaired = True
+    sink.repair("a name without quotes")
     return str(key)
 
 
@@ -118,8 +124,11 @@ def read_value(
         if isinstance(error, ToolCallError):
             raise
         raise ToolCallError(f"not JSON: {error}") from error
-    sink.repaired |= not python and (mended or raw != mended_raw)
-    sink.repaired |= found != value or type(found) is not type(value) or has_half(found)
+    sink.repair(
+        "a value that was not quite JSON", when=not python and (mended or raw != mended_raw)
+    )
+    sink.repair(OTHER_TYPE, when=found != value or type(found) is not type(value))
+    sink.repair("half of a surrogate pair", when=has_half(found))
     sink.add(text)
 
 
@@ -130,7 +139,7 @@ def _ended(source: StreamReader, sink: CallEmitter) -> Reading[bool]:
     begin = source.place
     found = yield from source.any_of(*_CLOSING)
     source.back(begin)
-    sink.repaired |= bool(found)
+    sink.repair("arguments that were not closed", when=bool(found))
     return bool(found)
 
 
@@ -138,8 +147,7 @@ def _separator(source: StreamReader, sink: CallEmitter) -> Reading[None]:
     yield from source.skip_comments()
     if (yield from source.match(",")):
         yield from source.skip_comments()
-        if (yield from source.peek()) == "}":
-            sink.repaired = True
+        sink.repair("a trailing comma", when=(yield from source.peek()) == "}")
     elif (yield from source.peek()) != "}" and not (yield from _ended(source, sink)):
         raise ToolCallError("not JSON: a comma was expected")
 
@@ -149,7 +157,7 @@ def _string(
 ) -> Reading[str]:
     """The next string in double quotes; with `emit`, only the part that was not emitted."""
     quote = source.take(1)
-    sink.repaired |= quote == "'"
+    sink.repair(SINGLE_QUOTES, when=quote == "'")
     out = ['"']
     begin = source.place
     while True:
@@ -165,14 +173,14 @@ def _string(
             raw = source.since(begin)
             source.take(1)
             if path and (mended := path_mended(raw)) != raw:
-                sink.repaired = True
+                sink.repair(_BACKSLASHES)
                 return f'"{mended}"'
             out.append('"')
             return "".join(out)
         elif char == "\\":
             out.append((yield from _drive(source, sink)) or (yield from _escape(source, sink)))
         elif char not in _QUOTES and char < " ":
-            sink.repaired = True
+            sink.repair("a control character that was not escaped")
             out.append(ESCAPED.get(char) or f"\\u{ord(char):04x}")
             source.take(1)
         else:
@@ -204,7 +212,7 @@ def _drive(source: StreamReader, sink: CallEmitter) -> Reading[str]:
     run = source.since(begin)
     whole = before[-3] == char and char in _QUOTES and before[-2].isupper()
     if (mended := run_mended(run, whole=whole)) != run:
-        sink.repaired = True
+        sink.repair(_BACKSLASHES)
         return mended
     source.back(begin)
     return ""
@@ -224,7 +232,7 @@ def _escape(source: StreamReader, sink: CallEmitter) -> Reading[str]:
     elif pair[1] in '"\\/bfnrt':
         return pair
     # JSON knows no other escapes; \' is a quote, the rest are backslashes that mean themselves.
-    sink.repaired = True
+    sink.repair("an escape that JSON lacks")
     if pair[1] == "'":
         return "'"
     return "\\\\" + (ESCAPED.get(pair[1]) or pair[1])
@@ -241,7 +249,7 @@ def _code_unit(source: StreamReader, sink: CallEmitter, escape: str) -> Reading[
         if there and re.fullmatch("[dD][c-fC-F][0-9a-fA-F]{2}", digits):
             return f"{escape}\\u{digits}"
         source.back(source.place - len(digits) - 2)
-    sink.repaired = True
+    sink.repair("half of a surrogate pair")
     return "\ufffd"
 
 
@@ -325,7 +333,7 @@ def read_call(source: StreamReader, sink: CallEmitter) -> Reading[None]:
             if not call.begun:
                 raise ToolCallError("not JSON: a comma was expected")
             # The arguments are whole; a forgotten last brace takes nothing from them.
-            sink.repaired = True
+            sink.repair("a call that was not closed")
             break
     if call.begun:
         sink.end()

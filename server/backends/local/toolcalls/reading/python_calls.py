@@ -41,9 +41,9 @@ def read_keywords(source: StreamReader, sink: CallEmitter, tool: ToolSpec) -> Re
         first = False
         yield from source.skip()
         # Python's quotes are no mistakes here.
-        mended = sink.repaired
+        mended, repairs = sink.repaired, [*sink.repairs]
         yield from read_value(source, sink, schema.member(key), path=names_path(key), python=True)
-        sink.repaired = mended
+        sink.repaired, sink.repairs = mended, repairs
         yield from source.skip()
         if not (yield from source.match(",")) and (yield from source.peek()) != ")":
             raise ToolCallError("the call is not closed")
