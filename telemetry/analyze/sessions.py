@@ -36,8 +36,11 @@ class Session:
     last_ts: float
 
 
-def sessions(store: Store, rows: Rows) -> list[Session]:
-    """The sessions of some requests, the one that was used last at the end."""
+def sessions(store: Store, rows: Rows, as_of_ts: float = math.inf) -> list[Session]:
+    """The sessions of some requests, the one that was used last at the end.
+
+    Of a request that ended after `as_of_ts`, only its start counts.
+    """
     if not len(rows):
         return []
     starts = store.column("start_ts")[rows]
@@ -46,13 +49,16 @@ def sessions(store: Store, rows: Rows) -> list[Session]:
     numbers = store.column("session")[rows]
     begins = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
 
+    known = ~store.later(rows, as_of_ts)
+
     def sums(values: Any) -> list[Any]:
-        found: list[Any] = np.add.reduceat(values, begins).tolist()
+        found: list[Any] = np.add.reduceat(np.where(known, values, 0), begins).tolist()
         return found
 
     exact, prefix = hit_tokens(store, rows)
     ended = store.column("end_ts")[rows]
-    last = np.maximum.reduceat(np.where(np.isnan(ended), starts, np.maximum(starts, ended)), begins)
+    ended = np.where(known & ~np.isnan(ended), np.maximum(starts, ended), starts)
+    last = np.maximum.reduceat(ended, begins)
     columns = zip(
         np.split(rows, begins[1:]),
         sums(store.column("outcome")[rows] == ERROR),

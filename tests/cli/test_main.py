@@ -24,6 +24,7 @@ from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.ops import background, conformance, doctor, model_list, supervision
 from mlxdeck.settings.errors import SettingsError
+from tests.real import free_port
 
 RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"
 

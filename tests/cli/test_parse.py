@@ -93,7 +93,7 @@ def test_only_formats_whose_markers_are_there_are_tried() -> None:
         ('{"file_path": "a.py", "limit": "3"}', "a value of another type than the schema's"),
         ('{"file_path": "a\nb.py"}', "a control character that was not escaped"),
         ('{"file_path": "C:\\new\\a.py"}', "single backslashes in a path"),
-        ('{"file_path": "a.py"', "arguments that were not closed"),
+        ('{"file_path": "a.py"', "a call that was not closed"),
         ('{"file_path": "a.py"}', ""),
     ],
 )

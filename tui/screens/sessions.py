@@ -131,7 +131,7 @@ class SessionsScreen(Screen[None]):
     def show_sessions(self) -> None:
         """As they are by now; the cursor stays on its own."""
         rows, listed = self._ctx.rows, self.query_one(SessionList)
-        found = sessions(self._ctx.store, rows)
+        found = sessions(self._ctx.store, rows, self._ctx.as_of_ts)
         self._version += 1
         self.query_one("#title", Static).update(
             f"[b]{fmt.counted(len(found), 'session')}[/b]  ·  "

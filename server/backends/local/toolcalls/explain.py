@@ -66,9 +66,7 @@ def _forms(name: str, text: str) -> list[ToolFormat]:
     """Those to try, the default one first; of those that nothing in the text is of, only one."""
     if name == AUTO:
         others = [form for form in FORMATS.values() if form.name != DEFAULT]
-        marked = [
-            each for each in others if each.always or any(map(text.__contains__, each.starts))
-        ]
+        marked = [each for each in others if each.always or any(s in text for s in each.starts)]
         foreign = [each for each in others if each not in marked][:1]
         return [FORMATS[DEFAULT], *marked, *foreign]
     try:

@@ -128,9 +128,7 @@ class Splitter:
         line_start, alone = True, True
         while not self.broken and not self.looped:
             source.forget()
-            if line_start and self._tools and (yield from self._plain_call(alone=alone)):
-                continue
-            if line_start and self._tools and (yield from self._fenced_call()):
+            if line_start and self._tools and (yield from self._line_of_calls(alone=alone)):
                 continue
             before, marker = source.certain(*watched)
             n = stream_reader.partial_end(before, self._reader.starts) if self._cut else 0
@@ -154,6 +152,10 @@ class Splitter:
             else:
                 yield from self._start(marker)
                 line_start = alone = False
+
+    def _line_of_calls(self, *, alone: bool) -> Reading[bool]:
+        """Read calls that begin with a line and end the answer."""
+        return (yield from self._plain_call(alone=alone)) or (yield from self._fenced_call())
 
     def _say(self, text: str) -> None:
         """Text of the answer."""
