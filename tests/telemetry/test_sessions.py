@@ -43,6 +43,19 @@ def test_sessions_add_up_what_their_requests_cost(store: Store) -> None:
     assert last.last_ts - streams.START_TS == 90
 
 
+def test_sessions_know_nothing_of_later(store: Store) -> None:
+    """A request that ended after the moment counts as one that began, and no more."""
+    rows = np.arange(store.n)
+    ends = store.column("end_ts")[rows]
+    ts = float(np.sort(ends)[2])
+    later = sessions(store, rows[store.column("start_ts")[rows] <= ts], ts)
+    done = sessions(store, rows[ends <= ts])
+    figures = ("n_errors", "n_tool_calls", "input_tokens", "output_tokens", "busy_s")
+    total = {name: sum(getattr(each, name) for each in later) for name in figures}
+    assert total == {name: sum(getattr(each, name) for each in done) for name in figures}
+    assert all(each.last_ts <= ts for each in later)
+
+
 def test_failures_are_grouped_by_their_type(tmp_path: Path) -> None:
     """With how often, and the latest of each."""
     made = [Made(n, outcome="error") for n in (10, 20)]

@@ -17,6 +17,7 @@ from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.error_list import ErrorList
 from mlxdeck.tui.widgets.line_chart import LineChart
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
+from mlxdeck.tui.widgets.waterfall import Waterfall
 from tests.streams import NAME, START_TS, Made, Stream, write
 from tests.tui.running import NOW_S, REQUESTS, Running, running
 
@@ -61,6 +62,8 @@ async def test_a_replay_knows_nothing_of_later(
         await run.until(lambda: run.table.n_items == 5)
         await run.press("enter")
         assert "5 of 5" in run.text and "◌ open" in run.text and "end_turn" not in run.text
+        bars = str(run.app.screen.query_one(Waterfall).render()).splitlines()
+        assert bars and all(line.split()[1] == "–" for line in bars)
         await run.press("n")
         assert run.shown_row == 4
         await run.press("escape", "e", "down", "enter")

@@ -233,9 +233,14 @@ class RequestScreen(Screen[None]):
                 return float(getattr(first, name, 0) or 0)
             return float(summable(store.column(name)[[row]])[0])
 
-        spans = [PhaseSpan(name, told(f"{name}_s")) for name in PHASES]
-        total_s, done = told("duration_s"), sum(span.seconds for span in spans)
-        self.query_one(Waterfall).show(spans, total_s if total_s > 0 else done)
+        # A phase of a running request is not over, or not known yet.
+        spans = [
+            PhaseSpan(name, told(f"{name}_s") or (math.nan if running else 0.0)) for name in PHASES
+        ]
+        total_s, done = told("duration_s"), sum(span.known_s for span in spans)
+        if running and not done:
+            total_s = math.nan
+        self.query_one(Waterfall).show(spans, done if total_s <= 0 else total_s)
         total, cached, out = (
             int(told(name)) for name in ("input_tokens", "cached_tokens", "output_tokens")
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rich.style import Style
@@ -25,6 +26,12 @@ class PhaseSpan:
 
     name: str
     seconds: float
+    """NaN while it is not known."""
+
+    @property
+    def known_s(self) -> float:
+        """The same as a number to calculate with."""
+        return 0.0 if math.isnan(self.seconds) else self.seconds
 
 
 class Waterfall(Widget):
@@ -50,15 +57,15 @@ class Waterfall(Widget):
         self._scale_s = 0.0
 
     def show(self, spans: list[PhaseSpan], total_s: float, scale_s: float = 0.0) -> None:
-        """Draw these spans. The rest of the total is drawn as `other`.
+        """Draw these spans. The rest of the total, if it is known, is drawn as `other`.
 
         The whole width is `scale_s`, if that is longer than the total.
         """
         spans = [span for span in spans if span.seconds > 0 or span.name not in RARE]
-        rest = total_s - sum(span.seconds for span in spans)
+        rest = total_s - sum(span.known_s for span in spans)
         other = [PhaseSpan("other", rest)] if rest > OTHER_SHARE * total_s else []
         self._spans, self._total_s = [*spans, *other], total_s
-        self._scale_s = max(total_s, scale_s)
+        self._scale_s = 0.0 if math.isnan(total_s) else max(total_s, scale_s)
         self.refresh(layout=True)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -72,15 +79,15 @@ class Waterfall(Widget):
         text, before_s = Text(no_wrap=True), 0.0
         eighths = width * 8 / self._scale_s if self._scale_s else 0.0
         for span in self._spans:
-            share = span.seconds / self._total_s if self._total_s else 0.0
+            share = span.seconds / self._total_s if self._total_s else math.nan
             style = self.get_component_rich_style(f"span--{span.name}")
             start = round(before_s * eighths)
             length = max(1, round(span.seconds * eighths)) if span.seconds > 0 else 0
-            text.append(f"{span.name:<10}", muted if not span.seconds else "")
+            text.append(f"{span.name:<10}", "" if span.seconds > 0 else muted)
             text.append_text(_bar(start, length, width, style))
             text.append(f" {fmt.duration(span.seconds):>7}", "bold" if share > 0.5 else "")
             text.append(f" {fmt.percent(share):>5}\n", muted)
-            before_s += span.seconds
+            before_s += span.known_s
         text.append(f"{'total':<10}{' ' * width} {fmt.duration(self._total_s):>7}", "bold")
         return text
 

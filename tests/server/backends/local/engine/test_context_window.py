@@ -276,7 +276,7 @@ json_values = st.recursive(
 def test_any_json_has_some_window(config: dict[str, Any]) -> None:
     """Nothing that a file may hold is an exception."""
     assert find_window(config, config).tokens >= 1
-    assert kv_bytes(config, 100) >= 0
+    assert kv_bytes(config, 100, 2) >= 0
 
 
 def test_kv_bytes_follow_layers_heads_and_windows() -> None:
@@ -287,16 +287,16 @@ def test_kv_bytes_follow_layers_heads_and_windows() -> None:
         "num_key_value_heads": 2,
         "hidden_size": 64,
     }
-    assert kv_bytes(plain, 1000) == 4 * 2 * 2 * 8 * 2 * 1000
-    assert kv_bytes({**plain, "head_dim": 16}, 1000) == 2 * kv_bytes(plain, 1000)
+    assert kv_bytes(plain, 1000, 2) == 4 * 2 * 2 * 8 * 2 * 1000
+    assert kv_bytes({**plain, "head_dim": 16}, 1000, 2) == 2 * kv_bytes(plain, 1000, 2)
     half = {**plain, "layer_types": ["full_attention", "sliding_attention"] * 2}
-    assert kv_bytes({**half, "sliding_window": 10}, 1000) == 2 * 2 * 2 * 8 * 2 * (1000 + 10)
+    assert kv_bytes({**half, "sliding_window": 10}, 1000, 2) == 2 * 2 * 2 * 8 * 2 * (1000 + 10)
     latent = {**plain, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
-    assert kv_bytes(latent, 10) == 4 * 576 * 2 * 10
+    assert kv_bytes(latent, 10, 2) == 4 * 576 * 2 * 10
     hybrid = {**plain, "full_attention_interval": 4}
-    assert kv_bytes(hybrid, 1000) == kv_bytes(plain, 1000) // 4
+    assert kv_bytes(hybrid, 1000, 2) == kv_bytes(plain, 1000, 2) // 4
     gemma = {"text_config": {**plain, "model_type": "gemma3_text", "num_hidden_layers": 6,
                              "sliding_window": 10}}  # fmt: skip
-    assert kv_bytes(gemma, 1000) == (1000 + 5 * 10) * 2 * 2 * 8 * 2
-    assert kv_bytes({"model_type": "mamba2", **plain}, 1000) == 0
-    assert kv_bytes({}, 1000) == 0
+    assert kv_bytes(gemma, 1000, 2) == (1000 + 5 * 10) * 2 * 2 * 8 * 2
+    assert kv_bytes({"model_type": "mamba2", **plain}, 1000, 2) == 0
+    assert kv_bytes({}, 1000, 2) == 0
