@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,12 @@ class Session:
     last_ts: float
 
 
+def _sums(begins: Rows, known: Rows, values: Rows) -> list[Any]:
+    """The sum of what is known of each group of rows."""
+    found: list[Any] = np.add.reduceat(np.where(known, values, 0), begins).tolist()
+    return found
+
+
 def sessions(store: Store, rows: Rows, as_of_ts: float = math.inf) -> list[Session]:
     """The sessions of some requests, the one that was used last at the end.
 
@@ -50,15 +57,9 @@ def sessions(store: Store, rows: Rows, as_of_ts: float = math.inf) -> list[Sessi
     begins = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
 
     known = ~store.later(rows, as_of_ts)
-
-    def sums(values: Any) -> list[Any]:
-        found: list[Any] = np.add.reduceat(np.where(known, values, 0), begins).tolist()
-        return found
-
+    sums = partial(_sums, begins, known)
     exact, prefix = hit_tokens(store, rows)
-    ended = store.column("end_ts")[rows]
-    ended = np.where(known & ~np.isnan(ended), np.maximum(starts, ended), starts)
-    last = np.maximum.reduceat(ended, begins)
+    ended = np.where(known, np.fmax(starts, store.column("end_ts")[rows]), starts)
     columns = zip(
         np.split(rows, begins[1:]),
         sums(store.column("outcome")[rows] == ERROR),
@@ -70,7 +71,7 @@ def sessions(store: Store, rows: Rows, as_of_ts: float = math.inf) -> list[Sessi
         sums(prefix.astype(np.int64)),
         sums(np.nan_to_num(store.column("duration_s")[rows].astype(np.float64))),
         starts[begins].tolist(),
-        last.tolist(),
+        np.maximum.reduceat(ended, begins).tolist(),
         strict=True,
     )
     found = [
