@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
-from contextlib import suppress
 from functools import partial
 
 from mlxdeck.cli.settings import add_model, add_server_flags, server_settings
 from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 
 EXAMPLE = "mlxdeck serve --model mlx-community/Qwen3-8B-4bit --port 8082"
-
-COULD_NOT_START = 1
 
 
 def add(parser: ArgumentParser) -> None:
@@ -27,9 +24,9 @@ def run(args: Namespace) -> int:
 
     settings, began_ts = server_settings(args), time.time()
     say = partial(print, flush=True)
-    status = serve(settings, say)
-    if settings.telemetry and status != COULD_NOT_START:
-        # The reader of the output may have ended; the status stays what it is.
-        with suppress(OSError):
+
+    def tell() -> None:
+        if settings.telemetry:
             say("\n".join(summary_of(settings.telemetry_folder, began_ts, time.time())))
-    return status
+
+    return serve(settings, say, tell)

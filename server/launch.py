@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -58,13 +58,13 @@ LEFT_OVER_S = 1.0
 """For threads to end that are through with their work."""
 
 
-def serve(settings: Settings, announce: Announce) -> int:
+def serve(settings: Settings, announce: Announce, at_end: Callable[[], None] = lambda: None) -> int:
     """Run until SIGINT or SIGTERM; return the exit status.
 
     The status is 1 if it could not start, and `STATUS_ENGINE_LOST` if the engine could not be kept
     running. It is 128 and the signal's number if a signal came before it was ready, or twice.
     `announce` gets a line for each step of loading, and that the server is ready, or why it cannot
-    be.
+    be. `at_end` is called once a server that was ready has written all its data.
 
     Raises:
         SettingsError: The port is taken, or the tool format unknown.
@@ -103,6 +103,9 @@ def serve(settings: Settings, announce: Announce) -> int:
                 say(f"mlxdeck cannot start: {one_line(error)}")
     if number := signals.repeated or (signals.first if status == 1 else 0):
         status = 128 + number
+    if service and service.is_ready and not signals.repeated:
+        with suppress(OSError):
+            at_end()
     if (service and backend and backend.must_not_unload) or _hanging(before):
         logging.shutdown()
         with suppress(OSError):

@@ -50,9 +50,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """What a server was asked to serve; it doesn't start."""
     calls: list[Settings] = []
 
-    def serve(settings: Settings, announce: Any) -> int:
+    def serve(settings: Settings, announce: Any, at_end: Any) -> int:
         calls.append(settings)
         announce("ready")
+        at_end()
         return 3
 
     monkeypatch.setattr(launch, "serve", serve)

@@ -76,7 +76,8 @@ def test_any_failure_of_a_start_is_one_line_and_status_1(
 
     monkeypatch.setattr(*SITES[site], fail)
     said: list[str] = []
-    assert launch.serve(settings, said.append) == 1
+    assert launch.serve(settings, said.append, lambda: said.append("end")) == 1
+    assert "end" not in said
     (line,) = [each for each in said if "cannot start" in each]
     assert line.startswith("mlxdeck cannot start: ")
     assert "\n" not in line
@@ -98,10 +99,15 @@ def stopping(said: list[str], when: str, number: signal.Signals) -> Callable[[st
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_server_that_is_ready(settings: Settings, number: signal.Signals) -> None:
-    """With status 0, and nothing more to say."""
+    """With status 0; once all is written, its command has the last word."""
     said: list[str] = []
-    assert launch.serve(settings, stopping(said, "ready on", number)) == 0
-    assert said[-1].startswith("mlxdeck ready on")
+    n_files: list[int] = []
+
+    def at_end() -> None:
+        n_files.append(len(list(settings.telemetry_folder.glob("*.jsonl"))))
+
+    assert launch.serve(settings, stopping(said, "ready on", number), at_end) == 0
+    assert said[-1].startswith("mlxdeck ready on") and n_files == [1]
 
 
 def test_a_reader_that_is_gone_is_no_reason_to_end(settings: Settings) -> None:
