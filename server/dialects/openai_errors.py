@@ -6,12 +6,14 @@ from typing import Any
 
 from mlxdeck.server.errors import (
     BadRequest,
+    Cancelled,
     NotFound,
     PromptTooLong,
     ServerError,
     Unauthorized,
     UnknownModel,
     UnknownPrevious,
+    UnknownRequest,
     UnknownStored,
     UpstreamRefused,
 )
@@ -25,7 +27,9 @@ _CODES: tuple[tuple[type[ServerError], str | None], ...] = (
     (UnknownModel, "model_not_found"),
     (UnknownPrevious, "previous_response_not_found"),
     (UnknownStored, None),
+    (UnknownRequest, None),
     (NotFound, "unknown_url"),
+    (Cancelled, "request_cancelled"),
 )
 """The first type that fits counts."""
 

@@ -8,9 +8,11 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import urlsplit
 
 import anthropic
+import openai
 import pytest
 from anthropic.types import MessageParam
 
@@ -60,6 +62,46 @@ def test_bad_requests_are_the_sdks_own_errors(sdk: anthropic.Anthropic) -> None:
         sdk.messages.create(
             model="local", max_tokens=5, messages=ASKED, extra_body={"temperature": 7}
         )
+
+
+@pytest.mark.parametrize("api", ["anthropic", "openai"])
+def test_a_cancelled_request_is_not_sent_again(server: Server, api: str) -> None:
+    """By the name that the client gave it; both SDKs would retry most errors."""
+    name = f"{api}-{time.monotonic_ns()}"
+    before = len(server.ended())
+
+    def ask() -> str:
+        long = [{"role": "user", "content": f"Tell a story about {name}. " * 100}]
+        headers = {"x-request-id": name}
+        try:
+            if api == "anthropic":
+                with anthropic.Anthropic(base_url=server.url, api_key="dummy") as mine:
+                    said: Any = long
+                    mine.messages.create(
+                        model="local", max_tokens=4000, messages=said, extra_headers=headers
+                    )
+            else:
+                with openai.OpenAI(base_url=f"{server.url}/v1", api_key="dummy") as other:
+                    said = long
+                    other.chat.completions.create(
+                        model="local", messages=said, extra_headers=headers
+                    )
+        except (anthropic.APIStatusError, openai.APIStatusError) as error:
+            return f"{error.status_code} {error.request_id}"
+        return "answered"
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        while name not in [
+            each["client_id"] for each in get(f"{server.url}/v1/status")["requests"]
+        ]:
+            time.sleep(0.01)
+        request = urllib.request.Request(f"{server.url}/v1/requests/{name}/cancel", b"")
+        with urllib.request.urlopen(request, timeout=30) as response:
+            (own,) = json.load(response)["cancelled"]
+        assert asking.result(60) == f"499 {own if api == 'anthropic' else name}"
+    (end,) = server.ended(before + 1)[before:]
+    assert (end.outcome, end.response_id) == ("cancelled", own)
 
 
 def test_models_tell_their_window(sdk: anthropic.Anthropic) -> None:
