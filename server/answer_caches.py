@@ -38,6 +38,8 @@ class AnswerCaches:
             slower.append(self.on_disk)
             if n_damaged := self.disk.disk.database.n_damaged:
                 self.on_disk.tally.evictions["damaged"] += n_damaged
+            if n_outdated := self.disk.disk.database.n_outdated:
+                self.on_disk.tally.evictions["other_version"] += n_outdated
         self.shared = None
         if settings.shared_cache:
             # Only who shares answers waits for this import.

@@ -92,6 +92,14 @@ Uses only the indexes, which hold a hundredth of the bytes of the tables.
 """
 
 
+MIN_FREE_BYTES = 16 * 1024**2
+"""Unused pages of the file that are worth writing it anew."""
+
+
+class OtherVersion(sqlite3.DatabaseError):
+    """The database was made by another version of mlxdeck."""
+
+
 class SqliteIndex:
     """A folder's index. Methods raise `sqlite3.Error` where it fails."""
 
@@ -108,6 +116,8 @@ class SqliteIndex:
         self._generation = 0
         self.n_damaged = 0
         """Rows that were removed at the start, and databases that were replaced."""
+        self.n_outdated = 0
+        """Databases of another version that were replaced."""
         own_folder(folder)
         self._make()
         try:
@@ -136,7 +146,7 @@ class SqliteIndex:
             if not found and not version:
                 connection.executescript(f"begin; {_SCHEMA} pragma user_version = {_VERSION};")
             elif version != _VERSION:
-                raise sqlite3.DatabaseError(f"it is of version {version}")
+                raise OtherVersion(f"it was made by another version of mlxdeck ({version})")
             elif found != _expected():
                 raise sqlite3.DatabaseError("its tables are none of ours")
             count = "select (select count(*) from answers) + (select count(*) from states)"
@@ -187,13 +197,31 @@ class SqliteIndex:
             if generation != self._generation:
                 return
             log.warning("%s can't be used and is replaced: %s", NAME, one_line(why))
-            self.n_damaged += 1
+            if isinstance(why, OtherVersion):
+                self.n_outdated += 1
+            else:
+                self.n_damaged += 1
             for path in (self._path, *(self._path.with_name(NAME + each) for each in _BESIDE)):
                 path.unlink(missing_ok=True)
             self._make()
             # From now on each thread opens the new one, and closes its old one itself.
             self._generation += 1
         self._prepare()
+
+    def shrink(self, connection: sqlite3.Connection) -> None:
+        """Give unused space back to the disk, if that is much; commits. The writing thread."""
+        pages = ("freelist_count", "page_count", "page_size")
+        n_free, n_pages, n_bytes = (
+            connection.execute(f"pragma {name}").fetchone()[0] for name in pages
+        )
+        if n_free * n_bytes < MIN_FREE_BYTES or 2 * n_free < n_pages:
+            return
+        connection.commit()
+        try:
+            connection.execute("vacuum")
+            connection.execute("pragma wal_checkpoint(truncate)")
+        except sqlite3.OperationalError as error:
+            log.info("%s stays as large as it is: %s", NAME, one_line(error))
 
     def close(self) -> None:
         """Close every thread's connection; none of them may use it any more."""

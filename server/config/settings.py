@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlxdeck.server.canonicalize import RULE_NAMES
 from mlxdeck.server.config.backends import BackendTable, backends
@@ -184,6 +185,11 @@ class Settings(ProgramSettings):
 
     def __post_init__(self) -> None:
         ProgramSettings.__post_init__(self)
+        if not self.shared_cache_secret and (host := _open_redis(self.shared_cache)):
+            raise SettingsError(
+                f"shared_cache: every client of the Redis at {host} could forge answers, so a "
+                f"secret is needed: set {ENV_PREFIX}SHARED_CACHE_SECRET on all machines"
+            )
         if not (self.api_key or self.api_key_file) and not is_loopback(self.host):
             raise SettingsError(
                 f"host: other machines can reach {self.host}, so an API key is needed: "
@@ -224,6 +230,16 @@ class Settings(ProgramSettings):
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"http://{host}:{self.port}"
+
+
+def _open_redis(url: str) -> str:
+    """The host of a Redis on another machine without a password in its address; else empty."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""  # Opening the cache says what is wrong.
+    host, has_password = parts.hostname or "", parts.password or "password=" in parts.query
+    return "" if not host or is_loopback(host) or has_password else host
 
 
 def is_loopback(host: str) -> bool:

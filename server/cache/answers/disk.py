@@ -59,6 +59,8 @@ class DiskAnswers:
         self._n_cleared = 0
         with disk.database.begin() as connection:
             self._n, self.n_bytes = _totals(connection)
+        # The limit may be lower than it was.
+        disk.write(self._fit)
 
     def __len__(self) -> int:
         with self._lock:
@@ -171,6 +173,11 @@ class DiskAnswers:
         self._settle(key, answer)
         self._count(connection)
 
+    def _fit(self, connection: sqlite3.Connection) -> None:
+        self._make_room(connection)
+        self._count(connection)
+        self._disk.database.shrink(connection)
+
     def _make_room(self, connection: sqlite3.Connection) -> None:
         excess = _totals(connection)[1] - self._max_bytes
         oldest = (
@@ -204,6 +211,7 @@ class DiskAnswers:
         try:
             connection.execute("delete from answers")
             self._count(connection)
+            self._disk.database.shrink(connection)
         finally:
             with self._lock:
                 self._n_cleared += 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mlxdeck.server.cache import sqlite_index
 from mlxdeck.server.cache.answers.disk import DiskAnswers
 from mlxdeck.server.cache.disk_io import DiskIO
 from mlxdeck.server.cache.sqlite_index import NAME, SqliteIndex
@@ -72,15 +73,17 @@ def test_totals_are_those_of_the_rows(tmp_path: Path) -> None:
 def test_a_database_of_another_shape_is_begun_anew(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of an earlier version, a later one, or changed by somebody; a line says so."""
+    """Of an earlier version, a later one, or changed by somebody; a line says which."""
     index = SqliteIndex(tmp_path)
     with index.begin() as connection:
         connection.execute(INSERT, ROW)
         connection.executescript(damage)
     index.close()
     index = SqliteIndex(tmp_path)
-    assert (index.n_damaged, totals(index)) == (1, [("answers", 0, 0)])
-    assert "is replaced" in caplog.text
+    is_other = "user_version" in damage
+    assert (index.n_outdated, index.n_damaged) == (int(is_other), int(not is_other))
+    assert totals(index) == [("answers", 0, 0)]
+    assert "is replaced" in caplog.text and ("another version" in caplog.text) is is_other
     index.close()
 
 
@@ -189,3 +192,26 @@ async def test_what_comes_after_the_end_fails_nobody(tmp_path: Path) -> None:
     assert await disk.read(lambda _: 1, 2) == await disk.check(lambda _: 1, 2) == 2
     disk.write(lambda _: None).result()
     assert disk.dropped == 1
+
+
+def test_unused_space_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is much, and more than half of the file."""
+    index = SqliteIndex(tmp_path)
+
+    def n_pages(change: str = "select 1") -> int:
+        with index.begin() as connection:
+            connection.execute(change)
+            index.shrink(connection)
+            return int(connection.execute("pragma page_count").fetchone()[0])
+
+    with index.begin() as connection:
+        rows = [(f"k{n}", 1000, 1.0, 1.0, b"x" * 1000) for n in range(1000)]
+        connection.executemany("insert into answers values (?,?,?,?,?)", rows)
+    full = n_pages()
+    assert n_pages("delete from answers where key > 'k2'") == full
+    monkeypatch.setattr(sqlite_index, "MIN_FREE_BYTES", 1000)
+    assert n_pages() < full / 2
+    (n_left,) = (n for what, n, _ in totals(index) if what == "answers")
+    assert 0 < n_left < 200
+    index.close()
+    assert (tmp_path / NAME).stat().st_size < full * 4096 / 2

@@ -256,6 +256,18 @@ def test_loopback_needs_no_key(cwd: Path, host: str) -> None:
     assert load(cwd, flags={"host": host}).api_key == ""
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://192.0.2.7:6379", "rediss://box.local", "redis://me@box/1"]
+)
+def test_a_redis_of_another_machine_needs_a_secret(cwd: Path, url: str) -> None:
+    """Or its clients could forge answers; a password in the address is one."""
+    with pytest.raises(SettingsError, match="MLXDECK_SHARED_CACHE_SECRET"):
+        load(cwd, flags={"shared_cache": url})
+    assert load(cwd, {"MLXDECK_SHARED_CACHE_SECRET": "s"}, {"shared_cache": url}).shared_cache
+    for good in ("redis://127.0.0.1", "redis://:pass@box", "redis://box?password=x", "unix:///a"):
+        assert load(cwd, flags={"shared_cache": good}).shared_cache == good
+
+
 def test_key_is_not_shown() -> None:
     """A log line that holds the settings does not hold the key."""
     assert "hunter2" not in repr(Settings(api_key="hunter2", shared_cache_secret="hunter2"))

@@ -77,6 +77,8 @@ class DiskPrefixCache:
         with disk.database.begin() as connection:
             self._remove_orphans(self._index.all_files(connection))
             self._n, self.n_bytes = self._index.totals(connection)
+        # The limit may be lower than it was.
+        disk.write(self._make_room)
 
     def _remove_orphans(self, known: set[object]) -> None:
         for path in self._folder.iterdir():
@@ -136,6 +138,9 @@ class DiskPrefixCache:
             raise
         for shorter in self._index.superseded(connection, stored):
             self._delete(connection, shorter)
+        self._make_room(connection)
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
         for file, signature in self._index.oldest(connection, self._max_bytes):
             self._delete(connection, file)
             if signature == self._index.signature:

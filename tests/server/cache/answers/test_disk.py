@@ -344,3 +344,17 @@ async def test_any_value_in_the_index_is_a_miss(tmp_path: Path, column: str, val
         assert await answers.get("b" * 80)
         assert answers._disk.errors == 0
         assert 0 <= answers.n_bytes < 1 << 51
+
+
+async def test_a_lower_limit_shrinks_what_is_there(tmp_path: Path) -> None:
+    """At the next start, the longest unused first."""
+    async with opened(tmp_path) as answers:
+        for n in range(20):
+            answers.put(f"k{n}", answer("x" * 1000))
+            await written(answers)
+        full = answers.n_bytes
+    async with opened(tmp_path, full // 4) as answers:
+        await written(answers)
+        assert 0 < answers.n_bytes <= full // 4
+        assert answers.tally.evictions["room"] == 20 - len(answers)
+        assert await answers.get("k19") and not await answers.get("k0")

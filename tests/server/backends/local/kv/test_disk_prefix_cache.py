@@ -442,3 +442,17 @@ async def test_writing_costs_the_same_for_each_state(tmp_path: Path) -> None:
             vault._ram.clear()
         assert len(vault) == 200
     assert steps[0] > 0 and steps[-1] < 1.5 * steps[0], steps
+
+
+async def test_a_lower_limit_shrinks_what_is_there(tmp_path: Path) -> None:
+    """At the next start, the longest unused first; the files go too."""
+    async with opened(tmp_path) as vault:
+        for n in range(6):
+            offer(vault, range(1000 * n, 1000 * n + 200))
+            await written(vault)
+        full = vault.n_bytes
+    async with opened(tmp_path, full // 2) as vault:
+        await written(vault)
+        assert 0 < vault.n_bytes <= full // 2
+        assert vault.tally.evictions == {"room": 6 - len(vault)}
+        assert len([*(tmp_path / "states").iterdir()]) == len(vault)
