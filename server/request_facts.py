@@ -83,6 +83,8 @@ class Work:
     """Prompt tokens that are in the KV cache, those that were known included."""
     position: int = 0
     """Its place among those that wait, 1 for the next; 0 if it doesn't wait."""
+    waits_for: str = ""
+    """Why it waits, for a person; empty if it doesn't."""
     let_go: str = ""
     """Why the answer left its constraint; empty if it did not."""
 

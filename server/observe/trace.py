@@ -143,7 +143,7 @@ class Trace:
         }
         if state != "wait":
             return told
-        waits_for = "a place in the batch" if work.position else "the engine"
+        waits_for = work.waits_for or "the engine"
         return {**told, "position": work.position or None, "waits_for": waits_for}
 
     def _chosen(self, chosen: BackendChosen) -> None:

@@ -123,7 +123,8 @@ class LocalBackend(OneModel):
         # Not on the loop, which these would hold up.
         self.kv = await asyncio.to_thread(self._open_states, disk)
         self._resources.divide(self.kv.states.ram, self._weight, spare_bytes)
-        self.scheduler.relieve_by(self.kv.states.ram.clear)
+        ram = self.kv.states.ram
+        self.scheduler.relieve_by(ram.clear, ram.give_way)
         trial = self._prompts.submit(try_template, tokenizer, self._tool_format)
         self._template = await asyncio.wrap_future(trial)
         # What is learned of the vocabulary on first use takes a moment that nobody is to wait.

@@ -184,6 +184,16 @@ class Memory:
     peak_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Memory for KV caches."""
+
+    free_bytes: int
+    """Free now, beside all that is held."""
+    most_bytes: int
+    """Free if nothing but the model were held."""
+
+
 class States(Protocol):
     """Operations of a cache on KV states.
 
@@ -381,6 +391,9 @@ class Engine(Protocol):
 
     def memory(self) -> Memory:
         """Memory of the device."""
+
+    def room(self) -> Room:
+        """Memory that is left, measured anew."""
 
     def close(self) -> None:
         """Free the model."""

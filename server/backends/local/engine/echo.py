@@ -20,6 +20,7 @@ from mlxdeck.server.backends.local.engine.api import (
     Prefilled,
     Progress,
     Reads,
+    Room,
     Sampled,
     SequenceSpec,
     State,
@@ -248,6 +249,10 @@ class EchoEngine:
     def memory(self) -> Memory:
         """Nothing is held."""
         return Memory()
+
+    def room(self) -> Room:
+        """No practical limit."""
+        return Room(1 << 40, 1 << 40)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -330,6 +330,13 @@ class PrefixCache:
             for entry in self._entries:
                 entry.due_s = math.inf
 
+    def give_way(self, n_bytes: int) -> int:
+        """Give up states until so many bytes are freed, or all that are not in use; return them."""
+        before = self.n_bytes
+        while before - self.n_bytes < n_bytes and self._give_up_one():
+            pass
+        return before - self.n_bytes
+
     def clear(self) -> int:
         """Forget every state that is not in use; return how many."""
         with self._lock:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from mlxdeck.server.backends.local.engine.api import Read
-from mlxdeck.server.backends.local.scheduler.admission import Candidate, next_place
+from mlxdeck.server.backends.local.scheduler.admission import MAX_PASSED, Candidate, next_place
 from mlxdeck.server.backends.local.scheduler.pace import Pace
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence
 from mlxdeck.server.backends.local.scheduler.step_plan import Reading, StepPlanner
+
+Fits = Callable[[Sequence, Iterable[Sequence]], bool]
+"""Whether there is memory for a sequence beside others."""
 
 
 class Batching:
@@ -26,24 +29,37 @@ class Batching:
         self._n_read = 0
         self._decodes = False
 
-    def admit(self, waiting: deque[Sequence], running: Mapping[int, Sequence]) -> Sequence | None:
+    def admit(
+        self, waiting: deque[Sequence], running: Mapping[int, Sequence], fits: Fits
+    ) -> Sequence | None:
         """Take the next out of those that wait; None if nobody is let in."""
-        place = next_place(
+        left, without_room = list(waiting), set[Sequence]()
+        while (place := self._next_place(left, running)) is not None:
+            job = left.pop(place)
+            if fits(job, running.values()):
+                self._let_in(job, waiting)
+                return job
+            without_room.add(job)
+            if job.n_passed >= MAX_PASSED:
+                break
+        for n, each in enumerate(waiting, 1):
+            each.work.position = n
+            each.work.waits_for = "memory" if each in without_room else "a place in the batch"
+        return None
+
+    def _next_place(self, waiting: list[Sequence], running: Mapping[int, Sequence]) -> int | None:
+        return next_place(
             [Candidate(each.owner, each.left_tokens, each.n_passed) for each in waiting],
             [each.owner for each in running.values()],
             max_batch=self._max_batch,
             short_tokens=self._chunk_tokens,
         )
-        if place is None:
-            for n, each in enumerate(waiting, 1):
-                each.work.position = n
-            return None
-        job = waiting[place]
-        del waiting[place]
-        job.work.position = 0
-        for each in itertools.islice(waiting, place):
+
+    def _let_in(self, job: Sequence, waiting: deque[Sequence]) -> None:
+        for each in itertools.islice(waiting, waiting.index(job)):
             each.n_passed += 1
-        return job
+        waiting.remove(job)
+        job.work.position, job.work.waits_for = 0, ""
 
     def plan(self, running: Mapping[int, Sequence], *, expects: bool) -> list[Read]:
         """What the step reads that begins now."""

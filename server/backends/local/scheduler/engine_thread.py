@@ -35,6 +35,7 @@ from mlxdeck.server.backends.local.engine.api import (
 )
 from mlxdeck.server.backends.local.scheduler.batching import Batching
 from mlxdeck.server.backends.local.scheduler.commands import Command, Enter, Inbox, Leave, Run, Stop
+from mlxdeck.server.backends.local.scheduler.kv_room import KVRoom
 from mlxdeck.server.backends.local.scheduler.model_residency import ModelResidency
 from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Piece, Sequence
 from mlxdeck.server.backends.local.scheduler.shared_thread import SharedThread
@@ -96,6 +97,7 @@ class EngineThread:
         self.relieve: Callable[[], object] = lambda: None
         """Frees what memory it can; called if an engine can't be rebuilt at once."""
         self.model = ModelResidency(engine, self._attempt)
+        self.room = KVRoom(engine, self._attempt)
         self._engine = engine
         self._told = told
         self._batching = Batching(
@@ -231,7 +233,8 @@ class EngineThread:
         return True
 
     def _admit(self) -> None:
-        while (job := self._batching.admit(self._waiting, self.running)) is not None:
+        fits = self.room.fits
+        while (job := self._batching.admit(self._waiting, self.running, fits)) is not None:
             job.work.times.admitted_s = time.monotonic()
             job.n_prefilled = job.work.read_tokens = job.run.n_cached
             uid, failure = self._attempt("insert", partial(self._engine.insert, job.run))

@@ -201,9 +201,15 @@ class Scheduler:
         """
         await self.run(lambda: self._worker.unload(agree))
 
-    def relieve_by(self, relieve: Callable[[], object]) -> None:
-        """Have `relieve` called, on the engine thread, if an engine can't be rebuilt at once."""
+    def relieve_by(
+        self, relieve: Callable[[], object], give_way: Callable[[int], int] = lambda n_bytes: 0
+    ) -> None:
+        """Have `relieve` called, on the engine thread, if an engine can't be rebuilt at once.
+
+        `give_way` frees so many bytes, if it can, for a sequence more; it returns how many.
+        """
         self._worker.relieve = relieve
+        self._worker.room.give_way = give_way
 
     @property
     def n_rebuilds(self) -> int:
@@ -261,9 +267,11 @@ class Scheduler:
 
         Raises:
             Overloaded: Too many are waiting.
+            PromptTooLong: The memory is too small for it.
             EngineFailed: The engine is down.
         """
         self._check()
+        self._worker.room.check(job)
         now = self.status
         n_queued = now.queued or 0
         if n_queued >= self._max_waiting + max(0, self._max_batch - now.active):
@@ -301,7 +309,9 @@ class Scheduler:
 
     def begin(self) -> None:
         """Load the model. Engine thread."""
-        self._when_loaded(self._engine.load(self._progress))
+        model = self._engine.load(self._progress)
+        self._when_loaded(model)
+        self._worker.room.loaded(model)
         self._worker.measure()
         self._on_loop(self._loaded)
 

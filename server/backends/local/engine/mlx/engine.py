@@ -24,6 +24,7 @@ from mlxdeck.server.backends.local.engine.api import (
     Progress,
     Read,
     Reads,
+    Room,
     Sampled,
     SequenceSpec,
     State,
@@ -114,6 +115,7 @@ class MlxEngine:
         self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
         self.reset()
+        self._model_bytes = int(mx.get_active_memory())
         return replace(info, vocab_tokens=len(wrapper._tokenizer))
 
     def spare_bytes(self) -> int:
@@ -238,6 +240,12 @@ class MlxEngine:
     def memory(self) -> Memory:
         """MLX's own figures; they leave out what Python and the tokenizer use."""
         return Memory(mx.get_active_memory(), mx.get_peak_memory())
+
+    def room(self) -> Room:
+        """On Metal of what MLX recommends, which counts its own buffers and not the process's."""
+        found = device()
+        whole = found.model_bytes if found.kind == "metal" else found.memory_bytes
+        return Room(free_memory_bytes(), max(0, whole - self._model_bytes))
 
     def unload(self) -> None:
         """Free generator and model on the thread that made them."""
