@@ -21,7 +21,7 @@ from mlxdeck.server.backends.local.scheduler.loop_guard import (
 )
 from tests.corpora.repetitive import repetitions
 from tests.real import models_home
-from tests.server.http import events, running
+from tests.server.http import events, running, until
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 
 load_fast_blas()
@@ -115,7 +115,7 @@ async def test_a_looping_answer_ends_as_its_limit_would_end_it() -> None:
             assert answer["usage"]["output_tokens"] == 5 + MIN_TOKENS
             ends = await server.ended(n)
             assert (ends[-1].outcome, ends[-1].ended_by) == ("ok", "loop")
-            assert server.service.load.active == 0
+            await until(lambda: server.service.load.active == 0)
         streamed = events((await server.ask("sing", stream=True, max_tokens=50_000)).text)
         assert streamed[-2][1]["delta"]["stop_reason"] == "max_tokens"
         body = {"model": "m", "messages": [{"role": "user", "content": "sing"}]}
