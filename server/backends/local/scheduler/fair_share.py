@@ -16,6 +16,7 @@ class FairShare:
 
     def __init__(self, chunk_tokens: int) -> None:
         self._chunk = chunk_tokens
+        self._half = max(1, chunk_tokens // 2)
         self._step = 0
         self._waiting: set[str] = set()
         self._window: deque[tuple[int, str, int]] = deque()
@@ -31,10 +32,21 @@ class FairShare:
             if not self._had[session]:
                 del self._had[session]
 
+    @property
+    def most(self) -> int:
+        """The largest pass: half a chunk, if several sessions wait."""
+        return self._chunk if len(self._waiting) < 2 else self._half
+
     def allows(self, session: str, n_tokens: int) -> bool:
-        """Whether a session that waits may get so many tokens in this step; at most a chunk."""
+        """Whether a session that waits may get so many tokens in this step; at most `most`.
+
+        It may be ahead by half a chunk. What was counted for others leaves the window before it
+        does, so the other half is needed too.
+        """
         total = sum(self._had[each] for each in self._waiting) + n_tokens
-        return self._had[session] + n_tokens <= total / len(self._waiting) + self._chunk
+        if len(self._waiting) < 2:
+            return True
+        return self._had[session] + n_tokens <= total / len(self._waiting) + self._half
 
     def give(self, session: str, n_tokens: int) -> None:
         """It gets them."""

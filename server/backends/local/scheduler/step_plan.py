@@ -69,6 +69,8 @@ class StepPlanner:
         self._credit_s = 0.0
         """Time that passes may still take from those that are written."""
         self._share = FairShare(chunk_tokens)
+        self._most = self._at_once = chunk_tokens
+        """Tokens of this step's pass over a part of a prompt, or over whole ones."""
 
     def plan(
         self,
@@ -97,16 +99,18 @@ class StepPlanner:
             self._busy_step = self._step
         if not n_decoding and self._step - self._busy_step > QUIET_STEPS:
             most = self._chunk
+        self._most = min(most, self._share.most)
+        self._at_once = self._at_once_tokens(n_decoding, most)
         chosen: Reading | None = None
         if large and self._step - self._large_step >= AGE_STEPS:
-            chosen = self._choose(large, most)
+            chosen = self._choose(large)
         if chosen is None and small and self._may_read(small, n_decoding, speeds, most):
-            chosen = self._choose(small, most)
+            chosen = self._choose(small)
         if chosen is None and large and self._may_read(large, n_decoding, speeds, most):
-            chosen = self._choose(large, most)
+            chosen = self._choose(large)
         if chosen is None:
             return []
-        return [self._pass(chosen, small, most, n_decoding, speeds)]
+        return [self._pass(chosen, small, n_decoding, speeds)]
 
     def _note(self, readings: Sequence[Reading]) -> None:
         self._served = {each.uid: self._served.get(each.uid, self._step) for each in readings}
@@ -118,6 +122,24 @@ class StepPlanner:
         within = speeds.tokens_within(PAUSE_STEPS * speeds.decode_s)
         return self._fixed or min(self._chunk, max(LEAST_TOKENS, within))
 
+    def _at_once_tokens(self, n_decoding: int, most: int) -> int:
+        """The size of a pass over whole small prompts.
+
+        Read at once they delay others no more than one after the other, and cost less.
+        """
+        if not n_decoding:
+            return self._chunk
+        return self._fixed or max(most, self._chunk // BURST_SHARE)
+
+    def _part(self, reading: Reading) -> int:
+        """How much of a prompt a pass reads."""
+        left = reading.left_tokens
+        return left if self._is_whole(reading) else min(self._most, left)
+
+    def _is_whole(self, reading: Reading) -> bool:
+        """Whether a prompt is read at once."""
+        return not reading.is_begun and reading.left_tokens <= min(self._at_once, self._share.most)
+
     def _may_read(
         self, readings: Sequence[Reading], n_decoding: int, speeds: Speeds, most: int
     ) -> bool:
@@ -127,13 +149,9 @@ class StepPlanner:
             return self._credit_s > -speeds.pass_over_s(self._chunk)
         return self._credit_s >= speeds.pass_over_s(most)
 
-    def _choose(self, readings: Sequence[Reading], most: int) -> Reading | None:
+    def _choose(self, readings: Sequence[Reading]) -> Reading | None:
         """The next to be read, of those whose session has not had more than its share."""
-        fair = [
-            each
-            for each in readings
-            if self._share.allows(each.session, min(most, each.left_tokens))
-        ]
+        fair = [each for each in readings if self._share.allows(each.session, self._part(each))]
         if self._n_passes[self._is_small(readings[0])] % EVERY == EVERY - 1:
             return min(fair, key=lambda each: (self._served[each.uid], each.uid), default=None)
         return min(fair, key=lambda each: (each.left_tokens, each.uid), default=None)
@@ -141,12 +159,12 @@ class StepPlanner:
     def _is_small(self, reading: Reading) -> bool:
         return reading.left_tokens <= self._chunk
 
-    def _together(self, chosen: Reading, small: Sequence[Reading], limit: int) -> list[Reading]:
-        """What can be read in one pass with it, so that it costs no more than `limit` tokens."""
+    def _together(self, chosen: Reading, small: Sequence[Reading]) -> list[Reading]:
+        """What is read in one pass with it, as far as the padding lets it."""
         found, longest = [chosen], chosen.left_tokens
         for each in sorted(small, key=lambda each: (each.left_tokens, each.uid)):
             n = max(longest, each.left_tokens)
-            if each.is_begun or each is chosen or n * (len(found) + 1) > limit:
+            if each is chosen or n * (len(found) + 1) > self._at_once or not self._is_whole(each):
                 continue
             if self._share.allows(each.session, each.left_tokens):
                 longest = n
@@ -155,23 +173,11 @@ class StepPlanner:
         return found
 
     def _pass(
-        self,
-        chosen: Reading,
-        small: Sequence[Reading],
-        most: int,
-        n_decoding: int,
-        speeds: Speeds,
+        self, chosen: Reading, small: Sequence[Reading], n_decoding: int, speeds: Speeds
     ) -> Read:
-        n_tokens = min(most, chosen.left_tokens)
-        self._share.give(chosen.session, n_tokens)
-        together = [chosen]
-        # What is read at once delays others no more than one after the other, and costs less.
-        limit = self._fixed if n_decoding and self._fixed else self._chunk
-        if n_decoding and not self._fixed:
-            limit = max(most, self._chunk // BURST_SHARE)
-        if not chosen.is_begun and chosen.left_tokens <= limit:
-            together = self._together(chosen, small, limit)
-            n_tokens = max(each.left_tokens for each in together)
+        self._share.give(chosen.session, self._part(chosen))
+        together = self._together(chosen, small) if self._is_whole(chosen) else [chosen]
+        n_tokens = max(map(self._part, together))
         for each in together:
             self._served[each.uid] = self._step
         is_small = self._is_small(chosen)

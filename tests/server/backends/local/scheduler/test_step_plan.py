@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlxdeck.server.backends.local.scheduler.fair_share import WINDOW_STEPS
@@ -230,7 +230,8 @@ def had(passes: Sequence[dict[int, int]], owner: dict[int, str]) -> Counter[str]
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=50, deadline=None)
+@example(sizes=[("a", 49), ("a", 1678), ("b", 1678)], n_answer=0, start=0)
 @given(
     sizes=st.lists(
         st.tuples(st.sampled_from("abc"), st.integers(1, 20_000)), min_size=2, max_size=9
