@@ -196,7 +196,8 @@ def _add_stored(app: Sanic[Any, Any], service: Service, dialect: RecallingDialec
     async def one(request: Request, answer_id: str) -> HTTPResponse:
         answer = stored(request, answer_id)
         if request.method != "DELETE":
-            return raw(dialect.stored_body(answer), content_type=JSON)
+            body = dialect.stored_body(answer, dict(request.query_args))
+            return raw(body, content_type=JSON)
         service.stored.delete(answer)
         return raw(dialect.deleted_body(answer_id), content_type=JSON)
 

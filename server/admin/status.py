@@ -73,6 +73,7 @@ def status(service: Service, running: Sequence[RunningRequest] = ()) -> dict[str
             "process_bytes": process_bytes(),
             "exact_cache_bytes": load.exact_bytes,
             "prefix_cache_bytes": load.prefix_bytes,
+            "stored_response_bytes": service.stored.n_bytes,
         },
     }
 

@@ -54,7 +54,7 @@ class StoredAnswer:
     """An answer to which later requests may refer; all but the first two fields is JSON."""
 
     id: str
-    previous: StoredAnswer | None = field(repr=False)
+    previous: StoredAnswer | None = field(repr=False, compare=False)
     """The answer that it continued; None if it began a conversation."""
     input: bytes
     """What its request added to the conversation: a list."""
@@ -96,11 +96,11 @@ class RecallingDialect(Dialect, Protocol):
         Raises `UnknownPrevious` or `UnknownStored` if more is needed, and whatever `decode` does.
         """
 
-    def stored_body(self, answer: StoredAnswer) -> bytes:
-        """A stored answer, for who asks for it again."""
+    def stored_body(self, answer: StoredAnswer, query: Mapping[str, str]) -> bytes:
+        """A stored answer, for who asks for it again. Raises `BadRequest`."""
 
     def input_body(self, answer: StoredAnswer, query: Mapping[str, str]) -> bytes:
-        """The conversation that it answered, as far as `query` asks for it."""
+        """The conversation that it answered, as far as `query` asks for it. Raises `BadRequest`."""
 
     def deleted_body(self, answer_id: str) -> bytes:
         """That an answer is not stored any more."""

@@ -63,6 +63,10 @@ async def test_a_conversation_by_ids() -> None:
         for response in (first, second, again.json(), third):
             found = await server.http.get(f"{PATH}/{response['id']}")
             assert found.json() == response
+        streamed = await server.http.get(f"{PATH}/{first['id']}", params={"stream": "true"})
+        assert (streamed.status_code, streamed.json()["error"]["param"]) == (400, "stream")
+        memory = (await server.http.get("/v1/status")).json()["memory"]
+        assert memory["stored_response_bytes"] == server.service.stored.n_bytes > 0
         ends = await server.ended(4)
         assert [end.cache_result for end in ends] == ["miss", "prefix", "exact", "prefix"]
 

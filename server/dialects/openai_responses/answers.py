@@ -95,7 +95,7 @@ class ResponsesEncoder:
 
     def error(self, error: ServerError) -> bytes:
         """An error, as the last event of the stream."""
-        code, message = error_code(error) or "server_error", error.message
+        code, message = error_code(error) or _stream_code(error), error.message
         begun = b"" if self._status else b"".join(self._begin())
         self._status, self._error = "failed", {"code": code, "message": message}
         return begun + self._lifecycle("failed")
@@ -207,6 +207,13 @@ def answer_of(item_id: str) -> str:
     """The id of the answer that an item is part of."""
     parts = item_id.split("_")
     return f"{RESPONSE}{parts[1]}" if len(parts) == 3 else ""
+
+
+def _stream_code(error: ServerError) -> str:
+    """One of the API's codes for failed answers; Codex tries again unless it is the first."""
+    if error.retryable or error.status >= 500:
+        return "rate_limit_exceeded" if error.status == 429 else "server_error"
+    return "invalid_prompt"
 
 
 def wire_usage(usage: Usage) -> dict[str, Any]:

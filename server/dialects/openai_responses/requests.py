@@ -88,8 +88,10 @@ class OpenAIResponses:
         earlier = conversation_items(previous)
         return _request(replace(form, previous=previous), earlier, items)
 
-    def stored_body(self, answer: StoredAnswer) -> bytes:
+    def stored_body(self, answer: StoredAnswer, query: Mapping[str, str]) -> bytes:
         """A stored answer, as it was sent."""
+        if query.get("stream", "false") != "false":
+            raise BadRequest("stream", "is not supported for a stored response")
         body = msgspec.json.decode(answer.body)
         return to_json({**body, "output": msgspec.Raw(answer.output)})
 
