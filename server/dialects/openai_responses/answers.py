@@ -36,10 +36,12 @@ from mlxdeck.server.dialects.openai_responses.output_items import (
 )
 from mlxdeck.server.dialects.openai_responses.tools import ServedTool
 from mlxdeck.server.dialects.sse import sse, to_json
-from mlxdeck.server.errors import ServerError
+from mlxdeck.server.errors import Cancelled, ServerError
 
 _SHORT_ECHO = to_json({"parallel_tool_calls": True, "tool_choice": "auto", "tools": []})
 """What the SDK's type demands, for events that only say that the answer is under way."""
+_NO_USE = "invalid_prompt"
+"""The API's code for what fails again if it is sent again."""
 RESPONSE = "resp_"
 """Begins the id of an answer; ids of its items have the same middle."""
 
@@ -95,7 +97,7 @@ class ResponsesEncoder:
 
     def error(self, error: ServerError) -> bytes:
         """An error, as the last event of the stream."""
-        code, message = error_code(error) or _stream_code(error), error.message
+        code, message = _stream_code(error), error.message
         begun = b"" if self._status else b"".join(self._begin())
         self._status, self._error = "failed", {"code": code, "message": message}
         return begun + self._lifecycle("failed")
@@ -210,10 +212,14 @@ def answer_of(item_id: str) -> str:
 
 
 def _stream_code(error: ServerError) -> str:
-    """One of the API's codes for failed answers; Codex tries again unless it is the first."""
+    """The code of a failed answer, of which Codex looks at few: after others, it tries again."""
+    if isinstance(error, Cancelled):
+        return _NO_USE
+    if code := error_code(error):
+        return code
     if error.retryable or error.status >= 500:
-        return "rate_limit_exceeded" if error.status == 429 else "server_error"
-    return "invalid_prompt"
+        return "server_error"
+    return _NO_USE
 
 
 def wire_usage(usage: Usage) -> dict[str, Any]:

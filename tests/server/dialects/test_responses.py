@@ -124,7 +124,7 @@ def test_errors_have_the_codes_that_clients_look_for() -> None:
         (long, "context_length_exceeded", "context_length_exceeded"),
         (other, "rate_limit_exceeded", "rate_limit_exceeded"),
         (unknown, None, "server_error"),
-        (Cancelled(), None, "invalid_prompt"),
+        (Cancelled(), "request_cancelled", "invalid_prompt"),
     ):
         assert json.loads(RESPONSES.encode_error(error, ""))["error"]["code"] == code
         encoder = RESPONSES.encoder(read(), "msg_1")
