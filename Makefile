@@ -12,9 +12,9 @@ PYTEST := $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
 
 # One line a package, for terminals and logs alike; of the rest only what went wrong.
 define SHOW_PROGRESS
-/^(Collecting|Requirement already satisfied:) / && !seen[$$0]++ {
-  sub(/^Requirement already satisfied: /, ""); sub(/^Collecting /, "")
-  printf "  %d of %d  %s\n", ++n, all, $$1
+/^(Collecting|Processing|Requirement already satisfied:) / && !seen[$$0]++ {
+  sub(/^Requirement already satisfied: /, ""); sub(/^Collecting /, ""); sub(/^Processing .*\//, "")
+  printf "  %d of about %d  %s\n", ++n, all, $$1
 }
 /^Installing collected packages/ { print "  unpacking them" }
 /ERROR|[Ee]rror:|No matching|not found/ { print }

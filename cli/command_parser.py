@@ -46,7 +46,10 @@ class CommandParser(argparse.ArgumentParser):
             for name, action in self._option_string_actions.items()
             if name.startswith("--") and action.help != argparse.SUPPRESS
         ]
-        self.error(f"unknown option {nearest(word.partition('=')[0], known)}")
+        told = f"unknown option {nearest(word.partition('=')[0], known)}"
+        if any(str(each.metavar).startswith("-- ") for each in self._actions):
+            told += ". Options of the agent itself come after --"
+        self.error(told)
 
 
 def _shown(positional: argparse.Action) -> str:

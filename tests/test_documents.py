@@ -13,7 +13,7 @@ import pytest
 from mlxdeck.cli import main
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.settings.declaration import declared
-from mlxdeck.settings.sources import variable
+from mlxdeck.settings.sources import ENV_CONFIG, ENV_HOME, variable
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 from tests.e2e import npm_clients
 
@@ -119,7 +119,7 @@ USER_PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("doc
 USER_PAGES = ["README.md", "CONTRIBUTING.md", *USER_PAGES]
 OTHER_FLAGS = {"--continue", "--bare", "--tools", "--system-prompt", "--print"}
 """Flags of clients that pages show."""
-OTHER_VARIABLES = {"MLXDECK_HOME"}
+OTHER_VARIABLES = {ENV_CONFIG, ENV_HOME}
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

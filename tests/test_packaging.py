@@ -122,6 +122,7 @@ def test_installation_shows_its_progress(tmp_path: Path, *, failing: bool) -> No
     program = re.search(r"(?s)^define SHOW_PROGRESS\n(.*?)^endef", makefile, re.MULTILINE)
     assert program is not None
     pip = "Collecting a==1\n  Downloading a.whl (1 MB)\nRequirement already satisfied: b==2 in x\n"
+    pip += "Processing ./wheels/c-3-py3-none-any.whl\n"
     pip += "ERROR: No matching distribution\npip failed\n" if failing else "Installing collected "
     pip += "" if failing else "packages: a\nSuccessfully installed a-1\n"
     ran = subprocess.run(
@@ -130,7 +131,9 @@ def test_installation_shows_its_progress(tmp_path: Path, *, failing: bool) -> No
     )  # fmt: skip
     assert ran.returncode == int(failing)
     last = "ERROR: No matching distribution" if failing else "  unpacking them"
-    assert ran.stdout.splitlines() == ["  1 of 9  a==1", "  2 of 9  b==2", last]
+    shown = ["a==1", "b==2", "c-3-py3-none-any.whl"]
+    lines = [f"  {n} of about 9  {name}" for n, name in enumerate(shown, 1)]
+    assert ran.stdout.splitlines() == [*lines, last]
 
 
 def test_command_exists() -> None:

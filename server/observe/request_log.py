@@ -10,7 +10,7 @@ from typing import Any
 
 from mlxdeck.server.chat import Finished
 from mlxdeck.server.log_format import TRACE
-from mlxdeck.server.request_facts import BackendChosen, ModelText, Prepared, StreamItem
+from mlxdeck.server.request_facts import BackendChosen, Forwarded, ModelText, Prepared, StreamItem
 from mlxdeck.telemetry.redact import redacted_text
 from mlxdeck.telemetry.schema import events as t
 
@@ -58,6 +58,8 @@ class RequestLog:
                     f"tokenized in {_ms(event.tokenize_s)}",
                     event.unconstrained and f"unconstrained: {event.unconstrained}",
                 )
+            case Forwarded():
+                self.say("forwarded", event.provider, event.model)
             case ModelText():
                 self._wrote(event.text)
             case Finished():

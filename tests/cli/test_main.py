@@ -99,6 +99,7 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         (["serve", "--prot", "1"], "'--prot'; did you mean '--port'?"),
         (["up", "--alert-qeue=3"], "'--alert-qeue'; did you mean '--alert-queue'?"),
         (["serve", "--zzz", "1"], "unknown option '--zzz'\n"),
+        (["claude", "-p", "hi"], "'-p'. Options of the agent itself come after --"),
         (["models", "extra"], "unexpected argument 'extra'"),
     ],
 )
