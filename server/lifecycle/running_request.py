@@ -64,8 +64,11 @@ class RunningRequest:
             raise
 
     def cut(self, error: Cut) -> None:
-        """End it with this error, now or where it next waits; the first such error holds."""
-        self._cut = self._cut or error
+        """End it with this error, now or where it next waits; only the first call does anything."""
+        if self._cut is not None:
+            # What is already being ended can't be told again.
+            return
+        self._cut = error
         now_s = asyncio.get_running_loop().time()
         for wait in self._waits:
             wait.reschedule(now_s)

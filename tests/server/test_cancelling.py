@@ -10,6 +10,8 @@ import httpx2
 import pytest
 
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.errors import Cancelled, Stopping
+from mlxdeck.server.lifecycle.running_request import RunningRequest
 from mlxdeck.telemetry.schema.events import Error
 from tests.server.http import Running, body, running, until
 from tests.server.test_http import BAD, answered, asked
@@ -72,6 +74,27 @@ async def test_a_stream_ends_with_one_error_of_its_api(path: str) -> None:
         assert (end.outcome, end.status, end.response_id) == ("cancelled", 499, told["id"])
         assert not any(isinstance(line.attrs, Error) for line in server.telemetry.lines)
         await until(lambda: not server.service.load.active)
+
+
+@pytest.mark.parametrize("n_turns", range(4))
+async def test_it_is_ended_once(n_turns: int) -> None:
+    """By the first that asks for it, whoever comes next and however soon."""
+    request = RunningRequest("req_1")
+
+    async def wait() -> None:
+        async with request.cut_short():
+            await asyncio.sleep(60)
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    request.cut(Cancelled)
+    for _ in range(n_turns):
+        await asyncio.sleep(0)
+    request.cut(Stopping)
+    with pytest.raises(Cancelled):
+        await waiting
+    with pytest.raises(Cancelled):
+        await wait()
 
 
 async def test_an_answer_in_one_piece_is_a_499() -> None:
