@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,14 @@ import pytest
 from mlxdeck.telemetry.schema.events import ToolCall
 from tests.e2e.client import claude
 from tests.real import Server, free_port, get, models_home, serving
+from tests.server.backends.upstream.scripted import (
+    Asked,
+    chunks,
+    in_front_of,
+    message,
+    scripted,
+    text,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -164,3 +175,39 @@ def test_an_upstream_that_is_not_there_is_named(tmp_path: Path) -> None:
             sdk.messages.create(model="m", max_tokens=8, messages=ASKED)
         (end,) = front.ended(1)
         assert (end.outcome, end.status) == ("error", 502)
+
+
+def scripted_turn(asked: Asked, path: str) -> list[bytes]:
+    """Reads a file, and then says what is in it; by the API that is asked."""
+    arguments = json.dumps({"file_path": path})
+    if asked.path.startswith("/v1/chat"):
+        if "zebra" in json.dumps(asked.body["messages"][-1]):
+            return [chunks({"content": "It is zebra."})]
+        call = {"index": 0, "id": "c1", "function": {"name": "Read", "arguments": arguments}}
+        return [chunks({"reasoning_content": "Hm."}, {"tool_calls": [call]}, reason="tool_calls")]
+    if "zebra" in json.dumps(asked.body["messages"][-1]):
+        return [message(text("It is zebra."))]
+    thought = {"type": "thinking", "thinking": "", "signature": ""}
+    signed = {"type": "signature_delta", "signature": "c2lnbmVk"}
+    start = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {}}
+    delta = {"type": "input_json_delta", "partial_json": arguments}
+    return [message((thought, signed), (start, delta), reason="tool_use")]
+
+
+@pytest.mark.parametrize("dialect", ["anthropic", "openai"])
+async def test_a_turn_with_a_tool_goes_through(tmp_path: Path, dialect: str) -> None:
+    """The client's own body, its signatures included; the second run comes from the cache."""
+    (tmp_path / "a.txt").write_text("the word is zebra\n")
+    script = partial(scripted_turn, path=str(tmp_path / "a.txt"))
+    tools = ["--tools", "Read", "--allowedTools", "Read"]
+    async with scripted(script) as up, in_front_of(up.url, dialect=dialect) as server:
+        run = partial(claude, server.service.settings.url, "--bare", "-p", "Read a.txt.", *tools)
+        for _ in range(2):
+            report = await asyncio.to_thread(run, cwd=tmp_path)
+            assert (report["is_error"], report["result"]) == (False, "It is zebra.")
+        assert len(up.answered) == 2
+        ends = await server.ended(4)
+        assert [end.cache_result for end in ends] == ["miss", "miss", "exact", "exact"]
+        if dialect == "anthropic":
+            assert "c2lnbmVk" in json.dumps(up.answered[1].body)
+            assert up.answered[1].headers["anthropic-beta"]
