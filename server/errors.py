@@ -257,6 +257,8 @@ class UpstreamFailed(ServerError):
         self.status = status
         if status == TIMEOUT:
             self.kind = "timeout_error"
+        self.is_away = False
+        """Whether the server as a whole can't be reached, or doesn't answer."""
 
 
 class EngineFailed(ServerError):

@@ -62,28 +62,40 @@ class AnswerStream:
         loop = asyncio.get_running_loop()
         progress_s, n_bytes = loop.time(), 0
         async with aclosing(_chunks(response)) as chunks:
-            while not reader.is_done:
-                wait_s = LAST_S if reader.is_ending else self._config.progress_timeout_s
-                try:
-                    async with asyncio.timeout_at(progress_s + wait_s):
-                        chunk = await anext(chunks, b"")
-                except TimeoutError:
-                    if reader.is_ending:
-                        break
-                    raise self._failed("makes no progress", TIMEOUT) from None
+            while not (reader.is_done or self._is_over):
+                chunk = await self._next(chunks, progress_s)
                 n_bytes += len(chunk)
                 if n_bytes > self._config.max_answer_bytes:
                     raise self._failed("sent an answer without an end")
+                was_ending = reader.is_ending
                 for item in self._found(events, chunk):
                     progress_s = progress_s if isinstance(item, Ping) else loop.time()
                     yield item
-                if self._is_over or not chunk:
+                if reader.is_ending and not was_ending:
+                    progress_s = loop.time()
+                if not chunk:
                     break
             if not reader.is_done:
                 self._check_end(events)
                 for item in reader.close():
                     yield item
             await _drained(chunks)
+
+    async def _next(self, chunks: AsyncGenerator[bytes], progress_s: float) -> bytes:
+        """More of the stream; empty at its end, or if nothing of weight can follow any more."""
+        is_ending = self._reader.is_ending
+        wait_s = LAST_S if is_ending else self._config.progress_timeout_s
+        try:
+            async with asyncio.timeout_at(progress_s + wait_s):
+                return await anext(chunks, b"")
+        except TimeoutError:
+            if is_ending:
+                return b""
+            raise self._failed("makes no progress", TIMEOUT) from None
+        except httpx2.HTTPError:
+            if is_ending:
+                return b""
+            raise
 
     def _check_end(self, events: SseReader) -> None:
         """Whether a stream may end here that hasn't said so."""

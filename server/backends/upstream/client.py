@@ -99,7 +99,7 @@ class UpstreamClient:
                 raw = await self.body(response, MAX_ASKED_BYTES)
                 status = response.status_code
         except TimeoutError:
-            raise self.failed("does not answer", TIMEOUT) from None
+            raise self._away("does not answer", TIMEOUT) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
             raise self._fault(error) from error
         try:
@@ -117,7 +117,7 @@ class UpstreamClient:
             async with asyncio.timeout(timeout_s), self.post(sent) as response:
                 return decoded(await self.body(response, MAX_ASKED_BYTES))
         except TimeoutError:
-            raise self.failed("does not answer", TIMEOUT) from None
+            raise self._away("does not answer", TIMEOUT) from None
         except ValueError:
             raise self.failed("sent a body that is no JSON") from None
 
@@ -137,6 +137,11 @@ class UpstreamClient:
     def failed(self, what: str, status: int = 502) -> UpstreamFailed:
         """A fault, with the upstream's name in front."""
         return failed(what, self._config.name, self._config.key, status)
+
+    def _away(self, what: str, status: int = 502) -> UpstreamFailed:
+        error = self.failed(what, status)
+        error.is_away = True
+        return error
 
     def _keyed(self, dialect: str) -> dict[str, str]:
         """The key, where this API wants it.
@@ -176,13 +181,13 @@ class UpstreamClient:
         host = self._config.host
         match error:
             case httpx2.ConnectTimeout():
-                return self.failed(f"at {host} does not accept the connection in time", TIMEOUT)
+                return self._away(f"at {host} does not accept the connection in time", TIMEOUT)
             case httpx2.PoolTimeout():
                 return self.failed("has too many requests of ours", TIMEOUT)
             case httpx2.TimeoutException():
-                return self.failed("was silent for too long", TIMEOUT)
+                return self._away("was silent for too long", TIMEOUT)
             case httpx2.ConnectError() | httpx2.ProxyError():
-                return self.failed(f"at {host} can't be reached: {_reason(error)}")
+                return self._away(f"at {host} can't be reached: {_reason(error)}")
             case httpx2.RemoteProtocolError() | httpx2.ReadError() | httpx2.WriteError():
                 return self.failed("closed the connection before the end of its answer")
             case httpx2.DecodingError():

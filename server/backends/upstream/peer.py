@@ -49,9 +49,9 @@ class Peer:
             status, body = await self._client.ask("GET", "/models", self._dialects[0], None, LOOK_S)
             if status == 200 and isinstance(body, dict):
                 self._models = _listed(body)
-            self.trouble = "it refuses the key" if status in (401, 403) else ""
+            self.trouble = self._refusal if status in (401, 403) else ""
         except UpstreamFailed as error:
-            self.trouble = error.message
+            self.trouble = error.message if error.is_away else ""
 
     async def look_once(self, timeout_s: float) -> None:
         """Look, but no longer than that."""
@@ -134,9 +134,17 @@ class Peer:
     def failed(self, error: ServerError) -> None:
         """It has not. What it says of one request says nothing about others."""
         if isinstance(error, UpstreamFailed):
-            self.trouble = error.message
+            self.trouble = error.message if error.is_away else self.trouble
         elif error.status == 401:
-            self.trouble = "it refuses the key"
+            self.trouble = self._refusal
+
+    @property
+    def _refusal(self) -> str:
+        """Why it lets nobody in."""
+        name, variable = self._config.name, self._config.key_env
+        if not self._config.key:
+            return f"the upstream {name} needs a key: {variable or 'key_env'} is not set"
+        return f"the upstream {name} refuses the key of {variable}"
 
     def tick(self) -> None:
         """Look again if it is time."""

@@ -162,6 +162,10 @@ async def test_an_upstream_that_comes_back_is_used_again() -> None:
         assert (await server.ask("q")).status_code == 500
         assert (await server.http.get("/health")).json()["status"] == "healthy"
         assert (await server.ask("q")).status_code == 200
+    denied = error("authentication_error", "No.", "401 Unauthorized")
+    async with scripted(lambda _: [denied]) as up, in_front_of(up.url, environ={}) as server:
+        assert (await server.ask("q")).status_code == 401
+        assert "UP_KEY is not set" in (await server.http.get("/health")).json()["reason"]
     async with in_front_of(f"http://127.0.0.1:{_closed_port()}") as server:
         health = await server.http.get("/health")
         assert health.status_code == 503
@@ -194,7 +198,8 @@ async def test_a_finished_openai_stream_needs_no_last_word(monkeypatch: pytest.M
     """A server may leave the connection open behind its last chunk, or close it there."""
     monkeypatch.setattr("mlxdeck.server.backends.upstream.answer_stream.LAST_S", 0.05)
     told = chunks({"content": "Hi."}).removesuffix(b"data: [DONE]\n\n")
-    both: list[list[Piece]] = [[told, HANG], [told]]
+    cut = told.replace(HEAD, HEAD.replace(b"\r\n\r\n", b"\r\ncontent-length: 9999\r\n\r\n"))
+    both: list[list[Piece]] = [[told, HANG], [told], [cut]]
     for pieces in both:
         async with (
             scripted(partial(_same, pieces)) as up,
