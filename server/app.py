@@ -40,6 +40,7 @@ from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.decoding import Decode, decode
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 from mlxdeck.server.web.incoming_bodies import BoundedRequest
+from mlxdeck.server.web.marks import UNRECORDED
 from mlxdeck.server.web.request_ids import add_request_ids, client_id, request_id
 
 log = logging.getLogger(__name__)
@@ -225,7 +226,8 @@ async def answer(
     """Serve one request for an answer, from its bytes to its last event."""
     named = running.request_id
     await _ready(running, service)
-    trace = service.observer.begin(named, dialect.name, len(request.body))
+    counts = UNRECORDED not in request.headers
+    trace = service.observer.begin(named, dialect.name, len(request.body), counts=counts)
     running.progress = trace.progress
     try:
         async with running.cut_short():

@@ -63,10 +63,13 @@ class Observer:
         self._last = (Load(), time.monotonic())
         self._changes = ModelChanges()
 
-    def begin(self, request_id: str, dialect: str, body_bytes: int) -> Trace:
-        """Follow a request from here on."""
-        self.totals.requests += 1
-        head = (self.emitter, self.totals, self.model, self.capture)
+    def begin(
+        self, request_id: str, dialect: str, body_bytes: int, *, counts: bool = True
+    ) -> Trace:
+        """Follow a request from here on; one that doesn't count leaves no trace outside the log."""
+        emitter, totals = (self.emitter, self.totals) if counts else (NullWriter(), Totals())
+        totals.requests += 1
+        head = (emitter, totals, self.model, self.capture)
         log = request_log(request_id, dialect, body_bytes)
         return Trace(*head, request_id, dialect, body_bytes, log)
 

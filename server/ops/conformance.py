@@ -1,4 +1,4 @@
-"""`mlxdeck check`: eleven realistic scenarios against a running server, a line each.
+"""`mlxdeck check`: realistic scenarios against a running server, a line each.
 
 It is a client like any other: it knows the wire format and nothing of the server's internals. So it
 works with any server that has Anthropic's Messages API.
@@ -8,123 +8,19 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-Json = Any
+from mlxdeck.server.ops.check_client import Client, Failed, Json, conversation, expect
+from mlxdeck.settings.errors import UserError
+
 Say = Callable[[str], None]
-
-ANSWER_TOKENS = 256
-TIMEOUT_S = 600.0
-CONNECT_TIMEOUT_S = 10.0
-
-
-class Failed(Exception):
-    """A scenario failed; the text describes the response."""
-
-
-def expect(condition: object, seen: str) -> None:
-    """Fail the scenario unless `condition` holds."""
-    if not condition:
-        raise Failed(seen)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back."""
-
-    status: int
-    headers: dict[str, str]
-    body: Json
-
-    @property
-    def text(self) -> str:
-        """All text blocks of an answer."""
-        blocks = self.body.get("content", [])
-        return "".join(block.get("text", "") for block in blocks)
-
-    @property
-    def input_tokens(self) -> int:
-        """All prompt tokens, cached or not."""
-        usage = self.body["usage"]
-        return int(usage["input_tokens"] + usage.get("cache_read_input_tokens", 0))
-
-
-class Client:
-    """Sends requests to one server, each on its own connection."""
-
-    def __init__(self, url: str, api_key: str = "") -> None:
-        parts = urlsplit(url if "//" in url else f"//{url}")
-        expect(parts.hostname, f"{url!r} is no address")
-        self._host, self._port = str(parts.hostname), parts.port or 80
-        self._headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
-        if api_key:
-            self._headers["x-api-key"] = api_key
-
-    def reach(self) -> None:
-        """Connect, and close the connection.
-
-        Raises:
-            OSError: Nobody listens.
-        """
-        socket.create_connection((self._host, self._port), CONNECT_TIMEOUT_S).close()
-
-    def _open(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
-        connection.request(method, path, body, {**self._headers, **headers})
-        return connection, connection.getresponse()
-
-    def send(self, method: str, path: str, body: Json = None, **headers: str) -> Reply:
-        """One request, its whole answer; bytes are sent as they are."""
-        raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection, response = self._open(method, path, raw, headers)
-        try:
-            content = response.read()
-            lowered = {name.lower(): value for name, value in response.getheaders()}
-            return Reply(response.status, lowered, json.loads(content) if content else None)
-        finally:
-            connection.close()
-
-    def ask(self, *turns: Json, fresh: bool = False, **fields: Json) -> Reply:
-        """A conversation, given as texts (user and assistant in turns) or as messages."""
-        headers = {"cache-control": "no-cache"} if fresh else {}
-        reply = self.send("POST", "/v1/messages", conversation(*turns, **fields), **headers)
-        expect(reply.status == 200, f"status {reply.status}: {reply.body}")
-        return reply
-
-    def stream(self, *turns: Json, **fields: Json) -> Iterator[tuple[str, Json]]:
-        """The events of a streamed answer, as they come."""
-        body = json.dumps(conversation(*turns, stream=True, **fields)).encode()
-        connection, response = self._open("POST", "/v1/messages", body, {})
-        try:
-            expect(response.status == 200, f"status {response.status}")
-            name = ""
-            for line in response:
-                field, _, value = line.decode().strip().partition(": ")
-                if field == "event":
-                    name = value
-                elif field == "data":
-                    yield name, json.loads(value)
-        finally:
-            connection.close()
-
-
-def conversation(*turns: Json, **fields: Json) -> Json:
-    """A request body with greedy sampling and a small answer, unless `fields` change that."""
-    roles = ("user", "assistant")
-    messages = [
-        turn if isinstance(turn, dict) else {"role": roles[index % 2], "content": turn}
-        for index, turn in enumerate(turns)
-    ]
-    defaults = {"model": "local", "max_tokens": ANSWER_TOKENS, "temperature": 0}
-    return {**defaults, "messages": messages, **fields}
+STOP_S = 30.0
+"""A cancelled request has to end within this time; a step may take a while on a slow machine."""
+POLL_S = 0.1
 
 
 CAPITAL = "What is the capital of France? Answer in one short sentence."
@@ -186,38 +82,27 @@ def several_turns(client: Client) -> str:
     return f"{cached} of {second.input_tokens} tokens reused"
 
 
-def tools_offered(client: Client) -> str:
-    """Tools are read, and the answer is text or a call of an offered tool."""
-    bare = client.ask("What is the weather in Paris?", max_tokens=64)
-    reply = client.ask("What is the weather in Paris?", tools=[WEATHER_TOOL], max_tokens=64)
-    expect(reply.input_tokens > bare.input_tokens + 20, "the tool is not in the prompt")
+def tool_turn(client: Client) -> str:
+    """A forced call has arguments that conform; with its result, the model continues."""
+    question = "What is the weather in Paris?"
+    forced = {"type": "tool", "name": WEATHER_TOOL["name"]}
+    reply = client.ask(question, tools=[WEATHER_TOOL], tool_choice=forced)
     calls = [block for block in reply.body["content"] if block["type"] == "tool_use"]
-    for call in calls:
-        expect(call["name"] == WEATHER_TOOL["name"], f"a call of {call['name']!r}")
-        expect(isinstance(call["input"], dict), "the arguments are no object")
-    ends = reply.body["stop_reason"]
-    expect(not calls or ends in ("tool_use", "max_tokens"), f"stop_reason {ends}")
-    return f"{len(calls)} calls, stop_reason {ends}"
-
-
-def tool_result(client: Client) -> str:
-    """A call and its result are sent back, and the model continues."""
-    call = {
-        "type": "tool_use",
-        "id": "toolu_check",
-        "name": WEATHER_TOOL["name"],
-        "input": {"city": "Paris"},
-    }
-    result = {"type": "tool_result", "tool_use_id": "toolu_check", "content": "18 degrees, sunny"}
-    reply = client.ask(
-        "What is the weather in Paris?",
-        {"role": "assistant", "content": [call]},
+    expect(calls, f"no call, though one is forced: {reply.body['content']}")
+    call = calls[0]
+    expect(call["name"] == WEATHER_TOOL["name"], f"a call of {call['name']!r}")
+    expect(isinstance(call["input"].get("city"), str), f"arguments {call['input']}")
+    expect(reply.body["stop_reason"] == "tool_use", f"stop_reason {reply.body['stop_reason']}")
+    result = {"type": "tool_result", "tool_use_id": call["id"], "content": "18 degrees, sunny"}
+    after = client.ask(
+        question,
+        {"role": "assistant", "content": reply.body["content"]},
         {"role": "user", "content": [result]},
         tools=[WEATHER_TOOL],
         max_tokens=48,
     )
-    expect(reply.body["content"], "no answer to the result")
-    return repr(reply.text.strip()[:40])
+    expect(after.body["content"], "no answer to the result")
+    return f"{call['name']}({json.dumps(call['input'])[:40]})"
 
 
 def streaming_order(client: Client) -> str:
@@ -236,6 +121,25 @@ def streaming_order(client: Client) -> str:
     expect(names[-2:] == ["message_delta", "message_stop"], f"ends with {names[-2:]}")
     expect(text == client.ask(CAPITAL).text, "the plain answer differs")
     return f"{len(names)} events"
+
+
+def cancelling(client: Client) -> str:
+    """A client that leaves in the middle of an answer frees the server."""
+    before = _active(client)
+    events = client.stream("Tell a very long story.", max_tokens=2_000, fresh=True)
+    for name, _ in events:
+        if name == "content_block_delta":
+            break
+    events.close()
+    began_s = time.monotonic()
+    while (now := _active(client)) > before:
+        expect(time.monotonic() - began_s < STOP_S, f"{now} requests still run")
+        time.sleep(POLL_S)
+    return f"after {time.monotonic() - began_s:.1f} s"
+
+
+def _active(client: Client) -> int:
+    return int(client.send("GET", "/v1/status").body.get("active", 0))
 
 
 def long_prompt(client: Client) -> str:
@@ -300,9 +204,9 @@ SCENARIOS: tuple[Callable[[Client], str], ...] = (
     identical_repeat,
     system_prompt,
     several_turns,
-    tools_offered,
-    tool_result,
+    tool_turn,
     streaming_order,
+    cancelling,
     long_prompt,
     eight_at_once,
     bad_input,
@@ -310,8 +214,36 @@ SCENARIOS: tuple[Callable[[Client], str], ...] = (
 )
 
 
-def run(url: str, api_key: str, say: Say) -> int:
-    """Run every scenario; return 1 if one failed, or if no server is there to ask."""
+@dataclass(frozen=True, slots=True)
+class ScenarioResult:
+    """How one scenario went."""
+
+    scenario: str
+    verdict: Literal["PASS", "FAIL"]
+    duration_s: float
+    seen: str
+
+
+def names() -> list[str]:
+    """The scenarios' names, in order."""
+    return [_name(each) for each in SCENARIOS]
+
+
+def _name(scenario: Callable[[Client], str]) -> str:
+    return scenario.__name__.replace("_", " ")
+
+
+def run(
+    url: str, api_key: str, say: Say, *, only: Collection[str] = (), as_json: bool = False
+) -> int:
+    """Run the scenarios, or those in `only`; return 1 if one failed, or if no server answers.
+
+    Raises:
+        UserError: There is no such scenario.
+    """
+    wanted = {name.strip().replace("-", " ").replace("_", " ") for name in only}
+    if unknown := wanted - set(names()):
+        raise UserError(f"no scenario {sorted(unknown)[0]!r}; there are: {', '.join(names())}")
     try:
         client = Client(url, api_key)
         client.reach()
@@ -322,19 +254,32 @@ def run(url: str, api_key: str, say: Say) -> int:
         reason = error.strerror or str(error)
         say(f"no server answers at {url}: {reason}. mlxdeck serve starts one")
         return 1
-    n_failed = 0
+    results = []
     for scenario in SCENARIOS:
-        began_s = time.monotonic()
-        try:
-            verdict, seen = "PASS", scenario(client)
-        except Failed as failure:
-            verdict, seen = "FAIL", str(failure)
-        except (OSError, http.client.HTTPException) as error:
-            verdict, seen = "FAIL", f"no answer: {error}"
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            verdict, seen = "FAIL", f"unexpected answer: {type(error).__name__}: {error}"
-        n_failed += verdict == "FAIL"
-        name = scenario.__name__.replace("_", " ")
-        say(f"{verdict}  {name:<18}{time.monotonic() - began_s:>8.2f} s  {seen}")
-    say(f"{len(SCENARIOS) - n_failed} of {len(SCENARIOS)} passed")
-    return int(n_failed > 0)
+        if wanted and _name(scenario) not in wanted:
+            continue
+        results.append(result := _tried(scenario, client))
+        if not as_json:
+            say(
+                f"{result.verdict}  {result.scenario:<18}{result.duration_s:>8.2f} s  {result.seen}"
+            )
+    n_passed = sum(result.verdict == "PASS" for result in results)
+    if as_json:
+        say(json.dumps({"url": url, "results": [asdict(result) for result in results]}, indent=1))
+    else:
+        say(f"{n_passed} of {len(results)} passed")
+    return int(n_passed < len(results))
+
+
+def _tried(scenario: Callable[[Client], str], client: Client) -> ScenarioResult:
+    began_s = time.monotonic()
+    verdict: Literal["PASS", "FAIL"] = "FAIL"
+    try:
+        verdict, seen = "PASS", scenario(client)
+    except Failed as failure:
+        seen = str(failure)
+    except (OSError, http.client.HTTPException) as error:
+        seen = f"no answer: {error}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        seen = f"unexpected answer: {type(error).__name__}: {error}"
+    return ScenarioResult(_name(scenario), verdict, round(time.monotonic() - began_s, 3), seen)

@@ -5,12 +5,16 @@ Changes nothing, downloads nothing, and continues after a problem: each row is i
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import platform
+import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -24,7 +28,7 @@ from mlxdeck.server.backends.local.engine.models.loader import BUILTIN
 from mlxdeck.server.backends.local.prompt.template_trial import try_template
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.errors import EngineFailed, one_line
 from mlxdeck.server.ops.background import health, trouble
 from mlxdeck.server.ops.upstreams import has_local, looked_at
 
@@ -32,6 +36,8 @@ LOW_MEMORY_BYTES = 2 * 1024**3
 SLOW_GFLOPS = 20.0
 """The reference BLAS reaches 3 on any machine; a fast one at least 60 on two cores."""
 CLAUDE_TIMEOUT_S = 20.0
+CLAUDE_VERSION = (2, 1)
+"""The oldest that reads all variables of `agents.claude_variables`."""
 SMALL_MODEL = "small model"
 
 Say = Callable[[str], None]
@@ -47,19 +53,23 @@ class Finding:
     remedy: str = ""
 
 
-def report(settings: Settings, say: Say) -> int:
+def report(settings: Settings, say: Say, *, as_json: bool = False) -> int:
     """Say every finding; return 1 if the server can't work, else 0."""
-    verdicts = []
     away = None if has_local(settings) else Finding("ok", "not needed: no model runs here")
+    found: dict[str, Finding] = {}
     for name, find in CHECKS.items():
         if name == SMALL_MODEL and not settings.small_model:
             continue
         finding = away if name in OF_A_LOCAL_MODEL and away else find(settings)
-        verdicts.append(finding.verdict)
+        found[name] = finding
+        if as_json:
+            continue
         say(f"{finding.verdict:<5} {name:<12} {finding.what}")
         if finding.remedy:
             say(f"{'':<18} -> {finding.remedy}")
-    return int("BAD" in verdicts)
+    if as_json:
+        say(json.dumps({name: asdict(finding) for name, finding in found.items()}, indent=1))
+    return int(any(finding.verdict == "BAD" for finding in found.values()))
 
 
 def python(_: Settings) -> Finding:
@@ -179,6 +189,8 @@ def chat_template(settings: Settings) -> Finding:
 
     try:
         tokenizer = load_tokenizer(folder, settings.chat_template)
+        if not tokenizer.traits.source:
+            return Finding("BAD", "the model has none", "give one: --chat-template FILE")
         form = choose_format(settings.tool_format, tokenizer.traits)
         trial = try_template(tokenizer, form)
     except EngineFailed as error:
@@ -206,17 +218,37 @@ def claude_code(_: Settings) -> Finding:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return Finding("note", f"{path} does not work: {error}", remedy)
-    return Finding("ok", f"{done.stdout.strip()} ({path})")
+    what = f"{done.stdout.strip()} ({path})"
+    found = re.match(r"(\d+)\.(\d+)", done.stdout.strip())
+    if found and tuple(map(int, found.groups())) < CLAUDE_VERSION:
+        oldest = ".".join(map(str, CLAUDE_VERSION))
+        return Finding("note", f"{what} is older than {oldest}", f"claude update; or: {remedy}")
+    return Finding("ok", what)
 
 
 def server(settings: Settings) -> Finding:
     """Whether one runs where the settings say."""
     body = health(settings.url)
     if body is None:
-        return Finding("ok", f"none runs on {settings.url}")
+        return _port(settings)
     if body["status"] == "unhealthy":
         return Finding("note", f"the one on {settings.url} {trouble(body)}")
     return Finding("ok", f"one runs on {settings.url}: {body['status']}")
+
+
+def _port(settings: Settings) -> Finding:
+    """Whether a server could listen there."""
+    remedy = f"end the other program, or choose another port: --port {settings.port + 1}"
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host.strip("[]"), settings.port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            what = "another program listens there" if taken else one_line(error)
+            return Finding("BAD", f"{settings.host}:{settings.port} can't be used: {what}", remedy)
+    return Finding("ok", f"none runs on {settings.url}")
 
 
 def telemetry(settings: Settings) -> Finding:
@@ -246,7 +278,12 @@ def backends(settings: Settings) -> Finding:
 
 def files(settings: Settings) -> Finding:
     """Where mlxdeck keeps its files, and which file of settings counts."""
-    return Finding("ok", f"{settings.home}; settings from {settings.file or 'no file'}")
+    what = f"{settings.home}; settings from {settings.file or 'no file'}"
+    nearest = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        remedy = "set MLXDECK_HOME to a folder that can be written to"
+        return Finding("BAD", f"{nearest} can't be written to", remedy)
+    return Finding("ok", what)
 
 
 def gib(n_bytes: int) -> str:

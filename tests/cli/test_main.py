@@ -360,17 +360,20 @@ def test_tui_in_a_browser(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> No
 
 def test_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a URL, or where the settings say; failures are the status."""
-    calls: list[tuple[str, str]] = []
+    calls: list[tuple[Any, ...]] = []
 
-    def run(url: str, api_key: str, say: Any) -> int:
-        calls.append((url, api_key))
+    def run(url: str, api_key: str, say: Any, *, only: list[str], as_json: bool) -> int:
+        calls.append((url, api_key, only, as_json))
         return 1
 
     monkeypatch.setattr(conformance, "run", run)
     assert main(["check", "http://127.0.0.1:1"]) == 1
     monkeypatch.setenv("MLXDECK_API_KEY", "k")
-    assert main(["check", "--port", "8090"]) == 1
-    assert calls == [("http://127.0.0.1:1", ""), ("http://127.0.0.1:8090", "k")]
+    assert main(["check", "--port", "8090", "--only", "simple-chat,tool turn", "--json"]) == 1
+    assert calls == [
+        ("http://127.0.0.1:1", "", [], False),
+        ("http://127.0.0.1:8090", "k", ["simple-chat", "tool turn"], True),
+    ]
 
 
 def test_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -387,7 +390,7 @@ def test_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 
 def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its status says whether a server can work here."""
-    monkeypatch.setattr(doctor, "report", lambda settings, say: int(settings.model == "x"))
+    monkeypatch.setattr(doctor, "report", lambda told, _, as_json: int(told.model == "x"))
     assert main(["doctor", "--model", "x"]) == 1
     assert main(["doctor"]) == 0
 

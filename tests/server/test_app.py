@@ -348,6 +348,18 @@ async def test_every_accepted_request_ends_once() -> None:
             assert names.count("request.start") == names.count("request.end") == 1
 
 
+async def test_requests_of_check_stay_out_of_the_users_figures() -> None:
+    """They are answered like any other."""
+    async with running() as server:
+        marked = await server.ask("a", headers={"x-mlxdeck-check": "1"})
+        assert marked.json()["content"] == [{"type": "text", "text": "a"}]
+        await server.ask("b")
+        (end,) = await server.ended(1)
+        assert end.outcome == "ok"
+        assert len(server.telemetry.named("request.start")) == 1
+        assert "mlxdeck_requests_total 1.0\n" in (await server.http.get("/metrics")).text
+
+
 async def test_counting_counts_the_real_prompt() -> None:
     """count_tokens agrees with what an answer reports, tools and system prompt included."""
     async with running() as server:

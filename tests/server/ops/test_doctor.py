@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mlxdeck.server.backends.local.engine.api import TemplateTraits
+from mlxdeck.server.backends.local.engine.echo import ByteTokenizer
 from mlxdeck.server.backends.local.engine.hardware.blas import Blas
 from mlxdeck.server.backends.local.engine.hardware.device import Device
 from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
@@ -206,3 +209,66 @@ def test_the_window_of_a_model_is_told_before_it_is_loaded(tmp_path: Path) -> No
     assert doctor.context(settings) == Finding(
         "ok", "131,072 tokens by n_ctx; a conversation that fills it takes 32.00 GiB"
     )
+
+
+def test_a_port_that_another_program_holds_is_bad(settings: Settings) -> None:
+    """A server could not start; the remedy names the next port."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", settings.port))
+        other.listen()
+        found = doctor.server(settings)
+    assert (found.verdict, found.what) == (
+        "BAD",
+        f"127.0.0.1:{settings.port} can't be used: another program listens there",
+    )
+    assert f"--port {settings.port + 1}" in found.remedy
+    assert doctor.server(settings) == Finding("ok", f"none runs on {settings.url}")
+
+
+def test_a_home_that_cannot_be_made_is_bad(tmp_path: Path) -> None:
+    """Models, caches and telemetry would have no place."""
+    (tmp_path / "file").touch()
+    found = doctor.files(Settings(home=tmp_path / "file" / "home"))
+    assert (found.verdict, found.remedy[:16]) == ("BAD", "set MLXDECK_HOME")
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [("1.0.128", "note"), ("2.0.9", "note"), ("2.1.0", "ok"), ("10.0", "ok")],
+)
+def test_an_old_client_is_noted(
+    version: str,
+    verdict: str,
+    tmp_path: Path,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It reads other variables."""
+    client = tmp_path / "claude"
+    client.write_text(f"#!/bin/sh\necho '{version} (Claude Code)'\n")
+    client.chmod(0o755)
+    monkeypatch.setattr("mlxdeck.server.ops.doctor.shutil.which", lambda _: str(client))
+    assert doctor.claude_code(settings).verdict == verdict
+
+
+def test_a_model_without_a_template_is_bad(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remedy is a template of the user's."""
+    monkeypatch.setattr(doctor, "_model_folder", lambda _: tmp_path)
+    tokenizer = ByteTokenizer()
+    tokenizer.traits = TemplateTraits()
+    loaded = "mlxdeck.server.backends.local.engine.mlx.tokenizer.load_tokenizer"
+    monkeypatch.setattr(loaded, lambda *_: tokenizer)
+    wanted = Finding("BAD", "the model has none", "give one: --chat-template FILE")
+    assert doctor.chat_template(settings) == wanted
+
+
+def test_the_report_is_one_json_document_for_programs(settings: Settings) -> None:
+    """With the same rows."""
+    said: list[str] = []
+    assert doctor.report(settings, said.append, as_json=True) == 0
+    (document,) = said
+    rows = json.loads(document)
+    assert rows["MLX"] == {"verdict": "ok", "what": "0.32.4 on cpu (AMD EPYC)", "remedy": ""}
+    assert set(rows) == set(doctor.CHECKS) - {doctor.SMALL_MODEL}
