@@ -107,10 +107,8 @@ class StoredAnswers:
         looked_up = {each: self._find(each, owner) for each in chat.refers_to}
         found = {key: each for key, each in looked_up.items() if each is not None}
         whole = partial(dialect.recall, chat, found)
-        if (
-            sum(each.n_bytes for first in found.values() for each in first.conversation())
-            <= LONG_BYTES
-        ):
+        links = (link for answer in found.values() for link in answer.conversation())
+        if sum(link.n_bytes for link in links) <= LONG_BYTES:
             return whole()
         return replace(await workers.run(whole), is_long=True)
 

@@ -27,8 +27,7 @@ from mlxdeck.server.dialects.base import StoredAnswer
 from mlxdeck.server.dialects.openai_errors import error_code
 from mlxdeck.server.dialects.openai_responses.answer_form import AnswerForm
 from mlxdeck.server.dialects.openai_responses.output_items import (
-    CustomCallItem,
-    FunctionCallItem,
+    CallItem,
     ItemEvent,
     MessageItem,
     OutputItem,
@@ -130,9 +129,7 @@ class ResponsesEncoder:
 
     def _call(self, call_id: str, name: str) -> OutputItem:
         tool = self._form.tools.get(name) or ServedTool("function", name)
-        if tool.kind == "custom":
-            return CustomCallItem(self._id("ctc"), call_id, tool)
-        return FunctionCallItem(self._id("fc"), call_id, tool)
+        return CallItem(self._id("ctc" if tool.kind == "custom" else "fc"), call_id, tool)
 
     def _more(self, kind: type[MessageItem] | type[ReasoningItem], text: str) -> Iterator[bytes]:
         if not isinstance(self._item, kind):

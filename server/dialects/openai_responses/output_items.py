@@ -7,17 +7,16 @@ stream adds place, item and number.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from mlxdeck.server.dialects.history.call_inputs import RAW
+from mlxdeck.server.dialects.openai_responses.argument_text import ArgumentText
 from mlxdeck.server.dialects.openai_responses.history import hide_thought
 from mlxdeck.server.dialects.openai_responses.tools import ServedTool
 from mlxdeck.server.dialects.surrogates import WholeEscapes
 
 ItemEvent = tuple[str, dict[str, Any]]
+CALL, CUSTOM_CALL = "function_call", "custom_tool_call"
 Status = str
 """`in_progress`, `completed` or `incomplete`."""
 
@@ -114,46 +113,20 @@ class ReasoningItem:
         return {"type": self._kind, "text": "".join(self._texts or ())}
 
 
-class FunctionCallItem:
-    """A call of a function."""
+class CallItem:
+    """A call of a function, or of a custom tool, whose text the model writes as an argument."""
 
     def __init__(self, item_id: str, call_id: str, tool: ServedTool) -> None:
         self.id = item_id
         self._call_id, self._tool = call_id, tool
-        self._escapes = WholeEscapes()
-        self._arguments: list[str] = []
-
-    def open(self) -> Iterator[ItemEvent]:
-        return iter(())
-
-    def delta(self, text: str) -> Iterator[ItemEvent]:
-        yield from self._more(self._escapes.feed(text))
-
-    def close(self) -> Iterator[ItemEvent]:
-        yield from self._more(self._escapes.flush())
-        yield "function_call_arguments.done", {"arguments": "".join(self._arguments)}
-
-    def fields(self, status: Status) -> dict[str, Any]:
-        head = {"id": self.id, "type": "function_call", "status": status}
-        call = {**head, "call_id": self._call_id, "name": self._tool.name}
-        if self._tool.namespace:
-            call["namespace"] = self._tool.namespace
-        return {**call, "arguments": "".join(self._arguments)}
-
-    def _more(self, text: str) -> Iterator[ItemEvent]:
-        if text:
-            self._arguments.append(text)
-            yield "function_call_arguments.delta", {"delta": text}
-
-
-class CustomCallItem:
-    """A call of a custom tool; the model writes its text as an argument."""
-
-    def __init__(self, item_id: str, call_id: str, tool: ServedTool) -> None:
-        self.id = item_id
-        self._call_id, self._tool = call_id, tool
-        self._reader = ArgumentText()
-        self._input: list[str] = []
+        self._pieces: list[str] = []
+        self._reader: ArgumentText | WholeEscapes
+        if tool.kind == "custom":
+            self._reader = ArgumentText()
+            self._type, self._event, self._name = CUSTOM_CALL, "custom_tool_call_input", "input"
+        else:
+            self._reader = WholeEscapes()
+            self._type, self._event, self._name = CALL, "function_call_arguments", "arguments"
 
     def open(self) -> Iterator[ItemEvent]:
         return iter(())
@@ -162,75 +135,17 @@ class CustomCallItem:
         yield from self._more(self._reader.feed(text))
 
     def close(self) -> Iterator[ItemEvent]:
-        yield from self._more(self._reader.end())
-        yield "custom_tool_call_input.done", {"input": "".join(self._input)}
+        yield from self._more(self._reader.flush())
+        yield f"{self._event}.done", {self._name: "".join(self._pieces)}
 
     def fields(self, status: Status) -> dict[str, Any]:
-        head = {"id": self.id, "type": "custom_tool_call", "status": status}
+        head = {"id": self.id, "type": self._type, "status": status}
         call = {**head, "call_id": self._call_id, "name": self._tool.name}
         if self._tool.namespace:
             call["namespace"] = self._tool.namespace
-        return {**call, "input": "".join(self._input)}
+        return {**call, self._name: "".join(self._pieces)}
 
     def _more(self, text: str) -> Iterator[ItemEvent]:
         if text:
-            self._input.append(text)
-            yield "custom_tool_call_input.delta", {"delta": text}
-
-
-_HEAD = re.compile(rf'\s*\{{\s*"{RAW}"\s*:\s*"')
-_STRING = re.compile(r'(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*')
-
-
-class ArgumentText:
-    """The text in the JSON arguments of a custom tool's call, while they come.
-
-    Arguments of another form than the one text that the tool has are the text, as they are.
-    """
-
-    def __init__(self) -> None:
-        self._escapes = WholeEscapes()
-        self._waiting = ""
-        self._state = "head"
-
-    def feed(self, text: str) -> str:
-        """The text that is complete now."""
-        self._waiting += self._escapes.feed(text)
-        if self._state == "head" and (found := _HEAD.match(self._waiting)):
-            self._waiting = self._waiting[found.end() :]
-            self._state = "text"
-        return self._taken() if self._state == "text" else ""
-
-    def _taken(self) -> str:
-        found = _STRING.match(self._waiting)
-        piece = found[0] if found else ""
-        self._waiting = self._waiting[len(piece) :]
-        if self._waiting.startswith('"'):
-            self._state, self._waiting = "end", ""
-        return _unescaped(piece)
-
-    def end(self) -> str:
-        """The rest of the text, at the end of the call."""
-        self._waiting += self._escapes.flush()
-        if self._state == "head":
-            return _only_text(self._waiting)
-        return _unescaped(self._waiting) if self._state == "text" else ""
-
-
-def _unescaped(piece: str) -> str:
-    try:
-        return str(json.loads(f'"{piece}"', strict=False))
-    except ValueError:
-        return piece
-
-
-def _only_text(arguments: str) -> str:
-    """The text where it isn't the first argument, or what there is instead."""
-    try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    said = value.get(RAW) if isinstance(value, dict) else None
-    if isinstance(said, str):
-        return said
-    return "" if value == {} else arguments
+            self._pieces.append(text)
+            yield f"{self._event}.delta", {"delta": text}

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 
 from mlxdeck.server import chat as m
 from mlxdeck.server.dialects.base import RecallingDialect, StoredAnswer, StoringEncoder
+from mlxdeck.server.dialects.openai_responses.argument_text import ArgumentText
 from mlxdeck.server.dialects.openai_responses.history import hide_thought, open_thought
-from mlxdeck.server.dialects.openai_responses.output_items import ArgumentText
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.dialects.surrogates import whole_text
 from mlxdeck.server.errors import (
@@ -515,7 +515,7 @@ def test_the_text_of_a_custom_tool_streams(
     for cut in sorted(cut % (len(written) + 1) for cut in cuts):
         got += reader.feed(written[start:cut])
         start = max(start, cut)
-    got += reader.feed(written[start:]) + reader.end()
+    got += reader.feed(written[start:]) + reader.flush()
     # Halves that stand side by side are a pair once they are escaped.
     whole = json.loads(json.dumps(said))
     assert whole_text(got) == whole_text(whole)
@@ -525,7 +525,7 @@ def test_the_text_of_a_custom_tool_streams(
 def test_other_arguments_of_a_custom_tool_are_its_text(written: str) -> None:
     """As they are, unless the text is among them."""
     reader = ArgumentText()
-    got = reader.feed(written) + reader.end()
+    got = reader.feed(written) + reader.flush()
     if not written.startswith("{"):
         assert got == written or "\\ud" in written.lower()
 
