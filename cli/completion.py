@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Action, ArgumentParser, Namespace
+from collections.abc import Sequence
 
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.settings.declaration import declared
@@ -20,7 +21,7 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     import shtab
 
-    from mlxdeck.cli.main import build_parser
+    from mlxdeck.cli.main import COMMANDS, build_parser
 
     parser = build_parser()
     for command in parser.subcommands():
@@ -29,7 +30,7 @@ def run(args: Namespace) -> int:
                 _complete_with(action, shtab.FILE)
             elif action.metavar == "FOLDER":
                 _complete_with(action, shtab.DIRECTORY)
-            elif words := _words(action):
+            elif words := COMMANDS if action.metavar == "COMMAND" else _words(action):
                 action.choices = words
     print(shtab.complete(parser, shell=args.shell))
     return 0
@@ -40,8 +41,8 @@ def _complete_with(action: Action, how: object) -> None:
     vars(action)["complete"] = how
 
 
-def _words(action: Action) -> list[str]:
+def _words(action: Action) -> Sequence[str]:
     """The words that a setting can be; empty if it is free. argparse itself doesn't check them."""
     setting = declared(Settings, DashboardSettings).get(action.dest)
     metavar = setting.metadata["kind"].metavar if setting else ""
-    return metavar.split("|") if "|" in metavar else []
+    return metavar.split("|") if "|" in metavar else ()

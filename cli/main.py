@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from mlxdeck.cli.command_parser import CommandParser
 
+OPTIONS = ("-h", "--help", "--version")
+"""In front of a command."""
 LEFT_OVER_S = 0.5
 """For a thread to end that is through with its work."""
 COMMANDS = (
@@ -103,6 +105,8 @@ def _parsed(words: list[str]) -> Namespace:
         build_parser(()).error(
             f"unknown command {nearest(first, COMMANDS)} (mlxdeck --help lists all)"
         )
+    if first.startswith("-") and not any(each.startswith(first) for each in OPTIONS):
+        build_parser(()).refuse([first])
     # Only the command that runs is imported.
     parser = build_parser((first,) if first in COMMANDS else COMMANDS)
     args, unknown = parser.parse_known_args(words or [first])

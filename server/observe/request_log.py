@@ -18,6 +18,8 @@ log = logging.getLogger("mlxdeck.request")
 
 MAX_MESSAGE = 300
 """Characters of an error."""
+MAX_TOLD = 1_000
+"""Characters of a line of level debug."""
 MAX_LINE = 4_000
 """Characters of the model's text in one line of the log."""
 
@@ -39,8 +41,11 @@ class RequestLog:
         self._text = ""
 
     def say(self, stage: str, *parts: str, level: int = logging.DEBUG) -> None:
-        """Write a line; empty parts are left out."""
+        """Write a line; empty parts are left out. Only the model's own text is never masked."""
         told = ", ".join(filter(None, parts))
+        if level >= logging.DEBUG:
+            # Clients choose names of models and sessions: of any length, and perhaps a key.
+            told = redacted_text(told[:MAX_TOLD])
         extra = {"request_id": self._request_id, "stage": stage}
         log.log(level, "%s %s: %s", self._request_id, stage, told, extra=extra)
 
@@ -91,7 +96,7 @@ class RequestLog:
             case t.ToolCall():
                 self.say("tool call", *_call(attrs))
             case t.Error():
-                message = redacted_text(attrs.message[:MAX_MESSAGE])
+                message = attrs.message[:MAX_MESSAGE]
                 self.say("error", attrs.error_type, f"while it was in {attrs.phase}", message)
             case t.RequestEnd():
                 self._flush()

@@ -98,6 +98,8 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         (["xyzzy"], "'xyzzy' (mlxdeck --help lists all)"),
         (["serve", "--prot", "1"], "'--prot'; did you mean '--port'?"),
         (["up", "--alert-qeue=3"], "'--alert-qeue'; did you mean '--alert-queue'?"),
+        (["--verison"], "'--verison'; did you mean '--version'?"),
+        (["--port", "1", "serve"], "unknown option '--port'\n"),
         (["serve", "--zzz", "1"], "unknown option '--zzz'\n"),
         (["claude", "-p", "hi"], "'-p'. Options of the agent itself come after --"),
         (["models", "extra"], "unexpected argument 'extra'"),
@@ -202,6 +204,7 @@ def test_completion_knows_commands_flags_and_words(
         ("mlxdeck serve --log-level de", "debug"),
         ("mlxdeck up --alert-qu", "--alert-queue"),
         ("mlxdeck completion f", "fish"),
+        ("mlxdeck help repl", "replay"),
     ],
 )
 def test_bash_completes(line: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from mlxdeck.server.observe.request_log import RequestLog
 from mlxdeck.telemetry.schema import events as t
 from tests.server.http import running
 
-SECRET = "sk-ant-REDACTED"
+SECRET = "sk-ant-api03-" + "Ab3dE9fGh1JkL2mN4pQrS6tUv8wXyZ" * 2
 
 
 @pytest.fixture
@@ -54,6 +54,16 @@ async def test_refusals_are_told_without_secrets(log: pytest.LogCaptureFixture) 
     assert "invalid_request_error" in log.text
     RequestLog("req_1").emitted(t.Error(message=f"no such model: api_key={SECRET}"))
     assert "no such model" in log.text and SECRET not in log.text
+
+
+async def test_names_that_clients_choose_are_masked_and_cut(log: pytest.LogCaptureFixture) -> None:
+    """A key in the place of a model is none of the log's business, nor is a novel."""
+    async with running() as server:
+        await server.ask("hello", model=SECRET)
+        await server.ask("hello", model="x" * 100_000)
+        await server.ended(2)
+    assert stages(log).count("decoded") == 2
+    assert SECRET not in log.text and max(map(len, log.text.splitlines())) < 2_000
 
 
 @pytest.mark.parametrize("level", ["debug", "trace"])
