@@ -3,7 +3,8 @@
     ServerError
     ├── BadRequest          400 invalid_request_error   a field is missing, malformed or unsupported
     │   ├── PromptTooLong   400 invalid_request_error   the text on which Claude Code compacts
-    │   └── UnknownPrevious 400 invalid_request_error   the answer to continue is not stored
+    │   ├── UnknownPrevious 400 invalid_request_error   the answer to continue is not stored
+    │   └── UnreadablePart      400 invalid_request_error   a picture for a model of text
     ├── Unauthorized        401 authentication_error    no API key, or a wrong one
     ├── Forbidden           403 permission_error        a web page asks, not a program
     ├── NotFound            404 not_found_error         no such route
@@ -84,6 +85,10 @@ class UnknownPrevious(BadRequest):
         super().__init__(
             "previous_response_id", f"Previous response with id {response_id!r:.80} not found."
         )
+
+
+class UnreadablePart(BadRequest):
+    """The backend can't read a part of the request, as a picture; another one perhaps can."""
 
 
 class Unauthorized(ServerError):

@@ -89,9 +89,10 @@ class Work:
     """Why the answer left its constraint; empty if it did not."""
 
 
-FallbackReason = Literal["window", "down", "loading", "error", "busy"]
-"""Why a backend didn't answer: the prompt is too long for it, it can't be reached or has failed,
-its model still loads, it answered with an error, or it is full or limits its rate."""
+FallbackReason = Literal["window", "unreadable", "down", "loading", "error", "busy"]
+"""Why a backend didn't answer: the prompt is too long for it, or has pictures that it can't read,
+it can't be reached or has failed, its model still loads, it answered with an error, or it is full
+or limits its rate."""
 FALLBACK_REASONS: tuple[FallbackReason, ...] = get_args(FallbackReason)
 
 

@@ -21,6 +21,7 @@ from mlxdeck.server.errors import (
     ServerError,
     StillLoading,
     Stopping,
+    UnreadablePart,
     UpstreamFailed,
 )
 from mlxdeck.server.load import Load
@@ -118,6 +119,8 @@ def fallback_reason(error: ServerError) -> FallbackReason | None:
     match error:
         case PromptTooLong():
             return "window"
+        case UnreadablePart():
+            return "unreadable"
         case StillLoading():
             return "loading"
         case Stopping():

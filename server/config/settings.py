@@ -79,8 +79,8 @@ class Settings(ProgramSettings):
     """Models of such requests, perhaps with stars, separated by commas."""
     fallback: str = setting("", text())
     """Backend that takes over if the usual one can't answer, as NAME or NAME/MODEL."""
-    fallback_on: str = setting("window,down,loading", subset(*FALLBACK_REASONS))
-    """When it takes over, separated by commas: window, down, loading, error, busy."""
+    fallback_on: str = setting("window,unreadable,down,loading", subset(*FALLBACK_REASONS))
+    """When it takes over, separated by commas: window, unreadable, down, loading, error, busy."""
     fallback_wait_s: float = setting(10.0, number(0))
     """Seconds that a request waits for a model that is loading, before the fallback takes over."""
     api_key: str = setting("", keys(), secret=True, group="Network")

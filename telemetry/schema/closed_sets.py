@@ -31,4 +31,4 @@ MissReason = Annotated[
 ]
 Phase = Annotated[str, _one_of("prepare", "generate", "decode")]
 EndedBy = Annotated[str, _one_of("loop")]
-FallbackReason = Annotated[str, _one_of("window", "down", "loading", "error", "busy")]
+FallbackReason = Annotated[str, _one_of("window", "unreadable", "down", "loading", "error", "busy")]

@@ -303,8 +303,8 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     fell_back_from: str = named("mlx.fallback.from", "")
     """Backend that was asked before, and did not answer."""
     fallback_reason: FallbackReason = named("mlx.fallback.reason", "")
-    """Why it did not: `window` (the prompt is too long for it), `down`, `loading`, `error` (it
-    answered with one) or `busy`."""
+    """Why it did not: `window` (the prompt is too long for it), `unreadable` (it reads text only),
+    `down`, `loading`, `error` or `busy`."""
 
 
 class Error(Attrs, frozen=True, kw_only=True):

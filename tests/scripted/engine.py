@@ -110,7 +110,7 @@ class ScriptedEngine(EchoEngine):
         """What is to be read of prompts, and a word of each answer, in the time that it takes."""
         asked = asked_tokens(reads)
         steps = [
-            self._go_on(uid, each, self._chunk if asked is None else asked[uid])
+            self._go_on(uid, each, self._chunk if asked is None else asked.get(uid, 0))
             for uid, each in list(self._writing.items())
             if each.n_done == len(each.run.tokens) or asked is None or uid in asked
         ]

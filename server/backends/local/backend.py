@@ -53,7 +53,7 @@ from mlxdeck.server.cache.cache_keys import digest
 from mlxdeck.server.canonicalize import SCHEMA_ORDER
 from mlxdeck.server.chat import ChatRequest, Ping, Started, ThinkingDelta, Usage
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.errors import UnreadablePart
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, ModelText, Prepared, StreamItem
 
 DRAWING = (
@@ -246,7 +246,7 @@ class LocalBackend(OneModel):
     def check(self, chat: ChatRequest) -> None:
         """Refuse a bias for a token that the model lacks, pictures, and texts that can't fit."""
         if chat.unsupported:
-            raise BadRequest(*chat.unsupported)
+            raise UnreadablePart(*chat.unsupported)
         check_biases(chat.sampling, self._model.vocab_tokens)
         self._renderer.check_fits(chat)
 

@@ -11,7 +11,7 @@ from mlxdeck.server.backends.upstream.config import UpstreamConfig
 from mlxdeck.server.backends.upstream.openai_request import openai_fields
 from mlxdeck.server.backends.upstream.strict_history import strict_history
 from mlxdeck.server.chat import ChatRequest
-from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.errors import UnreadablePart
 
 ANTHROPIC_VERSION = "2023-06-01"
 
@@ -72,7 +72,7 @@ def _fields(chat: ChatRequest, dialect: str, config: UpstreamConfig) -> dict[str
         return strict_history(fields)[0] if is_strict else fields
     if chat.unsupported and chat.unsupported[0].partition(".")[0] not in ("messages", "input"):
         # What the messages hold can be sent in either API's words.
-        raise BadRequest(*chat.unsupported)
+        raise UnreadablePart(*chat.unsupported)
     if dialect == "openai":
         return openai_fields(chat, hosted=config.hosted)
     return anthropic_fields(chat, hosted=config.hosted)

@@ -29,6 +29,7 @@ from mlxdeck.server.errors import (
     Overloaded,
     PromptTooLong,
     ServerError,
+    UnreadablePart,
     UpstreamFailed,
     UpstreamRefused,
 )
@@ -67,6 +68,7 @@ def text_of(answer: httpx2.Response) -> str:
 
 FAULTS = [
     (PromptTooLong(9, 5), "window"),
+    (UnreadablePart("messages.0", "this model reads text only"), "unreadable"),
     (UpstreamRefused("prompt is too long: 9 tokens > 5 maximum", 400, "x"), "window"),
     (EngineFailed("the engine has failed"), "down"),
     (UpstreamFailed("it can't be reached"), "down"),
