@@ -95,6 +95,7 @@ def create_app(
 
     names = [name.strip() for name in settings.dialects.split(",") if name.strip()]
     app.ctx.dialects = {**DIALECTS, **plugged_dialects(names, DIALECTS)}
+    app.on_response(_release)
     app.on_response(add_request_ids)
     app.on_response(partial(add_cors, allowed=settings.hosts_allowed))
     app.exception(ServerError, SanicException, Exception)(on_error)
@@ -158,7 +159,7 @@ def _add_caches(app: Sanic[Any, Any], service: Service) -> None:
             return _json({"cleared": await clear_caches(service, request.args.get("tier", ""))})
 
     app.add_route(cache, "/v1/cache", methods=["GET", "HEAD"])
-    app.add_route(clear_cache, "/v1/cache", methods=["DELETE"], ignore_body=True)
+    app.add_route(clear_cache, "/v1/cache", methods=["DELETE"])
 
 
 def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> None:
@@ -207,13 +208,12 @@ def _add_stored(app: Sanic[Any, Any], service: Service, dialect: RecallingDialec
         return raw(dialect.input_body(answer, dict(request.query_args)), content_type=JSON)
 
     path = f"{dialect.path}/<answer_id:str>"
-    app.add_route(one, path, methods=["GET", "HEAD", "DELETE"], ignore_body=True)
+    app.add_route(one, path, methods=["GET", "HEAD", "DELETE"])
     app.add_route(get_input, f"{path}/input_items", methods=["GET", "HEAD"])
 
 
 def _add_cancel(app: Sanic[Any, Any]) -> None:
-    async def cancel(request: BoundedRequest, name: str) -> HTTPResponse:
-        request.drop()
+    async def cancel(request: Request, name: str) -> HTTPResponse:
         owner = app.ctx.gate.owner(request.headers)
         return _json({"cancelled": app.ctx.drain.cancel(unquote(name), owner)})
 
@@ -341,6 +341,11 @@ def _headers(first: Event, backend: str, *, fresh: bool) -> dict[str, str]:
         BACKEND: backend,
         "cache-control": "no-cache",
     }
+
+
+def _release(request: BoundedRequest, _: HTTPResponse) -> None:
+    """Let go of a body, also of one that the route has no use for."""
+    request.drop()
 
 
 def _check_single(request: Request) -> None:

@@ -201,6 +201,20 @@ async def test_an_unknown_path_is_answered_in_its_own_api(
         )
 
 
+async def test_a_body_that_nobody_reads_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is asked for, and nothing is said of it; the connection goes on."""
+    lines = (*("GET /health", "HEAD /health", "GET /v1/models", "GET /v1/models/echo", "GET /"),
+             *("GET /v1/status", "GET /metrics", "GET /v1/cache", "DELETE /v1/cache", "GET /none"),
+             *("GET /v1/responses/r", "DELETE /v1/responses/r", "POST /v1/requests/r/cancel"),
+             *("OPTIONS /v1/messages", "POST /health"))  # fmt: skip
+    async with running() as server:
+        asks = [asked(line, content=b"hello") for line in lines]
+        told = await answered(server, *asks, asked("GET /health"))
+        assert told[-1][0] == 200
+        assert server.service.bodies.in_flight_bytes == 0
+    assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
+
+
 async def test_a_page_that_is_let_in_may_read() -> None:
     """Answers, errors and streams name its origin; a preflight needs no key; others get neither."""
     page, key = "Origin: http://localhost:3000", "Authorization: Bearer k"
