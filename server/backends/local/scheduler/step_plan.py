@@ -6,8 +6,8 @@ prompts. Its size and its frequency come from how long the model takes:
     nothing else runs or waits    a whole chunk a step: a lone prompt loses nothing
     something else waits          passes of `PAUSE_STEPS` decode steps, so that it can soon begin
     something is written          such passes take turns with decode steps, in the proportion of
-                                  `PREFILL_SHARE`; a small prompt does not wait for its turn, but
-                                  what it takes is taken from those behind it
+                                  `PREFILL_SHARE`; what fits into one or two passes does not wait
+                                  for its turn, but it is taken from those behind it
 
 Small prompts, up to a chunk, come first, the shortest before all others. Every `EVERY`th pass
 belongs to the prompt that has waited longest. Large prompts have a pass in every `AGE_STEPS` steps
@@ -26,11 +26,15 @@ from mlxdeck.server.backends.local.scheduler.pace import Speeds
 
 PREFILL_SHARE = 0.5
 """Seconds of reading for each second of writing."""
+SMALL_SHARE = 1.0
+"""The same while a small prompt is read: both take twice their time."""
 PAUSE_STEPS = 3.0
 """How long a pass may be if others wait, in decode steps."""
 BURST_SHARE = 2
 """Small prompts that come together are read in one pass of so large a part of a chunk, also beside
 what is written."""
+WHOLE_PASSES = 2
+"""A prompt that is no longer than so many passes is read in one, and can share it."""
 LEAST_TOKENS = 16
 """A pass reads at least so many: the weights are read for a single one too."""
 AGE_STEPS = 16
@@ -87,14 +91,14 @@ class StepPlanner:
         self._step += 1
         self._share.begin_step(each.session for each in readings)
         self._note(readings)
-        self._credit_s += PREFILL_SHARE * speeds.decode_s if n_decoding else -self._credit_s
         if not readings:
+            self._credit_s = 0.0
             self._busy_step = self._step - QUIET_STEPS - 1
             return []
         most = self._most_tokens(speeds)
-        self._credit_s = min(self._credit_s, speeds.pass_over_s(most))
         small = [each for each in readings if self._is_small(each)]
         large = [each for each in readings if not self._is_small(each)]
+        self._earn(n_decoding, SMALL_SHARE if small else PREFILL_SHARE, most, speeds)
         if n_decoding or expects or (small and len(readings) > 1):
             self._busy_step = self._step
         if not n_decoding and self._step - self._busy_step > QUIET_STEPS:
@@ -104,10 +108,10 @@ class StepPlanner:
         chosen: Reading | None = None
         if large and self._step - self._large_step >= AGE_STEPS:
             chosen = self._choose(large)
-        if chosen is None and small and self._may_read(small, n_decoding, speeds, most):
-            chosen = self._choose(small)
-        if chosen is None and large and self._may_read(large, n_decoding, speeds, most):
-            chosen = self._choose(large)
+        for group in (small, large):
+            ready = [each for each in group if self._may_read(each, n_decoding, speeds)]
+            if chosen is None and ready:
+                chosen = self._choose(ready)
         if chosen is None:
             return []
         return [self._pass(chosen, small, n_decoding, speeds)]
@@ -138,16 +142,23 @@ class StepPlanner:
 
     def _is_whole(self, reading: Reading) -> bool:
         """Whether a prompt is read at once."""
-        return not reading.is_begun and reading.left_tokens <= min(self._at_once, self._share.most)
+        limit = self._most if self._fixed else WHOLE_PASSES * self._most
+        limit = min(limit, self._at_once, self._share.most)
+        return not reading.is_begun and reading.left_tokens <= limit
 
-    def _may_read(
-        self, readings: Sequence[Reading], n_decoding: int, speeds: Speeds, most: int
-    ) -> bool:
+    def _earn(self, n_decoding: int, share: float, most: int, speeds: Speeds) -> None:
+        if not n_decoding:
+            self._credit_s = 0.0
+            return
+        self._credit_s += share * speeds.decode_s
+        self._credit_s = min(self._credit_s, speeds.pass_over_s(most))
+
+    def _may_read(self, reading: Reading, n_decoding: int, speeds: Speeds) -> bool:
         if not n_decoding or self._fixed:
             return True
-        if self._is_small(readings[0]):
+        if reading.left_tokens <= WHOLE_PASSES * self._most:
             return self._credit_s > -speeds.pass_over_s(self._chunk)
-        return self._credit_s >= speeds.pass_over_s(most)
+        return self._credit_s >= speeds.pass_over_s(self._most)
 
     def _choose(self, readings: Sequence[Reading]) -> Reading | None:
         """The next to be read, of those whose session has not had more than its share."""

@@ -181,6 +181,17 @@ def test_long_prompts_get_on_beside_a_flood_of_short_ones(n_long: int) -> None:
         assert max(gaps) <= n_long * EVERY * AGE_STEPS
 
 
+def test_a_prompt_of_medium_length_does_not_hold_up_a_short_one() -> None:
+    """If another is on its way, it is read in parts, though nothing is written yet."""
+    planner = StepPlanner(CHUNK)
+    (read,) = planner.plan([Reading(1, 400, "a", False)], 0, SPEEDS, expects=True)
+    assert read.n_tokens == PAUSE_TOKENS
+    (read,) = planner.plan(
+        [Reading(1, 400 - PAUSE_TOKENS, "a", True), Reading(2, 20, "b", False)], 0, SPEEDS
+    )
+    assert (read.uids, read.n_tokens) == ((2,), 20)
+
+
 def test_short_prompts_that_come_together_share_a_pass() -> None:
     """Eight prompts of the same size are one pass, if nothing is written."""
     simulation = Simulation(*(Request(40, 8) for _ in range(8))).run(1)
