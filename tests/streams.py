@@ -85,7 +85,7 @@ class Stream:
         )
         return [*lines, self.line(end, made.end_s, name, session)]
 
-    def tick(self, at_s: float, **figures: float | None) -> bytes:
+    def tick(self, at_s: float, **figures: float | tuple[str, ...] | None) -> bytes:
         """A tick."""
         return self.line(t.Tick(**figures), at_s)  # type: ignore[arg-type]
 

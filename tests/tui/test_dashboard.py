@@ -170,6 +170,19 @@ async def test_trouble_shows_in_the_status_line(tmp_path: Path) -> None:
         assert "2 bad lines" in status and "3 lines dropped" in status
 
 
+async def test_models_that_are_not_loaded_are_named(tmp_path: Path) -> None:
+    """As the last tick says it, beside what the server says of itself."""
+    stream = Stream()
+    ticks = [
+        stream.tick(91, unloaded_models=("big", "small/tiny")),
+        stream.tick(92, unloaded_models=("small/tiny",), loading_models=("big",)),
+    ]
+    async with running(tmp_path, extra=ticks, size=(200, 40)) as run:
+        await run.until(lambda: "big loading" in run.text)
+        status = run.text.splitlines()[0]
+        assert "small/tiny unloaded" in status and "big unloaded" not in status
+
+
 async def test_figures_of_a_silent_server_are_not_shown_as_current(tmp_path: Path) -> None:
     """An old tick says nothing of now."""
     async with running(tmp_path, now_s=200) as run:

@@ -134,6 +134,23 @@ async def test_a_running_request_fills_in(tmp_path: Path) -> None:
         assert "✓ ok" in run.text
 
 
+async def test_the_wait_for_a_model_is_a_phase_where_there_is_one(tmp_path: Path) -> None:
+    """Others don't show it."""
+    stream = Stream()
+    end = t.RequestEnd(duration_s=5.0, queue_s=0.5, load_s=3.5, prefill_s=0.5, decode_s=0.5)
+    extra = [stream.line(t.RequestStart(model="m"), 94, "req_x"), stream.line(end, 99, "req_x")]
+    async with running(tmp_path, extra=extra, size=TALL) as run:
+
+        def phases() -> list[str]:
+            bars = str(run.app.screen.query_one(Waterfall).render()).splitlines()
+            return [bar.split()[0] for bar in bars]
+
+        await run.press("enter")
+        assert "load" in phases() and "3.50s" in run.text
+        await run.press("p")
+        assert "load" not in phases()
+
+
 async def test_a_file_that_is_gone_takes_only_the_details(tmp_path: Path) -> None:
     """What the store knows is still shown; what was written there since is not taken for it."""
     async with running(tmp_path) as run:

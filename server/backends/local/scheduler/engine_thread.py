@@ -27,6 +27,7 @@ from typing import Protocol, TypeVar
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
     KVState,
+    Memory,
     Prefilled,
     Sampled,
     SamplingParams,
@@ -96,7 +97,7 @@ class EngineThread:
         """States that were computed and could not be kept."""
         self.relieve: Callable[[], object] = lambda: None
         """Frees what memory it can; called if an engine can't be rebuilt at once."""
-        self.model = ModelResidency(engine, self._attempt)
+        self.model = ModelResidency(engine, self._attempt, self.measure)
         self.room = KVRoom(engine, self._attempt)
         self._engine = engine
         self._told = told
@@ -163,7 +164,6 @@ class EngineThread:
         """Free the model if no sequence is there and `agree` says so. For a command."""
         if not self._open and self.model.state == "loaded" and agree():
             self.model.unload()
-            self.measure()
 
     def _has_model(self) -> bool:
         """Whether the model is loaded; if somebody waits for it, it is loaded by another step."""
@@ -262,10 +262,11 @@ class EngineThread:
         while self._looping:
             self._cut(self._looping.pop())
 
-    def measure(self) -> None:
+    def measure(self) -> Memory:
         """Take down what memory the device holds."""
         memory, _ = self._attempt("reading the memory's figures", self._engine.memory)
         self._thread.memory = memory or self._thread.memory
+        return self._thread.memory
 
     def _account(self, step: Step) -> list[Parcel]:
         job = self.running.get(step.uid)

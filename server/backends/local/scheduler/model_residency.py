@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Generator
 from typing import Literal, Protocol, TypeVar
 
-from mlxdeck.server.backends.local.engine.api import Engine
+from mlxdeck.server.backends.local.engine.api import Engine, Memory
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence
 
 T = TypeVar("T")
@@ -27,7 +27,8 @@ class Attempt(Protocol):
 class ModelResidency:
     """One engine's model. The engine thread calls its methods; other threads read its figures."""
 
-    def __init__(self, engine: Engine, attempt: Attempt) -> None:
+    def __init__(self, engine: Engine, attempt: Attempt, measure: Callable[[], Memory]) -> None:
+        """`measure` takes down what memory the device holds."""
         self.state: Literal["loaded", "loading", "unloaded"] = "loaded"
         self.since_s = time.monotonic()
         """When the state began, of the monotonic clock."""
@@ -44,6 +45,7 @@ class ModelResidency:
         """Why, the last time."""
         self._engine = engine
         self._attempt = attempt
+        self._measure = measure
         self._steps: Generator[None] | None = None
 
     def unload(self) -> None:
@@ -51,11 +53,11 @@ class ModelResidency:
 
         `load` begins from nothing in any case.
         """
-        before, _ = self._attempt("reading the memory's figures", self._engine.memory)
+        before = self._measure()
         self._drop()
-        after, _ = self._attempt("reading the memory's figures", self._engine.memory)
+        self.freed_bytes = before.active_bytes - self._measure().active_bytes
         self.n_unloads += 1
-        self.freed_bytes = before.active_bytes - after.active_bytes if before and after else 0
+        self._enter("unloaded")
 
     def abandon(self) -> None:
         """Give up a load that is under way."""
@@ -65,7 +67,6 @@ class ModelResidency:
 
     def _drop(self) -> None:
         self.abandon()
-        self._enter("unloaded")
         self._attempt("unloading the model", self._engine.unload)
 
     def load(self, waiting: Collection[Sequence]) -> str:
@@ -81,6 +82,7 @@ class ModelResidency:
             self.n_failed += 1
             self.failure = failure
             self._drop()
+            self._enter("unloaded")
         elif not more:
             self._steps = None
             self.n_loads += 1
