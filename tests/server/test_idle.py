@@ -33,15 +33,15 @@ class SlowToLoad(EchoEngine):
         self.steps = threading.Semaphore(0)
         self.is_held = False
         """Whether steps wait; set by a test once the model is unloaded."""
-        self.n_reloads = self.n_abandoned = 0
+        self.n_begun = self.n_abandoned = 0
         self.kinds: list[str] = []
         """How the next loads fail."""
 
     def reload(self) -> Generator[None]:
         """Some steps; then it is there, or fails."""
-        self.n_reloads += 1
         try:
             for _ in range(N_STEPS):
+                self.n_begun += 1
                 if self.is_held:
                     self.steps.acquire()
                 yield
@@ -131,11 +131,16 @@ async def test_all_wait_for_the_same_load_with_pings() -> None:
         await ending(server, "before")
         before, engine.is_held = await unloaded(server), True
         server.service.observer.look(server.service.load)
+        before_steps = engine.n_begun
         asked = [asyncio.create_task(server.ask(f"ask {n}", stream=n < 2)) for n in range(4)]
         await until(lambda: model_of(server).state == "loading")
         health = (await server.http.get("/health")).json()
         assert health["status"] == "healthy" and "loaded again" in health["reason"]
         await asyncio.sleep(0.2)
+        engine.go_on(1)
+        await until(lambda: engine.n_begun > before_steps + 1)
+        told = (await server.http.get("/v1/status")).json()["requests"]
+        assert {each["waits_for"] for each in told} == {"the model, which is being loaded"}
         engine.go_on()
         answers = await asyncio.gather(*asked)
         for n, answer in enumerate(answers):

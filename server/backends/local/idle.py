@@ -31,6 +31,8 @@ class IdleUnload:
         self._scheduler = scheduler
         self._kv = kv
         self._unloading: asyncio.Task[None] | None = None
+        # Starting takes a while after the model is loaded, and nobody could ask until now.
+        scheduler.touch()
 
     def tick(self) -> None:
         """Begin to unload the model, if it is time. Called every second."""

@@ -355,12 +355,12 @@ class Driver:
     async def _holds(self, wrong: Callable[[], str]) -> None:
         """Threads may still be at what they were told, and hold what it was about; not for long."""
         for _ in range(20):
-            if not wrong():
+            if not (what := wrong()):
                 return
             # The engine's thread holds its last command until there is another.
             await self.house.backend.scheduler.run(lambda: None)
             await asyncio.sleep(0.01)
-        self.found(wrong())
+        self.found(what)
         self._raise()
 
     def _not_at_rest(self) -> str:

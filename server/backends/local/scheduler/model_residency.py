@@ -73,6 +73,8 @@ class ModelResidency:
         """Do a step of loading for who waits; return why it can't be loaded, or an empty text."""
         if self.state == "unloaded":
             self._enter("loading")
+        for job in waiting:
+            job.work.waits_for = "the model, which is being loaded"
         more, failure = self._attempt("loading the model", self._step)
         now_s = time.monotonic()
         for job in waiting:

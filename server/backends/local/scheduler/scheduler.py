@@ -191,6 +191,10 @@ class Scheduler:
         is_idle = not (self._open or self.n_expected)
         return time.monotonic() - self._used_s if is_idle else 0.0
 
+    def touch(self) -> None:
+        """Count from now on how long there has been none."""
+        self._used_s = time.monotonic()
+
     async def unload(self, agree: Callable[[], bool]) -> None:
         """Free the model, unless there is a sequence; the next one has it loaded again.
 
@@ -283,7 +287,7 @@ class Scheduler:
             yield _Chunks(job, self._ping_s)
         finally:
             self._open.discard(job)
-            self._used_s = time.monotonic()
+            self.touch()
             if not job.work.times.finished_s:
                 job.work.times.finished_s = time.monotonic()
                 if not self._failure:
@@ -332,7 +336,6 @@ class Scheduler:
 
     def _loaded(self) -> None:
         self._is_loaded = True
-        self._used_s = time.monotonic()
         if not self.ready.done():
             self.ready.set_result(None)
 
