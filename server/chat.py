@@ -170,6 +170,10 @@ class ChatRequest:
     """The client's options for the chat template, by name."""
     answer_schema: dict[str, Json] | None = None
     """The JSON Schema that the answer's text has to conform to."""
+    answer_field: str = ""
+    """Where the request has this schema; errors about the schema name the place."""
+    answer_strict: bool = False
+    """Whether the client was promised the whole schema, and not only what a grammar can express."""
     stream_usage: bool = True
     """Whether a stream ends with token counts."""
     session_id: str = ""

@@ -18,7 +18,7 @@ MODEL_DIGITS = 16
 # Client, user, form of the answer, and notes about the history: none of these changes an answer.
 ASIDE = frozenset(
     {
-        *("model", "stream", "stream_usage", "history_notes", "is_long"),
+        *("model", "stream", "stream_usage", "history_notes", "is_long", "answer_field"),
         *("session_id", "agent_id", "parent_agent_id", "refers_to", "answer_form"),
         # A backend for which these decide anything says so by its share of the key.
         *("client", "owner", "unsupported"),

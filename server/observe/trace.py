@@ -348,6 +348,7 @@ class Trace:
             n_tool_calls=self._n_tool_calls,
             ended_by=finish.ended_by if finish else "",
             let_go=work.let_go if work else "",
+            answer_loosened=prepared.loose.get("", "") if prepared else "",
             backend=self.backend,
             fell_back_from=self._fell_back_from,
             fallback_reason=self._fallback_reason,

@@ -70,7 +70,9 @@ def closed(schema: Any) -> Any:
         found[key] = [_within(e, closed) if isinstance(e, dict) else e for e in ways]
     # Where schemas are combined, each would forbid the properties of the others.
     combined = any(key in found for key in ("allOf", "anyOf", "oneOf", "$ref", "patternProperties"))
-    if "properties" in found and "additionalProperties" not in found and not combined:
+    names, required = found.get("properties"), found.get("required")
+    unnamed = isinstance(names, dict) and not set(required or ()) <= names.keys()
+    if names is not None and "additionalProperties" not in found and not (combined or unnamed):
         found["additionalProperties"] = False
     return found
 

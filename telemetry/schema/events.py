@@ -298,6 +298,8 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     """`loop` if the loop guard ended the answer because it repeated itself; else empty."""
     let_go: str = named("mlx.held.let_go", "")
     """Why the answer left the grammar that constrained it, which ends the answer in an error."""
+    answer_loosened: str = named("mlx.answer.loosened", "")
+    """Why the answer is held to a part of its schema only; empty if it is held to all of it."""
     backend: str = named("mlx.backend", "")
     """Backend that answered, by its name in the settings."""
     fell_back_from: str = named("mlx.fallback.from", "")

@@ -186,4 +186,5 @@ def _grammar_kind(request: ChatRequest, parts: Digests) -> str:
     if not request.tools and request.answer_schema is None:
         return ""
     choice = request.tool_choice
-    return f"{parts.tools} {choice.mode} {choice.name} {digest(request.answer_schema)}"
+    answer = f"{digest(request.answer_schema)} {request.answer_field} {request.answer_strict}"
+    return f"{parts.tools} {choice.mode} {choice.name} {answer}"

@@ -100,7 +100,7 @@ def _request(
         thinking_tokens=_thinking_tokens(fields.get("thinking")),
         effort=_effort(fields),
         template_options=template_options(fields),
-        answer_schema=_answer_schema(fields),
+        **_answer_schema(fields),
         session_id=_session(fields.get("metadata"), headers),
         agent_id=headers.get("x-claude-code-agent-id", "")[:MAX_NAME],
         parent_agent_id=headers.get("x-claude-code-parent-agent-id", "")[:MAX_NAME],
@@ -213,17 +213,18 @@ def _effort(fields: dict[str, Any]) -> str:
     return effort(config.get("effort"), "output_config.effort")
 
 
-def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
+def _answer_schema(fields: dict[str, Any]) -> dict[str, Any]:
     """`output_config.format`, or `output_format`, its name in the beta."""
     config = typed(fields.get("output_config") or {}, dict, "output_config")
     path = "output_config.format" if config.get("format") else "output_format"
     wanted = config.get("format") or fields.get("output_format")
     if wanted is None:
-        return None
+        return {}
     if text(typed(wanted, dict, path), "type", path) != "json_schema":
         raise BadRequest(join(path, "type"), "expected 'json_schema'")
     at = join(path, "schema")
-    return answer_schema(shallow(typed(required(wanted, "schema", path), dict, at), at), at)
+    schema = answer_schema(shallow(typed(required(wanted, "schema", path), dict, at), at), at)
+    return {"answer_schema": schema, "answer_field": at}
 
 
 def _session(metadata: Any, headers: Mapping[str, str]) -> str:

@@ -82,7 +82,7 @@ class OpenAI:
             thinking=_thinking(fields),
             effort=_effort(fields),
             template_options=template_options(fields),
-            answer_schema=_answer_schema(fields),
+            **_answer_schema(fields),
             stream_usage=stream_usage(fields),
             session_id=session(fields),
             history_notes=notes.all(),
@@ -157,18 +157,20 @@ def _effort(fields: dict[str, Any]) -> str:
     return "" if word == "none" else word
 
 
-def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
+def _answer_schema(fields: dict[str, Any]) -> dict[str, Any]:
     wanted = fields.get("response_format")
     if wanted is None:
-        return None
+        return {}
     kind = text(typed(wanted, dict, "response_format"), "type", "response_format")
     if kind == "text":
-        return None
+        return {}
     if kind == "json_object":
-        return {"type": "object"}
+        return {"answer_schema": {"type": "object"}}
     if kind != "json_schema":
         raise BadRequest("response_format.type", "expected text, json_object or json_schema")
     path = "response_format.json_schema"
     named = typed(required(wanted, "json_schema", "response_format"), dict, path)
     at = join(path, "schema")
-    return answer_schema(shallow(typed(named.get("schema") or {}, dict, at), at), at)
+    schema = answer_schema(shallow(typed(named.get("schema") or {}, dict, at), at), at)
+    strict = typed(named.get("strict") or False, bool, join(path, "strict"))
+    return {"answer_schema": schema, "answer_field": at, "answer_strict": strict}

@@ -165,7 +165,7 @@ def _request(form: AnswerForm, earlier: list[Any], items: list[Any]) -> ChatRequ
         thinking=_thinking(fields),
         effort=_effort(fields),
         template_options=template_options(fields),
-        answer_schema=_answer_schema(fields),
+        **_answer_schema(fields),
         session_id=form.names.session_id,
         agent_id=form.names.agent_id,
         parent_agent_id=form.names.parent_agent_id,
@@ -223,20 +223,22 @@ def _reasoning(fields: dict[str, Any]) -> dict[str, Any]:
     return typed(fields.get("reasoning") or {}, dict, "reasoning")
 
 
-def _answer_schema(fields: dict[str, Any]) -> dict[str, Any] | None:
+def _answer_schema(fields: dict[str, Any]) -> dict[str, Any]:
     path = "text.format"
     form = typed(fields.get("text") or {}, dict, "text").get("format")
     if form is None:
-        return None
+        return {}
     kind = text(typed(form, dict, path), "type", path)
     if kind == "text":
-        return None
+        return {}
     if kind == "json_object":
-        return {"type": "object"}
+        return {"answer_schema": {"type": "object"}}
     if kind != "json_schema":
         raise BadRequest(join(path, "type"), "expected text, json_object or json_schema")
     at = join(path, "schema")
-    return answer_schema(shallow(typed(required(form, "schema", path), dict, at), at), at)
+    schema = answer_schema(shallow(typed(required(form, "schema", path), dict, at), at), at)
+    strict = typed(form.get("strict") or False, bool, join(path, "strict"))
+    return {"answer_schema": schema, "answer_field": at, "answer_strict": strict}
 
 
 def _names(headers: Mapping[str, str], fields: dict[str, Any]) -> ClientNames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,10 +16,14 @@ from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.schemas.limits import too_costly, too_large
 from mlxdeck.server.schemas.loosening import loosened, looser, reductions
 
+log = logging.getLogger(__name__)
+
 MAX_WORK = 2_000_000
 """Characters of grammars that are tried for one request, each try counted as `TRY_WORK` more."""
 TRY_WORK = 10_000
 MAX_GRAMMAR_CHARS = 400_000
+_NOTHING = "Unsatisfiable schema: "
+"""How llguidance begins to say that no value conforms."""
 ANSWER = ""
 """The answer's entry among the names of tools."""
 
@@ -66,7 +71,7 @@ def plan_constraint(
     composer = _Composer(form, grammars, marked=whole, parallel=choice.parallel and not forced)
     behind = thinking[1] if thinking and in_thinking else ""
     if whole and not forced:
-        return _json_or_call(composer, tools, schema, begun, behind)
+        return _json_or_call(composer, tools, request, begun, behind)
     found = composer.fitted(tools)
     if found.error:
         return ConstraintPlan(refused=found.error)
@@ -88,12 +93,15 @@ def plan_constraint(
 def _json_or_call(
     composer: _Composer,
     tools: Sequence[ToolSpec],
-    schema: Any,
+    request: ChatRequest,
     begun: str,
     behind: str,
 ) -> ConstraintPlan:
     """JSON of the schema, or a call instead, going on from where the client began it."""
+    schema = request.answer_schema
     found = composer.fitted(tools, schema)
+    if (why := found.loose.get(ANSWER)) and not found.error:
+        _judge_loose(request, why)
     if not found.error and begun and composer.grammars.check(found.grammar, begun):
         # Clients format JSON in different ways.
         found = replace(composer, blanks=True).fitted(tools, schema)
@@ -104,6 +112,24 @@ def _json_or_call(
     if found.error:
         raise BadRequest("", f"this model can't be constrained to a JSON schema: {found.error}")
     return ConstraintPlan(Constraint(found.grammar, behind, begun or None), loose=found.loose)
+
+
+def _judge_loose(request: ChatRequest, why: str) -> None:
+    """An answer that a grammar holds only to a part of its schema is told, or refused.
+
+    Raises:
+        BadRequest: Nothing can conform to the schema, or the client was promised all of it.
+    """
+    _, _, reason = why.rpartition("JSON schema: ")
+    if reason.startswith(_NOTHING):
+        raise BadRequest(
+            request.answer_field, f"no value conforms to it: {reason[len(_NOTHING) :]}"
+        )
+    if request.answer_strict:
+        raise BadRequest(
+            request.answer_field, f"not all of it can be enforced, as strict asks: {reason}"
+        )
+    log.warning("an answer is held to a part of its schema only: %s", reason)
 
 
 def _half(begun: str, start: str) -> str:

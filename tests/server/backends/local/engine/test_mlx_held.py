@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -12,9 +13,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mlxdeck.server.backends.local.engine.api import Constraint
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.schemas.normalization import tool_schema
+from tests.server.http import running
 from tests.zoo.drawn import SCHEMAS, WAYS, Drawer, Way, faults
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 
@@ -206,3 +209,47 @@ def test_an_answer_can_not_end_before_what_is_demanded() -> None:
 def test_ways_are_all_drawn() -> None:
     """A way that is left out proves nothing."""
     assert set(WAYS) == {"forced", "auto", "begun", "json"}
+
+
+TEXT = {"type": "string"}
+
+
+def answered(schema: dict[str, Any], *, strict: bool) -> dict[str, Any]:
+    """A request for an answer of a schema, in OpenAI's words."""
+    wanted = {"name": "x", "schema": schema, "strict": strict}
+    return {
+        "model": "m",
+        "max_tokens": 3,
+        "messages": [{"role": "user", "content": "x"}],
+        "response_format": {"type": "json_schema", "json_schema": wanted},
+    }
+
+
+@pytest.mark.model
+async def test_no_answer_is_silently_held_to_less_than_its_schema(
+    small_model: str, tmp_path: Path
+) -> None:
+    """What can't be enforced is refused where strict promises it, and told elsewhere."""
+    engine = MlxEngine(small_model, tmp_path, prefill_chunk_tokens=64)
+    beyond = (
+        taking(a={**TEXT, "not": {"enum": ["x"]}}),
+        {**taking(a=INT), "if": {"required": ["b"]}, "then": {"required": ["c"]}},
+        {"allOf": [{"anyOf": [taking(**{f"p{k}{n}": INT}) for n in range(9)]} for k in range(9)]},
+    )
+    nothing = (taking(a={**INT, "enum": ["x"]}), {"allOf": [INT, TEXT]}, taking(a=False))
+    whole = (taking(a=INT), {**taking(a=INT), "required": ["a", "b"]})
+    async with running(engine) as server:
+
+        async def ask(schema: dict[str, Any], *, strict: bool) -> Any:
+            body = answered(schema, strict=strict)
+            return await server.http.post("/v1/chat/completions", json=body)
+
+        for schema, strict in [*((each, True) for each in beyond), *((n, False) for n in nothing)]:
+            reply = await ask(schema, strict=strict)
+            assert reply.status_code == 400, reply.text
+            assert reply.json()["error"]["param"] == "response_format.json_schema.schema"
+        n_before = len(await server.ended(len(beyond) + len(nothing)))
+        for schema in (*beyond, *whole):
+            assert (await ask(schema, strict=schema in whole)).status_code == 200
+        ends = (await server.ended(n_before + 5))[n_before:]
+        assert [bool(end.answer_loosened) for end in ends] == [True] * 3 + [False] * 2
