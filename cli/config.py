@@ -9,7 +9,7 @@ from mlxdeck.cli.settings import add_all_flags, dashboard_settings, server_setti
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.program import home_folder
-from mlxdeck.settings.sources import FILE_NAME
+from mlxdeck.settings.sources import ENV_CONFIG, FILE_NAME
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 EXAMPLE = "mlxdeck config init"
@@ -69,7 +69,8 @@ def _init(args: Namespace) -> int:
 
     from mlxdeck.settings.listing import write_file
 
-    path = args.file or (Path(args.config) if args.config else home_folder(os.environ) / FILE_NAME)
+    named = args.file or args.config or os.environ.get(ENV_CONFIG)
+    path = Path(named).expanduser() if named else home_folder(os.environ) / FILE_NAME
     path = path / FILE_NAME if path.is_dir() else path
     try:
         write_file(path, Settings, DashboardSettings)

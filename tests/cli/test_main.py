@@ -218,7 +218,10 @@ def test_bash_completes(line: str, found: str, capsys: pytest.CaptureFixture[str
 
 
 def test_config_init_writes_a_file_once(
-    own_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """For this user alone; one that is there stays as it is."""
     file = own_home / "mlxdeck" / "mlxdeck.toml"
@@ -226,6 +229,9 @@ def test_config_init_writes_a_file_once(
     assert file.stat().st_mode & 0o777 == 0o600
     assert main(["config", "init", str(tmp_path)]) == 0
     assert (tmp_path / "mlxdeck.toml").read_text() == file.read_text()
+    monkeypatch.setenv("MLXDECK_CONFIG", str(tmp_path / "named.toml"))
+    assert main(["config", "init"]) == 0 and (tmp_path / "named.toml").exists()
+    monkeypatch.delenv("MLXDECK_CONFIG")
     file.write_text("port = 1")
     assert main(["config", "init"]) == 2
     assert "exists already" in capsys.readouterr().err and file.read_text() == "port = 1"
