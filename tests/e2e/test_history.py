@@ -47,7 +47,13 @@ def test_a_picture_that_the_user_sends_is_taken_out(server: Server, tmp_path: Pa
     data = base64.b64encode(picture()).decode()
     source = {"type": "base64", "media_type": "image/png", "data": data}
     seen: list[dict[str, Any]] = []
-    with proxy(server.url, seen.append) as url:
+
+    def change(fields: dict[str, Any]) -> None:
+        # A model of 135M often comes to no end by itself, for which the client has an error.
+        fields["stop_sequences"] = [".", "!"]
+        seen.append(fields)
+
+    with proxy(server.url, change) as url:
         reports = talk(
             url,
             [
