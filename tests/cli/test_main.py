@@ -24,6 +24,7 @@ from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.ops import background, conformance, doctor, model_list, supervision
 from mlxdeck.settings.errors import SettingsError
+from mlxdeck.tui.outputs import inspect
 from tests.real import free_port
 
 RECORDING = Path(__file__).parents[1] / "data" / "recording.jsonl"
@@ -485,3 +486,15 @@ def test_check_says_what_its_flags_mean_to_a_client(capsys: pytest.CaptureFixtur
         main(["check", "--help"])
     shown = capsys.readouterr().out
     assert "Host of the server" in shown and "listen" not in shown
+
+
+def test_no_line_of_a_heading_ends_between_two_parts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However narrow it is shown."""
+    for width in (40, 60, 80, 100):
+        monkeypatch.setattr(inspect, "PIPE_WIDTH", width)
+        assert main(["inspect", str(RECORDING)]) == 0
+        head = capsys.readouterr().out.partition("╭")[0].splitlines()
+        assert head and not any(line.rstrip().endswith("·") for line in head)
+        assert "req_" in head[0] and (width > 90) == (len(head) == 1)

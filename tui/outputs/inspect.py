@@ -30,15 +30,21 @@ def show(found: dict[str, Any], file: TextIO | None = None) -> None:
     width = None if file.isatty() else PIPE_WIDTH
     console = Console(file=file, width=width, highlight=False)
     found = plain(found)
-    console.print(_head(found))
+    for line in _head(found, console.width):
+        console.print(line)
     for title, body in _sections(found):
         console.print(Panel(body, title=title, title_align="left", border_style="dim"))
 
 
-def _head(found: dict[str, Any]) -> Text:
+def _head(found: dict[str, Any], width: int) -> list[Text]:
+    """What it was, on as many lines as it needs; no line ends at a sign between two parts."""
     parts = [found["request_id"], fmt.dated(found["start_ts"] or float("nan")), found["outcome"]]
     parts += [found["cache"] and f"cache: {found['cache']}", found["session_id"]]
-    return Text("  ·  ".join(part for part in parts if part), "bold")
+    lines = [""]
+    for part in filter(None, parts):
+        longer = f"{lines[-1]}  ·  {part}" if lines[-1] else part
+        lines[-1:] = [longer] if not lines[-1] or len(longer) <= width else [lines[-1], part]
+    return [Text(line, "bold", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
 def _sections(found: dict[str, Any]) -> Iterator[tuple[str, RenderableType]]:
