@@ -109,9 +109,13 @@ class AnswerStream:
     def _found(self, events: SseReader, chunk: bytes) -> Iterator[StreamItem]:
         """What a piece of the stream says."""
         for data in events.feed(chunk):
-            if data.strip() == _DONE:
+            told = data.strip()
+            if told == _DONE:
                 self._is_over = True
                 return
+            if not told:
+                # Some gateways keep the connection alive so.
+                continue
             yield from self._reader.read(self._object(data, "an event"))
             if self._reader.is_done:
                 return

@@ -163,10 +163,8 @@ class UpstreamClient:
         if response.is_success:
             return
         if 300 <= status < 400:
-            host = urlsplit(response.headers.get("location", "")).netloc or "another place"
-            raise self.failed(
-                f"redirects to {host[:200]}, which is not followed: is its URL right?"
-            )
+            place = _place(response.headers.get("location", ""))
+            raise self.failed(f"redirects to {place}, which is not followed: is its URL right?")
         raw = b""
         try:
             async with asyncio.timeout(ERROR_BODY_S):
@@ -193,6 +191,15 @@ class UpstreamClient:
             case httpx2.DecodingError():
                 return self.failed("sent a body that can't be decompressed")
         return self.failed(f"can't be asked: {_reason(error)}")
+
+
+def _place(url: str) -> str:
+    """The host of a URL that the upstream made up; a password in front of it is not shown."""
+    try:
+        host = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        host = ""
+    return host[:200] or "another place"
 
 
 def _reason(error: BaseException) -> str:

@@ -18,25 +18,26 @@ class SseReader:
         self._max_bytes = max_event_bytes
         self._line = bytearray()
         """The line that has no end yet."""
-        self._looked_at = 0
         self._data: list[bytes] = []
         self._n_bytes = 0
         self._is_first = True
+        self._after_return = False
+        """Whether a carriage return came last: a line feed behind it ends no other line."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of each event that is complete by now."""
+        if self._after_return and chunk:
+            chunk, self._after_return = chunk.removeprefix(b"\n"), False
+        looked_at, start, events = len(self._line), 0, []
         self._line += chunk
-        start, events = 0, []
-        # A line end of two bytes may be cut: its first byte is looked at again.
-        for found in _LINE_END.finditer(self._line, self._looked_at):
-            if found.end() == len(self._line) and found[0] == b"\r":
-                break
+        for found in _LINE_END.finditer(self._line, looked_at):
             event = self._take(bytes(self._line[start : found.start()]))
             start = found.end()
+            # What is complete is not kept waiting for the other half of its last line end.
+            self._after_return = found[0] == b"\r" and start == len(self._line)
             if event is not None:
                 events.append(event)
         del self._line[:start]
-        self._looked_at = max(0, len(self._line) - 1)
         return events
 
     @property

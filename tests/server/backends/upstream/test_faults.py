@@ -261,3 +261,32 @@ async def test_an_openai_client_keeps_the_fields_of_its_own_apis_error() -> None
         assert answer.json()["error"] == told
         assert (await server.ask("q")).json()["error"]["type"] == "rate_limit_error"
         await until(lambda: len(server.telemetry.named("request.end")) == 2)
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("http://[half", "another place"),
+        ("/elsewhere", "another place"),
+        ("http://me:password@host.test:99/v1", "host.test:99"),
+    ],
+)
+async def test_a_redirect_names_its_host_alone(location: str, told: str) -> None:
+    """Whatever the upstream writes there is one error, without a password of it."""
+    pieces = [response("", "302 Found", location=location)]
+    async with scripted(lambda _: pieces) as up, in_front_of(up.url) as server:
+        answer = await server.ask("q")
+        assert answer.status_code == 502
+        assert f"redirects to {told}," in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda told: b"data:\n\n" + told, lambda told: told.replace(b"\n", b"\r")],
+    ids=["an empty event", "carriage returns"],
+)
+async def test_any_form_of_a_stream_is_read(change: Any) -> None:
+    """Events without data say nothing, and a line may end in a carriage return alone."""
+    told = HEAD + change(OK.removeprefix(HEAD))
+    async with scripted(lambda _: [told]) as up, in_front_of(up.url) as server:
+        assert (await server.ask("q")).json()["content"][0]["text"] == "Hello."
