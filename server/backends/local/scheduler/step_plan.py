@@ -3,7 +3,8 @@
 Each step draws a token for every sequence that is written, then makes at most one pass over
 prompts. Its size and its frequency come from how long the model takes:
 
-    nothing else runs or waits    a whole chunk a step: a lone prompt loses nothing
+    nothing else runs or waits    a whole chunk a step, or `LONE_PASS_S` of one on a slow machine:
+                                  a lone prompt loses nothing, and who comes next waits for a pass
     something else waits          passes of `PAUSE_STEPS` decode steps, so that it can soon begin
     something is written          such passes take turns with decode steps, in the proportion of
                                   `PREFILL_SHARE`; what fits into one or two passes does not wait
@@ -39,6 +40,10 @@ LEAST_TOKENS = 16
 """A pass reads at least so many: the weights are read for a single one too."""
 AGE_STEPS = 16
 EVERY = 4
+LONE_PASS_S = 0.5
+"""How long a pass of a lone prompt may take, as the next request waits for it."""
+LONE_SHARE = 4
+"""Such a pass is no smaller than this part of a chunk: so far, it costs no more a token."""
 QUIET_STEPS = 64
 """So long after others have run, a prompt that is read meanwhile is read in small passes."""
 
@@ -102,7 +107,7 @@ class StepPlanner:
         if n_decoding or expects or (small and len(readings) > 1):
             self._busy_step = self._step
         if not n_decoding and self._step - self._busy_step > QUIET_STEPS:
-            most = self._chunk
+            most = self._lone_tokens(speeds)
         self._most = min(most, self._share.most)
         self._at_once = self._at_once_tokens(n_decoding, most)
         chosen: Reading | None = None
@@ -125,6 +130,11 @@ class StepPlanner:
         """The size of a pass if others wait."""
         within = speeds.tokens_within(PAUSE_STEPS * speeds.decode_s)
         return self._fixed or min(self._chunk, max(LEAST_TOKENS, within))
+
+    def _lone_tokens(self, speeds: Speeds) -> int:
+        """The size of a pass if nobody else is there."""
+        within = speeds.tokens_within(LONE_PASS_S)
+        return min(self._chunk, max(self._chunk // LONE_SHARE, within))
 
     def _at_once_tokens(self, n_decoding: int, most: int) -> int:
         """The size of a pass over whole small prompts.

@@ -15,6 +15,7 @@ from mlxdeck.server.backends.local.scheduler.pace import Speeds
 from mlxdeck.server.backends.local.scheduler.step_plan import (
     AGE_STEPS,
     EVERY,
+    LONE_SHARE,
     PAUSE_STEPS,
     PREFILL_SHARE,
     Reading,
@@ -22,7 +23,7 @@ from mlxdeck.server.backends.local.scheduler.step_plan import (
 )
 
 CHUNK = 512
-SPEEDS = Speeds(decode_s=0.02, pass_s=0.02, token_s=0.001)
+SPEEDS = Speeds(decode_s=0.02, pass_s=0.02, token_s=0.0009)
 PAUSE_TOKENS = SPEEDS.tokens_within(PAUSE_STEPS * SPEEDS.decode_s)
 
 
@@ -110,6 +111,18 @@ def test_a_lone_prompt_is_read_in_whole_chunks() -> None:
         assert sizes == [CHUNK] * 39 + [20_000 % CHUNK]
         for _ in range(100):
             assert planner.plan([], 1, SPEEDS) == []
+
+
+@pytest.mark.parametrize(
+    ("token_s", "n_tokens"), [(0.0001, CHUNK), (0.002, 240), (0.006, CHUNK // LONE_SHARE)]
+)
+def test_a_lone_prompt_on_a_slow_machine_is_read_in_shorter_passes(
+    token_s: float, n_tokens: int
+) -> None:
+    """The next request waits for one of them; below a part of a chunk they would cost more."""
+    speeds = Speeds(decode_s=0.02, pass_s=0.02, token_s=token_s)
+    (read,) = StepPlanner(CHUNK).plan([Reading(1, 20_000, "a", False)], 0, speeds)
+    assert read.n_tokens == n_tokens
 
 
 @pytest.mark.parametrize("budget_tokens", [0, 64])
