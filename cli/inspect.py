@@ -37,6 +37,8 @@ def run(args: Namespace) -> int:
     from mlxdeck.tui.outputs.inspect import show
 
     path = args.path or dashboard_settings(args).telemetry_folder
+    if not args.path and not path.exists():
+        raise UserError(f"nothing is recorded in {path} yet: mlxdeck serve starts a server")
     if not path.exists():
         raise UserError(f"no such file or folder: {path}")
     store = read([path])

@@ -50,5 +50,7 @@ def run(args: Namespace) -> int:
 def _read(name: str) -> str:
     try:
         return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{name}: {error}") from error
+    except OSError as error:
+        raise UserError(f"{name} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} can't be read: it is no text in UTF-8") from error

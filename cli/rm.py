@@ -23,11 +23,14 @@ def run(args: Namespace) -> int:
     folder = settings.telemetry_folder
     items = on_disk(settings, stream_files(folder) if folder.is_dir() else [])
     if not args.name:
+        if not items:
+            print("nothing is on this machine's disk yet: no model, cache, telemetry or log")
         for item in items:
-            print(f"{item.n_bytes / 1e9:8,.2f} GB  {item.name:<40} {item.what}: {item.path}")
+            print(f"{item.n_bytes / 1e6:10,.1f} MB  {item.name:<12} {item.what}")
+            print(f"{'':15}{item.path}")
         return 0
     item = find(items, args.name)
-    question = f"remove {item.name} ({item.n_bytes / 1e9:,.2f} GB in {item.path})? [y/N] "
+    question = f"remove {item.name} ({item.n_bytes / 1e6:,.1f} MB in {item.path})? [y/N] "
     if not args.yes and not (
         sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")
     ):

@@ -38,7 +38,7 @@ def run_session(args: Namespace, command: Sequence[str]) -> int:
 
     settings = server_settings(args)
     with endpoint(settings, SERVE, say) as server:
-        if command[0] == "claude" and (warning := narrow_window(server, command[1:])):
+        if warning := narrow_window(server, command):
             say(f"mlxdeck: {warning}")
         if args.dashboard:
             open_dashboard([*DASHBOARD, str(settings.telemetry_folder)], say)

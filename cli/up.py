@@ -1,6 +1,7 @@
 """Run the server in the background, and the dashboard here. Without a terminal, only the server.
 
-A server that crashes, or whose model hangs, is started again.
+A server that crashes, or whose model hangs, is started again. One that runs already is used if it
+has the wanted model and records in the folder that the dashboard shows.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ def run(args: Namespace) -> int:
     prepare_process()
     with quiet_interrupt():
         import mlxdeck.tui.app  # noqa: F401 - before there is a server that would have to be stopped
-        from mlxdeck.server.ops.background import running_server
+        from mlxdeck.server.ops.agent_session import endpoint
         from mlxdeck.telemetry.analyze.session_summary import summary_of
 
     settings = server_settings(args)
     # Its errors are shown before a server starts.
     dashboard_settings(args)
-    with running_server(settings, command, print):
+    with endpoint(settings, command, print):
         began_ts = time.time()
         folder, unrecorded = settings.telemetry_folder, not settings.telemetry
         status = dashboard(args, [folder], unrecorded=unrecorded)

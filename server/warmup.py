@@ -15,7 +15,7 @@ from pathlib import Path
 from mlxdeck.server.backends.base import Announce
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.dialects.registry import DIALECTS
-from mlxdeck.server.errors import ServerError
+from mlxdeck.server.errors import ServerError, one_line
 from mlxdeck.server.lifecycle.upkeep import Upkeep
 from mlxdeck.server.observe.recent_prompts import systems_seen
 from mlxdeck.server.pipeline import Pipeline
@@ -72,7 +72,7 @@ class Warmer:
         try:
             lines = (await asyncio.to_thread(path.read_text, "utf-8")).splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            announce(f"warm: {path}: {error}")
+            announce(f"warm: {path} can't be read: {one_line(error)}")
             return []
         for number, line in enumerate(lines, 1):
             if not line.strip():

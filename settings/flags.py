@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from mlxdeck.settings.declaration import choices, declared, documented, grouped
+from mlxdeck.settings.listing import shown
 from mlxdeck.settings.setting_types import Kind
 from mlxdeck.settings.sources import FILE_NAME, flag
 
@@ -71,11 +72,4 @@ def given_flags(args: argparse.Namespace, program: type) -> dict[str, object]:
 
 def _shown_default(setting: dataclasses.Field[object]) -> str:
     default = setting.default
-    if default is None or default == "":
-        return ""
-    if setting.metadata["kind"].metavar == "SIZE" and isinstance(default, int) and default:
-        return f"(default: {default // 1024**2}MiB)"
-    if setting.metadata["kind"].metavar == "DURATION" and isinstance(default, float):
-        return f"(default: {default / 86_400:g}d)"
-    words = {True: "on", False: "off"}
-    return f"(default: {words[default] if isinstance(default, bool) else default})"
+    return "" if default is None or default == "" else f"(default: {shown(setting, default)})"

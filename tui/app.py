@@ -361,7 +361,7 @@ def run(app: Dashboard) -> int:
     """Show the dashboard until the user leaves it; return the exit status."""
     # In a browser there is no terminal: the driver replaces it.
     if not sys.stdout.isatty() and not constants.DRIVER:
-        print("mlxdeck tui needs a terminal", file=sys.stderr)  # noqa: T201
+        print("mlxdeck: the dashboard needs a terminal", file=sys.stderr)  # noqa: T201
         return 2
     settle_memory()
     app.run()

@@ -89,8 +89,6 @@ class Settings(ProgramSettings):
     """File with API keys, one a line."""
     allowed_hosts: str = setting("", host_names())
     """More host names of this machine, separated by commas. Their web pages may send requests."""
-    unload_after_s: float = setting(0.0, duration())
-    """Time without a request for the model until it is unloaded, as 30m; 0 keeps it loaded."""
     max_waiting: int = setting(64, whole(0), group="Requests")
     """Most requests in the queue; a further request gets status 529."""
     max_batch: int = setting(16, whole(1))
@@ -109,6 +107,8 @@ class Settings(ProgramSettings):
     """Top-p of requests that set none; replaces the model's default."""
     top_k: int | None = setting(None, optional(whole(0)))
     """Top-k of requests that set none; replaces the model's default."""
+    unload_after_s: float = setting(0.0, duration())
+    """Time without a request for the model until it is unloaded, as 30m; 0 keeps it loaded."""
     exact_cache_entries: int = setting(1000, whole(0), group="Caches")
     """Most answers in the exact cache, for identical requests; 0 turns this cache off."""
     exact_cache_bytes: int = setting(256 * 1024**2, size())

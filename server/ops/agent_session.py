@@ -46,7 +46,7 @@ def endpoint(settings: Settings, command: Sequence[str] | None, say: Say) -> Ite
         raise UserError(f"no mlxdeck runs on {settings.url}; start one with: mlxdeck serve")
     if runs:
         wait_until_ready(settings.url)
-        _check_same(settings, _status(settings))
+        check_same(settings)
     with running_server(settings, command, say) if command else nullcontext():
         status = _status(settings)
         yield Endpoint(
@@ -86,12 +86,13 @@ def _status(settings: Settings) -> dict[str, Any]:
     return body
 
 
-def _check_same(settings: Settings, status: dict[str, Any]) -> None:
-    """Refuse a server that would serve something else than the settings say.
+def check_same(settings: Settings) -> None:
+    """Refuse a server that runs, and would serve something else than the settings say.
 
     Raises:
         AnotherServer: It would.
     """
+    status = _status(settings)
     told, wanted = str(status.get("asked_model", "")), settings.model
     if "model" in settings.given and told != wanted and status.get("model") != wanted:
         raise AnotherServer(

@@ -17,6 +17,10 @@ TIMEOUT_MS = 3_600_000
 """The server's pings keep a stream alive; this limit is for answers that are not streamed."""
 CLAUDE_PROMPT_TOKENS = 20_000
 """Claude Code's system prompt and tools; its conversation comes on top."""
+LEAST_COMPACT_WINDOW_TOKENS = 100_000
+"""Claude Code warns of less. It compacts by the smaller one of this and the model's window."""
+OTHER_PROMPT_TOKENS = {"codex": 10_000, "opencode": 10_000}
+"""What the prompts of other agents take, rounded up; their tools depend on the machine."""
 CLAUDE_SMALL_ARGUMENTS = ("--bare", "--tools", "Read")
 CLAUDE_SMALL_PROMPT_TOKENS = 1_500
 """With these arguments."""
@@ -56,7 +60,7 @@ def claude_variables(of: Endpoint) -> dict[str, str]:
     """The variables of Claude Code (names as its version 2.1 reads them)."""
     window = {
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(of.context_tokens),
-        "CLAUDE_CODE_AUTO_COMPACT_WINDOW": str(of.context_tokens),
+        "CLAUDE_CODE_AUTO_COMPACT_WINDOW": str(max(of.context_tokens, LEAST_COMPACT_WINDOW_TOKENS)),
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(min(32_000, of.context_tokens // OUTPUT_SHARE)),
     }
     return {
@@ -160,18 +164,23 @@ def _agent(command: Sequence[str]) -> Agent:
     return AGENTS.get(PurePath(command[0]).name, Agent())
 
 
-def narrow_window(of: Endpoint, arguments: Sequence[str]) -> str:
-    """What to tell a user of Claude Code whose prompt won't fit; empty if it will."""
-    if {"--help", "--version", "-h", "-v"} & set(arguments):
+def narrow_window(of: Endpoint, command: Sequence[str]) -> str:
+    """What to tell a user whose agent's prompt won't fit; empty if it will, or isn't known."""
+    program, arguments = PurePath(command[0]).name, command[1:]
+    if {"--help", "--version", "-h", "-v", "-V"} & set(arguments):
         return ""
-    small = "--bare" in arguments
-    needed = CLAUDE_SMALL_PROMPT_TOKENS if small else CLAUDE_PROMPT_TOKENS
+    is_claude = program == "claude"
+    small = is_claude and "--bare" in arguments
+    claude_tokens = CLAUDE_SMALL_PROMPT_TOKENS if small else CLAUDE_PROMPT_TOKENS
+    needed = claude_tokens if is_claude else OTHER_PROMPT_TOKENS.get(program, 0)
     if not of.context_tokens or of.context_tokens > needed * OUTPUT_SHARE / (OUTPUT_SHARE - 1):
         return ""
     told = (
         f"{of.model} has a context window of {of.context_tokens:,} tokens; "
-        f"Claude Code's prompt needs about {needed:,} of them"
+        f"the prompt of {'Claude Code' if is_claude else program} needs about {needed:,} of them"
     )
     if small:
         return told
+    if not is_claude:
+        return f"{told}. Choose a larger model with --model"
     return f"{told}. Its small prompt fits: mlxdeck claude -- {' '.join(CLAUDE_SMALL_ARGUMENTS)}"

@@ -73,11 +73,6 @@ def find(items: Sequence[Item], name: str) -> Item:
     raise UserError(f"{name} is not on this machine; there is: {names}")
 
 
-def _model_item(model: ResolvedModel) -> Item:
-    n_bytes, remove = size_bytes(model.path), partial(_remove_model, model)
-    return Item(model.name, f"model, {model.source}", model.path, n_bytes, remove)
-
-
 def _remove_model(model: ResolvedModel) -> None:
     try:
         remove_model(model)

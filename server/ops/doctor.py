@@ -29,6 +29,7 @@ from mlxdeck.server.backends.local.prompt.template_trial import try_template
 from mlxdeck.server.backends.local.toolcalls.formats.registry import choose_format
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed, one_line
+from mlxdeck.server.ops.agent_session import AnotherServer, check_same
 from mlxdeck.server.ops.background import health, trouble
 from mlxdeck.server.ops.upstreams import has_local, looked_at
 
@@ -233,6 +234,11 @@ def server(settings: Settings) -> Finding:
         return _port(settings)
     if body["status"] == "unhealthy":
         return Finding("note", f"the one on {settings.url} {trouble(body)}")
+    if body["status"] != "loading":
+        try:
+            check_same(settings)
+        except AnotherServer as error:
+            return Finding("note", str(error))
     return Finding("ok", f"one runs on {settings.url}: {body['status']}")
 
 

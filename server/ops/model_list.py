@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mlxdeck.server.errors import EngineFailed
 from mlxdeck.server.ops.fits import Fit, local_fit, remote_fit
 from mlxdeck.settings.errors import UserError
 
-TITLES = ("model", "from", "size", "window", "tool calls", "memory")
+TITLES = ("model", "from", "size", "window", "tool calls")
 
 
 def described(settings: Settings) -> list[dict[str, Any]]:
@@ -50,19 +51,20 @@ def as_json(fit: Fit) -> dict[str, Any]:
 
 
 def table(models: Sequence[dict[str, Any]]) -> list[str]:
-    """The same for a person, a line each."""
+    """The same for a person: a line of columns each, and below it whether it fits."""
     rows = [TITLES, *map(_cells, models)]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(TITLES) - 1)]
-    return ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    title, *lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    verdicts = [f"  {each.get('error') or each['verdict']}" for each in models]
+    return [title, *chain.from_iterable(zip(lines, verdicts, strict=True))]
 
 
 def _cells(model: dict[str, Any]) -> tuple[str, ...]:
     n_bytes = model.get("bytes")
     size = f"{n_bytes / 1e9:,.2f} GB" if n_bytes is not None else ""
-    if error := model.get("error"):
-        return model["model"], model["from"], size, "", "", error
-    window = f"{model['context_tokens']:,}"
-    return model["model"], model["from"], size, window, model["tool_format"], model["verdict"]
+    if "error" in model:
+        return model["model"], model["from"], size, "", ""
+    return model["model"], model["from"], size, f"{model['context_tokens']:,}", model["tool_format"]
 
 
 def fit_of(settings: Settings, name: str) -> Fit:
@@ -76,7 +78,8 @@ def fit_of(settings: Settings, name: str) -> Fit:
         for each in list_models(settings.models_folder):
             if each.name == name and each.path.is_dir():
                 return local_fit(name, each.path, machine)
-        if name.count("/") == 1 and not Path(name).expanduser().exists():
+        is_path = name.startswith((".", "/", "~")) or Path(name).exists()
+        if name.count("/") == 1 and not is_path:
             return remote_fit(name, machine)
         if name == BUILTIN or Path(name).suffix == ".gguf":
             raise UserError(f"{name} is converted first: mlxdeck pull {name}")

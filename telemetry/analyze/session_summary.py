@@ -162,8 +162,9 @@ def session_summary(of: SessionFigures, recordings: Sequence[Path] = ()) -> list
     """Figures as lines for a terminal; a line says so if nothing was asked."""
     if not of.n_requests:
         return ["no requests in this session"]
+    noun = "request" if of.n_requests == 1 else "requests"
     lines = [
-        f"{_time(of.duration_s)}: {of.n_requests} requests, {of.input_tokens:,} tokens read, "
+        f"{_time(of.duration_s)}: {of.n_requests:,} {noun}, {of.input_tokens:,} tokens read, "
         f"{of.output_tokens:,} written"
     ]
     for name, values in (("latency", of.latency), ("first token", of.ttft)):

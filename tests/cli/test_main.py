@@ -22,7 +22,7 @@ from mlxdeck.cli.main import COMMANDS, main
 from mlxdeck.server import launch
 from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.server.ops import background, conformance, doctor, model_list, supervision
+from mlxdeck.server.ops import agent_session, conformance, doctor, model_list, supervision
 from mlxdeck.settings.errors import SettingsError
 from mlxdeck.tui.outputs import inspect
 from tests.real import free_port
@@ -290,12 +290,12 @@ def test_up_runs_the_dashboard_beside_a_server(
     order: list[str] = []
 
     @contextmanager
-    def running_server(settings: Settings, command: list[str], say: Any) -> Iterator[None]:
+    def endpoint(settings: Settings, command: list[str], say: Any) -> Iterator[None]:
         order.append(f"start {' '.join(command[1:])} on {settings.port}")
         yield
         order.append(f"stop after {len(dashboard)} dashboard")
 
-    monkeypatch.setattr(background, "running_server", running_server)
+    monkeypatch.setattr(agent_session, "endpoint", endpoint)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert main(["up", "--port", "8090", "--telemetry-dir", "/tmp/t"]) == 0
@@ -341,6 +341,7 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
     ("args", "message"),
     [
         (["nowhere"], "no such file or folder: nowhere"),
+        ([], "yet: mlxdeck serve starts a server"),
         (["R", "nope"], "no request nope"),
         (["R", "req_"], "begin"),
     ],
@@ -387,15 +388,16 @@ def test_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row each; one that can't be served says why."""
+    """A row each, and below it a line: one that can't be served says why."""
     found = [ResolvedModel("org/m", Path("/"), "hub")]
     monkeypatch.setattr(model_list, "list_models", lambda _: found)
     monkeypatch.setattr(model_list, "size_bytes", lambda _: 1_500_000_000)
     assert main(["models"]) == 0
-    titles, row = capsys.readouterr().out.splitlines()
+    titles, row, verdict = capsys.readouterr().out.splitlines()
     assert titles.split()[:3] == ["model", "from", "size"]
     assert row.split()[:4] == ["org/m", "hub", "1.50", "GB"]
-    assert row.endswith("it has no config.json")
+    assert verdict.startswith("  ")
+    assert verdict.endswith("it has no config.json")
 
 
 def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,8 +439,8 @@ def test_numpy_keeps_to_small_pages_in_the_dashboard(command: str, tmp_path: Pat
         import sys
         from contextlib import nullcontext
         from mlxdeck.cli.main import main
-        from mlxdeck.server.ops import background
-        background.running_server = lambda *_: nullcontext()
+        from mlxdeck.server.ops import agent_session
+        agent_session.endpoint = lambda *_: nullcontext()
         class Terminal:
             isatty = staticmethod(lambda: True)
             def __getattr__(self, name): return getattr(sys.__stdout__, name)

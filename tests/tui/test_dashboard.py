@@ -229,6 +229,6 @@ async def test_an_empty_list_says_how_to_fill_it(tmp_path: Path) -> None:
     """With the address of the server that wrote the stream."""
     start = t.StreamStart(model="made-up", server_address="127.0.0.1", server_port=8099)
     async with running(tmp_path, [], extra=[Stream().line(start, 1)]) as run:
-        assert "export ANTHROPIC_BASE_URL=http://127.0.0.1:8099" in run.text
+        assert "mlxdeck claude --port 8099" in run.text
         await run.add_request(Made(95))
         assert "ANTHROPIC" not in run.text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textual.markup import escape
 
-from mlxdeck.telemetry.analyze.request_detail import server_url
+from mlxdeck.telemetry.analyze.request_detail import DEFAULT_SERVER, server_url
 from mlxdeck.telemetry.analyze.stats import Summary, Window
 from mlxdeck.telemetry.analyze.time_series import Series
 from mlxdeck.telemetry.schema.events import Tick
@@ -187,12 +187,13 @@ def no_requests(store: Store, *, filtered: bool) -> Sequence[str]:
     """Text shown while the list of requests is empty."""
     if store.n:
         return ["no request matches  ·  esc: all of them"] if filtered else ["none at this moment"]
+    url = server_url(store.header)
+    port = "" if url == DEFAULT_SERVER else f" --port {url.rpartition(':')[2]}"
     return [
-        "no request yet; for Claude Code in another terminal:",
+        "no request yet; in another terminal:",
         "",
-        f"  export ANTHROPIC_BASE_URL={server_url(store.header)}",
-        "  export ANTHROPIC_AUTH_TOKEN=local ANTHROPIC_MODEL=local",
-        "  claude",
+        f"  mlxdeck claude{port}",
+        f"  mlxdeck check{port}",
     ]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mlxdeck.cli.main import main
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.ops.agent_process import AgentMissing, run_agent
 from mlxdeck.server.ops.agent_session import AnotherServer, endpoint, open_dashboard
@@ -20,6 +21,7 @@ from mlxdeck.server.ops.agents import (
     CLAUDE_MODELS,
     CLAUDE_SMALL_MODELS,
     Endpoint,
+    claude_variables,
     command_line,
     environment,
     narrow_window,
@@ -75,21 +77,25 @@ def test_a_users_environment_is_kept_but_for_other_providers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("context_tokens", "arguments", "warned"),
+    ("context_tokens", "command", "warned"),
     [
-        (8_192, [], "--bare"),
-        (8_192, ["--bare"], ""),
-        (1_024, ["--bare"], "1,500"),
-        (32_768, [], ""),
-        (0, [], ""),
-        (8_192, ["--version"], ""),
+        (8_192, ["claude"], "--bare"),
+        (8_192, ["claude", "--bare"], ""),
+        (1_024, ["claude", "--bare"], "1,500"),
+        (32_768, ["claude"], ""),
+        (0, ["claude"], ""),
+        (8_192, ["claude", "--version"], ""),
+        (8_192, ["/opt/bin/codex", "exec", "hi"], "prompt of codex needs about 10,000"),
+        (8_192, ["opencode", "run", "hi"], "--model"),
+        (32_768, ["codex"], ""),
+        (1_024, ["sh", "-c", "true"], ""),
     ],
 )
 def test_a_window_that_is_too_small_is_told_before(
-    context_tokens: int, arguments: list[str], warned: str
+    context_tokens: int, command: list[str], warned: str
 ) -> None:
     """With what fits, if anything does."""
-    told = narrow_window(Endpoint("http://h", "", "m", context_tokens), arguments)
+    told = narrow_window(Endpoint("http://h", "", "m", context_tokens), command)
     assert bool(told) == bool(warned)
     assert warned in told
 
@@ -199,6 +205,21 @@ def test_a_server_with_another_model_or_home_is_refused(running: Server, tmp_pat
         pytest.fail("it was used")
 
 
+def test_the_dashboard_is_not_shown_beside_another_home(
+    running: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It would wait for ever for a stream that is written elsewhere."""
+    monkeypatch.setenv("MLXDECK_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("mlxdeck.cli.tui.show", lambda *_, **__: pytest.fail("it was shown"))
+    assert main(["up", "--port", running.url.rpartition(":")[2]]) == 2
+    assert "has another home" in capsys.readouterr().err
+
+
 def test_without_a_server_nothing_is_printed_for_a_shell() -> None:
     """`mlxdeck env` starts none."""
     settings = Settings(port=free_port())
@@ -212,3 +233,11 @@ def test_the_dashboard_without_tmux_is_a_line(monkeypatch: pytest.MonkeyPatch) -
     said: list[str] = []
     open_dashboard(["mlxdeck", "tui", "/a b"], said.append)
     assert said == ["the dashboard, in another terminal: mlxdeck tui '/a b'"]
+
+
+@pytest.mark.parametrize(("window", "told"), [(8_192, "100000"), (262_144, "262144")])
+def test_the_compact_window_is_one_that_claude_code_takes(window: int, told: str) -> None:
+    """It warns of less than 100,000, and compacts by the model's window if that is smaller."""
+    given = claude_variables(Endpoint("http://h", "", "m", window))
+    assert given["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] == told
+    assert given["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == str(window)

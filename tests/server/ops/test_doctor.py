@@ -16,6 +16,7 @@ from mlxdeck.server.backends.local.engine.hardware.device import Device
 from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.ops import doctor
+from mlxdeck.server.ops.agent_session import AnotherServer
 from mlxdeck.server.ops.doctor import Finding
 from tests.real import free_port
 
@@ -145,12 +146,24 @@ def test_claude_code(tmp_path: Path, settings: Settings, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("state", "verdict"), [(None, "ok"), ("healthy", "ok"), ("unhealthy", "note")]
+    ("state", "other", "verdict"),
+    [
+        (None, "", "ok"),
+        ("healthy", "", "ok"),
+        ("unhealthy", "", "note"),
+        ("healthy", "has another home", "note"),
+    ],
 )
 def test_server(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, state: str | None, verdict: str
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, state: str | None, other: str, verdict: str
 ) -> None:
-    """None, one that works, one that doesn't."""
+    """None, one that works, one that doesn't, one that `mlxdeck claude` would refuse."""
+
+    def check_same(asked: Settings) -> None:
+        if other:
+            raise AnotherServer(f"{asked.url} {other}")
+
+    monkeypatch.setattr(doctor, "check_same", check_same)
     body = {"status": state, "model_loaded": False} if state else None
     monkeypatch.setattr(doctor, "health", lambda _: body)
     finding = doctor.server(settings)

@@ -135,6 +135,7 @@ def test_whether_a_model_of_the_hub_fits_is_read_from_headers(hub: Hub, tmp_path
     assert told["weight_bytes"] == 4 * (64 + 64 * 64 + 4096 * 3072)
     whole = (hub.folder / "model.safetensors").stat().st_size
     assert hub.sent_bytes["model.safetensors"] < whole / 2
+    assert "no model '/none'" in deck(hub, tmp_path, "fits", "/none").stderr
     assert deck(hub, tmp_path, "fits", "org/none").stderr.startswith(
         "mlxdeck: cannot fetch org/none from Hugging Face: there is none"
     )
