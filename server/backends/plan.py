@@ -10,7 +10,7 @@ from mlxdeck.server.backend_names import LOCAL, PRESETS, SMALL, UPSTREAM
 from mlxdeck.server.backends.routing import SEPARATOR, RoutingTable, Target
 from mlxdeck.server.config.backends import DEFAULT, BackendTable
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.settings.errors import SettingsError, nearest
+from mlxdeck.settings.errors import Misplaced, SettingsError, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,15 @@ class _Planner:
                         f"backends.{backend}.aliases: {name!r} leads to {other} already"
                     )
                 found.setdefault(name, Target(backend))
+        for name, target in found.items():
+            self._check_reachable(name, target)
         return found
+
+    def _check_reachable(self, name: str, target: Target) -> None:
+        """Refuse an alias that no request could reach, as a backend's own name comes first."""
+        backend = name.partition(SEPARATOR)[0]
+        if backend in self.tables and target.backend != backend:
+            raise SettingsError(f"aliases.{name}: {backend} is the name of a backend")
 
     def _target(self, where: str, told: str) -> Target:
         name, _, model = told.partition(SEPARATOR)
@@ -131,13 +139,16 @@ def _upstream_table(settings: Settings) -> BackendTable:
         raise SettingsError(
             f"upstream: expected {', '.join(PRESETS)} or a URL, got {settings.upstream[:80]!r}"
         )
-    return BackendTable(
-        kind=settings.upstream if is_preset else UPSTREAM,
-        url=settings.upstream_url or ("" if is_preset else settings.upstream),
-        dialect=settings.upstream_dialect,
-        model=settings.upstream_model,
-        key_env=settings.upstream_key_env,
-        timeout_s=settings.upstream_timeout_s,
-        canonical=settings.upstream_canonical,
-        shares_answers=settings.upstream_shares_answers,
-    )
+    try:
+        return BackendTable(
+            kind=settings.upstream if is_preset else UPSTREAM,
+            url=settings.upstream_url or ("" if is_preset else settings.upstream),
+            dialect=settings.upstream_dialect,
+            model=settings.upstream_model,
+            key_env=settings.upstream_key_env,
+            timeout_s=settings.upstream_timeout_s,
+            canonical=settings.upstream_canonical,
+            shares_answers=settings.upstream_shares_answers,
+        )
+    except Misplaced as error:
+        raise SettingsError(f"upstream: {error}") from error

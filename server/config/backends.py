@@ -68,7 +68,7 @@ class BackendTable:
         object.__setattr__(self, "kind", kind)
         if kind == UPSTREAM and not self.url:
             raise Misplaced("url", "is needed, as this upstream is no preset")
-        if "@" in urlsplit(self.url).netloc:
+        if "@" in _place(self.url):
             raise Misplaced("url", "must hold no key or password. Name its variable by key_env")
         for name in self.options:
             if _SECRET.search(name):
@@ -90,6 +90,13 @@ class BackendTable:
     def refused(cls, name: str) -> str:
         """Why a setting is refused that no backend has; empty if it is only misspelt."""
         return _elsewhere(name) if _SECRET.search(name) else ""
+
+
+def _place(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError as error:
+        raise Misplaced("url", f"is none: {error}") from None
 
 
 def _elsewhere(name: str) -> str:

@@ -26,6 +26,7 @@ from mlxdeck.settings.setting_types import (
     subset,
     switch,
     text,
+    variable_name,
     whole,
 )
 from mlxdeck.settings.sources import ENV_PREFIX
@@ -53,7 +54,7 @@ class Settings(ProgramSettings):
     """Model that the upstream is asked for; empty passes on the client's name of the model."""
     upstream_dialect: str = setting("auto", choice("auto", "anthropic", "openai"))
     """API of the upstream; auto asks it."""
-    upstream_key_env: str = setting("", text())
+    upstream_key_env: str = setting("", variable_name())
     """Name of the environment variable with the upstream's API key; a preset has its own."""
     upstream_timeout_s: float = setting(600.0, number(1))
     """Seconds without a byte from the upstream after which a request fails."""

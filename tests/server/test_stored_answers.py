@@ -109,8 +109,24 @@ async def test_the_input_of_an_answer_is_listed_in_pages() -> None:
         assert (rest["has_more"], rest["data"][0]["role"]) == (False, "user")
         oldest = (await server.http.get(path, params={"order": "asc"})).json()
         assert oldest["data"] == [*page["data"], *rest["data"]][::-1]
-        for query in ({"limit": "0"}, {"limit": "x"}, {"after": "nothing"}):
+        for query in ({"limit": "0"}, {"limit": "x"}, {"after": "nothing"}, {"order": "up"}):
             assert (await server.http.get(path, params=query)).status_code == 400
+
+
+async def test_pages_end_whatever_ids_the_items_have() -> None:
+    """A client's own ids may be missing, alike, or no texts."""
+    ids = ["twin", "twin", "twin", None, 7, {"a": 1}, "", "lone"]
+    said = [{"role": "user", "content": str(i), "id": each} for i, each in enumerate(ids)]
+    async with running(EchoEngine(last_turns)) as server:
+        path = f"{PATH}/{(await create(server, said)).json()['id']}/input_items"
+        seen: list[str] = []
+        query = {"order": "asc", "limit": "1"}
+        for _ in said:
+            page = (await server.http.get(path, params=query)).json()
+            seen.append(page["data"][0]["content"])
+            query["after"] = page["last_id"]
+        assert seen == [each["content"] for each in said]
+        assert page["has_more"] is False
 
 
 async def test_a_prompt_is_counted_with_what_it_continues() -> None:

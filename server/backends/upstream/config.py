@@ -96,6 +96,8 @@ class UpstreamConfig:
             is_whole = False
         if not is_whole:
             raise BadUpstream("url: expected http:// or https://, a host and perhaps a path")
+        if not self.url.isprintable() or " " in self.url:
+            raise BadUpstream("url: must not hold blanks or control characters")
         if parts.username is not None or parts.password is not None:
             raise BadUpstream("url: must not hold a key or a password; name a variable by key_env")
         if parts.query or parts.fragment:

@@ -56,8 +56,10 @@ def input_page(answer: StoredAnswer, query: Mapping[str, str]) -> bytes:
         BadRequest: The page is asked for in a wrong way.
     """
     items = conversation_items(answer.previous) + msgspec.json.decode(answer.input)
-    listed = [{"id": f"item_{answer.id}_{i}", **item} for i, item in enumerate(items)]
-    if query.get("order", "desc") != "asc":
+    listed = _named(items, answer.id)
+    if (order := query.get("order", "desc")) not in ("asc", "desc"):
+        raise BadRequest("order", f"expected asc or desc, got {order!r:.20}")
+    if order == "desc":
         listed.reverse()
     limit = _limit(query.get("limit", str(_LIMIT)))
     ids = [item["id"] for item in listed]
@@ -75,6 +77,17 @@ def input_page(answer: StoredAnswer, query: Mapping[str, str]) -> bytes:
             "has_more": len(page) < len(listed),
         }
     )
+
+
+def _named(items: list[Any], answer_id: str) -> list[dict[str, Any]]:
+    """Items with ids by which a page can be asked for: those of clients need be none, or unique."""
+    found: dict[str, dict[str, Any]] = {}
+    for i, item in enumerate(items):
+        own = item.get("id")
+        is_good = isinstance(own, str) and own and own not in found
+        item_id = own if is_good else f"item_{answer_id}_{i}"
+        found[item_id] = {**item, "id": item_id}
+    return list(found.values())
 
 
 def _limit(text: str) -> int:

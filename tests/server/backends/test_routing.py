@@ -141,6 +141,16 @@ def test_without_a_choice_there_is_one_backend(tmp_path: Path) -> None:
             '[backends.b]\nkind = "ollama"\naliases = ["x"]',
             "backends.b.aliases: 'x' leads to a already",
         ),
+        (
+            '[aliases]\nlmstudio = "ollama"\nx = "lmstudio"',
+            "aliases.lmstudio: lmstudio is the name of a backend",
+        ),
+        (
+            '[backends.a]\nkind = "openai"\naliases = ["b/*"]\n[backends.b]\nkind = "ollama"',
+            "aliases.b/\\*: b is the name of a backend",
+        ),
+        ('upstream = "http://u:pw@h"', "upstream: url: must hold no key or password"),
+        ('upstream = "http://[h"', "upstream: url: is none"),
         ('upstream = "olama"', "upstream: expected lmstudio, .* got 'olama'"),
     ],
 )
