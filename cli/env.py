@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 from argparse import ArgumentParser, Namespace
 
 from mlxdeck.cli.settings import server_settings
@@ -18,9 +18,8 @@ def add(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from mlxdeck.server.ops.agent_session import endpoint
-    from mlxdeck.server.ops.agents import variables
+    from mlxdeck.server.ops.agents import exports
 
     with endpoint(server_settings(args), None, print) as server:
-        for name, value in variables(server).items():
-            print(f"export {name}={shlex.quote(value)}")
+        print("\n".join(exports(server, os.environ)))
     return 0

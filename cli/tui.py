@@ -14,7 +14,7 @@ from mlxdeck.settings.sources import flag
 from mlxdeck.tui.launch import show
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
-EXAMPLE = "mlxdeck tui ~/.local/state/mlxdeck/telemetry"
+EXAMPLE = "mlxdeck tui --alert-latency-p95-s 30"
 
 
 def add(parser: ArgumentParser) -> None:

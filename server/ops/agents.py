@@ -6,6 +6,7 @@ Nothing is written into an agent's own settings. Pure values, no I/O.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -102,6 +103,15 @@ def environment(of: Endpoint, command: Sequence[str], own: Mapping[str, str]) ->
     # The user's own limit of an answer holds.
     limit = {k: v for k, v in own.items() if k == "CLAUDE_CODE_MAX_OUTPUT_TOKENS"}
     return kept | proxies | variables(of) | limit | dict(_agent(command).variables(of))
+
+
+def exports(of: Endpoint, own: Mapping[str, str]) -> list[str]:
+    """The same as lines of a shell, as far as they differ from its environment."""
+    wanted = environment(of, ["sh"], own)
+    proxied = any(name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name in own)
+    names = [*variables(of), *(("NO_PROXY", "no_proxy") if proxied else ())]
+    unset = [f"unset {name}" for name in OTHER_PROVIDERS if name in own]
+    return unset + [f"export {name}={shlex.quote(wanted[name])}" for name in names]
 
 
 def _codex_arguments(of: Endpoint) -> Sequence[str]:

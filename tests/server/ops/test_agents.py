@@ -24,6 +24,7 @@ from mlxdeck.server.ops.agents import (
     claude_variables,
     command_line,
     environment,
+    exports,
     narrow_window,
     variables,
 )
@@ -241,3 +242,19 @@ def test_the_compact_window_is_one_that_claude_code_takes(window: int, told: str
     given = claude_variables(Endpoint("http://h", "", "m", window))
     assert given["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] == told
     assert given["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == str(window)
+
+
+def test_a_shell_gets_what_an_agent_gets() -> None:
+    """Also what would lead the client elsewhere is taken away; the user's own limit holds."""
+    own = {
+        "ANTHROPIC_API_KEY": "k",
+        "CLAUDE_CODE_USE_BEDROCK": "1",
+        "HTTPS_PROXY": "http://proxy",
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "777",
+    }
+    lines = exports(ENDPOINT, own)
+    assert lines[:2] == ["unset ANTHROPIC_API_KEY", "unset CLAUDE_CODE_USE_BEDROCK"]
+    assert "export NO_PROXY=127.0.0.1" in lines
+    assert "export CLAUDE_CODE_MAX_OUTPUT_TOKENS=777" in lines
+    plain = exports(ENDPOINT, {"PATH": "/bin"})
+    assert plain == [f"export {name}={value}" for name, value in variables(ENDPOINT).items()]
