@@ -41,6 +41,8 @@ OTHERS: dict[str, Any] = {
     "effort": "low",
     "template_options": {"enable_thinking": False},
     "answer_schema": {"type": "object"},
+    "answer_field": "response_format",
+    "answer_strict": True,
     "stream_usage": False,
     "session_id": "abc",
     "agent_id": "a1",
