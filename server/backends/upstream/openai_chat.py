@@ -141,8 +141,8 @@ class OpenAIReader:
         if not isinstance(function, dict):
             raise OutOfOrder("a call came without a function")
         index, call_id, name = call.get("index", place), call.get("id"), function.get("name")
-        # Some give every call the same index, but a name of its own.
-        is_new = index != self._call_index or (bool(call_id) and call_id != self._call_id)
+        # Some give every call the same index, but an id of its own; others each piece of one call.
+        is_new = index != self._call_index or bool(name and call_id and call_id != self._call_id)
         if is_new or not self._calls.is_open:
             if not isinstance(name, str) or not name:
                 raise OutOfOrder("a call came without a name, or more of one that had ended")

@@ -93,7 +93,9 @@ def _prompt(fields: dict[str, Any]) -> str:
     prompt = required(fields, "prompt", "")
     if isinstance(prompt, str):
         return prompt
-    listed = typed(prompt, list, "prompt")
+    if not isinstance(prompt, list):
+        raise BadRequest("prompt", "expected a text")
+    listed: list[object] = prompt
     if any(isinstance(each, int | float | list) for each in listed):
         raise BadRequest("prompt", "expected a text: token ids are not supported")
     if len(listed) != 1:

@@ -18,7 +18,7 @@ CALL = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
 ANSWER = f"\n\n  <think>a</think> {CALL}\n```json\n{{}}\n```\n <tool_c"
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({}, "prompt: field required"),
-    ({"prompt": None}, "prompt: expected a list"),
+    ({"prompt": None}, "prompt: expected a text"),
     ({"prompt": ""}, "prompt: must not be empty"),
     ({"prompt": []}, "prompt: expected one text, got 0"),
     ({"prompt": ["a", "b"]}, "prompt: expected one text, got 2"),

@@ -13,7 +13,7 @@ from mlxdeck.server.backends.upstream.anthropic import AnthropicReader
 from mlxdeck.server.backends.upstream.failures import MASK, error_of, masked
 from mlxdeck.server.backends.upstream.openai_chat import OpenAIReader
 from mlxdeck.server.backends.upstream.reading import OutOfOrder
-from mlxdeck.server.chat import Event, Finished, ToolSpec
+from mlxdeck.server.chat import Event, Finished, ToolCallDelta, ToolCallStart, ToolSpec
 from mlxdeck.server.dialects.registry import DIALECTS
 
 TOOLS = (ToolSpec("read", "", {"type": "object"}),)
@@ -101,3 +101,18 @@ def test_a_key_is_masked_wherever_it_is(key: str, before: str) -> None:
     """Also the larger part of it, as some servers echo it."""
     assert key not in masked(f"{before}{key} is wrong", key)
     assert key[:8] not in masked(f"{before}{key[:8]}*** is wrong", key).replace(MASK, "")
+
+
+@pytest.mark.parametrize("later_id", ["call_1", "", None, "another"])
+def test_pieces_of_one_call_are_one_call(later_id: str | None) -> None:
+    """Whatever id the later pieces have; only a name begins another call of the same index."""
+    first = {"index": 0, "id": "call_1", "function": {"name": "read", "arguments": '{"a"'}}
+    later = {"index": 0, "id": later_id, "function": {"arguments": ": 1}"}}
+    second = {"index": 0, "id": "call_2", "function": {"name": "read", "arguments": "{}"}}
+    reading, items = OpenAIReader(TOOLS), list[Any]()
+    for call in (first, later, second):
+        items += reading.read({"choices": [{"delta": {"tool_calls": [call]}}]})
+    calls = [item.id for item in items if isinstance(item, ToolCallStart)]
+    assert calls == ["call_1", "call_2"]
+    arguments = [item.json for item in items if isinstance(item, ToolCallDelta)]
+    assert arguments == ['{"a"', ": 1}", "{}"]
