@@ -19,7 +19,7 @@ SCREENS = ("mlxdeck tui", "mlxdeck tui FILE FOLDER", "mlxdeck replay FILE")
 """They are run in a terminal, and left with a key."""
 
 NOT_RUN = {
-    "make *": "makes an environment of its own; the jobs of CI run these targets",
+    "make *": "makes an environment of its own, of 2 GB",
     "uv tool install .": "tests/e2e/test_install.py runs it",
     "*mlx-community/Qwen3-30B*": "needs a Mac and 17 GB",
     "mlxdeck service install*": "changes what starts with the user's session",

@@ -8,6 +8,7 @@ import pty
 import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 
@@ -100,6 +101,7 @@ def test_a_command_works_as_it_is_shown(
 def shown_until_q(command: str, environ: dict[str, str]) -> int:
     """Run a dashboard in a terminal of its own, leave it with a key; its exit status."""
     own, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
     process = subprocess.Popen(
         ["sh", "-c", command],
         env=environ,
