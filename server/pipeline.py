@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import partial
 
 from mlxdeck.server.backends.base import Backend, Route
-from mlxdeck.server.cache.answers.memory import complete_answer
+from mlxdeck.server.cache.answers.memory import Answer, complete_answer
 from mlxdeck.server.cache.answers.single_flight import Flight, Publish, SingleFlight
 from mlxdeck.server.cache.answers.tiered import TieredAnswers
 from mlxdeck.server.cache.cache_keys import answer_key, digests
@@ -25,7 +25,15 @@ from mlxdeck.server.chat import ChatRequest, Event, Finished, Started
 from mlxdeck.server.checkpoints import Workers, checkpoint
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.observe.trace import Trace
-from mlxdeck.server.request_facts import Accepted, BackendChosen, Digests, Fact, LookedUp, Miss
+from mlxdeck.server.request_facts import (
+    Accepted,
+    BackendChosen,
+    Digests,
+    Fact,
+    LookedUp,
+    Miss,
+    StreamItem,
+)
 
 
 class Pipeline:
@@ -70,11 +78,14 @@ class Pipeline:
                 before, accepted = accepted, await self._accept(route, request, accepted)
                 if before is None:
                     trace.saw(accepted)
-                answer = self._answer(route, accepted, trace, began_s, fresh=fresh)
-                async with aclosing(answer) as events:
-                    async for event in _held(events) if others else events:
-                        has_begun = True
-                        yield event
+                source = self._source(route, accepted, trace, began_s, fresh=fresh)
+                opening = _Opening(holds=bool(others))
+                async with aclosing(source) as items:
+                    async for item in items:
+                        trace.saw(item)
+                        for event in opening.passed(item):
+                            has_begun = True
+                            yield event
                 return
             except ServerError as error:
                 reason = route.gives_way(error)
@@ -103,33 +114,23 @@ class Pipeline:
         request = replace(request, history_notes=backend.notes(request))
         return Accepted(request, digests(request), removed, regrouped, None, share)
 
-    async def _answer(
+    def _source(
         self, route: Route, accepted: Accepted, trace: Trace, began_s: float, *, fresh: bool
-    ) -> AsyncGenerator[Event]:
-        """One backend's answer: known, in flight, or new."""
+    ) -> AsyncGenerator[StreamItem]:
+        """Where one backend's answer comes from: it is known, in flight, or new."""
         request, parts = route.given(accepted.request), accepted.parts
         clock = _clock(route.backend)
         key = answer_key(parts, request, route.signature, clock, accepted.share)
-        if self._shares(fresh=fresh):
-            if answer := self._answers.known(key):
-                trace.saw(_exact(key, began_s, tier="ram"))
-                for known in answer.events():
-                    trace.saw(known)
-                    yield known
-                return
-            if flight := self._flights.get(key):
-                trace.saw(_exact(key, began_s, tier="flight"))
-                following = flight.follow(joined=True)
-            else:
-                following = self._start(key, parts, request, route.backend).follow()
-        else:
+        if not self._shares(fresh=fresh):
             trace.saw(_exact(key, began_s, reason="bypassed" if fresh else "disabled"))
-            following = self._alone(key, parts, request, route.backend).follow()
-        async with aclosing(following) as events:
-            async for event in events:
-                trace.saw(event)
-                if not isinstance(event, Fact):
-                    yield event
+            return self._alone(key, parts, request, route.backend).follow()
+        if answer := self._answers.known(key):
+            trace.saw(_exact(key, began_s, tier="ram"))
+            return _replayed(answer)
+        if flight := self._flights.get(key):
+            trace.saw(_exact(key, began_s, tier="flight"))
+            return flight.follow(joined=True)
+        return self._start(key, parts, request, route.backend).follow()
 
     def _shares(self, *, fresh: bool) -> bool:
         """Whether a known or running answer may be used."""
@@ -201,17 +202,30 @@ def _clock(backend: Backend) -> list[str]:
     return [now.strftime(each) for each in backend.clock_formats]
 
 
-async def _held(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-    """The events, of which the first waits for the second: an answer may fail at once."""
-    first: Event | None = None
-    async for event in events:
-        if isinstance(event, Started):
-            first = event
-            continue
-        if first is not None:
-            yield first
-            first = None
+async def _replayed(answer: Answer) -> AsyncGenerator[StreamItem]:
+    for event in answer.events():
         yield event
+
+
+class _Opening:
+    """Takes facts out of an answer's stream, and may hold its beginning back for one event.
+
+    An answer may fail right after it has begun, and another backend then takes over.
+    """
+
+    def __init__(self, *, holds: bool) -> None:
+        self._holds = holds
+        self._held: tuple[Event, ...] = ()
+
+    def passed(self, item: StreamItem) -> tuple[Event, ...]:
+        """The events that are to be sent by now."""
+        if isinstance(item, Fact):
+            return ()
+        if self._holds and isinstance(item, Started):
+            self._held = (item,)
+            return ()
+        held, self._held = self._held, ()
+        return (*held, item)
 
 
 def _exact(key: str, began_s: float, *, tier: str = "", reason: str = "") -> LookedUp:
