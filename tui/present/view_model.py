@@ -190,7 +190,7 @@ def no_requests(store: Store, *, filtered: bool) -> Sequence[str]:
     url = server_url(store.header)
     port = "" if url == DEFAULT_SERVER else f" --port {url.rpartition(':')[2]}"
     return [
-        "no request yet; in another terminal:",
+        "no request yet; in a terminal:",
         "",
         f"  mlxdeck claude{port}",
         f"  mlxdeck check{port}",
