@@ -21,7 +21,7 @@ from mlxdeck.server.cache.answers.single_flight import Flight, Publish, SingleFl
 from mlxdeck.server.cache.answers.tiered import TieredAnswers
 from mlxdeck.server.cache.cache_keys import answer_key, digests
 from mlxdeck.server.canonicalize import canonical
-from mlxdeck.server.chat import ChatRequest, Event, Finished, Started
+from mlxdeck.server.chat import ChatRequest, Event, Finished, Ping, Started
 from mlxdeck.server.checkpoints import Workers, checkpoint
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.observe.trace import Trace
@@ -79,7 +79,7 @@ class Pipeline:
                 if before is None:
                     trace.saw(accepted)
                 source = self._source(route, accepted, trace, began_s, fresh=fresh)
-                opening = _Opening(holds=bool(others))
+                opening = _Opening(holds=bool(others), is_streamed=request.stream)
                 async with aclosing(source) as items:
                     async for item in items:
                         trace.saw(item)
@@ -210,11 +210,12 @@ async def _replayed(answer: Answer) -> AsyncGenerator[StreamItem]:
 class _Opening:
     """Takes facts out of an answer's stream, and may hold its beginning back for one event.
 
-    An answer may fail right after it has begun, and another backend then takes over.
+    An answer may fail right after it has begun, and another backend then takes over. Who waits
+    for a whole answer needs no pings, which would say that it has begun.
     """
 
-    def __init__(self, *, holds: bool) -> None:
-        self._holds = holds
+    def __init__(self, *, holds: bool, is_streamed: bool) -> None:
+        self._holds, self._is_streamed = holds, is_streamed
         self._held: tuple[Event, ...] = ()
 
     def passed(self, item: StreamItem) -> tuple[Event, ...]:
@@ -223,6 +224,8 @@ class _Opening:
             return ()
         if self._holds and isinstance(item, Started):
             self._held = (item,)
+            return ()
+        if self._holds and isinstance(item, Ping) and not self._is_streamed:
             return ()
         held, self._held = self._held, ()
         return (*held, item)

@@ -14,7 +14,7 @@ from mlxdeck.server.backends.upstream.config import UpstreamConfig
 from mlxdeck.server.backends.upstream.failures import error_of
 from mlxdeck.server.backends.upstream.reading import AnswerReader, OutOfOrder, decoded
 from mlxdeck.server.backends.upstream.sse_reader import SseReader
-from mlxdeck.server.chat import Ping
+from mlxdeck.server.chat import Ping, Started
 from mlxdeck.server.errors import TIMEOUT, ServerError
 from mlxdeck.server.request_facts import StreamItem
 
@@ -60,7 +60,7 @@ class AnswerStream:
     async def _streamed(self, response: httpx2.Response) -> AsyncGenerator[StreamItem]:
         reader, events = self._reader, SseReader(self._config.max_event_bytes)
         loop = asyncio.get_running_loop()
-        progress_s, n_bytes = loop.time(), 0
+        progress_s, n_bytes, has_begun = loop.time(), 0, False
         async with aclosing(_chunks(response)) as chunks:
             while not (reader.is_done or self._is_over):
                 chunk = await self._next(chunks, progress_s)
@@ -69,7 +69,12 @@ class AnswerStream:
                     raise self._failed("sent an answer without an end")
                 was_ending = reader.is_ending
                 for item in self._found(events, chunk):
-                    progress_s = progress_s if isinstance(item, Ping) else loop.time()
+                    if not isinstance(item, Ping):
+                        progress_s = loop.time()
+                        has_begun = has_begun or not isinstance(item, Started)
+                    elif not has_begun:
+                        # It says nothing yet, so another backend may still take over.
+                        continue
                     yield item
                 if reader.is_ending and not was_ending:
                     progress_s = loop.time()

@@ -79,11 +79,15 @@ FAULTS = [
 ]
 
 
+PLACES = ("at once", "behind the start", "behind a ping")
+
+
 @pytest.mark.parametrize(
     ("fault", "reason", "place", "stream"),
     [
         (*FAULTS[0], "check", False),
         (*FAULTS[2], "behind the start", True),
+        (*FAULTS[4], "behind a ping", False),
         *((*each, "at once", n % 2 == 0) for n, each in enumerate(FAULTS)),
     ],
 )
@@ -95,7 +99,7 @@ async def test_another_backend_takes_over(
     if place == "check":
         first.refuses = fault
     else:
-        begun = [Started(Usage(3))] if place == "behind the start" else []
+        begun: list[Any] = [Started(Usage(3)), Ping()][: PLACES.index(place)]
         first.script = lambda _: [*begun, fault]
     async with running(backend=two(first, second, FALLBACK_REASONS)) as server:
         answer = await server.ask("hello", stream=stream)

@@ -197,6 +197,17 @@ async def test_pings_come_while_the_upstream_is_silent() -> None:
         assert (end.outcome, end.status, end.input_tokens) == ("cancelled", 499, None)
 
 
+async def test_pings_in_front_of_the_answer_are_ours() -> None:
+    """The upstream's say nothing of what it will do; later ones are passed on."""
+    start, rest = HELLO.split(b"\n\n", 1)
+    begun, rest = rest.split(b"\n\n", 1)
+    told = [start + b"\n\n" + PING + begun + b"\n\n" + PING + rest]
+    async with scripted(lambda _: told) as up, in_front_of(up.url) as server:
+        names = [name for name, _ in events((await server.ask("q", stream=True)).text)]
+        assert names[:3] == ["message_start", "content_block_start", "ping"]
+        assert names.count("ping") == 1
+
+
 async def test_a_client_that_leaves_ends_the_upstreams_work() -> None:
     """The connection is closed in the middle of the answer."""
     begun = HELLO[: HELLO.index(b"content_block_stop")].rpartition(b"data:")[0]
