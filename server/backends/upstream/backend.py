@@ -77,8 +77,7 @@ class UpstreamBackend:
             " ".join(map(str, told)),
             peer.context_tokens,
             "upstream",
-            f"upstream {config.name} at {config.host}"
-            + (f", {peer.trouble}" if peer.trouble else ""),
+            peer.trouble or f"upstream {config.name} at {config.host}",
             {"upstream": peer.report()},
         )
 

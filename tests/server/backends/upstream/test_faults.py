@@ -18,6 +18,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from mlxdeck.server.backends.upstream.backend import UpstreamBackend
+from mlxdeck.server.backends.upstream.config import UpstreamConfig
 from tests.server.backends.upstream.scripted import (
     HANG,
     HEAD,
@@ -170,6 +172,18 @@ async def test_an_upstream_that_comes_back_is_used_again() -> None:
         health = await server.http.get("/health")
         assert health.status_code == 503
         assert "can't be reached" in health.json()["reason"]
+
+
+async def test_what_the_start_tells_of_an_upstream_names_it_once() -> None:
+    """Its address, or why it can't answer."""
+    url = f"http://127.0.0.1:{_closed_port()}"
+    backend = UpstreamBackend(UpstreamConfig(name="up", url=url, dialect="anthropic"))
+    await backend.start(lambda _: None, None)
+    try:
+        assert backend.info.about.count("up at 127.0.0.1") == 1
+        assert "can't be reached" in backend.info.about
+    finally:
+        await backend.close()
 
 
 def _compare(fault: str, cells: list[str]) -> None:
