@@ -71,11 +71,16 @@ class UpstreamClient:
         headers = {"content-type": "application/json", **sent.headers, **self._keyed(sent.dialect)}
         url = f"{self._config.base}{sent.path}"
         try:
-            async with self._http.stream(
-                "POST", url, content=sent.body, headers=headers
-            ) as response:
+            # Each byte may come in time, and yet the head takes for ever.
+            async with (
+                asyncio.timeout(self._head_s) as head,
+                self._http.stream("POST", url, content=sent.body, headers=headers) as response,
+            ):
+                head.reschedule(None)
                 await self._check(response, sent.dialect)
                 yield response
+        except TimeoutError:
+            raise self.failed("makes no progress", TIMEOUT) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
             raise self._fault(error) from error
 
@@ -133,6 +138,12 @@ class UpstreamClient:
             if len(read) > max_bytes:
                 raise self.failed("sent a body that is too long")
         return bytes(read)
+
+    @property
+    def _head_s(self) -> float:
+        """More than silence takes to be found, which is told in other words."""
+        config = self._config
+        return config.connect_timeout_s + config.read_timeout_s + config.progress_timeout_s
 
     def failed(self, what: str, status: int = 502) -> UpstreamFailed:
         """A fault, with the upstream's name in front."""

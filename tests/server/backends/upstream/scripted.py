@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,8 @@ from tests.server.http import Running, running
 HANG = "hang"
 """Nothing more is sent, and the connection stays open."""
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-Piece = bytes | str
-"""Bytes, or `HANG`."""
+Piece = bytes | str | float
+"""Bytes, `HANG`, or seconds to wait."""
 KEY = "sk-test-0123456789abcdef"
 
 
@@ -103,7 +103,7 @@ async def scripted(
     """Serve answers by a script until the block ends; models are listed anyway."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        with suppress(asyncio.IncompleteReadError), left():
             asked = await _read(reader)
             server.asked.append(asked)
             pieces: Sequence[Piece] = [response({"data": [{"id": name} for name in models]})]
@@ -114,10 +114,19 @@ async def scripted(
                     # Until the other side leaves.
                     await reader.read()
                     server.n_left += 1
+                elif isinstance(piece, float):
+                    await asyncio.sleep(piece)
                 else:
                     writer.write(piece)
                     await writer.drain()
         writer.close()
+
+    @contextmanager
+    def left() -> Iterator[None]:
+        try:
+            yield
+        except ConnectionError:
+            server.n_left += 1
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]

@@ -304,3 +304,19 @@ async def test_any_form_of_a_stream_is_read(change: Any) -> None:
     told = HEAD + change(OK.removeprefix(HEAD))
     async with scripted(lambda _: [told]) as up, in_front_of(up.url) as server:
         assert (await server.ask("q")).json()["content"][0]["text"] == "Hello."
+
+
+async def test_a_head_has_to_end() -> None:
+    """Also one that comes line by line, so that the upstream is never silent."""
+    limits: dict[str, Any] = {
+        "connect_timeout_s": 0.3,
+        "read_timeout_s": 0.1,
+        "progress_timeout_s": 0.1,
+    }
+    drip: list[Piece] = [0.02, b"x: y\r\n"]
+    lines: list[Piece] = [HEAD.removesuffix(b"\r\n"), *drip * 500]
+    async with scripted(lambda _: lines) as up, in_front_of(up.url, **limits) as server:
+        answer = await server.ask("q")
+        assert (answer.status_code, answer.json()["error"]["type"]) == (504, "timeout_error")
+        assert "makes no progress" in answer.json()["error"]["message"]
+        await until(lambda: up.n_left == 1)
