@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from mlxdeck.server.dialects.json_fields import typed
-from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.dialects.sampling import stop_texts
 
 
 def stop_sequences(fields: dict[str, Any]) -> tuple[str, ...]:
     """`stop`: one text or several."""
     stop = fields.get("stop") or []
-    stops = [stop] if isinstance(stop, str) else typed(stop, list, "stop")
-    for i, each in enumerate(stops):
-        if not typed(each, str, f"stop.{i}"):
-            raise BadRequest(f"stop.{i}", "must not be empty")
-    return tuple(stops)
+    return stop_texts([stop] if isinstance(stop, str) else typed(stop, list, "stop"), "stop")
 
 
 def stream_usage(fields: dict[str, Any]) -> bool:

@@ -13,6 +13,8 @@ from mlxdeck.server.dialects.json_fields import count, number, typed
 from mlxdeck.server.errors import BadRequest
 
 MAX_BIASES = 1024
+MAX_STOPS = 64
+MAX_STOP_CHARS = 500
 _INT64 = 1 << 63
 
 
@@ -33,6 +35,23 @@ def sampling(
         repetition_penalty=_repetition_penalty(fields),
         logit_bias=_logit_bias(fields),
     )
+
+
+def stop_texts(listed: list[Any], path: str) -> tuple[str, ...]:
+    """Texts that end an answer: each step looks for all of them, and for each of their beginnings.
+
+    Raises:
+        BadRequest: One is none, or they are too many or too long.
+    """
+    if len(listed) > MAX_STOPS:
+        raise BadRequest(path, f"takes at most {MAX_STOPS} texts, got {len(listed)}")
+    for i, each in enumerate(listed):
+        at = f"{path}.{i}"
+        if not typed(each, str, at):
+            raise BadRequest(at, "must not be empty")
+        if len(each) > MAX_STOP_CHARS:
+            raise BadRequest(at, f"takes at most {MAX_STOP_CHARS} characters, got {len(each)}")
+    return tuple(listed)
 
 
 def _top_k(fields: dict[str, Any]) -> int | None:

@@ -33,7 +33,7 @@ from mlxdeck.server.dialects.json_fields import (
     whole,
 )
 from mlxdeck.server.dialects.request_body import decode_object
-from mlxdeck.server.dialects.sampling import sampling
+from mlxdeck.server.dialects.sampling import sampling, stop_texts
 from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
@@ -129,14 +129,15 @@ def _text_block(value: Any, path: str) -> str:
 
 
 def _sampling(fields: dict[str, Any]) -> Sampling:
-    stops = typed(fields.get("stop_sequences") or [], list, "stop_sequences")
+    name = "stop_sequences"
+    stops = stop_texts(typed(fields.get(name) or [], list, name), name)
     for i, stop in enumerate(stops):
-        if not typed(stop, str, f"stop_sequences.{i}").strip():
-            raise BadRequest(f"stop_sequences.{i}", "must not be empty or blank")
+        if not stop.strip():
+            raise BadRequest(f"{name}.{i}", "must not be empty or blank")
     if fields["max_tokens"] is None:
         raise BadRequest("max_tokens", "expected an integer")
     limit = limit_tokens(fields, "max_tokens") or NO_LIMIT_TOKENS
-    return sampling(fields, limit, tuple(stops), hottest=1)
+    return sampling(fields, limit, stops, hottest=1)
 
 
 def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], set[str]]:

@@ -33,6 +33,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "a", "echo": "yes"}, "echo: expected true or false"),
     ({"prompt": "a", "max_tokens": 0}, "max_tokens: must be at least 1"),
     ({"prompt": "a", "stop": ["x", ""]}, "stop.1: must not be empty"),
+    ({"prompt": "a", "stop": ["x"] * 65}, "stop: takes at most 64 texts, got 65"),
+    ({"prompt": "a", "stop": ["x", "y" * 501]}, "stop.1: takes at most 500 characters, got 501"),
 ]
 
 

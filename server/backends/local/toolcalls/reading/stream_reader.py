@@ -211,7 +211,7 @@ def first_of(text: str, markers: tuple[str, ...], begin: int = 0) -> tuple[int, 
     return (found.start(), found[0]) if found else None
 
 
-@functools.lru_cache(256)
+@functools.lru_cache(32)
 def _any_of(markers: tuple[str, ...]) -> re.Pattern[str] | None:
     listed = sorted({each for each in markers if each}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, listed))) if listed else None
@@ -226,7 +226,7 @@ def partial_end(text: str, markers: tuple[str, ...], begin: int = 0) -> int:
     return 0
 
 
-@functools.lru_cache(256)
+@functools.lru_cache(32)
 def _begins_of(markers: tuple[str, ...]) -> tuple[frozenset[str], int]:
     begins = frozenset(marker[:n] for marker in markers for n in range(1, len(marker)))
     return begins, max(map(len, begins), default=0)
