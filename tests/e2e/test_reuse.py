@@ -21,5 +21,5 @@ async def test_from_the_second_turn_on_nearly_all_of_a_prompt_is_known(tmp_path:
     assert n_calls(requests[-1]) == len(FILES)
     found = turns(smollm2_renderer(), requests, ())
     assert len(found) == len(FILES)
-    assert all(turn.prompt_tokens > 15_000 for turn in found)
+    assert all(turn.prompt_tokens > 10_000 for turn in found), found
     assert min(turn.share for turn in found) >= 0.95, found
