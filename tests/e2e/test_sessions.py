@@ -81,7 +81,8 @@ def check_summary(printed: str, told: Sequence[dict[str, Any]]) -> None:
     """The summary is what these requests add up to."""
     read = sum(end["gen_ai.usage.input_tokens"] for end in told)
     written = sum(end["gen_ai.usage.output_tokens"] for end in told)
-    assert f": {len(told)} requests, {read:,} tokens read, {written:,} written" in printed
+    n = f"{len(told)} request" + ("s" if len(told) > 1 else "")
+    assert f": {n}, {read:,} tokens read, {written:,} written" in printed
     for name, attribute in (
         ("latency", "gen_ai.server.request.duration"),
         ("first token", "gen_ai.server.time_to_first_token"),

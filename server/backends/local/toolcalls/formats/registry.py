@@ -1,4 +1,4 @@
-"""The formats in which models write calls. A row in `FORMATS` adds one, and so does a plug-in."""
+"""The formats in which models write calls. A row in `_ALL` adds one, and so does a plug-in."""
 
 from __future__ import annotations
 
