@@ -91,7 +91,7 @@ def alone(engine: MlxEngine, tokens: list[int]) -> list[int]:
     return drawn[uid]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_the_answer_does_not_depend_on_how_prompts_are_read(engine: MlxEngine, seed: int) -> None:
     """Several in a pass, parts of any size, beside others, from a state in the middle."""
     asked = prompts(seed)

@@ -184,9 +184,9 @@ def test_a_set_budget_bounds_every_pass_beside_others() -> None:
 @pytest.mark.parametrize("n_long", [1, 3])
 def test_long_prompts_get_on_beside_a_flood_of_short_ones(n_long: int) -> None:
     """Each has a pass in a bounded number of steps, though new ones come in every step."""
-    flood = [Request(100, 3, at_step=n) for n in range(900)]
+    flood = [Request(100, 3, at_step=n) for n in range(600)]
     long = [Request(3_000) for _ in range(n_long)]
-    simulation = Simulation(*long, *flood).run(900)
+    simulation = Simulation(*long, *flood).run(600)
     for n in range(n_long):
         steps = [0, *(step for step, each in enumerate(simulation.passes) if n in each)]
         assert len(steps) > 3
