@@ -125,7 +125,9 @@ def test_opencode_on_the_real_model(server: Server, api: str, tmp_path: Path) ->
     assert "Paris" in first
     assert second == first
     ends = server.ended(before + 2)[before:]
-    assert {end.outcome for end in ends} == {"ok"}
+    # It asks for a title beside the question, and leaves that request when it ends before.
+    assert {end.outcome for end in ends} <= {"ok", "cancelled"}
+    assert sum(end.outcome == "ok" for end in ends) >= 2
     assert any(end.cache_result == "exact" for end in ends)
 
 
