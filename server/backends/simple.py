@@ -1,6 +1,6 @@
-"""A base for backends that only answer: everything of the seam but the answer itself.
+"""Bases for backends that compute and keep nothing here, or that only answer.
 
-A plug-in builds on it. It has one model, no caches of its own and nothing to load.
+Plug-ins build on `SimpleBackend`: one model, no caches of its own, nothing to load.
 """
 
 from __future__ import annotations
@@ -25,40 +25,14 @@ from mlxdeck.server.load import Load
 from mlxdeck.server.request_facts import Digests, StreamItem
 
 
-class SimpleBackend(OneModel):
-    """A `Backend` whose `answer` is all that is missing."""
+class NothingLocal:
+    """The parts of the seam for a backend that computes and keeps nothing in this process."""
 
-    lost: asyncio.Future[str]
     must_not_unload = False
     clock_formats: Sequence[str] = ()
 
-    def __init__(self, name: str, info: BackendInfo) -> None:
-        """`name` is its name in the settings."""
-        self.name = name
-        self.info = info
-
-    async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
-        """There is nothing to load."""
-        del announce, disk
-        self.lost = asyncio.get_running_loop().create_future()
-
     async def stop(self) -> None:
         """What runs ends with those who ask."""
-
-    async def close(self) -> None:
-        """There is nothing to write."""
-
-    @property
-    def status(self) -> BackendStatus:
-        """Well, as far as it knows."""
-        return BackendStatus(Health("healthy"), Load(queued=None))
-
-    def routes(self, chat: ChatRequest) -> Sequence[Route]:
-        """Itself."""
-        return (Route(self.name, self, chat.model),)
-
-    def check(self, chat: ChatRequest) -> None:
-        """Refuse nothing."""
 
     def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
         """None."""
@@ -68,19 +42,6 @@ class SimpleBackend(OneModel):
     def expecting(self) -> AbstractContextManager[None]:
         """Nobody waits here for several prompts at once."""
         return nullcontext()
-
-    def answer(self, chat: ChatRequest, parts: Digests) -> AsyncGenerator[StreamItem]:
-        """Answer a canonical request: `Started`, then deltas, then `Finished`."""
-        raise NotImplementedError
-
-    async def count(self, chat: ChatRequest) -> int:
-        """Nothing is known of tokens.
-
-        Raises:
-            NotFound: Always.
-        """
-        del chat
-        raise NotFound(f"the backend {self.name} doesn't count tokens")
 
     async def shared_tokens(self, chat: ChatRequest) -> list[int]:
         """Nothing can be prefilled."""
@@ -106,3 +67,47 @@ class SimpleBackend(OneModel):
 
     def tick(self) -> None:
         """Nothing is due."""
+
+
+class SimpleBackend(NothingLocal, OneModel):
+    """A `Backend` whose `answer` is all that is missing."""
+
+    lost: asyncio.Future[str]
+
+    def __init__(self, name: str, info: BackendInfo) -> None:
+        """`name` is its name in the settings."""
+        self.name = name
+        self.info = info
+
+    async def start(self, announce: Announce, disk: CacheDisk | None) -> None:
+        """There is nothing to load."""
+        del announce, disk
+        self.lost = asyncio.get_running_loop().create_future()
+
+    async def close(self) -> None:
+        """There is nothing to write."""
+
+    @property
+    def status(self) -> BackendStatus:
+        """Well, as far as it knows."""
+        return BackendStatus(Health("healthy"), Load(queued=None))
+
+    def routes(self, chat: ChatRequest) -> Sequence[Route]:
+        """Itself."""
+        return (Route(self.name, self, chat.model),)
+
+    def check(self, chat: ChatRequest) -> None:
+        """Refuse nothing."""
+
+    def answer(self, chat: ChatRequest, parts: Digests) -> AsyncGenerator[StreamItem]:
+        """Answer a canonical request: `Started`, then deltas, then `Finished`."""
+        raise NotImplementedError
+
+    async def count(self, chat: ChatRequest) -> int:
+        """Nothing is known of tokens.
+
+        Raises:
+            NotFound: Always.
+        """
+        del chat
+        raise NotFound(f"the backend {self.name} doesn't count tokens")

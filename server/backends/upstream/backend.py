@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractContextManager, aclosing, nullcontext
-from typing import Any
+from contextlib import aclosing
 
 from mlxdeck.server.backends.base import (
     Announce,
@@ -14,6 +13,7 @@ from mlxdeck.server.backends.base import (
     Route,
     ServedModel,
 )
+from mlxdeck.server.backends.simple import NothingLocal
 from mlxdeck.server.backends.upstream.answer_stream import AnswerStream
 from mlxdeck.server.backends.upstream.anthropic import AnthropicReader
 from mlxdeck.server.backends.upstream.client import UpstreamClient
@@ -37,7 +37,7 @@ START_S = 5.0
 UNKNOWN = Usage(None, None, None)
 
 
-class UpstreamBackend:
+class UpstreamBackend(NothingLocal):
     """The `Backend` of another server."""
 
     lost: asyncio.Future[str]
@@ -58,9 +58,6 @@ class UpstreamBackend:
         self._peer = Peer(self.config, self._client)
         announce(f"upstream {self.config.name} at {self.config.base}")
         await self._peer.look_once(START_S)
-
-    async def stop(self) -> None:
-        """Nothing runs here; what is asked ends with those who ask."""
 
     async def close(self) -> None:
         """Close every connection."""
@@ -86,16 +83,6 @@ class UpstreamBackend:
         """Health as it was found by use, or by asking; what waits there is unknown."""
         load = Load(active=self._n_active, queued=None, output_tokens=self._n_output_tokens)
         return BackendStatus(self._peer.health, load)
-
-    @property
-    def must_not_unload(self) -> bool:
-        """No native code runs."""
-        return False
-
-    @property
-    def clock_formats(self) -> Sequence[str]:
-        """No time is put into a prompt here."""
-        return ()
 
     def routes(self, chat: ChatRequest) -> Sequence[Route]:
         """Itself, whatever the client calls the model."""
@@ -129,15 +116,6 @@ class UpstreamBackend:
         if self._peer.passes_on(chat):
             return notes(chat, self.config)
         return tuple(note for note in chat.history_notes if not note.startswith("replaced"))
-
-    def regroupings(self, chat: ChatRequest) -> tuple[str, ...]:
-        """None: the conversation goes out as it is."""
-        del chat
-        return ()
-
-    def expecting(self) -> AbstractContextManager[None]:
-        """Nobody waits here for several prompts at once."""
-        return nullcontext()
 
     async def answer(self, chat: ChatRequest, parts: Digests) -> AsyncGenerator[StreamItem]:
         """Ask the other server, and pass its answer on as it comes."""
@@ -204,28 +182,6 @@ class UpstreamBackend:
         if counted is None:
             raise self._client.failed("sent a count that is none")
         return counted
-
-    async def shared_tokens(self, chat: ChatRequest) -> list[int]:
-        """Nothing can be prefilled there."""
-        del chat
-        return []
-
-    async def known_tokens(self, system: str, tools: str) -> list[int] | None:
-        """Nothing can be prefilled there."""
-        del system, tools
-        return None
-
-    async def prefill(self, tokens: list[int]) -> None:
-        """Nothing can be prefilled there."""
-
-    def cache_report(self) -> dict[str, Any]:
-        """It has no tiers of its own here."""
-        return {}
-
-    async def clear(self, tier: str) -> int:
-        """It has no tiers of its own here."""
-        del tier
-        return 0
 
     def tick(self) -> None:
         """Ask from time to time whether it is there."""
