@@ -106,7 +106,10 @@ def _parsed(words: list[str]) -> Namespace:
             f"unknown command {nearest(first, COMMANDS)} (mlxdeck --help lists all)"
         )
     if first.startswith("-") and not any(each.startswith(first) for each in OPTIONS):
-        build_parser(()).refuse([first])
+        build_parser(()).error(
+            f"unknown option {nearest(first, OPTIONS)}. Options follow a command, as in: mlxdeck"
+            " serve --port 9000"
+        )
     # Only the command that runs is imported.
     parser = build_parser((first,) if first in COMMANDS else COMMANDS)
     args, unknown = parser.parse_known_args(words or [first])

@@ -50,13 +50,16 @@ def choice(*options: str, more: Callable[[], Iterable[str]] = tuple) -> Kind:
     return Kind("|".join(options), read)
 
 
-def address(*schemes: str) -> Kind:
-    """A URL of one of a few schemes, or nothing."""
+def address(*schemes: str, query: bool = False) -> Kind:
+    """A URL of one of a few schemes, or nothing. Without `query` it ends with its path."""
 
     def read(raw: object) -> str:
         if not isinstance(raw, str) or (raw and not raw.startswith(schemes)):
             # Not the value: it may hold a password.
             raise ValueError(f"expected a URL that begins with {' or '.join(schemes)}")
+        if not query and ("?" in raw or "#" in raw):
+            # Nor here: keys stand in queries.
+            raise ValueError("must not hold a query or a fragment")
         return raw
 
     return Kind("URL", read)

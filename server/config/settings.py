@@ -130,7 +130,9 @@ class Settings(ProgramSettings):
     """Whether answers and KV states are kept on disk, to survive a restart."""
     disk_cache_bytes: int = setting(0, size())
     """Disk limit of the caches; 0 takes a quarter of the free disk, at most 20 GiB."""
-    shared_cache: str = setting("", address("redis://", "rediss://", "unix://"), secret=True)
+    shared_cache: str = setting(
+        "", address("redis://", "rediss://", "unix://", query=True), secret=True
+    )
     """Redis server that shares answers between machines, as redis://HOST:PORT; empty for none."""
     shared_cache_timeout_s: float = setting(0.05, number(0.001))
     """Most seconds that a lookup in the shared cache may add to a request."""

@@ -100,7 +100,7 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         (["serve", "--prot", "1"], "'--prot'; did you mean '--port'?"),
         (["up", "--alert-qeue=3"], "'--alert-qeue'; did you mean '--alert-queue'?"),
         (["--verison"], "'--verison'; did you mean '--version'?"),
-        (["--port", "1", "serve"], "unknown option '--port'\n"),
+        (["--port", "1", "serve"], "unknown option '--port'. Options follow a command"),
         (["serve", "--zzz", "1"], "unknown option '--zzz'\n"),
         (["claude", "-p", "hi"], "'-p'. Options of the agent itself come after --"),
         (["models", "extra"], "unexpected argument 'extra'"),

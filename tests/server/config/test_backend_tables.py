@@ -59,6 +59,10 @@ def test_tables_are_read_with_their_defaults(tmp_path: Path) -> None:
         ("[backends.x]\nkind = 'openai'\ndialect = 'x'", "backends.x.dialect: .*one of auto"),
         ("[backends.x]\nkind = 'openai'\naliases = [1]", "backends.x.aliases: .*list of names"),
         ("[backends.x]\nkind = 'openai'\nurl = 'x'", "backends.x.url: .*begins with http"),
+        (
+            "[backends.x]\nurl = 'http://h/v1?api_key=zebra'",
+            "backends.x.url: .*must not hold a query",
+        ),
         ("[backends.x]\nurl = 'http://[x'", "backends.x.url: is none"),
         ("upstream_key_env = 'sk-1'", "upstream_key_env: expected the name of an environment var"),
         ("[backends.x]\nkind = 'openai'\noptions = {a=1}", "backends.x.options: .*has none"),
