@@ -1,30 +1,36 @@
 """`GET /metrics`: the server's totals and state in Prometheus' text format, version 0.0.4.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/. The library writes the format. The
-figures are the server's own, read again for each scrape, so there is no global registry.
+figures are the server's own, read again for each scrape, so there is no global registry. A name
+that vLLM has too means the same: https://docs.vllm.ai/en/stable/usage/metrics.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    InfoMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
 
+from mlxdeck.server.admin.status import versions
 from mlxdeck.server.observe.totals import BOUNDS_S, Histogram, Labels
 from mlxdeck.server.service import Service
 
 _TIMES = {
-    "duration_s": ("request_duration", "From a request's arrival to its end."),
+    "duration_s": ("e2e_request_latency", "From a request's arrival to its end."),
     "ttft_s": ("time_to_first_token", "From a request's arrival to its first token."),
-    "queue_s": ("queue", "Time that a request waited for the engine."),
-    "time_per_output_token_s": ("time_per_output_token", "Mean time between tokens of an answer."),
+    "queue_s": ("request_queue_time", "Time that a request waited for the engine."),
+    "time_per_output_token_s": (
+        "request_time_per_output_token",
+        "Mean time between tokens of an answer.",
+    ),
 }
 """Name and meaning of each histogram, by the figure that it is of."""
 
@@ -44,6 +50,7 @@ class _OfService(Collector):
         """Every metric as it is now."""
         yield _gauge("up", "1 once the model is loaded.", self._service.is_ready)
         if self._service.is_ready:
+            yield _build(self._service)
             yield from _requests(self._service)
             yield from _tokens(self._service)
             yield from _state(self._service)
@@ -56,26 +63,31 @@ class _OfService(Collector):
 def _requests(service: Service) -> Iterator[Metric]:
     totals, caches = service.observer.totals, service.caches
     yield _counter("requests", "Requests that came.", totals.requests)
-    yield _counter("errors", "Requests that ended in an error.", totals.errors)
-    yield _counter("cancelled", "Requests whose client left.", totals.cancelled)
-    yield _counter("tool_calls", "Tool calls made.", totals.tool_calls)
-    yield _counter("bad_tool_calls", "Tool calls not readable.", totals.bad_tool_calls)
-    yield _counter("looped", "Answers ended in a loop.", totals.looped)
-    yield _counter("let_go", "Answers that left their grammar.", totals.let_go)
+    text = "Requests that ended in an error, by its type."
+    yield _counted("request_errors", text, "type", totals.errors)
+    yield _counter("requests_cancelled", "Requests whose client left.", totals.cancelled)
+    text = "Answers that are complete, by the reason why they ended."
+    yield _counted("request_success", text, "finished_reason", totals.finished)
+    yield _counter("tool_calls", "Tool calls that the model made.", totals.tool_calls)
+    text = "Tool calls whose JSON was repaired."
+    yield _counter("repaired_tool_calls", text, totals.repaired_tool_calls)
+    text = "Tool calls that could not be read."
+    yield _counter("unreadable_tool_calls", text, totals.bad_tool_calls)
+    yield _counter("looped_answers", "Answers that were ended in a loop.", totals.looped)
+    text = "Answers that left the grammar they were held to."
+    yield _counter("answers_off_grammar", text, totals.let_go)
     yield _counter("exact_cache_hits", "Requests whose answer was known.", caches.hits)
     misses = caches.lookups - caches.hits
     yield _counter("exact_cache_misses", "Requests whose answer was not known.", misses)
-    text = "Requests whose prompt began with known tokens."
-    yield _counter("prefix_cache_hits", text, totals.prefix_hits)
-    text = "Requests of whose prompt nothing was known."
-    yield _counter("prefix_cache_misses", text, totals.prefix_misses)
 
 
 def _tokens(service: Service) -> Iterator[Metric]:
     totals = service.observer.totals
     yield _counter("prompt_tokens", "Tokens of prompts, known ones included.", totals.input_tokens)
+    text = "Tokens of prompts that were looked up among KV states."
+    yield _counter("prefix_cache_queries", text, totals.looked_up_tokens)
     text = "Tokens of prompts that came from KV states."
-    yield _counter("prefix_cache_hit_tokens", text, totals.cached_tokens)
+    yield _counter("prefix_cache_hits", text, totals.cached_tokens)
     yield _counter("generation_tokens", "Tokens that the model wrote.", totals.output_tokens)
     text = "Tokens of answers that were known, or just being written."
     yield _counter("repeated_tokens", text, totals.repeated_tokens)
@@ -88,8 +100,8 @@ def _state(service: Service) -> Iterator[Metric]:
     text = "KV states that could not be kept, copied or cut."
     yield _counter("lost_states", text, details.get("lost_states", 0))
     yield _counter("upkeep_errors", "Faults beside requests.", service.upkeep.errors)
-    yield _gauge("requests_running", "Requests in the engine.", load.active)
-    yield _gauge("requests_waiting", "Requests in the queue.", load.queued or 0)
+    yield _gauge("num_requests_running", "Requests in the engine.", load.active)
+    yield _gauge("num_requests_waiting", "Requests in the queue.", load.queued or 0)
     yield _gauge("exact_cache_bytes", "Bytes of exact answers.", load.exact_bytes)
     yield _gauge("prefix_cache_bytes", "Bytes of KV states.", load.prefix_bytes)
     yield _gauge("device_memory_bytes", "Bytes MLX holds.", load.memory_active_bytes)
@@ -115,6 +127,20 @@ def _telemetry(service: Service) -> Iterator[Metric]:
     text = "Events that passed without a processor, for it failed."
     yield _counter("telemetry_processor_failures", text, emitter.processor_failures)
     yield _gauge("telemetry_failing", "1 while no event can be written.", bool(emitter.failing))
+
+
+def _build(service: Service) -> Metric:
+    found, device = versions(), service.backend.info.device
+    labels = {"version": found["mlxdeck"], "mlx": found.get("mlx", ""), "model": service.model}
+    labels["device"] = device
+    return InfoMetricFamily("mlxdeck_build", "Versions, model and device.", value=labels)
+
+
+def _counted(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(f"mlxdeck_{name}", text, labels=[label])
+    for value, n in sorted(counts.items()):
+        family.add_metric([value], n)
+    return family
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

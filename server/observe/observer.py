@@ -98,7 +98,7 @@ class Observer:
                 memory_peak_bytes=load.memory_peak_bytes,
                 process_bytes=process_bytes,
                 n_requests=self.totals.requests,
-                n_errors=self.totals.errors,
+                n_errors=self.totals.errors.total(),
                 dropped_lines=self.emitter.dropped_lines,
                 unloaded_models=_in_state("unloaded", load),
                 loading_models=_in_state("loading", load),

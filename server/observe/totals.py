@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ class Labels(NamedTuple):
     """The labels of times and outcomes."""
 
     dialect: str
+    model: str
+    """The model that answered; `other` behind the first `MAX_MODELS`."""
     outcome: str
     cache: str
     """The best that any cache did for it: `exact`, `prefix`, `miss`, or `none` if none was asked.
@@ -38,6 +41,8 @@ class Histogram:
         self.total_s += seconds
 
 
+MAX_MODELS = 20
+"""Label values are kept for ever, and an upstream's client may name any model."""
 TIMES = ("duration_s", "ttft_s", "queue_s", "time_per_output_token_s")
 """What of a request's end there are histograms of."""
 
@@ -47,19 +52,22 @@ class Totals:
     """Counted since the server started; they only ever grow."""
 
     requests: int = 0
-    errors: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    """By type of error."""
     cancelled: int = 0
+    finished: Counter[str] = field(default_factory=Counter)
+    """Answers that are complete, by the reason why they ended."""
     input_tokens: int = 0
-    cached_tokens: int = 0
+    looked_up_tokens: int = 0
     """Of prompts that were not answered as a whole."""
+    cached_tokens: int = 0
+    """Those of them that were known."""
     output_tokens: int = 0
     """Those that were computed."""
     repeated_tokens: int = 0
     """Requests whose answer was known, or in flight for another request."""
-    prefix_hits: int = 0
-    """Requests of whose prompt the beginning was known."""
-    prefix_misses: int = 0
     tool_calls: int = 0
+    repaired_tool_calls: int = 0
     bad_tool_calls: int = 0
     looped: int = 0
     let_go: int = 0
@@ -67,22 +75,36 @@ class Totals:
         default_factory=lambda: {name: {} for name in TIMES}
     )
 
+    _models: set[str] = field(default_factory=set)
+
+    def called(self, *, repaired: bool) -> None:
+        """A tool call was read."""
+        self.tool_calls += 1
+        self.repaired_tool_calls += repaired
+
     def ended(self, dialect: str, end: RequestEnd, computed: bool) -> None:
         """A request is over; `computed` means that a backend worked on it."""
-        self.errors += end.outcome == "error"
+        self.errors.update([end.error_type or "unknown"] if end.outcome == "error" else ())
         self.cancelled += end.outcome == "cancelled"
+        self.finished.update(end.finish_reasons if end.outcome == "ok" else ())
         self.looped += end.ended_by == "loop"
         self.let_go += bool(end.let_go)
         self.input_tokens += end.input_tokens or 0
         if computed:
             self.output_tokens += end.output_tokens or 0
+            self.looked_up_tokens += end.input_tokens or 0
             self.cached_tokens += end.cached_tokens or 0
-            self.prefix_hits += end.cache_result == "prefix"
-            self.prefix_misses += end.cache_result == "miss"
         else:
             self.repeated_tokens += end.output_tokens or 0
-        labels = Labels(dialect, end.outcome, end.cache_result or "none")
+        model = self._model_label(end.model)
+        labels = Labels(dialect, model, end.outcome, end.cache_result or "none")
         for name, histograms in self.times.items():
             seconds = getattr(end, name)
             if seconds is not None:
                 histograms.setdefault(labels, Histogram()).add(seconds)
+
+    def _model_label(self, model: str) -> str:
+        if model not in self._models and len(self._models) == MAX_MODELS:
+            return "other"
+        self._models.add(model)
+        return model

@@ -357,7 +357,7 @@ class Trace:
     def _tool_call(self, end: ToolCallEnd) -> None:
         if self._call is None:
             return
-        self.totals.tool_calls += 1
+        self.totals.called(repaired=end.repaired)
         prepared = self._prepared
         refused = prepared.unconstrained or prepared.loose.get(self._call.name) if prepared else ""
         raw = self._arguments.encode("utf-8", "surrogatepass")

@@ -2,57 +2,145 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.server.http import running
+from mlxdeck.server.observe.totals import MAX_MODELS, Totals
+from mlxdeck.telemetry.schema.events import RequestEnd, RequestStart
+from tests.server.http import Running, running
+
+DOCS = Path(__file__).parents[3] / "docs"
+TIMES = {
+    "e2e_request_latency": "gen_ai.server.request.duration",
+    "time_to_first_token": "gen_ai.server.time_to_first_token",
+    "request_queue_time": "mlx.queue_s",
+    "request_time_per_output_token": "gen_ai.server.time_per_output_token",
+}
+CALL = '<tool_call>{"name": "Read", "arguments": {"path": "a"}}</tool_call>'
+TOOL = {"name": "Read", "input_schema": {"type": "object"}}
 
 
-async def test_requests_and_tokens_are_told_apart() -> None:
-    """Hits count requests, tokens are counted beside them, and repeats are not generated."""
-    async with running() as server:
-        for text in ("hello", "hello", "hello there"):
-            await server.ask(text)
-        await server.http.post("/v1/messages", content=b"{}")
-        ends = await server.ended(4)
-        raw = (await server.http.get("/metrics")).text
-    families = {family.name: family for family in text_string_to_metric_families(raw)}
-    value = {name: each.samples[0].value for name, each in families.items()}
-    computed = [end for end in ends if end.cache_result in ("miss", "prefix")]
-    assert (value["mlxdeck_requests"], value["mlxdeck_errors"]) == (4, 1)
-    assert value["mlxdeck_exact_cache_hits"] == 1
-    assert value["mlxdeck_prefix_cache_hits"] + value["mlxdeck_prefix_cache_misses"] == 2
-    assert value["mlxdeck_prefix_cache_hit_tokens"] == sum(end.cached_tokens for end in computed)
-    assert value["mlxdeck_generation_tokens"] == sum(end.output_tokens for end in computed)
-    assert value["mlxdeck_repeated_tokens"] == ends[1].output_tokens > 0
+async def scraped(server: Running) -> dict[str, Metric]:
+    """The families of `GET /metrics` by name."""
+    raw = (await server.http.get("/metrics")).text
+    return {family.name: family for family in text_string_to_metric_families(raw)}
 
 
-async def test_times_are_told_in_buckets_by_what_happened() -> None:
-    """Dialect, outcome and cache; no time that is not known."""
-    async with running() as server:
-        for _ in range(2):
-            await server.ask("hello")
-        body = {"model": "local", "messages": [{"role": "user", "content": "hi"}]}
-        await server.http.post("/v1/chat/completions", json=body)
-        await server.http.post("/v1/messages", content=b"{}")
-        await server.ended(4)
-        raw = (await server.http.get("/metrics")).text
-    families = {family.name: family for family in text_string_to_metric_families(raw)}
+async def answered(server: Running) -> list[dict[str, Any]]:
+    """Ask for known, new, broken and cut answers; the attributes of each end as JSON has them."""
+    for text in ("hello", "hello", "hello there", CALL):
+        await server.ask(text, tools=[TOOL])
+    await server.ask("cut off", max_tokens=2)
+    chat = {"model": "local", "messages": [{"role": "user", "content": "hi"}]}
+    await server.http.post("/v1/chat/completions", json=chat)
+    for path in ("messages", "responses"):
+        await server.http.post(f"/v1/{path}", content=b"{}")
+    ends = await server.ended(8)
+    return [json.loads(msgspec.json.encode(end)) for end in ends]
 
-    def counted(name: str) -> dict[tuple[str, str, str], float]:
-        samples = families[f"mlxdeck_{name}_seconds"].samples
-        return {
-            (each.labels["dialect"], each.labels["outcome"], each.labels["cache"]): each.value
-            for each in samples
-            if each.name.endswith("_count")
-        }
 
-    answers = {
-        **{("anthropic", "ok", "miss"): 1, ("anthropic", "ok", "exact"): 1},
-        ("openai", "ok", "prefix"): 1,
+def total(family: Metric, *labels: str) -> dict[Any, float]:
+    """The samples of a counter, by the values of some labels."""
+    return {
+        tuple(each.labels[label] for label in labels): each.value
+        for each in family.samples
+        if each.name.endswith("_total")
     }
-    assert counted("request_duration") == answers | {("anthropic", "error", "none"): 1}
-    assert counted("time_to_first_token") == answers
-    assert ("anthropic", "ok", "exact") not in counted("queue")
-    for family in families.values():
-        for sample in family.samples:
-            assert sample.value >= 0
+
+
+async def test_counters_equal_what_telemetry_says() -> None:
+    """Requests by how they ended, and tokens by where they came from."""
+    async with running() as server:
+        ends = await answered(server)
+        found = await scraped(server)
+    value = {name: each.samples[0].value for name, each in found.items() if each.samples}
+    computed = [end for end in ends if end.get("mlx.cache.result") in ("miss", "prefix")]
+    exact = [end for end in ends if end.get("mlx.cache.result") == "exact"]
+
+    def summed(rows: list[dict[str, Any]], name: str) -> int:
+        return sum(end.get(name, 0) for end in rows)
+
+    assert value["mlxdeck_requests"] == len(ends) == 8
+    errors = Counter((end["error.type"],) for end in ends if end["outcome"] == "error")
+    assert total(found["mlxdeck_request_errors"], "type") == errors and errors.total() == 2
+    reasons = Counter(
+        tuple(end["gen_ai.response.finish_reasons"]) for end in ends if end["outcome"] == "ok"
+    )
+    assert total(found["mlxdeck_request_success"], "finished_reason") == reasons
+    assert set(reasons) == {("end_turn",), ("tool_use",), ("max_tokens",)}
+    assert value["mlxdeck_tool_calls"] == summed(ends, "mlx.tool_calls") == 1
+    assert value["mlxdeck_exact_cache_hits"] == len(exact) == 1
+    assert value["mlxdeck_exact_cache_misses"] == len(computed) == 5
+    assert value["mlxdeck_prompt_tokens"] == summed(ends, "gen_ai.usage.input_tokens")
+    queries = summed(computed, "gen_ai.usage.input_tokens")
+    assert value["mlxdeck_prefix_cache_queries"] == queries
+    hits = summed(computed, "gen_ai.usage.cache_read.input_tokens")
+    assert value["mlxdeck_prefix_cache_hits"] == hits
+    assert value["mlxdeck_generation_tokens"] == summed(computed, "gen_ai.usage.output_tokens")
+    assert value["mlxdeck_repeated_tokens"] == summed(exact, "gen_ai.usage.output_tokens") > 0
+    assert found["mlxdeck_build_info"].samples[0].labels["model"] == "echo"
+
+
+@pytest.mark.parametrize("name", TIMES)
+async def test_times_equal_what_telemetry_says(name: str) -> None:
+    """Number, sum and buckets by API, model, outcome and cache; no time that is not known."""
+    async with running() as server:
+        ends = await answered(server)
+        starts = [
+            line.attrs.dialect
+            for line in server.telemetry.named("request.start")
+            if isinstance(line.attrs, RequestStart)
+        ]
+        family = (await scraped(server))[f"mlxdeck_{name}_seconds"]
+    expected: dict[tuple[str, ...], list[float]] = {}
+    for dialect, end in zip(starts, ends, strict=True):
+        labels: tuple[str, ...] = (
+            dialect,
+            "echo",
+            end["outcome"],
+            end.get("mlx.cache.result", "none"),
+        )
+        if TIMES[name] in end:
+            expected.setdefault(labels, []).append(end[TIMES[name]])
+    kinds = ("dialect", "model", "outcome", "cache")
+    samples = [(tuple(each.labels[k] for k in kinds), each) for each in family.samples]
+    counted = {labels: each.value for labels, each in samples if each.name.endswith("_count")}
+    assert counted == {labels: len(times) for labels, times in expected.items()}
+    for labels, each in samples:
+        if each.name.endswith("_sum"):
+            assert each.value == pytest.approx(sum(expected[labels]))
+        elif each.name.endswith("_bucket"):
+            below = [time for time in expected[labels] if time <= float(each.labels["le"])]
+            assert each.value == len(below)
+
+
+def test_model_names_of_clients_are_bounded() -> None:
+    """An upstream may serve any name; the labels stay few."""
+    totals = Totals()
+    for n in range(3 * MAX_MODELS):
+        totals.ended("openai", RequestEnd(model=f"m{n % (2 * MAX_MODELS)}", duration_s=1), True)
+    models = {labels.model for labels in totals.times["duration_s"]}
+    assert models == {*(f"m{n}" for n in range(MAX_MODELS)), "other"}
+
+
+async def test_documents_name_what_is_exported() -> None:
+    """The page lists each metric, and the Grafana dashboard asks for no other one."""
+    async with running() as server:
+        await server.ask("hello")
+        found = await scraped(server)
+    page = (DOCS / "metrics.md").read_text("utf-8")
+    assert set(re.findall(r"`(mlxdeck_\w+?)(?:_total)?`", page)) == set(found)
+    dashboard = json.loads((DOCS / "examples" / "grafana" / "dashboard.json").read_text("utf-8"))
+    asked = [each["expr"] for panel in dashboard["panels"] for each in panel.get("targets", ())]
+    names = set(re.findall(r"mlxdeck_\w+", " ".join(asked)))
+    known = {sample.name for family in found.values() for sample in family.samples}
+    counters = {f"{name}_total" for name, each in found.items() if each.type == "counter"}
+    assert names <= known | counters and len(names) >= 12

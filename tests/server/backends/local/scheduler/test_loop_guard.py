@@ -121,7 +121,7 @@ async def test_a_looping_answer_ends_as_its_limit_would_end_it() -> None:
         body = {"model": "m", "messages": [{"role": "user", "content": "sing"}]}
         other = (await server.http.post("/v1/chat/completions", json=body)).json()
         assert other["choices"][0]["finish_reason"] == "length"
-        assert "mlxdeck_looped_total 4" in (await server.http.get("/metrics")).text
+        assert "mlxdeck_looped_answers_total 4" in (await server.http.get("/metrics")).text
         assert (await server.http.get("/v1/status")).json()["looped"] == 4
         longer = {"role": "assistant", "content": answer["content"][0]["text"]}
         user = {"role": "user", "content": "sing"}
