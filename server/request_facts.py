@@ -72,6 +72,9 @@ def _between(start_s: float, end_s: float) -> float:
     return max(0.0, (end_s or time.monotonic()) - start_s) if start_s else 0.0
 
 
+WorkState = Literal["wait", "prefill", "decode"]
+
+
 @dataclass(slots=True)
 class Work:
     """A backend's progress with a request. Only the backend writes it; others read it."""
@@ -85,8 +88,20 @@ class Work:
     """Its place among those that wait, 1 for the next; 0 if it doesn't wait."""
     waits_for: str = ""
     """Why it waits, for a person; empty if it doesn't."""
+    held: bool = False
+    """Whether a grammar constrains what is written at this moment."""
     let_go: str = ""
     """Why the answer left its constraint; empty if it did not."""
+
+    @property
+    def state(self) -> tuple[WorkState, float]:
+        """Its state and since when, in seconds of the monotonic clock; 0 if it isn't queued yet."""
+        times = self.times
+        if times.first_token_s:
+            return "decode", times.first_token_s
+        if times.admitted_s:
+            return "prefill", times.admitted_s
+        return "wait", times.submitted_s
 
 
 FallbackReason = Literal["window", "unreadable", "down", "loading", "error", "busy"]

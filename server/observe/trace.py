@@ -29,6 +29,7 @@ from mlxdeck.server.observe.captured_content import (
     last_user_text,
     parts_of,
 )
+from mlxdeck.server.observe.progress_reports import ProgressReports, as_told, progress_of
 from mlxdeck.server.observe.request_log import RequestLog
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.request_facts import (
@@ -98,6 +99,10 @@ class Trace:
     _n_tool_calls: int = 0
     _fell_back_from: str = ""
     _fallback_reason: str = ""
+    _reports: ProgressReports = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reports = ProgressReports(self._emit)
 
     def saw(self, event: StreamItem) -> None:
         """Something happened to the request, or goes out to its client."""
@@ -112,6 +117,7 @@ class Trace:
                 self._looked_up(event)
             case Prepared():
                 self._prepared = event
+                self._reports.follow(event, self._began_s)
                 self._usage = Usage(event.prompt_tokens, event.cached_tokens)
             case Forwarded():
                 self._forwarded = event
@@ -127,24 +133,7 @@ class Trace:
 
     def progress(self) -> dict[str, Any]:
         """How far the request is, and since when; empty before its prompt is known."""
-        if self._prepared is None:
-            return {}
-        work, times = self._prepared.work, self._prepared.work.times
-        began = {
-            "wait": times.submitted_s, "prefill": times.admitted_s, "decode": times.first_token_s,
-        }  # fmt: skip
-        state = max((name for name in began if began[name]), key=[*began].index, default="")
-        told = {
-            "state": state,
-            "state_s": round(time.monotonic() - began[state], DIGITS) if state else None,
-            "prompt_tokens": self._prepared.prompt_tokens,
-            "read_tokens": work.read_tokens,
-            "output_tokens": work.n_tokens,
-        }
-        if state != "wait":
-            return told
-        waits_for = work.waits_for or "the engine"
-        return {**told, "position": work.position or None, "waits_for": waits_for}
+        return as_told(progress_of(self._prepared)) if self._prepared else {}
 
     def _chosen(self, chosen: BackendChosen) -> None:
         self.backend = chosen.backend
@@ -152,6 +141,7 @@ class Trace:
         if chosen.fell_back_from != self._fell_back_from:
             self._fell_back_from, self._fallback_reason = chosen.fell_back_from, chosen.reason
             # Nothing that the other backend did is in a figure of this answer.
+            self._reports.stop()
             self._prepared = self._forwarded = None
             self._usage = self._ttft_s = self._cache_s = None
             self._cache_result = self._cache_tier = ""
@@ -303,6 +293,7 @@ class Trace:
         if self._said:
             self._emit(answer(self._said))
         self._ended = True
+        self._reports.stop()
         end = self._end()
         self.totals.ended(self.dialect, end, bool(self._prepared or self._forwarded))
         self._emit(end)

@@ -131,6 +131,10 @@ class DecodedContent(Head, kw_only=True, gc=False, tag=t.Content.NAME):
     """Only its place in the file is needed."""
 
 
+class DecodedProgress(Head, kw_only=True, gc=False, tag=t.RequestProgress.NAME):
+    """Only its place in the file is needed."""
+
+
 class DecodedError(Head, kw_only=True, gc=False, tag=t.Error.NAME):
     """Only its place in the file is needed."""
 
@@ -157,6 +161,7 @@ Skimmed: TypeAlias = (
     | DecodedTick
     | Lookup
     | DecodedContent
+    | DecodedProgress
     | DecodedError
     | DecodedModelLoad
     | DecodedModelUnload

@@ -29,6 +29,7 @@ from mlxdeck.telemetry.schema.closed_sets import (
     MissReason,
     Outcome,
     Phase,
+    ProgressState,
     Role,
     ToolChoice,
 )
@@ -199,6 +200,34 @@ class FirstToken(Attrs, frozen=True, kw_only=True):
     """Prompt tokens that had to be computed, that is: not cached."""
 
 
+class RequestProgress(Attrs, frozen=True, kw_only=True):
+    """How far a request is: of slow ones, at most four times a second, and only what is new.
+
+    A state also begins anew where the request had to give up its place and waits again.
+    """
+
+    NAME = "request.progress"
+
+    state: ProgressState = named("mlx.progress.state", "")
+    """`wait` for a place, `prefill` while its prompt is read, `decode` while it is written."""
+    state_s: float = always(0.0, "mlx.progress.state_s")
+    """Seconds since this state began."""
+    position: int | None = named("mlx.queue.position", None)
+    """Its place among those that wait, 1 for the next; absent if it doesn't wait."""
+    waits_for: str = named("mlx.queue.reason", "")
+    """Why it waits, for a person."""
+    prompt_tokens: int = always(0, "gen_ai.usage.input_tokens")
+    """Tokens of the prompt."""
+    cached_tokens: int = always(0, "gen_ai.usage.cache_read.input_tokens")
+    """Those of them that were known."""
+    read_tokens: int = always(0, "mlx.progress.read_tokens")
+    """Those that are read by now, the known ones included."""
+    output_tokens: int = always(0, "gen_ai.usage.output_tokens")
+    """Tokens of the answer by now."""
+    held: bool = always(False, "mlx.progress.held")
+    """Whether a grammar constrains what is written at this moment."""
+
+
 class ToolCall(Attrs, frozen=True, kw_only=True):
     """The model called a tool, or tried to."""
 
@@ -324,6 +353,9 @@ class Error(Attrs, frozen=True, kw_only=True):
     """Whether the same request may work later."""
 
 
-_REQUESTS = (RequestStart, Content, CacheLookup, FirstToken, ToolCall, RequestEnd, Error)
+_REQUESTS = (
+    *(RequestStart, Content, CacheLookup, RequestProgress, FirstToken),
+    *(ToolCall, RequestEnd, Error),
+)
 _SERVERS = (StreamStart, ServerStop, Tick, ModelUnload, ModelLoad)
 EVENTS: dict[str, type[Attrs]] = {kind.NAME: kind for kind in (*_SERVERS, *_REQUESTS)}

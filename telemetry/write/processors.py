@@ -19,7 +19,14 @@ from typing import TypeAlias
 import msgspec
 
 from mlxdeck.telemetry.redact import redacted, redacted_text
-from mlxdeck.telemetry.schema.events import Content, Error, RequestEnd, RequestStart, ToolCall
+from mlxdeck.telemetry.schema.events import (
+    Content,
+    Error,
+    RequestEnd,
+    RequestProgress,
+    RequestStart,
+    ToolCall,
+)
 from mlxdeck.telemetry.write.records import Record
 
 logger = logging.getLogger(__name__)
@@ -92,6 +99,9 @@ class Sample:
         name = record.request_id
         if not name or zlib.crc32(name.encode("utf-8", "replace")) < self._below:
             return record
+        if isinstance(record.attrs, RequestProgress):
+            # There are many of them, and held back they would tell nothing in time.
+            return None
         if isinstance(record.attrs, RequestEnd):
             held = self._held.pop(name, [])
             self._n_held -= len(held)

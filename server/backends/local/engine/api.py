@@ -161,16 +161,16 @@ class Sampled:
     uid: int
     text: str
     finish: Literal["stop", "length", "broken", "failed"] | None = None
-    """`broken`: the answer left its grammar, and is over; `text` is not part of it.
-
-    `failed`: no token can be sampled, and only this sequence is over.
-    """
+    """`broken`: the answer left its grammar, and is over; `text` is not part of it. `failed`: no
+    token can be sampled, and only this sequence is over."""
     kept: KVState | None = None
     """With `finish`: the state that prompt and answer left behind."""
     why: str = ""
     """Why it is broken, or has failed."""
     token: int = -1
     """Id of the token, as long as the sequence continues."""
+    held: bool = False
+    """Whether a grammar constrains the next one."""
 
 
 Step = Prefilled | Sampled

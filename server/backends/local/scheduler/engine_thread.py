@@ -289,6 +289,7 @@ class EngineThread:
         if not job.work.n_tokens:
             job.work.times.first_token_s = now_s
         job.work.n_tokens += 1
+        job.work.held = step.held
         self.output_tokens += 1
         parcels: list[Parcel] = []
         if step.finish == "broken":

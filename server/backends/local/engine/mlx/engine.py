@@ -194,7 +194,9 @@ class MlxEngine:
         if response.finish_reason != "stop":
             detokenizer.add_token(response.token)
         if response.finish_reason is None:
-            return Sampled(response.uid, detokenizer.last_segment, token=response.token)
+            held = holding is not None and holding.holds
+            segment = detokenizer.last_segment
+            return Sampled(response.uid, segment, token=response.token, held=held)
         detokenizer.finalize()
         self._forget(response.uid)
         return Sampled(
