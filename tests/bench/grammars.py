@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator
+from mlx_lm.sample_utils import greedy_sampler
 
-from mlxdeck.server.backends.local.engine.api import Constraint
-from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars
+from mlxdeck.server.backends.local.engine.api import Constraint, Read
+from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptRow
+from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.engine.models.loader import load_weights
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.chat import ToolSpec, ToolUse
@@ -24,6 +25,7 @@ from tests.e2e.schemas import SCHEMAS
 
 NEW_TOKENS = 64
 ROUNDS = 7
+ROWS = (1, 4)
 # A call whose text goes on for as long as it is let.
 LONG = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
@@ -38,35 +40,35 @@ def grammars(folder: Path) -> None:
     prompt = wrapper.apply_chat_template(
         [{"role": "user", "content": story(1)}], add_generation_prompt=True
     )
-    makers: dict[str, Callable[[], list[Any] | None]] = {
-        "free": lambda: None,
-        "held": lambda: [held.processor(Constraint(grammar))],
-    }
-    rates: dict[str, list[float]] = {name: [] for name in makers}
-    for turn in range(ROUNDS + 1):
-        for name, make in makers.items():
-            rate = _tokens_per_s(model, list(prompt), make())
-            if turn:
-                rates[name].append(rate)
-    free, kept = (statistics.median(rates[name]) for name in makers)
-    print(f"tokens/s, free                  {free:8.1f}")
-    print(f"tokens/s, held                  {kept:8.1f}   ({kept / free:.2f} of free)")
+    for n_rows in ROWS:
+        rates: dict[str, list[float]] = {"free": [], "held": []}
+        for turn in range(ROUNDS + 1):
+            for name, each in rates.items():
+                made = [held.processor(Constraint(grammar)) for _ in range(n_rows)]
+                rate = _tokens_per_s(model, prompt, made if name == "held" else [None] * n_rows)
+                if turn:
+                    each.append(rate)
+        free, kept = (statistics.median(each) for each in rates.values())
+        print(f"tokens/s, {n_rows} free                {free:8.1f}")
+        print(f"tokens/s, {n_rows} held                {kept:8.1f}   ({kept / free:.2f} of free)")
     _alone(held, grammar)
 
 
-def _tokens_per_s(model: Any, prompt: list[int], processors: list[Any] | None) -> float:
-    batch = BatchGenerator(model, max_tokens=NEW_TOKENS)
-    batch.insert([prompt], [NEW_TOKENS], logits_processors=[processors])
-    n_tokens, began_s = 0, 0.0
-    while True:
-        prompts, drawn = batch.next()
+def _tokens_per_s(model: Any, prompt: list[int], held: Sequence[Processor | None]) -> float:
+    """How fast answers are written side by side, each free or held."""
+    batches = Batches(model, stop_tokens=(), max_kv_tokens=None)
+    for each in held:
+        processors = (each,) if each else ()
+        row = PromptRow([list(prompt)], NEW_TOKENS, None, [], greedy_sampler, processors)
+        batches.insert(row)
+    batches.step([Read(tuple(batches.prompts), len(prompt))])
+    batches.step([])
+    n_tokens, began_s = 0, time.perf_counter()
+    while drawn := batches.step([])[1]:
         n_tokens += len(drawn)
-        if drawn and not began_s:
-            began_s = time.perf_counter()
-        if not prompts and not drawn:
-            break
-    batch.close()
-    return (n_tokens - 1) / (time.perf_counter() - began_s)
+    taken_s = time.perf_counter() - began_s
+    batches.close()
+    return n_tokens / taken_s
 
 
 def _alone(held: MlxGrammars, grammar: str) -> None:

@@ -7,8 +7,8 @@ makes of the text is judged with jsonschema.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.tokenizer_utils import load as load_tokenizer
 
+from mlxdeck.server.backends.local.engine.mlx import token_masks
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars
 from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import plan_constraint
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
@@ -37,6 +38,8 @@ from mlxdeck.server.chat import (
 Way = Literal["forced", "auto", "begun", "json"]
 WAYS: tuple[Way, ...] = ("forced", "auto", "begun", "json")
 MAX_TOKENS = 600
+MAX_FORCED = 16
+"""Tokens that are written at once."""
 PADDING = 64
 """Logits beyond the tokenizer's tokens, as padded vocabularies have them."""
 S: dict[str, Any] = {"type": "string", "maxLength": 8}
@@ -84,6 +87,9 @@ class Drawn:
     calls: tuple[str, ...]
     """The arguments of each, as JSON."""
     why: str = ""
+    tokens: tuple[int, ...] = ()
+    n_forced: int = 0
+    """How many of the tokens were not sampled."""
 
     def fault(self, schema: dict[str, Any], way: Way) -> str:
         """What is wrong with it; empty if nothing is. To be cut is not wrong."""
@@ -116,10 +122,19 @@ class Drawer:
         return cls(load_tokenizer(folder))
 
     def draw(
-        self, form: ToolFormat, schema: dict[str, Any], way: Way, temperature: float, seed: int
+        self,
+        form: ToolFormat,
+        schema: dict[str, Any],
+        way: Way,
+        temperature: float,
+        seed: int,
+        *,
+        leaps: bool = False,
     ) -> Drawn:
-        """One answer of a request that has one tool, or asks for JSON."""
-        rng = np.random.default_rng(seed)
+        """One answer of a request that has one tool, or asks for JSON.
+
+        With `leaps`, what the grammar forces is written without logits.
+        """
         tools = () if way == "json" else (ToolSpec("Take", "", schema),)
         start = form.starts[0] + form.opened
         begun = {"begun": f"Well. {start}", "json": "{"}.get(way, "")
@@ -136,30 +151,54 @@ class Drawer:
         assert held.constraint is not None, held.refused
         processor = self.grammars.processor(held.constraint)
         given = self._wrapper.encode(f"Hm. {start}", add_special_tokens=False)
-        tokens = [1]
-        detokenizer = self._wrapper.detokenizer
-        width = len(self.grammars.vocabulary.tokens) + PADDING
-        steady = rng.normal(size=width) * 4
+        sampled = self._sampler(temperature, seed)
+        tokens, n_forced = [1], 0
         finish: Literal["stop", "length", "broken"] = "length"
         to_give = list(given) if way == "auto" else []
-        while len(tokens) < MAX_TOKENS:
-            logits = steady if temperature == 0 else rng.normal(size=width) * 4
-            masked = processor(mx.array(tokens), mx.array(logits[None].astype(np.float32)))
-            if processor.broken:
-                finish = "broken"
-                break
+        while len(tokens) < MAX_TOKENS and finish == "length":
             # Behind a call that is over, a free model would go on as it likes.
             if way == "auto" and not to_give and not processor.holds:
                 finish = "stop"
                 break
-            token = to_give.pop(0) if to_give else int(mx.argmax(masked))
-            tokens.append(token)
-            if token in self._wrapper.eos_token_ids:
-                finish = "stop"
+            new = processor.forced(MAX_FORCED) if leaps and not to_give else []
+            n_forced += len(new)
+            mask = processor.mask(self._width)
+            if processor.broken:
+                finish = "broken"
                 break
-            detokenizer.add_token(token)
+            new = new or [to_give.pop(0) if to_give else sampled(len(tokens), mask)]
+            tokens += new
+            processor.saw(new)
+            if new[-1] in self._wrapper.eos_token_ids:
+                finish = "stop"
+        read = self._read(form, tools, begun + self._text(tokens[1:]), finish, processor.broken)
+        return replace(read, tokens=tuple(tokens), n_forced=n_forced)
+
+    @property
+    def _width(self) -> int:
+        return len(self.grammars.vocabulary.tokens) + PADDING
+
+    def _sampler(
+        self, temperature: float, seed: int
+    ) -> Callable[[int, token_masks.TokenMask | None], int]:
+        """Samples by logits that depend on the place alone, or not even on that."""
+        steady = np.random.default_rng(seed).random(self._width, dtype=np.float32)
+
+        def sampled(place: int, mask: token_masks.TokenMask | None) -> int:
+            here = np.random.default_rng([seed, place])
+            logits = steady if temperature == 0 else here.random(self._width, dtype=np.float32)
+            masked = token_masks.masked(mx.array(logits[None]), [mask])
+            return int(mx.argmax(masked))
+
+        return sampled
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        detokenizer = self._wrapper.detokenizer
+        for token in tokens:
+            if token not in self._wrapper.eos_token_ids:
+                detokenizer.add_token(token)
         detokenizer.finalize()
-        return self._read(form, tools, begun + detokenizer.text, finish, processor.broken)
+        return str(detokenizer.text)
 
     @staticmethod
     def _read(
@@ -190,11 +229,20 @@ def faults(
     ways: Sequence[Way] = WAYS,
     temperatures: Sequence[float] = (0.0, 1.0),
 ) -> Iterator[str]:
-    """What goes wrong with a tokenizer, a line each; nothing should."""
+    """What goes wrong with a tokenizer, a line each; nothing should.
+
+    The same tokens have to come whether what is forced is sampled or not.
+    """
     for name in formats:
         for n, schema in enumerate(schemas):
             for way in ways:
                 for temperature in temperatures:
-                    drawn = drawer.draw(FORMATS[name], schema, way, temperature, n)
-                    if fault := drawn.fault(schema, way):
+                    form = FORMATS[name]
+                    drawn = drawer.draw(form, schema, way, temperature, n)
+                    fault = drawn.fault(schema, way)
+                    leapt = drawer.draw(form, schema, way, temperature, n, leaps=True)
+                    n_same = min(len(leapt.tokens), len(drawn.tokens))
+                    if leapt.tokens[:n_same] != drawn.tokens[:n_same]:
+                        fault = fault or f"{leapt.text!r}, unforced {drawn.text!r}"
+                    if fault:
                         yield f"{name}, schema {n}, {way}, temperature {temperature}: {fault}"

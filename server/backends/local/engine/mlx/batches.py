@@ -23,6 +23,7 @@ from mlx_lm.sample_utils import greedy_sampler
 from mlx_lm.utils import maybe_set_recommended_wired_limit
 
 from mlxdeck.server.backends.local.engine.api import Read, State
+from mlxdeck.server.backends.local.engine.mlx.token_reader import expect
 
 PADDING_TOKENS = 8192
 """Sequences are written in one batch, padded to the longest, if that costs no more than so many
@@ -123,6 +124,8 @@ class Batches:
         A sequence whose prompt was read in this step has its first token in the next one.
         """
         with mx.stream(generation_stream):
+            for group in self.groups:
+                expect(group._next_tokens, group.logits_processors)
             drawn = [each for group in self.groups for each in group.next()]
             self.groups = [each for each in self.groups if each.uids]
             self._n_steps += bool(drawn)

@@ -1,14 +1,18 @@
 """Constrains answers to grammars with llguidance: a mask over the next token, only where needed.
 
-A processor runs on the engine thread, once a token. It reads the last sampled token, which makes it
-wait for the computation. While its grammar is active, it also computes a mask. llguidance's own
-kernel for MLX needs Metal: here `where` applies the mask.
+A processor runs on the engine thread, once a token. It reads the last sampled token and makes the
+mask while the model computes the logits. llguidance's own kernel for MLX needs Metal: here `where`
+applies the mask.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
+import itertools
 import logging
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -16,6 +20,14 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits
 
 from mlxdeck.server.backends.local.engine.api import Constraint
+from mlxdeck.server.backends.local.engine.mlx.token_masks import (
+    TokenMask,
+    allows,
+    masked,
+    only,
+    unpacked,
+)
+from mlxdeck.server.backends.local.engine.mlx.token_reader import TokenReader
 from mlxdeck.server.backends.local.engine.mlx.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -98,7 +110,6 @@ class Processor:
     def __init__(self, vocabulary: Vocabulary, compiled: LLMatcher, constraint: Constraint) -> None:
         self._vocabulary = vocabulary
         self._tokenizer = vocabulary.tokenizer
-        self._eos = vocabulary.eos
         self._compiled = compiled
         self._constraint = constraint
         self._trigger = constraint.trigger.encode()
@@ -106,7 +117,9 @@ class Processor:
         self._in_thinking = constraint.in_thinking
         self._matcher: LLMatcher | None = None
         self._tail = b""
-        self._n_seen = -1
+        self._forced: deque[int] = deque()
+        self._is_copy = False
+        self.reader = TokenReader()
         self.broken = ""
         """Why the answer is not held any more although it should be; final."""
         if constraint.already is not None or not self._trigger:
@@ -119,44 +132,99 @@ class Processor:
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """Called with all tokens up to now, shape [n], and the next logits, shape [1, vocab]."""
-        # The model works on its logits while the mask is made.
-        mx.async_eval(logits)  # type: ignore[no-untyped-call]
-        if self._n_seen < 0:
-            # The prompt: its last tokens are not part of the answer.
-            self._n_seen = tokens.shape[0]
-        else:
-            new: list[int] = tokens[self._n_seen :].tolist()  # type: ignore[assignment]
-            self._n_seen += len(new)
-            self._advance(new)
-        if self.broken:
-            return logits
-        if self._matcher is None:
-            return self._kept_open(logits) if self._constraint.final else logits
-        return self._masked(self._matcher, logits)
+        self.saw(self.reader.new(tokens, logits))
+        return masked(logits, [self.mask(logits.shape[-1])])
 
-    def _kept_open(self, logits: mx.array) -> mx.array:
-        """The required text comes after the trigger: the answer can't end before it."""
-        ends = np.zeros(logits.shape[-1], dtype=bool)
-        ends[[token for token in self._eos if token < ends.size]] = True
-        return mx.where(mx.array(ends)[None], mx.array(-mx.inf, logits.dtype), logits)
+    def saw(self, tokens: Sequence[int]) -> None:
+        """Go on behind tokens that are part of the answer now."""
+        for token in tokens:
+            if not self.broken:
+                self._advance(token)
 
-    def _advance(self, new: list[int]) -> None:
-        matcher = self._matcher
+    def mask(self, n_logits: int) -> TokenMask | None:
+        """Which tokens may come next; None is any. It breaks where no token of a model may."""
         if self.broken:
-            return
+            return None
+        found = self._mask()
+        error = self._matcher.get_error() if self._matcher is not None else ""
+        if error or (found is not None and found.leaves_none(n_logits)):
+            self._break(error or "the grammar allows no token")
+            return None
+        return found
+
+    def forced(self, most: int) -> list[int]:
+        """At most so many of the tokens that have to come next; none where there is a choice.
+
+        They are those that the mask would allow one by one, in the model's own cut into tokens.
+        """
+        if self.broken or self._matcher is None or self._matcher.is_stopped():
+            return []
+        if not self._forced:
+            self._forced.extend(self._matcher.compute_ff_tokens())
+        return list(itertools.islice(self._forced, most))
+
+    def ahead(self, draft: Sequence[int], n_logits: int) -> list[TokenMask | None]:
+        """The masks behind 0, 1, ... tokens of a draft, as far as the grammar takes it.
+
+        Nothing advances: whether the draft is right isn't known yet.
+        """
+        masks = [self.mask(n_logits)]
+        ahead = self._copy() if draft else self
+        for token in draft:
+            if ahead.broken or not allows(masks[-1], token):
+                break
+            ahead._advance(token)
+            mask = ahead.mask(n_logits)
+            # If the draft is right, its own step tells what is broken.
+            if not ahead.broken:
+                masks.append(mask)
+        return masks
+
+    def _copy(self) -> Processor:
+        made = copy.copy(self)
+        made._matcher = self._matcher.deep_copy() if self._matcher is not None else None
+        made._forced = self._forced.copy()
+        made._is_copy = True
+        return made
+
+    def _mask(self) -> TokenMask | None:
+        matcher, n_tokens = self._matcher, len(self._vocabulary.tokens)
         if matcher is None:
-            self._look_for_trigger(new)
+            return self._kept_open() if self._constraint.final else None
+        if matcher.is_stopped():
+            return only(self._vocabulary.eos, n_tokens)
+        if next_token := self.forced(1):
+            return only(next_token, n_tokens)
+        return unpacked(matcher.compute_bitmask(), n_tokens)
+
+    def _kept_open(self) -> TokenMask:
+        """The required text comes after the trigger: the answer can't end before it."""
+        allowed = np.ones(len(self._vocabulary.tokens), dtype=bool)
+        allowed[self._vocabulary.eos] = False
+        return TokenMask(allowed, others=True)
+
+    def _advance(self, token: int) -> None:
+        matcher = self._matcher
+        if matcher is None:
+            self._look_for_trigger([token])
+            return
+        if self._forced and self._forced[0] == token:
+            self._forced.popleft()
+        else:
+            self._forced.clear()
         # Past its end, nothing but the end of the answer can come, which is no part of it.
-        elif not matcher.is_stopped() and not matcher.consume_tokens(new):
+        if not matcher.is_stopped() and not matcher.consume_token(token):
             self._break(matcher.get_error() or "a token that is not of the grammar")
         elif matcher.is_error():
             self._break(matcher.get_error())
         elif matcher.is_stopped() and not self._constraint.final:
             self._matcher = None
+            self._forced.clear()
 
     def _break(self, why: str) -> None:
         self.broken = why.split("\n")[0]
-        log.warning("an answer left its grammar: %s", self.broken)
+        if not self._is_copy:
+            log.warning("an answer left its grammar: %s", self.broken)
 
     def _look_for_trigger(self, new: list[int]) -> None:
         if not self._trigger:
@@ -191,21 +259,7 @@ class Processor:
         if _consumed(matcher, self._vocabulary, already):
             self._matcher = matcher
 
-    def _masked(self, matcher: LLMatcher, logits: mx.array) -> mx.array:
-        # A vocabulary may have been padded, or a tokenizer may know more than the model.
-        allowed = np.zeros(logits.shape[-1], dtype=bool)
-        if matcher.is_stopped():
-            allowed[[token for token in self._eos if token < allowed.size]] = True
-        else:
-            bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-            found = np.unpackbits(bits, bitorder="little")[: allowed.size]
-            allowed[: found.size] = found
-        if matcher.is_error() or not allowed.any():
-            self._break(matcher.get_error() or "the grammar allows no token")
-            return logits
-        return mx.where(mx.array(allowed)[None], logits, mx.array(-mx.inf, logits.dtype))
-
 
 def _consumed(matcher: LLMatcher, vocabulary: Vocabulary, text: bytes) -> bool:
     """Whether a text is a beginning, in letters: how it is cut into tokens makes no difference."""
-    return not text or bool(matcher.consume_tokens(vocabulary(text)))
+    return not text or bool(matcher.consume_tokens(vocabulary.encode(text)))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from mlxdeck.server.backends.local.engine.api import ThinkingLimit
+from mlxdeck.server.backends.local.engine.mlx.token_reader import TokenReader
 
 # Enough of the text before to find a marker that is written in several tokens.
 KEEP_CHARS = 64
@@ -26,15 +27,15 @@ class ThinkingBudget:
         self._n_tokens = 0
         self._forced: list[int] = []
         self._tail = ""
-        self._n_seen = -1
+        self.reader = TokenReader()
         self.paused: Callable[[], bool] = lambda: False
         """Whether something else has hold of the answer, in which nothing counts as thinking."""
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """Called with all tokens up to now, shape [n], and the next logits, shape [1, vocab]."""
-        if self._n_seen >= 0 and not self.paused():
-            self._saw(tokens[self._n_seen :].tolist())  # type: ignore[arg-type]
-        self._n_seen = tokens.shape[0]
+        new = self.reader.new(tokens, logits)
+        if new and not self.paused():
+            self._saw(new)
         if self.paused():
             self._tail = ""
             return logits

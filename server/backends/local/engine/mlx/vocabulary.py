@@ -10,15 +10,18 @@ format's marker is special, a grammar accepts both spellings of it.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 from llguidance import LLTokenizer, TokenizerWrapper
 from llguidance.hf import from_tokenizer
 
+MAX_FORCED_BYTES = 4096
+"""Of a text that has to come, so much is cut into tokens at a time."""
+MAX_KEPT, MAX_KEPT_BYTES = 1024, 256
 _MARKER = re.compile(r'%marker ("(?:[^"\\]|\\.)*")')
 _UP_TO = re.compile(r'^(\w+)\[suffix=("(?:[^"\\]|\\.)*")\]: (.*)$', re.MULTILINE)
 
@@ -39,10 +42,27 @@ class Vocabulary:
         self.tokens = [self._base.decode_bytes([token]) for token in range(n_tokens)]
         self.special_token_ids = sorted(token for token in special if token < n_tokens)
         self._special = {self.tokens[token]: token for token in self.special_token_ids}
+        # The same keys and quotes come in every call.
+        self._kept = functools.lru_cache(MAX_KEPT)(lambda raw: tuple(self.encode(raw)))
         self.tokenizer = LLTokenizer(TokenizerWrapper(self), eos_token=list(self.eos))
 
     def __call__(self, text: bytes | str) -> list[int]:
-        """A text in tokens, none of them special; how llguidance asks what to force."""
+        """How llguidance asks what to force: the first tokens of a text, or all of a short one.
+
+        Each is the same as in the whole text. A client's constant may be long, and this runs
+        between two steps.
+        """
+        raw = text.encode() if isinstance(text, str) else text
+        if len(raw) > MAX_FORCED_BYTES:
+            # A word and the blank before it are usually cut into tokens by themselves.
+            cut = raw.rfind(b" ", 1, MAX_FORCED_BYTES)
+            raw = raw[: cut if cut > 0 else MAX_FORCED_BYTES]
+        if len(raw) > MAX_KEPT_BYTES:
+            return self.encode(raw)
+        return list(self._kept(raw))
+
+    def encode(self, text: bytes | str) -> list[int]:
+        """A text in tokens, none of them special."""
         raw = text.encode() if isinstance(text, str) else text
         found = self._letters(raw)
         if b"".join(self.tokens[token] for token in found) == raw:
@@ -61,7 +81,7 @@ class Vocabulary:
                 found.append(token)
         return found
 
-    @cached_property
+    @functools.cached_property
     def _markers(self) -> re.Pattern[str] | None:
         texts = {each.decode(errors="replace") for each in self._special if each}
         longest = sorted(texts, key=len, reverse=True)

@@ -1,0 +1,202 @@
+"""What a grammar forces, and what it allows behind a draft."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlxdeck.server.backends.local.engine.api import Constraint
+from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
+from mlxdeck.server.backends.local.engine.mlx.token_masks import TokenMask, allows
+from mlxdeck.server.backends.local.engine.mlx.vocabulary import MAX_FORCED_BYTES
+from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import plan_constraint
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text, ToolChoice, ToolSpec, ToolUse
+from mlxdeck.server.schemas.normalization import tool_schema
+from tests.corpora.tool_turns import tool_turns
+from tests.server.backends.local.engine.test_mlx_held import THINKING, tiny
+
+N_LOGITS = 512
+
+
+@cache
+def grammars(*, special: bool) -> MlxGrammars:
+    """Over bytes and the formats' markers, which are special tokens or text."""
+    return MlxGrammars(tiny(special=special))
+
+
+def same(one: TokenMask | None, other: TokenMask | None) -> bool:
+    """Whether two masks allow the same."""
+    if one is None or other is None:
+        return one is other
+    return bool(np.array_equal(one.allowed, other.allowed)) and one.others == other.others
+
+
+def drawn(processor: Processor, chance: random.Random, n_tokens: int) -> list[int]:
+    """Tokens that a processor allows, each of which it saw."""
+    found: list[int] = []
+    for _ in range(n_tokens):
+        mask = processor.mask(N_LOGITS)
+        if mask is None or processor.broken:
+            break
+        found.append(int(chance.choice(np.flatnonzero(mask.allowed))))
+        processor.saw(found[-1:])
+    return found
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "path": {"type": "string", "maxLength": 6},
+        "kind": {"enum": ["file", "folder", "fold"]},
+        "n": {"type": "integer", "minimum": 1, "maximum": 30},
+    },
+    "required": ["path", "kind"],
+}
+
+
+def constraint(name: str, *, special: bool, forced: bool) -> Constraint:
+    """Of a request with two tools."""
+    tools = tuple(ToolSpec(each, "", tool_schema(SCHEMA, "t")) for each in ("look", "lookup"))
+    request = ChatRequest(
+        *("m", (), (Message("user", (Text("Hi"),)),), Sampling(600), tools),
+        ToolChoice("any" if forced else "auto", parallel=False),
+    )
+    plan = plan_constraint(
+        request, FORMATS[name], grammars(special=special), thinking=() if forced else THINKING
+    )
+    assert plan.constraint is not None
+    return plan.constraint
+
+
+@pytest.mark.parametrize("special", [True, False], ids=["special", "text"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_masks_behind_a_draft_are_those_of_its_tokens(name: str, special: bool) -> None:
+    """Wherever the draft begins and goes wrong, and nothing has advanced by it."""
+    held, chance = grammars(special=special), random.Random(name)
+    asked = constraint(name, special=special, forced=True)
+    whole = drawn(held.processor(asked), chance, 80)
+    processor = held.processor(asked)
+    at = 0
+    while at < len(whole):
+        n_right = min(chance.randrange(6), len(whole) - at)
+        draft = whole[at : at + n_right] + [chance.randrange(N_LOGITS)]
+        masks = processor.ahead(draft, N_LOGITS)
+        assert len(masks) > n_right
+        assert len(masks) == len(draft) + 1 or not allows(masks[-1], draft[len(masks) - 1])
+        told = held.processor(asked)
+        told.saw(whole[:at])
+        for n, mask in enumerate(masks):
+            assert same(mask, told.mask(N_LOGITS))
+            told.saw(draft[n : n + 1])
+        untouched = held.processor(asked)
+        untouched.saw(whole[:at])
+        assert same(processor.mask(N_LOGITS), untouched.mask(N_LOGITS))
+        assert processor.forced(9) == untouched.forced(9)
+        n_taken = chance.randrange(1, n_right + 2)
+        processor.saw(whole[at : at + n_taken])
+        at += n_taken
+    assert not processor.broken
+
+
+@pytest.mark.parametrize("name", ["json_tags", "harmony", "qwen3_coder"])
+def test_a_draft_may_open_a_call(name: str) -> None:
+    """Behind the trigger in a draft its masks are the grammar's; in thinking they are none."""
+    held, asked = grammars(special=False), constraint(name, special=False, forced=False)
+    form = FORMATS[name]
+    call = form.write_call(ToolUse("", "lookup", {"path": "a", "kind": "fold"}))
+    draft = held.vocabulary.encode(f"Well. {call}")
+    masks = held.processor(asked).ahead(draft, N_LOGITS)
+    assert len(masks) == len(draft) + 1
+    first = next(n for n, mask in enumerate(masks) if mask is not None)
+    assert held.vocabulary.tokenizer.decode_bytes(draft[:first]).endswith(asked.trigger.encode())
+    thought = held.vocabulary.encode(f"<think>{call}")
+    assert set(held.processor(asked).ahead(thought, N_LOGITS)) == {None}
+
+
+def test_what_has_to_come_is_no_choice() -> None:
+    """At the end of the grammar nothing is forced, and nothing where it has no hold."""
+    held = grammars(special=False)
+    processor = held.processor(Constraint('start: "<ab" /[0-9]/ ">"\n', trigger="!", final=False))
+    encode = held.vocabulary.encode
+    assert processor.forced(9) == []
+    processor.saw(encode("!"))
+    assert processor.forced(2) == encode("<a")
+    assert processor.forced(9) == encode("<ab")
+    processor.saw(encode("<a"))
+    assert processor.forced(9) == encode("b")
+    processor.saw(encode("b"))
+    assert processor.forced(9) == []
+    processor.saw(encode("7"))
+    assert processor.forced(9) == encode(">")
+    processor.saw(encode(">"))
+    assert processor.forced(9) == [] and not processor.holds and not processor.broken
+
+
+def test_a_long_constant_is_cut_into_tokens_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part once: a client that wants a text of its own can't hold up a step."""
+    held = grammars(special=False)
+    text = "".join(f"{n} apples " for n in range(2_000))
+    processor = held.processor(Constraint(f'start: "{text}"\n'))
+    asked: list[int] = []
+    encode = held.vocabulary.encode
+
+    def watched(raw: bytes | str) -> list[int]:
+        asked.append(len(raw))
+        return encode(raw)
+
+    monkeypatch.setattr(held.vocabulary, "encode", watched)
+    written: list[int] = []
+    while forced := processor.forced(16):
+        assert processor.mask(N_LOGITS) is not None
+        processor.saw(forced)
+        written += forced
+    assert held.vocabulary.tokenizer.decode_bytes(written) == text.encode()
+    assert max(asked) <= MAX_FORCED_BYTES
+    # What a part leaves over is cut once more, with the next one.
+    assert len(asked) <= 3 * (len(text) // MAX_FORCED_BYTES + 1)
+
+
+def forced_share(name: str) -> float:
+    """The part of calls of the corpus that is not sampled, from where the grammar takes hold."""
+    held, form = grammars(special=False), FORMATS[name]
+    n_tokens = n_forced = 0
+    for turn in tool_turns()[::5]:
+        tools = tuple(
+            ToolSpec(each["name"], "", tool_schema(each["input_schema"], "t"))
+            for each in turn.request["tools"]
+        )
+        request = ChatRequest(
+            *("m", (), (Message("user", (Text("Hi"),)),), Sampling(600), tools),
+            ToolChoice("auto", parallel=False),
+        )
+        asked = plan_constraint(request, form, held).constraint
+        assert asked is not None
+        for block in turn.expected:
+            if block["type"] != "tool_use":
+                continue
+            tool = next(each for each in tools if each.name == block["name"])
+            order = tool.input_schema["properties"]
+            values = {key: block["input"][key] for key in order if key in block["input"]}
+            text = form.write_call(ToolUse("", tool.name, values), tool)
+            processor, left = held.processor(asked), held.vocabulary.encode(text)
+            while left:
+                forced = processor.forced(16)
+                assert left[: len(forced)] == forced
+                n_forced += len(forced)
+                now = forced or left[:1]
+                n_tokens += len(now) * processor.holds
+                processor.saw(now)
+                left = left[len(now) :]
+            assert not processor.broken
+    return n_forced / n_tokens
+
+
+def test_a_third_of_a_call_is_not_sampled() -> None:
+    """Over the calls that agents make, in every format."""
+    shares = {name: forced_share(name) for name in FORMATS}
+    assert min(shares.values()) >= 0.3, shares
