@@ -118,10 +118,10 @@ def _jsonl(records: Iterable[Record], path: Path) -> None:
 
 def _parquet(records: Iterable[Record], path: Path) -> None:
     try:
-        import pyarrow as pa  # type: ignore[import-not-found]
-        import pyarrow.parquet as pq  # type: ignore[import-not-found]
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ImportError as error:
-        raise ExportError("Parquet needs one more package: pip install pyarrow") from error
+        raise ExportError("Parquet needs one more package: pip install mlxdeck[parquet]") from error
     kinds = dict.fromkeys(COLUMNS, pa.string())
     kinds |= dict.fromkeys(_SECONDS, pa.float64()) | dict.fromkeys(_COUNTS, pa.int64())
     schema, left = pa.schema(kinds.items()), iter(records)

@@ -24,7 +24,7 @@ that begin with `gen_ai.`, `http.`, `error.`, `server.` or `service.` are OpenTe
 ({SEMCONV}).
 
 A gap in `seq` within one `pid` means that lines were lost. Every accepted request ends in exactly
-one `request.end`.
+one `request.end`. [Questions to the telemetry](questions.md) has queries for jq and DuckDB.
 """
 
 
