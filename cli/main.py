@@ -21,7 +21,7 @@ LEFT_OVER_S = 0.5
 """For a thread to end that is through with its work."""
 COMMANDS = (
     *("claude", "run", "up", "serve", "env", "tui", "replay", "inspect"),
-    *("check", "parse", "doctor", "models", "fits", "pull", "rm"),
+    *("check", "bench", "parse", "doctor", "models", "fits", "pull", "rm"),
     *("config", "service", "completion", "help"),
 )
 """In the order of `--help`. Each is a module here with `EXAMPLE`, `add(parser)` and `run(args)`."""

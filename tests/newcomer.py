@@ -26,6 +26,7 @@ NOT_RUN = {
     "mlxdeck service uninstall": "the same",
     "mlxdeck service status": "ends with 1 where none is installed",
     "mlxdeck serve": "runs until it is stopped; the other commands here ask one that runs",
+    "mlxdeck bench*": "takes minutes; tests/server/bench/ runs it",
     "mlxdeck serve --upstream lmstudio": "needs LM Studio",
     "mlxdeck serve --shared-cache *": "needs that Redis",
     "mlxdeck run -- codex": "needs a terminal; tests/e2e/test_codex.py runs it",

@@ -1,0 +1,1 @@
+"""`mlxdeck bench`: the speed of a server, as its clients see it."""
