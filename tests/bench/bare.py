@@ -2,12 +2,14 @@
 
 Reads lines of `FIRST N` on standard input, generates for N prompts, and answers each line with the
 tokens a second. A line of `turn KNOWN NEW` is answered with the seconds to a first token after NEW
-tokens, on a state that holds KNOWN already. `--serve PORT` runs mlx-lm's own server instead. Both
+tokens, on a state that holds KNOWN already. A line of `count MESSAGES`, with JSON, is answered
+with the number of their tokens. `--serve PORT` runs mlx-lm's own server instead. Both
 get the same fast BLAS and the same fp32 weights as mlxdeck.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -32,6 +34,11 @@ def loop(folder: str) -> None:
         if line.startswith("turn"):
             known, new = map(int, line.split()[1:])
             print(turn(model, known, new), flush=True)
+            continue
+        if line.startswith("count"):
+            messages = json.loads(line.removeprefix("count"))
+            rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+            print(len(rendered), flush=True)
             continue
         first, n = map(int, line.split())
         prompts = [

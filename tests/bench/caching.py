@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from mlxdeck.server.canonicalize import RULE_NAMES
-from mlxdeck.telemetry.schema.events import FirstToken
-from tests.bench.competitors import Bare, peers
+from tests.bench.competitors import PEERS, peers
+from tests.bench.figures import figure
+from tests.bench.known import FILLER, ask
 from tests.bench.load import Connection, heading
 from tests.e2e.recorder import TASK, record
 from tests.e2e.reuse import conversation, smollm2_renderer, turns
-from tests.real import Server, get, serving
+from tests.real import get, serving
 
 ROUNDS = 3
-FILLER = "The ship sailed on over the grey and quiet water, and nobody said a word. "
-
-
-def ask(server: Server, system: str, *texts: str) -> FirstToken:
-    """Ask past the exact cache; texts are turns. Returns what telemetry said of the prefill."""
-    n_before = len(server.ended())
-    messages = [
-        {"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)
-    ]
-    fields: dict[str, Any] = {"model": "local", "max_tokens": 2, "temperature": 0}
-    body = json.dumps({**fields, "system": system, "messages": messages}).encode()
-    connection = Connection(server.url)
-    connection.post("/v1/messages", body, **{"cache-control": "no-cache"})
-    connection.close()
-    server.ended(n_before + 1)
-    found = [line.attrs for line in server.events() if isinstance(line.attrs, FirstToken)]
-    return found[-1]
 
 
 def canonical_rules() -> None:
@@ -54,42 +36,16 @@ def canonical_rules() -> None:
         total = sum(turn.reused_tokens for turn in found) / sum(t.prompt_tokens for t in found)
         title = f"without {name}" if name else "complete"
         worst = min(turn.share for turn in found)
-        budget = "   (worst >= 95 %)" if not name else ""
-        print(f"{title:<28}{worst:>12.1%}{total:>12.1%}{again.share:>14.1%}{budget}", flush=True)
-
-
-def second_turns() -> None:
-    """A second turn against mlx-lm's own loop that has the first one's state in its hands."""
-    heading("Time to first token of a second turn, SmolLM2, 1,500 tokens before it")
-    ratios, cold = [], []
-    with serving("--no-disk-cache") as server:
-        bare = Bare(get(f"{server.url}/v1/status")["model_path"])
-        bare.turn_s(100, 100)
-        ask(server, "Warm up.", "Hello.")
-        for n in range(ROUNDS):
-            system = f"You are sailor {n}. " + FILLER * 90
-            first = ask(server, system, "Who are you?")
-            news = f"{n} things happened. " + FILLER * 18
-            second = ask(server, system, "Who are you?", "A sailor.", news)
-            known = first.prefill_tokens
-            alone_s = bare.turn_s(known, second.prefill_tokens)
-            ratios.append(second.ttft_s / alone_s)
-            cold.append(first.ttft_s / second.ttft_s)
-            print(
-                f"turn one {known:>6} new tokens {first.ttft_s:7.2f} s,"
-                f"  turn two {second.prefill_tokens:>5} {second.ttft_s:6.2f} s,"
-                f"  bare loop {alone_s:6.2f} s",
-                flush=True,
-            )
-        bare.close()
-    print(f"turn two / only its new tokens  {statistics.median(ratios):8.2f}   (<= 1.15)")
-    print(f"turn one / turn two             {statistics.median(cold):8.2f}")
+        print(f"{title:<28}{worst:>12.1%}{total:>12.1%}{again.share:>14.1%}", flush=True)
+        if not name:
+            complete = worst, total
+    figure("reused_worst", complete[0])
+    figure("reused_all", complete[1])
 
 
 def restarts() -> None:
     """A known prefix of 2,000 tokens after a restart, against reading it."""
     heading("Time to first token after a restart, SmolLM2, a known prefix of 2,000 tokens")
-    ratios = []
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         for n in range(ROUNDS):
@@ -100,14 +56,13 @@ def restarts() -> None:
             with serving(home=home) as server:
                 ask(server, "Warm up again.", "Hello.")
                 warm = ask(server, system, "Where are you?")
-            ratios.append(warm.ttft_s / cold.ttft_s)
             print(
                 f"cold {cold.prefill_tokens:>6} new tokens {cold.ttft_s:7.2f} s,"
                 f"  restored {warm.prefill_tokens:>5} {warm.ttft_s:6.2f} s"
                 f" (of it {1000 * warm.cache_s:.0f} ms to read and check the state)",
                 flush=True,
             )
-    print(f"restored / cold                 {statistics.median(ratios):8.2f}   (<= 0.15)")
+            figure("restored_of_cold", warm.ttft_s / cold.ttft_s)
 
 
 def repeats() -> None:
@@ -133,5 +88,6 @@ def repeats() -> None:
                 connection.close()
                 cells = "".join(f"{1000 * s:>7.0f} ms" for s in seconds)
                 print(f"{name:<20}{cells}", flush=True)
-            if "vllm-mlx" not in others:
-                print("vllm-mlx             is not on PATH")
+            for name in PEERS:
+                if name not in others:
+                    print(f"{name:<20} is not on PATH")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from tests.real import ROOT, free_port, get
+
+PEERS = ("mlx_lm.server", "vllm-mlx")
+"""The first is a part of mlx-lm, and always there."""
 
 
 class Bare:
@@ -40,6 +44,13 @@ class Bare:
     def turn_s(self, known_tokens: int, new_tokens: int) -> float:
         """Seconds to a first token, with so many tokens known and so many new."""
         return self._ask(f"turn {known_tokens} {new_tokens}")
+
+    def n_tokens(self, system: str, *turns: str) -> int:
+        """Tokens of a conversation, up to where the answer begins; turns as in `known.ask`."""
+        roles = ("user", "assistant")
+        messages = [{"role": "system", "content": system}]
+        messages += [{"role": roles[n % 2], "content": text} for n, text in enumerate(turns)]
+        return int(self._ask(f"count {json.dumps(messages)}"))
 
     def _ask(self, line: str) -> float:
         assert self._process.stdout and self._process.stdin

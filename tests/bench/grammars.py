@@ -20,6 +20,7 @@ from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Proce
 from mlxdeck.server.backends.local.engine.models.loader import load_weights
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.chat import ToolSpec, ToolUse
+from tests.bench.figures import figure
 from tests.bench.load import heading, story
 from tests.e2e.schemas import SCHEMAS
 
@@ -50,7 +51,8 @@ def grammars(folder: Path) -> None:
                     each.append(rate)
         free, kept = (statistics.median(each) for each in rates.values())
         print(f"tokens/s, {n_rows} free                {free:8.1f}")
-        print(f"tokens/s, {n_rows} held                {kept:8.1f}   ({kept / free:.2f} of free)")
+        print(f"tokens/s, {n_rows} held                {kept:8.1f}")
+        figure("held_of_free" if n_rows == 1 else f"held_of_free_{n_rows}", kept / free)
     _alone(held, grammar)
 
 

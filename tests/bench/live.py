@@ -14,6 +14,7 @@ from mlxdeck.telemetry.schema.codec import encode
 from mlxdeck.telemetry.schema.events import RequestStart, StreamStart
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.widgets.request_table import RequestTable
+from tests.bench.figures import figure
 from tests.bench.load import heading
 from tests.corpora.day.stream import DayEvent, day
 from tests.streams import NAME, START_TS, Stream
@@ -90,9 +91,9 @@ async def _measured(path: Path) -> None:
     print(f"requests written                {len(waits):8,}")
     median_ms, late_ms = (waits[int(len(waits) * share)] * 1000 for share in (0.5, 0.95))
     print(f"event to screen, median         {median_ms:8.0f} ms")
-    print(f"event to screen, P95            {late_ms:8.0f} ms  (<= 250)")
     print(f"a core while events come        {busy:8.1%}   (with the writer)")
-    print(f"a core when idle                {idle:8.1%}   (<= 8%)")
+    figure("live_screen", late_ms)
+    figure("live_idle", idle)
 
 
 def live() -> None:

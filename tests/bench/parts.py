@@ -1,0 +1,32 @@
+"""The parts of `make bench`, by name. Each runs in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+PARTS = {
+    "exact": "tests.bench.exact:exact_hits",
+    "known": "tests.bench.known:known_conversations",
+    "restart": "tests.bench.caching:restarts",
+    "rules": "tests.bench.caching:canonical_rules",
+    "repeats": "tests.bench.caching:repeats",
+    "policy": "tests.bench.simulate:policies",
+    "grammars": "tests.bench.held:held_to_grammars",
+    "throughput": "tests.bench.throughput:throughput",
+    "health": "tests.bench.health:health_beside_generations",
+    "hostile": "tests.bench.hostile:hostile",
+    "dashboard": "tests.bench.dashboard:dashboard",
+    "live": "tests.bench.live:live",
+}
+"""In the order in which they run: a module and the function in it that takes no arguments."""
+
+
+def main() -> None:
+    """Run one part, which the command line names."""
+    module, _, function = PARTS[sys.argv[1]].partition(":")
+    getattr(import_module(module), function)()
+
+
+if __name__ == "__main__":
+    main()

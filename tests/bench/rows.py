@@ -1,0 +1,86 @@
+"""The rows of `make bench`: what is promised, the limit of each, and the best known elsewhere.
+
+Budgets are of ratios and counts as far as that is possible: what takes a time says little about
+another machine. A part reports a row's figure by its name, see `figures`.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+
+_MEETS = {"<=": operator.le, ">=": operator.ge, "=": operator.eq}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure that the summary shows."""
+
+    name: str
+    part: str
+    """The part of the benchmark that measures it."""
+    what: str
+    unit: str
+    """`%` for a share; otherwise it is shown behind the number."""
+    budget: str = ""
+    """As `<= 1.05`; of a share, the share and not the percent. Empty where there is none."""
+    counted: bool = False
+    """Whether it is the same on every machine, and tests assert it."""
+    elsewhere: str = ""
+    """The best that is known of others, by their own word."""
+
+    def meets(self, value: float) -> bool:
+        """Whether a figure is within the budget."""
+        sign, _, limit = self.budget.partition(" ")
+        return bool(_MEETS[sign](value, float(limit)))
+
+    def shown(self, value: float) -> str:
+        """A figure for a person."""
+        if self.unit == "%":
+            return f"{value:.1%}"
+        digits = 0 if abs(value) >= 1000 or value == int(value) else 2 if abs(value) < 100 else 1
+        return f"{value:,.{digits}f} {self.unit}".rstrip()
+
+
+_ROWS = (
+    Row("exact_p50", "exact", "exact repeat of 78 KB, p50", "ms", "<= 1",
+        elsewhere="none publishes one"),
+    Row("exact_p99", "exact", "exact repeat of 78 KB, p99", "ms", "<= 2"),
+    Row("exact_per_s", "exact", "exact repeats a second, one connection", "/s", ">= 1000"),
+    Row("exact_disk", "exact", "exact repeat from disk, p50", "ms", "<= 3"),
+
+    Row("known_ram", "known", "first token of a known conversation / its new tokens alone", "x",
+        "<= 1.1", elsewhere="Locals 2.4 s after 138k tokens"),
+    Row("known_restart", "known", "the same after a restart", "x", "<= 1.1"),
+    Row("known_8", "known", "the same, 8 conversations at once", "x", "<= 1.1"),
+    Row("known_computed", "known", "tokens computed / new tokens of those turns", "x", "<= 1.1",
+        counted=True),
+    Row("restored_of_cold", "restart", "first token after a restart / reading all of it", "x"),
+
+    Row("reused_worst", "rules", "prompt tokens reused, Claude Code, worst turn", "%", ">= 0.98",
+        counted=True, elsewhere="vllm-mlx 99.9 %"),
+    Row("reused_all", "rules", "prompt tokens reused, Claude Code, all later turns", "%",
+        ">= 0.98", counted=True),
+
+    Row("health_p99", "health", "/health every 20 ms beside 8 generations, p99", "ms", "<= 10",
+        elsewhere="vllm-mlx 14 ms"),
+    Row("hostile_gap", "hostile", "longest gap of /health beside hostile input", "ms", "<= 100"),
+
+    Row("tokens_1", "throughput", "tokens/s, 1 client / bare mlx-lm loop", "x", ">= 0.97"),
+    Row("tokens_4", "throughput", "tokens/s, 4 clients / bare mlx-lm loop", "x", ">= 0.97"),
+    Row("tokens_8", "throughput", "tokens/s, 8 clients / bare mlx-lm loop", "x", ">= 0.97"),
+    Row("tokens_peer_8", "throughput", "tokens/s, 8 clients / mlx_lm.server", "x", ">= 1"),
+
+    Row("held_of_free", "grammars", "tokens/s held to a schema / free", "x", ">= 1",
+        elsewhere="llguidance 0.05 ms a token"),
+    Row("held_of_free_4", "grammars", "the same, 4 at once", "x", ">= 1"),
+
+    Row("dashboard_first", "dashboard", "dashboard, 1,000,000 requests, first rows", "s", "<= 0.3",
+        elsewhere="toolong 3.5 s, lines alone"),
+    Row("dashboard_all", "dashboard", "all of them", "s", "<= 5"),
+    Row("dashboard_memory", "dashboard", "memory", "MB", "<= 300", elsewhere="toolong 1,370 MB"),
+    Row("dashboard_key", "dashboard", "slowest key", "ms", "<= 33"),
+    Row("live_screen", "live", "500 events a second, event to screen, P95", "ms", "<= 150"),
+    Row("live_idle", "live", "a core when idle", "%", "<= 0.02"),
+)  # fmt: skip
+ROWS = {row.name: row for row in _ROWS}
