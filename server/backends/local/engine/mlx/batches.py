@@ -125,7 +125,9 @@ class Batches:
         """
         with mx.stream(generation_stream):
             for group in self.groups:
-                expect(group._next_tokens, group.logits_processors)
+                # A batch of another class begins some of its steps with something else.
+                if type(group) is GenerationBatch:
+                    expect(group._next_tokens, group.logits_processors)
             drawn = [each for group in self.groups for each in group.next()]
             self.groups = [each for each in self.groups if each.uids]
             self._n_steps += bool(drawn)

@@ -163,6 +163,16 @@ class Processor:
             self._forced.extend(self._matcher.compute_ff_tokens())
         return list(itertools.islice(self._forced, most))
 
+    def forced_behind(self, token: int, most: int) -> list[int]:
+        """What is forced behind the next token, which is known but not part of the answer yet."""
+        if not self.holds or self.broken:
+            return []
+        if self.forced(1) == [token]:
+            return self.forced(most + 1)[1:]
+        ahead = self._copy()
+        ahead.saw([token])
+        return ahead.forced(most)
+
     def ahead(self, draft: Sequence[int], n_logits: int) -> list[TokenMask | None]:
         """The masks behind 0, 1, ... tokens of a draft, as far as the grammar takes it.
 
@@ -180,10 +190,42 @@ class Processor:
                 masks.append(mask)
         return masks
 
+    def takes(self, tokens: Sequence[int]) -> int:
+        """How many of these tokens the grammar lets come next, one behind the other."""
+        ahead = self._copy()
+        for n, token in enumerate(tokens):
+            if not ahead._lets(token):
+                return n
+            ahead._advance(token)
+            if ahead.broken:
+                return n
+        return len(tokens)
+
+    def _lets(self, token: int) -> bool:
+        if self._matcher is None:
+            return not self._constraint.final or token not in self._vocabulary.eos
+        if self._matcher.is_stopped():
+            return token in self._vocabulary.eos
+        if forced := self.forced(1):
+            return forced == [token]
+        return bool(self._matcher.validate_tokens([token]))
+
+    def mark(self) -> Processor:
+        """The state behind the last token, for `back`."""
+        return self._copy()
+
+    def back(self, mark: Processor) -> None:
+        """Return to a state, as if nothing had come behind it."""
+        reader, told = self.reader, mark._copy()
+        reader.back(told.reader)
+        vars(self).update(vars(told), reader=reader, _is_copy=self._is_copy)
+
     def _copy(self) -> Processor:
+        """In the same state; what happens to it is not logged."""
         made = copy.copy(self)
         made._matcher = self._matcher.deep_copy() if self._matcher is not None else None
         made._forced = self._forced.copy()
+        made.reader = copy.copy(self.reader)
         made._is_copy = True
         return made
 

@@ -41,6 +41,10 @@ class TokenReader:
         mx.async_eval(logits)  # type: ignore[no-untyped-call]
         return [memoryview(sampled)[self._place]]  # type: ignore[arg-type]
 
+    def back(self, other: TokenReader) -> None:
+        """Go back to what another one has seen; what came behind comes anew."""
+        self._n_seen, self._sampled = other._n_seen, None
+
 
 def expect(sampled: mx.array, rows: Iterable[Sequence[Any]]) -> None:
     """Tell the logits processors of a batch's rows that read tokens what a step begins with."""

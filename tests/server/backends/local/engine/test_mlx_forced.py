@@ -6,6 +6,7 @@ import random
 from functools import cache
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -87,6 +88,7 @@ def test_masks_behind_a_draft_are_those_of_its_tokens(name: str, special: bool) 
         draft = whole[at : at + n_right] + [chance.randrange(N_LOGITS)]
         masks = processor.ahead(draft, N_LOGITS)
         assert len(masks) > n_right
+        assert n_right <= processor.takes(draft) <= len(draft)
         assert len(masks) == len(draft) + 1 or not allows(masks[-1], draft[len(masks) - 1])
         told = held.processor(asked)
         told.saw(whole[:at])
@@ -101,6 +103,45 @@ def test_masks_behind_a_draft_are_those_of_its_tokens(name: str, special: bool) 
         processor.saw(whole[at : at + n_taken])
         at += n_taken
     assert not processor.broken
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_going_back_leaves_the_state_of_never_having_gone(name: str) -> None:
+    """From anywhere to anywhere, by way of the logits processor, more than once."""
+    held, chance = grammars(special=False), random.Random(name)
+    asked = constraint(name, special=False, forced=False)
+    start = held.vocabulary.encode(f"Hm. {asked.trigger}")
+    fresh = held.processor(asked)
+    fresh.saw(start)
+    whole = start + drawn(fresh, chance, 40)
+    processor, logits = held.processor(asked), mx.zeros((1, N_LOGITS))
+    processor(mx.array([1]), logits)
+    marks = [processor.mark()]
+    for n in range(len(whole)):
+        processor(mx.array([1, *whole[: n + 1]]), logits)
+        marks.append(processor.mark())
+    for n in chance.sample(range(len(whole)), 12):
+        processor.back(marks[n])
+        told = held.processor(asked)
+        told.saw(whole[:n])
+        for token in whole[n : n + 4]:
+            assert same(processor.mask(N_LOGITS), told.mask(N_LOGITS))
+            assert processor.forced(9) == told.forced(9)
+            assert processor.forced_behind(token, 5) == behind(told, token)
+            told.saw([token])
+            n += 1
+            processor(mx.array([1, *whole[:n]]), logits)
+
+
+def behind(processor: Processor, token: int) -> list[int]:
+    """What is forced behind a token, found by going there."""
+    if not processor.holds:
+        return []
+    mark = processor.mark()
+    processor.saw([token])
+    found = processor.forced(5)
+    processor.back(mark)
+    return found
 
 
 @pytest.mark.parametrize("name", ["json_tags", "harmony", "qwen3_coder"])
