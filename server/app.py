@@ -40,7 +40,7 @@ from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.decoding import Decode, decode
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 from mlxdeck.server.web.incoming_bodies import BoundedRequest
-from mlxdeck.server.web.marks import UNRECORDED
+from mlxdeck.server.web.marks import UNRECORDED, limit_s
 from mlxdeck.server.web.request_ids import add_request_ids, client_id, request_id
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,8 @@ def _add_caches(app: Sanic[Any, Any], service: Service) -> None:
 def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> None:
     async def messages(request: BoundedRequest) -> HTTPResponse | None:
         try:
-            with _run(app, request) as running:
+            most_s = limit_s(request.headers, service.settings.request_timeout_s)
+            with _run(app, request) as running, running.limited(most_s):
                 return await answer(request, dialect, service, running)
         finally:
             request.drop()

@@ -21,6 +21,7 @@
     ├── Stopping            503 overloaded_error        the server ends; another may come up
     ├── Overloaded          529 overloaded_error        the queue is full
     │   └── StillLoading    529 overloaded_error        the model still loads
+    ├── DeadlinePassed      504 timeout_error           it took longer than it may
     ├── UpstreamRefused     its own, and its own type   another server answered with an error
     ├── UpstreamFailed      502 api_error               another server can't be reached or read
     └── EngineFailed        500 api_error               the model failed; the server goes on
@@ -150,6 +151,18 @@ class Cancelled(ServerError):
     def __init__(self) -> None:
         super().__init__("the request was cancelled")
         # Both SDKs heed it.
+        self.headers = {"x-should-retry": "false"}
+
+
+class DeadlinePassed(ServerError):
+    """The request took longer than its client or the server's settings allow."""
+
+    status = TIMEOUT
+    kind = "timeout_error"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"the request took longer than the {limit_s:g} s that it may take")
+        # Sent again at once, it would take as long.
         self.headers = {"x-should-retry": "false"}
 
 

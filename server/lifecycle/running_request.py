@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
-from mlxdeck.server.errors import Cancelled, Stopping
+from mlxdeck.server.errors import DeadlinePassed, ServerError
 
-Cut = type[Cancelled] | type[Stopping]
-"""What ends a request from outside."""
+Cut = Callable[[], ServerError]
+"""Makes the error that ends a request from outside."""
 
 
 class RunningRequest:
@@ -47,9 +48,10 @@ class RunningRequest:
         Raises:
             Cancelled: Somebody has cancelled it.
             Stopping: The server stops, and the time is over.
+            DeadlinePassed: It takes too long.
         """
         if self._cut is not None:
-            raise self._cut
+            raise self._cut()
         wait = asyncio.timeout(None)
         try:
             async with wait:
@@ -60,8 +62,21 @@ class RunningRequest:
                     self._waits.discard(wait)
         except TimeoutError:
             if wait.expired() and self._cut is not None:
-                raise self._cut from None
+                raise self._cut() from None
             raise
+
+    @contextmanager
+    def limited(self, limit_s: float) -> Iterator[None]:
+        """All of it that may take so long at most; 0 for any time."""
+        if not limit_s:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(limit_s, self.cut, partial(DeadlinePassed, limit_s))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def cut(self, error: Cut) -> None:
         """End it with this error, now or where it next waits; only the first call does anything."""

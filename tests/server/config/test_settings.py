@@ -164,6 +164,7 @@ def test_other_variables_are_left_alone(cwd: Path) -> None:
         ("allowed_hosts", "*", "without ports or stars"),
         ("allowed_hosts", "mac.local, http://a.b", "without ports or stars"),
         ("stop_timeout_s", "-1", "at least 0"),
+        ("request_timeout_s", "-1", "such as 90s, 30m, 12h or 7d"),
         ("model", {"name": "x"}, "expected text, got a table"),
     ],
 )
