@@ -95,7 +95,7 @@ class Settings(ProgramSettings):
     max_batch: int = setting(16, whole(1))
     """Most sequences in a batch."""
     request_timeout_s: float = setting(0.0, duration())
-    """Most time of a request, waiting included, as 10m; 0 for no limit. The client gets an error."""
+    """Time limit of a request, waiting included, as 10m; 0 for none. Then it ends in an error."""
     prefill_chunk_tokens: int = setting(512, whole(1))
     """Prompt tokens in one prefill step, if no other request waits or is answered."""
     step_budget_tokens: int = setting(0, whole(0))

@@ -10,7 +10,7 @@ import pytest
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.errors import BadRequest, DeadlinePassed
 from mlxdeck.server.web.marks import TIMEOUT_S, limit_s
-from tests.server.http import Running, body, events, running, until
+from tests.server.http import body, events, running, until
 
 MESSAGES, CHAT, RESPONSES = "/v1/messages", "/v1/chat/completions", "/v1/responses"
 ENDLESS = "never the same " * 5_000
