@@ -11,6 +11,7 @@ PARTS = {
     "restart": "tests.bench.caching:restarts",
     "rules": "tests.bench.caching:canonical_rules",
     "repeats": "tests.bench.caching:repeats",
+    "memory": "tests.bench.memory_day:memory_day",
     "policy": "tests.bench.simulate:policies",
     "grammars": "tests.bench.held:held_to_grammars",
     "throughput": "tests.bench.throughput:throughput",

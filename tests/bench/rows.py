@@ -62,6 +62,13 @@ _ROWS = (
     Row("reused_all", "rules", "prompt tokens reused, Claude Code, all later turns", "%",
         ">= 0.98", counted=True),
 
+    Row("memory_peak", "memory", "simulated 8 hours on 64 GB: KV bytes at most / limit", "x",
+        "<= 1", counted=True),
+    Row("memory_hits", "memory", "the same: known tokens / those of an unlimited cache", "%",
+        counted=True),
+    Row("memory_small", "memory", "the same: steps until <= 512 new tokens are read, 90 %", "steps",
+        counted=True),
+
     Row("health_p99", "health", "/health every 20 ms beside 8 generations, p99", "ms", "<= 10",
         elsewhere="vllm-mlx 14 ms"),
     Row("hostile_gap", "hostile", "longest gap of /health beside hostile input", "ms", "<= 100"),

@@ -1,0 +1,339 @@
+"""An engine without a model, whose steps take the time and whose states take the memory of a real
+one. No array is made: a state is a note of how many bytes it would have.
+
+Bytes are counted where they are held. Each `Buffer` adds its size to a `Meter` as long as anything
+refers to it, so that nobody's own account is believed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlxdeck.server.backends.local.engine.api import (
+    KVState,
+    Memory,
+    ModelInfo,
+    Prefilled,
+    Progress,
+    Read,
+    Reads,
+    Room,
+    Sampled,
+    SequenceSpec,
+    State,
+    StateDamaged,
+    Step,
+    StoredState,
+)
+from mlxdeck.server.backends.local.engine.echo import EchoEngine, EchoStates
+
+GROWTH_TOKENS = 256
+"""mlx-lm's caches grow by so many tokens at a time."""
+PADDING_TOKENS, MAX_GROUPS = 8192, 4
+"""As `Batches` of the real engine forms batches."""
+GB = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A Mac and a model. The defaults are Qwen3-30B-A3B in 4 bits on an M4 Max with 64 GB."""
+
+    name: str = "Qwen3-30B-A3B-4bit, 64 GB"
+    token_bytes: int = 98_304
+    """Keys and values: 48 layers, 4 heads of 128, two bytes each."""
+    model_bytes: int = 17_200_000_000
+    usable_bytes: int = 48 * 1024**3
+    """The working set that Metal recommends: three quarters."""
+    window_tokens: int = 131_072
+    prefill_tokens_per_s: float = 1_450.0
+    decode_s: float = 0.0145
+    row_s: float = 0.0018
+    """A decode step, and each row more in it."""
+    disk_bytes_per_s: float = 2e9
+
+    @property
+    def kv_limit_bytes(self) -> int:
+        """What is left beside the model."""
+        return self.usable_bytes - self.model_bytes
+
+    def pass_s(self, n_tokens: int) -> float:
+        """A pass over a part of a prompt."""
+        return self.decode_s + n_tokens / self.prefill_tokens_per_s
+
+
+@dataclass(slots=True)
+class Meter:
+    """Bytes that are held now, and were at most."""
+
+    held_bytes: int = 0
+    peak_bytes: int = 0
+
+    def add(self, n_bytes: int) -> None:
+        """Some more, or fewer."""
+        self.held_bytes += n_bytes
+        self.peak_bytes = max(self.peak_bytes, self.held_bytes)
+
+
+class Buffer:
+    """Memory that is freed with the last reference to it."""
+
+    def __init__(self, meter: Meter, n_bytes: int) -> None:
+        self.n_bytes = n_bytes
+        self._meter = meter
+        meter.add(n_bytes)
+
+    def __del__(self) -> None:
+        self._meter.add(-self.n_bytes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SizedState:
+    """The first tokens of a buffer."""
+
+    tokens: bytes
+    buffer: Buffer
+
+
+class SizedStates(EchoStates):
+    """The `States` of a model whose caches can all be cut."""
+
+    def __init__(self, machine: Machine, meter: Meter) -> None:
+        self._machine = machine
+        self._meter = meter
+
+    def of(self, tokens: bytes) -> SizedState:
+        """A state in memory of its own."""
+        n_tokens = len(tokens) // 4
+        return SizedState(tokens, Buffer(self._meter, n_tokens * self._machine.token_bytes))
+
+    def size_bytes(self, state: State) -> int:
+        """Of its buffer, whatever part it uses."""
+        size: int = state.buffer.n_bytes
+        return size
+
+    def trimmable(self, state: State) -> bool:
+        """Always."""
+        del state
+        return True
+
+    def copy(self, state: State, n_dropped: int) -> State:
+        """The same buffer."""
+        return SizedState(state.tokens[: len(state.tokens) - 4 * n_dropped], state.buffer)
+
+    def shrink(self, state: State, n_dropped: int) -> State:
+        """A buffer of its own."""
+        return self.of(state.tokens[: len(state.tokens) - 4 * n_dropped])
+
+    def save(self, state: State, path: Path) -> None:
+        """The tokens alone."""
+        path.write_bytes(state.tokens)
+
+    def read(self, path: Path) -> StoredState:
+        """Them."""
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise StateDamaged(f"{path.name} holds no state: {error}") from None
+
+    def restore(self, stored: StoredState) -> State:
+        """A new buffer."""
+        return self.of(stored)
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    run: SequenceSpec
+    answer: array[int]
+    n_done: int
+    """Prompt tokens that were read."""
+    n_drawn: int = 0
+    group: _Group | None = None
+
+    @property
+    def n_tokens(self) -> int:
+        """Those that its cache holds."""
+        return self.n_done + self.n_drawn
+
+    @property
+    def tokens(self) -> bytes:
+        """The same, packed."""
+        prompt = memoryview(self.run.tokens)[: self.n_done]  # type: ignore[arg-type]
+        return prompt.tobytes() + self.answer[: self.n_drawn].tobytes()
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Rows of one buffer, padded to the longest."""
+
+    rows: list[_Row] = field(default_factory=list)
+    buffer: Buffer | None = None
+
+    @property
+    def capacity_tokens(self) -> int:
+        longest = max((row.n_tokens for row in self.rows), default=0)
+        return len(self.rows) * (-(-longest // GROWTH_TOKENS) * GROWTH_TOKENS)
+
+    def padding_with(self, row: _Row) -> int:
+        """Tokens of padding once a row has joined."""
+        lengths = [each.n_tokens for each in (*self.rows, row)]
+        return max(lengths) * len(lengths) - sum(lengths)
+
+
+class SizedEngine(EchoEngine):
+    """Reads and draws in the time of `machine`; `spend` is told how long each step takes."""
+
+    def __init__(self, machine: Machine, meter: Meter, spend: Callable[[float], None]) -> None:
+        super().__init__(name=machine.name, context_tokens=machine.window_tokens)
+        self.machine = machine
+        self.meter = meter
+        self.states = self._sized = SizedStates(machine, meter)
+        self.n_steps = 0
+        self.first_read: dict[int, int] = {}
+        """By uid, the step in which a prompt was first read."""
+        self._spend = spend
+        self._answers: dict[int, array[int]] = {}
+        self._rows: dict[int, _Row] = {}
+        self._groups: list[_Group] = []
+
+    def expect(self, run: SequenceSpec, answer: array[int]) -> None:
+        """What is going to be said to a prompt."""
+        self._answers[id(run)] = answer
+
+    def load(self, progress: Progress) -> ModelInfo:
+        """Its sizes."""
+        machine = self.machine
+        kv_bytes = machine.token_bytes * machine.window_tokens
+        window = machine.window_tokens
+        return ModelInfo(machine.name, "", machine.name, window, "metal", kv_bytes=kv_bytes)
+
+    def spare_bytes(self) -> int:
+        """Half of what is free."""
+        return self.room().free_bytes // 2
+
+    def insert(self, run: SequenceSpec) -> int:
+        """Queue a sequence; its state must hold the tokens that it claims."""
+        row = _Row(run, self._answers.pop(id(run)), run.n_cached)
+        if run.n_cached and (run.state is None or run.state.tokens != row.tokens):
+            raise AssertionError("the state is of other tokens")
+        uid, self._next_uid = self._next_uid, self._next_uid + 1
+        self._rows[uid] = row
+        return uid
+
+    def step(self, reads: Reads = None) -> list[Step]:
+        """A token of each row, then what is to be read."""
+        self.n_steps += 1
+        found: list[Step] = [
+            self._draw(uid, row)
+            for uid, row in list(self._rows.items())
+            if row.n_done == len(row.run.tokens)
+        ]
+        machine = self.machine
+        if found:
+            # A group is a pass of its own over the weights.
+            n_groups = len(self._groups)
+            self._spend(machine.decode_s * max(1, n_groups) + machine.row_s * len(found))
+        self._drop_ended()
+        for read in reads or ():
+            found += self._read(read)
+        self._grow()
+        return found
+
+    def _draw(self, uid: int, row: _Row) -> Step:
+        row.n_drawn += 1
+        if row.n_drawn < len(row.answer):
+            return Sampled(uid, "x", token=row.n_drawn % 50_000)
+        kept = KVState(_unpacked(row.tokens), self._sized.of(row.tokens))
+        self._leave(uid)
+        return Sampled(uid, "x", "stop", kept)
+
+    def _read(self, read: Read) -> list[Step]:
+        found: list[Step] = []
+        for uid in read.uids:
+            row = self._rows[uid]
+            self.first_read.setdefault(uid, self.n_steps)
+            total = len(row.run.tokens)
+            row.n_done = min(total, row.n_done + read.n_tokens)
+            found.append(Prefilled(uid, row.n_done, total))
+            if row.n_done == total:
+                self._join(row, self._nearest(row))
+            elif row.group is None:
+                self._join(row, _Group())
+        self._spend(self.machine.pass_s(len(read.uids) * read.n_tokens))
+        return found
+
+    def _nearest(self, row: _Row) -> _Group:
+        """The batch in which it is written."""
+        written = [
+            each
+            for each in self._groups
+            if each is not row.group and all(one.n_done == len(one.run.tokens) for one in each.rows)
+        ]
+        costs = [(each.padding_with(row), n) for n, each in enumerate(written)]
+        cost, n = min(costs, default=(0, -1))
+        if n < 0 or (cost > PADDING_TOKENS and len(written) < MAX_GROUPS):
+            return row.group or _Group()
+        return written[n]
+
+    def _join(self, row: _Row, group: _Group) -> None:
+        if row.group is group:
+            return
+        if row.group is not None:
+            row.group.rows.remove(row)
+        row.group = group
+        group.rows.append(row)
+        if group not in self._groups:
+            self._groups.append(group)
+        self._drop_ended()
+
+    def _leave(self, uid: int) -> _Row | None:
+        row = self._rows.pop(uid, None)
+        if row is not None and row.group is not None:
+            row.group.rows.remove(row)
+        return row
+
+    def _drop_ended(self) -> None:
+        self._groups = [each for each in self._groups if each.rows]
+
+    def _grow(self) -> None:
+        for group in self._groups:
+            wanted = group.capacity_tokens * self.machine.token_bytes
+            if group.buffer is None or group.buffer.n_bytes != wanted:
+                group.buffer = None
+                group.buffer = Buffer(self.meter, wanted)
+
+    @property
+    def running_bytes(self) -> int:
+        """The batches of all rows, padding included."""
+        return sum(each.buffer.n_bytes for each in self._groups if each.buffer)
+
+    def remove(self, uid: int) -> KVState | None:
+        """Drop a row, and return its state."""
+        row = self._leave(uid)
+        if row is None or row.group is None:
+            return None
+        kept = KVState(_unpacked(row.tokens), self._sized.of(row.tokens))
+        self._drop_ended()
+        self._grow()
+        return kept
+
+    def reset(self) -> None:
+        """Forget every row."""
+        self._rows.clear()
+        self._groups.clear()
+
+    def memory(self) -> Memory:
+        """The meter's figures."""
+        own = self.machine.model_bytes
+        return Memory(own + self.meter.held_bytes, own + self.meter.peak_bytes)
+
+    def room(self) -> Room:
+        """As on Metal, of what MLX recommends."""
+        limit = self.machine.kv_limit_bytes
+        return Room(max(0, limit - self.meter.held_bytes), limit)
+
+
+def _unpacked(tokens: bytes) -> Sequence[int]:
+    return array("I", tokens)
