@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-GUEST_SHARE = 4
+EXTRA_SHARE = 4
 """One place more for so many: for a short prompt of a session that has none."""
 MAX_PASSED = 16
 """A request that others were preferred to so often is preferred to others."""
@@ -23,24 +23,44 @@ class Candidate:
     """How often a later one was preferred."""
 
 
-def next_place(
-    waiting: Sequence[Candidate], running: Sequence[str], *, max_batch: int, short_tokens: int
-) -> int | None:
-    """The index of the next to be let in, in order of arrival; None if nobody is.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the engine that is taken."""
 
-    `running` holds the session of each place that is taken. Sessions take turns: the one with the
-    fewest places is next. If all places are taken, short prompts of sessions without one still
-    find some. Thus a short request does not wait for the long answers of others.
+    session: str
+    is_extra: bool = False
+    """Whether it is one of those for short prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who is let in next, by its index among those that wait, and to what kind of place."""
+
+    index: int
+    is_extra: bool = False
+
+
+def next_place(
+    waiting: Sequence[Candidate], running: Sequence[Place], *, max_batch: int, short_tokens: int
+) -> Choice | None:
+    """The next to be let in, of those that wait in order of arrival; None if nobody is.
+
+    Sessions take turns: the one with the fewest places is next. If all places are taken, short
+    prompts of sessions without one still find some. Thus a short request does not wait for the long
+    answers of others. Extra places are counted apart: however many short requests come, a place
+    that others leave is for those that wait.
     """
-    n_places = Counter(running)
-    left = max_batch - len(running)
-    if left > 0:
-        return min(range(len(waiting)), key=lambda n: _rank(waiting[n], n, n_places), default=None)
-    if left + max_batch // GUEST_SHARE <= 0:
+    n_places = Counter(each.session for each in running)
+    n_extra = sum(each.is_extra for each in running)
+    if len(running) - n_extra < max_batch:
+        ranked = range(len(waiting))
+        found = min(ranked, key=lambda n: _rank(waiting[n], n, n_places), default=None)
+        return None if found is None else Choice(found)
+    if n_extra >= max_batch // EXTRA_SHARE:
         return None
     for n, each in enumerate(waiting):
         if each.left_tokens <= short_tokens and not n_places[each.session]:
-            return n
+            return Choice(n, is_extra=True)
     return None
 
 

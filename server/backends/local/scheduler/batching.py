@@ -8,7 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from mlxdeck.server.backends.local.engine.api import Read
-from mlxdeck.server.backends.local.scheduler.admission import MAX_PASSED, Candidate, next_place
+from mlxdeck.server.backends.local.scheduler.admission import (
+    MAX_PASSED,
+    Candidate,
+    Choice,
+    Place,
+    next_place,
+)
 from mlxdeck.server.backends.local.scheduler.pace import Pace
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence
 from mlxdeck.server.backends.local.scheduler.step_plan import Reading, StepPlanner
@@ -34,9 +40,10 @@ class Batching:
     ) -> Sequence | None:
         """Take the next out of those that wait; None if nobody is let in."""
         left, without_room = list(waiting), set[Sequence]()
-        while (place := self._next_place(left, running)) is not None:
-            job = left.pop(place)
+        while (choice := self._next_place(left, running)) is not None:
+            job = left.pop(choice.index)
             if fits(job, running.values()):
+                job.is_extra = choice.is_extra
                 self._let_in(job, waiting)
                 return job
             without_room.add(job)
@@ -47,10 +54,12 @@ class Batching:
             each.work.waits_for = "memory" if each in without_room else "a place in the batch"
         return None
 
-    def _next_place(self, waiting: list[Sequence], running: Mapping[int, Sequence]) -> int | None:
+    def _next_place(
+        self, waiting: list[Sequence], running: Mapping[int, Sequence]
+    ) -> Choice | None:
         return next_place(
             [Candidate(each.owner, each.left_tokens, each.n_passed) for each in waiting],
-            [each.owner for each in running.values()],
+            [Place(each.owner, each.is_extra) for each in running.values()],
             max_batch=self._max_batch,
             short_tokens=self._chunk_tokens,
         )

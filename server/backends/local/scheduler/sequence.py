@@ -56,6 +56,8 @@ class Sequence:
     """Sequences of one session share what is theirs; without one, each is on its own."""
     n_passed: int = 0
     """How often a later one was let in before it."""
+    is_extra: bool = False
+    """Whether its place is one of those beside `max_batch`, for short prompts."""
     spoil: Callable[[], None] | None = None
     """Called on the engine thread if nothing could be drawn: its first state may be the reason."""
 

@@ -113,12 +113,15 @@ class StepPlanner:
         chosen: Reading | None = None
         if large and self._step - self._large_step >= AGE_STEPS:
             chosen = self._choose(large)
-        for group in (small, large):
-            ready = [each for each in group if self._may_read(each, n_decoding, speeds)]
-            if chosen is None and ready:
-                chosen = self._choose(ready)
+        ready = [each for each in readings if self._may_read(each, n_decoding, speeds)]
+        for is_small in (True, False):
+            group = [each for each in ready if self._is_small(each) is is_small]
+            chosen = chosen or (self._choose(group) if group else None)
         if chosen is None:
-            return []
+            # All that may be read are ahead of their share: those that are less so come first.
+            chosen = min(readings, key=lambda each: (self._share.ahead(each.session), each.uid))
+            if chosen not in ready:
+                return []
         return [self._pass(chosen, small, n_decoding, speeds)]
 
     def _note(self, readings: Sequence[Reading]) -> None:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import replace
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Room
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
-from mlxdeck.server.backends.local.scheduler.admission import MAX_PASSED, Candidate, next_place
+from mlxdeck.server.backends.local.scheduler.admission import (
+    EXTRA_SHARE,
+    MAX_PASSED,
+    Candidate,
+    Place,
+    next_place,
+)
 from mlxdeck.server.backends.local.scheduler.batching import Batching
 from mlxdeck.server.backends.local.scheduler.kv_budget import (
     EXPECTED_ANSWER_TOKENS,
@@ -26,9 +35,13 @@ from tests.server.http import until
 TOKEN_BYTES = 8
 
 
-def place(waiting: list[Candidate], running: str, max_batch: int = 8) -> int | None:
-    """Who is let in beside sessions of one letter each."""
-    return next_place(waiting, list(running), max_batch=max_batch, short_tokens=512)
+def place(
+    waiting: list[Candidate], running: str, max_batch: int = 8, extra: str = ""
+) -> int | None:
+    """Who is let in beside sessions of one letter each, those of extra places apart."""
+    places = [Place(each) for each in running] + [Place(each, True) for each in extra]
+    found = next_place(waiting, places, max_batch=max_batch, short_tokens=512)
+    return None if found is None else found.index
 
 
 def test_the_session_with_the_fewest_places_is_next() -> None:
@@ -50,9 +63,42 @@ def test_a_short_request_finds_a_place_where_all_are_taken() -> None:
     """If its session has none; a few of them, and no long one."""
     short, long = Candidate("b", 500), Candidate("c", 513)
     assert place([long, Candidate("a", 5), short], "a" * 8) == 2
-    assert place([short], "a" * 8 + "b") is None
-    assert place([short], "a" * 8 + "cd") is None
+    assert place([short], "a" * 8, extra="b") is None
+    assert place([short], "a" * 8, extra="cd") is None
     assert place([short], "a" * 3, max_batch=3) is None
+
+
+def test_short_requests_do_not_keep_others_from_their_places() -> None:
+    """However many are in extra places: a place that is left goes to whoever is next."""
+    long = Candidate("c", 9_000)
+    assert place([long, Candidate("d", 5)], "a" * 7, extra="ef") == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), max_batch=st.integers(1, 8), n_steps=st.integers(2, 40))
+def test_a_long_request_gets_in_under_a_constant_load_of_short_ones(
+    seed: int, max_batch: int, n_steps: int
+) -> None:
+    """A short one of a new session comes with every step; each runs for some of them."""
+    random = Random(seed)
+    long = Candidate("long", 9_000)
+    ends: list[tuple[int, Place]] = [(0, Place(f"old{n}")) for n in range(max_batch)]
+    waiting, n_passed = [long], 0
+    for step in range(n_steps * (MAX_PASSED + max_batch)):
+        ends = [(at, each) for at, each in ends if at > step]
+        waiting.append(Candidate(f"s{step}", 20))
+        while choice := next_place(
+            waiting, [each for _, each in ends], max_batch=max_batch, short_tokens=512
+        ):
+            found = waiting.pop(choice.index)
+            if found.session == "long":
+                return
+            n_passed += 1
+            waiting[0] = replace(waiting[0], n_passed=n_passed)
+            taken = Place(found.session, choice.is_extra)
+            ends.append((step + random.randint(1, n_steps), taken))
+        assert len(ends) <= max_batch + max_batch // EXTRA_SHARE
+    raise AssertionError("it waits for ever")
 
 
 def test_what_was_passed_over_is_counted() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -245,36 +244,59 @@ def test_everything_is_read_and_written(
     assert dict(total) == {n: each.n_tokens for n, each in enumerate(asked)}
 
 
-def had(passes: Sequence[dict[int, int]], owner: dict[int, str]) -> Counter[str]:
-    """Tokens of each session."""
+def above_shares(simulation: Simulation, start: int) -> Counter[str]:
+    """What sessions got of `WINDOW_STEPS` steps above their shares, while others waited too.
+
+    A share is what a session would have if each pass were divided among all that wait.
+    """
     found = Counter[str]()
-    for each in passes:
-        for n, tokens in each.items():
-            found[owner[n]] += tokens
+    for waiting, read in list(zip(simulation.waiting, simulation.passes, strict=True))[start:][
+        :WINDOW_STEPS
+    ]:
+        if len(waiting) > 1:
+            for n, n_tokens in read.items():
+                found[simulation.owner(n)] += n_tokens
+            for each in waiting:
+                found[each] -= sum(read.values()) / len(waiting)  # type: ignore[assignment]
     return found
 
 
-@settings(max_examples=50, deadline=None)
-@example(sizes=[("a", 49), ("a", 1678), ("b", 1678)], n_answer=0, start=0)
+ARRIVING = st.builds(
+    Request,
+    n_tokens=st.one_of(st.integers(1, 64), st.integers(1, 600), st.integers(1, 20_000)),
+    n_answer=st.sampled_from([1, 5, 400]),
+    session=st.sampled_from(["", "a", "b", "c", "d"]),
+    at_step=st.integers(0, 200),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@example(
+    requests=[Request(49, 1, "a"), Request(1678, 1, "a"), Request(1678, 1, "b")],
+    speeds=SPEEDS,
+    budget_tokens=0,
+)
 @given(
-    sizes=st.lists(
-        st.tuples(st.sampled_from("abc"), st.integers(1, 20_000)), min_size=2, max_size=9
-    ),
-    n_answer=st.sampled_from([0, 9_999]),
-    start=st.integers(0, 200),
+    requests=st.lists(ARRIVING, min_size=2, max_size=14),
+    speeds=ANY_SPEEDS,
+    budget_tokens=st.sampled_from([0, 64, 512]),
 )
 def test_no_session_gets_more_than_its_share_and_a_chunk(
-    sizes: list[tuple[str, int]], n_answer: int, start: int
+    requests: list[Request], speeds: Speeds, budget_tokens: int
 ) -> None:
-    """Over any window in which the same sessions wait all the time."""
-    asked = [Request(n, 1, session) for session, n in sizes]
-    if n_answer:
-        asked.append(Request(1, n_answer, "d"))
-    simulation = Simulation(*asked).run(start + WINDOW_STEPS)
-    windows = simulation.waiting[start:]
-    if len(windows[0]) < 2 or any(each != windows[0] for each in windows):
-        return
-    owner = {n: simulation.owner(n) for n in range(len(asked))}
-    got = had(simulation.passes[start:], owner)
-    share = sum(got[each] for each in windows[0]) / len(windows[0])
-    assert all(got[each] <= share + CHUNK for each in windows[0])
+    """Over any `WINDOW_STEPS` steps, whoever comes and goes meanwhile."""
+    asked = [replace(each) for each in requests]
+    simulation = Simulation(*asked, speeds=speeds, budget_tokens=budget_tokens).run(400)
+    for start in range(0, 400 - WINDOW_STEPS, 4):
+        assert max(above_shares(simulation, start).values(), default=0) <= CHUNK
+
+
+@pytest.mark.parametrize("n_small", [1, 4])
+def test_small_requests_are_not_behind_a_prompt_of_60_000(n_small: int) -> None:
+    """Titles and summaries, of the same session too: each is drawn in the second step."""
+    long = Request(60_000, session="a")
+    small = [Request(400, 30, "a", at_step=20 + 40 * n) for n in range(n_small)]
+    simulation = Simulation(long, *small)
+    simulation.until_done(*range(1, n_small + 1))
+    assert max(each.first_step - each.at_step for each in small) <= 2 + 400 // PAUSE_TOKENS
+    assert long.n_read < 60_000 / 4
