@@ -22,6 +22,8 @@ MAX_WORK = 2_000_000
 """Characters of grammars that are tried for one request, each try counted as `TRY_WORK` more."""
 TRY_WORK = 10_000
 MAX_GRAMMAR_CHARS = 400_000
+LEAST = 'start: "{"\n'
+"""A grammar that every engine takes that takes any."""
 _NOTHING = "Unsatisfiable schema: "
 """How llguidance begins to say that no value conforms."""
 ANSWER = ""
@@ -68,6 +70,11 @@ def plan_constraint(
     closed = form.closed.strip()
     inside = bool(opened) and not (closed and closed in already[1:])
     whole = not inside and (forced or schema is not None)
+    if why := grammars.check(LEAST):
+        # Nothing that is composed could be used.
+        if whole and not forced:
+            raise _no_json(why)
+        return ConstraintPlan(refused=why)
     composer = _Composer(form, grammars, marked=whole, parallel=choice.parallel and not forced)
     behind = thinking[1] if thinking and in_thinking else ""
     if whole and not forced:
@@ -110,8 +117,12 @@ def _json_or_call(
                 "messages", "the last assistant message is not the beginning of JSON of the schema"
             )
     if found.error:
-        raise BadRequest("", f"this model can't be constrained to a JSON schema: {found.error}")
+        raise _no_json(found.error)
     return ConstraintPlan(Constraint(found.grammar, behind, begun or None), loose=found.loose)
+
+
+def _no_json(why: str) -> BadRequest:
+    return BadRequest("", f"this model can't be constrained to a JSON schema: {why}")
 
 
 def _judge_loose(request: ChatRequest, why: str) -> None:
@@ -151,6 +162,8 @@ class _Work:
     """What has been tried for one request."""
 
     left: int = MAX_WORK
+    tried: list[tuple[tuple[Any, ...], _Found]] = field(default_factory=list)
+    """What a looser schema is often equal to; each takes long if the schema is large."""
 
     def spend(self, n_chars: int) -> str:
         """Why a grammar of that length isn't tried; empty if it is."""
@@ -205,7 +218,13 @@ class _Composer:
         """A grammar that has been tried, within what may be tried for one request."""
         if self.work.left < 0:
             return _Found("", self.work.spend(0))
-        return self._tried(tools, answer)
+        told = ([tool.name for tool in tools], [tool.input_schema for tool in tools], answer)
+        for before, found in self.work.tried:
+            if before == (*told, self.blanks):
+                return found
+        found = self._tried(tools, answer)
+        self.work.tried.append(((*told, self.blanks), found))
+        return found
 
     def _tried(self, tools: Sequence[ToolSpec], answer: Any) -> _Found:
         checkpoint()

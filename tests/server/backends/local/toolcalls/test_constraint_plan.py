@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import (
+    LEAST,
     MAX_WORK,
     TRY_WORK,
     ConstraintPlan,
@@ -175,7 +176,7 @@ class Unwilling(Willing):
         self.n_tried = 0
 
     def check(self, grammar: str, already: str = "") -> str:
-        self.n_tried += 1
+        self.n_tried += grammar != LEAST
         return "too hard" if "wanted" in grammar else ""
 
 
@@ -205,13 +206,48 @@ def test_a_tool_that_costs_too_much_is_loosened_untried(name: str) -> None:
     assert any(char.isdigit() for char in found.loose["t"])
 
 
+@pytest.mark.parametrize("name", ["anyOf of 60 in anyOf of 60", "40 refs, objects"])
+def test_no_grammar_is_composed_twice_for_one_request(name: str) -> None:
+    """A schema that is loosened in vain is recognised before it is composed again."""
+
+    class Refusing(Unwilling):
+        def check(self, grammar: str, already: str = "") -> str:
+            seen.append(grammar)
+            return "too hard" if len(grammar) > 1_000 else ""
+
+    seen: list[str] = []
+    request = ChatRequest(
+        "m", (), (Message("user", (Text("Hi"),)),), Sampling(9), answer_schema=SCHEMAS[name]
+    )
+    assert plan_constraint(request, FORM, Refusing()).loose == {"": "too hard"}
+    assert sum(len(grammar) > 1_000 for grammar in seen) == 1
+
+
+def test_an_engine_without_grammars_has_none_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the schema; only JSON that has to conform is refused."""
+
+    class Unable:
+        def check(self, grammar: str, already: str = "") -> str:
+            return "not here"
+
+    monkeypatch.setattr(type(FORM), "grammar", lambda *_, **__: pytest.fail("it was composed"))
+    hi = (Message("user", (Text("Hi"),)),)
+    for choice in (ToolChoice(), ToolChoice("any")):
+        request = ChatRequest("m", (), hi, Sampling(9), TOOLS, choice)
+        assert plan_constraint(request, FORM, Unable()) == ConstraintPlan(refused="not here")
+    with pytest.raises(BadRequest, match="not here"):
+        asked = ChatRequest("m", (), hi, Sampling(9), answer_schema={"type": "object"})
+        plan_constraint(asked, FORM, Unable())
+
+
 def test_nobody_waits_so_no_more_is_tried() -> None:
     """A client that has left doesn't keep the prompt thread compiling."""
     given_up = threading.Event()
 
     class Leaving(Unwilling):
         def check(self, grammar: str, already: str = "") -> str:
-            given_up.set()
+            if grammar != LEAST:
+                given_up.set()
             return super().check(grammar, already)
 
     grammars = Leaving()
