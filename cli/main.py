@@ -20,7 +20,7 @@ OPTIONS = ("-h", "--help", "--version")
 LEFT_OVER_S = 0.5
 """For a thread to end that is through with its work."""
 COMMANDS = (
-    *("claude", "run", "up", "serve", "env", "tui", "replay", "inspect"),
+    *("claude", "run", "up", "serve", "env", "tui", "replay", "inspect", "report"),
     *("check", "bench", "parse", "doctor", "models", "fits", "pull", "rm"),
     *("config", "service", "completion", "help"),
 )

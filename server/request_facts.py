@@ -157,6 +157,8 @@ class LookedUp:
     """System prompt and tools: what other conversations may begin with too."""
     message_starts: tuple[int, ...] = ()
     """Each message's first token."""
+    tool_tokens: tuple[int, ...] = ()
+    """Tokens of each tool's description, in the request's order; 0 if it was not found."""
     regrouped: tuple[str, ...] = ()
     """Further regroupings of the conversation, found only during rendering."""
 

@@ -19,3 +19,8 @@ _ESCAPED = {code: f"\\u{code:04x}" for code in CONTROLS if code >= 0x7F}
 def shown_json(value: Any, *, indent: int | None = None) -> str:
     """JSON for a terminal: the same value, with all of these written as escapes."""
     return json.dumps(value, indent=indent, ensure_ascii=False).translate(_ESCAPED)
+
+
+def shown(text: str) -> str:
+    """One line of text for a terminal, without any of these."""
+    return text.translate(CONTROLS)

@@ -29,6 +29,7 @@ from mlxdeck.server.observe.captured_content import (
     last_user_text,
     parts_of,
 )
+from mlxdeck.server.observe.lookup_event import DIGITS, lookup_event
 from mlxdeck.server.observe.progress_reports import ProgressReports, as_told, progress_of
 from mlxdeck.server.observe.request_log import RequestLog
 from mlxdeck.server.observe.totals import Totals
@@ -56,8 +57,6 @@ PROVIDER = "mlx"
 """OpenTelemetry's name of a model that runs here."""
 MAX_MESSAGE = 10_000
 """Characters of an error that are looked at; fewer are kept."""
-DIGITS = 6
-"""Of seconds; more were not measured, and each costs readers time."""
 SAMPLED = (
     *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty"),
@@ -191,35 +190,14 @@ class Trace:
         )
 
     def _looked_up(self, found: LookedUp) -> None:
-        n_cached, n_tokens, miss = found.matched_tokens, found.prompt_tokens, found.miss
-        self._miss = miss
+        self._miss = miss = found.miss
         if found.tier:
             self._cache_result, self._cache_tier = found.cache, found.tier
         elif miss.reason not in NOT_ASKED:
             self._cache_result = self._cache_result or "miss"
         if miss.reason not in NOT_ASKED:
             self._cache_s = (self._cache_s or 0.0) + found.duration_s
-        # One token is always left to run, so all but one is as good as it gets.
-        is_whole = found.cache == "exact" or n_cached >= n_tokens - 1
-        self._emit(
-            t.CacheLookup(
-                cache=found.cache,
-                result=("hit" if is_whole else "partial") if found.tier else "miss",
-                tier=found.tier,
-                key=found.key[:HASH_DIGITS],
-                matched_tokens=n_cached if n_tokens else None,
-                prompt_tokens=n_tokens or None,
-                miss_reason=miss.reason,
-                diverged_at_token=miss.at_token,
-                diverged_block=miss.part,
-                diverged_hash=miss.ours,
-                diverged_hash_before=miss.theirs,
-                shared_tokens=found.shared_tokens,
-                message_starts=found.message_starts,
-                regrouped=found.regrouped,
-                duration_s=round(found.duration_s, DIGITS),
-            )
-        )
+        self._emit(lookup_event(found))
 
     def _first_token(self) -> None:
         if self._prepared is None or self._usage is None:

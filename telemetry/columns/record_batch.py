@@ -23,6 +23,8 @@ from mlxdeck.telemetry.schema.figures import Figure, Kind, told_by
 
 UNREADABLE = "(unreadable)"
 """The name under which calls are found that have none, because they could not be read."""
+UNREAD, REPAIRED, INVALID = 1, 2, 4
+"""Faults of a call: it could not be read, its JSON was repaired, it is not as its schema says."""
 MAX_ARGUMENTS = 2_000
 """Characters of a call's arguments that are kept; the whole of them is in the file."""
 
@@ -107,6 +109,14 @@ class Lookups:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedParts:
+    """Requests whose system prompt and tools were counted here."""
+
+    owners: GrowableArray
+    shared_tokens: GrowableArray
+
+
+@dataclass(frozen=True, slots=True)
 class FirstTokens:
     """Requests that have their first token here."""
 
@@ -123,6 +133,10 @@ class Calls:
     names: Texts
     packed: Sequence[bytes]
     """Each as MessagePack of `events.ToolCall`, for few of them are ever looked at."""
+    parsers: Texts
+    """Formats that they were written in."""
+    faults: GrowableArray
+    """What was wrong with each: a sum of `UNREAD`, `REPAIRED` and `INVALID`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +152,7 @@ class RecordBatch:
     ends: Ends
     starts: Starts
     lookups: Lookups
+    shared: SharedParts
     first_tokens: FirstTokens
     calls: Calls
     ticks: Sequence[fast_decode.DecodedTick]
@@ -163,6 +178,7 @@ class RecordBatch:
             return owners[places], cast("list[_Kind]", found), times[places]
 
         ends = _ends(*those(fast_decode.End, 0))
+        looked = those(fast_decode.Lookup, 0)[:2]
         return cls(
             path=path,
             n_lines=len(lines),
@@ -172,7 +188,8 @@ class RecordBatch:
             requests=_requests([n for n in named.distinct if n], owners, lines, times, offsets),
             ends=ends,
             starts=_starts(*those(fast_decode.Start, 0)[:2]),
-            lookups=_lookups(*those(fast_decode.Lookup, 0)[:2], ends.owners),
+            lookups=_lookups(*looked, ends.owners),
+            shared=_shared(*looked),
             first_tokens=_first_tokens(*those(fast_decode.DecodedFirstToken, 0)[:2]),
             calls=_calls(*those(fast_decode.Call, 0)),
             ticks=those(fast_decode.DecodedTick)[1],
@@ -270,6 +287,12 @@ def _lookups(
     )
 
 
+def _shared(owners: GrowableArray, lines: Sequence[fast_decode.Lookup]) -> SharedParts:
+    shared = np.fromiter((line.attrs.shared_tokens for line in lines), np.int32, len(lines))
+    told = np.flatnonzero(shared)
+    return SharedParts(owners[told], shared[told])
+
+
 def _first_tokens(
     owners: GrowableArray, lines: Sequence[fast_decode.DecodedFirstToken]
 ) -> FirstTokens:
@@ -279,7 +302,15 @@ def _first_tokens(
 def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call], times: GrowableArray) -> Calls:
     calls = [_short(line.attrs) for line in lines]
     names = Texts.of([call.name or UNREADABLE for call in calls])
-    return Calls(owners, times, names, list(map(_pack, calls)))
+    parsers = Texts.of([call.parser for call in calls])
+    faults = np.fromiter(map(_faults, calls), np.uint8, len(calls))
+    return Calls(owners, times, names, list(map(_pack, calls)), parsers, faults)
+
+
+def _faults(call: t.ToolCall) -> int:
+    found = 0 if call.parse_ok else UNREAD
+    found += REPAIRED if call.repaired else 0
+    return found + (INVALID if call.schema_valid is False else 0)
 
 
 def _short(call: t.ToolCall) -> t.ToolCall:

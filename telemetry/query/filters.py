@@ -108,7 +108,8 @@ def _ids(store: Table, wanted: Callable[[str], bool]) -> Mask:
 
 
 def _anywhere(store: Table, wanted: Callable[[str], bool]) -> Mask:
-    texts = _either("session", *(each.name for each in FIGURES if each.kind in ("text", "list")))
+    # Figures without a field are no words that a person would look for.
+    texts = _either("session", *(f.name for f in FIGURES if f.kind in ("text", "list") and f.field))
     found = _ids(store, wanted) | _called(store, wanted) | texts(store, wanted)
     found[[call.row for call in store.tool_calls if wanted(call.call.arguments)]] = True
     return found

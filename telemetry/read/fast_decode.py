@@ -93,6 +93,7 @@ class LookupAttrs(msgspec.Struct, gc=False):
 
     input_tokens: _Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.cache.prompt_tokens")
     cached_tokens: _Tokens = msgspec.field(default=0, name="mlx.cache.matched_tokens")
+    shared_tokens: _Tokens = msgspec.field(default=0, name="mlx.prompt.shared_tokens")
 
 
 class DecodedHeader(Head, kw_only=True, gc=False, tag=t.StreamStart.NAME):

@@ -172,6 +172,8 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     """Length of system prompt and tools."""
     message_starts: tuple[int, ...] = named("mlx.prompt.message_starts", ())
     """First token of each message, as far as messages were found in the prompt."""
+    tool_tokens: tuple[int, ...] = named("mlx.prompt.tool_tokens", ())
+    """Tokens of each tool's description, in the order of `mlx.tool_names`; 0 if not found."""
     regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
     """Regroupings that were found only as the prompt was rendered, beside those that
     `request.start` names."""

@@ -158,6 +158,17 @@ FIGURES: tuple[Figure, ...] = (
         field="model",
     ),
     Figure(
+        *("provider", "text", "gen_ai.provider.name", "provider", "who answered: mlx, or another"),
+    ),
+    Figure(
+        *("tools_hash", "text", "mlx.hash.tools", "tools", "short hash of the tools"),
+        event=RequestStart,
+    ),
+    Figure(
+        *("max_tokens", "tokens", "gen_ai.request.max_tokens", "limit", "limit of the answer"),
+        event=RequestStart,
+    ),
+    Figure(
         *("agent", "text", "gen_ai.agent.id", "agent", "the client's agent, or its parent"),
         field="agent",
         example="agent:a1",
@@ -173,6 +184,12 @@ FIGURES: tuple[Figure, ...] = (
         *("finish", "list", "gen_ai.response.finish_reasons", "finish", "why the answer ended"),
         field="finish",
         example="finish:max_tokens",
+    ),
+    Figure(
+        *("ended_by", "text", "mlx.ended_by", "ended by", "what of the server ended the answer"),
+    ),
+    Figure(
+        *("let_go", "text", "mlx.held.let_go", "left its grammar", "why it left its grammar"),
     ),
     Figure(
         *("error_type", "text", "error.type", "error", "type of its error"),

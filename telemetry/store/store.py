@@ -17,8 +17,9 @@ from mlxdeck.telemetry.columns.growable_array import GrowableArray, grown, unkno
 from mlxdeck.telemetry.columns.record_batch import KINDS, Calls, Ends, RecordBatch, Starts
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.schema.figures import FIGURES, LOST, told_by
+from mlxdeck.telemetry.schema.figures import FIGURES, LOST, UNKNOWN_NUMBER, told_by
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
+from mlxdeck.telemetry.store.call_columns import CallColumns
 from mlxdeck.telemetry.store.id_index import IdIndex
 from mlxdeck.telemetry.store.string_table import StringTable
 from mlxdeck.telemetry.store.time_index import TimeIndex
@@ -32,6 +33,7 @@ _COLUMNS: dict[str, tuple[Any, float]] = {
     "end_ts": (np.float64, np.nan),
     **{figure.name: (KINDS[figure.kind], figure.unknown) for figure in FIGURES},
     **dict.fromkeys(("session", "tools", "file"), (np.int32, 0)),
+    "shared_tokens": (np.int32, UNKNOWN_NUMBER),
     "first_offset": (np.int64, 0),
     "last_offset": (np.int64, 0),
 }
@@ -93,6 +95,7 @@ class Store:
         self._servers: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
         self.tool_calls = BoundedHistory(MAX_TOOL_CALLS, ToolCallRow)
+        self.calls = CallColumns()
         self.ticks = BoundedHistory(MAX_TICKS, TickRow)
         self._said: dict[str, set[str]] = {}
         self.n_found = 0
@@ -197,6 +200,7 @@ class Store:
         rows = self._rows(batch)
         self._tell(batch.starts, rows)
         self._look_up(batch, rows)
+        self._arrays["shared_tokens"][rows[batch.shared.owners]] = batch.shared.shared_tokens
         self._arrays["ttft_s"][rows[batch.first_tokens.owners]] = batch.first_tokens.ttft_s
         self._end(batch, rows)
         self._call(batch, rows)
@@ -315,6 +319,10 @@ class Store:
         else:
             for row, number in zip(known, names.tolist(), strict=True):
                 tools[row] = self._with_tool(int(tools[row]), self.strings[number])
+        self.calls.add(
+            called[fresh], names[fresh], self.strings.numbers(calls.parsers)[fresh],
+            calls.faults[fresh],
+        )  # fmt: skip
         if fresh.all():
             self.tool_calls.add(calls.ts, called, calls.packed)
         else:

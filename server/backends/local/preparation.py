@@ -41,6 +41,8 @@ class Ready:
     found: Found
     tokenize_s: float
     lease_s: float
+    tool_tokens: tuple[int, ...] = ()
+    """Tokens of each tool's description, in the request's order."""
 
     def looked_up(self) -> LookedUp:
         """The facts of the lookup, for the trace."""
@@ -55,6 +57,7 @@ class Ready:
             prompt_tokens=len(self.prompt.tokens),
             shared_tokens=layout.shared_tokens,
             message_starts=tuple(starts),
+            tool_tokens=self.tool_tokens,
             regrouped=self.prompt.unforeseen,
         )
 
@@ -131,7 +134,9 @@ class Preparation:
             found.lease.release()
             raise
         found = replace(found, miss=miss)
-        return Ready(rendered.prompt, rendered.plan, found, rendered.tokenize_s, lease_s)
+        sizes = rendered.prompt.layout.n_tokens() if request.tools else {}
+        tools = tuple(sizes.get(f"tools.{tool.name}", 0) for tool in request.tools)
+        return Ready(rendered.prompt, rendered.plan, found, rendered.tokenize_s, lease_s, tools)
 
     def _miss(self, found: Found, prompt: Prompt, parts: Digests) -> Miss:
         """Why not more was found; the system prompt is remembered."""

@@ -41,6 +41,13 @@ class PromptSegments:
         starts = [part.start for part in self.parts if part.name.startswith("messages.")]
         return tuple(sorted({self.shared_tokens, *starts, self.tail_start} - {0}))
 
+    def n_tokens(self) -> dict[str, int]:
+        """Tokens of each part; the last one ends where the last message does."""
+        ends = [*(part.start for part in self.parts[1:]), self.tail_start]
+        return {
+            part.name: max(0, end - part.start) for part, end in zip(self.parts, ends, strict=False)
+        }
+
     def part_at(self, index: int) -> tuple[str, int, int]:
         """Name of the part that a token belongs to, its start and its end; the end may be open.
 

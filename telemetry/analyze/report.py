@@ -1,0 +1,225 @@
+"""A day or a week of traffic in figures: totals, percentiles, groups, findings. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mlxdeck.telemetry.analyze.finding import ReportFinding
+from mlxdeck.telemetry.analyze.findings import findings
+from mlxdeck.telemetry.analyze.prices import Money, Prices, money
+from mlxdeck.telemetry.analyze.shown_names import ShownNames
+from mlxdeck.telemetry.analyze.stats import (
+    Array,
+    HitRate,
+    Percentiles,
+    hit_rate,
+    hit_tokens,
+    nearest_rank,
+    percentiles,
+)
+from mlxdeck.telemetry.analyze.token_costs import saved_s, seconds, total
+from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, tier_hits, tool_uses
+from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, EXACT, OK
+from mlxdeck.telemetry.store.store import Store
+
+TIMES = ("duration", "ttft", "queue", "prefill", "decode")
+"""Figures in seconds that have percentiles, over requests that succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A stretch of time, both ends included; seconds since 1970."""
+
+    from_ts: float
+    until_ts: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Requests of one model, session or agent."""
+
+    name: str
+    n_requests: int
+    n_errors: int
+    n_cancelled: int
+    input_tokens: int
+    cached_tokens: int
+    """Prompt tokens that were known, also by a whole answer."""
+    output_tokens: int
+    busy_s: float
+    """The sum of durations."""
+    duration_p50_s: float
+    duration_p95_s: float
+    """Both of requests that succeeded."""
+    ttft_p50_s: float
+    first_ts: float
+    last_ts: float
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the caches saved."""
+
+    tokens: int
+    """Prompt tokens that were not computed."""
+    answer_tokens: int
+    """Tokens of whole answers that were not written again."""
+    seconds: float
+    """Estimated; NaN if nothing was computed to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Figures of the requests that ended in a period."""
+
+    period: Period
+    n_requests: int
+    n_ok: int
+    n_errors: int
+    n_cancelled: int
+    n_open: int
+    """Requests that began in the period and have not ended, or were lost."""
+    errors: dict[str, int]
+    """How many of each type."""
+    input_tokens: int
+    output_tokens: int
+    busy_s: float
+    times: dict[str, Percentiles]
+    """By the names in `TIMES`, in seconds."""
+    hits: HitRate
+    tiers: dict[str, TierHits]
+    misses: dict[str, int]
+    """Requests by the reason why tokens were not known."""
+    saved: Saved
+    money: Money | None
+    models: list[Group]
+    sessions: list[Group]
+    agents: list[Group]
+    tools: dict[str, ToolUses]
+    findings: list[ReportFinding]
+
+
+def report(
+    store: Store,
+    period: Period,
+    *,
+    session: str = "",
+    prices: Prices | None = None,
+    names: ShownNames | None = None,
+) -> Report:
+    """The figures of the requests that ended in a period, of all sessions or of one.
+
+    `session` is the beginning of its name.
+    """
+    names = names or ShownNames()
+    rows = rows_of(store, period, session)
+    outcome = store.column("outcome")[rows]
+    good = rows[outcome == OK]
+    exact, prefix = hit_tokens(store, rows)
+    n_input, n_output = total(store, "input_tokens", rows), total(store, "output_tokens", rows)
+    n_cached = int(exact.sum(dtype=np.int64) + prefix.sum(dtype=np.int64))
+    repeated = rows[store.column("cache")[rows] == EXACT]
+    return Report(
+        period=period,
+        n_requests=len(rows),
+        n_ok=len(good),
+        n_errors=int((outcome == ERROR).sum()),
+        n_cancelled=int((outcome == CANCELLED).sum()),
+        n_open=_n_open(store, period, session),
+        errors=_counted(store, "error_type", rows[outcome == ERROR]),
+        input_tokens=n_input,
+        output_tokens=n_output,
+        busy_s=seconds(store, "duration_s", rows),
+        times={name: percentiles(store.column(f"{name}_s")[good]) for name in TIMES},
+        hits=hit_rate(store, rows),
+        tiers=tier_hits(store, rows),
+        misses=_counted(store, "miss_reason", rows[store.column("miss_reason")[rows] > 0]),
+        saved=Saved(n_cached, total(store, "output_tokens", repeated), saved_s(store, rows)),
+        money=money(prices, n_input, n_cached, n_output) if prices else None,
+        models=groups(store, rows, _model_numbers(store, rows), names.model),
+        sessions=groups(store, rows, store.column("session")[rows], names.session),
+        agents=groups(store, rows, store.column("agent")[rows], names.agent),
+        tools={names.tool(name): uses for name, uses in tool_uses(store, rows).items()},
+        findings=findings(store, rows, names),
+    )
+
+
+def rows_of(store: Store, period: Period, session: str = "") -> Array:
+    """The requests that ended in a period, oldest end first."""
+    rows = store.by_end.between(period.from_ts, period.until_ts)
+    return rows[_in_session(store, rows, session)] if session else rows
+
+
+def _in_session(store: Store, rows: Array, session: str) -> Array:
+    names = store.strings.texts(store.column("session")[rows])
+    return np.fromiter((name.startswith(session) for name in names), bool, len(rows))
+
+
+def _n_open(store: Store, period: Period, session: str) -> int:
+    rows = store.by_start.between(period.from_ts, period.until_ts)
+    rows = rows[np.isnan(store.column("end_ts")[rows])]
+    return int(_in_session(store, rows, session).sum()) if session else len(rows)
+
+
+def _counted(store: Store, name: str, rows: Array) -> dict[str, int]:
+    numbers, counts = np.unique(store.column(name)[rows], return_counts=True)
+    found = {
+        store.strings[number] or "error": n
+        for number, n in zip(numbers.tolist(), counts.tolist(), strict=True)
+    }
+    return dict(Counter(found).most_common())
+
+
+def _model_numbers(store: Store, rows: Array) -> Array:
+    """The model that answered, or else the one that was asked for."""
+    served = store.column("served")[rows]
+    return np.where(served > 0, served, store.column("model")[rows])
+
+
+def groups(store: Store, rows: Array, numbers: Array, label: Callable[[str], str]) -> list[Group]:
+    """Rows by a number of a text each, the group with most requests first."""
+    order = np.argsort(numbers, kind="stable")
+    rows, numbers = rows[order], numbers[order]
+    begins = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))[: len(rows)]
+    parts = np.split(rows, begins[1:]) if len(rows) else []
+    parts.sort(key=len, reverse=True)
+    texts = dict(zip(rows.tolist(), numbers.tolist(), strict=True))
+    return [_group(store, own, label(store.strings[texts[int(own[0])]])) for own in parts]
+
+
+def _group(store: Store, rows: Array, name: str) -> Group:
+    outcome = store.column("outcome")[rows]
+    good = rows[outcome == OK]
+    exact, prefix = hit_tokens(store, rows)
+    ttft_s = store.column("ttft_s")[good]
+    duration_s = store.column("duration_s")[good]
+    p50, p95 = nearest_rank(duration_s[~np.isnan(duration_s)], (50, 95))
+    return Group(
+        name=name,
+        n_requests=len(rows),
+        n_errors=int((outcome == ERROR).sum()),
+        n_cancelled=int((outcome == CANCELLED).sum()),
+        input_tokens=total(store, "input_tokens", rows),
+        cached_tokens=int(exact.sum(dtype=np.int64) + prefix.sum(dtype=np.int64)),
+        output_tokens=total(store, "output_tokens", rows),
+        busy_s=seconds(store, "duration_s", rows),
+        duration_p50_s=p50,
+        duration_p95_s=p95,
+        ttft_p50_s=nearest_rank(ttft_s[~np.isnan(ttft_s)], (50,))[0],
+        first_ts=float(store.column("start_ts")[rows].min()),
+        last_ts=float(store.column("end_ts")[rows].max()),
+    )
+
+
+def as_json(of: Report) -> dict[str, Any]:
+    """Plain values for JSON; what is unknown is null."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(of))
+    if of.money:
+        found["money"]["saved"] = of.money.saved
+    return found

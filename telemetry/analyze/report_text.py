@@ -1,0 +1,142 @@
+"""A report as lines of text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mlxdeck.telemetry.analyze.finding import ReportFinding
+from mlxdeck.telemetry.analyze.report import Group, Report
+from mlxdeck.telemetry.analyze.sentences import counted, dated, percent, span
+from mlxdeck.telemetry.control_characters import shown
+
+MAX_ROWS = 10
+TITLES = {
+    "duration": "whole request",
+    "ttft": "first token",
+    "queue": "queue",
+    "prefill": "prefill",
+    "decode": "decode",
+}
+
+
+def report_lines(of: Report) -> list[str]:
+    """The whole report; one line if there was no request."""
+    if not of.n_requests:
+        return ["no requests in this period"]
+    lines = [
+        *_summary(of),
+        *_findings(of.findings),
+        *_times(of),
+        *_caches(of),
+        *_groups("model", of.models),
+        *_groups("session", of.sessions),
+        *_groups("agent", of.agents),
+        *_tools(of),
+    ]
+    return [shown(line) for line in lines]
+
+
+def _summary(of: Report) -> Iterator[str]:
+    yield f"{dated(of.period.from_ts)} to {dated(of.period.until_ts)}"
+    bad = [f"{of.n_errors:,} failed"] * bool(of.n_errors)
+    bad += [f"{of.n_cancelled:,} cancelled"] * bool(of.n_cancelled)
+    bad += [f"{of.n_open:,} without an end"] * bool(of.n_open)
+    yield f"{counted(of.n_requests, 'request')}{''.join(f', {each}' for each in bad)}"
+    yield (
+        f"{of.input_tokens:,} tokens read, {of.output_tokens:,} written;"
+        f" clients waited {span(of.busy_s)} in all"
+    )
+    saved = of.saved
+    if saved.tokens:
+        time = f", about {span(saved.seconds)}" if saved.seconds > 0 else ""
+        yield (
+            f"saved by caches: {saved.tokens:,} tokens"
+            f" ({percent(saved.tokens, of.input_tokens)} of those read){time}"
+        )
+    if of.money:
+        yield from _money(of)
+    if of.errors:
+        yield "errors: " + ", ".join(f"{kind} {n:,}" for kind, n in of.errors.items())
+
+
+def _money(of: Report) -> Iterator[str]:
+    assert of.money
+    prices = of.money.prices
+    source = f"list prices of {of.money.date}" if of.money.date else "your prices"
+    yield (
+        f"the same tokens at {prices.name} ({source}): ${of.money.cost:,.2f};"
+        f" ${of.money.uncached:,.2f} without a cache"
+    )
+
+
+def _findings(found: Sequence[ReportFinding]) -> Iterator[str]:
+    yield ""
+    if not found:
+        yield "findings: none"
+        return
+    yield f"findings: {len(found)}"
+    for number, each in enumerate(found, 1):
+        saves = f"  (saves about {span(each.saves_s)})" if each.saves_s else ""
+        yield f"{number:>3}. {each.title}{saves}"
+        yield from (f"       {line}" for line in each.evidence)
+        yield from (f"     → {line}" for line in each.advice)
+        if each.requests:
+            yield f"     requests: {', '.join(each.requests)}"
+
+
+def _times(of: Report) -> Iterator[str]:
+    yield ""
+    yield f"{'time of answers':<18}{'P50':>10}{'P95':>10}{'P99':>10}"
+    for name, title in TITLES.items():
+        values = of.times[name]
+        if values.n:
+            cells = (values.p50, values.p95, values.p99)
+            yield f"  {title:<16}" + "".join(f"{span(value):>10}" for value in cells)
+
+
+def _caches(of: Report) -> Iterator[str]:
+    if not of.tiers and not of.misses:
+        return
+    yield ""
+    yield f"{'from caches':<24}{'requests':>10}{'tokens':>15}"
+    for name, hits in of.tiers.items():
+        yield f"  {name:<22}{hits.n_requests:>10,}{hits.n_tokens:>15,}"
+    if of.misses:
+        yield "  not known: " + ", ".join(f"{reason} {n:,}" for reason, n in of.misses.items())
+
+
+def _groups(noun: str, found: Sequence[Group]) -> Iterator[str]:
+    if len(found) < 2 and noun != "model":
+        return
+    yield ""
+    yield (
+        f"{f'by {noun}':<40}{'requests':>9}{'failed':>8}{'read':>13}{'cached':>8}{'written':>10}"
+        f"{'P50':>10}{'P95':>10}"
+    )
+    for each in found[:MAX_ROWS]:
+        name = each.name if len(each.name) <= 37 else f"{each.name[:36]}…"
+        yield (
+            f"  {name:<38}{each.n_requests:>9,}{each.n_errors:>8,}{each.input_tokens:>13,}"
+            f"{percent(each.cached_tokens, each.input_tokens):>8}{each.output_tokens:>10,}"
+            f"{_span(each.duration_p50_s):>10}{_span(each.duration_p95_s):>10}"
+        )
+    if len(found) > MAX_ROWS:
+        yield f"  and {len(found) - MAX_ROWS:,} more; --json lists all"
+
+
+def _span(seconds: float) -> str:
+    return span(seconds) if seconds == seconds else "–"
+
+
+def _tools(of: Report) -> Iterator[str]:
+    if not of.tools:
+        return
+    yield ""
+    yield f"{'by tool':<40}{'calls':>9}{'unreadable':>12}{'not valid':>11}{'repaired':>10}"
+    for name, uses in list(of.tools.items())[:MAX_ROWS]:
+        yield (
+            f"  {name:<38}{uses.n:>9,}{uses.n_unreadable:>12,}{uses.n_invalid:>11,}"
+            f"{uses.n_repaired:>10,}"
+        )
+    if len(of.tools) > MAX_ROWS:
+        yield f"  and {len(of.tools) - MAX_ROWS:,} more; --json lists all"

@@ -1,0 +1,74 @@
+"""What caches gave and which tools were called: counts over the requests of a store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlxdeck.telemetry.analyze.stats import Array, hit_tokens
+from mlxdeck.telemetry.columns.record_batch import INVALID, REPAIRED, UNREAD, UNREADABLE
+from mlxdeck.telemetry.schema.figures import EXACT
+from mlxdeck.telemetry.store.store import Store
+
+MEMORY_TIERS = {"": "memory", "ram": "memory", "flight": "an answer under way"}
+"""Names of tiers for a person; any other is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUses:
+    """The calls of one tool."""
+
+    n: int = 0
+    n_unreadable: int = 0
+    """The model's text could not be read as a call."""
+    n_invalid: int = 0
+    """The arguments don't conform to the tool's schema."""
+    n_repaired: int = 0
+    """The JSON of the arguments had to be repaired."""
+    n_requests: int = 0
+    """Requests whose answers have such a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierHits:
+    """What one cache tier gave."""
+
+    n_requests: int
+    n_tokens: int
+    """Prompt tokens."""
+
+
+def tier_hits(store: Store, rows: Array) -> dict[str, TierHits]:
+    """What came from each cache tier, by the tier's name for a person."""
+    exact, prefix = hit_tokens(store, rows)
+    tokens = (exact + prefix).astype(np.int64)
+    hit = (tokens > 0) | (store.column("cache")[rows] == EXACT)
+    numbers = store.column("tier")[rows]
+    found: dict[str, TierHits] = {}
+    for number in np.unique(numbers[hit]).tolist():
+        own = hit & (numbers == number)
+        name = MEMORY_TIERS.get(store.strings[number], store.strings[number])
+        so_far = found.get(name, TierHits(0, 0))
+        n, n_tokens = int(own.sum()), int(tokens[own].sum())
+        found[name] = TierHits(so_far.n_requests + n, so_far.n_tokens + n_tokens)
+    return dict(sorted(found.items()))
+
+
+def tool_uses(store: Store, rows: Array) -> dict[str, ToolUses]:
+    """The calls of each tool, most first; those that name none are below an empty name."""
+    calls = store.calls
+    mine = np.isin(calls.rows, rows)
+    owners, names, faults = calls.rows[mine], calls.names[mine], calls.faults[mine]
+    found = defaultdict[str, ToolUses](ToolUses)
+    for number in np.unique(names).tolist():
+        own = names == number
+        name = store.strings[number]
+        n_unread, n_invalid, n_repaired = (
+            int((faults[own] & fault > 0).sum()) for fault in (UNREAD, INVALID, REPAIRED)
+        )
+        found["" if name == UNREADABLE else name] = ToolUses(
+            int(own.sum()), n_unread, n_invalid, n_repaired, len(np.unique(owners[own]))
+        )
+    return dict(sorted(found.items(), key=lambda item: (-item[1].n, item[0])))

@@ -1,0 +1,101 @@
+"""Findings: each is found where it was planted, and nothing on clean traffic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlxdeck.telemetry.analyze.finding import ReportFinding
+from mlxdeck.telemetry.analyze.findings import findings
+from mlxdeck.telemetry.analyze.shown_names import ShownNames
+from mlxdeck.telemetry.read.streams import read_streams
+from tests.corpora.day.stream import lines
+from tests.streams import NAME
+from tests.telemetry.planted import PLANTED, clean, planted, session, write
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def found(path: Path, names: ShownNames | None = None) -> list[ReportFinding]:
+    store = read_streams([path]).store
+    return findings(store, store.by_end.rows, names)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found_alone(tmp_path: Path, name: str) -> None:
+    """By its name, with evidence, advice and requests that exist; and nothing else is found."""
+    path = planted(tmp_path, name)
+    (one,) = found(path)
+    assert one.name == name
+    assert one.evidence and one.advice and one.title.endswith(".")
+    assert one.requests and len(one.requests) <= one.n_requests
+    text = path.read_text()
+    assert all(f'"{request}"' in text for request in one.requests)
+
+
+def test_all_planted_faults_are_found_together(tmp_path: Path) -> None:
+    """None hides another; what costs most is first."""
+    together = found(planted(tmp_path, *PLANTED))
+    assert {each.name for each in together} == set(PLANTED)
+    costs = [each.saves_s or 0 for each in together]
+    assert costs == sorted(costs, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["recording.jsonl", "captured.jsonl", "v1.jsonl"])
+def test_nothing_is_found_in_a_clean_recording(name: str) -> None:
+    """Sessions in which all went well, with the few errors of any day."""
+    assert found(DATA / name) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_found_in_a_usual_day(tmp_path: Path, seed: int) -> None:
+    """A made-up day with restarts, a new tool, impatient people and a few failures."""
+    path = tmp_path / NAME
+    path.write_bytes(b"".join(lines(8, seed)))
+    assert found(path) == []
+
+
+def test_nothing_is_found_without_requests_or_faults(tmp_path: Path) -> None:
+    """Clean sessions alone, and none at all."""
+    path = planted(tmp_path)
+    assert found(path) == []
+    store = read_streams([path]).store
+    assert findings(store, store.by_end.rows[:0]) == []
+
+
+def test_a_recorded_day_with_every_outcome_shows_what_was_done_to_it() -> None:
+    """The cache was too small, system prompts differed, agents came at once, and some looped."""
+    names = {each.name for each in found(DATA / "day.jsonl")}
+    assert names == {"evicted", "same_block", "queueing", "answers_looping"}
+
+
+def test_savings_are_the_tokens_that_were_computed_twice(tmp_path: Path) -> None:
+    """Of an evicted conversation: all that the turn before had, less what was still known."""
+    (one,) = found(planted(tmp_path, "evicted"))
+    # Turn n begins with 10,000 + 500 n tokens of the turn before; 1,000 were still known.
+    lost = [10_000 + 500 * n - 1_000 for n in range(1, 14)]
+    assert (one.n_requests, one.saves_tokens) == (13, sum(lost))
+    assert one.saves_s == pytest.approx(sum(lost) / 1000, rel=1e-5)
+
+
+def test_an_unused_tool_costs_its_tokens_in_every_prompt(tmp_path: Path) -> None:
+    """Named with the costliest first; those that are called are not."""
+    (one,) = found(planted(tmp_path, "unused_tools"))
+    # Bash, with 500 tokens, is not called either.
+    assert one.evidence[0] == "3 tools: mcp__mail, mcp__maps, Bash"
+    assert one.evidence[1].startswith("56,400 prompt tokens in 12 requests")
+
+
+def test_an_answer_that_may_be_short_is_not_cut(tmp_path: Path) -> None:
+    """A client that allows few tokens wants no more."""
+    short = session("titles", 30, finish="max_tokens", output_tokens=64, max_tokens=64)
+    assert found(write(tmp_path / NAME, [*clean(), *short])) == []
+
+
+def test_a_shared_finding_names_nobody(tmp_path: Path) -> None:
+    """Numbers in place of sessions, tools, models and requests."""
+    for each in found(planted(tmp_path, *PLANTED), ShownNames(anonymous=True)):
+        text = " ".join((each.title, *each.evidence, *each.requests))
+        assert "mcp" not in text and "made-up" not in text and "req_" not in text
+        assert "not allowed" not in text and "big" not in text.replace("bigger", "")

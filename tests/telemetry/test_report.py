@@ -1,0 +1,82 @@
+"""The report: its figures, and its lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlxdeck.telemetry.analyze.periods import compared, everything, period
+from mlxdeck.telemetry.analyze.prices import prices_of
+from mlxdeck.telemetry.analyze.report import Period, report
+from mlxdeck.telemetry.analyze.report_text import report_lines
+from mlxdeck.telemetry.analyze.shown_names import ShownNames
+from mlxdeck.telemetry.read.streams import NoStream, read_streams
+from tests.streams import NAME, START_TS, Made, write
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def test_a_folder_is_all_of_its_streams_and_a_period_cuts(tmp_path: Path) -> None:
+    """Two processes in two files; requests count that ended in the period."""
+    write(tmp_path / NAME, [Made(10), Made(20, outcome="error")])
+    write(tmp_path / NAME.replace("-7.", "-8."), [Made(30), Made(40)], pid=8)
+    (tmp_path / "notes.jsonl").write_text("no stream")
+    found = read_streams([tmp_path])
+    assert len(found.files) == 2
+    made = report(found.store, everything(found.store))
+    assert (made.n_requests, made.n_ok, made.errors) == (4, 3, {"api_error": 1})
+    late = report(found.store, period(found.store, "15s"))
+    assert (late.period.until_ts, late.n_requests) == (START_TS + 40, 2)
+    one = report(found.store, everything(found.store), session="session1")
+    assert (one.n_requests, [each.name for each in one.sessions]) == (2, ["session1"])
+
+
+def test_a_file_that_is_no_stream_is_refused_by_its_name(tmp_path: Path) -> None:
+    """Text, a compressed file, a missing one; an empty one is a stream without requests."""
+    (tmp_path / "a.txt").write_text("hello\n")
+    with pytest.raises(NoStream, match=r"a\.txt is no stream of telemetry: JSON is malformed"):
+        read_streams([tmp_path / "a.txt"])
+    (tmp_path / "a.gz").write_bytes(b"\x1f\x8b\x08\x00rest\n")
+    with pytest.raises(NoStream, match="compressed"):
+        read_streams([tmp_path / "a.gz"])
+    with pytest.raises(NoStream, match="no such file"):
+        read_streams([tmp_path / "none"])
+    (tmp_path / "empty.jsonl").touch()
+    store = read_streams([tmp_path / "empty.jsonl"]).store
+    assert report_lines(report(store, everything(store))) == ["no requests in this period"]
+
+
+def test_prices_are_listed_or_the_users_own(tmp_path: Path) -> None:
+    """Dollars a million tokens; what is known costs the price of cached tokens."""
+    write(tmp_path / NAME, [Made(10, input_tokens=1000, cached_tokens=600, output_tokens=10)])
+    store = read_streams([tmp_path]).store
+    made = report(store, everything(store), prices=prices_of("10,1,100"))
+    assert made.money and made.money.cost == pytest.approx((4_000 + 600 + 1_000) / 1e6)
+    assert made.money.uncached == pytest.approx(11_000 / 1e6) and made.money.date == ""
+    assert prices_of("claude-opus-4.5").output == 25.0
+    for wrong in ("", "x", "1", "1,2,3,4", "nan,1", "-1,2"):
+        with pytest.raises(ValueError, match="expected"):
+            prices_of(wrong)
+
+
+def test_periods_are_lengths_or_dates() -> None:
+    """The period before, or one between two dates."""
+    own = Period(1_000_000.0, 1_100_000.0)
+    assert compared("12h", own) == Period(1_000_000.0 - 43_200, 1_000_000.0)
+    found = compared("2026-11-01..2026-11-02", own)
+    assert found.until_ts - found.from_ts == 86_400
+    for wrong in ("", "week", "2026-11-01", "2026-99-01..2026-11-02"):
+        with pytest.raises(ValueError, match="expected"):
+            compared(wrong, own)
+
+
+def test_the_lines_of_a_shared_report_name_nobody() -> None:
+    """Numbers in place of sessions, agents, tools and models."""
+    store = read_streams([DATA / "day.jsonl"]).store
+    plain = "\n".join(report_lines(report(store, everything(store))))
+    made = report(store, everything(store), names=ShownNames(anonymous=True))
+    shared = "\n".join(report_lines(made))
+    for name in ("scripted-30b", "Read", "req_", "dd999e6c"):
+        assert name in plain and name not in shared
+    assert "model 1" in shared and "tool 1" in shared and "session 1" in shared
