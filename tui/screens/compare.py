@@ -30,6 +30,7 @@ from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.waterfall import PhaseSpan, Waterfall
 
 _TIMES = {figure.title for figure in FIGURES if figure.kind == "seconds"}
+_TOLD_ABOVE = ("tools_hash", "max_tokens")
 _DIFF_STYLES = {"+": "$text-success", "-": "$text-error", "@": "$foreground 60%"}
 SAME_SHARE, SAME_S = 0.05, 0.001
 """Times that differ by less than one of these are shown as equal."""
@@ -142,6 +143,8 @@ class CompareScreen(Screen[None]):
     def _figures(self) -> Iterator[tuple[str, str, str, str]]:
         """Name, A, B, and what changed from the one to the other."""
         for figure in FIGURES:
+            if figure.name in _TOLD_ABOVE:
+                continue
             if not figure.is_number:
                 texts = ["" if self._later(row) else self._text(figure, row) for row in self._rows]
                 if any(texts):
