@@ -33,6 +33,7 @@ from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadHttp, ServerError, let_go
 from mlxdeck.server.lifecycle.draining import Drain
 from mlxdeck.server.lifecycle.running_request import RunningRequest
+from mlxdeck.server.observe.request_start import Arrival
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.plug_ins import PlugInFault
 from mlxdeck.server.service import OpenEmitter, Service
@@ -41,7 +42,7 @@ from mlxdeck.server.web.decoding import Decode, decode
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 from mlxdeck.server.web.incoming_bodies import BoundedRequest
 from mlxdeck.server.web.marks import UNRECORDED, limit_s
-from mlxdeck.server.web.request_ids import add_request_ids, client_id, request_id
+from mlxdeck.server.web.request_ids import add_request_ids, client_id, request_id, trace_parent
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +229,8 @@ async def answer(
     named = running.request_id
     await _ready(running, service)
     counts = UNRECORDED not in request.headers
-    trace = service.observer.begin(named, dialect.name, len(request.body), counts=counts)
+    arrival = Arrival(named, dialect.name, len(request.body), trace_parent(request))
+    trace = service.observer.begin(arrival, counts=counts)
     running.progress = trace.progress
     try:
         async with running.cut_short():

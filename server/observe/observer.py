@@ -13,6 +13,7 @@ from typing import Any
 from mlxdeck.server.load import Load
 from mlxdeck.server.observe.model_changes import ModelChanges
 from mlxdeck.server.observe.request_log import request_log
+from mlxdeck.server.observe.request_start import Arrival
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t
@@ -63,15 +64,11 @@ class Observer:
         self._last = (Load(), time.monotonic())
         self._changes = ModelChanges()
 
-    def begin(
-        self, request_id: str, dialect: str, body_bytes: int, *, counts: bool = True
-    ) -> Trace:
+    def begin(self, arrival: Arrival, *, counts: bool = True) -> Trace:
         """Follow a request from here on; one that doesn't count leaves no trace outside the log."""
         emitter, totals = (self.emitter, self.totals) if counts else (NullWriter(), Totals())
         totals.requests += 1
-        head = (emitter, totals, self.model, self.capture)
-        log = request_log(request_id, dialect, body_bytes)
-        return Trace(*head, request_id, dialect, body_bytes, log)
+        return Trace(emitter, totals, self.model, self.capture, arrival, request_log(arrival))
 
     def look(self, load: Load) -> None:
         """Report what has become of the models since the last look."""

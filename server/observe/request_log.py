@@ -10,6 +10,7 @@ from typing import Any
 
 from mlxdeck.server.chat import Finished
 from mlxdeck.server.log_format import TRACE
+from mlxdeck.server.observe.request_start import Arrival
 from mlxdeck.server.request_facts import BackendChosen, Forwarded, ModelText, Prepared, StreamItem
 from mlxdeck.telemetry.redact import redacted_text
 from mlxdeck.telemetry.schema import events as t
@@ -24,12 +25,12 @@ MAX_LINE = 4_000
 """Characters of the model's text in one line of the log."""
 
 
-def request_log(request_id: str, dialect: str, body_bytes: int) -> RequestLog | None:
+def request_log(arrival: Arrival) -> RequestLog | None:
     """The log of a request that has come in; None if the level leaves it out."""
     if not log.isEnabledFor(logging.DEBUG):
         return None
-    found = RequestLog(request_id)
-    found.say("received", dialect, f"{body_bytes} bytes")
+    found = RequestLog(arrival.request_id)
+    found.say("received", arrival.dialect, f"{arrival.body_bytes} bytes")
     return found
 
 

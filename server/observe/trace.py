@@ -23,15 +23,13 @@ from mlxdeck.server.chat import (
 )
 from mlxdeck.server.errors import Cancelled, ServerError
 from mlxdeck.server.observe.captured_content import (
-    HASH_DIGITS,
     answer,
-    as_json,
-    last_user_text,
     parts_of,
 )
 from mlxdeck.server.observe.lookup_event import DIGITS, lookup_event
 from mlxdeck.server.observe.progress_reports import ProgressReports, as_told, progress_of
 from mlxdeck.server.observe.request_log import RequestLog
+from mlxdeck.server.observe.request_start import Arrival, request_start
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.request_facts import (
     Accepted,
@@ -57,11 +55,6 @@ PROVIDER = "mlx"
 """OpenTelemetry's name of a model that runs here."""
 MAX_MESSAGE = 10_000
 """Characters of an error that are looked at; fewer are kept."""
-SAMPLED = (
-    *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
-    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
-)
-"""Fields of `Sampling` that are recorded unchanged."""
 
 
 @dataclass(slots=True)
@@ -72,9 +65,7 @@ class Trace:
     totals: Totals
     model: str
     capture: str
-    request_id: str
-    dialect: str
-    body_bytes: int
+    arrival: Arrival
     log: RequestLog | None = None
     session_id: str = ""
     backend: str = ""
@@ -148,45 +139,11 @@ class Trace:
             self._said.clear()
 
     def _accepted(self, accepted: Accepted) -> None:
-        request, parts = accepted.request, accepted.parts
-        self.session_id = request.session_id
-        sampling = request.sampling
+        self.session_id = accepted.request.session_id
         full = self.capture == "full"
         self._start(
-            t.RequestStart(
-                model=request.model,
-                dialect=self.dialect,
-                stream=request.stream,
-                **{name: getattr(sampling, name) for name in SAMPLED},
-                n_biased_tokens=len(sampling.logit_bias),
-                # Stop sequences are the client's own text.
-                stop_sequences=sampling.stop_sequences if full else (),
-                conversation_id=request.session_id,
-                agent_id=request.agent_id,
-                parent_agent_id=request.parent_agent_id,
-                body_bytes=self.body_bytes,
-                n_messages=len(request.messages),
-                n_tools=len(request.tools),
-                tool_names=tuple(tool.name for tool in request.tools),
-                tool_choice=request.tool_choice.mode,
-                forced_tool=request.tool_choice.name,
-                one_call=not request.tool_choice.parallel,
-                thinking=request.thinking,
-                thinking_tokens=request.thinking_tokens,
-                answer_format="json_schema" if request.answer_schema else "text",
-                answer_schema=as_json(request.answer_schema)
-                if full and request.answer_schema
-                else "",
-                queue_depth=accepted.queued,
-                removed=accepted.removed,
-                history_notes=request.history_notes,
-                regrouped=accepted.regrouped,
-                system_hash=parts.system[:HASH_DIGITS],
-                tools_hash=parts.tools[:HASH_DIGITS],
-                message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),
-                last_user_text=last_user_text(request) if full else "",
-            ),
-            parts_of(request, parts) if full else (),
+            request_start(self.arrival, accepted, full=full),
+            parts_of(accepted.request, accepted.parts) if full else (),
         )
 
     def _looked_up(self, found: LookedUp) -> None:
@@ -250,7 +207,7 @@ class Trace:
     def failed(self, error: ServerError, phase: str) -> None:
         """The request ends in an error."""
         if not self._started:
-            self._start(t.RequestStart(dialect=self.dialect, body_bytes=self.body_bytes))
+            self._start(self.arrival.unread())
         if isinstance(error, Cancelled):
             # As if its client had left.
             return
@@ -273,7 +230,7 @@ class Trace:
         self._ended = True
         self._reports.stop()
         end = self._end()
-        self.totals.ended(self.dialect, end, bool(self._prepared or self._forwarded))
+        self.totals.ended(self.arrival.dialect, end, bool(self._prepared or self._forwarded))
         self._emit(end)
 
     def _end(self) -> t.RequestEnd:
@@ -292,7 +249,7 @@ class Trace:
         return t.RequestEnd(
             provider=self._forwarded.provider if self._forwarded else PROVIDER,
             outcome=outcome,
-            response_id=self.request_id,
+            response_id=self.arrival.request_id,
             model=self.model,
             finish_reasons=(finish.reason,) if finish else (),
             input_tokens=usage.input_tokens if usage else None,
@@ -362,7 +319,7 @@ class Trace:
             return
         if self.log:
             self.log.emitted(attrs)
-        self.emitter.emit(attrs, self.request_id, self.session_id, parts)
+        self.emitter.emit(attrs, self.arrival.request_id, self.session_id, parts)
 
 
 def _rounded(seconds: float | None) -> float | None:

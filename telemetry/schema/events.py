@@ -87,6 +87,8 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """The client's name for the agent that started this one."""
     body_bytes: int | None = named("http.request.body.size", None)
     """Size of the request's body."""
+    trace_parent: str = named("mlx.trace_parent", "")
+    """The client's span, as its header `traceparent` names it."""
     n_messages: int | None = named("mlx.messages", None)
     """Messages of the conversation; absent if it could not be read."""
     n_tools: int | None = named("mlx.tools", None)

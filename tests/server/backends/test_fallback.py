@@ -34,6 +34,7 @@ from mlxdeck.server.errors import (
     UpstreamRefused,
 )
 from mlxdeck.server.observe.observer import Observer
+from mlxdeck.server.observe.request_start import Arrival
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.pipeline import Pipeline
 from mlxdeck.server.request_facts import FALLBACK_REASONS
@@ -322,7 +323,7 @@ async def piped(backend: RoutedBackend) -> AsyncIterator[tuple[Pipeline, Trace, 
     answers = TieredAnswers(MemoryAnswers(10, 1 << 20, 0))
     pool = ThreadPoolExecutor(1)
     try:
-        trace = Observer(telemetry, "model", "full").begin("req_1", "anthropic", 0)
+        trace = Observer(telemetry, "model", "full").begin(Arrival("req_1", "anthropic", 0))
         yield Pipeline(backend, answers, (), Workers(pool)), trace, telemetry
     finally:
         pool.shutdown()

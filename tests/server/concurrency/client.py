@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from mlxdeck.server.chat import Finished, Started, TextDelta
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import ServerError
+from mlxdeck.server.observe.request_start import Arrival
 from mlxdeck.server.observe.trace import Trace
 from tests.server.concurrency.house import House
 
@@ -49,7 +50,7 @@ class Client:
         body = {"model": "m", "max_tokens": 400, "system": system, "messages": messages}
         chat = DIALECTS["anthropic"].decode(json.dumps(body).encode(), {})
         service = self._world.house.service
-        trace = service.observer.begin(self.request_id, "anthropic", 0)
+        trace = service.observer.begin(Arrival(self.request_id, "anthropic", 0))
         try:
             await self._answered(service, chat, trace)
         except ServerError as error:

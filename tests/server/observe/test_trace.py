@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.telemetry.redact import MASK
 from mlxdeck.telemetry.schema import events as t
-from tests.server.http import running
+from tests.server.http import body, running
 
 
 async def test_what_was_not_known_of_an_error_is_not_told() -> None:
@@ -117,3 +119,33 @@ async def test_health_says_that_telemetry_fails() -> None:
         metrics = (await server.http.get("/metrics")).text
         assert "mlxdeck_telemetry_dropped_lines_total 7.0\n" in metrics
         assert "mlxdeck_telemetry_failing 1.0\n" in metrics
+
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ([PARENT], PARENT),
+        ([f"cc{PARENT[2:]}-of-a-later-version"], f"cc{PARENT[2:]}"),
+        ([f"{PARENT}-more"], ""),
+        ([PARENT.upper().replace("X", "x")], ""),
+        ([f"ff{PARENT[2:]}"], ""),
+        ([f"00-{'0' * 32}-00f067aa0ba902b7-01"], ""),
+        ([f"00-4bf92f3577b34da6a3ce929d0e0e4736-{'0' * 16}-01"], ""),
+        ([PARENT, PARENT], ""),
+        (["a span"], ""),
+        ([], ""),
+    ],
+)
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_clients_span_is_recorded(sent: list[str], told: str, is_read: bool) -> None:
+    """As W3C's trace context has it, also of a request that is refused; nothing else is."""
+    async with running() as server:
+        content = json.dumps(body("hello")).encode() if is_read else b"{}"
+        headers = [("content-type", "application/json"), *(("traceparent", each) for each in sent)]
+        await server.http.post("/v1/messages", content=content, headers=headers)
+        await server.ended(1)
+        (start,) = server.telemetry.named("request.start")
+    assert isinstance(start.attrs, t.RequestStart) and start.attrs.trace_parent == told

@@ -1,0 +1,69 @@
+"""What a request asks for, as the event `request.start` says it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlxdeck.server.observe.captured_content import HASH_DIGITS, as_json, last_user_text
+from mlxdeck.server.request_facts import Accepted
+from mlxdeck.telemetry.schema import events as t
+
+SAMPLED = (
+    *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
+)
+"""Fields of `Sampling` that are recorded unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What is known of a request before its body is read."""
+
+    request_id: str
+    dialect: str
+    body_bytes: int
+    trace_parent: str = ""
+    """The client's span, as its header `traceparent` names it."""
+
+    def unread(self) -> t.RequestStart:
+        """The start of a request whose body could not be read."""
+        return t.RequestStart(
+            dialect=self.dialect, body_bytes=self.body_bytes, trace_parent=self.trace_parent
+        )
+
+
+def request_start(arrival: Arrival, accepted: Accepted, *, full: bool) -> t.RequestStart:
+    """The start of a request that was read; `full` records the client's own texts too."""
+    request, parts = accepted.request, accepted.parts
+    sampling = request.sampling
+    return t.RequestStart(
+        model=request.model,
+        dialect=arrival.dialect,
+        stream=request.stream,
+        **{name: getattr(sampling, name) for name in SAMPLED},
+        n_biased_tokens=len(sampling.logit_bias),
+        stop_sequences=sampling.stop_sequences if full else (),
+        conversation_id=request.session_id,
+        agent_id=request.agent_id,
+        parent_agent_id=request.parent_agent_id,
+        body_bytes=arrival.body_bytes,
+        trace_parent=arrival.trace_parent,
+        n_messages=len(request.messages),
+        n_tools=len(request.tools),
+        tool_names=tuple(tool.name for tool in request.tools),
+        tool_choice=request.tool_choice.mode,
+        forced_tool=request.tool_choice.name,
+        one_call=not request.tool_choice.parallel,
+        thinking=request.thinking,
+        thinking_tokens=request.thinking_tokens,
+        answer_format="json_schema" if request.answer_schema else "text",
+        answer_schema=as_json(request.answer_schema) if full and request.answer_schema else "",
+        queue_depth=accepted.queued,
+        removed=accepted.removed,
+        history_notes=request.history_notes,
+        regrouped=accepted.regrouped,
+        system_hash=parts.system[:HASH_DIGITS],
+        tools_hash=parts.tools[:HASH_DIGITS],
+        message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),
+        last_user_text=last_user_text(request) if full else "",
+    )
