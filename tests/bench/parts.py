@@ -13,6 +13,7 @@ PARTS = {
     "repeats": "tests.bench.caching:repeats",
     "memory": "tests.bench.memory_day:memory_day",
     "policy": "tests.bench.simulate:policies",
+    "equal": "tests.bench.equal:equal_texts",
     "grammars": "tests.bench.held:held_to_grammars",
     "throughput": "tests.bench.throughput:throughput",
     "health": "tests.bench.health:health_beside_generations",

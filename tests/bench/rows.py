@@ -69,6 +69,11 @@ _ROWS = (
     Row("memory_small", "memory", "the same: steps until <= 512 new tokens are read, 90 %", "steps",
         counted=True),
 
+    Row("equal_blocks", "equal", "greedy answers that differ with reused prompts", "", "= 0",
+        counted=True),
+    Row("equal_restore", "equal", "the same with prompts restored from disk", "", "= 0",
+        counted=True),
+
     Row("health_p99", "health", "/health every 20 ms beside 8 generations, p99", "ms", "<= 10",
         elsewhere="vllm-mlx 14 ms"),
     Row("hostile_gap", "hostile", "longest gap of /health beside hostile input", "ms", "<= 100"),
