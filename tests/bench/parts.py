@@ -12,6 +12,7 @@ PARTS = {
     "rules": "tests.bench.caching:canonical_rules",
     "repeats": "tests.bench.caching:repeats",
     "memory": "tests.bench.memory_day:memory_day",
+    "eight_bits": "tests.bench.eight_bits:eight_bits",
     "policy": "tests.bench.simulate:policies",
     "equal": "tests.bench.equal:equal_texts",
     "grammars": "tests.bench.held:held_to_grammars",

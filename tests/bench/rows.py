@@ -74,6 +74,11 @@ _ROWS = (
     Row("equal_restore", "equal", "the same with prompts restored from disk", "", "= 0",
         counted=True),
 
+    Row("eight_top1", "eight_bits", "8 bits at rest: tokens that stay the most likely one", "%",
+        ">= 0.99"),
+    Row("eight_kl", "eight_bits", "8 bits at rest: KL divergence a token, in thousandths", "nats",
+        "<= 1"),
+
     Row("health_p99", "health", "/health every 20 ms beside 8 generations, p99", "ms", "<= 10",
         elsewhere="vllm-mlx 14 ms"),
     Row("hostile_gap", "hostile", "longest gap of /health beside hostile input", "ms", "<= 100"),
