@@ -48,6 +48,8 @@ class Times:
     admitted_s: float = 0.0
     load_s: float = 0.0
     """How long it waited for an unloaded model to be loaded again: a span, and no moment."""
+    paused_s: float = 0.0
+    """When it lost its place, and waits for another one."""
     first_token_s: float = 0.0
     finished_s: float = 0.0
 
@@ -97,6 +99,8 @@ class Work:
     def state(self) -> tuple[WorkState, float]:
         """Its state and since when, in seconds of the monotonic clock; 0 if it isn't queued yet."""
         times = self.times
+        if times.paused_s:
+            return "wait", times.paused_s
         if times.first_token_s:
             return "decode", times.first_token_s
         if times.admitted_s:

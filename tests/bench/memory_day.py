@@ -164,7 +164,8 @@ class MemoryDay:
         lease = request.lease = self._ram.lease(tokens)
         run = SequenceSpec(tokens, lease.n_cached, lease.state, ask.max_tokens, SamplingParams())
         session = ask.conversation.session_id
-        job = request.job = Job(run, partial(self._keep, ask, lease), session=session)
+        keep = partial(self._keep, ask, lease)
+        job = request.job = Job(run, keep, session=session, lease=self._kv.again)
         try:
             worker.room.check(job)
         except PromptTooLong:

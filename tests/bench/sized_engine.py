@@ -29,6 +29,7 @@ from mlxdeck.server.backends.local.engine.api import (
     StoredState,
 )
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, EchoStates
+from mlxdeck.server.backends.local.engine.kv_cost import KVCost, LayerCost
 
 GROWTH_TOKENS = 256
 """mlx-lm's caches grow by so many tokens at a time."""
@@ -195,6 +196,8 @@ class SizedEngine(EchoEngine):
         """By uid, the step in which a prompt was first read."""
         self._spend = spend
         self._answers: dict[int, array[int]] = {}
+        self._rests: dict[bytes, array[int]] = {}
+        """What is left to say, behind the tokens of rows that lost their places."""
         self._rows: dict[int, _Row] = {}
         self._groups: list[_Group] = []
 
@@ -205,9 +208,9 @@ class SizedEngine(EchoEngine):
     def load(self, progress: Progress) -> ModelInfo:
         """Its sizes."""
         machine = self.machine
-        kv_bytes = machine.token_bytes * machine.window_tokens
+        cost = KVCost((LayerCost(machine.token_bytes),))
         window = machine.window_tokens
-        return ModelInfo(machine.name, "", machine.name, window, "metal", kv_bytes=kv_bytes)
+        return ModelInfo(machine.name, "", machine.name, window, "metal", kv_cost=cost)
 
     def spare_bytes(self) -> int:
         """Half of what is free."""
@@ -215,7 +218,10 @@ class SizedEngine(EchoEngine):
 
     def insert(self, run: SequenceSpec) -> int:
         """Queue a sequence; its state must hold the tokens that it claims."""
-        row = _Row(run, self._answers.pop(id(run)), run.n_cached)
+        answer = self._answers.pop(id(run), None)
+        if answer is None:
+            answer = self._rests.pop(array("I", run.tokens).tobytes())
+        row = _Row(run, answer, run.n_cached)
         if run.n_cached and (run.state is None or run.state.tokens != row.tokens):
             raise AssertionError("the state is of other tokens")
         uid, self._next_uid = self._next_uid, self._next_uid + 1
@@ -312,7 +318,13 @@ class SizedEngine(EchoEngine):
     def remove(self, uid: int) -> KVState | None:
         """Drop a row, and return its state."""
         row = self._leave(uid)
-        if row is None or row.group is None:
+        if row is None:
+            return None
+        written = row.answer[: row.n_drawn]
+        self._rests[array("I", row.run.tokens).tobytes() + written.tobytes()] = row.answer[
+            row.n_drawn :
+        ]
+        if row.group is None:
             return None
         kept = KVState(_unpacked(row.tokens), self._sized.of(row.tokens))
         self._drop_ended()

@@ -344,6 +344,7 @@ class LocalBackend(OneModel):
             lambda kept: states.keep(kept, layout.shared_tokens, lease),
             LoopGuard() if self._settings.loop_guard else None,
             session=chat.session_id,
+            lease=states.again,
             spoil=lambda: states.spoil(prompt.tokens[: lease.n_cached]),
         )
 

@@ -7,11 +7,15 @@ are opaque outside this package: other threads hold them and never touch them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from mlxdeck.server.backends.local.engine.kv_cost import KVCost as KVCost
+from mlxdeck.server.backends.local.engine.text_api import TemplateTraits as TemplateTraits
+from mlxdeck.server.backends.local.engine.text_api import Tokenizer as Tokenizer
+from mlxdeck.server.backends.local.engine.text_api import ToolMarkers as ToolMarkers
 from mlxdeck.server.errors import EngineFailed
 
 Progress = Callable[[str], None]
@@ -44,6 +48,8 @@ class ModelInfo:
     context_is_guess: bool = False
     kv_bytes: int = 0
     """Bytes of keys and values of one sequence that fills the context window; 0 if not known."""
+    kv_cost: KVCost = KVCost()
+    """What a sequence's KV cache takes, by the model's own layers."""
     template: str = ""
     """The chat template that is used, of those in `templates`."""
     templates: tuple[str, ...] = ()
@@ -117,6 +123,10 @@ class SequenceSpec:
     """Numbers of leading tokens that other prompts may begin with too, in ascending order."""
     constraint: Constraint | None = None
     thinking: ThinkingLimit | None = None
+    n_written: int = 0
+    """So many of the last tokens belong to the answer: it lost its place, and goes on behind them.
+
+    `max_tokens` is what may still be written."""
     keeps_blank: bool = False
     """Whether a blank at the beginning of the answer is a part of it."""
 
@@ -227,93 +237,6 @@ class States(Protocol):
 
         Raises:
             StateDamaged: The data is no state, or one of another model.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class ToolMarkers:
-    """How the loaded model writes tool calls, as far as its library knows."""
-
-    name: str
-    start: str
-    end: str
-    """Empty for a call that only the end of the answer closes."""
-    parse: Callable[[str, list[dict[str, Any]]], Any]
-    """(text between the markers, tools in OpenAI's shape) -> one call or a list of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateTraits:
-    """The abilities of a chat template."""
-
-    has_tools: bool = False
-    has_thinking: bool = False
-    think_start: str = ""
-    think_end: str = ""
-    tool_markers: ToolMarkers | None = None
-    source: str = field(default="", repr=False)
-    """The template's own text."""
-    clock_formats: tuple[str, ...] = ()
-    """The `strftime` format in which it prints local time; the prompt changes with it."""
-
-
-class Tokenizer(Protocol):
-    """Template and tokens. Plain CPU work, safe from several threads."""
-
-    @property
-    def traits(self) -> TemplateTraits:
-        """The abilities of the template."""
-
-    def render(
-        self,
-        messages: list[dict[str, Any]],
-        tools: list[dict[str, Any]] | None,
-        options: Mapping[str, Any],
-    ) -> str:
-        """Apply the chat template, ending where the assistant's answer begins.
-
-        Raises:
-            ValueError: The template refuses these messages.
-        """
-
-    @property
-    def opening(self) -> str:
-        """What stands in front of a text that no template was applied to; often empty."""
-
-    def is_control(self, text: str) -> bool:
-        """Whether a text is the spelling of one control token."""
-
-    def least_tokens(self, text: str) -> int:
-        """A lower bound of a text's number of tokens, computed without encoding it.
-
-        0 if the tokenizer knows no bound.
-        """
-
-    def count(self, text: str, enough: int) -> int:
-        """About how many tokens a long text has: of its pieces, and no further than `enough`."""
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of rendered text; special tokens in it count as such."""
-
-    def encode_with_ends(self, text: str) -> tuple[list[int], Sequence[int]]:
-        """The tokens, and for each token the number of characters up to its end.
-
-        The second is empty if the tokenizer doesn't report it.
-        """
-
-    def control_texts(self, tokens: Sequence[int], text: str = "") -> list[str]:
-        """The texts of those tokens that steer the model, each once, the longest first.
-
-        With a text, also of those that it spells.
-        """
-
-    def encode_apart(
-        self, text: str, spans: Sequence[tuple[int, int]]
-    ) -> tuple[list[int], Sequence[int]]:
-        """Like `encode_with_ends`, but only these places of a text become control tokens.
-
-        Each is the place of one of `control_texts`. Anything else that looks like one is ordinary
-        text.
         """
 
 

@@ -101,6 +101,8 @@ class _EchoSequence:
     n_done: int
     answer: str = ""
     n_sampled: int = 0
+    n_before: int = 0
+    """Characters that were written before it lost its place; they are among `tokens`."""
 
 
 class EchoStates:
@@ -191,7 +193,11 @@ class EchoEngine:
         if not self.is_loaded:
             raise EngineFailed("there is no model")
         uid, self._next_uid = self._next_uid, self._next_uid + 1
-        self._running[uid] = _EchoSequence(run, run.n_cached)
+        job = self._running[uid] = _EchoSequence(run, run.n_cached)
+        if run.n_written:
+            n_prompt = len(run.tokens) - run.n_written
+            job.answer = self.reply(_text(run.tokens[:n_prompt]))
+            job.n_sampled = job.n_before = len(_text(run.tokens[n_prompt:]))
         return uid
 
     def step(self, reads: Reads = None) -> list[Step]:
@@ -219,7 +225,7 @@ class EchoEngine:
         job.n_sampled += 1
         if not char:
             return Sampled(uid, "", "stop", self.remove(uid))
-        if job.n_sampled >= job.run.max_tokens:
+        if job.n_sampled - job.n_before >= job.run.max_tokens:
             return Sampled(uid, char, "length", self.remove(uid))
         return Sampled(uid, char, token=ord(char))
 
@@ -228,7 +234,7 @@ class EchoEngine:
         job = self._running.pop(uid, None)
         if job is None or not job.n_done:
             return None
-        answer = self.tokenizer.encode(job.answer[: job.n_sampled])
+        answer = self.tokenizer.encode(job.answer[job.n_before : job.n_sampled])
         tokens = (*job.run.tokens[: job.n_done], *answer)
         return KVState(tokens, tokens)
 

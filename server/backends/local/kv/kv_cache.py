@@ -168,6 +168,17 @@ class KVCache:
         else:
             self.ram.add(first(stored.tokens, n), state, min(stored.shared_tokens, n))
 
+    def again(self, tokens: Sequence[int]) -> tuple[int, State]:
+        """How much is known of a sequence that had to wait, and a copy of its state. Engine thread.
+
+        Once it runs, what it shares with the cache is its own.
+        """
+        lease = self.ram.lease(tokens)
+        try:
+            return lease.n_cached, lease.state
+        finally:
+            lease.release()
+
     def _lease(self, wanted: Wanted, nearest: Nearest, *, tier: str) -> Found:
         lease = self.ram.lease(wanted.tokens)
         if self.ram.max_bytes:

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
@@ -36,11 +36,13 @@ from mlxdeck.server.backends.local.engine.api import (
 )
 from mlxdeck.server.backends.local.scheduler.batching import Batching
 from mlxdeck.server.backends.local.scheduler.commands import Command, Enter, Inbox, Leave, Run, Stop
+from mlxdeck.server.backends.local.scheduler.delivery import Parcel as Parcel
+from mlxdeck.server.backends.local.scheduler.delivery import Told
 from mlxdeck.server.backends.local.scheduler.kv_room import KVRoom
 from mlxdeck.server.backends.local.scheduler.model_residency import ModelResidency
-from mlxdeck.server.backends.local.scheduler.sequence import Chunk, Done, Piece, Sequence
+from mlxdeck.server.backends.local.scheduler.sequence import Done, Piece, Sequence
 from mlxdeck.server.backends.local.scheduler.shared_thread import SharedThread
-from mlxdeck.server.errors import EngineFailed, ServerError, one_line
+from mlxdeck.server.errors import EngineFailed, one_line
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +55,6 @@ PROBE_STEPS = 8
 """So many steps a rebuilt engine may take to draw one token behind `PROBE_TOKEN`."""
 
 T = TypeVar("T")
-Parcel = tuple[Sequence, Chunk | ServerError]
-
-
-class Told(Protocol):
-    """The receiver of the thread's results. Called on the engine thread."""
-
-    def deliver(self, parcels: list[Parcel]) -> None:
-        """Pass on the results of sequences."""
-
-    @property
-    def n_expected(self) -> int:
-        """How many sequences are being prepared."""
 
 
 class EngineLost(EngineFailed):
@@ -235,9 +225,10 @@ class EngineThread:
     def _admit(self) -> None:
         fits = self.room.fits
         while (job := self._batching.admit(self._waiting, self.running, fits)) is not None:
-            job.work.times.admitted_s = time.monotonic()
-            job.n_prefilled = job.work.read_tokens = job.run.n_cached
-            uid, failure = self._attempt("insert", partial(self._engine.insert, job.run))
+            spec, failure = self._attempt("a lease", job.let_in)
+            uid = None
+            if spec is not None:
+                uid, failure = self._attempt("insert", partial(self._engine.insert, spec))
             if uid is None:
                 self._may_have_strays = True
                 self._deliver([(job, EngineFailed(failure))])
@@ -245,7 +236,23 @@ class EngineThread:
             job.uid = uid
             self.running[uid] = job
 
+    def _make_room(self) -> None:
+        """Caches give way; then whoever came last waits again, or ends if it is the only one."""
+        while (job := self.room.last_in(self.running.values())) is not None:
+            if len(self.running) == 1:
+                self._cut(job, "length")
+                return
+            kept = self._remove(job.uid)
+            if job not in self._open:
+                return
+            if job.wait_again(kept):
+                self._waiting.appendleft(job)
+            else:
+                self._deliver([(job, EngineFailed("there is no memory for the answer"))])
+            self._keep(job, kept)
+
     def _step(self) -> None:
+        self._make_room()
         if not self.running:
             return
         reads = self._batching.plan(self.running, expects=self._told.n_expected > 0)
@@ -260,7 +267,7 @@ class EngineThread:
         self.measure()
         self._deliver([parcel for step in steps for parcel in self._account(step)])
         while self._looping:
-            self._cut(self._looping.pop())
+            self._cut(self._looping.pop(), "loop")
 
     def measure(self) -> Memory:
         """Take down what memory the device holds."""
@@ -276,7 +283,8 @@ class EngineThread:
             return []
         if isinstance(step, Prefilled):
             self.prefill_tokens += step.done_tokens - job.n_prefilled
-            job.n_prefilled = job.work.read_tokens = step.done_tokens
+            job.n_prefilled = step.done_tokens
+            job.work.read_tokens = min(step.done_tokens, len(job.run.tokens))
             self._keep(job, step.kept)
             return []
         now_s = time.monotonic()
@@ -313,6 +321,7 @@ class EngineThread:
         """Hand a state to the caches; if they can't take it, it is lost and nothing else is."""
         if kept is None:
             return
+        self.room.look_again()
         _, failure = self._attempt("keeping a state", partial(job.keep, kept))
         if failure:
             self.n_lost_states += 1
@@ -324,12 +333,12 @@ class EngineThread:
         elif self.running.get(job.uid) is job:
             self._keep(job, self._remove(job.uid))
 
-    def _cut(self, job: Sequence) -> None:
-        """End a sequence that repeats itself, as its token limit would."""
+    def _cut(self, job: Sequence, why: Literal["loop", "length"]) -> None:
+        """End a sequence as its token limit would."""
         if self.running.get(job.uid) is not job:
             return
         job.work.times.finished_s = time.monotonic()
-        self._deliver([(job, Done("loop"))])
+        self._deliver([(job, Done(why))])
         self._keep(job, self._remove(job.uid))
 
     def _remove(self, uid: int) -> KVState | None:

@@ -1,4 +1,4 @@
-"""Room for the KV cache of one sequence more: caches give way, then whoever came last waits."""
+"""Room for the KV caches of sequences: caches give way, then whoever came last waits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from mlxdeck.server.backends.local.scheduler.model_residency import Attempt
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence
 from mlxdeck.server.errors import PromptTooLong
 
+LOOK_STEPS = 8
+"""So often it is looked whether those that run still have room, if nothing is stored meanwhile."""
+
 
 class KVRoom:
     """Of one engine. Engine thread, but for `check`."""
@@ -18,6 +21,8 @@ class KVRoom:
         self._engine = engine
         self._attempt = attempt
         self._budget = KVBudget()
+        self._n_left = 0
+        """Steps until the next look at those that run."""
         self._refused: tuple[Sequence, frozenset[int]] | None = None
         """Who had no room, beside whom: no need to look again until that changes."""
         self.give_way: Callable[[int], int] = lambda n_bytes: 0
@@ -25,8 +30,8 @@ class KVRoom:
 
     def loaded(self, model: ModelInfo) -> None:
         """A model is there. Caches are still empty."""
-        if model.kv_bytes and model.context_tokens and (room := self._room()) is not None:
-            self._budget = KVBudget(model.kv_bytes / model.context_tokens, room.most_bytes)
+        room = self._room()
+        self._budget = KVBudget(model.kv_cost, room.most_bytes if room else 0)
 
     def check(self, job: Sequence) -> None:
         """Refuse what can never fit. Any thread.
@@ -34,27 +39,51 @@ class KVRoom:
         Raises:
             PromptTooLong: Its prompt alone takes more than there is.
         """
-        n_tokens, most = len(job.run.tokens), self._budget.most_tokens
-        if most is not None and n_tokens > most:
+        n_tokens = len(job.run.tokens)
+        if n_tokens > (most := self._budget.most_tokens(n_tokens)):
             raise PromptTooLong(n_tokens, most)
 
     def fits(self, job: Sequence, running: Iterable[Sequence]) -> bool:
         """Whether it may be let in beside those that run. If none does, it may try."""
         beside = list(running)
         uids = frozenset(each.uid for each in beside)
-        if not beside or not self._budget.token_bytes:
+        if not self._budget.is_known:
             return True
         if self._refused == (job, uids):
             return False
+        lacking = self._lacking([_demand(job), *map(_demand, beside)])
+        self._refused = (job, uids) if beside and lacking > 0 else None
+        return self._refused is None
+
+    def look_again(self) -> None:
+        """Something was stored: it may lie where those that run are to grow."""
+        self._n_left = 0
+
+    def last_in(self, running: Iterable[Sequence]) -> Sequence | None:
+        """The sequence that has to give up its place, as there is no memory for the next steps.
+
+        Caches give way first. Looks every few steps.
+        """
+        self._n_left -= 1
+        if self._n_left > 0 or not self._budget.is_known:
+            return None
+        beside = list(running)
+        if not beside:
+            return None
+        # No more than that: what is stored may save somebody a prompt.
+        if self._lacking([_demand(each).near() for each in beside]) <= 0:
+            self._n_left = LOOK_STEPS
+            return None
+        if len(beside) == 1 and beside[0].left_tokens:
+            # Its prompt alone fits, or it would have been refused.
+            return None
+        return max(beside, key=lambda each: each.work.times.submitted_s)
+
+    def _lacking(self, demands: list[Demand]) -> int:
+        """Bytes that are missing, when the caches have given way."""
         room = self._room()
-        lacking = 0
-        if room is not None:
-            demands = map(_demand, beside)
-            lacking = self._budget.lacking_bytes(_demand(job), demands, room.free_bytes)
-        if lacking:
-            lacking -= self.give_way(lacking)
-        self._refused = (job, uids) if lacking > 0 else None
-        return lacking <= 0
+        lacking = self._budget.lacking_bytes(demands, room.free_bytes) if room is not None else 0
+        return lacking - self.give_way(lacking) if lacking else 0
 
     def _room(self) -> Room | None:
         room, _ = self._attempt("looking for room", self._engine.room)
@@ -62,5 +91,5 @@ class KVRoom:
 
 
 def _demand(job: Sequence) -> Demand:
-    held_tokens = job.n_prefilled + job.work.n_tokens if job.uid >= 0 else 0
-    return Demand(len(job.run.tokens), job.run.max_tokens, held_tokens)
+    run, n_written = job.run, job.work.n_tokens
+    return Demand(len(run.tokens), run.max_tokens, job.held_tokens, n_written)

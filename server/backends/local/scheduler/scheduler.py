@@ -171,7 +171,8 @@ class Scheduler:
     @property
     def status(self) -> Load:
         """A snapshot; figures of one step may be mixed with the next one's."""
-        queued = sum(not job.work.times.admitted_s for job in self._open)
+        waiting = (each.work.times for each in self._open)
+        queued = sum(not times.admitted_s or times.paused_s > 0 for times in waiting)
         worker = self._worker
         return Load(len(worker.running), queued, worker.output_tokens, worker.prefill_tokens)
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence as TokenSequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mlxdeck.server.backends.local.engine.api import KVState, SequenceSpec
+from mlxdeck.server.backends.local.engine.api import KVState, SequenceSpec, State
 from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.request_facts import Work
 
 Keep = Callable[[KVState], None]
 """Takes a state that a job left behind. Called on the engine thread."""
+
+Lease = Callable[[TokenSequence[int]], tuple[int, State]]
+"""Finds how many of some tokens are known, and their state. Called on the engine thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +63,74 @@ class Sequence:
     """How often a later one was let in before it."""
     is_extra: bool = False
     """Whether its place is one of those beside `max_batch`, for short prompts."""
+    lease: Lease | None = None
+    """Finds its state again after it had to wait; without, all of it is read once more."""
+    rest: SequenceSpec | None = None
+    """What is left to do, if it had a place and lost it; without its state."""
     spoil: Callable[[], None] | None = None
     """Called on the engine thread if nothing could be drawn: its first state may be the reason."""
 
     @property
+    def spec(self) -> SequenceSpec:
+        """What the engine is to do: all of it, or what is left of it."""
+        return self.rest or self.run
+
+    @property
+    def held_tokens(self) -> int:
+        """Those that are in its own KV cache now.
+
+        A state that was known becomes its own with the first pass.
+        """
+        if self.uid < 0 or not self.is_begun:
+            return 0
+        return self.n_prefilled + self.work.n_tokens - self.spec.n_written
+
+    def let_in(self) -> SequenceSpec:
+        """It has a place; return what the engine is to do."""
+        times = self.work.times
+        times.admitted_s, times.paused_s = times.admitted_s or time.monotonic(), 0.0
+        spec = self.spec
+        if self.rest is not None and self.lease is not None:
+            n_cached, state = self.lease(self.rest.tokens)
+            # The engine alone holds the state: caches may give theirs up at any time.
+            self.rest = replace(self.rest, n_cached=n_cached)
+            spec = replace(self.rest, state=state)
+        self.n_prefilled = spec.n_cached
+        self.work.read_tokens = min(self.n_prefilled, len(self.run.tokens))
+        return spec
+
+    def wait_again(self, kept: KVState | None) -> bool:
+        """It has lost its place; return whether what it has written is known.
+
+        `kept` holds what was computed: prompt and answer, as far as they go.
+        """
+        n_prompt, n_written = len(self.run.tokens), self.work.n_tokens
+        tokens = kept.tokens if kept is not None else ()
+        self.uid, self.n_prefilled = -1, 0
+        self.work.times.paused_s = time.monotonic()
+        self.work.held = False
+        if not n_written:
+            self.rest = replace(self.run, n_cached=0, state=None)
+            return True
+        self.rest = replace(
+            self.run,
+            tokens=tokens,
+            n_cached=0,
+            state=None,
+            max_tokens=self.run.max_tokens - n_written,
+            n_written=n_written,
+        )
+        return len(tokens) == n_prompt + n_written
+
+    @property
     def left_tokens(self) -> int:
-        """Prompt tokens that are not computed."""
-        return len(self.run.tokens) - max(self.n_prefilled, self.run.n_cached)
+        """Tokens that have to be read, and are not computed."""
+        return len(self.spec.tokens) - max(self.n_prefilled, self.spec.n_cached)
 
     @property
     def is_begun(self) -> bool:
         """Whether the engine has read some of its prompt."""
-        return self.n_prefilled > self.run.n_cached
+        return self.n_prefilled > self.spec.n_cached
 
     @property
     def owner(self) -> str:

@@ -7,6 +7,7 @@ arrays. Cached states are handed out as copies that share memory until one of th
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -30,11 +31,13 @@ from mlxdeck.server.backends.local.engine.api import (
     State,
     Step,
 )
-from mlxdeck.server.backends.local.engine.hardware.device import device
 from mlxdeck.server.backends.local.engine.hardware.heap import give_back
+from mlxdeck.server.backends.local.engine.hardware.memory_use import memory_use
 from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptProgress, PromptRow
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
+from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost
+from mlxdeck.server.backends.local.engine.mlx.replay import replay
 from mlxdeck.server.backends.local.engine.mlx.sampling import penalties, sampler
 from mlxdeck.server.backends.local.engine.mlx.thinking import ThinkingBudget
 from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer, read_template
@@ -52,6 +55,9 @@ from mlxdeck.server.backends.local.engine.models.model_info import (
 )
 from mlxdeck.server.errors import EngineFailed, one_line
 
+log = logging.getLogger(__name__)
+
+UNFIT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 # The KV cache may take this share of the memory that is free once the model is loaded.
 FREE_MEMORY_SHARE = 0.5
 # Boundaries nearer to one another than this are not worth a step of their own.
@@ -108,19 +114,30 @@ class MlxEngine:
             info = self._info = model_info(
                 resolved.name, resolved.path, folder, self._context_tokens
             )
-            progress(context_line(info))
         self.tokenizer = MlxTokenizer(wrapper, read_template(self._chat_template))
         self.grammars = MlxGrammars(wrapper)
         self.grammars.prepare()
+        info = replace(info, **self._price(info.context_tokens))
+        progress(context_line(info))
         self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
         self.reset()
         self._model_bytes = int(mx.get_active_memory())
         return replace(info, vocab_tokens=len(wrapper._tokenizer))
 
+    def _price(self, context_tokens: int) -> dict[str, Any]:
+        """What a KV cache costs; where the model's own code can't tell, its config says about."""
+        try:
+            cost = kv_cost(self._model, self._max_kv_tokens, self._prefill_chunk_tokens)
+        # Each architecture fails in its own manner; so will its requests, which are told.
+        except (*UNFIT, RuntimeError) as error:
+            log.warning("the size of the KV cache is not known: %s", one_line(error))
+            return {}
+        return {"kv_cost": cost, "kv_bytes": cost.bytes_of(context_tokens)}
+
     def spare_bytes(self) -> int:
         """A share of the remaining memory that models may use."""
-        return int(free_memory_bytes() * FREE_MEMORY_SHARE)
+        return int(memory_use().free_bytes * FREE_MEMORY_SHARE)
 
     def insert(self, run: SequenceSpec) -> int:
         """Queue a sequence; the cached part of its prompt comes from `run.state`."""
@@ -128,13 +145,16 @@ class MlxEngine:
         # Before the batch knows of it: from there on nothing may fail.
         detokenizer = self.tokenizer.detokenizer(keeps_blank=run.keeps_blank)
         holding = self.grammars.processor(run.constraint) if run.constraint else None
+        draw, processors = sampler(run.sampling), self._processors(run, holding)
+        if run.n_written:
+            replay(tokens[-run.n_written :], draw, processors, detokenizer)
         prompt = PromptRow(
             self._segments(tokens, run),
             run.max_tokens,
             run.state if run.n_cached else None,
             tokens[: run.n_cached],
-            sampler(run.sampling),
-            self._processors(run, holding),
+            draw,
+            processors,
         )
         try:
             uid = self._batch.insert(prompt)
@@ -244,10 +264,8 @@ class MlxEngine:
         return Memory(mx.get_active_memory(), mx.get_peak_memory())
 
     def room(self) -> Room:
-        """On Metal of what MLX recommends, which counts its own buffers and not the process's."""
-        found = device()
-        whole = found.model_bytes if found.kind == "metal" else found.memory_bytes
-        return Room(free_memory_bytes(), max(0, whole - self._model_bytes))
+        """Of the memory that the device may use; see `MemoryUse`."""
+        return memory_use().room(self._model_bytes)
 
     def unload(self) -> None:
         """Free generator and model on the thread that made them."""
@@ -307,10 +325,3 @@ def is_finite(logprobs: mx.array, token: int) -> bool:
     view = memoryview(logprobs)[token : token + 1]  # type: ignore[arg-type]
     exponent = _EXPONENTS[logprobs.dtype]
     return int.from_bytes(view.tobytes(), sys.byteorder) & exponent != exponent
-
-
-def free_memory_bytes() -> int:
-    """Memory left for KV states: of Metal's limit on a Mac, of the free RAM elsewhere."""
-    found = device()
-    used = int(mx.get_active_memory()) if found.kind == "metal" else 0
-    return max(0, found.model_bytes - used)

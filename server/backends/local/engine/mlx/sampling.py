@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sampler
@@ -59,6 +59,11 @@ class Seeded:
         self._scaled = scaled
         self._key = mx.random.key(seed & (1 << 64) - 1)
 
+    def skip(self, n_tokens: int) -> None:
+        """Go on as if so many tokens were drawn."""
+        for _ in range(n_tokens):
+            self._key, _ = mx.random.split(self._key)
+
     def __call__(self, logprobs: mx.array) -> mx.array:
         """Draw one token; the next call draws from the next numbers."""
         self._key, key = mx.random.split(self._key)
@@ -75,14 +80,18 @@ class Penalties:
 
     def __init__(self, params: SamplingParams) -> None:
         self._params = params
+        self.written: Sequence[int] = ()
+        """Tokens of the answer that are there before the first call."""
         self._counts: mx.array | None = None
         self._bias: mx.array | None = None
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """Called with all tokens up to now, shape [n], and the next logits, shape [1, vocab]."""
         if self._counts is None:
-            # All tokens up to this moment are the prompt.
+            # All other tokens up to this moment are the prompt.
             self._counts = mx.zeros(logits.shape[-1])
+            if self.written:
+                self._counts = self._counts.at[mx.array(list(self.written))].add(1)
             self._bias = _bias(self._params.logit_bias, logits.shape[-1])
         else:
             self._counts = self._counts.at[tokens[-1:]].add(1)

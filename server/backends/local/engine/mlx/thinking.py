@@ -33,21 +33,38 @@ class ThinkingBudget:
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """Called with all tokens up to now, shape [n], and the next logits, shape [1, vocab]."""
-        new = self.reader.new(tokens, logits)
+        only = self._next(self.reader.new(tokens, logits))
+        if only is None:
+            return logits
+        mask = mx.arange(logits.shape[-1]) == only
+        return mx.where(mask[None], logits, mx.array(-mx.inf, logits.dtype))
+
+    def replay(self, written: Sequence[int], before: Callable[[int], None]) -> None:
+        """Go on behind an answer that is there; `before` is told of each token first."""
+        new: list[int] = []
+        for token in written:
+            self._next(new)
+            before(token)
+            new = [token]
+        if new and not self.paused():
+            self._saw(new)
+
+    def _next(self, new: list[int]) -> int | None:
+        """Go on behind new tokens; return the only one that may come next, None for any."""
         if new and not self.paused():
             self._saw(new)
         if self.paused():
             self._tail = ""
-            return logits
+            return None
         spent = self._is_open and self._n_tokens >= self._thinking.max_tokens
         if spent and not self._forced and not self._is_ending():
             self._forced = list(self._end_ids)
         if not self._forced:
-            return logits
-        only = mx.arange(logits.shape[-1]) == self._forced.pop(0)
+            return None
+        only = self._forced.pop(0)
         if not self._forced:
             self._is_open = False
-        return mx.where(only[None], logits, mx.array(-mx.inf, logits.dtype))
+        return only
 
     def _is_ending(self) -> bool:
         """Whether the model has begun to write the end itself."""

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from collections.abc import Sequence as TokenSequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Room
+from mlxdeck.server.backends.local.engine.api import (
+    KVState,
+    ModelInfo,
+    Progress,
+    Reads,
+    Room,
+    State,
+    Step,
+)
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.engine.kv_cost import KVCost, LayerCost
 from mlxdeck.server.backends.local.scheduler.admission import (
     EXTRA_SHARE,
     MAX_PASSED,
@@ -23,6 +36,7 @@ from mlxdeck.server.backends.local.scheduler.admission import (
 from mlxdeck.server.backends.local.scheduler.batching import Batching
 from mlxdeck.server.backends.local.scheduler.kv_budget import (
     EXPECTED_ANSWER_TOKENS,
+    NEAR_TOKENS,
     Demand,
     KVBudget,
 )
@@ -33,6 +47,7 @@ from tests.server.backends.local.scheduler.test_scheduler import answer, job
 from tests.server.http import until
 
 TOKEN_BYTES = 8
+COST = KVCost((LayerCost(TOKEN_BYTES),))
 
 
 def place(
@@ -123,34 +138,52 @@ def test_what_was_passed_over_is_counted() -> None:
 
 def test_bytes_are_those_of_prompt_and_expected_answer_less_what_is_held() -> None:
     """Of all that run, and of the one that comes."""
-    budget = KVBudget(TOKEN_BYTES, 8_000)
-    new, old = Demand(100, 50), Demand(200, 100_000, held_tokens=150)
-    wanted = TOKEN_BYTES * (150 + 50 + EXPECTED_ANSWER_TOKENS)
-    assert budget.lacking_bytes(new, [old], 0) == wanted
-    assert budget.lacking_bytes(new, [old], wanted - 1) == 1
-    assert budget.lacking_bytes(new, [old], wanted) == 0
-    assert budget.most_tokens == 1_000
-    assert KVBudget().most_tokens is None
-    assert KVBudget().lacking_bytes(new, [old], 0) == 0
+    budget = KVBudget(COST, COST.bytes_of(1_000))
+    demands = [Demand(100, 50), Demand(200, 100_000, held_tokens=150)]
+    wanted = COST.bytes_of(150) + TOKEN_BYTES * (50 + EXPECTED_ANSWER_TOKENS)
+    assert budget.lacking_bytes(demands, 0) == wanted
+    assert budget.lacking_bytes(demands, wanted - 1) == 1
+    assert budget.lacking_bytes(demands, wanted) == 0
+    assert budget.most_tokens(5_000) == 1_000
+    assert budget.most_tokens(10) == 10
+    assert KVBudget().most_tokens(5_000) == 5_000
+    assert KVBudget().lacking_bytes(demands, 0) == 0
+
+
+def test_an_answer_that_gets_long_is_reckoned_with_some_tokens_more() -> None:
+    """And never with more than it may have."""
+    assert Demand(100, 9_000, 5_100, 5_000).expected_tokens == 5_100 + NEAR_TOKENS
+    assert Demand(100, 5_010, 5_100, 5_000).expected_tokens == 5_110
+    assert Demand(100, 9_000, 60).near().expected_tokens < 100 + NEAR_TOKENS
 
 
 class Small(EchoEngine):
     """A device of a set size, on which states of sequences and of caches take their place."""
 
-    whole_bytes = TOKEN_BYTES * 1_000
+    whole_bytes = COST.bytes_of(1_000)
     cached_bytes = 0
-    n_most = 0
+    most_held_bytes = 0
 
     def load(self, progress: Progress) -> ModelInfo:
         """With the size of a token."""
-        info = super().load(progress)
-        return replace(info, kv_bytes=TOKEN_BYTES * info.context_tokens)
+        return replace(super().load(progress), kv_cost=COST)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of sequences and caches."""
+        rows = self._running.values()
+        held = (each.n_done + each.n_sampled - each.n_before for each in rows)
+        return sum(map(COST.bytes_of, held)) + self.cached_bytes
+
+    def step(self, reads: Reads = None) -> list[Step]:
+        """Notes what is held behind it."""
+        found = super().step(reads)
+        self.most_held_bytes = max(self.most_held_bytes, self.held_bytes)
+        return found
 
     def room(self) -> Room:
-        """What neither has."""
-        self.n_most = max(self.n_most, len(self._running))
-        held = sum(each.n_done + each.n_sampled for each in self._running.values())
-        return Room(self.whole_bytes - TOKEN_BYTES * held - self.cached_bytes, self.whole_bytes)
+        """What is not held."""
+        return Room(self.whole_bytes - self.held_bytes, self.whole_bytes)
 
     def give_way(self, n_bytes: int) -> int:
         """Free something of the cache."""
@@ -159,7 +192,8 @@ class Small(EchoEngine):
         return freed
 
 
-async def loaded(engine: Small) -> Scheduler:
+@asynccontextmanager
+async def loaded(engine: Small) -> AsyncIterator[Scheduler]:
     """A scheduler over it."""
     scheduler = Scheduler(
         engine, max_batch=8, max_waiting=8, prefill_chunk_tokens=64, ping_s=5, stall_s=60
@@ -167,50 +201,114 @@ async def loaded(engine: Small) -> Scheduler:
     scheduler.start(lambda _: None, lambda _: None)
     await scheduler.ready
     scheduler.relieve_by(lambda: None, engine.give_way)
-    return scheduler
+    try:
+        yield scheduler
+    finally:
+        await scheduler.stop()
 
 
 async def test_only_as_many_run_as_there_is_memory_for() -> None:
     """The others wait, and are answered when it is free again."""
     engine = Small(step_s=0.001)
-    scheduler = await loaded(engine)
-    try:
+    async with loaded(engine) as scheduler:
         # Each takes 425 tokens, and 200 more for the answer that it may write.
         jobs = [job("x" * 400, max_tokens=200) for _ in range(3)]
         asked = [asyncio.create_task(answer(scheduler, each)) for each in jobs]
         await until(lambda: any(each.work.waits_for == "memory" for each in jobs))
         assert scheduler.status.active == 1
         assert await asyncio.gather(*asked) == [("x" * 200, "length")] * 3
-    finally:
-        await scheduler.stop()
+    assert engine.most_held_bytes <= engine.whole_bytes
 
 
 async def test_caches_give_way_before_requests_wait() -> None:
-    """As much as is needed, and no more."""
+    """As much as is needed, and no more; also for a request that is alone."""
     engine = Small(step_s=0.001)
-    engine.cached_bytes = TOKEN_BYTES * 700
-    scheduler = await loaded(engine)
-    try:
-        first = asyncio.create_task(answer(scheduler, job("x" * 200, max_tokens=200)))
+    engine.cached_bytes = engine.whole_bytes - COST.bytes_of(100)
+    async with loaded(engine) as scheduler:
+        first = asyncio.create_task(answer(scheduler, job("x" * 20, max_tokens=200)))
         await until(lambda: scheduler.status.active == 1)
-        assert engine.cached_bytes == TOKEN_BYTES * 700
-        second = job("y" * 200, max_tokens=200)
-        assert await answer(scheduler, second) == ("y" * 200, "length")
-        assert 0 < engine.cached_bytes < TOKEN_BYTES * 700
+        left = engine.cached_bytes
+        assert 0 < left < engine.whole_bytes - COST.bytes_of(100)
+        second = job("y" * 20, max_tokens=200)
+        assert await answer(scheduler, second) == ("y" * 20, "stop")
+        assert 0 < engine.cached_bytes < left
         assert second.work.waits_for == ""
         await first
-    finally:
-        await scheduler.stop()
+    assert engine.most_held_bytes <= engine.whole_bytes
+
+
+async def test_what_is_stored_does_not_take_the_room_of_those_that_run() -> None:
+    """A cache that fills up again behind their admission gives way again."""
+    engine = Small(lambda _: "z" * 400, step_s=0.001)
+    async with loaded(engine) as scheduler:
+
+        def keep(_: KVState) -> None:
+            engine.cached_bytes = engine.whole_bytes - engine.held_bytes
+
+        first = asyncio.create_task(answer(scheduler, job("x" * 100, max_tokens=500)))
+        await until(lambda: scheduler.status.active == 1)
+        second = job("y", max_tokens=1)
+        second.keep = keep
+        assert await answer(scheduler, second) == ("z", "length")
+        assert await first == ("z" * 400, "stop")
+    assert engine.most_held_bytes <= engine.whole_bytes
+
+
+def _are_active(scheduler: Scheduler, n: int) -> bool:
+    return scheduler.status.active == n
+
+
+def long_answers(prompt: str) -> str:
+    """Different ones for different prompts, longer than is reckoned with."""
+    return "".join(f"{prompt[6]}{n} " for n in range(EXPECTED_ANSWER_TOKENS))[:2_800]
+
+
+async def test_the_last_to_come_gives_up_its_place_and_goes_on_later() -> None:
+    """Where answers get longer than was reckoned; the text is the same, and no limit is passed."""
+    engine = Small(long_answers)
+    engine.whole_bytes = COST.bytes_of(2_300) + COST.bytes_of(2_300)
+    async with loaded(engine) as scheduler:
+        states: dict[tuple[int, ...], KVState] = {}
+
+        def keep(kept: KVState) -> None:
+            states[tuple(kept.tokens)] = kept
+
+        def lease(tokens: TokenSequence[int]) -> tuple[int, State]:
+            known = states.get(tuple(tokens))
+            return (len(tokens) - 1, known.state[:-1]) if known else (0, None)
+
+        jobs = [job(letter, max_tokens=9_000) for letter in "ab"]
+        for each in jobs:
+            each.keep, each.lease = keep, lease
+        asked = []
+        for n, each in enumerate(jobs, 1):
+            asked.append(asyncio.create_task(answer(scheduler, each)))
+            await until(partial(_are_active, scheduler, n))
+        await until(lambda: jobs[1].work.times.paused_s)
+        assert jobs[1].work.state[0] == "wait" and jobs[1].work.n_tokens > 2_000
+        assert (scheduler.status.active, scheduler.status.queued) == (1, 1)
+        told = await asyncio.gather(*asked)
+        assert told == [(long_answers(f"<user>{each}"), "stop") for each in "ab"]
+        assert [each.work.n_tokens for each in jobs] == [2_801, 2_801]
+        assert not jobs[0].work.times.paused_s and jobs[1].rest is not None
+    assert engine.most_held_bytes <= engine.whole_bytes
+
+
+async def test_an_answer_that_is_alone_ends_where_memory_ends() -> None:
+    """As at its token limit, and no later."""
+    engine = Small(lambda _: "x" * 5_000)
+    async with loaded(engine) as scheduler:
+        text, reason = await answer(scheduler, job("x", max_tokens=5_000))
+        assert reason == "length" and 500 < len(text) < 1_000
+        assert await answer(scheduler, job("again", max_tokens=3)) == ("xxx", "length")
+    assert engine.most_held_bytes <= engine.whole_bytes
 
 
 async def test_what_can_never_fit_is_refused_at_once() -> None:
     """In the words by which clients notice that they have to shorten the conversation."""
-    scheduler = await loaded(Small())
-    try:
+    async with loaded(Small()) as scheduler:
         with pytest.raises(PromptTooLong) as refused:
             async with scheduler.submit(job("z" * 1_000)):
                 pass
         assert refused.value.limit_tokens == 1_000
         assert await answer(scheduler, job("fits")) == ("fits", "stop")
-    finally:
-        await scheduler.stop()

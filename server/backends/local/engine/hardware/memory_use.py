@@ -1,0 +1,83 @@
+"""How much memory is left for KV caches on this machine. Measured anew; values in, values out.
+
+On Metal the limit is what the GPU may keep wired. Against it count MLX's own buffers, and the
+footprint of the process, which is what the system itself holds against it. Resident memory counts
+neither compressed pages nor the GPU's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from mlxdeck.server.backends.local.engine.api import Room
+from mlxdeck.server.backends.local.engine.hardware.device import Device, device
+
+RUSAGE_INFO_V2 = 2
+"""Of `proc_pid_rusage` in macOS's libproc.h: from here on it tells the physical footprint."""
+FOOTPRINT_AT, RUSAGE_WORDS = 9, 32
+"""`ri_phys_footprint` is the tenth word of 8 bytes, behind a UUID of two and seven counters."""
+SPARE_SHARE = 1 / 32
+"""Of the whole: what a pass needs beside what it reads, and what the reckoning leaves out."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """What a device has, and what is used of it by now."""
+
+    device: Device
+    active_bytes: int
+    """MLX's arrays."""
+    buffer_bytes: int = 0
+    """What MLX keeps of freed ones, to use it again."""
+    footprint_bytes: int = 0
+    """All that the system holds against this process; 0 if it doesn't say."""
+
+    @property
+    def _is_metal(self) -> bool:
+        return self.device.kind == "metal"
+
+    @property
+    def _whole_bytes(self) -> int:
+        return self.device.model_bytes if self._is_metal else self.device.memory_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        """Free now. Buffers that MLX uses again are, though the system counts them."""
+        if not self._is_metal:
+            # What the system can give is measured already, without those buffers.
+            left = self.device.model_bytes + self.buffer_bytes
+        else:
+            used = max(self.active_bytes, self.footprint_bytes - self.buffer_bytes)
+            left = self.device.model_bytes - used
+        return max(0, left - int(SPARE_SHARE * self._whole_bytes))
+
+    def room(self, model_bytes: int) -> Room:
+        """For KV caches beside a model of so many bytes."""
+        whole = int((1 - SPARE_SHARE) * self._whole_bytes)
+        return Room(self.free_bytes, max(0, whole - model_bytes))
+
+
+def memory_use() -> MemoryUse:
+    """Of this process, now. Engine thread."""
+    active, buffers = int(mx.get_active_memory()), int(mx.get_cache_memory())
+    return MemoryUse(device(), active, buffers, footprint_bytes())
+
+
+def footprint_bytes(library: Callable[[], ctypes.CDLL] | None = None) -> int:
+    """What macOS holds against this process; 0 on other systems."""
+    try:
+        found = (library or _libproc)()
+        words = (ctypes.c_uint64 * RUSAGE_WORDS)()
+        failed = found.proc_pid_rusage(os.getpid(), RUSAGE_INFO_V2, ctypes.byref(words))
+    except (OSError, AttributeError):
+        return 0
+    return 0 if failed else int(words[FOOTPRINT_AT])
+
+
+def _libproc() -> ctypes.CDLL:
+    return ctypes.CDLL("/usr/lib/libproc.dylib")

@@ -1,0 +1,49 @@
+"""How many bytes the KV cache of a sequence takes, layer by layer. Values in, values out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STEP_TOKENS = 256
+"""mlx-lm's caches grow by so many tokens at once; so much of them may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """The cache of one layer, or of one part of it."""
+
+    token_bytes: float = 0.0
+    """Of each token that it holds."""
+    most_tokens: int = 0
+    """It holds no more than so many; 0 if it holds all."""
+    fixed_bytes: int = 0
+    """What it takes whatever it has read, as a running state."""
+
+
+@dataclass(frozen=True, slots=True)
+class KVCost:
+    """All layers. Without any, nothing is known, and every sequence is free of charge."""
+
+    layers: tuple[LayerCost, ...] = ()
+
+    def bytes_of(self, n_tokens: int) -> int:
+        """The most that a sequence of so many tokens takes, with the room to grow into."""
+        return int(sum(_bytes_of(each, n_tokens) for each in self.layers)) if n_tokens > 0 else 0
+
+    def most_tokens(self, n_bytes: int, enough: int) -> int:
+        """How many tokens fit into so many bytes; no further than `enough`."""
+        low, high = 0, enough
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.bytes_of(middle) <= n_bytes:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+def _bytes_of(layer: LayerCost, n_tokens: int) -> float:
+    n_held = n_tokens + STEP_TOKENS
+    if layer.most_tokens:
+        n_held = min(n_held, layer.most_tokens)
+    return layer.fixed_bytes + n_held * layer.token_bytes
