@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from mlxdeck.settings.flags import add_flags
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 if TYPE_CHECKING:
-    from mlxdeck.telemetry.read.streams import Streams
+    from mlxdeck.telemetry.analyze.report import Period
+    from mlxdeck.telemetry.store.store import Store
 
 
 def add_places(parser: ArgumentParser) -> None:
@@ -28,26 +30,61 @@ def add_places(parser: ArgumentParser) -> None:
     add_flags(parser, DashboardSettings, only=("telemetry_dir",))
 
 
-def streams(args: Namespace) -> Streams:
-    """What they hold by now.
+def add_since(parser: ArgumentParser) -> None:
+    """The period that counts."""
+    parser.add_argument(
+        "--since",
+        default="",
+        metavar="PERIOD",
+        help="how far back, such as 12h or 7d, or a date; from now, or from a recording's end",
+    )
+
+
+def places(args: Namespace) -> list[Path]:
+    """What was named, or the server's own folder.
+
+    Raises:
+        UserError: That is not there.
+    """
+    if args.paths:
+        return list(args.paths)
+    folder = dashboard_settings(args).telemetry_folder
+    if not folder.exists():
+        raise UserError(f"nothing is recorded in {folder} yet: mlxdeck serve starts a server")
+    return [folder]
+
+
+def streams(args: Namespace) -> Store:
+    """What all of them hold by now.
 
     Raises:
         UserError: There is none, or a file is no stream.
     """
+    return streams_of(places(args))
+
+
+def streams_of(paths: Sequence[Path]) -> Store:
+    """What files and folders hold by now; raises as `streams`."""
     from mlxdeck.telemetry.read.streams import NoStream, read_streams
 
-    places = args.paths or [dashboard_settings(args).telemetry_folder]
-    if not args.paths and not places[0].exists():
-        raise UserError(f"nothing is recorded in {places[0]} yet: mlxdeck serve starts a server")
     try:
-        found = read_streams(places)
+        found = read_streams(paths)
     except NoStream as error:
         raise UserError(str(error)) from error
-    if not found.store.n:
-        raise UserError(f"no requests are recorded in {', '.join(map(str, places))}")
+    if not found.n:
+        raise UserError(f"no requests are recorded in {', '.join(map(str, paths))}")
     return found
 
 
-def ended_ts(args: Namespace) -> float | None:
-    """Now for the server's own streams; None for recordings, which end with their last line."""
-    return None if args.paths else time.time()
+def period_of(args: Namespace, store: Store) -> Period:
+    """What `--since` means: back from now, or of named recordings from their last line.
+
+    Raises:
+        UserError: It means nothing.
+    """
+    from mlxdeck.telemetry.analyze.periods import period
+
+    try:
+        return period(store, args.since, None if args.paths else time.time())
+    except ValueError as error:
+        raise UserError(f"--since: {error}") from error

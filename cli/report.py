@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlxdeck.cli.recordings import add_places, ended_ts, streams
+from mlxdeck.cli.recordings import add_places, add_since, period_of, streams, streams_of
 from mlxdeck.settings.errors import UserError
+
+if TYPE_CHECKING:
+    from mlxdeck.telemetry.analyze.comparison import Comparison
+    from mlxdeck.telemetry.analyze.report import Period
+    from mlxdeck.telemetry.store.store import Store
 
 EXAMPLE = "mlxdeck report --since 7d"
 
 
 def add(parser: ArgumentParser) -> None:
     add_places(parser)
-    parser.add_argument(
-        "--since",
-        default="",
-        metavar="PERIOD",
-        help="how far back, such as 12h or 7d, or a date; from now, or from a recording's end",
-    )
+    add_since(parser)
     parser.add_argument(
         "--session", default="", metavar="ID", help="only this session; the start of its id"
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print one JSON document")
+    how.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts")
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="FILE|PERIOD",
+        help="compare with a file or folder, the time before (7d), or dates (A..B)",
+    )
     parser.add_argument(
         "--share",
         action="store_true",
-        help="number sessions, agents, tools, models and files instead of naming them",
+        help="number sessions, agents, tools, models and requests instead of naming them",
     )
     parser.add_argument(
         "--price",
@@ -37,21 +46,53 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.telemetry.analyze.periods import period
-    from mlxdeck.telemetry.analyze.report import as_json, report
+    from mlxdeck.telemetry.analyze.comparison_text import comparison_lines
+    from mlxdeck.telemetry.analyze.report import report, rows_of
+    from mlxdeck.telemetry.analyze.report_json import as_json
+    from mlxdeck.telemetry.analyze.report_series import series
     from mlxdeck.telemetry.analyze.report_text import report_lines
     from mlxdeck.telemetry.analyze.shown_names import ShownNames
     from mlxdeck.telemetry.control_characters import shown_json
+    from mlxdeck.telemetry.export.html_report import html_page
 
-    found = streams(args)
-    try:
-        span = period(found.store, args.since, ended_ts(args))
-    except ValueError as error:
-        raise UserError(f"--since: {error}") from error
+    store = streams(args)
+    period = period_of(args, store)
     names = ShownNames(anonymous=args.share)
-    made = report(found.store, span, session=args.session, prices=args.price, names=names)
-    print(shown_json(as_json(made), indent=1) if args.json else "\n".join(report_lines(made)))
+    made = report(store, period, session=args.session, prices=args.price, names=names)
+    against = _against(args, store, period)
+    if args.json:
+        print(shown_json(as_json(made, against), indent=1))
+    elif args.html:
+        steps = series(store, rows_of(store, period, args.session), period)
+        _write(args.html, html_page(made, steps, against))
+    else:
+        print("\n".join([*report_lines(made), *(comparison_lines(against) if against else ())]))
     return 0
+
+
+def _against(args: Namespace, store: Store, period: Period) -> Comparison | None:
+    from mlxdeck.telemetry.analyze.comparison import compare
+    from mlxdeck.telemetry.analyze.periods import compared, everything
+
+    if not args.against:
+        return None
+    if (path := Path(args.against)).exists():
+        other = streams_of([path])
+        before = (other, everything(other))
+    else:
+        try:
+            before = (store, compared(args.against, period))
+        except ValueError as error:
+            raise UserError(f"--against: {error}") from error
+    return compare(before, (store, period), args.session)
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}") from error
+    print(path)
 
 
 def _prices(text: str) -> object:

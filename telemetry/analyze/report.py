@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
-import msgspec
 import numpy as np
 
 from mlxdeck.telemetry.analyze.finding import ReportFinding
@@ -75,8 +73,8 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Figures of the requests that ended in a period."""
+class ReportFigures:
+    """Totals of the requests that ended in a period."""
 
     period: Period
     n_requests: int
@@ -89,7 +87,10 @@ class Report:
     """How many of each type."""
     input_tokens: int
     output_tokens: int
+    n_tool_calls: int
+    """Calls that could be read."""
     busy_s: float
+    """The sum of durations."""
     times: dict[str, Percentiles]
     """By the names in `TIMES`, in seconds."""
     hits: HitRate
@@ -98,6 +99,12 @@ class Report:
     """Requests by the reason why tokens were not known."""
     saved: Saved
     money: Money | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report(ReportFigures):
+    """The same by model, session, agent and tool; and what is wrong."""
+
     models: list[Group]
     sessions: list[Group]
     agents: list[Group]
@@ -113,11 +120,27 @@ def report(
     prices: Prices | None = None,
     names: ShownNames | None = None,
 ) -> Report:
-    """The figures of the requests that ended in a period, of all sessions or of one.
+    """The requests that ended in a period, of all sessions or of one.
 
     `session` is the beginning of its name.
     """
     names = names or ShownNames()
+    rows = rows_of(store, period, session)
+    totals = figures(store, period, session=session, prices=prices)
+    return Report(
+        **{field.name: getattr(totals, field.name) for field in fields(totals)},
+        models=groups(store, rows, _model_numbers(store, rows), names.model),
+        sessions=groups(store, rows, store.column("session")[rows], names.session),
+        agents=groups(store, rows, store.column("agent")[rows], names.agent),
+        tools={names.tool(name): uses for name, uses in tool_uses(store, rows).items()},
+        findings=findings(store, rows, names),
+    )
+
+
+def figures(
+    store: Store, period: Period, *, session: str = "", prices: Prices | None = None
+) -> ReportFigures:
+    """The totals alone."""
     rows = rows_of(store, period, session)
     outcome = store.column("outcome")[rows]
     good = rows[outcome == OK]
@@ -125,7 +148,7 @@ def report(
     n_input, n_output = total(store, "input_tokens", rows), total(store, "output_tokens", rows)
     n_cached = int(exact.sum(dtype=np.int64) + prefix.sum(dtype=np.int64))
     repeated = rows[store.column("cache")[rows] == EXACT]
-    return Report(
+    return ReportFigures(
         period=period,
         n_requests=len(rows),
         n_ok=len(good),
@@ -135,6 +158,7 @@ def report(
         errors=_counted(store, "error_type", rows[outcome == ERROR]),
         input_tokens=n_input,
         output_tokens=n_output,
+        n_tool_calls=total(store, "n_tool_calls", rows),
         busy_s=seconds(store, "duration_s", rows),
         times={name: percentiles(store.column(f"{name}_s")[good]) for name in TIMES},
         hits=hit_rate(store, rows),
@@ -142,11 +166,6 @@ def report(
         misses=_counted(store, "miss_reason", rows[store.column("miss_reason")[rows] > 0]),
         saved=Saved(n_cached, total(store, "output_tokens", repeated), saved_s(store, rows)),
         money=money(prices, n_input, n_cached, n_output) if prices else None,
-        models=groups(store, rows, _model_numbers(store, rows), names.model),
-        sessions=groups(store, rows, store.column("session")[rows], names.session),
-        agents=groups(store, rows, store.column("agent")[rows], names.agent),
-        tools={names.tool(name): uses for name, uses in tool_uses(store, rows).items()},
-        findings=findings(store, rows, names),
     )
 
 
@@ -215,11 +234,3 @@ def _group(store: Store, rows: Array, name: str) -> Group:
         first_ts=float(store.column("start_ts")[rows].min()),
         last_ts=float(store.column("end_ts")[rows].max()),
     )
-
-
-def as_json(of: Report) -> dict[str, Any]:
-    """Plain values for JSON; what is unknown is null."""
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(of))
-    if of.money:
-        found["money"]["saved"] = of.money.saved
-    return found

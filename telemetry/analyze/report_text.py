@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mlxdeck.telemetry.analyze.finding import ReportFinding
-from mlxdeck.telemetry.analyze.report import Group, Report
+from mlxdeck.telemetry.analyze.report import Group, Report, ReportFigures
 from mlxdeck.telemetry.analyze.sentences import counted, dated, percent, span
 from mlxdeck.telemetry.control_characters import shown
 
@@ -36,7 +36,14 @@ def report_lines(of: Report) -> list[str]:
     return [shown(line) for line in lines]
 
 
-def _summary(of: Report) -> Iterator[str]:
+def figure_lines(of: ReportFigures) -> list[str]:
+    """The totals alone; one line if there was no request."""
+    if not of.n_requests:
+        return ["no requests in this period"]
+    return [shown(line) for line in (*_summary(of), *_times(of), *_caches(of))]
+
+
+def _summary(of: ReportFigures) -> Iterator[str]:
     yield f"{dated(of.period.from_ts)} to {dated(of.period.until_ts)}"
     bad = [f"{of.n_errors:,} failed"] * bool(of.n_errors)
     bad += [f"{of.n_cancelled:,} cancelled"] * bool(of.n_cancelled)
@@ -59,7 +66,7 @@ def _summary(of: Report) -> Iterator[str]:
         yield "errors: " + ", ".join(f"{kind} {n:,}" for kind, n in of.errors.items())
 
 
-def _money(of: Report) -> Iterator[str]:
+def _money(of: ReportFigures) -> Iterator[str]:
     assert of.money
     prices = of.money.prices
     source = f"list prices of {of.money.date}" if of.money.date else "your prices"
@@ -84,7 +91,7 @@ def _findings(found: Sequence[ReportFinding]) -> Iterator[str]:
             yield f"     requests: {', '.join(each.requests)}"
 
 
-def _times(of: Report) -> Iterator[str]:
+def _times(of: ReportFigures) -> Iterator[str]:
     yield ""
     yield f"{'time of answers':<18}{'P50':>10}{'P95':>10}{'P99':>10}"
     for name, title in TITLES.items():
@@ -94,7 +101,7 @@ def _times(of: Report) -> Iterator[str]:
             yield f"  {title:<16}" + "".join(f"{span(value):>10}" for value in cells)
 
 
-def _caches(of: Report) -> Iterator[str]:
+def _caches(of: ReportFigures) -> Iterator[str]:
     if not of.tiers and not of.misses:
         return
     yield ""

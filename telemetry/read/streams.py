@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlxdeck.telemetry.read.tail import BadLine, Tail
@@ -17,18 +16,6 @@ _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 class NoStream(ValueError):
     """A place that holds no telemetry; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """What some files hold."""
-
-    store: Store
-    files: tuple[Path, ...]
-    n_bad: int
-    """Lines that could not be read."""
-    bad: tuple[BadLine, ...]
-    """Some of them."""
 
 
 def files_of(place: Path) -> list[Path]:
@@ -49,32 +36,58 @@ def files_of(place: Path) -> list[Path]:
     return own or files
 
 
-def read_streams(places: Sequence[Path]) -> Streams:
-    """Everything that files and folders hold by now.
+class GrowingStreams:
+    """Files, and all streams of folders, as far as they are written by now. For one thread."""
 
-    Raises:
-        NoStream: A file can't be read, or is no stream of telemetry.
-    """
-    files = list(dict.fromkeys(path for place in places for path in files_of(place)))
-    store, tails = Store(), list[Tail]()
-    for path in files:
-        tail = Tail([path])
-        n_before = store.n_lines
-        while store.feed(tail.poll()):
-            pass
-        tail.close()
-        tails.append(tail)
-        if tail.refused:
-            raise NoStream(tail.refused)
-        if tail.n_bad and store.n_lines == n_before:
-            raise NoStream(_why(path, tail.bad[0]))
-    bad = tuple(line for tail in tails for line in tail.bad)
-    return Streams(store, tuple(files), sum(tail.n_bad for tail in tails), bad)
+    def __init__(self, places: Sequence[Path]) -> None:
+        """Folders whose files have other names than the server's are read as they are now.
+
+        Raises:
+            NoStream: A place is not there.
+        """
+        self.store = Store()
+        paths = dict.fromkeys(path for place in places for path in _followed(place))
+        self._tails = [Tail([path], whole_folders=True) for path in paths]
+
+    def read(self) -> Store:
+        """Take in what is new.
+
+        Raises:
+            NoStream: A file can't be read, or is no stream of telemetry.
+        """
+        for tail in self._tails:
+            while self.store.feed(tail.poll()):
+                pass
+            if tail.refused:
+                raise NoStream(tail.refused)
+            if tail.n_bad and not tail.n_lines:
+                raise NoStream(_why(tail.bad[0]))
+        return self.store
+
+    def close(self) -> None:
+        """Close all files."""
+        for tail in self._tails:
+            tail.close()
 
 
-def _why(path: Path, bad: BadLine) -> str:
-    with path.open("rb") as file:
+def _followed(place: Path) -> list[Path]:
+    files = files_of(place)
+    is_own = all(FILE_NAME.fullmatch(each.name) for each in files)
+    return [place] if place.is_dir() and is_own else files
+
+
+def read_streams(places: Sequence[Path]) -> Store:
+    """Everything that files and folders hold by now; raises as `GrowingStreams`."""
+    streams = GrowingStreams(places)
+    try:
+        return streams.read()
+    finally:
+        streams.close()
+
+
+def _why(bad: BadLine) -> str:
+    with bad.path.open("rb") as file:
         head = file.read(4)
     if head.startswith(_COMPRESSED):
-        return f"{path} is compressed: decompress it first"
-    return f"{path} is no stream of telemetry: {bad.reason}"
+        return f"{bad.path} is compressed: decompress it first"
+    return f"{bad.path} is no stream of telemetry: {bad.reason}"

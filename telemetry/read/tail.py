@@ -165,7 +165,8 @@ class Tail:
         """Streams of folders that are not followed, and when each was written last."""
         self._looked: set[Path] = set()
         self._refused = ""
-        self.n_bad = 0
+        self.n_lines = self.n_bad = 0
+        """Lines that could be read, and that could not."""
         self.bad: deque[BadLine] = deque(maxlen=MAX_KEPT_BAD_LINES)
 
     @property
@@ -190,7 +191,9 @@ class Tail:
             for found in file.read(max_bytes):
                 for bad in found.bad:
                     self._note(file.path, bad)
-                yield from found.batches
+                for batch in found.batches:
+                    self.n_lines += batch.n_lines
+                    yield batch
 
     def close(self) -> None:
         """Close every file."""

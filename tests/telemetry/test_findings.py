@@ -18,7 +18,7 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 def found(path: Path, names: ShownNames | None = None) -> list[ReportFinding]:
-    store = read_streams([path]).store
+    store = read_streams([path])
     return findings(store, store.by_end.rows, names)
 
 
@@ -60,7 +60,7 @@ def test_nothing_is_found_without_requests_or_faults(tmp_path: Path) -> None:
     """Clean sessions alone, and none at all."""
     path = planted(tmp_path)
     assert found(path) == []
-    store = read_streams([path]).store
+    store = read_streams([path])
     assert findings(store, store.by_end.rows[:0]) == []
 
 

@@ -22,13 +22,12 @@ def test_a_folder_is_all_of_its_streams_and_a_period_cuts(tmp_path: Path) -> Non
     write(tmp_path / NAME, [Made(10), Made(20, outcome="error")])
     write(tmp_path / NAME.replace("-7.", "-8."), [Made(30), Made(40)], pid=8)
     (tmp_path / "notes.jsonl").write_text("no stream")
-    found = read_streams([tmp_path])
-    assert len(found.files) == 2
-    made = report(found.store, everything(found.store))
+    store = read_streams([tmp_path])
+    made = report(store, everything(store))
     assert (made.n_requests, made.n_ok, made.errors) == (4, 3, {"api_error": 1})
-    late = report(found.store, period(found.store, "15s"))
+    late = report(store, period(store, "15s"))
     assert (late.period.until_ts, late.n_requests) == (START_TS + 40, 2)
-    one = report(found.store, everything(found.store), session="session1")
+    one = report(store, everything(store), session="session1")
     assert (one.n_requests, [each.name for each in one.sessions]) == (2, ["session1"])
 
 
@@ -43,14 +42,14 @@ def test_a_file_that_is_no_stream_is_refused_by_its_name(tmp_path: Path) -> None
     with pytest.raises(NoStream, match="no such file"):
         read_streams([tmp_path / "none"])
     (tmp_path / "empty.jsonl").touch()
-    store = read_streams([tmp_path / "empty.jsonl"]).store
+    store = read_streams([tmp_path / "empty.jsonl"])
     assert report_lines(report(store, everything(store))) == ["no requests in this period"]
 
 
 def test_prices_are_listed_or_the_users_own(tmp_path: Path) -> None:
     """Dollars a million tokens; what is known costs the price of cached tokens."""
     write(tmp_path / NAME, [Made(10, input_tokens=1000, cached_tokens=600, output_tokens=10)])
-    store = read_streams([tmp_path]).store
+    store = read_streams([tmp_path])
     made = report(store, everything(store), prices=prices_of("10,1,100"))
     assert made.money and made.money.cost == pytest.approx((4_000 + 600 + 1_000) / 1e6)
     assert made.money.uncached == pytest.approx(11_000 / 1e6) and made.money.date == ""
@@ -73,7 +72,7 @@ def test_periods_are_lengths_or_dates() -> None:
 
 def test_the_lines_of_a_shared_report_name_nobody() -> None:
     """Numbers in place of sessions, agents, tools and models."""
-    store = read_streams([DATA / "day.jsonl"]).store
+    store = read_streams([DATA / "day.jsonl"])
     plain = "\n".join(report_lines(report(store, everything(store))))
     made = report(store, everything(store), names=ShownNames(anonymous=True))
     shared = "\n".join(report_lines(made))
