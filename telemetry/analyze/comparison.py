@@ -101,7 +101,7 @@ def _times(sides: _Sides, chance: np.random.Generator) -> Iterator[Difference]:
             least = math.ceil(MIN_BEYOND / min(rank / 100, 1 - rank / 100))
             enough = min(map(len, values)) >= least
             drawn = [drawn_quantiles(each, rank, chance) for each in values] if enough else []
-            yield _difference((name, rank), (old, new), tuple(map(len, values)), drawn)
+            yield _difference((name, rank), (old, new), (len(values[0]), len(values[1])), drawn)
 
 
 def drawn_quantiles(ordered: Array, rank: float, chance: np.random.Generator) -> Array:
@@ -136,7 +136,7 @@ def _rate(
 ) -> Difference:
     """A ratio of sums; `sign` is -1 where less is worse."""
     rates = [float(top.sum() / whole.sum()) if whole.sum() else math.nan for top, whole in parts]
-    sizes = tuple(len(top) for top, _ in parts)
+    sizes = (len(parts[0][0]), len(parts[1][0]))
     enough = min(sizes) >= MIN_BEYOND**2 and not any(map(math.isnan, rates))
     drawn = [_drawn_rates(top, whole, chance) for top, whole in parts] if enough else []
     return _difference((name, 0), (rates[0], rates[1]), sizes, drawn, sign)
@@ -153,7 +153,7 @@ def _drawn_rates(top: Array, whole: Array, chance: np.random.Generator) -> Array
 def _difference(
     name: tuple[str, int],
     values: tuple[float, float],
-    sizes: tuple[int, ...],
+    sizes: tuple[int, int],
     drawn: list[Array],
     sign: int = 1,
 ) -> Difference:

@@ -69,9 +69,16 @@ class Traffic:
         """A figure of each row, 0 where it is not known."""
         return summable(self.column(name).astype(np.float64))
 
-    def texts(self, name: str) -> Array:
-        """A text of each row, as Python strings."""
-        return self.store.strings.texts(self.column(name))
+    def is_any(self, name: str, *texts: str) -> Array:
+        """Whether a text of each row is one of some."""
+        numbers = [self.store.strings.number(text) for text in texts]
+        return np.isin(self.column(name), numbers)
+
+    def begins(self, name: str, start: str) -> Array:
+        """Whether a text of each row begins like that."""
+        numbers, places = np.unique(self.column(name), return_inverse=True)
+        found = [self.store.strings[number].startswith(start) for number in numbers.tolist()]
+        return np.array(found, bool)[places]
 
     @cached_property
     def ok(self) -> Array:
@@ -81,7 +88,7 @@ class Traffic:
     @cached_property
     def computed(self) -> Array:
         """Whether a model here worked at each: no whole answer, and no other server."""
-        is_local = np.isin(self.texts("provider"), LOCAL_PROVIDERS)
+        is_local = self.is_any("provider", *LOCAL_PROVIDERS)
         return np.asarray(np.isin(self.column("cache"), (MISS, PREFIX)) & is_local)
 
     @cached_property

@@ -28,9 +28,9 @@ MIN_UNUSED_REQUESTS = 10
 
 def cut(traffic: Traffic) -> Iterator[ReportFinding]:
     """Answers that end at the limit of their tokens."""
-    at_limit = (traffic.texts("finish") == "max_tokens") & traffic.ok
+    at_limit = traffic.is_any("finish", "max_tokens") & traffic.ok
     places = np.flatnonzero(at_limit & (traffic.known("output_tokens") >= MIN_CUT_TOKENS))
-    places = places[traffic.texts("ended_by")[places] == ""]
+    places = places[traffic.is_any("ended_by", "")[places]]
     n_ok = int(traffic.ok.sum())
     if len(places) < max(MIN_REQUESTS, CUT_SHARE * n_ok):
         return
@@ -112,7 +112,7 @@ def _tools(traffic: Traffic, mask: Array) -> list[str]:
 def looping(traffic: Traffic) -> Iterator[ReportFinding]:
     """Answers that repeat themselves until the loop guard ends them."""
     for model, own in traffic.groups(np.arange(len(traffic.rows)), "served"):
-        places = own[traffic.texts("ended_by")[own] == "loop"]
+        places = own[traffic.is_any("ended_by", "loop")[own]]
         if len(places) < max(MIN_REQUESTS, LOOP_SHARE * len(own)):
             continue
         took_s = traffic.known("decode_s")[places]
@@ -146,7 +146,7 @@ def _formats(traffic: Traffic, places: Array) -> str:
 
 def grammar_left(traffic: Traffic) -> Iterator[ReportFinding]:
     """Answers that left the grammar that constrained them, which ends them in an error."""
-    places = np.flatnonzero(traffic.texts("let_go") != "")
+    places = np.flatnonzero(~traffic.is_any("let_go", ""))
     if len(places) < max(MIN_REQUESTS, LOOP_SHARE * len(traffic.rows)):
         return
     reasons = [text for text, _ in traffic.groups(places, "let_go")]

@@ -20,7 +20,7 @@ TOOLS = "tools"
 
 def first_request_slow(traffic: Traffic) -> Iterator[ReportFinding]:
     """Sessions that begin with a system prompt that nothing knows yet."""
-    cold = np.isin(traffic.texts("miss_reason"), COLD)
+    cold = traffic.is_any("miss_reason", *COLD)
     shared = np.where(
         traffic.known("shared_tokens") > 0,
         traffic.known("shared_tokens"),
@@ -85,17 +85,16 @@ def tools_change(traffic: Traffic) -> Iterator[ReportFinding]:
 
 def tools_changed(traffic: Traffic) -> Array:
     """Whether the tools of each differ from those of the turn before."""
-    blame = traffic.texts("blame")
-    is_tool = np.fromiter((str(each).startswith(TOOLS) for each in blame), bool, len(blame))
+    is_tool = traffic.begins("blame", TOOLS)
     hashes = traffic.column("tools_hash")
     others = hashes != hashes[traffic.before]
-    is_diverged = traffic.texts("miss_reason") == DIVERGED
+    is_diverged = traffic.is_any("miss_reason", DIVERGED)
     return np.asarray(is_diverged & is_tool & others & (traffic.before >= 0) & traffic.computed)
 
 
 def same_block(traffic: Traffic) -> Iterator[ReportFinding]:
     """Prompts that were like an earlier one up to the same block."""
-    diverged = (traffic.texts("miss_reason") == DIVERGED) & traffic.computed
+    diverged = traffic.is_any("miss_reason", DIVERGED) & traffic.computed
     places = np.flatnonzero(diverged & ~tools_changed(traffic) & (traffic.lost_tokens > 0))
     cost_s = traffic.read_s(traffic.lost_tokens)
     for block, own in traffic.groups(places, "blame"):
@@ -138,7 +137,7 @@ def _block_advice(block: str) -> tuple[str, ...]:
 
 def evicted(traffic: Traffic) -> Iterator[ReportFinding]:
     """Prompts that were known, and were given up before they were asked again."""
-    gone = (traffic.texts("miss_reason") == "evicted") & traffic.computed
+    gone = traffic.is_any("miss_reason", "evicted") & traffic.computed
     places = np.flatnonzero(gone & (traffic.lost_tokens > 0))
     cost_s = traffic.read_s(traffic.lost_tokens)[places]
     if len(places) < MIN_REQUESTS or not traffic.matters(float(cost_s.sum())):

@@ -94,7 +94,7 @@ def time_outs(traffic: Traffic) -> Iterator[ReportFinding]:
 
 def is_upstream(traffic: Traffic) -> Array:
     """Whether another server was asked for each."""
-    is_other = ~np.isin(traffic.texts("provider"), LOCAL_PROVIDERS)
+    is_other = ~traffic.is_any("provider", *LOCAL_PROVIDERS)
     return np.asarray(is_other | np.isin(traffic.known("status"), GATEWAY_ERRORS[:1]))
 
 
@@ -133,7 +133,7 @@ def upstream_fails(traffic: Traffic) -> Iterator[ReportFinding]:
 def falls_back(traffic: Traffic) -> Iterator[ReportFinding]:
     """A backend for which another one has to answer."""
     for backend, own in traffic.groups(np.arange(len(traffic.rows)), "fell_back_from"):
-        places = own[np.isin(traffic.texts("fallback_reason")[own], DOWN)]
+        places = own[traffic.is_any("fallback_reason", *DOWN)[own]]
         if not backend or len(places) < max(MIN_REQUESTS, MIN_FAULT_SHARE * len(traffic.rows)):
             continue
         kinds = [
@@ -152,7 +152,7 @@ def falls_back(traffic: Traffic) -> Iterator[ReportFinding]:
 def requests_fail(traffic: Traffic) -> Iterator[ReportFinding]:
     """Requests that this server refused, or that its engine failed."""
     failed = (traffic.column("outcome") == ERROR) & ~is_upstream(traffic)
-    failed &= (traffic.texts("error_type") != OVERLOADED) & (traffic.texts("let_go") == "")
+    failed &= ~traffic.is_any("error_type", OVERLOADED) & traffic.is_any("let_go", "")
     failed &= ~np.isin(traffic.known("status"), TIMED_OUT)
     places = np.flatnonzero(failed)
     if len(places) < max(MIN_REQUESTS, MIN_FAULT_SHARE * len(traffic.rows)):

@@ -32,7 +32,7 @@ SLOWER = 1.3
 def queueing(traffic: Traffic) -> Iterator[ReportFinding]:
     """Requests that wait for others, or are refused because too many wait."""
     waits_s = traffic.known("queue_s")
-    refused = np.flatnonzero(traffic.texts("error_type") == OVERLOADED)
+    refused = np.flatnonzero(traffic.is_any("error_type", OVERLOADED))
     places = np.flatnonzero(waits_s >= QUEUED_S)
     total_s = float(waits_s.sum())
     waits = len(places) >= MIN_REQUESTS and total_s >= QUEUE_SHARE * traffic.waited_s
@@ -96,8 +96,8 @@ def prefill_dominates(traffic: Traffic) -> Iterator[ReportFinding]:
 
 def _lost(traffic: Traffic) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """What other findings blame for computed tokens: only a miss that has a reason lost any."""
-    known = traffic.texts("miss_reason") != ""
-    first = (traffic.before < 0) & np.isin(traffic.texts("miss_reason"), ("cold", "model_changed"))
+    known = ~traffic.is_any("miss_reason", "")
+    first = (traffic.before < 0) & traffic.is_any("miss_reason", "cold", "model_changed")
     lost = np.where(known, traffic.lost_tokens, 0)
     return np.where(first, traffic.new_tokens, lost)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,11 @@ from mlxdeck.telemetry.analyze.stats import (
     Percentiles,
     hit_rate,
     hit_tokens,
-    nearest_rank,
     percentiles,
 )
 from mlxdeck.telemetry.analyze.token_costs import saved_s, seconds, total
 from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, tier_hits, tool_uses
+from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, EXACT, OK
 from mlxdeck.telemetry.store.store import Store
 
@@ -203,34 +204,53 @@ def _model_numbers(store: Store, rows: Array) -> Array:
 
 def groups(store: Store, rows: Array, numbers: Array, label: Callable[[str], str]) -> list[Group]:
     """Rows by a number of a text each, the group with most requests first."""
+    if not len(rows):
+        return []
     order = np.argsort(numbers, kind="stable")
     rows, numbers = rows[order], numbers[order]
-    begins = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))[: len(rows)]
-    parts = np.split(rows, begins[1:]) if len(rows) else []
-    parts.sort(key=len, reverse=True)
-    texts = dict(zip(rows.tolist(), numbers.tolist(), strict=True))
-    return [_group(store, own, label(store.strings[texts[int(own[0])]])) for own in parts]
-
-
-def _group(store: Store, rows: Array, name: str) -> Group:
+    begins = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
+    places = np.repeat(np.arange(len(begins)), np.diff([*begins, len(rows)]))
     outcome = store.column("outcome")[rows]
-    good = rows[outcome == OK]
     exact, prefix = hit_tokens(store, rows)
-    ttft_s = store.column("ttft_s")[good]
-    duration_s = store.column("duration_s")[good]
-    p50, p95 = nearest_rank(duration_s[~np.isnan(duration_s)], (50, 95))
-    return Group(
-        name=name,
-        n_requests=len(rows),
-        n_errors=int((outcome == ERROR).sum()),
-        n_cancelled=int((outcome == CANCELLED).sum()),
-        input_tokens=total(store, "input_tokens", rows),
-        cached_tokens=int(exact.sum(dtype=np.int64) + prefix.sum(dtype=np.int64)),
-        output_tokens=total(store, "output_tokens", rows),
-        busy_s=seconds(store, "duration_s", rows),
-        duration_p50_s=p50,
-        duration_p95_s=p95,
-        ttft_p50_s=nearest_rank(ttft_s[~np.isnan(ttft_s)], (50,))[0],
-        first_ts=float(store.column("start_ts")[rows].min()),
-        last_ts=float(store.column("end_ts")[rows].max()),
+
+    def sums(values: Array) -> list[Any]:
+        found: list[Any] = np.add.reduceat(values, begins).tolist()
+        return found
+
+    def tokens(name: str) -> list[Any]:
+        return sums(summable(store.column(name)[rows]).astype(np.int64))
+
+    def ranked(name: str, rank: int) -> list[Any]:
+        values = np.where(outcome == OK, store.column(name)[rows], np.nan)
+        return _ranked(values, places, len(begins), rank)
+
+    columns = zip(
+        np.diff([*begins, len(rows)]).tolist(),
+        sums((outcome == ERROR).astype(np.int64)),
+        sums((outcome == CANCELLED).astype(np.int64)),
+        tokens("input_tokens"),
+        sums(exact.astype(np.int64) + prefix),
+        tokens("output_tokens"),
+        sums(np.nan_to_num(store.column("duration_s")[rows].astype(np.float64))),
+        ranked("duration_s", 50),
+        ranked("duration_s", 95),
+        ranked("ttft_s", 50),
+        np.minimum.reduceat(store.column("start_ts")[rows], begins).tolist(),
+        np.maximum.reduceat(store.column("end_ts")[rows], begins).tolist(),
+        strict=True,
     )
+    by_size = sorted(zip(numbers[begins].tolist(), columns, strict=True), key=lambda g: -g[1][0])
+    return [Group(label(store.strings[number]), *values) for number, values in by_size]
+
+
+def _ranked(values: Array, places: Array, n: int, rank: int) -> list[Any]:
+    """A percentile of the known values of each group, by nearest rank; NaN of none."""
+    known = ~np.isnan(values)
+    values, places = values[known], places[known]
+    ordered = values[np.lexsort((values, places))]
+    counts = np.bincount(places, minlength=n)
+    begins = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    at = begins + np.maximum(np.ceil(rank / 100 * counts).astype(np.int64) - 1, 0)
+    padded = np.append(ordered, np.nan)
+    found: list[Any] = np.where(counts > 0, padded[np.minimum(at, len(ordered))], np.nan).tolist()
+    return found
