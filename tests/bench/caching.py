@@ -17,7 +17,7 @@ from tests.e2e.recorder import TASK, record
 from tests.e2e.reuse import conversation, smollm2_renderer, turns
 from tests.real import get, serving
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 def canonical_rules() -> None:

@@ -71,9 +71,9 @@ class Result:
         beside += [f"{of}: {why}" for of, why in self.lacking.items() if of != OURS]
         if self.row.elsewhere:
             beside.append(f"elsewhere: {self.row.elsewhere}")
-        mark = " (counted)" if self.row.counted else ""
-        title = f"{self.row.what}{mark}"
-        return f"{title:<64}{shown:>14}  {self.row.budget:<12}{self.verdict:<10}{'; '.join(beside)}"
+        title = self.row.what + (" (counted)" if self.row.counted else "")
+        cells = f"{title:<72}{shown:>12}  {self.row.budget:<10}{self.verdict:<8}"
+        return f"{cells}  {'; '.join(beside)}".rstrip()
 
     def to_json(self) -> dict[str, Any]:
         """For a program."""

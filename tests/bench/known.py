@@ -14,11 +14,11 @@ from typing import Any
 
 from mlxdeck.telemetry.schema.events import FirstToken
 from tests.bench.competitors import Bare
-from tests.bench.figures import figure
+from tests.bench.figures import LIMIT, figure
 from tests.bench.load import Connection, heading
 from tests.real import Server, get, serving
 
-N_ROUNDS = 3
+N_ROUNDS = 2
 N_AT_ONCE = 8
 FILLER = "The ship sailed on over the grey and quiet water, and nobody said a word. "
 KNOWN_LINES = 90
@@ -103,6 +103,8 @@ def known_conversations() -> None:
                 second(server, bare, talk, n_known, "known_restart")
             eight_at_once(server, bare)
         bare.close()
+    for row in ("known_ram", "known_restart", "known_8"):
+        figure(row, 1.0, LIMIT)
 
 
 def second(server: Server, bare: Bare, talk: Talk, n_known: int, row: str) -> None:

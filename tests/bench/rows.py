@@ -69,6 +69,9 @@ _ROWS = (
     Row("memory_small", "memory", "the same: steps until <= 512 new tokens are read, 90 %", "steps",
         counted=True),
 
+    Row("wait_steps", "wait", "steps until 20 new tokens behind two prompts of 20k are read",
+        "steps", "<= 2", counted=True, elsewhere="Locals 41 -> 7 s"),
+
     Row("equal_blocks", "equal", "greedy answers that differ with reused prompts", "", "= 0",
         counted=True),
     Row("equal_restore", "equal", "the same with prompts restored from disk", "", "= 0",

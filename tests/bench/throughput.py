@@ -12,7 +12,7 @@ from tests.bench.figures import LIMIT, absent, figure
 from tests.bench.load import chat_tokens, heading, message_tokens, tokens_per_s
 from tests.real import get, serving
 
-ROUNDS = 5
+ROUNDS = 4
 CLIENTS = (1, 4, 8)
 Ask = Callable[[int, int], float]
 """(clients, number of the first prompt) -> tokens a second."""
