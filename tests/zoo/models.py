@@ -113,7 +113,7 @@ def build(
     return folder
 
 
-def small_smollm2(folder: Path) -> Path:
+def small_smollm2(folder: Path, **more: Any) -> Path:
     """Write the built-in model's tokenizer and template with a small random llama.
 
     A step costs a hundredth of the built-in model's, for all that real words add nothing to.
@@ -124,7 +124,7 @@ def small_smollm2(folder: Path) -> Path:
         shutil.copyfile(source / name, folder / name)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     kept = {key: config[key] for key in ("eos_token_id", "bos_token_id") if key in config}
-    fields = {**TINY, **kept, "model_type": "llama", "vocab_size": n_tokens(folder)}
+    fields = {**TINY, **kept, "model_type": "llama", "vocab_size": n_tokens(folder), **more}
     write_weights(folder, "llama", fields, seed=7)
     return folder
 

@@ -1,0 +1,178 @@
+"""Plan, admission and engine thread together, whatever comes, leaves and fails."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence as TokenSequence
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mlxdeck.server.backends.local.engine.api import KVState, SamplingParams, SequenceSpec, State
+from mlxdeck.server.backends.local.engine.echo import EchoEngine, echo
+from mlxdeck.server.backends.local.scheduler import engine_thread, kv_budget
+from mlxdeck.server.backends.local.scheduler.admission import EXTRA_SHARE
+from mlxdeck.server.backends.local.scheduler.sequence import Done, Sequence
+from tests.server.backends.local.faults import faulty
+from tests.server.backends.local.scheduler.test_admission import COST, Small
+from tests.server.backends.local.scheduler.turns import Turns
+
+CHUNK, MAX_BATCH = 64, 4
+LONG, SHORT = 20_000, 20
+
+
+@pytest.mark.parametrize("n_long", [2, 6])
+def test_twenty_new_tokens_wait_two_steps_behind_two_long_prompts(n_long: int) -> None:
+    """On the echo engine, also if all places are taken; wherever the long ones are."""
+    for n_before in (1, 2, 3, 7, 40):
+        turns = Turns(EchoEngine(prefill_chunk_tokens=CHUNK), max_batch=4, chunk_tokens=CHUNK)
+        for n in range(n_long):
+            turns.enter([2] * LONG, 5, session=f"s{n}")
+        for _ in range(n_before):
+            turns.turn()
+        assert turns.until_drawn(turns.enter([3] * SHORT, 5)) <= 2
+
+
+@pytest.mark.model
+def test_twenty_new_tokens_wait_two_steps_with_a_model(tmp_path: Path) -> None:
+    """A llama with a window of 65,536 tokens, as fast as it is."""
+    from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+    from tests.zoo.models import small_smollm2
+
+    folder = small_smollm2(tmp_path / "small", max_position_embeddings=65_536)
+    engine = MlxEngine(str(folder), tmp_path, prefill_chunk_tokens=512)
+    turns = Turns(engine, max_batch=4, chunk_tokens=512)
+    chance = random.Random(3)
+
+    def tokens(n: int) -> list[int]:
+        return [chance.randrange(5, 3_000) for _ in range(n)]
+
+    try:
+        assert engine.load(lambda _: None).context_tokens == 65_536
+        long = [turns.enter(tokens(LONG), 5, session=f"s{n}") for n in range(2)]
+        for _ in range(3):
+            turns.turn()
+            short = turns.enter(tokens(SHORT), 3)
+            assert turns.until_drawn(short) <= 2
+            while not turns.is_done(short):
+                turns.turn()
+        assert all(job.left_tokens > 0 for job in long)
+    finally:
+        turns.worker.close()
+
+
+class Faults(RuleBasedStateMachine):
+    """Requests that come and leave, with little memory, and an engine that fails now and then."""
+
+    @initialize(whole=st.integers(500, 4_000))
+    def begin(self, whole: int) -> None:
+        """A device of some size."""
+        self.patches = pytest.MonkeyPatch()
+        self.patches.setattr(engine_thread, "REBUILD_AFTER_S", (0.0,) * 3)
+        # So that answers get longer than that.
+        self.patches.setattr(kv_budget, "EXPECTED_ANSWER_TOKENS", 64)
+        self.patches.setattr(kv_budget, "NEAR_TOKENS", 64)
+        self.small = Small(lambda prompt: 3 * echo(prompt), prefill_chunk_tokens=CHUNK)
+        self.small.whole_bytes = COST.bytes_of(whole) + COST.bytes_of(whole // 2)
+        self.engine, self.plan = faulty(self.small)
+        self.turns = Turns(self.engine, max_batch=MAX_BATCH, chunk_tokens=CHUNK)
+        self.turns.worker.room.give_way = self.small.give_way
+        self.open: list[Sequence] = []
+        self.states: dict[bytes, KVState] = {}
+        self.is_blind = False
+        """Whether the engine could not say what room there is."""
+
+    def keep(self, kept: KVState) -> None:
+        """As a cache does; it takes what room there is."""
+        self.states[bytes(kept.tokens)] = kept
+        self.small.cached_bytes = max(0, self.small.whole_bytes - self.small.held_bytes) // 2
+
+    def lease(self, tokens: TokenSequence[int]) -> tuple[int, State]:
+        """Sometimes it has been evicted meanwhile."""
+        known = self.states.get(bytes(tokens))
+        if known is None or len(tokens) % 3 == 0:
+            return 0, None
+        return len(tokens) - 1, known.state[:-1]
+
+    @rule(
+        size=st.sampled_from([1, 30, 200, 450]),
+        max_tokens=st.sampled_from([1, 20, 5_000]),
+        session=st.sampled_from(["", "a", "b"]),
+        letter=st.sampled_from("xyz"),
+    )
+    def enter(self, size: int, max_tokens: int, session: str, letter: str) -> None:
+        """Another request; its answer is three times as long as its prompt."""
+        prompt = f"<user>{letter * size}</user><assistant>"
+        tokens = [byte + 1 for byte in prompt.encode()]
+        run = SequenceSpec(tokens, 0, None, max_tokens, SamplingParams())
+        job = Sequence(run, self.keep, session=session, lease=self.lease)
+        job.work.times.submitted_s = float(len(self.turns.told) + 1)
+        self.turns.put(job)
+        self.open.append(job)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """A client leaves, wherever its request is."""
+        job = data.draw(st.sampled_from(self.open))
+        self.open.remove(job)
+        self.turns.leave(job)
+
+    @rule(
+        site=st.sampled_from(["insert", "step", "remove", "room", "memory", "reset"]),
+        n_before=st.integers(0, 9),
+        late=st.booleans(),
+    )
+    def fail(self, site: str, n_before: int, *, late: bool) -> None:
+        """One of the next calls will fail."""
+        self.plan.arm(site, n_before=n_before, late=late)
+        self.is_blind = self.is_blind or site == "room"
+
+    @rule(n=st.integers(1, 60))
+    def go_on(self, n: int) -> None:
+        """Some steps."""
+        for _ in range(n):
+            self.turns.turn()
+
+    @invariant()
+    def everybody_is_told_once_and_rightly(self) -> None:
+        """One end at most, and only what belongs to the own answer."""
+        for job, told in self.turns.told.items() if hasattr(self, "turns") else ():
+            ends, text = self.turns.ends(job), self.turns.text(job)
+            answer = 3 * echo(bytes(token - 1 for token in job.run.tokens).decode())
+            assert answer.startswith(text), told
+            if ends and isinstance(ends[0], Done) and ends[0].reason == "stop":
+                assert text == answer
+            assert len(text) <= job.run.max_tokens
+
+    @invariant()
+    def no_limit_is_passed(self) -> None:
+        """Neither of places nor of memory, as far as the engine could tell what there is."""
+        if not hasattr(self, "turns"):
+            return
+        assert len(self.turns.worker.running) <= MAX_BATCH + MAX_BATCH // EXTRA_SHARE
+        if not self.is_blind:
+            assert self.small.most_held_bytes <= self.small.whole_bytes
+
+    def teardown(self) -> None:
+        """Without further faults, all that are still there get their answers."""
+        if not hasattr(self, "turns"):
+            return
+        self.plan.disarm()
+        for _ in range(6_000):
+            self.turns.turn()
+            if not self.turns.worker.busy:
+                break
+        assert all(len(self.turns.ends(job)) == 1 for job in self.open)
+        worker = self.turns.worker
+        assert not (worker.running or worker._waiting or worker._open)
+        self.turns.turn()
+        self.patches.undo()
+        assert not self.small._running
+
+
+TestFaults = Faults.TestCase
+TestFaults.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
