@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 EXTRA_SHARE = 4
 """One place more for so many: for a short prompt of a session that has none."""
+EXTRA_TOKENS = 256
+"""Whoever has written so many in an extra place gives it up, if another one needs it."""
 MAX_PASSED = 16
 """A request that others were preferred to so often is preferred to others."""
 
@@ -21,6 +23,8 @@ class Candidate:
     """Prompt tokens that are not known yet."""
     n_passed: int = 0
     """How often a later one was preferred."""
+    may_be_extra: bool = True
+    """Whether an extra place may be its own; not if it has had one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,24 @@ def next_place(
     if n_extra >= max_batch // EXTRA_SHARE:
         return None
     for n, each in enumerate(waiting):
-        if each.left_tokens <= short_tokens and not n_places[each.session]:
+        if _is_for_extra(each, short_tokens) and not n_places[each.session]:
             return Choice(n, is_extra=True)
     return None
+
+
+def needs_extra(
+    waiting: Sequence[Candidate], running: Sequence[Place], *, max_batch: int, short_tokens: int
+) -> bool:
+    """Whether a short prompt waits only because all extra places are taken."""
+    if not 0 < max_batch // EXTRA_SHARE <= sum(each.is_extra for each in running):
+        return False
+    sessions = {each.session for each in running}
+    short = (each for each in waiting if _is_for_extra(each, short_tokens))
+    return any(each.session not in sessions for each in short)
+
+
+def _is_for_extra(candidate: Candidate, short_tokens: int) -> bool:
+    return candidate.may_be_extra and candidate.left_tokens <= short_tokens
 
 
 def _rank(candidate: Candidate, arrival: int, n_places: Counter[str]) -> tuple[int, int]:

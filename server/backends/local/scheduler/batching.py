@@ -6,13 +6,16 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeVar
 
 from mlxdeck.server.backends.local.engine.api import Read
 from mlxdeck.server.backends.local.scheduler.admission import (
+    EXTRA_TOKENS,
     MAX_PASSED,
     Candidate,
     Choice,
     Place,
+    needs_extra,
     next_place,
 )
 from mlxdeck.server.backends.local.scheduler.pace import Pace
@@ -21,6 +24,28 @@ from mlxdeck.server.backends.local.scheduler.step_plan import Reading, StepPlann
 
 Fits = Callable[[Sequence, Iterable[Sequence]], bool]
 """Whether there is memory for a sequence beside others."""
+
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Rule(Protocol[T_co]):
+    """A rule of admission."""
+
+    def __call__(
+        self,
+        waiting: list[Candidate],
+        running: list[Place],
+        *,
+        max_batch: int,
+        short_tokens: int,
+    ) -> T_co:
+        """Decide."""
+
+
+def _written_in_place(job: Sequence) -> int:
+    return job.work.n_tokens - job.spec.n_written
 
 
 class Batching:
@@ -54,11 +79,30 @@ class Batching:
             each.work.waits_for = "memory" if each in without_room else "a place in the batch"
         return None
 
+    def overstays(
+        self, waiting: Iterable[Sequence], running: Mapping[int, Sequence]
+    ) -> Sequence | None:
+        """Who has to give up an extra place, as others need it; who has written most in it."""
+        if not self._ask(needs_extra, waiting, running):
+            return None
+        extra = [each for each in running.values() if each.is_extra and not each.left_tokens]
+        longest = max(extra, key=_written_in_place, default=None)
+        enough = longest is not None and _written_in_place(longest) >= EXTRA_TOKENS
+        return longest if enough else None
+
     def _next_place(
-        self, waiting: list[Sequence], running: Mapping[int, Sequence]
+        self, waiting: Iterable[Sequence], running: Mapping[int, Sequence]
     ) -> Choice | None:
-        return next_place(
-            [Candidate(each.owner, each.left_tokens, each.n_passed) for each in waiting],
+        return self._ask(next_place, waiting, running)
+
+    def _ask(
+        self, rule: Rule[T], waiting: Iterable[Sequence], running: Mapping[int, Sequence]
+    ) -> T:
+        return rule(
+            [
+                Candidate(each.owner, each.left_tokens, each.n_passed, each.rest is None)
+                for each in waiting
+            ],
             [Place(each.owner, each.is_extra) for each in running.values()],
             max_batch=self._max_batch,
             short_tokens=self._chunk_tokens,

@@ -223,6 +223,8 @@ class EngineThread:
         return True
 
     def _admit(self) -> None:
+        if (job := self._batching.overstays(self._waiting, self.running)) is not None:
+            self._make_wait(job)
         fits = self.room.fits
         while (job := self._batching.admit(self._waiting, self.running, fits)) is not None:
             spec, failure = self._attempt("a lease", job.let_in)
@@ -242,14 +244,18 @@ class EngineThread:
             if len(self.running) == 1:
                 self._cut(job, "length")
                 return
-            kept = self._remove(job.uid)
-            if job not in self._open:
-                return
-            if job.wait_again(kept):
-                self._waiting.appendleft(job)
-            else:
-                self._deliver([(job, EngineFailed("there is no memory for the answer"))])
-            self._keep(job, kept)
+            self._make_wait(job)
+
+    def _make_wait(self, job: Sequence) -> None:
+        """Take away its place; it goes on later."""
+        kept = self._remove(job.uid)
+        if job not in self._open:
+            return
+        if job.wait_again(kept):
+            self._waiting.appendleft(job)
+        else:
+            self._deliver([(job, EngineFailed("the state of the answer is lost"))])
+        self._keep(job, kept)
 
     def _step(self) -> None:
         self._make_room()

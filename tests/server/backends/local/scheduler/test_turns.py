@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mlxdeck.server.backends.local.engine.api import KVState, SamplingParams, SequenceSpec, State
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, echo
-from mlxdeck.server.backends.local.scheduler import engine_thread, kv_budget
-from mlxdeck.server.backends.local.scheduler.admission import EXTRA_SHARE
+from mlxdeck.server.backends.local.scheduler import batching, engine_thread, kv_budget
+from mlxdeck.server.backends.local.scheduler.admission import EXTRA_SHARE, EXTRA_TOKENS
 from mlxdeck.server.backends.local.scheduler.sequence import Done, Sequence
 from tests.server.backends.local.faults import faulty
 from tests.server.backends.local.scheduler.test_admission import COST, Small
@@ -34,6 +34,29 @@ def test_twenty_new_tokens_wait_two_steps_behind_two_long_prompts(n_long: int) -
         for _ in range(n_before):
             turns.turn()
         assert turns.until_drawn(turns.enter([3] * SHORT, 5)) <= 2
+
+
+def test_an_extra_place_is_given_up_for_the_next_short_request() -> None:
+    """By whoever has written enough in it; the answer goes on in the next place that is left."""
+    engine = EchoEngine(prefill_chunk_tokens=CHUNK)
+    turns = Turns(engine, max_batch=MAX_BATCH, chunk_tokens=CHUNK)
+    engine.reply = lambda prompt: f"{echo(prompt)} " * 400
+
+    def ask(name: str, max_tokens: int) -> Sequence:
+        prompt = f"<user>{name}</user><assistant>"
+        return turns.enter([byte + 1 for byte in prompt.encode()], max_tokens, session=name)
+
+    regular = [ask(f"r{n}", 1_000) for n in range(MAX_BATCH)]
+    turns.until_drawn(regular[-1])
+    first = ask("one", 1_000)
+    assert turns.until_drawn(first) <= 2 and first.is_extra
+    second = ask("two", 10)
+    assert turns.until_drawn(second) <= EXTRA_TOKENS + 2
+    assert first.work.state[0] == "wait" and first.work.n_tokens == EXTRA_TOKENS
+    while not all(turns.is_done(each) for each in (first, second, *regular)):
+        turns.turn()
+        assert len(turns.worker.running) <= MAX_BATCH + MAX_BATCH // EXTRA_SHARE
+    assert turns.text(first) == ("one " * 400)[:1_000]
 
 
 @pytest.mark.model
@@ -75,6 +98,7 @@ class Faults(RuleBasedStateMachine):
         # So that answers get longer than that.
         self.patches.setattr(kv_budget, "EXPECTED_ANSWER_TOKENS", 64)
         self.patches.setattr(kv_budget, "NEAR_TOKENS", 64)
+        self.patches.setattr(batching, "EXTRA_TOKENS", 16)
         self.small = Small(lambda prompt: 3 * echo(prompt), prefill_chunk_tokens=CHUNK)
         self.small.whole_bytes = COST.bytes_of(whole) + COST.bytes_of(whole // 2)
         self.engine, self.plan = faulty(self.small)

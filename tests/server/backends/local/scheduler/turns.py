@@ -66,8 +66,9 @@ class Turns:
 
     def ends(self, job: Sequence) -> list[Chunk | ServerError]:
         """What ended it: one thing at most, and nothing behind it."""
-        found = [each for each in self.told[job] if not isinstance(each, Piece)]
-        assert len(found) <= 1 and self.told[job][-len(found) :] == (found or self.told[job])
+        told = self.told[job]
+        found: list[Chunk | ServerError] = [each for each in told if not isinstance(each, Piece)]
+        assert not found or told[-1:] == found
         return found
 
     def text(self, job: Sequence) -> str:
