@@ -89,7 +89,7 @@ class Work:
     position: int = 0
     """Its place among those that wait, 1 for the next; 0 if it doesn't wait."""
     waits_for: str = ""
-    """Why it waits, for a person; empty if it doesn't."""
+    """Why it waits, for a person; also a prompt that has a place waits for its turn."""
     held: bool = False
     """Whether a grammar constrains what is written at this moment."""
     let_go: str = ""

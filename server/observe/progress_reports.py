@@ -30,7 +30,7 @@ def progress_of(prepared: Prepared) -> RequestProgress:
         state=state,
         state_s=round(time.monotonic() - since_s, DIGITS) if since_s else 0.0,
         position=(work.position or None) if is_waiting else None,
-        waits_for=(work.waits_for or "the engine") if is_waiting else "",
+        waits_for=work.waits_for or ("the engine" if is_waiting else ""),
         prompt_tokens=prepared.prompt_tokens,
         cached_tokens=prepared.cached_tokens,
         read_tokens=work.read_tokens,
@@ -40,10 +40,12 @@ def progress_of(prepared: Prepared) -> RequestProgress:
 
 
 def as_told(progress: RequestProgress) -> dict[str, Any]:
-    """The same for `/v1/status`; why and where only of those that wait."""
+    """The same for `/v1/status`; where and why only of those that wait."""
     told = msgspec.structs.asdict(progress)
     if progress.state != "wait":
-        del told["position"], told["waits_for"]
+        del told["position"]
+    if not progress.waits_for:
+        del told["waits_for"]
     return told
 
 

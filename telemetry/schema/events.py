@@ -219,7 +219,7 @@ class RequestProgress(Attrs, frozen=True, kw_only=True):
     position: int | None = named("mlx.queue.position", None)
     """Its place among those that wait, 1 for the next; absent if it doesn't wait."""
     waits_for: str = named("mlx.queue.reason", "")
-    """Why it waits, for a person."""
+    """Why it waits, for a person; also of a prompt that has a place and is not read now."""
     prompt_tokens: int = always(0, "gen_ai.usage.input_tokens")
     """Tokens of the prompt."""
     cached_tokens: int = always(0, "gen_ai.usage.cache_read.input_tokens")

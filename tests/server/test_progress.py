@@ -47,6 +47,7 @@ async def test_what_runs_and_what_waits_is_told() -> None:
         assert prefill["output_tokens"] == 0
         assert [first["position"], second["position"]] == [1, 2]
         assert first["waits_for"] == "a place in the batch"
+        assert "waits_for" not in decode
         assert all(each["state_s"] >= 0 for each in found)
         for each in asked:
             each.cancel()

@@ -26,6 +26,8 @@ Fits = Callable[[Sequence, Iterable[Sequence]], bool]
 """Whether there is memory for a sequence beside others."""
 
 
+OTHERS = "its turn, as others are read or written"
+"""What a prompt waits for that has a place."""
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -123,6 +125,9 @@ class Batching:
         ]
         n_decoding = len(running) - len(readings)
         reads = self._planner.plan(readings, n_decoding, self._pace.speeds, expects=expects)
+        now = {uid for each in reads for uid in each.uids}
+        for each in readings:
+            running[each.uid].work.waits_for = "" if each.uid in now else OTHERS
         self._n_read = sum(len(each.uids) * each.n_tokens for each in reads)
         self._decodes = n_decoding > 0
         self._began_s = time.perf_counter()

@@ -38,12 +38,12 @@ def device() -> Device:
         kind="metal" if mx.default_device() == mx.Device(mx.gpu) else "cpu",
         name=str(info.get("device_name", "unknown")),
         mlx_version=version("mlx"),
-        model_bytes=int(info.get("max_recommended_working_set_size", 0)) or _free_bytes() or total,
+        model_bytes=int(info.get("max_recommended_working_set_size", 0)) or free_bytes() or total,
         memory_bytes=total,
     )
 
 
-def _free_bytes() -> int:
+def free_bytes() -> int:
     """Memory that is free or can be freed at once; 0 where the system doesn't say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

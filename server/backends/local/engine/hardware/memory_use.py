@@ -8,14 +8,16 @@ neither compressed pages nor the GPU's.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
 from mlxdeck.server.backends.local.engine.api import Room
-from mlxdeck.server.backends.local.engine.hardware.device import Device, device
+from mlxdeck.server.backends.local.engine.hardware.device import Device, device, free_bytes
 
 RUSAGE_INFO_V2 = 2
 """Of `proc_pid_rusage` in macOS's libproc.h: from here on it tells the physical footprint."""
@@ -64,12 +66,21 @@ class MemoryUse:
 
 def memory_use() -> MemoryUse:
     """Of this process, now. Engine thread."""
+    found = _device()
+    if found.kind != "metal":
+        found = replace(found, model_bytes=free_bytes() or found.memory_bytes)
     active, buffers = int(mx.get_active_memory()), int(mx.get_cache_memory())
-    return MemoryUse(device(), active, buffers, footprint_bytes())
+    return MemoryUse(found, active, buffers, footprint_bytes())
+
+
+_device = functools.cache(device)
+"""Its size doesn't change, and to ask for it takes longer than all the rest."""
 
 
 def footprint_bytes(library: Callable[[], ctypes.CDLL] | None = None) -> int:
     """What macOS holds against this process; 0 on other systems."""
+    if library is None and sys.platform != "darwin":
+        return 0
     try:
         found = (library or _libproc)()
         words = (ctypes.c_uint64 * RUSAGE_WORDS)()
@@ -79,5 +90,6 @@ def footprint_bytes(library: Callable[[], ctypes.CDLL] | None = None) -> int:
     return 0 if failed else int(words[FOOTPRINT_AT])
 
 
+@functools.cache
 def _libproc() -> ctypes.CDLL:
     return ctypes.CDLL("/usr/lib/libproc.dylib")
