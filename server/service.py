@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from mlxdeck.server.lifecycle.upkeep import Upkeep
 from mlxdeck.server.load import Load
 from mlxdeck.server.observe.observer import Emitter, Observer
 from mlxdeck.server.pipeline import Pipeline
+from mlxdeck.server.process_memory import process_bytes
 from mlxdeck.server.stored_answers import StoredAnswers
 from mlxdeck.server.warmup import Warmer
 from mlxdeck.server.web.incoming_bodies import IncomingBodies
@@ -201,14 +201,3 @@ class Service:
                 if idle_s % IDLE_TICK_S == 0:
                     self.observer.tick(load, process_bytes())
             await asyncio.sleep(TICK_S)
-
-
-def process_bytes() -> int:
-    """Resident memory of this process; its peak if the system reports only that."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        import resource
-
-        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

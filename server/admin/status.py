@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mlxdeck.server.lifecycle.running_request import RunningRequest
-from mlxdeck.server.service import Service, process_bytes
+from mlxdeck.server.process_memory import process_bytes
+from mlxdeck.server.service import Service
 
 
 def health(service: Service) -> dict[str, Any]:

@@ -7,22 +7,15 @@ neither compressed pages nor the GPU's.
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import os
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
 from mlxdeck.server.backends.local.engine.api import Room
 from mlxdeck.server.backends.local.engine.hardware.device import Device, device, free_bytes
+from mlxdeck.server.process_memory import footprint_bytes
 
-RUSAGE_INFO_V2 = 2
-"""Of `proc_pid_rusage` in macOS's libproc.h: from here on it tells the physical footprint."""
-FOOTPRINT_AT, RUSAGE_WORDS = 9, 32
-"""`ri_phys_footprint` is the tenth word of 8 bytes, behind a UUID of two and seven counters."""
 SPARE_SHARE = 1 / 32
 """Of the whole: what a pass needs beside what it reads, and what the reckoning leaves out."""
 
@@ -75,21 +68,3 @@ def memory_use() -> MemoryUse:
 
 _device = functools.cache(device)
 """Its size doesn't change, and to ask for it takes longer than all the rest."""
-
-
-def footprint_bytes(library: Callable[[], ctypes.CDLL] | None = None) -> int:
-    """What macOS holds against this process; 0 on other systems."""
-    if library is None and sys.platform != "darwin":
-        return 0
-    try:
-        found = (library or _libproc)()
-        words = (ctypes.c_uint64 * RUSAGE_WORDS)()
-        failed = found.proc_pid_rusage(os.getpid(), RUSAGE_INFO_V2, ctypes.byref(words))
-    except (OSError, AttributeError):
-        return 0
-    return 0 if failed else int(words[FOOTPRINT_AT])
-
-
-@functools.cache
-def _libproc() -> ctypes.CDLL:
-    return ctypes.CDLL("/usr/lib/libproc.dylib")

@@ -8,12 +8,8 @@ from typing import Any
 import pytest
 
 from mlxdeck.server.backends.local.engine.hardware.device import Device
-from mlxdeck.server.backends.local.engine.hardware.memory_use import (
-    FOOTPRINT_AT,
-    SPARE_SHARE,
-    MemoryUse,
-    footprint_bytes,
-)
+from mlxdeck.server.backends.local.engine.hardware.memory_use import SPARE_SHARE, MemoryUse
+from mlxdeck.server.process_memory import FOOTPRINT_AT, footprint_bytes
 
 GB = 1_000_000_000
 MAC = Device("metal", "Apple M4 Max", "0.32", model_bytes=48 * GB, memory_bytes=64 * GB)
