@@ -301,4 +301,9 @@ def stream_header(settings: Settings, info: BackendInfo) -> dict[str, Any]:
         "host": platform.node(),
         "chip": platform.processor() or platform.machine(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "cache_policy": settings.cache_policy,
+        "disk_cache": settings.disk_cache,
+        "exact_cache_entries": settings.exact_cache_entries,
+        "answer_max_age_s": settings.answer_max_age_s,
+        "canonical_off": tuple(filter(None, settings.canonical_off.split(","))),
     }

@@ -145,6 +145,18 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockDigests:
+    """Keyed digests of a prompt's blocks of tokens, as telemetry tells them."""
+
+    n_before: int = 0
+    """Blocks in front of those that are new."""
+    before: str = ""
+    """Digest of the last of them, in base64."""
+    new: str = ""
+    """Digests of the others, in one text."""
+
+
+@dataclass(frozen=True, slots=True)
 class LookedUp:
     """A cache was asked."""
 
@@ -163,6 +175,7 @@ class LookedUp:
     """Each message's first token."""
     tool_tokens: tuple[int, ...] = ()
     """Tokens of each tool's description, in the request's order; 0 if it was not found."""
+    blocks: BlockDigests = BlockDigests()
     regrouped: tuple[str, ...] = ()
     """Further regroupings of the conversation, found only during rendering."""
 

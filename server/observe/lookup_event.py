@@ -30,6 +30,9 @@ def lookup_event(found: LookedUp) -> t.CacheLookup:
         shared_tokens=found.shared_tokens,
         message_starts=found.message_starts,
         tool_tokens=found.tool_tokens,
+        n_blocks_before=found.blocks.n_before,
+        block_before=found.blocks.before,
+        blocks=found.blocks.new,
         regrouped=found.regrouped,
         duration_s=round(found.duration_s, DIGITS),
     )

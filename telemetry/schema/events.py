@@ -113,6 +113,9 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """Requests that waited when this one came."""
     removed: tuple[str, ...] = named("mlx.prompt.removed", ())
     """Names of the canonical rules that took something out of the prompt."""
+    removed_parts: tuple[str, ...] = named("mlx.prompt.removed_parts", ())
+    """For each part that a rule changed: its name, `system` or the message's number, and the first
+    8 hex digits of the sha256 of what it took out."""
     history_notes: tuple[str, ...] = named("mlx.history.notes", ())
     """Changes that made the history readable, as `told web_search_tool_result 2`."""
     regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
@@ -176,6 +179,12 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     """First token of each message, as far as messages were found in the prompt."""
     tool_tokens: tuple[int, ...] = named("mlx.prompt.tool_tokens", ())
     """Tokens of each tool's description, in the order of `mlx.tool_names`; 0 if not found."""
+    n_blocks_before: int = named("mlx.prompt.blocks_before", 0)
+    """Blocks of 32 tokens that the prompt has in common with one that was told before."""
+    block_before: str = named("mlx.prompt.block_before", "")
+    """Digest of the last of them: 4 bytes in base64, keyed with a secret of this machine."""
+    blocks: str = named("mlx.prompt.blocks", "")
+    """Digests of the blocks behind them, one text; each also stands for all before it."""
     regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
     """Regroupings that were found only as the prompt was rendered, beside those that
     `request.start` names."""

@@ -42,6 +42,16 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     """Where MLX computes: `metal` or `cpu`."""
     capture: Capture = named("mlx.capture", "tools")
     """Captured content: `off`, `tools` (arguments of calls) or `full`."""
+    cache_policy: str = named("mlx.cache.policy", "")
+    """Which KV states go first: `lru` or `adaptive`."""
+    disk_cache: bool | None = named("mlx.cache.disk", None)
+    """Whether states and answers are kept on disk too; absent of lines of earlier versions."""
+    exact_cache_entries: int | None = named("mlx.cache.exact.limit_entries", None)
+    """Limit of whole answers in memory."""
+    answer_max_age_s: float | None = named("mlx.cache.exact.max_age_s", None)
+    """How long an answer may be repeated."""
+    canonical_off: tuple[str, ...] = named("mlx.canonical.off", ())
+    """Canonical rules that are turned off."""
     previous_file: str = named("mlx.previous_file", "")
     """The file of the same run before this one."""
 
@@ -80,6 +90,8 @@ class Tick(Attrs, frozen=True, kw_only=True):
     """KV states in memory."""
     prefix_bytes: int = always(0, "mlx.cache.prefix.bytes")
     """Their size."""
+    prefix_limit_bytes: int | None = named("mlx.cache.prefix.limit_bytes", None)
+    """Limit of KV states in memory; absent of lines of earlier versions."""
     memory_active_bytes: int = always(0, "mlx.memory.active_bytes")
     """Memory that MLX uses."""
     memory_peak_bytes: int = always(0, "mlx.memory.peak_bytes")

@@ -30,6 +30,7 @@ from mlxdeck.server.backends.local.engine.api import (
     ThinkingLimit,
 )
 from mlxdeck.server.backends.local.idle import IdleUnload
+from mlxdeck.server.backends.local.kv.prompt_digests import prompt_digests
 from mlxdeck.server.backends.local.kv.system_prompts import parts_key
 from mlxdeck.server.backends.local.kv_tiers import KVTiers
 from mlxdeck.server.backends.local.model_report import model_report
@@ -148,6 +149,7 @@ class LocalBackend(OneModel):
             self._engine.grammars,
             self.kv.states,
             self.kv.systems,
+            prompt_digests(told.home, told.telemetry),
         )
         signature = self._signature() + digest(self._traits.source)
         served = told.served_model_name or model.name
@@ -220,9 +222,8 @@ class LocalBackend(OneModel):
             memory_peak_bytes=memory.peak_bytes,
         )
         if self._is_ready:
-            ram, models = self.kv.states.ram, (self._idle.model,)
-            n_lost += ram.tally.evictions["failed"]
-            load = replace(load, prefix_entries=len(ram), prefix_bytes=ram.n_bytes, models=models)
+            n_lost += self.kv.states.ram.tally.evictions["failed"]
+            load = replace(self.kv.counted(load), models=(self._idle.model,))
         return BackendStatus(
             self._health,
             load,

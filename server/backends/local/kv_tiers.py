@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import States
@@ -17,6 +18,7 @@ from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
 from mlxdeck.server.cache.cache_disk import CacheDisk
+from mlxdeck.server.load import Load
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,16 @@ class KVTiers:
             waiting = {"waiting": n_waiting, "waiting_bytes": waiting_bytes}
             body[DISK] = told | waiting | {"given_up": ram.unwritten} | self._disk.report()
         return body
+
+    def counted(self, load: Load) -> Load:
+        """The same with what RAM holds."""
+        ram = self.states.ram
+        return replace(
+            load,
+            prefix_entries=len(ram),
+            prefix_bytes=ram.n_bytes,
+            prefix_limit_bytes=ram.max_bytes,
+        )
 
     async def clear(self, tier: str) -> int:
         """Empty one; return how many states it held."""

@@ -16,7 +16,9 @@ from functools import partial
 from mlxdeck.server.backends.local.engine.api import Grammars, TemplateTraits
 from mlxdeck.server.backends.local.handover import Handover
 from mlxdeck.server.backends.local.kv.kv_cache import Found, KVCache, Wanted
+from mlxdeck.server.backends.local.kv.prompt_digests import PromptDigests
 from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
+from mlxdeck.server.backends.local.kv.token_bytes import pack
 from mlxdeck.server.backends.local.prompt.renderer import Prompt, Renderer
 from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import (
     ConstraintPlan,
@@ -26,7 +28,7 @@ from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolForm
 from mlxdeck.server.cache.cache_keys import digest
 from mlxdeck.server.chat import ChatRequest
 from mlxdeck.server.checkpoints import Workers
-from mlxdeck.server.request_facts import Digests, LookedUp, Miss
+from mlxdeck.server.request_facts import BlockDigests, Digests, LookedUp, Miss
 
 MAX_PLANNED = 256
 """Sets of tools and answers whose grammars are known to be compiled."""
@@ -43,6 +45,7 @@ class Ready:
     lease_s: float
     tool_tokens: tuple[int, ...] = ()
     """Tokens of each tool's description, in the request's order."""
+    blocks: BlockDigests = BlockDigests()
 
     def looked_up(self) -> LookedUp:
         """The facts of the lookup, for the trace."""
@@ -58,6 +61,7 @@ class Ready:
             shared_tokens=layout.shared_tokens,
             message_starts=tuple(starts),
             tool_tokens=self.tool_tokens,
+            blocks=self.blocks,
             regrouped=self.prompt.unforeseen,
         )
 
@@ -76,6 +80,7 @@ class _Rendered:
     found: Found
     wanted: Wanted
     tokenize_s: float
+    blocks: BlockDigests
 
     def release(self) -> None:
         self.found.lease.release()
@@ -94,6 +99,7 @@ class Preparation:
         grammars: Grammars,
         states: KVCache,
         systems: SystemPrompts | None,
+        digests: PromptDigests | None = None,
     ) -> None:
         """`short` is the prompt thread for what is short, `long` the one for all else."""
         self._short = Workers(short)
@@ -104,6 +110,7 @@ class Preparation:
         self._grammars = grammars
         self._states = states
         self._systems = systems
+        self._digests = digests
         self._planned: OrderedDict[str, None] = OrderedDict()
 
     async def count(self, request: ChatRequest) -> int:
@@ -136,7 +143,15 @@ class Preparation:
         found = replace(found, miss=miss)
         sizes = rendered.prompt.layout.n_tokens() if request.tools else {}
         tools = tuple(sizes.get(f"tools.{tool.name}", 0) for tool in request.tools)
-        return Ready(rendered.prompt, rendered.plan, found, rendered.tokenize_s, lease_s, tools)
+        return Ready(
+            rendered.prompt,
+            rendered.plan,
+            found,
+            rendered.tokenize_s,
+            lease_s,
+            tools,
+            rendered.blocks,
+        )
 
     def _miss(self, found: Found, prompt: Prompt, parts: Digests) -> Miss:
         """Why not more was found; the system prompt is remembered."""
@@ -183,7 +198,8 @@ class Preparation:
         prompt = planned.prompt
         wanted = Wanted(prompt.tokens, prompt.layout.part_at, prompt.layout.tail_start)
         found = self._states.find(wanted)
-        return _Rendered(prompt, planned.plan, found, wanted, planned.tokenize_s)
+        blocks = self._digests.of(pack(prompt.tokens)) if self._digests else BlockDigests()
+        return _Rendered(prompt, planned.plan, found, wanted, planned.tokenize_s, blocks)
 
 
 def _grammar_kind(request: ChatRequest, parts: Digests) -> str:

@@ -1,0 +1,339 @@
+"""A recording played again with other caches: what each would have known. Pure.
+
+Requests come when they came. What a setting changes in their times changes nothing in their order.
+"""
+
+from __future__ import annotations
+
+import heapq
+import statistics
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from mlxdeck.telemetry.analyze.block_cache import BlockCache, PlayedMatch, ReplayPolicy
+from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS, RecordedPrompt, RecordedTraffic
+
+MIN_GAIN_TOKENS = 64
+"""So many more tokens than RAM the disk has to know to be worth a read; as the server has it."""
+NEXT_TURNS = 8
+"""Requests of a conversation among which the one is that continues an answer."""
+MIN_TIMED_TOKENS = 64
+"""Fewer computed tokens say little of the speed."""
+UNLIMITED = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    """Caches that a recording is played with."""
+
+    prefix_tokens: float
+    """Room for KV states in RAM."""
+    policy: ReplayPolicy = "lru"
+    disk: bool = True
+    exact_entries: int = 1000
+    max_age_s: float = UNLIMITED
+    rules_off: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What the caches would have known, and what was computed."""
+
+    prompt_tokens: int
+    exact_tokens: int
+    """Of prompts whose whole answer was known."""
+    prefix_tokens: int
+    prefill_s: float
+    """Time to compute the rest, at the measured speed of each request."""
+    decode_s: float
+    """Time to write the answers that were not known."""
+    n_evicted: int
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of prompt tokens from any cache; 0 without any."""
+        known = self.exact_tokens + self.prefix_tokens
+        return known / self.prompt_tokens if self.prompt_tokens else 0.0
+
+
+@dataclass(slots=True)
+class PlayedPrompt:
+    """A request, prepared to be played any number of times."""
+
+    told: RecordedPrompt
+    path: list[int]
+    boundaries: tuple[int, ...]
+    kept: list[int]
+    """The path of what is kept of it: the prompt, and its answer as far as a later one has it."""
+    kept_tokens: int
+    read_s: float
+    """Seconds a prompt token."""
+    write_s: float
+    """Seconds to write its answer."""
+    repeatable: bool
+    """Whether its answer may be repeated."""
+
+
+def prepared(traffic: RecordedTraffic) -> list[PlayedPrompt]:
+    """All requests of which something is known, in the order in which caches were asked."""
+    prompts = [each for each in traffic.prompts if each.n_tokens]
+    _fill_in(prompts)
+    rates = [
+        each.prefill_s / (each.n_tokens - each.matched)
+        for each in prompts
+        if each.has_prompt and each.has_token and each.n_tokens - each.matched >= MIN_TIMED_TOKENS
+    ]
+    usual_s = statistics.median(rates) if rates else 0.0
+    write_s = {each.key: each.decode_s for each in prompts if each.key and each.decode_s}
+    refused = {each.key for each in prompts if each.exact_reason == "not_kept"}
+    kept = _kept(prompts)
+    found = []
+    for each, (path, n_tokens) in zip(prompts, kept, strict=True):
+        n_new = each.n_tokens - each.matched
+        is_timed = each.has_prompt and each.has_token and n_new >= MIN_TIMED_TOKENS
+        found.append(
+            PlayedPrompt(
+                told=each,
+                path=each.path,
+                boundaries=each.boundaries,
+                kept=path,
+                kept_tokens=n_tokens,
+                read_s=each.prefill_s / n_new if is_timed else usual_s,
+                write_s=each.decode_s or write_s.get(each.key, 0.0),
+                repeatable=each.outcome == "ok" and each.key not in refused,
+            )
+        )
+    return found
+
+
+def _fill_in(prompts: Sequence[RecordedPrompt]) -> None:
+    """The paths of prompts whose whole answer was known: those of the request that was answered."""
+    known = {each.key: each for each in prompts if each.key and each.has_prompt}
+    for each in prompts:
+        if not each.has_prompt and (same := known.get(each.key)):
+            each.path, each.boundaries = same.path, same.boundaries
+            each.shared_tokens = same.shared_tokens
+
+
+def _kept(prompts: Sequence[RecordedPrompt]) -> list[tuple[list[int], int]]:
+    """The path and the length of the state that each request leaves behind."""
+    turns: dict[object, list[int]] = defaultdict(list)
+    for place, each in enumerate(prompts):
+        if each.path:
+            turns[each.model, each.conversation].append(place)
+    following: dict[int, RecordedPrompt] = {}
+    for places in turns.values():
+        for at, place in enumerate(places):
+            for later in places[at + 1 : at + 1 + NEXT_TURNS]:
+                if _continues(prompts[later], prompts[place]):
+                    following[place] = prompts[later]
+                    break
+    told = [
+        min(1.0, (later.matched - prompts[place].n_tokens) / prompts[place].output_tokens)
+        for place, later in following.items()
+        if prompts[place].output_tokens and later.matched > prompts[place].n_tokens
+    ]
+    usual = statistics.median(told) if told else 1.0
+    return [
+        _state_of(each, following.get(place), usual) for place, each in enumerate(prompts)
+    ]
+
+
+def _continues(later: RecordedPrompt, each: RecordedPrompt) -> bool:
+    n = len(each.path)
+    is_longer = later.has_prompt and later.n_tokens > each.n_tokens and later.at_ts >= each.end_ts
+    return is_longer and bool(n) and len(later.path) >= n and later.path[n - 1] == each.path[-1]
+
+
+def _state_of(
+    each: RecordedPrompt, later: RecordedPrompt | None, usual: float
+) -> tuple[list[int], int]:
+    # The last token of an answer is drawn, and not computed.
+    n_out = max(0, each.output_tokens - 1) if each.has_token else 0
+    n_tokens = each.n_tokens + n_out
+    if later is None:
+        return each.path, n_tokens
+    same = later.matched - each.n_tokens
+    shared = n_out if same >= n_out else same if same > 0 else int(usual * n_out)
+    n_common = each.n_tokens + shared
+    if later.matched < n_common and later.miss_reason == "diverged":
+        n_common = max(each.n_tokens - SUB_TOKENS, later.matched)
+    # What goes on in another way can't be found by any prompt: it only takes room.
+    return later.path[: max(len(each.path), n_common // SUB_TOKENS)], max(n_common, n_tokens)
+
+
+@dataclass(slots=True)
+class _Caches:
+    """The caches of one model."""
+
+    ram: BlockCache
+    disk: BlockCache
+
+
+@dataclass(slots=True)
+class _Play:
+    """One way through a recording."""
+
+    settings: ReplaySettings
+    caches: dict[str, _Caches] = field(default_factory=dict)
+    answers: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    old_answers: dict[str, float] = field(default_factory=dict)
+    """On disk."""
+    running: dict[str, int] = field(default_factory=dict)
+    pid: int = -1
+
+    def of(self, model: str) -> _Caches:
+        """The caches of a model, empty at first."""
+        if model not in self.caches:
+            self.caches[model] = _Caches(self._empty(), BlockCache(UNLIMITED))
+        return self.caches[model]
+
+    def _empty(self) -> BlockCache:
+        return BlockCache(self.settings.prefix_tokens, self.settings.policy)
+
+    def restart(self, pid: int) -> None:
+        """Another process has begun: RAM is empty."""
+        if self.pid not in (-1, pid):
+            self.answers.clear()
+            self.running.clear()
+            for caches in self.caches.values():
+                caches.ram = self._empty()
+        self.pid = pid
+
+    def knows(self, key: str, now_s: float) -> bool:
+        """Whether a whole answer is known, or under way."""
+        if self.running.get(key):
+            return True
+        made_s = self.answers.get(key)
+        if made_s is None and self.settings.disk:
+            made_s = self.old_answers.get(key)
+        if made_s is None or now_s - made_s > self.settings.max_age_s:
+            return False
+        self._store(key, made_s)
+        return True
+
+    def store(self, key: str, now_s: float) -> None:
+        """Keep a whole answer."""
+        self._store(key, now_s)
+        if self.settings.exact_entries:
+            self.old_answers[key] = now_s
+
+    def _store(self, key: str, made_s: float) -> None:
+        self.answers[key] = made_s
+        self.answers.move_to_end(key)
+        while len(self.answers) > self.settings.exact_entries:
+            self.answers.popitem(last=False)
+
+
+def replay(prompts: Sequence[PlayedPrompt], settings: ReplaySettings) -> Replayed:
+    """Play a recording with some caches."""
+    play, ends = _Play(settings), list[tuple[float, int, PlayedPrompt, PlayedMatch, BlockCache]]()
+    exact, prefix, total, prefill_s, decode_s, n_evicted = 0, 0, 0, 0.0, 0.0, 0
+    for number, each in enumerate(_by_rules(prompts, settings.rules_off)):
+        told = each.told
+        while ends and ends[0][0] <= told.at_ts:
+            _finish(play, *heapq.heappop(ends)[2:])
+        play.restart(told.pid)
+        total += told.n_tokens
+        asks = bool(told.key) and told.exact_reason not in ("bypassed", "disabled")
+        if asks and settings.exact_entries and play.knows(told.key, told.at_ts):
+            exact += told.n_tokens
+            continue
+        decode_s += each.write_s
+        caches = play.of(told.model)
+        match = _found(caches, each, disk=settings.disk)
+        prefix += match.n_tokens
+        prefill_s += (told.n_tokens - match.n_tokens) * each.read_s
+        if told.key and each.repeatable:
+            play.running[told.key] = play.running.get(told.key, 0) + 1
+        heapq.heappush(ends, (max(told.end_ts, told.at_ts), number, each, match, caches.ram))
+    n_evicted = sum(each.ram.n_evicted for each in play.caches.values())
+    return Replayed(total, exact, prefix, prefill_s, decode_s, n_evicted)
+
+
+def _found(caches: _Caches, each: PlayedPrompt, *, disk: bool) -> PlayedMatch:
+    """Lease what RAM knows of a prompt, or what the disk does, if that is more."""
+    # One token is always left to run.
+    n_most = each.told.n_tokens - 1
+    match = caches.ram.find(each.path, n_most, each.boundaries)
+    if disk:
+        known = caches.disk.find(each.path, n_most, each.boundaries).n_tokens
+        if known >= match.n_tokens + MIN_GAIN_TOKENS:
+            caches.ram.add(each.path, known, min(each.told.shared_tokens, known))
+            match = caches.ram.find(each.path, n_most, each.boundaries)
+    caches.ram.lease(match)
+    return match
+
+
+def _finish(play: _Play, each: PlayedPrompt, match: PlayedMatch, ram: BlockCache) -> None:
+    """A request is over: its lease ends, its state and its answer are kept."""
+    told = each.told
+    ram.release(match)
+    if told.key and each.repeatable:
+        play.running[told.key] = max(0, play.running.get(told.key, 0) - 1)
+        play.store(told.key, told.end_ts)
+    caches = play.of(told.model)
+    if not told.has_token or ram is not caches.ram:
+        # Nothing was computed, or its process has ended.
+        return
+    caches.ram.add(each.kept, each.kept_tokens, told.shared_tokens)
+    if play.settings.disk and each.kept_tokens >= MIN_GAIN_TOKENS:
+        caches.disk.add(each.kept, each.kept_tokens, told.shared_tokens)
+
+
+def _by_rules(prompts: Sequence[PlayedPrompt], off: Sequence[str]) -> Iterator[PlayedPrompt]:
+    """The prompts as they would have been without some canonical rules."""
+    if not off:
+        yield from prompts
+        return
+    numbers: dict[object, int] = {}
+    for each in prompts:
+        changes = sorted(_changes(each.told, off))
+        yield replace(
+            each,
+            path=_changed(each.path, changes, numbers),
+            kept=_changed(each.kept, changes, numbers),
+        ) if changes else each
+
+
+def _changes(told: RecordedPrompt, off: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Where a rule took something out of a prompt, and the digest of it."""
+    for text in told.removed_parts:
+        rule, place, digest = (text.split(" ") + ["", ""])[:3]
+        if rule in off:
+            n_messages = len(told.boundaries)
+            starts = told.message_starts
+            index = int(place) if place.isdigit() else -1
+            at = starts[index] if 0 <= index < len(starts) else 0 if index < 0 else n_messages
+            yield at, f"{rule} {digest}"
+
+
+def _changed(
+    path: Sequence[int], changes: Sequence[tuple[int, str]], numbers: dict[object, int]
+) -> list[int]:
+    """Other numbers from the first change on, equal where all changes before are equal."""
+    found, so_far, rest = [], (), list(changes)
+    for place, number in enumerate(path):
+        while rest and rest[0][0] < (place + 1) * SUB_TOKENS:
+            so_far = (*so_far, rest.pop(0)[1])
+        key = (number, so_far)
+        found.append(numbers.setdefault(key, -1 - len(numbers)) if so_far else number)
+    return found
+
+
+def held_tokens(prompts: Sequence[PlayedPrompt], moments: Sequence[float]) -> list[int]:
+    """How many tokens of states an unlimited RAM holds at some moments, in ascending order."""
+    play = _Play(ReplaySettings(UNLIMITED, disk=False, exact_entries=0))
+    ends = sorted(prompts, key=lambda each: each.told.end_ts)
+    found, place = [], 0
+    for moment in moments:
+        while place < len(ends) and ends[place].told.end_ts <= moment:
+            each = ends[place]
+            place += 1
+            play.restart(each.told.pid)
+            if each.told.has_prompt and each.told.has_token:
+                ram = play.of(each.told.model).ram
+                ram.add(each.kept, each.kept_tokens, each.told.shared_tokens)
+        found.append(sum(each.ram.held_tokens for each in play.caches.values()))
+    return found
