@@ -7,8 +7,9 @@ get this far: no dialect decodes them into a `ChatRequest`.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,8 @@ _NAMED = frozenset({"properties", "$defs", "definitions", "patternProperties", "
 # Below these keywords is data, whose order must not change.
 _DATA = frozenset({"default", "const", "enum", "examples"})
 
+REMOVED_DIGITS = 8
+"""Of the sha256 of what a rule took out."""
 Rule = Callable[[ChatRequest], ChatRequest]
 
 
@@ -163,3 +166,52 @@ def canonical(
     if request.tool_choice.mode == "none":
         request = replace(request, tools=())
     return request, tuple(changed)
+
+
+def removed_parts(request: ChatRequest, rules: Collection[str]) -> tuple[str, ...]:
+    """What rules take out of a request: their name, `system` or a message's number, and a digest.
+
+    Numbers are those of the canonical form's messages.
+    """
+    found = [_removed("billing_header", "system", "".join(_billing(request)))]
+    found.append(_removed("total_tokens", "system", "".join(_budgets(request.system))))
+    index = 0
+    for message in request.messages:
+        place = str(index)
+        texts = [block.text for block in message.blocks if isinstance(block, Text)]
+        if message.role == "system":
+            found.append(_removed("total_tokens", place, "".join(_budgets(texts))))
+            is_dropped = "total_tokens" in rules and not _cleaned(texts)
+            index += not is_dropped
+            continue
+        results = [block for block in message.blocks if type(block) is ToolResult]
+        heads = (head[0] for each in results if (head := _OUTPUT_HEAD.match(each.text)))
+        found.append(_removed("output_heads", place, "".join(heads)))
+        found.append(_removed("tool_ids", place, "\n".join(_ids(message.blocks))))
+        index += 1
+    return tuple(each for each in found if each and each.split(" ")[0] in rules)
+
+
+def _removed(rule: str, place: str, text: str) -> str:
+    if not text:
+        return ""
+    raw = text.encode("utf-8", "surrogatepass")
+    return f"{rule} {place} {hashlib.sha256(raw).hexdigest()[:REMOVED_DIGITS]}"
+
+
+def _billing(request: ChatRequest) -> Iterator[str]:
+    if request.system and (match := _BILLING.match(request.system[0])):
+        yield match[0]
+
+
+def _budgets(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        yield from (found[0] for found in _BUDGET.finditer(text))
+
+
+def _ids(blocks: Iterable[Block]) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, ToolUse):
+            yield block.id
+        elif isinstance(block, ToolResult):
+            yield block.tool_use_id

@@ -301,9 +301,16 @@ def stream_header(settings: Settings, info: BackendInfo) -> dict[str, Any]:
         "host": platform.node(),
         "chip": platform.processor() or platform.machine(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kv_token_bytes": _kv_token_bytes(info),
         "cache_policy": settings.cache_policy,
         "disk_cache": settings.disk_cache,
         "exact_cache_entries": settings.exact_cache_entries,
         "answer_max_age_s": settings.answer_max_age_s,
         "canonical_off": tuple(filter(None, settings.canonical_off.split(","))),
     }
+
+
+def _kv_token_bytes(info: BackendInfo) -> float | None:
+    """What a token takes in a KV state, where the model tells it."""
+    n_bytes = info.details.get("context", {}).get("kv_bytes")
+    return n_bytes / info.context_tokens if n_bytes and info.context_tokens else None

@@ -20,7 +20,7 @@ from mlxdeck.server.cache.answers.memory import Answer, complete_answer
 from mlxdeck.server.cache.answers.single_flight import Flight, Publish, SingleFlight
 from mlxdeck.server.cache.answers.tiered import TieredAnswers
 from mlxdeck.server.cache.cache_keys import answer_key, digests
-from mlxdeck.server.canonicalize import canonical
+from mlxdeck.server.canonicalize import canonical, removed_parts
 from mlxdeck.server.chat import ChatRequest, Event, Finished, Ping, Started
 from mlxdeck.server.checkpoints import Workers, checkpoint
 from mlxdeck.server.errors import ServerError
@@ -112,7 +112,8 @@ class Pipeline:
         checkpoint()
         regrouped = backend.regroupings(request)
         request = replace(request, history_notes=backend.notes(request))
-        return Accepted(request, digests(request), removed, regrouped, None, share)
+        taken = removed_parts(given, removed)
+        return Accepted(request, digests(request), removed, regrouped, None, share, taken)
 
     def _source(
         self, route: Route, accepted: Accepted, trace: Trace, began_s: float, *, fresh: bool

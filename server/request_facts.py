@@ -142,6 +142,8 @@ class Accepted:
     """Requests that wait already; None if that is unknown."""
     share: str = ""
     """The backend's share of the answer's key."""
+    removed_parts: tuple[str, ...] = ()
+    """What those rules took out, part by part: rule, place and digest."""
 
 
 @dataclass(frozen=True, slots=True)

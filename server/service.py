@@ -188,7 +188,7 @@ class Service:
         return replace(load, exact_entries=len(answers), exact_bytes=answers.n_bytes)
 
     async def _tick(self) -> None:
-        idle_s = -TICK_S
+        idle_s, n_requests = -TICK_S, 0
         while True:
             with self.upkeep.guarded("the backend's tick"):
                 self.backend.tick()
@@ -197,7 +197,9 @@ class Service:
             with self.upkeep.guarded("telemetry's tick"):
                 load = self.load
                 self.observer.look(load)
-                idle_s = 0.0 if load.active or load.queued else idle_s + TICK_S
+                n_before, n_requests = n_requests, self.observer.totals.requests
+                is_idle = not (load.active or load.queued or n_requests > n_before)
+                idle_s = idle_s + TICK_S if is_idle else 0.0
                 if idle_s % IDLE_TICK_S == 0:
                     self.observer.tick(load, process_bytes())
             await asyncio.sleep(TICK_S)

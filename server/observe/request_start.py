@@ -60,6 +60,7 @@ def request_start(arrival: Arrival, accepted: Accepted, *, full: bool) -> t.Requ
         answer_schema=as_json(request.answer_schema) if full and request.answer_schema else "",
         queue_depth=accepted.queued,
         removed=accepted.removed,
+        removed_parts=accepted.removed_parts,
         history_notes=request.history_notes,
         regrouped=accepted.regrouped,
         system_hash=parts.system[:HASH_DIGITS],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import statistics
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +16,9 @@ from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS, RecordedPrompt, Reco
 
 MIN_GAIN_TOKENS = 64
 """So many more tokens than RAM the disk has to know to be worth a read; as the server has it."""
+MIN_STORED_TOKENS = 64
+QUIET_S = 3.0
+"""So long a conversation is quiet until its state is written to disk; as the server has it."""
 NEXT_TURNS = 8
 """Requests of a conversation among which the one is that continues an answer."""
 MIN_TIMED_TOKENS = 64
@@ -86,7 +89,7 @@ def prepared(traffic: RecordedTraffic) -> list[PlayedPrompt]:
     ]
     usual_s = statistics.median(rates) if rates else 0.0
     write_s = {each.key: each.decode_s for each in prompts if each.key and each.decode_s}
-    refused = {each.key for each in prompts if each.exact_reason == "not_kept"}
+    refused = _refused(prompts)
     kept = _kept(prompts)
     found = []
     for each, (path, n_tokens) in zip(prompts, kept, strict=True):
@@ -104,6 +107,21 @@ def prepared(traffic: RecordedTraffic) -> list[PlayedPrompt]:
                 repeatable=each.outcome == "ok" and each.key not in refused,
             )
         )
+    return found
+
+
+def _refused(prompts: Sequence[RecordedPrompt]) -> set[str]:
+    """Keys of answers that the server did not repeat, though it was asked again soon."""
+    ended: dict[tuple[int, str], float] = {}
+    found = set[str]()
+    for each in prompts:
+        if not each.key or each.exact_tier:
+            continue
+        was_made = ended.get((each.pid, each.key), UNLIMITED) < each.at_ts
+        if each.exact_reason == "not_kept" or (was_made and each.exact_reason in ("", "cold")):
+            found.add(each.key)
+        if each.outcome == "ok":
+            ended[each.pid, each.key] = each.end_ts
     return found
 
 
@@ -135,9 +153,7 @@ def _kept(prompts: Sequence[RecordedPrompt]) -> list[tuple[list[int], int]]:
         if prompts[place].output_tokens and later.matched > prompts[place].n_tokens
     ]
     usual = statistics.median(told) if told else 1.0
-    return [
-        _state_of(each, following.get(place), usual) for place, each in enumerate(prompts)
-    ]
+    return [_state_of(each, following.get(place), usual) for place, each in enumerate(prompts)]
 
 
 def _continues(later: RecordedPrompt, each: RecordedPrompt) -> bool:
@@ -169,6 +185,16 @@ class _Caches:
 
     ram: BlockCache
     disk: BlockCache
+    waiting: deque[tuple[float, PlayedPrompt]] = field(default_factory=deque)
+    """States that are to be written to disk, and since when."""
+
+    def write(self, until_s: float) -> None:
+        """Write what has waited until then, as far as RAM still has it."""
+        while self.waiting and self.waiting[0][0] + QUIET_S <= until_s:
+            _, each = self.waiting.popleft()
+            n = self.ram.find(each.kept, each.kept_tokens, ()).n_tokens
+            if n >= MIN_STORED_TOKENS:
+                self.disk.add(each.kept, n, each.told.shared_tokens)
 
 
 @dataclass(slots=True)
@@ -198,6 +224,8 @@ class _Play:
             self.answers.clear()
             self.running.clear()
             for caches in self.caches.values():
+                # A server that ends in good order writes the rest.
+                caches.write(UNLIMITED)
                 caches.ram = self._empty()
         self.pid = pid
 
@@ -229,7 +257,7 @@ class _Play:
 def replay(prompts: Sequence[PlayedPrompt], settings: ReplaySettings) -> Replayed:
     """Play a recording with some caches."""
     play, ends = _Play(settings), list[tuple[float, int, PlayedPrompt, PlayedMatch, BlockCache]]()
-    exact, prefix, total, prefill_s, decode_s, n_evicted = 0, 0, 0, 0.0, 0.0, 0
+    exact, prefix, total, prefill_s, decode_s = 0, 0, 0, 0.0, 0.0
     for number, each in enumerate(_by_rules(prompts, settings.rules_off)):
         told = each.told
         while ends and ends[0][0] <= told.at_ts:
@@ -258,6 +286,7 @@ def _found(caches: _Caches, each: PlayedPrompt, *, disk: bool) -> PlayedMatch:
     n_most = each.told.n_tokens - 1
     match = caches.ram.find(each.path, n_most, each.boundaries)
     if disk:
+        caches.write(each.told.at_ts)
         known = caches.disk.find(each.path, n_most, each.boundaries).n_tokens
         if known >= match.n_tokens + MIN_GAIN_TOKENS:
             caches.ram.add(each.path, known, min(each.told.shared_tokens, known))
@@ -278,8 +307,8 @@ def _finish(play: _Play, each: PlayedPrompt, match: PlayedMatch, ram: BlockCache
         # Nothing was computed, or its process has ended.
         return
     caches.ram.add(each.kept, each.kept_tokens, told.shared_tokens)
-    if play.settings.disk and each.kept_tokens >= MIN_GAIN_TOKENS:
-        caches.disk.add(each.kept, each.kept_tokens, told.shared_tokens)
+    if play.settings.disk:
+        caches.waiting.append((told.end_ts, each))
 
 
 def _by_rules(prompts: Sequence[PlayedPrompt], off: Sequence[str]) -> Iterator[PlayedPrompt]:
@@ -290,11 +319,15 @@ def _by_rules(prompts: Sequence[PlayedPrompt], off: Sequence[str]) -> Iterator[P
     numbers: dict[object, int] = {}
     for each in prompts:
         changes = sorted(_changes(each.told, off))
-        yield replace(
-            each,
-            path=_changed(each.path, changes, numbers),
-            kept=_changed(each.kept, changes, numbers),
-        ) if changes else each
+        yield (
+            replace(
+                each,
+                path=_changed(each.path, changes, numbers),
+                kept=_changed(each.kept, changes, numbers),
+            )
+            if changes
+            else each
+        )
 
 
 def _changes(told: RecordedPrompt, off: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -313,7 +346,8 @@ def _changed(
     path: Sequence[int], changes: Sequence[tuple[int, str]], numbers: dict[object, int]
 ) -> list[int]:
     """Other numbers from the first change on, equal where all changes before are equal."""
-    found, so_far, rest = [], (), list(changes)
+    found, rest = [], list(changes)
+    so_far: tuple[str, ...] = ()
     for place, number in enumerate(path):
         while rest and rest[0][0] < (place + 1) * SUB_TOKENS:
             so_far = (*so_far, rest.pop(0)[1])

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy
 from mlxdeck.telemetry.analyze.cache_replay import (
     UNLIMITED,
     PlayedPrompt,
@@ -36,7 +37,7 @@ class WhatIf:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class WhatWas:
     """What happened."""
 
     n_requests: int
@@ -58,7 +59,7 @@ class Measured:
 class WhatIfReport:
     """What happened, the same played, and what other settings would have given."""
 
-    measured: Measured
+    measured: WhatWas
     in_force: WhatIf
     others: list[WhatIf]
 
@@ -68,7 +69,7 @@ def what_if(traffic: RecordedTraffic) -> WhatIfReport:
     prompts = prepared(traffic)
     told = [each.told for each in prompts]
     header = traffic.headers[-1][2] if traffic.headers else StreamStart()
-    token_bytes = _token_bytes(traffic, prompts)
+    token_bytes = header.kv_token_bytes or _token_bytes(traffic, prompts)
     limit_bytes = _limit_bytes(traffic, told)
     room = limit_bytes / token_bytes if token_bytes > 0 else UNLIMITED
     own = ReplaySettings(
@@ -92,7 +93,7 @@ def _others(
             room = factor * own.prefix_tokens
             yield f"{factor:g} times the memory", replace(own, prefix_tokens=room)
     yield "unlimited memory", replace(own, prefix_tokens=UNLIMITED)
-    other = "lru" if own.policy == "adaptive" else "adaptive"
+    other: ReplayPolicy = "lru" if own.policy == "adaptive" else "adaptive"
     yield f"--cache-policy {other}", replace(own, policy=other)
     yield (
         "no states or answers on disk" if own.disk else "states and answers on disk",
@@ -108,14 +109,12 @@ def _others(
         yield "no canonical rules", replace(own, rules_off=tuple(sorted(acted)))
 
 
-def _measured(
-    told: Sequence[RecordedPrompt], token_bytes: float, limit_bytes: float
-) -> Measured:
+def _measured(told: Sequence[RecordedPrompt], token_bytes: float, limit_bytes: float) -> WhatWas:
     total = sum(each.n_tokens for each in told)
     exact = sum(each.n_tokens for each in told if each.exact_tier)
     prefix = sum(each.matched for each in told if not each.exact_tier)
     reason = "" if any(each.path for each in told) else "it holds no digests of prompts"
-    return Measured(
+    return WhatWas(
         n_requests=len(told),
         prompt_tokens=total,
         exact_tokens=exact,

@@ -42,6 +42,8 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     """Where MLX computes: `metal` or `cpu`."""
     capture: Capture = named("mlx.capture", "tools")
     """Captured content: `off`, `tools` (arguments of calls) or `full`."""
+    kv_token_bytes: float | None = named("mlx.kv.token_bytes", None)
+    """Bytes of a KV state for each token of the window; absent if the model doesn't tell."""
     cache_policy: str = named("mlx.cache.policy", "")
     """Which KV states go first: `lru` or `adaptive`."""
     disk_cache: bool | None = named("mlx.cache.disk", None)

@@ -31,6 +31,7 @@ from mlxdeck.server.backends.local.engine.api import (
 )
 from mlxdeck.server.errors import EngineFailed
 
+TOKEN_BYTES = 8
 Reply = Callable[[str], str]
 """(rendered prompt) -> the whole answer."""
 
@@ -110,7 +111,7 @@ class EchoStates:
 
     def size_bytes(self, state: State) -> int:
         """Eight bytes a token."""
-        return 8 * len(state)
+        return TOKEN_BYTES * len(state)
 
     def trimmable(self, state: State) -> bool:
         """Any prefix of a tuple is one."""
@@ -177,7 +178,10 @@ class EchoEngine:
     def load(self, progress: Progress) -> ModelInfo:
         """Nothing to load."""
         progress("loading echo")
-        return ModelInfo(self._name, "", self._name, self._context_tokens, "none")
+        kv_bytes = TOKEN_BYTES * self._context_tokens
+        return ModelInfo(
+            self._name, "", self._name, self._context_tokens, "none", kv_bytes=kv_bytes
+        )
 
     states = EchoStates()
     grammars = NoGrammars()
