@@ -114,8 +114,8 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     removed: tuple[str, ...] = named("mlx.prompt.removed", ())
     """Names of the canonical rules that took something out of the prompt."""
     removed_parts: tuple[str, ...] = named("mlx.prompt.removed_parts", ())
-    """For each part that a rule changed: rule, `system` or the message's number, and a digest of
-    what it took out (8 hex digits of sha256)."""
+    """A text for each part that a rule changed: the rule, the part, and what it took out. The part
+    is `system` or a message's number. What was taken out is told by 8 hex digits of its sha256."""
     history_notes: tuple[str, ...] = named("mlx.history.notes", ())
     """Changes that made the history readable, as `told web_search_tool_result 2`."""
     regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
