@@ -14,6 +14,7 @@ PARTS = {
     "memory": "tests.bench.memory_day:memory_day",
     "eight_bits": "tests.bench.eight_bits:eight_bits",
     "policy": "tests.bench.simulate:policies",
+    "stored": "tests.bench.stored:stored_bytes",
     "wait": "tests.bench.waiting:waits",
     "equal": "tests.bench.equal:equal_texts",
     "grammars": "tests.bench.held:held_to_grammars",

@@ -69,6 +69,9 @@ _ROWS = (
     Row("memory_small", "memory", "the same: steps until <= 512 new tokens are read, 90 %", "steps",
         counted=True),
 
+    Row("stored_bytes", "stored", "KV bytes of 10 conversations / each token of them once", "x",
+        "<= 1.05", counted=True, elsewhere="whole states: 10"),
+
     Row("wait_steps", "wait", "steps until 20 new tokens behind two prompts of 20k are read",
         "steps", "<= 2", counted=True, elsewhere="Locals 41 -> 7 s"),
 
