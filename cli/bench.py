@@ -48,7 +48,7 @@ def run(args: Namespace) -> int:
     with quiet_interrupt():
         from mlxdeck.server.bench import run as bench
 
-    wish = bench.BenchWish(
+    options = bench.BenchOptions(
         url=args.url,
         against=args.against,
         against_model=args.against_model,
@@ -59,4 +59,4 @@ def run(args: Namespace) -> int:
         as_json=args.json,
     )
     progress = partial(print, file=sys.stderr, flush=True)
-    return bench.run(server_settings(args), wish, SERVE, print, progress)
+    return bench.run(server_settings(args), options, SERVE, print, progress)

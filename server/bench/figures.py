@@ -37,7 +37,7 @@ class BenchFigure:
             return f"{value:.1%}"
         if self.unit == "tokens":
             return f"{value:,.0f}"
-        digits = 2 if value < 10 or self.unit == "x" else int(value < 1000)
+        digits = 3 if value < 0.1 else 2 if value < 10 or self.unit == "x" else int(value < 1000)
         return f"{value:,.{digits}f} {self.unit}"
 
 

@@ -26,10 +26,12 @@ from mlxdeck.server.bench.wire import Asked, TimedAnswer
 SHORT_TOKENS = 16
 """Of answers whose first token is all that counts."""
 HELD_TOKENS = 300
+ENDING_TOKENS = 1024
+"""Of an answer that has to end by itself to be repeated, perhaps behind some thinking."""
 N_REPEATS = 30
 REPEATS_S = 10.0
 PACE_WORDS = 150
-KNOWN_ENDING = "What is the capital of France? TimedAnswer in one word."
+KNOWN_ENDING = "What is the capital of France? Answer in one word."
 
 
 @dataclass(slots=True)
@@ -130,7 +132,7 @@ class Bench:
             measured.add("turn_two_of_new", second.first_s / (n_new * first.first_s / n_tokens))
 
     def _repeat(self, target: BenchTarget, _: int) -> None:
-        asked = Asked((f"{self._run}. {KNOWN_ENDING}",), HELD_TOKENS)
+        asked = Asked((f"{self._run}. {KNOWN_ENDING}",), ENDING_TOKENS)
         target.client.ask(asked, fresh=False)
         began_s = time.monotonic()
         for _ in range(N_REPEATS):

@@ -31,7 +31,7 @@ _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
-class BenchWish:
+class BenchOptions:
     """What the command line asks for."""
 
     url: str = ""
@@ -61,32 +61,32 @@ class BenchWish:
 
 
 def run(
-    settings: Settings, wish: BenchWish, command: Sequence[str], say: Say, progress: Say
+    settings: Settings, options: BenchOptions, command: Sequence[str], say: Say, progress: Say
 ) -> int:
     """Measure and print; `command` starts a server in the foreground. For the main thread.
 
     Raises:
-        UserError: The wish makes no sense, or a server can't be started or reached.
+        UserError: The options makes no sense, or a server can't be started or reached.
     """
-    wish.check()
+    options.check()
     began_s, name = time.monotonic(), secrets.token_hex(3)
 
     def told(line: str) -> None:
         progress(f"[{time.monotonic() - began_s:4.0f} s] {line}")
 
     with handled(dict.fromkeys(_ASKED, _leave)), ExitStack() as stack:
-        targets = [_first(settings, wish, command, stack, told)]
-        targets += _others(wish, [targets[0].name])
+        targets = [_first(settings, options, command, stack, told)]
+        targets += _others(options, [targets[0].name])
         first = targets[0].client
         window = int(first.status().get("context_tokens") or 0)
         pace = _reached(partial(pace_of, first, name), targets[0].name)
-        chosen = sizes(pace, window, quick=wish.quick)
-        groups = [each for each in GROUPS if not wish.only or each in wish.only]
+        chosen = sizes(pace, window, quick=options.quick)
+        groups = [each for each in GROUPS if not options.only or each in options.only]
         Bench(targets, chosen, name, told).measure(groups)
-        own = None if wish.url else settings
-        found = report(targets, chosen, quick=wish.quick, settings=own)
+        own = None if options.url else settings
+        found = report(targets, chosen, quick=options.quick, settings=own)
         told("done")
-    for line in [as_line(found)] if wish.as_json else lines(found, targets):
+    for line in [as_line(found)] if options.as_json else lines(found, targets):
         say(line)
     return int(not all(each.measured.samples for each in targets))
 
@@ -101,10 +101,10 @@ def _leave(number: int, _: FrameType | None) -> None:
 
 
 def _first(
-    settings: Settings, wish: BenchWish, command: Sequence[str], stack: ExitStack, told: Say
+    settings: Settings, options: BenchOptions, command: Sequence[str], stack: ExitStack, told: Say
 ) -> BenchTarget:
-    if wish.url:
-        client = _reached(partial(BenchClient, wish.url, key=first_key(settings)), wish.url)
+    if options.url:
+        client = _reached(partial(BenchClient, options.url, key=first_key(settings)), options.url)
         return BenchTarget(client.name, client)
     told(f"starting a server with {settings.model}")
     restart = partial(_started, stack.enter_context(own_server(settings, command, told)))
@@ -117,12 +117,12 @@ def _started(server: BenchServer) -> BenchClient:
     return BenchClient(server.url, recorded=True)
 
 
-def _others(wish: BenchWish, taken: list[str]) -> list[BenchTarget]:
-    key = os.environ.get(wish.against_key_env, "") if wish.against_key_env else ""
-    api = None if wish.against_api == "auto" else cast("ApiName", wish.against_api)
+def _others(options: BenchOptions, taken: list[str]) -> list[BenchTarget]:
+    key = os.environ.get(options.against_key_env, "") if options.against_key_env else ""
+    api = None if options.against_api == "auto" else cast("ApiName", options.against_api)
     found = []
-    for url in wish.against:
-        ask = partial(BenchClient, url, key=key, model=wish.against_model, api=api)
+    for url in options.against:
+        ask = partial(BenchClient, url, key=key, model=options.against_model, api=api)
         client = _reached(ask, url)
         name = client.name if client.name not in taken else f"{client.name} {len(taken)}"
         taken.append(name)

@@ -104,7 +104,7 @@ def test_running_server_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> No
         (["--against-key-env", "NOT_THERE"], "NOT_THERE is not set"),
     ],
 )
-def test_wish_that_can_not_be_met(
+def test_option_that_can_not_be_met(
     flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line, and status 2."""
