@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 STEP_TOKENS = 256
@@ -25,6 +26,19 @@ class KVCost:
     """All layers. Without any, nothing is known, and every sequence is free of charge."""
 
     layers: tuple[LayerCost, ...] = ()
+
+    @classmethod
+    def of(cls, layers: Iterable[LayerCost]) -> KVCost:
+        """The same, with layers of one kind as one: it is asked for often."""
+        kinds: dict[int, LayerCost] = {}
+        for each in layers:
+            same = kinds.get(each.most_tokens, LayerCost())
+            kinds[each.most_tokens] = LayerCost(
+                same.token_bytes + each.token_bytes,
+                each.most_tokens,
+                same.fixed_bytes + each.fixed_bytes,
+            )
+        return cls(tuple(kinds.values()))
 
     def bytes_of(self, n_tokens: int) -> int:
         """The most that a sequence of so many tokens takes, with the room to grow into."""

@@ -66,6 +66,8 @@ class Batching:
         self, waiting: deque[Sequence], running: Mapping[int, Sequence], fits: Fits
     ) -> Sequence | None:
         """Take the next out of those that wait; None if nobody is let in."""
+        if not waiting:
+            return None
         left, without_room = list(waiting), set[Sequence]()
         while (choice := self._next_place(left, running)) is not None:
             job = left.pop(choice.index)
@@ -82,10 +84,10 @@ class Batching:
         return None
 
     def overstays(
-        self, waiting: Iterable[Sequence], running: Mapping[int, Sequence]
+        self, waiting: deque[Sequence], running: Mapping[int, Sequence]
     ) -> Sequence | None:
         """Who has to give up an extra place, as others need it; who has written most in it."""
-        if not self._ask(needs_extra, waiting, running):
+        if not waiting or not self._ask(needs_extra, waiting, running):
             return None
         extra = [each for each in running.values() if each.is_extra and not each.left_tokens]
         longest = max(extra, key=_written_in_place, default=None)

@@ -10,7 +10,7 @@ from mlxdeck.server.backends.local.scheduler.model_residency import Attempt
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence
 from mlxdeck.server.errors import PromptTooLong
 
-LOOK_STEPS = 8
+LOOK_STEPS = 16
 """So often it is looked whether those that run still have room, if nothing is stored meanwhile."""
 
 

@@ -105,7 +105,8 @@ class Sequence:
         `kept` holds what was computed: prompt and answer, as far as they go.
         """
         n_prompt, n_written = len(self.run.tokens), self.work.n_tokens
-        tokens = kept.tokens if kept is not None else ()
+        # What was computed ahead of the answer is computed again.
+        tokens = kept.tokens[: n_prompt + n_written] if kept is not None else ()
         self.uid, self.n_prefilled = -1, 0
         self.work.times.paused_s = time.monotonic()
         self.work.held = False
@@ -125,7 +126,9 @@ class Sequence:
     @property
     def left_tokens(self) -> int:
         """Tokens that have to be read, and are not computed."""
-        return len(self.spec.tokens) - max(self.n_prefilled, self.spec.n_cached)
+        spec = self.run if self.rest is None else self.rest
+        n_computed = self.n_prefilled
+        return len(spec.tokens) - (n_computed if n_computed > spec.n_cached else spec.n_cached)
 
     @property
     def is_begun(self) -> bool:

@@ -25,7 +25,7 @@ def kv_cost(model: Any, max_kv_tokens: int | None, chunk_tokens: int) -> KVCost:
     layers = make_prompt_cache(model, max_kv_tokens)
     # Nothing of it is evaluated.
     model(mx.zeros((1, 1), mx.int32), cache=layers)
-    return KVCost(tuple(cost for layer in layers for cost in _costs(layer, chunk_tokens)))
+    return KVCost.of(cost for layer in layers for cost in _costs(layer, chunk_tokens))
 
 
 def _costs(layer: Any, chunk_tokens: int) -> Iterator[LayerCost]:

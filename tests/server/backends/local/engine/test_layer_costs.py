@@ -78,4 +78,7 @@ def test_the_longest_sequence_that_fits_is_found() -> None:
     assert cost.most_tokens(n_bytes, 10_000) == 777
     assert cost.most_tokens(n_bytes, 50) == 50
     assert cost.most_tokens(10, 10_000) == 0
+    assert KVCost.of([*cost.layers, LayerCost(8.0)]).bytes_of(500) == (
+        cost.bytes_of(500) + 8 * (500 + STEP_TOKENS)
+    )
     assert KVCost((LayerCost(fixed_bytes=50),)).most_tokens(50, 9_000) == 9_000
