@@ -259,6 +259,7 @@ def make_engine(settings: Settings) -> Engine:
         context_tokens=settings.context_tokens,
         max_kv_tokens=settings.max_kv_tokens,
         chat_template=settings.chat_template,
+        prompt_lookup=settings.prompt_lookup,
     )
 
 

@@ -84,6 +84,10 @@ class Work:
     times: Times = field(default_factory=Times)
     n_tokens: int = 0
     """Sampled tokens, the stop token included."""
+    drafted_tokens: int = 0
+    """Guessed tokens that the model verified."""
+    accepted_tokens: int = 0
+    """Those of them that it drew itself: so many passes less than tokens."""
     read_tokens: int = 0
     """Prompt tokens that are in the KV cache, those that were known included."""
     position: int = 0

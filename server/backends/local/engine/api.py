@@ -63,10 +63,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to draw a token, with nothing left open. Temperature 0 is greedy.
-
-    Penalties count the tokens of the answer, and none of the prompt's.
-    """
+    """How to draw a token. Temperature 0 is greedy; penalties count tokens of the answer alone."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -181,6 +178,9 @@ class Sampled:
     """Id of the token, as long as the sequence continues."""
     held: bool = False
     """Whether a grammar constrains the next one."""
+    n_drafted: int = 0
+    n_accepted: int = 0
+    """Guessed tokens that were verified since the last one, and those the model drew itself."""
 
 
 Step = Prefilled | Sampled

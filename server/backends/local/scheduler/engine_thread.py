@@ -293,6 +293,13 @@ class EngineThread:
             job.work.read_tokens = min(step.done_tokens, len(job.run.tokens))
             self._keep(job, step.kept)
             return []
+        if job in self._looping:
+            # Of a step of several tokens, those behind the loop are not told any more.
+            self._keep(job, step.kept)
+            return []
+        return self._account_token(job, step)
+
+    def _account_token(self, job: Sequence, step: Sampled) -> list[Parcel]:
         now_s = time.monotonic()
         if step.finish == "failed":
             del self.running[step.uid]
@@ -303,6 +310,8 @@ class EngineThread:
         if not job.work.n_tokens:
             job.work.times.first_token_s = now_s
         job.work.n_tokens += 1
+        job.work.drafted_tokens += step.n_drafted
+        job.work.accepted_tokens += step.n_accepted
         job.work.held = step.held
         self.output_tokens += 1
         parcels: list[Parcel] = []

@@ -23,6 +23,8 @@ from mlx_lm.sample_utils import greedy_sampler
 from mlx_lm.utils import maybe_set_recommended_wired_limit
 
 from mlxdeck.server.backends.local.engine.api import Read, State
+from mlxdeck.server.backends.local.engine.mlx.decode_batch import begin
+from mlxdeck.server.backends.local.engine.mlx.drafting import Speculation
 from mlxdeck.server.backends.local.engine.mlx.token_reader import expect
 
 PADDING_TOKENS = 8192
@@ -89,9 +91,15 @@ class Batches:
     """The prompts that are read, and the batches of the sequences that are written."""
 
     def __init__(
-        self, model: Any, *, stop_tokens: Sequence[Sequence[int]], max_kv_tokens: int | None
+        self,
+        model: Any,
+        *,
+        stop_tokens: Sequence[Sequence[int]],
+        max_kv_tokens: int | None,
+        speculation: Speculation | None = None,
     ) -> None:
         self._model = model
+        self._speculation = speculation
         self._max_kv_tokens = max_kv_tokens
         self._stops = StopSequences(stop_tokens or None)
         self._next_uid = 0
@@ -124,6 +132,8 @@ class Batches:
         A sequence whose prompt was read in this step has its first token in the next one.
         """
         with mx.stream(generation_stream):
+            if self._speculation and (reads or len(self.groups) > 1):
+                self._speculation.n_others += 1
             for group in self.groups:
                 # A batch of another class begins some of its steps with something else.
                 if type(group) is GenerationBatch:
@@ -184,7 +194,7 @@ class Batches:
         others = [each for place, each in enumerate(prompts) if place not in ended]
         if ended:
             done = batch.split(ended) if others else batch
-            self._join(done.generate(last))
+            self._join(begin(done, last, self._speculation))
         for place, each in enumerate(others):
             each.batch = batch if place == len(others) - 1 else batch.split([0])
             each.cache = None

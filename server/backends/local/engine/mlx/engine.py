@@ -34,6 +34,7 @@ from mlxdeck.server.backends.local.engine.api import (
 from mlxdeck.server.backends.local.engine.hardware.heap import give_back
 from mlxdeck.server.backends.local.engine.hardware.memory_use import memory_use
 from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptProgress, PromptRow
+from mlxdeck.server.backends.local.engine.mlx.drafting import Speculating, Speculation
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
 from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost
@@ -53,6 +54,8 @@ from mlxdeck.server.backends.local.engine.models.model_info import (
     model_info,
     signature,
 )
+from mlxdeck.server.backends.local.engine.speculation.payoff import Acceptance, PassCosts, Payoff
+from mlxdeck.server.backends.local.engine.speculation.prompt_lookup import PromptLookup
 from mlxdeck.server.errors import EngineFailed, one_line
 
 log = logging.getLogger(__name__)
@@ -60,6 +63,9 @@ log = logging.getLogger(__name__)
 UNFIT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 # The KV cache may take this share of the memory that is free once the model is loaded.
 FREE_MEMORY_SHARE = 0.5
+# What a further token costs of a pass over one, until it is measured: on Metal, reading the weights
+# takes most of the time; a processor is busy with each token.
+TOKEN_SHARES = {"metal": 0.02, "cpu": 0.2}
 # Boundaries nearer to one another than this are not worth a step of their own.
 MIN_SEGMENT_TOKENS = 64
 
@@ -81,6 +87,7 @@ class MlxEngine:
         context_tokens: int = 0,
         max_kv_tokens: int = 0,
         chat_template: str = "",
+        prompt_lookup: bool = True,
     ) -> None:
         """`max_kv_tokens` bounds how far back the model looks; 0 is as far as it can.
 
@@ -94,6 +101,8 @@ class MlxEngine:
         self._context_tokens = context_tokens
         self._detokenizers: dict[int, Any] = {}
         self._holding: dict[int, Processor] = {}
+        share = TOKEN_SHARES["metal" if device().kind == "metal" else "cpu"]
+        self._speculation = Speculation(Payoff(PassCosts(share))) if prompt_lookup else None
 
     def load(self, progress: Progress) -> ModelInfo:
         """Fetch, convert and load the model."""
@@ -121,6 +130,8 @@ class MlxEngine:
         progress(context_line(info))
         self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
+        if self._speculation:
+            self._speculation.stops = frozenset(wrapper.eos_token_ids)
         self.reset()
         self._model_bytes = int(mx.get_active_memory())
         return replace(info, vocab_tokens=len(wrapper._tokenizer))
@@ -161,6 +172,10 @@ class MlxEngine:
         except ValueError as error:
             raise EngineFailed(f"the model can't take this prompt: {error}") from error
         self._detokenizers[uid] = detokenizer
+        if speculation := self._speculation:
+            speculation.sequences[uid] = Speculating(
+                PromptLookup(tokens), Acceptance(speculation.payoff.acceptance)
+            )
         if holding:
             self._holding[uid] = holding
         return uid
@@ -198,7 +213,8 @@ class MlxEngine:
         try:
             progress, tokens = self._batch.step(reads)
             steps: list[Step] = [_prefilled(each) for each in progress]
-            steps.extend(self._sampled(response) for response in tokens)
+            # One that has ended may have had more tokens in this step.
+            steps.extend(self._sampled(each) for each in tokens if each.uid in self._detokenizers)
         # Any exception of a model's code has the same meaning here: the batch is lost.
         except Exception as error:
             raise EngineFailed(f"the model failed: {type(error).__name__}: {error}") from error
@@ -213,10 +229,17 @@ class MlxEngine:
         detokenizer = self._detokenizers[response.uid]
         if response.finish_reason != "stop":
             detokenizer.add_token(response.token)
+        n_drafted, n_accepted = self._speculated(response.uid)
         if response.finish_reason is None:
             held = holding is not None and holding.holds
-            segment = detokenizer.last_segment
-            return Sampled(response.uid, segment, token=response.token, held=held)
+            return Sampled(
+                response.uid,
+                detokenizer.last_segment,
+                token=response.token,
+                held=held,
+                n_drafted=n_drafted,
+                n_accepted=n_accepted,
+            )
         detokenizer.finalize()
         self._forget(response.uid)
         return Sampled(
@@ -224,7 +247,14 @@ class MlxEngine:
             detokenizer.last_segment,
             response.finish_reason,
             kept(response.all_tokens, response.prompt_cache),
+            n_drafted=n_drafted,
+            n_accepted=n_accepted,
         )
+
+    def _speculated(self, uid: int) -> tuple[int, int]:
+        """How many tokens were drafted for it, and accepted, since the last time."""
+        found = self._speculation.sequences.get(uid) if self._speculation else None
+        return found.take() if found else (0, 0)
 
     def _ended(self, response: Any, how: Literal["failed", "broken"], why: str) -> Sampled:
         """End a sequence early; its state may be as bad as its answer, and is not kept."""
@@ -245,17 +275,24 @@ class MlxEngine:
             raise EngineFailed(f"the model failed: {type(error).__name__}: {error}") from error
 
     def _forget(self, uid: int) -> None:
-        self._detokenizers.pop(uid, None)
-        self._holding.pop(uid, None)
+        for running in self._of_sequences:
+            running.pop(uid, None)
+
+    @property
+    def _of_sequences(self) -> list[dict[int, Any]]:
+        """What is kept for each sequence, by its uid."""
+        speculating = [self._speculation.sequences] if self._speculation else []
+        return [self._detokenizers, self._holding, *speculating]
 
     def reset(self) -> None:
         """Build a new generator; the old one's sequences are lost, and its memory is freed."""
-        self._detokenizers.clear()
-        self._holding.clear()
+        for running in self._of_sequences:
+            running.clear()
         self._batch = Batches(
             self._model,
             stop_tokens=self._stop_tokens,
             max_kv_tokens=self._max_kv_tokens,
+            speculation=self._speculation,
         )
         mx.clear_cache()
 
@@ -269,7 +306,7 @@ class MlxEngine:
 
     def unload(self) -> None:
         """Free generator and model on the thread that made them."""
-        for running in (self._detokenizers, self._holding):
+        for running in self._of_sequences:
             running.clear()
         if batch := self.__dict__.pop("_batch", None):
             batch.close()

@@ -57,7 +57,8 @@ class Seeded:
 
     def __init__(self, scaled: Sampler, seed: int) -> None:
         self._scaled = scaled
-        self._key = mx.random.key(seed & (1 << 64) - 1)
+        self._keys = [mx.random.key(seed & (1 << 64) - 1)]
+        """That of the next token last, those of the last call before it."""
 
     def skip(self, n_tokens: int) -> None:
         """Go on as if so many tokens were drawn."""
@@ -65,9 +66,19 @@ class Seeded:
             self._key, _ = mx.random.split(self._key)
 
     def __call__(self, logprobs: mx.array) -> mx.array:
-        """Draw one token; the next call draws from the next numbers."""
-        self._key, key = mx.random.split(self._key)
-        return mx.random.categorical(self._scaled(logprobs), key=key)
+        """Draw tokens one behind the other; the next call draws from the next numbers."""
+        del self._keys[:-1]
+        scaled, drawn = self._scaled(logprobs), []
+        for n in range(scaled.shape[0]):
+            following, key = mx.random.split(self._keys[-1])
+            self._keys.append(following)
+            drawn.append(mx.random.categorical(scaled[n : n + 1], key=key))
+        return drawn[0] if len(drawn) == 1 else mx.concatenate(drawn)
+
+    def back(self, n_tokens: int) -> None:
+        """Take back the last tokens of the last call: the next one draws them again."""
+        if n_tokens:
+            del self._keys[-n_tokens:]
 
 
 class Penalties:
@@ -107,6 +118,18 @@ class Penalties:
             changed += self._bias
         # A small repetition penalty makes large numbers: none may be infinite in half precision.
         return mx.minimum(changed, HIGHEST_LOGIT).astype(logits.dtype)
+
+    def takes(self, tokens: list[int]) -> int:
+        """All: none is made impossible."""
+        return len(tokens)
+
+    def mark(self) -> mx.array | None:
+        """What was counted up to now."""
+        return self._counts
+
+    def back(self, mark: mx.array | None) -> None:
+        """Count no further than to there."""
+        self._counts = mark
 
 
 def penalties(params: SamplingParams) -> Penalties | None:

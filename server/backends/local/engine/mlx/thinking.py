@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
@@ -65,6 +66,27 @@ class ThinkingBudget:
         if not self._forced:
             self._is_open = False
         return only
+
+    def takes(self, tokens: list[int]) -> int:
+        """No more than may be thought, and nothing behind what has to be written."""
+        if self.paused():
+            return len(tokens)
+        if self._forced:
+            return 0
+        left = self._thinking.max_tokens - self._n_tokens
+        return min(len(tokens), max(0, left)) if self._is_open else len(tokens)
+
+    def mark(self) -> ThinkingBudget:
+        """The state behind the last token."""
+        made = copy.copy(self)
+        made._forced, made.reader = list(self._forced), copy.copy(self.reader)
+        return made
+
+    def back(self, mark: ThinkingBudget) -> None:
+        """Return to it."""
+        self._is_open, self._n_tokens = mark._is_open, mark._n_tokens
+        self._forced, self._tail = list(mark._forced), mark._tail
+        self.reader.back(mark.reader)
 
     def _is_ending(self) -> bool:
         """Whether the model has begun to write the end itself."""

@@ -1,0 +1,70 @@
+"""Who is guessed for in a batch, by what, and what its logits processors have to be able to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mlxdeck.server.backends.local.engine.speculation.payoff import Acceptance, Payoff
+
+
+class Drafter(Protocol):
+    """Guesses what one sequence goes on with."""
+
+    @property
+    def length(self) -> int:
+        """How many tokens speak for the next guess; one more with each token, at most."""
+
+    def index(self) -> None:
+        """Get ready, while the model runs."""
+
+    def feed(self, token: int) -> None:
+        """Take the next token of the answer."""
+
+    def draft(self, most_tokens: int) -> list[int]:
+        """Guess."""
+
+
+class DraftProcessor(Protocol):
+    """A logits processor that can look at the places of a draft, one by one, and go back."""
+
+    def takes(self, tokens: list[int]) -> int:
+        """How many of these tokens it lets through behind those that it was called with.
+
+        The first is drawn already, and the others are a draft.
+        """
+
+    def mark(self) -> Any:
+        """The state behind the token that it was called with last."""
+
+    def back(self, mark: Any) -> None:
+        """Return to that state."""
+
+
+@dataclass(slots=True)
+class Speculating:
+    """A sequence that is guessed for."""
+
+    drafter: Drafter
+    acceptance: Acceptance
+    n_drafted: int = 0
+    n_accepted: int = 0
+    """Both since they were last taken."""
+
+    def take(self) -> tuple[int, int]:
+        """Drafted and accepted tokens since the last call."""
+        found = self.n_drafted, self.n_accepted
+        self.n_drafted = self.n_accepted = 0
+        return found
+
+
+@dataclass(slots=True)
+class Speculation:
+    """What the batches of one engine share."""
+
+    payoff: Payoff
+    stops: frozenset[int] = frozenset()
+    """Tokens that end an answer: nothing is guessed behind them."""
+    sequences: dict[int, Speculating] = field(default_factory=dict)
+    n_others: int = 0
+    """Counted up when anything else is computed, so that times can't be compared."""

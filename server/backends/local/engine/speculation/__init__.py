@@ -1,0 +1,1 @@
+"""Guesses of what an answer goes on with, and whether trying them pays."""
