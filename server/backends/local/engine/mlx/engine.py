@@ -31,6 +31,7 @@ from mlxdeck.server.backends.local.engine.api import (
     State,
     Step,
 )
+from mlxdeck.server.backends.local.engine.hardware.device import device
 from mlxdeck.server.backends.local.engine.hardware.heap import give_back
 from mlxdeck.server.backends.local.engine.hardware.memory_use import memory_use
 from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptProgress, PromptRow
