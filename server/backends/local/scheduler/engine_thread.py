@@ -293,11 +293,8 @@ class EngineThread:
             job.work.read_tokens = min(step.done_tokens, len(job.run.tokens))
             self._keep(job, step.kept)
             return []
-        if job in self._looping:
-            # Of a step of several tokens, those behind the loop are not told any more.
-            self._keep(job, step.kept)
-            return []
-        return self._account_token(job, step)
+        # Of a step of several tokens, those behind the loop are not told any more.
+        return [] if job in self._looping else self._account_token(job, step)
 
     def _account_token(self, job: Sequence, step: Sampled) -> list[Parcel]:
         now_s = time.monotonic()

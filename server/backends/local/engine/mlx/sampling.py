@@ -63,7 +63,7 @@ class Seeded:
     def skip(self, n_tokens: int) -> None:
         """Go on as if so many tokens were drawn."""
         for _ in range(n_tokens):
-            self._key, _ = mx.random.split(self._key)
+            self._keys[-1], _ = mx.random.split(self._keys[-1])
 
     def __call__(self, logprobs: mx.array) -> mx.array:
         """Draw tokens one behind the other; the next call draws from the next numbers."""
