@@ -304,12 +304,7 @@ class EngineThread:
             if job.spoil:
                 self._attempt("dropping a state", job.spoil)
             return [(job, EngineFailed(f"the model failed: {step.why}"))]
-        if not job.work.n_tokens:
-            job.work.times.first_token_s = now_s
-        job.work.n_tokens += 1
-        job.work.drafted_tokens += step.n_drafted
-        job.work.accepted_tokens += step.n_accepted
-        job.work.held = step.held
+        job.drew(step, now_s)
         self.output_tokens += 1
         parcels: list[Parcel] = []
         if step.finish == "broken":

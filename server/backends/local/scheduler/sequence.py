@@ -9,7 +9,7 @@ from collections.abc import Sequence as TokenSequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mlxdeck.server.backends.local.engine.api import KVState, SequenceSpec, State
+from mlxdeck.server.backends.local.engine.api import KVState, Sampled, SequenceSpec, State
 from mlxdeck.server.backends.local.scheduler.loop_guard import LoopGuard
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.request_facts import Work
@@ -122,6 +122,15 @@ class Sequence:
             n_written=n_written,
         )
         return len(tokens) == n_prompt + n_written
+
+    def drew(self, step: Sampled, now_s: float) -> None:
+        """Take down a token of its answer."""
+        if not self.work.n_tokens:
+            self.work.times.first_token_s = now_s
+        self.work.n_tokens += 1
+        self.work.drafted_tokens += step.n_drafted
+        self.work.accepted_tokens += step.n_accepted
+        self.work.held = step.held
 
     @property
     def left_tokens(self) -> int:
