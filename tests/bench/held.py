@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
-from tests.real import get, serving
+from tests.real import models_home
 
 
 def held_to_grammars() -> None:
     """MLX is imported once the fast BLAS is loaded."""
     load_fast_blas()
+    from mlxdeck.server.backends.local.engine.models.loader import resolve
     from tests.bench.grammars import grammars
 
-    with serving() as server:
-        folder = Path(get(f"{server.url}/v1/status")["model_path"])
-    grammars(folder)
+    grammars(resolve("smollm2", models_home(), lambda _: None).path)
