@@ -88,6 +88,8 @@ class Work:
     """Guessed tokens that the model verified."""
     accepted_tokens: int = 0
     """Those of them that it drew itself: so many passes less than tokens."""
+    forced_tokens: int = 0
+    """Those of them that the grammar forced, and that took no pass of their own."""
     read_tokens: int = 0
     """Prompt tokens that are in the KV cache, those that were known included."""
     position: int = 0

@@ -64,6 +64,8 @@ class Totals:
     """Those of them that were known."""
     output_tokens: int = 0
     """Those that were computed."""
+    forced_tokens: int = 0
+    """Those of them that a grammar forced."""
     repeated_tokens: int = 0
     """Requests whose answer was known, or in flight for another request."""
     tool_calls: int = 0
@@ -92,6 +94,7 @@ class Totals:
         self.input_tokens += end.input_tokens or 0
         if computed:
             self.output_tokens += end.output_tokens or 0
+            self.forced_tokens += end.forced_tokens or 0
             self.looked_up_tokens += end.input_tokens or 0
             self.cached_tokens += end.cached_tokens or 0
         else:

@@ -256,6 +256,7 @@ class Trace:
             cached_tokens=usage.cached_tokens if usage else None,
             output_tokens=n_output,
             reasoning_tokens=usage.reasoning_tokens if usage else None,
+            forced_tokens=(work.forced_tokens or None) if work else None,
             duration_s=round(time.monotonic() - self._began_s, DIGITS),
             ttft_s=_rounded(self._ttft_s),
             time_per_output_token_s=_rounded(per_token_s),

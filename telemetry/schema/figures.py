@@ -136,6 +136,12 @@ FIGURES: tuple[Figure, ...] = (
         omitted=0,
     ),
     Figure(
+        *("forced_tokens", "tokens", "mlx.held.forced_tokens", "forced"),
+        about="tokens that the grammar left no choice about",
+        field="forced",
+        example="forced>20",
+    ),
+    Figure(
         *("n_tool_calls", "count", "mlx.tool_calls", "tool calls", "number of tool calls"),
         field="tools",
         example="tools>1",

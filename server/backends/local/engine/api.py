@@ -176,6 +176,8 @@ class Sampled:
     """Why it is broken, or has failed."""
     token: int = -1
     """Id of the token, as long as the sequence continues."""
+    n_forced: int = 0
+    """Tokens that the grammar forced, read without a pass of their own, since the last one."""
     held: bool = False
     """Whether a grammar constrains the next one."""
     n_drafted: int = 0

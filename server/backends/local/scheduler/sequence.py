@@ -130,6 +130,7 @@ class Sequence:
         self.work.n_tokens += 1
         self.work.drafted_tokens += step.n_drafted
         self.work.accepted_tokens += step.n_accepted
+        self.work.forced_tokens += step.n_forced
         self.work.held = step.held
 
     @property
