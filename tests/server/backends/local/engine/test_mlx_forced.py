@@ -20,6 +20,7 @@ from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text, ToolChoice
 from mlxdeck.server.schemas.normalization import tool_schema
 from tests.corpora.tool_turns import tool_turns
 from tests.server.backends.local.engine.test_mlx_held import THINKING, tiny
+from tests.zoo.forced import forced_share
 
 N_LOGITS = 512
 
@@ -202,42 +203,8 @@ def test_a_long_constant_is_cut_into_tokens_part_by_part(monkeypatch: pytest.Mon
     assert len(asked) <= 3 * (len(text) // MAX_FORCED_BYTES + 1)
 
 
-def forced_share(name: str) -> float:
-    """The part of calls of the corpus that is not sampled, from where the grammar takes hold."""
-    held, form = grammars(special=False), FORMATS[name]
-    n_tokens = n_forced = 0
-    for turn in tool_turns()[::5]:
-        tools = tuple(
-            ToolSpec(each["name"], "", tool_schema(each["input_schema"], "t"))
-            for each in turn.request["tools"]
-        )
-        request = ChatRequest(
-            *("m", (), (Message("user", (Text("Hi"),)),), Sampling(600), tools),
-            ToolChoice("auto", parallel=False),
-        )
-        asked = plan_constraint(request, form, held).constraint
-        assert asked is not None
-        for block in turn.expected:
-            if block["type"] != "tool_use":
-                continue
-            tool = next(each for each in tools if each.name == block["name"])
-            order = tool.input_schema["properties"]
-            values = {key: block["input"][key] for key in order if key in block["input"]}
-            text = form.write_call(ToolUse("", tool.name, values), tool)
-            processor, left = held.processor(asked), held.vocabulary.encode(text)
-            while left:
-                forced = processor.forced(16)
-                assert left[: len(forced)] == forced
-                n_forced += len(forced)
-                now = forced or left[:1]
-                n_tokens += len(now) * processor.holds
-                processor.saw(now)
-                left = left[len(now) :]
-            assert not processor.broken
-    return n_forced / n_tokens
-
-
 def test_a_third_of_a_call_is_not_sampled() -> None:
     """Over the calls that agents make, in every format."""
-    shares = {name: forced_share(name) for name in FORMATS}
+    held, turns = grammars(special=False), tool_turns()[::5]
+    shares = {name: forced_share(held, name, turns) for name in FORMATS}
     assert min(shares.values()) >= 0.3, shares
