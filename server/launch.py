@@ -260,6 +260,7 @@ def make_engine(settings: Settings) -> Engine:
         max_kv_tokens=settings.max_kv_tokens,
         chat_template=settings.chat_template,
         prompt_lookup=settings.prompt_lookup,
+        forced_spans=settings.forced_spans,
     )
 
 

@@ -84,12 +84,12 @@ class Work:
     times: Times = field(default_factory=Times)
     n_tokens: int = 0
     """Sampled tokens, the stop token included."""
+    forced_tokens: int = 0
+    """Those of them that the grammar forced, and that took no pass of their own."""
     drafted_tokens: int = 0
     """Guessed tokens that the model verified."""
     accepted_tokens: int = 0
     """Those of them that it drew itself: so many passes less than tokens."""
-    forced_tokens: int = 0
-    """Those of them that the grammar forced, and that took no pass of their own."""
     read_tokens: int = 0
     """Prompt tokens that are in the KV cache, those that were known included."""
     position: int = 0

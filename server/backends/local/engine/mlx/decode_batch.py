@@ -17,11 +17,14 @@ import mlx.core as mx
 from mlx_lm.generate import GenerationBatch, PromptProcessingBatch
 from mlx_lm.sample_utils import greedy_sampler
 
+from mlxdeck.server.backends.local.engine.mlx.draft_planning import (
+    DecodeRow,
+    DraftPlanner,
+    RowDraft,
+)
 from mlxdeck.server.backends.local.engine.mlx.drafting import Speculating, Speculation
-from mlxdeck.server.backends.local.engine.mlx.ragged_cache import RowLengths, ragged
+from mlxdeck.server.backends.local.engine.mlx.ragged_cache import RowLengths, UncutRows, ragged
 from mlxdeck.server.backends.local.engine.mlx.token_reader import expect
-from mlxdeck.server.backends.local.engine.speculation.payoff import MOST_DRAFT, Draft
-from mlxdeck.server.backends.local.engine.speculation.prompt_lookup import MIN_MATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,7 @@ class AcceptedToken:
 class _Verification:
     """A pass over drafts that is being computed."""
 
-    drafts: list[list[int]]
-    match_lengths: list[int]
+    drafts: list[RowDraft]
     drawn: mx.array
     """Shape [rows, width]: what is drawn behind each token of the pass."""
     logprobs: mx.array
@@ -60,15 +62,16 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
     """
 
     def __init__(
-        self, rows: RowLengths, speculation: Speculation, *args: Any, **kwargs: Any
+        self, rows: RowLengths | UncutRows, speculation: Speculation, *args: Any, **kwargs: Any
     ) -> None:
         """The rest is that of mlx-lm's class."""
-        self._rows = rows
+        self._planner = DraftPlanner(speculation, can_cut=isinstance(rows, RowLengths))
+        self._rows: Any = rows
         self._speculation = speculation
         self._verification: _Verification | None = None
-        self._drafts: list[list[int]] = []
+        self._drafts: list[RowDraft] = []
         """Those of the next pass, one a row; empty for a stock step."""
-        self._match_lengths: list[int] = []
+        self._is_new = True
         self._stepped = (0.0, 0, -1)
         """When the last stock step was done, with how many rows and beside what."""
         self._accepted: list[list[tuple[int, mx.array]]] = []
@@ -89,9 +92,7 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
         told = self._tell_accepted()
         if not self.uids:
             return told
-        pending = self._pending()
-        if pending is not None:
-            self._plan(pending)
+        pending = self._plan()
         found: list[Any] = super().next()
         if pending is None:
             for each in found:
@@ -99,54 +100,27 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
                     known.drafter.feed(each.token)
         return told + found
 
-    def _pending(self) -> list[int] | None:
-        """What was drawn last of each row, if it's worth waiting for: a guess may follow it."""
-        if not any(map(self._may_guess, self._speculating())):
+    def _plan(self) -> list[int] | None:
+        """Choose the next pass's drafts; what was drawn last of each row, if it was waited for."""
+        rows = self._decode_rows()
+        if not self._planner.awaits(rows):
             return None
         pending: list[int] = self._next_tokens.tolist()  # type: ignore[assignment]
-        for each, token in zip(self._speculating(), pending, strict=True):
-            if each:
-                each.drafter.feed(token)
+        for row, token in zip(rows, pending, strict=True):
+            if row.sequence:
+                row.sequence.drafter.feed(token)
+        self._drafts = self._planner.plan(rows, pending)
         return pending
 
-    def _may_guess(self, sequence: Speculating | None) -> bool:
-        if sequence is None or (length := sequence.drafter.length + 1) < MIN_MATCH:
-            return False
-        return self._speculation.payoff.pays(sequence.acceptance.share(length), len(self.uids))
-
-    def _plan(self, pending: list[int]) -> None:
-        """Choose the drafts of the next pass, if there are any that pay."""
-        drafts: list[list[int]] = []
-        offers = []
-        for row, each in enumerate(self._speculating()):
-            drafts.append(self._draft(row, each, pending[row]) if each else [])
-            if each and drafts[-1]:
-                share = each.acceptance.share(each.drafter.length)
-                offers.append(Draft(len(drafts[-1]), share))
-        width = self._speculation.payoff.width(offers, len(self.uids))
-        if width > 1:
-            self._drafts = [each[: width - 1] for each in drafts]
-            self._match_lengths = [
-                each.drafter.length if each else 0 for each in self._speculating()
-            ]
-
-    def _draft(self, row: int, sequence: Speculating, pending: int) -> list[int]:
-        """A row's guess, cut where the answer must or would end."""
-        stops = self._speculation.stops
-        # The pending token and the one behind the draft are the answer's, too.
-        most = min(MOST_DRAFT, self.max_tokens[row] - self._num_tokens[row] - 2)
-        if pending in stops or most <= 0:
-            return []
-        draft = sequence.drafter.draft(most)
-        ends = [n for n, token in enumerate(draft) if token in stops]
-        draft = draft[: ends[0] + 1] if ends else draft
-        for each in self.logits_processors[row] or ():
-            if not draft or not hasattr(each, "takes"):
-                return []
-            draft = draft[: max(0, each.takes([pending, *draft]) - 1)]
-        return draft
+    def _decode_rows(self) -> list[DecodeRow]:
+        left = [a - b for a, b in zip(self.max_tokens, self._num_tokens, strict=True)]
+        rows = zip(self._speculating(), self.logits_processors, left, strict=True)
+        return [DecodeRow(each, processors or (), n) for each, processors, n in rows]
 
     def _step(self) -> tuple[list[int], list[mx.array]]:
+        if self._is_new:
+            self._is_new = False
+            self._drafts = self._planner.plan_first(self._decode_rows())
         if self._drafts:
             return self._verify()
         expect(self._next_tokens, self.logits_processors)
@@ -167,10 +141,10 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
         began_s = time.perf_counter()
         drafts, self._drafts = self._drafts, []
         tokens: list[int] = self._next_tokens.tolist()  # type: ignore[assignment]
-        width = 1 + max(map(len, drafts))
+        width = 1 + max(len(each.tokens) for each in drafts)
         inputs = [
-            [token, *draft, *[0] * (width - 1 - len(draft))]
-            for token, draft in zip(tokens, drafts, strict=True)
+            [token, *each.tokens, *[0] * (width - 1 - len(each.tokens))]
+            for token, each in zip(tokens, drafts, strict=True)
         ]
         logits = self.model(mx.array(inputs), cache=self.prompt_cache)
         logits, marks = self._processed(logits, inputs, drafts)
@@ -178,8 +152,7 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
         drawn = self._draw(logprobs, drafts)
         mx.async_eval(drawn, logprobs)  # type: ignore[no-untyped-call]
         self._verification = _Verification(
-            *(drafts, self._match_lengths, drawn, logprobs, marks, began_s),
-            n_others=self._speculation.n_others,
+            *(drafts, drawn, logprobs, marks, began_s), n_others=self._speculation.n_others
         )
         self._stepped = (0.0, 0, -1)
         self._current_tokens, self._current_logprobs = self._next_tokens, self._next_logprobs
@@ -190,7 +163,7 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
         return tokens, self._current_logprobs
 
     def _processed(
-        self, logits: mx.array, inputs: list[list[int]], drafts: list[list[int]]
+        self, logits: mx.array, inputs: list[list[int]], drafts: list[RowDraft]
     ) -> tuple[mx.array, dict[int, list[list[Any]]]]:
         """The logits after the processors of each row, and the states of these."""
         marks: dict[int, list[list[Any]]] = {}
@@ -200,7 +173,7 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
         for row, processors in enumerate(self.logits_processors):
             changed = logits[row]
             if processors:
-                n = 1 + len(drafts[row])
+                n = 1 + len(drafts[row].tokens)
                 changed, marks[row] = self._row_processed(row, changed, inputs[row][:n])
             rows.append(changed)
         return mx.stack(rows), marks
@@ -223,7 +196,7 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
                 marks.append([each.mark() for each in self.logits_processors[row]])
         return mx.concatenate([*changed, logits[len(tokens) :]]), marks
 
-    def _draw(self, logprobs: mx.array, drafts: list[list[int]]) -> mx.array:
+    def _draw(self, logprobs: mx.array, drafts: list[RowDraft]) -> mx.array:
         """Draw behind each token of the pass, shape [rows, width]."""
         n_rows, width, _ = logprobs.shape
         first = self.samplers[0]
@@ -232,7 +205,7 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
             return drawn.reshape(n_rows, width)
         rows = []
         for row, sampler in enumerate(self.samplers):
-            n = 1 + len(drafts[row])
+            n = 1 + len(drafts[row].tokens)
             rows.append(mx.pad(sampler(logprobs[row, :n]), (0, width - n)))
         return mx.stack(rows)
 
@@ -246,7 +219,7 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
             seconds = time.perf_counter() - done.began_s
             n_rows, width = done.drawn.shape
             self._speculation.payoff.costs.note(n_rows, width, seconds)
-        agreed = [_n_agreed(*each) for each in zip(done.drafts, drawn, strict=True)]
+        agreed = [_n_agreed(a.tokens, b) for a, b in zip(done.drafts, drawn, strict=True)]
         logprobs = [
             [done.logprobs[row, place] for place in range(n + 1)] for row, n in enumerate(agreed)
         ]
@@ -263,19 +236,18 @@ class DecodeBatch(GenerationBatch):  # type: ignore[misc]
             self._settle_row(row, n, done)
 
     def _settle_row(self, row: int, n_agreed: int, done: _Verification) -> None:
-        draft, tokens = done.drafts[row], done.drafts[row][:n_agreed]
+        draft, tokens = done.drafts[row], done.drafts[row].tokens[:n_agreed]
+        n_wrong = len(draft.tokens) - n_agreed
         self.tokens[row].extend(tokens)
         if hasattr(self.samplers[row], "back"):
-            self.samplers[row].back(len(draft) - n_agreed)
+            self.samplers[row].back(n_wrong)
         if marks := done.marks.get(row):
-            self._token_context[row]._size -= len(draft) - n_agreed
+            self._token_context[row]._size -= n_wrong
             for processor, mark in zip(self.logits_processors[row], marks[n_agreed], strict=True):
                 processor.back(mark)
         known = self._speculation.sequences.get(self.uids[row])
-        if known and draft:
-            known.n_drafted += len(draft)
-            known.n_accepted += n_agreed
-            known.acceptance.note(done.match_lengths[row], len(draft), n_agreed)
+        if known and draft.tokens:
+            known.settle(draft.n_forced, draft.match_length, len(draft.tokens), n_agreed)
             for token in tokens:
                 known.drafter.feed(token)
 
@@ -350,10 +322,12 @@ def begin(
 
     Without speculation, or if the model's caches don't allow it, it's mlx-lm's own batch.
     """
-    found = ragged(batch.prompt_cache) if speculation else None
-    if speculation is None or found is None:
+    if speculation is None:
         return batch.generate(last)
-    rows, caches = found
+    found = ragged(batch.prompt_cache)
+    if found is None and not speculation.forces:
+        return batch.generate(last)
+    rows, caches = found or (UncutRows(), batch.prompt_cache)
     begun = DecodeBatch(
         rows,
         speculation,

@@ -35,7 +35,11 @@ from mlxdeck.server.backends.local.engine.hardware.device import device
 from mlxdeck.server.backends.local.engine.hardware.heap import give_back
 from mlxdeck.server.backends.local.engine.hardware.memory_use import memory_use
 from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptProgress, PromptRow
-from mlxdeck.server.backends.local.engine.mlx.drafting import Speculating, Speculation
+from mlxdeck.server.backends.local.engine.mlx.drafting import (
+    NoGuess,
+    Speculating,
+    Speculation,
+)
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
 from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost
@@ -89,6 +93,7 @@ class MlxEngine:
         max_kv_tokens: int = 0,
         chat_template: str = "",
         prompt_lookup: bool = True,
+        forced_spans: bool = True,
     ) -> None:
         """`max_kv_tokens` bounds how far back the model looks; 0 is as far as it can.
 
@@ -103,7 +108,10 @@ class MlxEngine:
         self._detokenizers: dict[int, Any] = {}
         self._holding: dict[int, Processor] = {}
         share = TOKEN_SHARES["metal" if device().kind == "metal" else "cpu"]
-        self._speculation = Speculation(Payoff(PassCosts(share))) if prompt_lookup else None
+        self._prompt_lookup = prompt_lookup
+        self._speculation: Speculation | None = None
+        if prompt_lookup or forced_spans:
+            self._speculation = Speculation(Payoff(PassCosts(share)), forces=forced_spans)
 
     def load(self, progress: Progress) -> ModelInfo:
         """Fetch, convert and load the model."""
@@ -175,7 +183,8 @@ class MlxEngine:
         self._detokenizers[uid] = detokenizer
         if speculation := self._speculation:
             speculation.sequences[uid] = Speculating(
-                PromptLookup(tokens), Acceptance(speculation.payoff.acceptance)
+                PromptLookup(tokens) if self._prompt_lookup else NoGuess(),
+                Acceptance(speculation.payoff.acceptance),
             )
         if holding:
             self._holding[uid] = holding
@@ -230,7 +239,7 @@ class MlxEngine:
         detokenizer = self._detokenizers[response.uid]
         if response.finish_reason != "stop":
             detokenizer.add_token(response.token)
-        n_drafted, n_accepted = self._speculated(response.uid)
+        n_drafted, n_accepted, n_forced = self._speculated(response.uid)
         if response.finish_reason is None:
             held = holding is not None and holding.holds
             return Sampled(
@@ -240,6 +249,7 @@ class MlxEngine:
                 held=held,
                 n_drafted=n_drafted,
                 n_accepted=n_accepted,
+                n_forced=n_forced,
             )
         detokenizer.finalize()
         self._forget(response.uid)
@@ -250,12 +260,13 @@ class MlxEngine:
             kept(response.all_tokens, response.prompt_cache),
             n_drafted=n_drafted,
             n_accepted=n_accepted,
+            n_forced=n_forced,
         )
 
-    def _speculated(self, uid: int) -> tuple[int, int]:
-        """How many tokens were drafted for it, and accepted, since the last time."""
+    def _speculated(self, uid: int) -> tuple[int, int, int]:
+        """How many tokens were drafted for it, accepted, and forced, since the last time."""
         found = self._speculation.sequences.get(uid) if self._speculation else None
-        return found.take() if found else (0, 0)
+        return found.take() if found else (0, 0, 0)
 
     def _ended(self, response: Any, how: Literal["failed", "broken"], why: str) -> Sampled:
         """End a sequence early; its state may be as bad as its answer, and is not kept."""

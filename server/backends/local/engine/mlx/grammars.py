@@ -45,6 +45,8 @@ LIMITS = LLParserLimits(
 TRIED_STEPS = 24
 # Enough of the text before to find a trigger that is written in several tokens.
 KEEP_BYTES = 256
+# Fewer than a text allows, more than the values of a list or the digits of a number.
+NARROW_TOKENS = 2000
 
 
 class MlxGrammars:
@@ -119,6 +121,8 @@ class Processor:
         self._tail = b""
         self._forced: deque[int] = deque()
         self._is_copy = False
+        self.is_narrow = False
+        """Whether little may come next, so that something forced may follow it."""
         self.reader = TokenReader()
         self.broken = ""
         """Why the answer is not held any more although it should be; final."""
@@ -143,6 +147,7 @@ class Processor:
 
     def mask(self, n_logits: int) -> TokenMask | None:
         """Which tokens may come next; None is any. It breaks where no token of a model may."""
+        self.is_narrow = False
         if self.broken:
             return None
         found = self._mask()
@@ -150,6 +155,7 @@ class Processor:
         if error or (found is not None and found.leaves_none(n_logits)):
             self._break(error or "the grammar allows no token")
             return None
+        self.is_narrow = self.holds and found is not None and found.n_allowed < NARROW_TOKENS
         return found
 
     def forced(self, most: int) -> list[int]:

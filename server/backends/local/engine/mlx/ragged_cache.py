@@ -56,6 +56,19 @@ class RowLengths:
         self.n_changes += 1
 
 
+class UncutRows:
+    """In place of lengths, for caches that can't take tokens back: they count for themselves."""
+
+    def add(self, n_tokens: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+    def filter(self, keep: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+    def extend(self, other: Any) -> None:
+        """Nothing is kept."""
+
+
 class RaggedKVCache:
     """Keys and values of one layer, shape [rows, heads, tokens, size]."""
 

@@ -19,6 +19,11 @@ class TokenMask:
     others: bool = False
     """Whether tokens beyond may come, which a padded vocabulary has."""
 
+    @property
+    def n_allowed(self) -> int:
+        """How many of the tokenizer's tokens may come."""
+        return int(np.count_nonzero(self.allowed))
+
     def leaves_none(self, n_logits: int) -> bool:
         """Whether no token of a model is allowed: it may have fewer than its tokenizer."""
         beyond = self.others and n_logits > self.allowed.size
