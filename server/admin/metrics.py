@@ -89,7 +89,7 @@ def _tokens(service: Service) -> Iterator[Metric]:
     text = "Tokens of prompts that came from KV states."
     yield _counter("prefix_cache_hits", text, totals.cached_tokens)
     yield _counter("generation_tokens", "Tokens that the model wrote.", totals.output_tokens)
-    text = "Tokens of them that a grammar forced, written without a pass of their own."
+    text = "Generated tokens that a grammar forced, without a pass of their own."
     yield _counter("forced_tokens", text, totals.forced_tokens)
     text = "Tokens of answers that were known, or just being written."
     yield _counter("repeated_tokens", text, totals.repeated_tokens)

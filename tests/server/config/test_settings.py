@@ -193,12 +193,13 @@ def test_sizes(cwd: Path, raw: object, n_bytes: int) -> None:
     assert load(cwd, flags={"exact_cache_bytes": raw}).exact_cache_bytes == n_bytes
 
 
-def test_the_loop_guard_is_switched_off_by_a_flag(cwd: Path) -> None:
+@pytest.mark.parametrize("name", ["loop_guard", "forced_spans"])
+def test_what_is_on_is_switched_off_by_a_flag(cwd: Path, name: str) -> None:
     """It is on unless somebody says so."""
     parser = argparse.ArgumentParser()
     add_flags(parser, Settings)
-    told = given_flags(parser.parse_args(["--no-loop-guard"]), Settings)
-    assert load(cwd).loop_guard and not load(cwd, flags=told).loop_guard
+    told = given_flags(parser.parse_args([f"--no-{name.replace('_', '-')}"]), Settings)
+    assert getattr(load(cwd), name) and not getattr(load(cwd, flags=told), name)
 
 
 @pytest.mark.parametrize(
