@@ -16,13 +16,18 @@ from mlx_lm.sample_utils import greedy_sampler
 
 from mlxdeck.server.backends.local.engine.api import Constraint, Read
 from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptRow
+from mlxdeck.server.backends.local.engine.mlx.drafting import Speculation
+from mlxdeck.server.backends.local.engine.mlx.engine import TOKEN_SHARES
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.engine.models.loader import load_weights
+from mlxdeck.server.backends.local.engine.speculation.payoff import PassCosts, Payoff
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.chat import ToolSpec, ToolUse
 from tests.bench.figures import figure
 from tests.bench.load import heading, story
+from tests.corpora.tool_turns import tool_turns
 from tests.e2e.schemas import SCHEMAS
+from tests.zoo.forced import forced_share
 
 NEW_TOKENS = 64
 ROUNDS = 7
@@ -53,12 +58,14 @@ def grammars(folder: Path) -> None:
         print(f"tokens/s, {n_rows} free                {free:8.1f}")
         print(f"tokens/s, {n_rows} held                {kept:8.1f}")
         figure("held_of_free" if n_rows == 1 else f"held_of_free_{n_rows}", kept / free)
+    figure("held_forced", forced_share(held, "json_tags", tool_turns()))
     _alone(held, grammar)
 
 
 def _tokens_per_s(model: Any, prompt: list[int], held: Sequence[Processor | None]) -> float:
     """How fast answers are written side by side, each free or held."""
-    batches = Batches(model, stop_tokens=(), max_kv_tokens=None)
+    speculation = Speculation(Payoff(PassCosts(TOKEN_SHARES["cpu"])))
+    batches = Batches(model, stop_tokens=(), max_kv_tokens=None, speculation=speculation)
     for each in held:
         processors = (each,) if each else ()
         row = PromptRow([list(prompt)], NEW_TOKENS, None, [], greedy_sampler, processors)

@@ -97,6 +97,8 @@ _ROWS = (
     Row("held_of_free", "grammars", "tokens/s held to a schema / free", "x", ">= 1",
         elsewhere="llguidance 0.05 ms a token"),
     Row("held_of_free_4", "grammars", "the same, 4 at once", "x", ">= 1"),
+    Row("held_forced", "grammars", "tokens of agents' calls that are not sampled", "%", ">= 0.3",
+        counted=True),
 
     Row("dashboard_first", "dashboard", "dashboard, 1,000,000 requests, first rows", "s", "<= 0.3",
         elsewhere="toolong 3.5 s, lines alone"),

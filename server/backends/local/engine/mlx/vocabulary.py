@@ -19,7 +19,7 @@ from typing import Any
 from llguidance import LLTokenizer, TokenizerWrapper
 from llguidance.hf import from_tokenizer
 
-MAX_FORCED_BYTES = 4096
+MAX_FORCED_BYTES = 1024
 """Of a text that has to come, so much is cut into tokens at a time."""
 MAX_KEPT, MAX_KEPT_BYTES = 1024, 256
 _MARKER = re.compile(r'%marker ("(?:[^"\\]|\\.)*")')
