@@ -1,4 +1,4 @@
-"""How much of agents' calls a grammar forces: the part of their tokens that is not sampled."""
+"""How much of agents' calls a grammar forces: the part of their tokens that costs no pass."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def forced_share(grammars: MlxGrammars, name: str, turns: Iterable[Example]) -> 
 def _counted(
     grammars: MlxGrammars, name: str, tools: tuple[ToolSpec, ...], block: Mapping[str, Any]
 ) -> tuple[int, int]:
-    """Tokens of a call, and how many of them are forced, if the model writes just this call."""
+    """Tokens of a call, and how many of them cost no pass, if the model writes just this call.
+
+    Behind a token that is not waited for, the first forced one is read by a pass of its own.
+    """
     form = FORMATS[name]
     request = ChatRequest(
         *("m", (), (Message("user", (Text("Hi"),)),), Sampling(600), tools),
@@ -49,9 +52,12 @@ def _counted(
     vocabulary = grammars.vocabulary
     processor, left = grammars.processor(asked), text.encode()
     n_tokens = n_forced = 0
+    is_known = False
     while left:
         forced = processor.forced(MAX_FORCED)
-        n_forced += len(forced)
+        n_forced += max(0, len(forced) - (not is_known))
+        processor.mask(len(vocabulary.tokens))
+        is_known = processor.is_narrow
         now = forced or vocabulary.encode(left)[:1]
         n_tokens += len(now) * processor.holds
         processor.saw(now)

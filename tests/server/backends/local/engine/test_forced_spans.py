@@ -19,11 +19,12 @@ from mlxdeck.server.backends.local.engine.api import (
     Sampled,
     SamplingParams,
     SequenceSpec,
+    ThinkingLimit,
 )
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.chat import ToolSpec
-from tests.server.backends.local.engine.test_mlx_held import ENDS, tiny
+from tests.server.backends.local.engine.test_mlx_held import ENDS, THINKING, tiny
 from tests.zoo.families import FAMILIES
 from tests.zoo.models import TINY, n_tokens, write_weights
 
@@ -38,8 +39,8 @@ from mlxdeck.server.backends.local.engine.speculation.payoff import (  # noqa: E
 
 pytestmark = pytest.mark.model
 
-KINDS = ("llama_plain", "gemma3", "deepseek_v3_plain", "mamba2", "qwen3_5")
-UNCUT = ("mamba2", "qwen3_5")
+KINDS = ("llama_plain", "gemma3", "deepseek_v3_plain", "qwen3_5")
+UNCUT = ("qwen3_5",)
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -208,6 +209,18 @@ def test_a_call_that_the_model_begins_is_forced_from_there(engines: Engines) -> 
     assert "jumps over it>" in found.text
     assert found.text == plain.text and found.tokens == plain.tokens
     assert n_plain - n_passes == found.n_forced > 10
+
+
+def test_a_call_follows_where_thinking_has_to_end(engines: Engines) -> None:
+    """The budget ends the thoughts, and from there on nothing counts as thinking."""
+    held = Constraint(CALL, THINKING[1])
+    limit = ThinkingLimit(*THINKING, is_open=True, max_tokens=5)
+    asked = spec(PROMPT, constraint=held, thinking=limit)
+    (found,), n_passes = write(engines.forcing, asked)
+    (told,), n_plain = write(engines.plain, asked)
+    thoughts, end, call = found.text.partition(THINKING[1])
+    assert thoughts and end and call.startswith("<tool_call>") and found.finish == "stop"
+    assert found.text == told.text and n_plain - n_passes == found.n_forced > 20
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 3, 17, 18, 40])
