@@ -298,9 +298,10 @@ class EngineThread:
 
     def _account_token(self, job: Sequence, step: Sampled) -> list[Parcel]:
         now_s = time.monotonic()
-        if step.finish == "failed":
+        if step.finish:
             del self.running[step.uid]
             job.work.times.finished_s = now_s
+        if step.finish == "failed":
             if job.spoil:
                 self._attempt("dropping a state", job.spoil)
             return [(job, EngineFailed(f"the model failed: {step.why}"))]
@@ -308,8 +309,7 @@ class EngineThread:
         self.output_tokens += 1
         parcels: list[Parcel] = []
         if step.finish == "broken":
-            del self.running[step.uid]
-            job.work.times.finished_s, job.work.let_go = now_s, step.why
+            job.work.let_go = step.why
             return [
                 (job, EngineFailed(f"the answer left the grammar that constrains it: {step.why}"))
             ]
@@ -318,8 +318,6 @@ class EngineThread:
         if step.finish is None and job.guard and job.guard.feed(step.token):
             self._looping.append(job)
         if step.finish:
-            del self.running[step.uid]
-            job.work.times.finished_s = now_s
             self._keep(job, step.kept)
             parcels.append((job, Done(step.finish)))
         return parcels
