@@ -7,6 +7,7 @@ first, from the ends of paths. The server's own cache does the same with arrays.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -55,6 +56,7 @@ class BlockCache:
         self.held_tokens = 0
         self.n_evicted = 0
         self._adaptive = policy == "adaptive"
+        self._is_limited = max_tokens < math.inf
         self._root = PlayedBlock(None, None, 0, 0, ())
         self._now, self._floor, self._order = 0, 0.0, 0
         self._ends: list[tuple[float, int, PlayedBlock]] = []
@@ -62,12 +64,8 @@ class BlockCache:
 
     def find(self, path: Sequence[int], n_tokens: int, boundaries: Sequence[int]) -> PlayedMatch:
         """How many of the first `n_tokens` of a prompt are known."""
-        block, place = self._root, 0
-        while (place + 1) * BLOCK_TOKENS <= n_tokens and (place + 1) * SUBS <= len(path):
-            child = block.children.get(path[(place + 1) * SUBS - 1])
-            if child is None:
-                break
-            block, place = child, place + 1
+        full = self._known(path, n_tokens)
+        block, place = full[-1] if full else self._root, len(full)
         rest = path[place * SUBS : (place + 1) * SUBS]
         best, known = block, block.start + block.n
         for child in block.children.values():
@@ -91,22 +89,37 @@ class BlockCache:
     def add(self, path: Sequence[int], n_tokens: int, shared_tokens: int) -> None:
         """Keep the state of a prompt's first tokens, and evict others for it."""
         n_tokens = int(min(n_tokens, self.max_tokens))
-        held: list[PlayedBlock] = []
-        block = self._root
-        for start in range(0, n_tokens, BLOCK_TOKENS):
-            n = min(BLOCK_TOKENS, n_tokens - start)
-            made = self._block(block, path, start, n)
+        held, last = self._known(path, n_tokens), self._root
+        if held:
+            last = held[-1]
+        # Who holds the end of a path holds all of it.
+        last.leases += 1
+        for start in range(len(held) * BLOCK_TOKENS, n_tokens, BLOCK_TOKENS):
+            made = self._block(last, path, start, min(BLOCK_TOKENS, n_tokens - start))
             if made is None:
                 break
+            last.leases -= 1
             made.leases += 1
             held.append(made)
-            made.shared = max(made.shared, min(shared_tokens - start, made.n))
-            block = made
+            last = made
+        if shared_tokens:
+            for each in held[: shared_tokens // BLOCK_TOKENS + 1]:
+                each.shared = max(each.shared, min(shared_tokens - each.start, each.n))
         self._touch(held)
-        for each in held:
-            each.leases -= 1
-        if held:
-            self._offer(held[-1])
+        last.leases -= 1
+        self._offer(last)
+
+    def _known(self, path: Sequence[int], n_tokens: int) -> list[PlayedBlock]:
+        """The full blocks that a prompt begins with."""
+        found: list[PlayedBlock] = []
+        children = self._root.children
+        for end in range(SUBS, min(len(path), n_tokens // SUB_TOKENS) + 1, SUBS):
+            child = children.get(path[end - 1])
+            if child is None:
+                break
+            found.append(child)
+            children = child.children
+        return found
 
     def _block(
         self, parent: PlayedBlock, path: Sequence[int], start: int, n: int
@@ -185,11 +198,14 @@ class BlockCache:
         self.held_tokens -= block.n
 
     def _touch(self, blocks: Sequence[PlayedBlock], *, is_use: bool = False) -> None:
+        if not self._is_limited:
+            return
         self._now += 1
         for block in blocks:
             block.uses += is_use
             block.rank = self._rank(block) if self._adaptive else self._now
-            self._offer(block)
+        if blocks:
+            self._offer(blocks[-1])
 
     def _rank(self, block: PlayedBlock) -> float:
         saved = _cost(block.start + block.n) - _cost(block.start)
@@ -197,7 +213,7 @@ class BlockCache:
 
     def _offer(self, block: PlayedBlock) -> None:
         """It is the end of a path now, or may be one later."""
-        if block.parent is not None and not block.children:
+        if block.parent is not None and not block.children and self._is_limited:
             self._order += 1
             heapq.heappush(self._ends, (block.rank, self._order, block))
 

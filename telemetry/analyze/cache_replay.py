@@ -78,9 +78,9 @@ class PlayedPrompt:
     """Whether its answer may be repeated."""
 
 
-def prepared(traffic: RecordedTraffic) -> list[PlayedPrompt]:
-    """All requests of which something is known, in the order in which caches were asked."""
-    prompts = [each for each in traffic.prompts if each.n_tokens]
+def prepared(traffic: RecordedTraffic, at_most: int) -> list[PlayedPrompt]:
+    """The last requests of which something is known, in the order in which caches were asked."""
+    prompts = [each for each in traffic.prompts if each.n_tokens][-at_most:]
     _fill_in(prompts)
     rates = [
         each.prefill_s / (each.n_tokens - each.matched)

@@ -72,20 +72,27 @@ def time_outs(traffic: Traffic) -> Iterator[ReportFinding]:
     if len(places) < max(MIN_REQUESTS, TIME_OUT_SHARE * len(traffic.rows)):
         return
     took_s = traffic.known("duration_s")[places]
-    slow_bodies = int((traffic.known("status")[places] == TIMED_OUT[0]).sum())
-    advice = ["raise --upstream-timeout-s, if the other server is only slow"]
-    if slow_bodies:
-        advice.append("look at the client's network: bodies came too slowly")
+    is_body = traffic.known("status")[places] == TIMED_OUT[0]
+    is_other = is_upstream(traffic)[places] & ~is_body
+    counts = {
+        "sent their body too slowly": int(is_body.sum()),
+        "waited too long for another server": int(is_other.sum()),
+        "reached their deadline": int((~is_body & ~is_other).sum()),
+    }
+    advice = {
+        "sent their body too slowly": "look at the network of these clients",
+        "waited too long for another server": "raise --upstream-timeout-s, if it is only slow",
+        "reached their deadline": "raise --request-timeout-s, or the client's own deadline",
+    }
     yield ReportFinding(
         "time_outs",
         "Requests end because something took too long.",
         (
             _by_phase(traffic, places),
-            f"{slow_bodies:,} sent their body too slowly,"
-            f" {len(places) - slow_bodies:,} waited too long for another server",
+            ", ".join(f"{n:,} {what}" for what, n in counts.items() if n),
             f"they had waited {span(float(np.median(took_s)))} in the median",
         ),
-        tuple(advice),
+        tuple(advice[what] for what, n in counts.items() if n),
         len(places),
         traffic.ids(places, took_s),
         float(took_s.sum()),

@@ -23,6 +23,8 @@ from mlxdeck.telemetry.schema.events import StreamStart
 FACTORS = (0.25, 0.5, 2.0, 4.0)
 """Of the room for states."""
 RULES = ("billing_header", "total_tokens", "output_heads", "tool_ids")
+MAX_PLAYED = 20_000
+"""Requests; of a longer recording the last ones, as each setting takes a second for 5,000."""
 MIN_HELD_TOKENS = 500
 """With less in RAM, what a token takes can't be told."""
 
@@ -47,6 +49,8 @@ class WhatWas:
     prefill_s: float
     decode_s: float
     hit_rate: float
+    n_left_out: int
+    """Requests before those that are played."""
     reason: str
     """Why nothing can be played; empty if it can."""
     token_bytes: float
@@ -66,7 +70,7 @@ class WhatIfReport:
 
 def what_if(traffic: RecordedTraffic) -> WhatIfReport:
     """Play a recording with the settings that were in force, and with others."""
-    prompts = prepared(traffic)
+    prompts = prepared(traffic, MAX_PLAYED)
     told = [each.told for each in prompts]
     header = traffic.headers[-1][2] if traffic.headers else StreamStart()
     token_bytes = header.kv_token_bytes or _token_bytes(traffic, prompts)
@@ -81,7 +85,8 @@ def what_if(traffic: RecordedTraffic) -> WhatIfReport:
     )
     in_force = WhatIf("as it was", own, replay(prompts, own))
     others = [WhatIf(name, each, replay(prompts, each)) for name, each in _others(own, told)]
-    measured = _measured(told, token_bytes, limit_bytes)
+    n_left_out = sum(each.n_tokens > 0 for each in traffic.prompts) - len(told)
+    measured = _measured(told, n_left_out, token_bytes, limit_bytes)
     return WhatIfReport(measured, in_force, others)
 
 
@@ -109,7 +114,9 @@ def _others(
         yield "no canonical rules", replace(own, rules_off=tuple(sorted(acted)))
 
 
-def _measured(told: Sequence[RecordedPrompt], token_bytes: float, limit_bytes: float) -> WhatWas:
+def _measured(
+    told: Sequence[RecordedPrompt], n_left_out: int, token_bytes: float, limit_bytes: float
+) -> WhatWas:
     total = sum(each.n_tokens for each in told)
     exact = sum(each.n_tokens for each in told if each.exact_tier)
     prefix = sum(each.matched for each in told if not each.exact_tier)
@@ -122,6 +129,7 @@ def _measured(told: Sequence[RecordedPrompt], token_bytes: float, limit_bytes: f
         prefill_s=sum(each.prefill_s for each in told),
         decode_s=sum(each.decode_s for each in told),
         hit_rate=(exact + prefix) / total if total else 0.0,
+        n_left_out=n_left_out,
         reason=reason,
         token_bytes=token_bytes,
         limit_bytes=limit_bytes,

@@ -17,6 +17,8 @@ def what_if_lines(of: WhatIfReport) -> Iterator[str]:
         yield f"this recording can't be played: {measured.reason}"
         return
     yield f"{counted(measured.n_requests, 'request')}, {measured.prompt_tokens:,} prompt tokens"
+    if measured.n_left_out:
+        yield f"{counted(measured.n_left_out, 'request')} before them are left out"
     yield _memory(of)
     yield ""
     names = f"{'known':>8}{'answers':>9}{'states':>9}{'prefill':>14}{'decode':>14}{'saves':>14}"
