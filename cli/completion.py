@@ -11,7 +11,7 @@ from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 EXAMPLE = "mlxdeck completion zsh > _mlxdeck"
 SHELLS = ("bash", "zsh", "fish")
-FILES = ("FILE", "PATH")
+FILES = ("FILE", "PATH", "FILE|PERIOD")
 
 
 def add(parser: ArgumentParser) -> None:

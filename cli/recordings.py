@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -65,14 +66,21 @@ def streams(args: Namespace) -> Store:
 
 def streams_of(paths: Sequence[Path]) -> Store:
     """What files and folders hold by now; raises as `streams`."""
-    from mlxdeck.telemetry.read.streams import NoStream, read_streams
+    from mlxdeck.telemetry.analyze.sentences import counted
+    from mlxdeck.telemetry.read.streams import GrowingStreams, NoStream
 
     try:
-        found = read_streams(paths)
+        streams = GrowingStreams(paths)
+        found = streams.read()
     except NoStream as error:
         raise UserError(str(error)) from error
+    streams.close()
     if not found.n:
         raise UserError(f"no requests are recorded in {', '.join(map(str, paths))}")
+    for what, n in (("not readable", streams.n_bad), ("not written", found.n_dropped)):
+        if n:
+            note = f"mlxdeck: {counted(n, 'line')} {what}: figures may lack requests"
+            print(note, file=sys.stderr)
     return found
 
 

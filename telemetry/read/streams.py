@@ -64,6 +64,11 @@ class GrowingStreams:
                 raise NoStream(_why(tail.bad[0]))
         return self.store
 
+    @property
+    def n_bad(self) -> int:
+        """Lines that could not be read."""
+        return sum(tail.n_bad for tail in self._tails)
+
     def close(self) -> None:
         """Close all files."""
         for tail in self._tails:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mlxdeck.cli.main import main
 from mlxdeck.telemetry.analyze.periods import compared, everything, period
 from mlxdeck.telemetry.analyze.prices import prices_of
 from mlxdeck.telemetry.analyze.report import Period, report
@@ -79,3 +80,45 @@ def test_the_lines_of_a_shared_report_name_nobody() -> None:
     for name in ("scripted-30b", "Read", "req_", "dd999e6c"):
         assert name in plain and name not in shared
     assert "model 1" in shared and "tool 1" in shared and "session 1" in shared
+
+
+def test_commands_refuse_what_is_no_stream_and_say_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clear line each, and status 2; lines that can't be read are counted beside the figures."""
+    (tmp_path / "a.txt").write_text("hello\n")
+    (tmp_path / "empty.jsonl").touch()
+    for command in ("report", "stats", "why"):
+        assert main([command, str(tmp_path / "a.txt")]) == 2
+        assert "is no stream of telemetry" in capsys.readouterr().err
+    for command in ("report", "why"):
+        assert main([command, str(tmp_path / "empty.jsonl")]) == 2
+        assert "no requests are recorded" in capsys.readouterr().err
+    assert main(["stats", str(tmp_path / "empty.jsonl")]) == 0
+    assert capsys.readouterr().out == "no requests in this period\n"
+    assert main(["report"]) == 2
+    assert "nothing is recorded" in capsys.readouterr().err
+    path = write(tmp_path / NAME, [Made(10)])
+    path.write_bytes(path.read_bytes() + b"{broken\n")
+    assert main(["report", str(path)]) == 0
+    told = capsys.readouterr()
+    assert "1 request" in told.out and "1 line not readable" in told.err
+    for words in (["--since", "soon"], ["--against", "soon"]):
+        assert main(["report", str(path), *words]) == 2
+        assert "expected" in capsys.readouterr().err
+    assert main(["report", str(path), "--html", str(tmp_path / "none" / "a.html")]) == 2
+    assert "can't be written" in capsys.readouterr().err
+
+
+def test_a_page_is_one_file_with_its_own_style(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No address, no script; and with --share, no name of anything."""
+    for share in ([], ["--share"]):
+        page = tmp_path / "a.html"
+        assert main(["report", str(DATA / "day.jsonl"), "--html", str(page), *share]) == 0
+        text = page.read_text()
+        assert "<script" not in text and "http:" not in text and "https:" not in text
+        assert "<svg" in text and "prefers-color-scheme" in text
+        assert ("scripted-30b" in text) == (not share) == ("dd999e6c" in text)
+    capsys.readouterr()
