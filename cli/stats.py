@@ -1,4 +1,4 @@
-"""Print the figures of a period, once or again and again, for scripts."""
+"""Print the figures of a period, for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Play a recording with other caches, and print what each would have given."""
+"""Print what other caches would have given for a recording."""
 
 from __future__ import annotations
 
