@@ -1,4 +1,4 @@
-"""Measure this machine's speed with a model, and print figures to share. It takes five minutes.
+"""Measure this machine with a model, and print figures to share. It takes five minutes.
 
 It starts a server of its own, which neither uses nor changes your caches, and stops it at the end.
 """
