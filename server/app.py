@@ -38,15 +38,16 @@ from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.plug_ins import PlugInFault
 from mlxdeck.server.service import OpenEmitter, Service
 from mlxdeck.server.web.cors import add_cors
-from mlxdeck.server.web.decoding import Decode, decode
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 from mlxdeck.server.web.incoming_bodies import BoundedRequest
+from mlxdeck.server.web.known_bodies import Decode
 from mlxdeck.server.web.marks import UNRECORDED, limit_s
 from mlxdeck.server.web.request_ids import add_request_ids, client_id, request_id, trace_parent
 
 log = logging.getLogger(__name__)
 
 HEALTH = "/health"
+STREAM = "text/event-stream"
 BACKEND = "x-mlxdeck-backend"
 """The header that names the backend that answered, or that the error is of."""
 MAX_HEAD_BYTES = 16 * 1024
@@ -247,12 +248,16 @@ async def answer(
             headers = _headers(first, trace.backend, fresh=fresh)
             plain = dialect.encoder(chat, f"msg_{named[4:]}")
             with service.stored.storing(plain, running.owner) as encoder:
-                if chat.stream:
+                if chat.stream and not trace.is_replay:
                     await _stream(request, encoder, headers, first, events, trace, running)
                     return None
                 async with running.cut_short():
-                    said = encoder.collect([first, *[event async for event in events]])
-                return raw(said, content_type=JSON, headers=headers)
+                    said = [first, *[event async for event in events]]
+                # Of a known answer, all events are there: one write instead of one an event.
+                whole = (
+                    b"".join(map(encoder.encode, said)) if chat.stream else encoder.collect(said)
+                )
+                return raw(whole, content_type=STREAM if chat.stream else JSON, headers=headers)
     except ServerError as error:
         trace.failed(error, running.phase)
         let_go(error)
@@ -289,8 +294,8 @@ async def _read(
     running: RunningRequest,
 ) -> ChatRequest:
     """A body as its dialect reads it, with the stored answers to which it refers."""
-    chat = await decode(how, request.body, request.headers, service.readers)
-    return await service.stored.recall(dialect, chat, running.owner, service.readers)
+    chat = await service.requests.decode(how, request.body, request.headers)
+    return await service.stored.recall(dialect, chat, running.owner, service.lanes.long)
 
 
 async def _ready(running: RunningRequest, service: Service) -> None:
@@ -307,21 +312,16 @@ async def _stream(
     trace: Trace,
     running: RunningRequest,
 ) -> None:
-    response = await request.respond(content_type="text/event-stream", headers=headers)
+    response = await request.respond(content_type=STREAM, headers=headers)
     assert response is not None
     is_told = False
     try:
         # Also what waits for a slow reader is cut short.
         async with running.cut_short():
-            if isinstance(first, Started) and first.cache == "hit":
-                # Everything is there already: one write instead of one an event.
-                known = [first, *[event async for event in events]]
-                await response.send(b"".join(encoder.encode(event) for event in known))
-            else:
-                await response.send(encoder.encode(first))
-                async for event in events:
-                    if data := encoder.encode(event):
-                        await response.send(data)
+            await response.send(encoder.encode(first))
+            async for event in events:
+                if data := encoder.encode(event):
+                    await response.send(data)
             is_told = True
             await response.eof()
     # The edge of the stream: after any exception, the client must not take a part for the whole.

@@ -183,6 +183,10 @@ class ChatRequest:
     """The client's names of the agent that asks and of the one that started it, likewise."""
     is_long: bool = field(default=False, repr=False)
     """Whether it is so long that work on it may delay other requests."""
+    is_short: bool = field(default=True, compare=False, repr=False)
+    """Whether reading it takes less than a millisecond, so that the event loop may do it."""
+    body_key: str = field(default="", compare=False, repr=False)
+    """The same only for requests that were read from equal bytes; empty if that isn't known."""
     history_notes: tuple[str, ...] = ()
     """Changes that made the history readable for the model, for telemetry; names and counts."""
     unsupported: tuple[str, str] | None = field(default=None, compare=False, repr=False)

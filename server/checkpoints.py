@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -96,3 +97,14 @@ class Workers:
     def _done(self, given_up: threading.Event, work: Callable[[], T]) -> T:
         with collector.paused() if self._long else nullcontext():
             return run_until(given_up, work)
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Threads for work that holds up the event loop: for some milliseconds, and for longer.
+
+    What is shorter doesn't wait for what is longer.
+    """
+
+    medium: Workers
+    long: Workers

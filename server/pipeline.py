@@ -20,9 +20,10 @@ from mlxdeck.server.cache.answers.memory import Answer, complete_answer
 from mlxdeck.server.cache.answers.single_flight import Flight, Publish, SingleFlight
 from mlxdeck.server.cache.answers.tiered import TieredAnswers
 from mlxdeck.server.cache.cache_keys import answer_key, digests
+from mlxdeck.server.cache.known_forms import CanonicalForm, KnownForms
 from mlxdeck.server.canonicalize import canonical, removed_parts
 from mlxdeck.server.chat import ChatRequest, Event, Finished, Ping, Started
-from mlxdeck.server.checkpoints import Workers, checkpoint
+from mlxdeck.server.checkpoints import Lanes, checkpoint
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.request_facts import (
@@ -44,13 +45,14 @@ class Pipeline:
         backend: Backend,
         answers: TieredAnswers,
         rules_off: Collection[str],
-        workers: Workers,
+        lanes: Lanes,
     ) -> None:
         """`rules_off` are rules of the canonical form that are not applied.
 
-        `workers` read what is long.
+        `lanes` are for requests that are not short.
         """
-        self._workers = workers
+        self._lanes = lanes
+        self._forms = KnownForms()
         self.backend = backend
         self._answers = answers
         self._rules_off = rules_off
@@ -97,23 +99,38 @@ class Pipeline:
         self, route: Route, request: ChatRequest, before: Accepted | None
     ) -> Accepted:
         """Have the backend check a request, in the canonical form that it may have got `before`."""
-        read = partial(self._read, route, request, before)
-        accepted = await self._workers.run(read) if request.is_long else read()
+        form = self._forms.get(request, route.name)
+        read = partial(self._read, route, request, before, form)
+        # A share is a digest of the whole body, and depends on the backend's present state.
+        is_known = form is not None and not form.has_share
+        if is_known or request.is_short:
+            accepted = read()
+        else:
+            lane = self._lanes.long if request.is_long else self._lanes.medium
+            accepted = await lane.run(read)
+        self._forms.put(request, route.name, accepted)
         return replace(accepted, queued=route.backend.status.load.queued)
 
-    def _read(self, route: Route, request: ChatRequest, before: Accepted | None) -> Accepted:
-        """The canonical form and its digests. Pure; any thread, for a long request takes long."""
+    def _read(
+        self,
+        route: Route,
+        request: ChatRequest,
+        before: Accepted | None,
+        form: CanonicalForm | None,
+    ) -> Accepted:
+        """The canonical form and its digests, which may be known. Any thread: this takes long."""
         backend, given = route.backend, route.given(request)
         backend.check(given)
         share = backend.key_share(given)
         if before is not None:
             return replace(before, share=share)
-        request, removed = canonical(request, self._rules_off)
+        request, removed = form.canonical if form else canonical(request, self._rules_off)
         checkpoint()
         regrouped = backend.regroupings(request)
+        parts = form.parts if form else digests(request)
         request = replace(request, history_notes=backend.notes(request))
         taken = removed_parts(given, removed)
-        return Accepted(request, digests(request), removed, regrouped, None, share, taken)
+        return Accepted(request, parts, removed, regrouped, None, share, taken)
 
     def _source(
         self, route: Route, accepted: Accepted, trace: Trace, began_s: float, *, fresh: bool
@@ -181,7 +198,8 @@ class Pipeline:
     async def count(self, request: ChatRequest) -> int:
         """How many tokens the prompt of a request has."""
         counted = partial(canonical, request, self._rules_off)
-        chat, _ = await self._workers.run(counted) if request.is_long else counted()
+        lane = self._lanes.long if request.is_long else self._lanes.medium
+        chat, _ = counted() if request.is_short else await lane.run(counted)
         *first, last = self.backend.routes(chat)
         for route in first:
             try:

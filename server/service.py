@@ -17,7 +17,7 @@ from typing import Any
 from mlxdeck.server.answer_caches import AnswerCaches
 from mlxdeck.server.backends.base import Announce, Backend, BackendInfo, Health
 from mlxdeck.server.cache.cache_disk import CacheDisk
-from mlxdeck.server.checkpoints import Workers
+from mlxdeck.server.checkpoints import Lanes, Workers
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import EngineFailed, StillLoading, one_line
 from mlxdeck.server.lifecycle.upkeep import Upkeep
@@ -27,6 +27,7 @@ from mlxdeck.server.pipeline import Pipeline
 from mlxdeck.server.process_memory import process_bytes
 from mlxdeck.server.stored_answers import StoredAnswers
 from mlxdeck.server.warmup import Warmer
+from mlxdeck.server.web.decoding import BodyReader
 from mlxdeck.server.web.incoming_bodies import IncomingBodies
 
 log = logging.getLogger(__name__)
@@ -58,9 +59,11 @@ class Service:
         self._began_s = time.monotonic()
         self.is_ready = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
-        self.readers = Workers(self._reader, long=True)
-        """Read requests that are long."""
+        self._readers = [ThreadPoolExecutor(1, name) for name in ("reader", "long-reader")]
+        medium, long = self._readers
+        self.lanes = Lanes(Workers(medium), Workers(long, long=True))
+        """Read requests that are not short."""
+        self.requests = BodyReader(self.lanes)
         self.bodies = IncomingBodies(settings.max_body_bytes, settings.max_body_bytes_in_flight)
         self.stored = StoredAnswers(settings.stored_responses, settings.stored_responses_bytes)
         """Answers to which later requests may refer."""
@@ -86,7 +89,7 @@ class Service:
         self._opened.push_async_callback(backend.close)
         self.observer = Observer(emitter, info.name, settings.capture)
         self.pipeline = Pipeline(
-            backend, self.caches.tiers, settings.canonical_off.split(","), self.readers
+            backend, self.caches.tiers, settings.canonical_off.split(","), self.lanes
         )
         self.is_ready = True
         self._tasks.append(asyncio.create_task(self._tick()))
@@ -101,7 +104,8 @@ class Service:
         self.loading.cancel()
         for task in self._tasks:
             task.cancel()
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        for reader in self._readers:
+            reader.shutdown(wait=False, cancel_futures=True)
         await self._unless_hurried(self.backend.stop())
         await self._opened.aclose()
 

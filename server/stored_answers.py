@@ -110,7 +110,7 @@ class StoredAnswers:
         links = (link for answer in found.values() for link in answer.conversation())
         if sum(link.n_bytes for link in links) <= LONG_BYTES:
             return whole()
-        return replace(await workers.run(whole), is_long=True)
+        return replace(await workers.run(whole), is_long=True, is_short=False)
 
     @contextmanager
     def storing(self, encoder: Encoder, owner: str) -> Iterator[Encoder]:

@@ -12,7 +12,7 @@ from mlxdeck.server.chat import ToolChoice, ToolSpec
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.json_fields import join, required, text, typed
 from mlxdeck.server.errors import BadRequest
-from mlxdeck.server.schemas.normalization import tool_schema
+from mlxdeck.server.schemas.known_schemas import known_tool_schema
 
 _CHOICES = ("auto", "none", "required")
 
@@ -32,7 +32,7 @@ def function_spec(function: dict[str, Any], path: str, notes: Notes) -> ToolSpec
     about = typed(function.get("description") or "", str, join(path, "description"))
     at = join(path, "parameters")
     schema = typed(schema, dict, at)
-    read = tool_schema(schema, at, lambda: notes.add("left_out", "tools.schema_parts"))
+    read = known_tool_schema(schema, at, lambda: notes.add("left_out", "tools.schema_parts"))
     return ToolSpec(name, about, read)
 
 

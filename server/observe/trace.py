@@ -121,6 +121,11 @@ class Trace:
             case _:
                 self._answered(event)
 
+    @property
+    def is_replay(self) -> bool:
+        """Whether the answer was stored, so that all of it is there at once."""
+        return self._cache_result == "exact" and self._cache_tier != "flight"
+
     def progress(self) -> dict[str, Any]:
         """How far the request is, and since when; empty before its prompt is known."""
         return as_told(progress_of(self._prepared)) if self._prepared else {}

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 MAX_QUEUED = 8192
 """Events that may wait for the disk; at 500 a second, the disk may hang for 16 s."""
 CLOSE_TIMEOUT_S = 5.0
+GATHER_S = 0.01
+"""How long the thread waits for more events to write together."""
 
 
 class Emitter(Protocol):
@@ -180,6 +182,7 @@ class Writer:
         """Of events, since the last one that was queued."""
         self._dropped = 0
         self._closing: str | None = None
+        self._ends = threading.Event()
 
         # The writer's thread is the only user of these, once it runs.
         self._header = header
@@ -238,6 +241,7 @@ class Writer:
         with self._changed:
             if self._closing is None:
                 self._closing = reason
+            self._ends.set()
             self._changed.notify()
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
@@ -248,6 +252,10 @@ class Writer:
             with self._changed:
                 while not self._queue and self._closing is None:
                     self._changed.wait()
+            # Several events come with each request. Taking them one by one would change threads
+            # as often, in the middle of that request.
+            self._ends.wait(GATHER_S)
+            with self._changed:
                 batch = list(self._queue)
                 self._queue.clear()
                 closing = self._closing

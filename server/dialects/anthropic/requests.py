@@ -37,7 +37,8 @@ from mlxdeck.server.dialects.sampling import sampling, stop_texts
 from mlxdeck.server.dialects.sse import to_json
 from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
-from mlxdeck.server.schemas.normalization import answer_schema, tool_schema
+from mlxdeck.server.schemas.known_schemas import known_tool_schema
+from mlxdeck.server.schemas.normalization import answer_schema
 
 PASSED_ON = (
     *("anthropic-version", "anthropic-beta", "x-claude-code-session-id"),
@@ -158,7 +159,7 @@ def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], 
         about = typed(tool.get("description") or "", str, join(path, "description"))
         at = join(path, "input_schema")
         # Clients seldom wrote these schemas themselves: too deep or too long parts are left out.
-        read = tool_schema(schema, at, lambda: notes.add("left_out", "tools.schema_parts"))
+        read = known_tool_schema(schema, at, lambda: notes.add("left_out", "tools.schema_parts"))
         tools.append(ToolSpec(name, about, read))
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):

@@ -21,7 +21,7 @@ from mlxdeck.server.backends.routing import RoutingTable, Target
 from mlxdeck.server.cache.answers.memory import MemoryAnswers
 from mlxdeck.server.cache.answers.tiered import TieredAnswers
 from mlxdeck.server.chat import ChatRequest, Event, Finished, Ping, Started, TextDelta, Usage
-from mlxdeck.server.checkpoints import Workers
+from mlxdeck.server.checkpoints import Lanes, Workers
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import (
     BadRequest,
@@ -324,7 +324,7 @@ async def piped(backend: RoutedBackend) -> AsyncIterator[tuple[Pipeline, Trace, 
     pool = ThreadPoolExecutor(1)
     try:
         trace = Observer(telemetry, "model", "full").begin(Arrival("req_1", "anthropic", 0))
-        yield Pipeline(backend, answers, (), Workers(pool)), trace, telemetry
+        yield Pipeline(backend, answers, (), Lanes(Workers(pool), Workers(pool))), trace, telemetry
     finally:
         pool.shutdown()
         await backend.stop()

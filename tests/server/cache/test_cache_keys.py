@@ -49,6 +49,8 @@ OTHERS: dict[str, Any] = {
     "parent_agent_id": "a0",
     "history_notes": ("told compaction 1",),
     "is_long": True,
+    "is_short": False,
+    "body_key": "abc",
     "raw": RawPrompt(),
     "client": ClientBody("anthropic", {"max_tokens": 1}),
     "owner": "abc",
