@@ -18,6 +18,7 @@ PARTS = {
     "wait": "tests.bench.waiting:waits",
     "equal": "tests.bench.equal:equal_texts",
     "grammars": "tests.bench.held:held_to_grammars",
+    "step": "tests.bench.step_path:step_path",
     "throughput": "tests.bench.throughput:throughput",
     "health": "tests.bench.health:health_beside_generations",
     "hostile": "tests.bench.hostile:hostile",

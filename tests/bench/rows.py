@@ -94,6 +94,15 @@ _ROWS = (
     Row("tokens_8", "throughput", "tokens/s, 8 clients / bare mlx-lm loop", "x", ">= 0.97"),
     Row("tokens_peer_8", "throughput", "tokens/s, 8 clients / mlx_lm.server", "x", ">= 1"),
 
+    *(
+        Row(f"step_python_{n}", "step", f"our Python a step on the engine thread, {n} clients", "%",
+            "<= 0.02")
+        for n in (1, 4, 8, 16)
+    ),
+    Row("step_passes", "step", "forward passes a step", "", "= 1", counted=True),
+    Row("step_evals", "step", "evals a step", "", "= 1", counted=True),
+    Row("step_calls", "step", "calls to the event loop a step", "", "= 1", counted=True),
+
     Row("held_of_free", "grammars", "tokens/s held to a schema / free", "x", ">= 1",
         elsewhere="llguidance 0.05 ms a token"),
     Row("held_of_free_4", "grammars", "the same, 4 at once", "x", ">= 1"),

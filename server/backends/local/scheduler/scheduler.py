@@ -47,7 +47,11 @@ class _Chunks:
     def __init__(self, job: Sequence, ping_s: float) -> None:
         self._job = job
         self._ping_s = ping_s
-        self._is_over = False
+        self._is_over = self._is_awaited = False
+        self._loop = asyncio.get_running_loop()
+        self._since_s = self._loop.time()
+        # One for all of an answer: a time limit for each token costs more than the token.
+        self._timer = self._loop.call_later(ping_s, self._look)
 
     def __aiter__(self) -> _Chunks:
         return self
@@ -56,16 +60,27 @@ class _Chunks:
         """Raises `ServerError` if the job has failed."""
         if self._is_over:
             raise StopAsyncIteration
+        self._since_s, self._is_awaited = self._loop.time(), True
         try:
-            # `wait_for` of Python 3.11 loses a cancellation that comes with a chunk.
-            async with asyncio.timeout(self._ping_s):
-                chunk = await self._job.chunks.get()
-        except TimeoutError:
-            return Waiting()
+            chunk = await self._job.chunks.get()
+        finally:
+            self._is_awaited = False
         if isinstance(chunk, ServerError):
             raise chunk
         self._is_over = isinstance(chunk, Done)
         return chunk
+
+    def _look(self) -> None:
+        left_s = self._since_s + self._ping_s - self._loop.time()
+        if left_s <= 0:
+            left_s = self._ping_s
+            if self._is_awaited:
+                self._job.chunks.put_nowait(Waiting())
+        self._timer = self._loop.call_later(left_s, self._look)
+
+    def close(self) -> None:
+        """Nobody receives any more."""
+        self._timer.cancel()
 
 
 class Scheduler:
@@ -284,9 +299,11 @@ class Scheduler:
         job.work.times.submitted_s = time.monotonic()
         self._open.add(job)
         self._worker.inbox.put(Enter(job))
+        chunks = _Chunks(job, self._ping_s)
         try:
-            yield _Chunks(job, self._ping_s)
+            yield chunks
         finally:
+            chunks.close()
             self._open.discard(job)
             self.touch()
             if not job.work.times.finished_s:
