@@ -27,7 +27,7 @@ from mlxdeck.server.backends.base import Announce, Backend
 from mlxdeck.server.chat import ChatRequest, Event, Started
 from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
-from mlxdeck.server.dialects.base import Dialect, Encoder, RecallingDialect, StoredAnswer
+from mlxdeck.server.dialects.base import Dialect, RecallingDialect, StoredAnswer
 from mlxdeck.server.dialects.plug_ins import plugged_dialects
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadHttp, ServerError, let_go
@@ -37,6 +37,7 @@ from mlxdeck.server.observe.request_start import Arrival
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.plug_ins import PlugInFault
 from mlxdeck.server.service import OpenEmitter, Service
+from mlxdeck.server.web.answer_writer import AnswerWriter
 from mlxdeck.server.web.cors import add_cors
 from mlxdeck.server.web.error_responses import JSON, error_response, on_error, path_of
 from mlxdeck.server.web.incoming_bodies import BoundedRequest
@@ -229,9 +230,8 @@ async def answer(
     """Serve one request for an answer, from its bytes to its last event."""
     named = running.request_id
     await _ready(running, service)
-    counts = UNRECORDED not in request.headers
     arrival = Arrival(named, dialect.name, len(request.body), trace_parent(request))
-    trace = service.observer.begin(arrival, counts=counts)
+    trace = service.observer.begin(arrival, counts=UNRECORDED not in request.headers)
     running.progress = trace.progress
     try:
         async with running.cut_short():
@@ -248,15 +248,14 @@ async def answer(
             headers = _headers(first, trace.backend, fresh=fresh)
             plain = dialect.encoder(chat, f"msg_{named[4:]}")
             with service.stored.storing(plain, running.owner) as encoder:
+                # Who stores an answer writes all of its request.
+                echoes_long = encoder is not plain and not chat.is_short
+                writer = AnswerWriter(encoder, service.lanes, echoes_long=echoes_long)
                 if chat.stream and not trace.is_replay:
-                    await _stream(request, encoder, headers, first, events, trace, running)
+                    await _stream(request, writer, headers, first, events, trace, running)
                     return None
                 async with running.cut_short():
-                    said = [first, *[event async for event in events]]
-                # Of a known answer, all events are there: one write instead of one an event.
-                whole = (
-                    b"".join(map(encoder.encode, said)) if chat.stream else encoder.collect(said)
-                )
+                    whole = await writer.whole(first, events, is_stream=chat.stream)
                 return raw(whole, content_type=STREAM if chat.stream else JSON, headers=headers)
     except ServerError as error:
         trace.failed(error, running.phase)
@@ -295,7 +294,7 @@ async def _read(
 ) -> ChatRequest:
     """A body as its dialect reads it, with the stored answers to which it refers."""
     chat = await service.requests.decode(how, request.body, request.headers)
-    return await service.stored.recall(dialect, chat, running.owner, service.lanes.long)
+    return await service.stored.recall(dialect, chat, running.owner, service.lanes)
 
 
 async def _ready(running: RunningRequest, service: Service) -> None:
@@ -305,7 +304,7 @@ async def _ready(running: RunningRequest, service: Service) -> None:
 
 async def _stream(
     request: Request,
-    encoder: Encoder,
+    writer: AnswerWriter,
     headers: dict[str, str],
     first: Event,
     events: AsyncGenerator[Event],
@@ -318,9 +317,9 @@ async def _stream(
     try:
         # Also what waits for a slow reader is cut short.
         async with running.cut_short():
-            await response.send(encoder.encode(first))
+            await response.send(await writer.piece(first))
             async for event in events:
-                if data := encoder.encode(event):
+                if data := await writer.piece(event):
                     await response.send(data)
             is_told = True
             await response.eof()
@@ -333,7 +332,7 @@ async def _stream(
             log.exception("a stream failed")
         if not is_told:
             trace.failed(shown, "generate")
-            await response.send(encoder.error(shown))
+            await response.send(writer.error(shown))
         await response.eof()
 
 

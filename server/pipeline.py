@@ -25,6 +25,7 @@ from mlxdeck.server.canonicalize import canonical, removed_parts
 from mlxdeck.server.chat import ChatRequest, Event, Finished, Ping, Started
 from mlxdeck.server.checkpoints import Lanes, checkpoint
 from mlxdeck.server.errors import ServerError
+from mlxdeck.server.joined_events import JoinedEvents
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.request_facts import (
     Accepted,
@@ -77,7 +78,8 @@ class Pipeline:
             try:
                 await route.ready()
                 trace.saw(replace(chosen, model=route.backend.model_name(route.given(request))))
-                before, accepted = accepted, await self._accept(route, request, accepted)
+                before, n_bytes = accepted, trace.arrival.body_bytes
+                accepted = await self._accept(route, request, before, n_bytes)
                 if before is None:
                     trace.saw(accepted)
                 source = self._source(route, accepted, trace, began_s, fresh=fresh)
@@ -96,7 +98,7 @@ class Pipeline:
                 chosen = BackendChosen(others[0].name, fell_back_from=route.name, reason=reason)
 
     async def _accept(
-        self, route: Route, request: ChatRequest, before: Accepted | None
+        self, route: Route, request: ChatRequest, before: Accepted | None, body_bytes: int
     ) -> Accepted:
         """Have the backend check a request, in the canonical form that it may have got `before`."""
         form = self._forms.get(request, route.name)
@@ -108,7 +110,8 @@ class Pipeline:
         else:
             lane = self._lanes.long if request.is_long else self._lanes.medium
             accepted = await lane.run(read)
-        self._forms.put(request, route.name, accepted)
+        if form is None:
+            self._forms.put(request, route.name, accepted, body_bytes)
         return replace(accepted, queued=route.backend.status.load.queued)
 
     def _read(
@@ -129,7 +132,7 @@ class Pipeline:
         regrouped = backend.regroupings(request)
         parts = form.parts if form else digests(request)
         request = replace(request, history_notes=backend.notes(request))
-        taken = removed_parts(given, removed)
+        taken = form.taken if form else removed_parts(given, removed)
         return Accepted(request, parts, removed, regrouped, None, share, taken)
 
     def _source(
@@ -183,13 +186,13 @@ class Pipeline:
     ) -> None:
         """Have a backend answer, and remember the answer if it is one to repeat."""
         began_s = time.monotonic()
-        sent: list[Event] = []
+        sent = JoinedEvents()
         async with aclosing(backend.answer(request, parts)) as events:
             async for event in events:
                 if not isinstance(event, Fact):
-                    sent.append(event)
+                    sent.add(event)
                 if isinstance(event, Finished):
-                    if answer := complete_answer(sent, time.monotonic() - began_s):
+                    if answer := complete_answer(sent.events, time.monotonic() - began_s):
                         self._answers.put(key, answer)
                     else:
                         self._answers.refuse(key)

@@ -6,14 +6,16 @@ as the answer itself, so no conversation loses its beginning; it can only go as 
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from typing import cast
 
 from mlxdeck.server.chat import ChatRequest, Event, Finished
-from mlxdeck.server.checkpoints import Workers
+from mlxdeck.server.checkpoints import Lanes
 from mlxdeck.server.dialects.base import (
     Dialect,
     Encoder,
@@ -22,7 +24,7 @@ from mlxdeck.server.dialects.base import (
     StoringEncoder,
 )
 from mlxdeck.server.errors import ServerError, UnknownStored
-from mlxdeck.server.web.decoding import LONG_BYTES
+from mlxdeck.server.web.decoding import LONG_BYTES, SHORT_BYTES
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class StoredAnswers:
         self._max_entries, self._max_bytes = max_entries, max_bytes
         self._listed: OrderedDict[str, tuple[StoredAnswer, str]] = OrderedDict()
         self._held: dict[str, _Held] = {}
+        # What is long is written, and then kept, beside the event loop.
+        self._lock = threading.RLock()
         self.n_bytes = 0
         """Of all that is held."""
 
@@ -47,10 +51,11 @@ class StoredAnswers:
 
     def put(self, answer: StoredAnswer, owner: str) -> None:
         """Keep an answer, if there is room for it and all that it continues."""
-        self._listed[answer.id] = answer, owner
-        self._hold(answer)
-        while len(self._listed) > self._max_entries or self.n_bytes > self._max_bytes:
-            self._drop(next(iter(self._listed)))
+        with self._lock:
+            self._listed[answer.id] = answer, owner
+            self._hold(answer)
+            while len(self._listed) > self._max_entries or self.n_bytes > self._max_bytes:
+                self._drop(next(iter(self._listed)))
 
     def get(self, answer_id: str, owner: str) -> StoredAnswer:
         """One answer.
@@ -63,15 +68,17 @@ class StoredAnswers:
         return answer
 
     def _find(self, answer_id: str, owner: str) -> StoredAnswer | None:
-        answer, owned_by = self._listed.get(answer_id, (None, ""))
-        if answer is None or owned_by != owner:
-            return None
-        self._listed.move_to_end(answer_id)
-        return answer
+        with self._lock:
+            answer, owned_by = self._listed.get(answer_id, (None, ""))
+            if answer is None or owned_by != owner:
+                return None
+            self._listed.move_to_end(answer_id)
+            return answer
 
     def delete(self, answer: StoredAnswer) -> None:
         """Forget an answer; those that continue it keep what they need of it."""
-        self._drop(answer.id)
+        with self._lock:
+            self._drop(answer.id)
 
     def _hold(self, answer: StoredAnswer | None) -> None:
         while answer is not None:
@@ -95,7 +102,7 @@ class StoredAnswers:
             answer = answer.previous
 
     async def recall(
-        self, dialect: Dialect, chat: ChatRequest, owner: str, workers: Workers
+        self, dialect: Dialect, chat: ChatRequest, owner: str, lanes: Lanes
     ) -> ChatRequest:
         """A request with all that it refers to.
 
@@ -108,9 +115,12 @@ class StoredAnswers:
         found = {key: each for key, each in looked_up.items() if each is not None}
         whole = partial(dialect.recall, chat, found)
         links = (link for answer in found.values() for link in answer.conversation())
-        if sum(link.n_bytes for link in links) <= LONG_BYTES:
+        n_bytes = sum(link.n_bytes for link in links)
+        if n_bytes <= SHORT_BYTES and chat.is_short:
             return whole()
-        return replace(await workers.run(whole), is_long=True, is_short=False)
+        if n_bytes <= LONG_BYTES and not chat.is_long:
+            return replace(await lanes.medium.run(whole), is_short=False)
+        return replace(await lanes.long.run(whole), is_long=True, is_short=False)
 
     @contextmanager
     def storing(self, encoder: Encoder, owner: str) -> Iterator[Encoder]:
@@ -118,14 +128,20 @@ class StoredAnswers:
 
         If the client leaves before that, it is kept as far as it was sent.
         """
-        if not isinstance(encoder, StoringEncoder):
+        if not _stores(type(encoder)):
             yield encoder
             return
-        writer = _StoringWriter(encoder, self, owner)
+        writer = _StoringWriter(cast(StoringEncoder, encoder), self, owner)
         try:
             yield writer
         finally:
             writer.store()
+
+
+@cache
+def _stores(kind: type[Encoder]) -> bool:
+    # Slow to find out.
+    return issubclass(kind, StoringEncoder)
 
 
 class _StoringWriter:

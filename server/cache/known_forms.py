@@ -12,6 +12,8 @@ from mlxdeck.server.lru_map import LruMap
 from mlxdeck.server.request_facts import Accepted, Digests
 
 MAX_ENTRIES = 64
+MAX_BYTES = 2 * 1024**2
+"""Of their bodies together; a request takes several times the bytes of its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class CanonicalForm:
     canonical: tuple[ChatRequest, tuple[str, ...]]
     """The request, and the rules that took something out of it."""
     parts: Digests
+    taken: tuple[str, ...]
+    """What those rules took out, for telemetry."""
     has_share: bool
     """Whether the backend has a share in the answer's key."""
 
@@ -29,7 +33,7 @@ class KnownForms:
     """The last ones. For the event loop."""
 
     def __init__(self) -> None:
-        self._forms: LruMap[tuple[str, ...], CanonicalForm] = LruMap(MAX_ENTRIES)
+        self._forms: LruMap[tuple[str, ...], CanonicalForm] = LruMap(MAX_ENTRIES, MAX_BYTES)
 
     def get(self, request: ChatRequest, route: str) -> CanonicalForm | None:
         """What was made of an equal request for that route, if that is known."""
@@ -37,14 +41,16 @@ class KnownForms:
             return None
         return self._forms.get(_named(request, route))
 
-    def put(self, request: ChatRequest, route: str, accepted: Accepted) -> None:
+    def put(self, request: ChatRequest, route: str, accepted: Accepted, body_bytes: int) -> None:
         """Keep what was made of a request; what isn't known by its bytes is not kept."""
         if not request.body_key:
             return
         # Which notes apply is the backend's to say, each time.
         plain = replace(accepted.request, history_notes=request.history_notes)
-        form = CanonicalForm((plain, accepted.removed), accepted.parts, bool(accepted.share))
-        self._forms.put(_named(request, route), form)
+        form = CanonicalForm(
+            (plain, accepted.removed), accepted.parts, accepted.removed_parts, bool(accepted.share)
+        )
+        self._forms.put(_named(request, route), form, body_bytes)
 
 
 def _named(request: ChatRequest, route: str) -> tuple[str, ...]:

@@ -7,8 +7,7 @@ the conversation, not as its square. The writer knows which parts its file holds
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -36,17 +35,16 @@ LAST_USER_CHARS = 10_000
 """That are looked at for secrets; fewer are kept."""
 
 
-def parts_of(request: ChatRequest, digests: Digests) -> list[Part]:
-    """The parts of a conversation, as far as it has them; texts are made when they are written."""
-    found = [
-        Part("system", "system", digests.system, partial(_as_json_of, list, request.system)),
-        Part("tools", "", digests.tools, partial(_as_json_of, _tools, request.tools)),
-        *(
-            Part("message", each.role, digest, partial(_as_json_of, _blocks, each.blocks))
-            for each, digest in zip(request.messages, digests.messages, strict=True)
-        ),
-    ]
-    return [replace(part, hash=part.hash[:HASH_DIGITS]) for part in found if part.hash]
+def parts_of(request: ChatRequest, digests: Digests) -> Iterator[Part]:
+    """The parts of a conversation, as far as it has them; made when they are written."""
+    found = [("system", "system", digests.system, partial(_as_json_of, list, request.system))]
+    found += [("tools", "", digests.tools, partial(_as_json_of, _tools, request.tools))]
+    for kind, role, digest, text in found:
+        if digest:
+            yield Part(kind, role, digest[:HASH_DIGITS], text)
+    for each, digest in zip(request.messages, digests.messages, strict=True):
+        text = partial(_as_json_of, _blocks, each.blocks)
+        yield Part("message", each.role, digest[:HASH_DIGITS], text)
 
 
 def _as_json_of(make: Callable[[Any], Any], value: Any) -> str:

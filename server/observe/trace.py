@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from mlxdeck.server.chat import (
     Usage,
 )
 from mlxdeck.server.errors import Cancelled, ServerError
+from mlxdeck.server.joined_events import JoinedEvents
 from mlxdeck.server.observe.captured_content import (
     answer,
     parts_of,
@@ -83,9 +84,9 @@ class Trace:
     _error: ServerError | None = None
     _prepared: Prepared | None = None
     _forwarded: Forwarded | None = None
-    _said: list[Event] = field(default_factory=list)
+    _said: JoinedEvents = field(default_factory=JoinedEvents)
     _call: ToolCallStart | None = None
-    _arguments: str = ""
+    _arguments: list[str] = field(default_factory=list)
     _n_tool_calls: int = 0
     _fell_back_from: str = ""
     _fallback_reason: str = ""
@@ -184,11 +185,11 @@ class Trace:
         elif isinstance(event, Started) and self._forwarded:
             self._usage = event.usage
         if self.capture == "full":
-            self._said.append(event)
+            self._said.add(event)
         if isinstance(event, ToolCallStart):
-            self._call, self._arguments = event, ""
+            self._call, self._arguments = event, []
         elif isinstance(event, ToolCallDelta):
-            self._arguments += event.json
+            self._arguments.append(event.json)
         elif isinstance(event, ToolCallEnd):
             self._tool_call(event)
         elif isinstance(event, Finished):
@@ -231,7 +232,7 @@ class Trace:
         if self._ended or not self._started:
             return
         if self._said:
-            self._emit(answer(self._said))
+            self._emit(answer(self._said.events))
         self._ended = True
         self._reports.stop()
         end = self._end()
@@ -292,7 +293,8 @@ class Trace:
         self.totals.called(repaired=end.repaired)
         prepared = self._prepared
         refused = prepared.unconstrained or prepared.loose.get(self._call.name) if prepared else ""
-        raw = self._arguments.encode("utf-8", "surrogatepass")
+        arguments = "".join(self._arguments)
+        raw = arguments.encode("utf-8", "surrogatepass")
         self._emit(
             t.ToolCall(
                 name=self._call.name,
@@ -305,7 +307,7 @@ class Trace:
                 schema_valid=end.schema_valid,
                 arguments_bytes=len(raw),
                 arguments_hash=hashlib.sha256(raw).hexdigest()[:12],
-                arguments=self._arguments if self.capture != "off" else "",
+                arguments=arguments if self.capture != "off" else "",
             )
         )
         self._n_tool_calls += 1
@@ -315,11 +317,11 @@ class Trace:
             return "error", self._error.status
         return ("ok", 200) if self._finish else ("cancelled", STATUS_CANCELLED)
 
-    def _start(self, event: t.RequestStart, parts: Sequence[Part] = ()) -> None:
+    def _start(self, event: t.RequestStart, parts: Iterable[Part] = ()) -> None:
         self._started = True
         self._emit(event, parts)
 
-    def _emit(self, attrs: t.Attrs, parts: Sequence[Part] = ()) -> None:
+    def _emit(self, attrs: t.Attrs, parts: Iterable[Part] = ()) -> None:
         if self._ended and not isinstance(attrs, t.RequestEnd):
             # Other requests may still follow a generation whose first client has left.
             return

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,7 @@ class Emitter(Protocol):
         attrs: Attrs,
         request_id: str = "",
         session_id: str = "",
-        parts: Sequence[Part] = (),
+        parts: Iterable[Part] = (),
     ) -> None:
         """Record an event, from any thread.
 
@@ -93,7 +93,7 @@ class NullWriter:
         attrs: Attrs,
         request_id: str = "",
         session_id: str = "",
-        parts: Sequence[Part] = (),
+        parts: Iterable[Part] = (),
     ) -> None:
         """Forget the event."""
 
@@ -124,7 +124,7 @@ class MemoryWriter:
         attrs: Attrs,
         request_id: str = "",
         session_id: str = "",
-        parts: Sequence[Part] = (),
+        parts: Iterable[Part] = (),
     ) -> None:
         """Keep the event, and those of the parts that are new."""
         record = Record(attrs, time.time(), time.monotonic(), request_id, session_id)
@@ -148,7 +148,7 @@ class _Queued(NamedTuple):
     n_lost: int
     """Events that found no room in the queue before this one."""
     record: Record
-    parts: Sequence[Part] = ()
+    parts: Iterable[Part] = ()
     """Parts to write after the event, if its file does not hold them."""
 
 
@@ -223,7 +223,7 @@ class Writer:
         attrs: Attrs,
         request_id: str = "",
         session_id: str = "",
-        parts: Sequence[Part] = (),
+        parts: Iterable[Part] = (),
     ) -> None:
         """Record an event, from any thread; it is stamped here and written a moment later."""
         with self._changed:

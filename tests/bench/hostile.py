@@ -69,6 +69,12 @@ def resident_mb(server: Server) -> float:
     return float(get(f"{server.url}/v1/status")["memory"]["process_bytes"]) / 1e6
 
 
+def long_prompt(n: int) -> bytes:
+    """An ordinary prompt of about as many tokens as the schemas of these tools have."""
+    turn = {"role": "user", "content": f"{n}: " + "Say what a harbour is. " * 240}
+    return json.dumps({"model": "m", "max_tokens": 4, "messages": [turn]}).encode()
+
+
 def watch(server: Server, names: list[str]) -> None:
     """A line for each input."""
     with polling(server) as since:
@@ -78,6 +84,9 @@ def watch(server: Server, names: list[str]) -> None:
         ordinary = json.dumps({"model": "m", "max_tokens": 40, "messages": [TURN]}).encode()
         times = [each for _ in range(4) for each in beside(server, "/v1/messages", ordinary)[2]]
         print(f"beside an ordinary one of 40 tokens: {statistics.median(times) / alone_ms:.1f} x")
+        reading = [beside(server, "/v1/messages", long_prompt(n))[2] for n in range(4)]
+        times = [each for round_ in reading for each in round_]
+        print(f"beside an ordinary prompt as long: {statistics.median(times) / alone_ms:.1f} x")
         head = ("status", "s", "gap ms", "short x", "worst x", "MB")
         print(f"{'':<38}" + "".join(f"{each:>8}" for each in head))
         over, longest_ms = 0, 0.0

@@ -17,7 +17,6 @@ from mlxdeck.server.cache.cache_stats import CacheStats, Counts
 from mlxdeck.server.chat import (
     Event,
     Finished,
-    Ping,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -25,6 +24,7 @@ from mlxdeck.server.chat import (
     ToolCallEnd,
     ToolCallStart,
 )
+from mlxdeck.server.joined_events import JoinedEvents
 
 # What an entry costs beside its text: objects, key, bookkeeping. Measured with tracemalloc.
 ENTRY_BYTES = 1_000
@@ -69,13 +69,24 @@ def complete_answer(events: Iterable[Event], cost_s: float = 0.0) -> Answer | No
     request has the same limit. Unfinished, empty or repetitive answers, and answers with a wrong
     call, are not repeated: a client that asks again hopes for another result.
     """
-    joined = _joined(events)
+    listed = JoinedEvents()
+    for event in events:
+        listed.add(event)
+    joined = listed.events
     last = joined[-1] if joined else None
     if not isinstance(last, Finished) or last.ended_by or last.n_bad_calls:
         return None
     if not any(map(_says, joined)) or any(map(_is_wrong, joined)):
         return None
     return answer_of(joined, cost_s, time.time())
+
+
+def _size(delta: Event) -> int:
+    match delta:
+        case TextDelta(text) | ThinkingDelta(text) | ToolCallDelta(text):
+            return len(text)
+        case _:
+            return len(str(delta))
 
 
 def _says(event: Event) -> bool:
@@ -93,24 +104,9 @@ def answer_of(events: list[Event], cost_s: float, made_s: float = 0.0) -> Answer
     """An answer of its deltas and a last `Finished`."""
     *deltas, finished = events
     assert isinstance(finished, Finished)
-    n_chars = sum(len(str(delta)) for delta in deltas)
+    n_chars = sum(map(_size, deltas))
     n_bytes = ENTRY_BYTES + EVENT_BYTES * len(deltas) + n_chars
     return Answer(tuple(deltas), finished, n_bytes, cost_s, made_s)
-
-
-def _joined(events: Iterable[Event]) -> list[Event]:
-    joined: list[Event] = []
-    for event in events:
-        last = joined[-1] if joined else None
-        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
-            joined[-1] = TextDelta(last.text + event.text)
-        elif isinstance(event, ThinkingDelta) and isinstance(last, ThinkingDelta):
-            joined[-1] = ThinkingDelta(last.text + event.text)
-        elif isinstance(event, ToolCallDelta) and isinstance(last, ToolCallDelta):
-            joined[-1] = ToolCallDelta(last.json + event.json)
-        elif not isinstance(event, Started | Ping):
-            joined.append(event)
-    return joined
 
 
 class MemoryAnswers:
