@@ -42,7 +42,7 @@ from mlxdeck.server.backends.local.engine.mlx.drafting import (
 )
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
-from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost
+from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost, n_logits
 from mlxdeck.server.backends.local.engine.mlx.replay import replay
 from mlxdeck.server.backends.local.engine.mlx.sampling import penalties, sampler
 from mlxdeck.server.backends.local.engine.mlx.thinking import ThinkingBudget
@@ -133,7 +133,7 @@ class MlxEngine:
                 resolved.name, resolved.path, folder, self._context_tokens
             )
         self.tokenizer = MlxTokenizer(wrapper, read_template(self._chat_template))
-        self.grammars = MlxGrammars(wrapper)
+        self.grammars = MlxGrammars(wrapper, self._n_logits())
         self.grammars.prepare()
         info = replace(info, **self._price(info.context_tokens))
         progress(context_line(info))
@@ -154,6 +154,13 @@ class MlxEngine:
             log.warning("the size of the KV cache is not known: %s", one_line(error))
             return {}
         return {"kv_cost": cost, "kv_bytes": cost.bytes_of(context_tokens)}
+
+    def _n_logits(self) -> int:
+        try:
+            return n_logits(self._model)
+        # As above; then nothing is forced.
+        except (*UNFIT, RuntimeError):
+            return 0
 
     def spare_bytes(self) -> int:
         """A share of the remaining memory that models may use."""

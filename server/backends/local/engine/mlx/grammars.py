@@ -11,6 +11,7 @@ import copy
 import functools
 import itertools
 import logging
+import sys
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,6 @@ from llguidance import LLMatcher, LLParserLimits
 from mlxdeck.server.backends.local.engine.api import Constraint
 from mlxdeck.server.backends.local.engine.mlx.token_masks import (
     TokenMask,
-    allows,
     masked,
     only,
     unpacked,
@@ -52,8 +52,10 @@ NARROW_TOKENS = 2000
 class MlxGrammars:
     """The grammars of one model, compiled once each."""
 
-    def __init__(self, wrapper: Any) -> None:
+    def __init__(self, wrapper: Any, n_logits: int = sys.maxsize) -> None:
+        """`n_logits`: how many tokens the model knows, which may be fewer than its tokenizer."""
         self._wrapper = wrapper
+        self._n_logits = n_logits
         # Kept by grammar; a copy of a compiled one costs next to nothing.
         self._compiled = functools.lru_cache(MAX_GRAMMARS)(self._compile)
         self._tried = functools.lru_cache(MAX_GRAMMARS)(self._try)
@@ -103,14 +105,18 @@ class MlxGrammars:
 
     def processor(self, constraint: Constraint) -> Processor:
         """A logits processor for one sequence."""
-        return Processor(self.vocabulary, self._compiled(constraint.grammar), constraint)
+        compiled = self._compiled(constraint.grammar)
+        return Processor(self.vocabulary, compiled, constraint, self._n_logits)
 
 
 class Processor:
     """Masks the logits of one sequence while its grammar has hold of it. Engine thread."""
 
-    def __init__(self, vocabulary: Vocabulary, compiled: LLMatcher, constraint: Constraint) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, compiled: LLMatcher, constraint: Constraint, n_logits: int
+    ) -> None:
         self._vocabulary = vocabulary
+        self._n_logits = n_logits
         self._tokenizer = vocabulary.tokenizer
         self._compiled = compiled
         self._constraint = constraint
@@ -166,7 +172,8 @@ class Processor:
         if self.broken or self._matcher is None or self._matcher.is_stopped():
             return []
         if not self._forced:
-            self._forced.extend(self._matcher.compute_ff_tokens())
+            found = self._matcher.compute_ff_tokens()
+            self._forced.extend(itertools.takewhile(lambda each: each < self._n_logits, found))
         return list(itertools.islice(self._forced, most))
 
     def forced_behind(self, token: int, most: int) -> list[int]:
@@ -178,23 +185,6 @@ class Processor:
         ahead = self._copy()
         ahead.saw([token])
         return ahead.forced(most)
-
-    def ahead(self, draft: Sequence[int], n_logits: int) -> list[TokenMask | None]:
-        """The masks behind 0, 1, ... tokens of a draft, as far as the grammar takes it.
-
-        Nothing advances: whether the draft is right isn't known yet.
-        """
-        masks = [self.mask(n_logits)]
-        ahead = self._copy() if draft else self
-        for token in draft:
-            if ahead.broken or not allows(masks[-1], token):
-                break
-            ahead._advance(token)
-            mask = ahead.mask(n_logits)
-            # If the draft is right, its own step tells what is broken.
-            if not ahead.broken:
-                masks.append(mask)
-        return masks
 
     def takes(self, tokens: Sequence[int]) -> int:
         """How many of these tokens the grammar lets come next, one behind the other."""

@@ -28,6 +28,12 @@ def kv_cost(model: Any, max_kv_tokens: int | None, chunk_tokens: int) -> KVCost:
     return KVCost.of(cost for layer in layers for cost in _costs(layer, chunk_tokens))
 
 
+def n_logits(model: Any) -> int:
+    """How many tokens a model can write. Raises whatever the model's own code raises."""
+    # As above.
+    return int(model(mx.zeros((1, 1), mx.int32), cache=make_prompt_cache(model)).shape[-1])
+
+
 def _costs(layer: Any, chunk_tokens: int) -> Iterator[LayerCost]:
     if (inner := getattr(layer, "caches", None)) is not None:
         for each in inner:

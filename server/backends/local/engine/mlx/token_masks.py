@@ -30,13 +30,6 @@ class TokenMask:
         return not beyond and not self.allowed[:n_logits].any()
 
 
-def allows(mask: TokenMask | None, token: int) -> bool:
-    """Whether a token may come."""
-    if mask is None:
-        return True
-    return bool(mask.allowed[token]) if token < mask.allowed.size else mask.others
-
-
 def only(tokens: Sequence[int], n_tokens: int) -> TokenMask:
     """A mask that allows these tokens alone."""
     allowed = np.zeros(n_tokens, dtype=bool)

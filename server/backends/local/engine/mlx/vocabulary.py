@@ -54,8 +54,9 @@ class Vocabulary:
         """
         raw = text.encode() if isinstance(text, str) else text
         if len(raw) > MAX_FORCED_BYTES:
-            # A word and the blank before it are usually cut into tokens by themselves.
-            cut = raw.rfind(b" ", 1, MAX_FORCED_BYTES)
+            # A word and the blank before it are usually cut into tokens by themselves. More than
+            # the token before has to be left, with which the text begins.
+            cut = raw.rfind(b" ", MAX_FORCED_BYTES // 2, MAX_FORCED_BYTES)
             raw = raw[: cut if cut > 0 else MAX_FORCED_BYTES]
         if len(raw) > MAX_KEPT_BYTES:
             return self.encode(raw)

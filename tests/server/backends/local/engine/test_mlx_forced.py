@@ -12,7 +12,7 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.api import Constraint
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
-from mlxdeck.server.backends.local.engine.mlx.token_masks import TokenMask, allows
+from mlxdeck.server.backends.local.engine.mlx.token_masks import TokenMask
 from mlxdeck.server.backends.local.engine.mlx.vocabulary import MAX_FORCED_BYTES
 from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import plan_constraint
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
@@ -29,6 +29,11 @@ N_LOGITS = 512
 def grammars(*, special: bool) -> MlxGrammars:
     """Over bytes and the formats' markers, which are special tokens or text."""
     return MlxGrammars(tiny(special=special))
+
+
+def allows(mask: TokenMask | None, token: int) -> bool:
+    """Whether a token may come."""
+    return mask is None or (mask.allowed[token] if token < mask.allowed.size else mask.others)
 
 
 def same(one: TokenMask | None, other: TokenMask | None) -> bool:
@@ -77,8 +82,8 @@ def constraint(name: str, *, special: bool, forced: bool) -> Constraint:
 
 @pytest.mark.parametrize("special", [True, False], ids=["special", "text"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_masks_behind_a_draft_are_those_of_its_tokens(name: str, special: bool) -> None:
-    """Wherever the draft begins and goes wrong, and nothing has advanced by it."""
+def test_a_draft_is_taken_as_far_as_its_masks_allow_it(name: str, special: bool) -> None:
+    """Wherever it begins and goes wrong; behind it, what was before is there again."""
     held, chance = grammars(special=special), random.Random(name)
     asked = constraint(name, special=special, forced=True)
     whole = drawn(held.processor(asked), chance, 80)
@@ -87,15 +92,19 @@ def test_masks_behind_a_draft_are_those_of_its_tokens(name: str, special: bool) 
     while at < len(whole):
         n_right = min(chance.randrange(6), len(whole) - at)
         draft = whole[at : at + n_right] + [chance.randrange(N_LOGITS)]
-        masks = processor.ahead(draft, N_LOGITS)
-        assert len(masks) > n_right
-        assert n_right <= processor.takes(draft) <= len(draft)
-        assert len(masks) == len(draft) + 1 or not allows(masks[-1], draft[len(masks) - 1])
+        n_taken = processor.takes(draft)
+        assert n_right <= n_taken <= len(draft)
+        mark = processor.mark()
         told = held.processor(asked)
         told.saw(whole[:at])
-        for n, mask in enumerate(masks):
-            assert same(mask, told.mask(N_LOGITS))
-            told.saw(draft[n : n + 1])
+        for token in draft[:n_taken]:
+            assert same(processor.mask(N_LOGITS), told.mask(N_LOGITS))
+            assert allows(told.mask(N_LOGITS), token)
+            told.saw([token])
+            processor.saw([token])
+        wrong = draft[n_taken:]
+        assert not wrong or not allows(told.mask(N_LOGITS), wrong[0])
+        processor.back(mark)
         untouched = held.processor(asked)
         untouched.saw(whole[:at])
         assert same(processor.mask(N_LOGITS), untouched.mask(N_LOGITS))
@@ -147,17 +156,17 @@ def behind(processor: Processor, token: int) -> list[int]:
 
 @pytest.mark.parametrize("name", ["json_tags", "harmony", "qwen3_coder"])
 def test_a_draft_may_open_a_call(name: str) -> None:
-    """Behind the trigger in a draft its masks are the grammar's; in thinking they are none."""
+    """Behind the trigger in a draft the grammar counts; in thinking it doesn't."""
     held, asked = grammars(special=False), constraint(name, special=False, forced=False)
     form = FORMATS[name]
     call = form.write_call(ToolUse("", "lookup", {"path": "a", "kind": "fold"}))
     draft = held.vocabulary.encode(f"Well. {call}")
-    masks = held.processor(asked).ahead(draft, N_LOGITS)
-    assert len(masks) == len(draft) + 1
-    first = next(n for n, mask in enumerate(masks) if mask is not None)
-    assert held.vocabulary.tokenizer.decode_bytes(draft[:first]).endswith(asked.trigger.encode())
-    thought = held.vocabulary.encode(f"<think>{call}")
-    assert set(held.processor(asked).ahead(thought, N_LOGITS)) == {None}
+    processor = held.processor(asked)
+    assert processor.takes(draft) == len(draft)
+    wrong = draft.index(held.vocabulary.encode("f")[0], len(draft) // 2)
+    assert processor.takes([*draft[:wrong], held.vocabulary.encode("?")[0]]) == wrong
+    thought = held.vocabulary.encode(f"<think>{call[:-9]}???")
+    assert processor.takes(thought) == len(thought)
 
 
 def test_what_has_to_come_is_no_choice() -> None:
@@ -182,7 +191,7 @@ def test_what_has_to_come_is_no_choice() -> None:
 def test_a_long_constant_is_cut_into_tokens_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part once: a client that wants a text of its own can't hold up a step."""
     held = grammars(special=False)
-    text = "".join(f"{n} apples " for n in range(2_000))
+    text = "".join(f"{n} apples " for n in range(1_000)) + "-" * 5000
     processor = held.processor(Constraint(f'start: "{text}"\n'))
     asked: list[int] = []
     encode = held.vocabulary.encode
@@ -208,3 +217,22 @@ def test_a_third_of_a_call_is_not_sampled() -> None:
     held, turns = grammars(special=False), tool_turns()[::5]
     shares = {name: forced_share(held, name, turns) for name in FORMATS}
     assert min(shares.values()) >= 0.3, shares
+
+
+def test_a_model_is_forced_to_no_token_that_it_lacks() -> None:
+    """Its tokenizer may know more: that ends the answer, and is never read."""
+    wrapper = tiny(special=False)
+    last = len(wrapper.get_vocab()) - 1
+    grammar = Constraint(f'start: "ab" <[{last}]> "c"\n')
+    assert MlxGrammars(wrapper).processor(grammar).forced(9)[-2:][0] == last
+    processor = MlxGrammars(wrapper, last).processor(grammar)
+    written = processor.forced(9)
+    assert held_text(wrapper, written) == "ab"
+    processor.saw(written)
+    assert processor.forced(9) == [] and processor.mask(last) is None
+    assert "no token" in processor.broken
+
+
+def held_text(wrapper: Any, tokens: list[int]) -> str:
+    """What tokens spell."""
+    return str(wrapper.decode(tokens))
