@@ -66,7 +66,7 @@ def run(
     """Measure and print; `command` starts a server in the foreground. For the main thread.
 
     Raises:
-        UserError: The options makes no sense, or a server can't be started or reached.
+        UserError: An option makes no sense, or a server can't be started or reached.
     """
     options.check()
     began_s, name = time.monotonic(), secrets.token_hex(3)

@@ -24,9 +24,20 @@ N_TOKENS = 64
 N_ANSWERS = {"smollm2": 20, "small": 60, "gemma3": 40, "qwen3_5": 40, "deepseek_v3": 40}
 """Answers by model: the built-in one, plain, sliding, hybrid and latent attention."""
 MAX_PROMPT_CHARS = {"smollm2": 1_500}
-REFERENCE: Mapping[str, Any] = {"prefix_cache_bytes": 1, "disk_cache": False}
+PLAIN: Mapping[str, Any] = {"prompt_lookup": False, "forced_spans": False}
+REFERENCE: Mapping[str, Any] = {**PLAIN, "prefix_cache_bytes": 1, "disk_cache": False}
 """Nothing is reused, guessed or forced."""
-PLAIN: Mapping[str, Any] = {}
+FORM = {
+    "type": "object",
+    "properties": {
+        "kind_of_change": {"enum": ["fix", "feature", "documentation"]},
+        "number_of_lines": {"type": "integer", "minimum": 0, "maximum": 999},
+        "needs_a_test": {"type": "boolean"},
+        "short_description": {"type": "string", "maxLength": 60},
+    },
+    "required": ["kind_of_change", "number_of_lines", "needs_a_test", "short_description"],
+}
+TOOL = {"name": "record_change", "description": "Records it.", "input_schema": FORM}
 
 
 def bodies(n: int, max_chars: int = 6_000, n_tokens: int = N_TOKENS) -> list[dict[str, Any]]:
@@ -38,14 +49,27 @@ def bodies(n: int, max_chars: int = 6_000, n_tokens: int = N_TOKENS) -> list[dic
     return [{**body, "max_tokens": n_tokens + 1} for body in short[::step][:n]]
 
 
+def held(asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same requests, answered by a call whose arguments are held to a schema."""
+    forced = {"tools": [TOOL], "tool_choice": {"type": "tool", "name": TOOL["name"]}}
+    return [{**body, **forced} for body in asked]
+
+
 async def recordings(folder: Path, asked: Sequence[Mapping[str, Any]]) -> dict[str, Recording]:
-    """What is answered, by the row that says what is on; the reference has no row."""
+    """What is answered, by the row that says what is on; the reference has no row.
+
+    Every fourth answer is held to a schema.
+    """
+    asked = [*asked[: -len(asked) // 4], *held(asked[-len(asked) // 4 :])]
     (found,) = await answered(folder, asked, **REFERENCE)
     rows = {"": found}
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         _, rows["equal_blocks"] = await answered(folder, asked, 2, home=home, **PLAIN)
         (rows["equal_restore"],) = await answered(folder, asked, home=home, **PLAIN)
+        # From here on, prompts are restored too: that needs no further time.
+        for row, setting in (("equal_lookup", "prompt_lookup"), ("equal_forced", "forced_spans")):
+            (rows[row],) = await answered(folder, asked, home=home, **{**PLAIN, setting: True})
     return rows
 
 
@@ -78,7 +102,8 @@ def equal_texts() -> None:
                 print(
                     f"{name:<12} {row:<16} {found.n_answers:>4} answers,"
                     f" {len(found.gaps)} differ, {found.n_wrong} not by rounding"
-                    f" (largest gap {max(found.gaps, default=0):.1e}); {share:.0%} known",
+                    f" (largest gap {max(found.gaps, default=0):.1e}); {share:.0%} known,"
+                    f" {recording.n_written / recording.n_steps:.1f} tokens a step",
                     flush=True,
                 )
                 wrong[row] = wrong.get(row, 0) + found.n_wrong

@@ -19,7 +19,7 @@ from mlxdeck.server.launch import make_engine
 from tests.server.http import Running, running
 
 EPSILON = 0.01
-"""A token whose logit is at most this far below the best is as good as it, in float32.
+"""Two tokens whose logits are nearer than this are as good as one another, in float32.
 
 Logits that are summed up in another order differ by about 1e-4.
 """
@@ -100,18 +100,18 @@ def differences(reference: Recording, other: Recording) -> list[Difference]:
 
 
 def gap(model: Any, context: Sequence[int], pair: tuple[int, int], ends: Sequence[int]) -> float:
-    """How far below the best logit the worse of two tokens is.
+    """How far apart the logits of two tokens are. The reference's is the best that is allowed.
 
     A -1 stands for the best of the tokens that end an answer.
     """
     import mlx.core as mx
 
     logits = model(mx.array([list(context)]))[0, -1].astype(mx.float32)
-    values = [
+    ours, theirs = (
         max(float(logits[end]) for end in ends) if token < 0 else float(logits[token])
         for token in pair
-    ]
-    return float(mx.max(logits)) - min(values)
+    )
+    return abs(ours - theirs)
 
 
 async def answered(

@@ -79,6 +79,8 @@ _ROWS = (
         counted=True),
     Row("equal_restore", "equal", "the same with prompts restored from disk", "", "= 0",
         counted=True),
+    Row("equal_lookup", "equal", "the same with prompt lookup", "", "= 0", counted=True),
+    Row("equal_forced", "equal", "the same with forced spans", "", "= 0", counted=True),
 
     Row("eight_top1", "eight_bits", "8 bits at rest: tokens that stay the most likely one", "%",
         ">= 0.99"),

@@ -14,7 +14,7 @@ from tests.zoo.models import small_smollm2
 
 pytestmark = pytest.mark.model
 
-N_ANSWERS, N_TOKENS = 20, 32
+N_ANSWERS, N_TOKENS = 20, 24
 load_fast_blas()
 
 
@@ -33,12 +33,12 @@ def rows(folder: Path) -> dict[str, Recording]:
 def test_answers_are_the_same_whatever_is_reused(folder: Path, rows: dict[str, Recording]) -> None:
     """Or the two tokens are as likely, up to rounding; and what is reused is really reused."""
     reference = rows[""]
-    assert reference.n_cached == 0 and reference.n_written >= N_ANSWERS * 20
+    assert reference.n_cached == 0 and reference.n_written >= N_ANSWERS * 12
     for name, recording in rows.items():
         if name:
             found = compared(folder, reference, recording)
             assert found.n_answers == N_ANSWERS and found.n_wrong == 0, name
-    for name in ("equal_blocks", "equal_restore"):
+    for name in rows.keys() - {""}:
         assert rows[name].n_cached > 0.9 * rows[name].n_prompt
 
 
