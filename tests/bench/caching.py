@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlxdeck.server.canonicalize import RULE_NAMES
 from tests.bench.competitors import PEERS, peers
-from tests.bench.figures import figure
+from tests.bench.figures import LIMIT, figure
 from tests.bench.known import FILLER, ask
 from tests.bench.load import Connection, heading
 from tests.e2e.recorder import TASK, record
@@ -38,9 +38,16 @@ def canonical_rules() -> None:
         worst = min(turn.share for turn in found)
         print(f"{title:<28}{worst:>12.1%}{total:>12.1%}{again.share:>14.1%}", flush=True)
         if not name:
-            complete = worst, total
-    figure("reused_worst", complete[0])
-    figure("reused_all", complete[1])
+            complete = found
+    shares = [turn.reused_tokens / turn.old_tokens for turn in complete]
+    n_reused, n_old, n_all = (
+        sum(getattr(turn, name) for turn in complete)
+        for name in ("reused_tokens", "old_tokens", "prompt_tokens")
+    )
+    figure("reused_worst", min(shares))
+    figure("reused_old", n_reused / n_old)
+    figure("reused_all", n_reused / n_all)
+    figure("reused_all", n_old / n_all, LIMIT)
 
 
 def restarts() -> None:

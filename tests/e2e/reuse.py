@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from mlxdeck.server.backends.local.kv.token_bytes import n_common, pack
@@ -23,6 +23,8 @@ class Turn:
 
     prompt_tokens: int
     reused_tokens: int
+    old_tokens: int = 0
+    """Those in front of the message that is new, the model's last answer included."""
 
     @property
     def share(self) -> float:
@@ -56,7 +58,9 @@ def turns(renderer: Renderer, requests: Sequence[ChatRequest], off: Collection[s
         clean, _ = canonical(request, off)
         tokens = renderer.render(clean).tokens
         if previous:
-            found.append(Turn(len(tokens), n_common(pack(tokens), previous)))
+            old = replace(clean, messages=clean.messages[:-1])
+            n_old = n_common(pack(tokens), pack(renderer.render(old).tokens))
+            found.append(Turn(len(tokens), n_common(pack(tokens), previous), n_old))
         previous = pack(tokens)
     return found
 
