@@ -6,14 +6,13 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol, TypeVar
+from functools import partial
 
 from mlxdeck.server.backends.local.engine.api import Read
 from mlxdeck.server.backends.local.scheduler.admission import (
     EXTRA_TOKENS,
     MAX_PASSED,
     Candidate,
-    Choice,
     Place,
     needs_extra,
     next_place,
@@ -28,22 +27,19 @@ Fits = Callable[[Sequence, Iterable[Sequence]], bool]
 
 OTHERS = "its turn, as others are read or written"
 """What a prompt waits for that has a place."""
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
-class Rule(Protocol[T_co]):
-    """A rule of admission."""
-
-    def __call__(
-        self,
-        waiting: list[Candidate],
-        running: list[Place],
-        *,
-        max_batch: int,
-        short_tokens: int,
-    ) -> T_co:
-        """Decide."""
+def _seen(
+    waiting: Iterable[Sequence], running: Mapping[int, Sequence]
+) -> tuple[list[Candidate], list[Place]]:
+    """What the rules of admission look at."""
+    return (
+        [
+            Candidate(each.owner, each.left_tokens, each.n_passed, each.rest is None)
+            for each in waiting
+        ],
+        [Place(each.owner, each.is_extra) for each in running.values()],
+    )
 
 
 def _written_in_place(job: Sequence) -> int:
@@ -54,8 +50,8 @@ class Batching:
     """Who is let in, and what each step reads."""
 
     def __init__(self, *, max_batch: int, chunk_tokens: int, budget_tokens: int) -> None:
-        self._max_batch = max_batch
-        self._chunk_tokens = chunk_tokens
+        self._next_place = partial(next_place, max_batch=max_batch, short_tokens=chunk_tokens)
+        self._needs_extra = partial(needs_extra, max_batch=max_batch, short_tokens=chunk_tokens)
         self._planner = StepPlanner(chunk_tokens, budget_tokens)
         self._pace = Pace()
         self._began_s = 0.0
@@ -69,7 +65,7 @@ class Batching:
         if not waiting:
             return None
         left, without_room = list(waiting), set[Sequence]()
-        while (choice := self._next_place(left, running)) is not None:
+        while (choice := self._next_place(*_seen(left, running))) is not None:
             job = left.pop(choice.index)
             if fits(job, running.values()):
                 job.is_extra = choice.is_extra
@@ -87,30 +83,12 @@ class Batching:
         self, waiting: deque[Sequence], running: Mapping[int, Sequence]
     ) -> Sequence | None:
         """Who has to give up an extra place, as others need it; who has written most in it."""
-        if not waiting or not self._ask(needs_extra, waiting, running):
+        if not waiting or not self._needs_extra(*_seen(waiting, running)):
             return None
         extra = [each for each in running.values() if each.is_extra and not each.left_tokens]
         longest = max(extra, key=_written_in_place, default=None)
         enough = longest is not None and _written_in_place(longest) >= EXTRA_TOKENS
         return longest if enough else None
-
-    def _next_place(
-        self, waiting: Iterable[Sequence], running: Mapping[int, Sequence]
-    ) -> Choice | None:
-        return self._ask(next_place, waiting, running)
-
-    def _ask(
-        self, rule: Rule[T], waiting: Iterable[Sequence], running: Mapping[int, Sequence]
-    ) -> T:
-        return rule(
-            [
-                Candidate(each.owner, each.left_tokens, each.n_passed, each.rest is None)
-                for each in waiting
-            ],
-            [Place(each.owner, each.is_extra) for each in running.values()],
-            max_batch=self._max_batch,
-            short_tokens=self._chunk_tokens,
-        )
 
     def _let_in(self, job: Sequence, waiting: deque[Sequence]) -> None:
         for each in itertools.islice(waiting, waiting.index(job)):
