@@ -29,6 +29,8 @@ from mlxdeck.server.backends.local.engine.api import (
     StoredState,
 )
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, EchoStates
+from mlxdeck.server.backends.local.engine.hardware.device import Device
+from mlxdeck.server.backends.local.engine.hardware.memory_use import MemoryUse
 from mlxdeck.server.backends.local.engine.kv_cost import KVCost, LayerCost
 
 GROWTH_TOKENS = 256
@@ -343,8 +345,9 @@ class SizedEngine(EchoEngine):
 
     def room(self) -> Room:
         """As on Metal, of what MLX recommends."""
-        limit = self.machine.kv_limit_bytes
-        return Room(max(0, limit - self.meter.held_bytes), limit)
+        machine, held = self.machine, self.meter.held_bytes
+        mac = Device("metal", machine.name, "", machine.usable_bytes, machine.usable_bytes)
+        return MemoryUse(mac, machine.model_bytes + held).room(machine.model_bytes)
 
 
 def _unpacked(tokens: bytes) -> Sequence[int]:

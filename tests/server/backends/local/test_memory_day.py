@@ -12,7 +12,7 @@ from tests.bench.memory_report import Report, part_of
 from tests.bench.sized_engine import GB, Machine
 from tests.corpora.day.requests import Outcome
 
-SMALL = replace(Machine(), usable_bytes=Machine().model_bytes + 14 * GB)
+SMALL = replace(Machine(), usable_bytes=Machine().model_bytes + 15 * GB)
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence as TokenSequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mlxdeck.server.backends.local.engine.api import KVState, SamplingParams, SequenceSpec, State
+from mlxdeck.server.backends.local.engine.api import (
+    KVState,
+    Room,
+    SamplingParams,
+    SequenceSpec,
+    State,
+)
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, echo
 from mlxdeck.server.backends.local.scheduler import batching, engine_thread, kv_budget
 from mlxdeck.server.backends.local.scheduler.admission import EXTRA_SHARE, EXTRA_TOKENS
@@ -200,3 +207,89 @@ class Faults(RuleBasedStateMachine):
 
 TestFaults = Faults.TestCase
 TestFaults.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+
+
+class Tight:
+    """What a model's engine is given beside: little memory, a cache of states, and a count."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.states: dict[tuple[int, ...], KVState] = {}
+        self.limit_bytes = self.n_again = 0
+        insert = engine.insert
+
+        def inserted(run: SequenceSpec) -> int:
+            self.n_again += bool(run.n_written)
+            return int(insert(run))
+
+        engine.insert, engine.room = inserted, self.room
+
+    @property
+    def held_bytes(self) -> int:
+        """Of batches, padding included, and of kept states."""
+        batch = self.engine._batch
+        caches = [each.batch.prompt_cache for each in batch.prompts.values() if each.batch]
+        caches += [group.prompt_cache for group in batch.groups]
+        caches += [kept.state for kept in self.states.values()]
+        return sum(int(layer.nbytes) for each in caches for layer in each)
+
+    def room(self) -> Room:
+        """What is not held."""
+        return Room(max(0, self.limit_bytes - self.held_bytes), self.limit_bytes)
+
+    def give_way(self, n_bytes: int) -> int:
+        """Drops the oldest states."""
+        before = self.held_bytes
+        while before - self.held_bytes < n_bytes and self.states:
+            del self.states[next(iter(self.states))]
+        return before - self.held_bytes
+
+    def keep(self, kept: KVState) -> None:
+        """Takes a state."""
+        self.states[tuple(kept.tokens)] = kept
+
+    def lease(self, tokens: TokenSequence[int]) -> tuple[int, State]:
+        """Finds it."""
+        known = self.states.get(tuple(tokens))
+        if known is None:
+            return 0, None
+        return len(tokens) - 1, self.engine.states.copy(known.state, 1)
+
+    def texts(self, prompts: list[list[int]], limit_bytes: int) -> list[str]:
+        """Their answers."""
+        self.limit_bytes, self.n_again = limit_bytes, 0
+        self.states.clear()
+        turns = Turns(self.engine, max_batch=MAX_BATCH, chunk_tokens=CHUNK)
+        turns.worker.room.give_way = self.give_way
+        jobs = []
+        for n, prompt in enumerate(prompts, 1):
+            run = SequenceSpec(prompt, 0, None, 220, SamplingParams())
+            jobs.append(Sequence(run, self.keep, lease=self.lease))
+            jobs[-1].work.times.submitted_s = float(n)
+            turns.put(jobs[-1])
+        while not all(turns.is_done(each) for each in jobs):
+            turns.turn()
+        return [turns.text(each) for each in jobs]
+
+
+@pytest.mark.model
+def test_a_model_says_the_same_where_rows_lose_their_places(
+    small_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of memory, by the bytes of real caches; states that gave way are computed anew."""
+    from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+
+    monkeypatch.setattr(kv_budget, "EXPECTED_ANSWER_TOKENS", 32)
+    monkeypatch.setattr(kv_budget, "NEAR_TOKENS", 64)
+    engine = MlxEngine(small_model, Path(small_model).parent, prefill_chunk_tokens=CHUNK)
+    tight = Tight(engine)
+    chance = random.Random(4)
+    prompts = [[chance.randrange(5, 3_000) for _ in range(n)] for n in (90, 200, 60)]
+    try:
+        cost = engine.load(lambda _: None).kv_cost
+        said = tight.texts(prompts, cost.bytes_of(100_000))
+        assert not tight.n_again
+        assert tight.texts(prompts, cost.bytes_of(740)) == said
+        assert tight.n_again
+    finally:
+        engine.close()
