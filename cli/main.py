@@ -21,7 +21,7 @@ LEFT_OVER_S = 0.5
 """For a thread to end that is through with its work."""
 COMMANDS = (
     *("claude", "run", "up", "serve", "env", "tui", "replay", "inspect"),
-    *("report", "stats", "why"),
+    *("report", "stats", "why", "export"),
     *("check", "bench", "parse", "doctor", "models", "fits", "pull", "rm"),
     *("config", "service", "completion", "help"),
 )

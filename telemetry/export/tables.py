@@ -1,7 +1,7 @@
-"""Requests of a store as a table in a file: CSV, JSON lines, or Parquet if pyarrow is installed.
+"""Requests, or their tool calls, as a table in a file: CSV, JSON lines or Parquet.
 
-First the rows are copied from the store as columns, which takes milliseconds. The writing can then
-run on another thread.
+Rows of requests are first copied from the store as columns, which takes milliseconds. The writing
+can then run on another thread. Parquet needs pyarrow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
-from mlxdeck.telemetry.schema.events import RequestStart
+from mlxdeck.telemetry.export.request_lines import RequestLines
+from mlxdeck.telemetry.schema.events import RequestStart, ToolCall
 from mlxdeck.telemetry.schema.figures import FIGURES, OPEN, told_by
 from mlxdeck.telemetry.store.store import Store
 
@@ -28,6 +29,17 @@ _CODES = {figure.name: figure.choices for figure in FIGURES if figure.choices}
 _SECONDS = ("start_ts", "end_ts", *(each.name for each in FIGURES if each.kind == "seconds"))
 _COUNTS = tuple(each.name for each in FIGURES if each.kind in ("tokens", "count"))
 COLUMNS = ("request_id", *_TEXTS, *_CODES, *_SECONDS, *_COUNTS)
+Kinds = Mapping[str, type]
+"""Columns of a table and the type of their values: `str`, `float`, `int` or `bool`."""
+KINDS: Kinds = (
+    dict.fromkeys(COLUMNS, str) | dict.fromkeys(_SECONDS, float) | dict.fromkeys(_COUNTS, int)
+)
+CALL_KINDS: Kinds = {
+    **{"request_id": str, "session": str, "ts": float, "name": str, "call_id": str},
+    **{"index": int, "parser": str, "parse_ok": bool, "parse_error": str, "repaired": bool},
+    **{"constrained": bool, "schema_valid": bool, "arguments_bytes": int, "arguments": str},
+}
+"""Of a tool call; the names are those of the event's fields."""
 _KNOWN_EARLY = {
     *("request_id", "session", "start_ts", "outcome"),
     *(figure.name for figure in told_by(RequestStart)),
@@ -60,6 +72,11 @@ def take(
 
 
 def write(taken: Mapping[str, GrowableArray], path: Path) -> None:
+    """Write a table of requests to a file; errors as those of `write_records`."""
+    write_records(_records(taken), KINDS, path)
+
+
+def write_records(records: Iterable[Record], kinds: Kinds, path: Path) -> None:
     """Write a table to a file. The end of its name chooses the format, one of `FORMATS`.
 
     Raises:
@@ -69,7 +86,17 @@ def write(taken: Mapping[str, GrowableArray], path: Path) -> None:
     name = path.suffix.removeprefix(".")
     if name not in FORMATS:
         raise ExportError(f"no format {name!r}; there are {', '.join(FORMATS)}")
-    FORMATS[name](_records(taken), path)
+    FORMATS[name](records, kinds, path)
+
+
+def calls(requests: Iterable[RequestLines]) -> Iterator[Record]:
+    """The tool calls of some requests, each with the columns of `CALL_KINDS`."""
+    for request in requests:
+        for line in request.lines:
+            if isinstance(line.attrs, ToolCall):
+                own = {"request_id": line.request_id, "session": line.session_id, "ts": line.ts}
+                told = {name: getattr(line.attrs, name) for name in CALL_KINDS if name not in own}
+                yield own | told
 
 
 def _records(taken: Mapping[str, GrowableArray]) -> Iterator[Record]:
@@ -103,34 +130,33 @@ def _own(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _csv(records: Iterable[Record], path: Path) -> None:
+def _csv(records: Iterable[Record], kinds: Kinds, path: Path) -> None:
     with open(path, "w", encoding="utf-8", newline="", opener=_own) as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, kinds)
         writer.writeheader()
         writer.writerows(records)
 
 
-def _jsonl(records: Iterable[Record], path: Path) -> None:
+def _jsonl(records: Iterable[Record], kinds: Kinds, path: Path) -> None:
     with open(path, "w", encoding="utf-8", newline="", opener=_own) as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _parquet(records: Iterable[Record], path: Path) -> None:
+def _parquet(records: Iterable[Record], kinds: Kinds, path: Path) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ExportError("Parquet needs one more package: pip install mlxdeck[parquet]") from error
-    kinds = dict.fromkeys(COLUMNS, pa.string())
-    kinds |= dict.fromkeys(_SECONDS, pa.float64()) | dict.fromkeys(_COUNTS, pa.int64())
-    schema, left = pa.schema(kinds.items()), iter(records)
+    types = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
+    schema, left = pa.schema([(name, types[kind]) for name, kind in kinds.items()]), iter(records)
     with open(path, "wb", opener=_own) as file, pq.ParquetWriter(file, schema) as writer:
         while chunk := list(islice(left, _CHUNK)):
             writer.write_table(pa.Table.from_pylist(chunk, schema))
 
 
-FORMATS: Mapping[str, Callable[[Iterable[Record], Path], None]] = {
+FORMATS: Mapping[str, Callable[[Iterable[Record], Kinds, Path], None]] = {
     "csv": _csv,
     "jsonl": _jsonl,
     "parquet": _parquet,

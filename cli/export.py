@@ -1,0 +1,89 @@
+"""Write requests to a table, or to a collector."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlxdeck.cli.recordings import add_places, add_since, period_of, places, streams
+from mlxdeck.settings.errors import UserError
+
+if TYPE_CHECKING:
+    from mlxdeck.telemetry.export.request_lines import RequestLines
+    from mlxdeck.telemetry.store.store import Store
+
+EXAMPLE = "mlxdeck export --since 7d --to requests.csv"
+
+
+def add(parser: ArgumentParser) -> None:
+    add_places(parser)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--to", type=Path, metavar="FILE", help="a file that ends in .csv, .jsonl or .parquet"
+    )
+    where.add_argument(
+        "--otlp",
+        metavar="URL",
+        help="a collector, such as http://127.0.0.1:4318; needs mlxdeck[otlp]",
+    )
+    parser.add_argument("--calls", action="store_true", help="tool calls instead of requests")
+    parser.add_argument(
+        "--request", default="", metavar="ID", help="only this request; the start of its id"
+    )
+    parser.add_argument(
+        "--where", default="", metavar="FILTER", help="only these, as the dashboard filters them"
+    )
+    add_since(parser)
+
+
+def run(args: Namespace) -> int:
+    from mlxdeck.telemetry.analyze.selection import matching, one_request
+    from mlxdeck.telemetry.export.tables import ExportError
+    from mlxdeck.telemetry.read.streams import files_of
+
+    if args.calls and args.otlp:
+        raise UserError("--calls is for a table; a span holds its request's calls anyway")
+    store = streams(args)
+    files = [path for place in places(args) for path in files_of(place)]
+    try:
+        if args.request:
+            rows = one_request(store, args.request)
+        else:
+            rows = matching(store, files, period_of(args, store), args.where)
+        if not len(rows):
+            raise UserError("no request is like that")
+        print(_sent(args, store, files, rows) if args.otlp else _written(args, store, files, rows))
+    except (ExportError, ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+    return 0
+
+
+def _written(args: Namespace, store: Store, files: Sequence[Path], rows: Any) -> str:
+    from mlxdeck.telemetry.export.tables import CALL_KINDS, calls, take, write, write_records
+
+    if args.calls:
+        write_records(calls(_lines(store, files, rows)), CALL_KINDS, args.to)
+    else:
+        write(take(store, rows), args.to)
+    what = "requests with their tool calls" if args.calls else "requests"
+    return f"wrote {args.to}: {len(rows)} {what}"
+
+
+def _sent(args: Namespace, store: Store, files: Sequence[Path], rows: Any) -> str:
+    try:
+        from mlxdeck.telemetry.export.otlp.sending import exporters, send
+    except ImportError as error:
+        raise UserError("--otlp needs more packages: pip install mlxdeck[otlp]") from error
+    from mlxdeck.telemetry.remote_url import remote_url
+
+    sent = send(_lines(store, files, rows), *exporters(remote_url(args.otlp)))
+    return f"sent {sent.n_requests} requests as {sent.n_spans} spans, and their metrics"
+
+
+def _lines(store: Store, files: Sequence[Path], rows: Any) -> Iterator[RequestLines]:
+    from mlxdeck.telemetry.export.request_lines import ended_requests
+
+    ids = {raw.decode("utf-8", "replace") for raw in store.names()[rows].tolist()}
+    return ended_requests(files, ids)

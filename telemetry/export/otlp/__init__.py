@@ -1,0 +1,1 @@
+"""Telemetry for OpenTelemetry's collectors. Needs the extra `otlp`."""
