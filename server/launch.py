@@ -303,7 +303,7 @@ def stream_header(settings: Settings, info: BackendInfo) -> dict[str, Any]:
         "host": platform.node(),
         "chip": platform.processor() or platform.machine(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "kv_token_bytes": _kv_token_bytes(info),
+        **_kv_shape(info, settings.prefill_chunk_tokens),
         "cache_policy": settings.cache_policy,
         "disk_cache": settings.disk_cache,
         "exact_cache_entries": settings.exact_cache_entries,
@@ -312,7 +312,19 @@ def stream_header(settings: Settings, info: BackendInfo) -> dict[str, Any]:
     }
 
 
-def _kv_token_bytes(info: BackendInfo) -> float | None:
-    """What a token takes in a KV state, where the model tells it."""
-    n_bytes = info.details.get("context", {}).get("kv_bytes")
-    return n_bytes / info.context_tokens if n_bytes and info.context_tokens else None
+def _kv_shape(info: BackendInfo, chunk_tokens: int) -> dict[str, Any]:
+    """What a KV state takes, by layers that keep all tokens and those that don't."""
+    context = info.details.get("context", {})
+    layers = context.get("kv_layers")
+    if not layers:
+        n_bytes = context.get("kv_bytes")
+        is_told = n_bytes and info.context_tokens
+        return {"kv_token_bytes": n_bytes / info.context_tokens} if is_told else {}
+    # While a prompt is read, a chunk of it stands beside a window.
+    windows = [(each, most - chunk_tokens) for each, most, _ in layers if most]
+    return {
+        "kv_token_bytes": sum(each for each, most, _ in layers if not most),
+        "kv_window_tokens": max((window for _, window in windows), default=0),
+        "kv_window_bytes": sum(each for each, _ in windows),
+        "kv_fixed_bytes": sum(fixed for *_, fixed in layers),
+    }

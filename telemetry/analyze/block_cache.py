@@ -1,14 +1,15 @@
 """A cache of KV states in blocks of 256 tokens, played with numbers in place of states. Pure.
 
 States that begin alike share their blocks. What was used longest ago, or saves the least, goes
-first, from the ends of paths. The server's own cache does the same with arrays.
+first, from the ends of paths. Layers with a window or a running state can't be cut back: what they
+hold is kept behind single tokens, as checkpoints. The server's own cache does the same with arrays.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,8 +23,44 @@ EVEN_TOKENS = 16_384
 ReplayPolicy = Literal["lru", "adaptive"]
 
 
-@dataclass(eq=False, slots=True)
-class PlayedBlock:
+@dataclass(frozen=True, slots=True)
+class StateShape:
+    """What a state takes, in bytes."""
+
+    token_bytes: float = 1.0
+    """Of each token, in the layers that keep all of them."""
+    window_tokens: int = 0
+    """How far back the other layers look; 0 if there are none."""
+    window_bytes: float = 0.0
+    """Of each token in their window."""
+    fixed_bytes: float = 0.0
+    """Of running states."""
+
+    def is_cuttable(self, n_tokens: int) -> bool:
+        """Whether a state of so many tokens can be cut back: nothing has left a window yet."""
+        return not self.fixed_bytes and (not self.window_tokens or n_tokens <= self.window_tokens)
+
+    def block_bytes(self, n_tokens: int, *, is_cuttable: bool) -> float:
+        """Of a block; with all layers, if it can be cut."""
+        return n_tokens * (self.token_bytes + self.window_bytes * is_cuttable)
+
+    def checkpoint_bytes(self, n_tokens: int) -> float:
+        """Of the other layers behind so many tokens."""
+        return self.fixed_bytes + self.window_bytes * min(n_tokens, self.window_tokens)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class PlayedPart:
+    """What is kept and evicted."""
+
+    size: float
+    rank: float = 0.0
+    uses: int = 0
+    leases: int = 0
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class PlayedBlock(PlayedPart):
     """A run of at most 256 tokens behind others."""
 
     parent: PlayedBlock | None
@@ -32,82 +69,112 @@ class PlayedBlock:
     n: int
     subs: tuple[int, ...]
     """The numbers of its smaller blocks, as far as they are whole."""
+    is_cuttable: bool = True
     shared: int = 0
     """So many of its first tokens belong to a system prompt."""
-    rank: float = 0.0
-    uses: int = 0
-    leases: int = 0
     children: dict[object, PlayedBlock] = field(default_factory=dict)
+    checkpoints: dict[int, PlayedCheckpoint] = field(default_factory=dict)
+
+    def path(self) -> list[PlayedBlock]:
+        """From the first block to this one."""
+        found = []
+        each: PlayedBlock | None = self
+        while each is not None and each.parent is not None:
+            found.append(each)
+            each = each.parent
+        return found[::-1]
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class PlayedCheckpoint(PlayedPart):
+    """The layers that can't be cut, behind one token."""
+
+    block: PlayedBlock
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
 class PlayedMatch:
     """What of a prompt is known."""
 
-    block: PlayedBlock | None
-    n_tokens: int
+    block: PlayedBlock | None = None
+    n_tokens: int = 0
+    checkpoint: PlayedCheckpoint | None = None
 
 
 class BlockCache:
-    """Blocks within a limit of tokens."""
+    """Blocks and checkpoints within a limit of bytes."""
 
-    def __init__(self, max_tokens: float, policy: ReplayPolicy = "lru") -> None:
-        self.max_tokens = max_tokens
-        self.held_tokens = 0
+    def __init__(
+        self, max_bytes: float, policy: ReplayPolicy = "lru", shape: StateShape | None = None
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.held_bytes = 0.0
         self.n_evicted = 0
+        self._shape = shape or StateShape()
         self._adaptive = policy == "adaptive"
-        self._is_limited = max_tokens < math.inf
-        self._root = PlayedBlock(None, None, 0, 0, ())
+        self._is_limited = max_bytes < math.inf
+        self._root = PlayedBlock(size=0, parent=None, key=None, start=0, n=0, subs=())
         self._now, self._floor, self._order = 0, 0.0, 0
-        self._ends: list[tuple[float, int, PlayedBlock]] = []
+        self._ends: list[tuple[float, int, PlayedBlock | PlayedCheckpoint]] = []
         """Candidates for eviction; some are out of date."""
 
     def find(self, path: Sequence[int], n_tokens: int, boundaries: Sequence[int]) -> PlayedMatch:
-        """How many of the first `n_tokens` of a prompt are known."""
+        """How much of the first `n_tokens` of a prompt is known."""
         full = self._known(path, n_tokens)
-        block, place = full[-1] if full else self._root, len(full)
-        rest = path[place * SUBS : (place + 1) * SUBS]
-        best, known = block, block.start + block.n
-        for child in block.children.values():
-            n = _common(child, rest, boundaries)
-            if n > known:
-                best, known = child, n
-        return PlayedMatch(best if best is not self._root else None, min(known, n_tokens))
+        for block in (*reversed(full), self._root):
+            place = (block.start + block.n) // SUB_TOKENS
+            rest = path[place : place + SUBS]
+            best = PlayedMatch()
+            for child in block.children.values():
+                known = min(_common(child, rest, boundaries), n_tokens)
+                match = _usable(child, known)
+                if match.n_tokens > best.n_tokens:
+                    best = match
+            if best.block is not None:
+                return best
+        return PlayedMatch()
 
     def lease(self, match: PlayedMatch) -> None:
         """Use what was found, and hold it."""
         if match.block is not None:
-            match.block.leases += 1
-            self._touch(_path(match.block), is_use=True)
+            for part in filter(None, (match.block, match.checkpoint)):
+                part.leases += 1
+            self._touch(match.block.path(), match.checkpoint, is_use=True)
 
     def release(self, match: PlayedMatch) -> None:
         """It may be evicted again."""
-        if match.block is not None:
-            match.block.leases -= 1
-            self._offer(match.block)
+        for part in filter(None, (match.block, match.checkpoint)):
+            part.leases -= 1
+            self._offer(part)
 
     def add(self, path: Sequence[int], n_tokens: int, shared_tokens: int) -> None:
         """Keep the state of a prompt's first tokens, and evict others for it."""
-        n_tokens = int(min(n_tokens, self.max_tokens))
-        held, last = self._known(path, n_tokens), self._root
-        if held:
-            last = held[-1]
+        shape = self._shape
+        is_cuttable = shape.is_cuttable(n_tokens)
+        if is_cuttable and self._is_limited:
+            most = self.max_bytes / max(1e-9, shape.block_bytes(1, is_cuttable=True))
+            n_tokens = int(min(n_tokens, most))
+        held = self._known(path, n_tokens)
+        last = held[-1] if held else self._root
         # Who holds the end of a path holds all of it.
         last.leases += 1
         for start in range(len(held) * BLOCK_TOKENS, n_tokens, BLOCK_TOKENS):
-            made = self._block(last, path, start, min(BLOCK_TOKENS, n_tokens - start))
+            n = min(BLOCK_TOKENS, n_tokens - start)
+            made = self._block(last, path, n, is_cuttable=is_cuttable)
             if made is None:
                 break
             last.leases -= 1
             made.leases += 1
             held.append(made)
             last = made
-        if shared_tokens:
-            for each in held[: shared_tokens // BLOCK_TOKENS + 1]:
-                each.shared = max(each.shared, min(shared_tokens - each.start, each.n))
-        self._touch(held)
+        is_whole = last.start + last.n >= n_tokens
+        mark = None if is_cuttable or not is_whole else self._checkpoint(last, n_tokens)
+        for each in held[: shared_tokens // BLOCK_TOKENS + 1] if shared_tokens else ():
+            each.shared = max(each.shared, min(shared_tokens - each.start, each.n))
+        self._touch(held, mark)
         last.leases -= 1
-        self._offer(last)
+        self._offer(self._prune(last))
 
     def _known(self, path: Sequence[int], n_tokens: int) -> list[PlayedBlock]:
         """The full blocks that a prompt begins with."""
@@ -122,9 +189,10 @@ class BlockCache:
         return found
 
     def _block(
-        self, parent: PlayedBlock, path: Sequence[int], start: int, n: int
+        self, parent: PlayedBlock, path: Sequence[int], n: int, *, is_cuttable: bool
     ) -> PlayedBlock | None:
-        """The block of these tokens behind `parent`, made if there is room for it."""
+        """The block of `n` tokens behind `parent`, made if there is room for it."""
+        start = parent.start + parent.n
         first = start // SUB_TOKENS
         subs = tuple(path[first : first + n // SUB_TOKENS])
         key: object = subs[-1] if n == BLOCK_TOKENS and len(subs) == SUBS else (subs, n)
@@ -133,102 +201,158 @@ class BlockCache:
         for child in parent.children.values():
             if child.n >= n and child.subs[: len(subs)] == subs and (subs or child.n == n):
                 return child
-        if not self._make_room(n):
+        size = self._shape.block_bytes(n, is_cuttable=is_cuttable)
+        if not self._make_room(size):
             return None
-        made = PlayedBlock(parent, key, start, n, subs)
+        made = PlayedBlock(
+            size=size, parent=parent, key=key, start=start, n=n, subs=subs, is_cuttable=is_cuttable
+        )
         parent.children[key] = made
-        self.held_tokens += n
+        self.held_bytes += size
         self._supersede(made)
         return made
 
+    def _checkpoint(self, block: PlayedBlock, end: int) -> PlayedCheckpoint | None:
+        """What the other layers hold there, made if there is room for it."""
+        known = block.checkpoints.get(end)
+        if known is None:
+            size = self._shape.checkpoint_bytes(end)
+            if not self._make_room(size):
+                return None
+            known = PlayedCheckpoint(size=size, block=block, end=end)
+            block.checkpoints[end] = known
+            self.held_bytes += size
+        return known
+
     def _supersede(self, made: PlayedBlock) -> None:
-        """Drop tails that a longer block begins with."""
+        """Drop tails that a longer block begins with; it takes over their checkpoints."""
         assert made.parent is not None
         for tail in list(made.parent.children.values()):
             is_tail = tail is not made and tail.n < made.n and not tail.children
             if is_tail and made.subs[: len(tail.subs)] == tail.subs and tail.subs:
                 made.uses += tail.uses
                 made.shared = max(made.shared, tail.shared)
+                for end, mark in tail.checkpoints.items():
+                    mark.block = made
+                    made.checkpoints[end] = mark
+                tail.checkpoints = {}
                 if not tail.leases:
                     self._drop(tail)
 
-    def _make_room(self, n: int) -> bool:
-        while self.held_tokens + n > self.max_tokens:
+    def _make_room(self, size: float) -> bool:
+        while self.held_bytes + size > self.max_bytes:
             if not self._ends:
                 return False
             rank, _, victim = heapq.heappop(self._ends)
-            if rank == victim.rank and self._may_go(victim):
+            if rank == victim.rank and _may_go(victim):
                 self._evict(victim)
         return True
 
-    def _may_go(self, block: PlayedBlock) -> bool:
-        parent = block.parent
-        there = parent is not None and parent.children.get(block.key) is block
-        return there and not block.leases and not block.children
-
-    def _evict(self, victim: PlayedBlock) -> None:
-        parent = victim.parent
-        assert parent is not None
+    def _evict(self, victim: PlayedBlock | PlayedCheckpoint) -> None:
         self.n_evicted += 1
         self._floor = max(self._floor, victim.rank)
-        if 0 < victim.shared < victim.n and self._holds_alone(victim):
+        if isinstance(victim, PlayedCheckpoint):
+            del victim.block.checkpoints[victim.end]
+            self.held_bytes -= victim.size
+            self._offer(self._prune(victim.block))
+            return
+        parent = victim.parent
+        assert parent is not None
+        is_end = victim.is_cuttable and 0 < victim.shared < victim.n
+        if is_end and _holds_alone(victim):
             self._drop(victim)
-            n, subs = victim.shared, victim.subs[: victim.shared // SUB_TOKENS]
-            left = PlayedBlock(parent, (subs, n), victim.start, n, subs, n, uses=victim.uses)
-            parent.children[left.key] = left
-            self.held_tokens += n
-            self._touch([left])
-            self._offer(left)
+            left = self._block(parent, self._shrunk(victim), victim.shared, is_cuttable=True)
+            if left is not None:
+                left.shared, left.uses = victim.shared, victim.uses
+                self._touch([left])
             return
         self._drop(victim)
         self._offer(parent)
 
-    def _holds_alone(self, victim: PlayedBlock) -> bool:
-        """Whether nothing else holds the end of a system prompt."""
+    def _shrunk(self, victim: PlayedBlock) -> list[int]:
+        """A path that is that of a block at the block's own place."""
         subs = victim.subs[: victim.shared // SUB_TOKENS]
-        siblings = victim.parent.children.values() if victim.parent else ()
-        return not any(
-            each is not victim and each.n >= victim.shared and each.subs[: len(subs)] == subs
-            for each in siblings
-        )
+        return [0] * (victim.start // SUB_TOKENS) + list(subs)
+
+    def _prune(self, block: PlayedBlock) -> PlayedBlock:
+        """Drop what is of no use without a checkpoint behind it; return what it lies on."""
+        while not block.is_cuttable and block.parent is not None and _may_go(block):
+            parent = block.parent
+            self._drop(block)
+            block = parent
+        return block
 
     def _drop(self, block: PlayedBlock) -> None:
         assert block.parent is not None
         del block.parent.children[block.key]
-        self.held_tokens -= block.n
+        self.held_bytes -= block.size
 
-    def _touch(self, blocks: Sequence[PlayedBlock], *, is_use: bool = False) -> None:
+    def _touch(
+        self,
+        blocks: Sequence[PlayedBlock],
+        mark: PlayedCheckpoint | None = None,
+        *,
+        is_use: bool = False,
+    ) -> None:
         if not self._is_limited:
             return
         self._now += 1
         for block in blocks:
             block.uses += is_use
-            block.rank = self._rank(block) if self._adaptive else self._now
+            block.rank = self._rank(block, block.start, block.start + block.n)
         if blocks:
             self._offer(blocks[-1])
+        if mark is not None:
+            mark.uses += is_use
+            before = (end for block in blocks for end in block.checkpoints if end < mark.end)
+            mark.rank = self._rank(mark, max(before, default=0), mark.end)
+            self._offer(mark)
 
-    def _rank(self, block: PlayedBlock) -> float:
-        saved = _cost(block.start + block.n) - _cost(block.start)
-        return self._floor + (1 + block.uses) * saved / max(1, block.n)
+    def _rank(self, part: PlayedPart, start: int, end: int) -> float:
+        if not self._adaptive:
+            return self._now
+        saved = _cost(end) - _cost(start)
+        return self._floor + (1 + part.uses) * saved / max(1, part.size)
 
-    def _offer(self, block: PlayedBlock) -> None:
+    def _offer(self, part: PlayedBlock | PlayedCheckpoint) -> None:
         """It is the end of a path now, or may be one later."""
-        if block.parent is not None and not block.children and self._is_limited:
+        if self._is_limited and (isinstance(part, PlayedCheckpoint) or part.parent is not None):
             self._order += 1
-            heapq.heappush(self._ends, (block.rank, self._order, block))
+            heapq.heappush(self._ends, (part.rank, self._order, part))
 
 
 def _cost(n: int) -> float:
     return n * (1 + n / (2 * EVEN_TOKENS))
 
 
-def _path(block: PlayedBlock) -> list[PlayedBlock]:
-    found = []
-    each: PlayedBlock | None = block
-    while each is not None and each.parent is not None:
-        found.append(each)
-        each = each.parent
-    return found[::-1]
+def _may_go(part: PlayedBlock | PlayedCheckpoint) -> bool:
+    """Whether it is there, nobody has leased it, and nothing relies on it."""
+    if part.leases:
+        return False
+    if isinstance(part, PlayedCheckpoint):
+        return part.block.checkpoints.get(part.end) is part
+    is_there = part.parent is not None and part.parent.children.get(part.key) is part
+    return is_there and not part.children and not part.checkpoints
+
+
+def _holds_alone(victim: PlayedBlock) -> bool:
+    """Whether nothing else holds the end of a system prompt."""
+    subs = victim.subs[: victim.shared // SUB_TOKENS]
+    siblings: Iterable[PlayedBlock] = victim.parent.children.values() if victim.parent else ()
+    return not any(
+        each is not victim and each.n >= victim.shared and each.subs[: len(subs)] == subs
+        for each in siblings
+    )
+
+
+def _usable(block: PlayedBlock, known: int) -> PlayedMatch:
+    """What a block gives of a prompt that it knows up to a token."""
+    if block.is_cuttable:
+        return PlayedMatch(block, known) if known > block.start else PlayedMatch()
+    ends = [end for end in block.checkpoints if end <= known]
+    if not ends:
+        return PlayedMatch()
+    return PlayedMatch(block, max(ends), block.checkpoints[max(ends)])
 
 
 def _common(child: PlayedBlock, rest: Sequence[int], boundaries: Sequence[int]) -> int:
@@ -242,5 +366,4 @@ def _common(child: PlayedBlock, rest: Sequence[int], boundaries: Sequence[int]) 
         return child.start + child.n
     known = child.start + n * SUB_TOKENS
     # Prompts part where a message begins, if at all.
-    within = [each for each in boundaries if known < each < known + SUB_TOKENS]
-    return max([known, *within]) if n or within else known
+    return max([known, *(each for each in boundaries if known < each < known + SUB_TOKENS)])

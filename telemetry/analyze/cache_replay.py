@@ -11,12 +11,19 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from mlxdeck.telemetry.analyze.block_cache import BlockCache, PlayedMatch, ReplayPolicy
+from mlxdeck.telemetry.analyze.block_cache import (
+    BlockCache,
+    PlayedMatch,
+    ReplayPolicy,
+    StateShape,
+)
 from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS, RecordedPrompt, RecordedTraffic
 
 MIN_GAIN_TOKENS = 64
 """So many more tokens than RAM the disk has to know to be worth a read; as the server has it."""
 MIN_STORED_TOKENS = 64
+MIN_SEGMENT_TOKENS = 64
+"""Places of a prompt that are nearer to each other are no places to keep a state."""
 QUIET_S = 3.0
 """So long a conversation is quiet until its state is written to disk; as the server has it."""
 NEXT_TURNS = 8
@@ -30,7 +37,7 @@ UNLIMITED = float("inf")
 class ReplaySettings:
     """Caches that a recording is played with."""
 
-    prefix_tokens: float
+    prefix_bytes: float
     """Room for KV states in RAM."""
     policy: ReplayPolicy = "lru"
     disk: bool = True
@@ -202,6 +209,7 @@ class _Play:
     """One way through a recording."""
 
     settings: ReplaySettings
+    shape: StateShape
     caches: dict[str, _Caches] = field(default_factory=dict)
     answers: OrderedDict[str, float] = field(default_factory=OrderedDict)
     old_answers: dict[str, float] = field(default_factory=dict)
@@ -212,11 +220,11 @@ class _Play:
     def of(self, model: str) -> _Caches:
         """The caches of a model, empty at first."""
         if model not in self.caches:
-            self.caches[model] = _Caches(self._empty(), BlockCache(UNLIMITED))
+            self.caches[model] = _Caches(self._empty(), BlockCache(UNLIMITED, shape=self.shape))
         return self.caches[model]
 
     def _empty(self) -> BlockCache:
-        return BlockCache(self.settings.prefix_tokens, self.settings.policy)
+        return BlockCache(self.settings.prefix_bytes, self.settings.policy, self.shape)
 
     def restart(self, pid: int) -> None:
         """Another process has begun: RAM is empty."""
@@ -254,9 +262,15 @@ class _Play:
             self.answers.popitem(last=False)
 
 
-def replay(prompts: Sequence[PlayedPrompt], settings: ReplaySettings) -> Replayed:
-    """Play a recording with some caches."""
-    play, ends = _Play(settings), list[tuple[float, int, PlayedPrompt, PlayedMatch, BlockCache]]()
+def replay(
+    prompts: Sequence[PlayedPrompt], settings: ReplaySettings, shape: StateShape | None = None
+) -> Replayed:
+    """Play a recording with some caches; without a shape, a token is a byte."""
+    shape = shape or StateShape()
+    play, ends = (
+        _Play(settings, shape),
+        list[tuple[float, int, PlayedPrompt, PlayedMatch, BlockCache]](),
+    )
     exact, prefix, total, prefill_s, decode_s = 0, 0, 0, 0.0, 0.0
     for number, each in enumerate(_by_rules(prompts, settings.rules_off)):
         told = each.told
@@ -306,9 +320,19 @@ def _finish(play: _Play, each: PlayedPrompt, match: PlayedMatch, ram: BlockCache
     if not told.has_token or ram is not caches.ram:
         # Nothing was computed, or its process has ended.
         return
-    caches.ram.add(each.kept, each.kept_tokens, told.shared_tokens)
+    _keep(caches.ram, each, match.n_tokens, play.shape)
     if play.settings.disk:
         caches.waiting.append((told.end_ts, each))
+
+
+def _keep(ram: BlockCache, each: PlayedPrompt, n_known: int, shape: StateShape) -> None:
+    """Keep the state of a prompt with its answer; of one that can't be cut, also on its way."""
+    shared, last = each.told.shared_tokens, n_known
+    for end in () if shape.is_cuttable(each.kept_tokens) else each.boundaries:
+        if end - last >= MIN_SEGMENT_TOKENS and end < each.told.n_tokens:
+            ram.add(each.path, end, min(shared, end))
+            last = end
+    ram.add(each.kept, each.kept_tokens, shared)
 
 
 def _by_rules(prompts: Sequence[PlayedPrompt], off: Sequence[str]) -> Iterator[PlayedPrompt]:
@@ -356,11 +380,12 @@ def _changed(
     return found
 
 
-def held_tokens(prompts: Sequence[PlayedPrompt], moments: Sequence[float]) -> list[int]:
+def held_tokens(prompts: Sequence[PlayedPrompt], moments: Sequence[float]) -> list[float]:
     """How many tokens of states an unlimited RAM holds at some moments, in ascending order."""
-    play = _Play(ReplaySettings(UNLIMITED, disk=False, exact_entries=0))
+    settings = ReplaySettings(UNLIMITED, disk=False, exact_entries=0)
+    play = _Play(settings, StateShape())
     ends = sorted(prompts, key=lambda each: each.told.end_ts)
-    found, place = [], 0
+    found, place = list[float](), 0
     for moment in moments:
         while place < len(ends) and ends[place].told.end_ts <= moment:
             each = ends[place]
@@ -369,5 +394,5 @@ def held_tokens(prompts: Sequence[PlayedPrompt], moments: Sequence[float]) -> li
             if each.told.has_prompt and each.told.has_token:
                 ram = play.of(each.told.model).ram
                 ram.add(each.kept, each.kept_tokens, each.told.shared_tokens)
-        found.append(sum(each.ram.held_tokens for each in play.caches.values()))
+        found.append(sum(each.ram.held_bytes for each in play.caches.values()))
     return found

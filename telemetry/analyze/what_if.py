@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy
+from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy, StateShape
 from mlxdeck.telemetry.analyze.cache_replay import (
     UNLIMITED,
     PlayedPrompt,
@@ -73,18 +73,25 @@ def what_if(traffic: RecordedTraffic) -> WhatIfReport:
     prompts = prepared(traffic, MAX_PLAYED)
     told = [each.told for each in prompts]
     header = traffic.headers[-1][2] if traffic.headers else StreamStart()
-    token_bytes = header.kv_token_bytes or _token_bytes(traffic, prompts)
+    token_bytes = header.kv_token_bytes
+    if token_bytes is None:
+        token_bytes = _token_bytes(traffic, prompts)
     limit_bytes = _limit_bytes(traffic, told)
-    room = limit_bytes / token_bytes if token_bytes > 0 else UNLIMITED
+    shape = StateShape(
+        token_bytes if token_bytes > 0 else 1.0,
+        header.kv_window_tokens,
+        header.kv_window_bytes,
+        header.kv_fixed_bytes,
+    )
     own = ReplaySettings(
-        prefix_tokens=room,
+        prefix_bytes=limit_bytes if token_bytes > 0 else UNLIMITED,
         policy="adaptive" if header.cache_policy == "adaptive" else "lru",
         disk=True if header.disk_cache is None else header.disk_cache,
         exact_entries=1000 if header.exact_cache_entries is None else header.exact_cache_entries,
         max_age_s=header.answer_max_age_s or UNLIMITED,
     )
-    in_force = WhatIf("as it was", own, replay(prompts, own))
-    others = [WhatIf(name, each, replay(prompts, each)) for name, each in _others(own, told)]
+    in_force = WhatIf("as it was", own, replay(prompts, own, shape))
+    others = [WhatIf(name, each, replay(prompts, each, shape)) for name, each in _others(own, told)]
     n_left_out = sum(each.n_tokens > 0 for each in traffic.prompts) - len(told)
     measured = _measured(told, n_left_out, token_bytes, limit_bytes)
     return WhatIfReport(measured, in_force, others)
@@ -93,11 +100,11 @@ def what_if(traffic: RecordedTraffic) -> WhatIfReport:
 def _others(
     own: ReplaySettings, told: Sequence[RecordedPrompt]
 ) -> Iterator[tuple[str, ReplaySettings]]:
-    if math.isfinite(own.prefix_tokens):
+    if math.isfinite(own.prefix_bytes):
         for factor in FACTORS:
-            room = factor * own.prefix_tokens
-            yield f"{factor:g} times the memory", replace(own, prefix_tokens=room)
-    yield "unlimited memory", replace(own, prefix_tokens=UNLIMITED)
+            room = factor * own.prefix_bytes
+            yield f"{factor:g} times the memory", replace(own, prefix_bytes=room)
+    yield "unlimited memory", replace(own, prefix_bytes=UNLIMITED)
     other: ReplayPolicy = "lru" if own.policy == "adaptive" else "adaptive"
     yield f"--cache-policy {other}", replace(own, policy=other)
     yield (
@@ -105,7 +112,7 @@ def _others(
         replace(own, disk=not own.disk),
     )
     yield "no whole answers", replace(own, exact_entries=0)
-    yield "no states in memory or on disk", replace(own, prefix_tokens=0, disk=False)
+    yield "no states in memory or on disk", replace(own, prefix_bytes=0, disk=False)
     acted = {text.split(" ")[0] for each in told for text in each.removed_parts}
     for rule in RULES:
         if rule in acted:

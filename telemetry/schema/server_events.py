@@ -43,7 +43,13 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     capture: Capture = named("mlx.capture", "tools")
     """Captured content: `off`, `tools` (arguments of calls) or `full`."""
     kv_token_bytes: float | None = named("mlx.kv.token_bytes", None)
-    """Bytes of a KV state for each token of the window; absent if the model doesn't tell."""
+    """Bytes of a KV state for each token, in layers that keep all; absent if it is unknown."""
+    kv_window_tokens: int = named("mlx.kv.window_tokens", 0)
+    """How far back the other layers look; 0 if there are none."""
+    kv_window_bytes: float = named("mlx.kv.window_bytes", 0.0)
+    """Bytes of them for each token in their window."""
+    kv_fixed_bytes: int = named("mlx.kv.fixed_bytes", 0)
+    """Bytes of running states, whatever they have read."""
     cache_policy: str = named("mlx.cache.policy", "")
     """Which KV states go first: `lru` or `adaptive`."""
     disk_cache: bool | None = named("mlx.cache.disk", None)

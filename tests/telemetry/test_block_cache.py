@@ -89,7 +89,7 @@ def test_a_cache_keeps_to_its_limit_and_knows_what_it_kept(seed: int, limit: int
         paths.append(path)
         n = len(path) * SUB_TOKENS + chance.randrange(SUB_TOKENS)
         cache.add(path, n, chance.randrange(n))
-        assert 0 <= cache.held_tokens <= limit
+        assert 0 <= cache.held_bytes <= limit
         known = cache.find(path, n, ()).n_tokens
         assert known >= min(n, limit) // SUB_TOKENS * SUB_TOKENS
         assert known <= n
@@ -101,4 +101,4 @@ def test_states_that_begin_alike_share_their_blocks() -> None:
     for number in range(10):
         tail = [1000 * (number + 1) + place for place in range(8)]
         cache.add([*system, *tail], (len(system) + 8) * SUB_TOKENS, len(system) * SUB_TOKENS)
-    assert cache.held_tokens == (80 + 10 * 8) * SUB_TOKENS
+    assert cache.held_bytes == (80 + 10 * 8) * SUB_TOKENS

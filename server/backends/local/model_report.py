@@ -21,6 +21,10 @@ def model_report(model: ModelInfo, template: TemplateTrial, signature: str) -> B
                 "source": model.context_source,
                 "is_guess": model.context_is_guess,
                 "kv_bytes": model.kv_bytes,
+                "kv_layers": [
+                    (each.token_bytes, each.most_tokens, each.fixed_bytes)
+                    for each in model.kv_cost.layers
+                ],
             },
             "chat_template": template.report(),
         },
