@@ -26,6 +26,10 @@ MIN_SEGMENT_TOKENS = 64
 """Places of a prompt that are nearer to each other are no places to keep a state."""
 QUIET_S = 3.0
 """So long a conversation is quiet until its state is written to disk; as the server has it."""
+MOST_TAIL_TOKENS = 64
+"""Of what a template writes in front of an answer, and leaves out of a turn that is over."""
+_OWN, MAX_BLOCKS = -(10**12), 10**6
+"""Numbers of blocks that only one state has."""
 NEXT_TURNS = 8
 """Requests of a conversation among which the one is that continues an answer."""
 MIN_TIMED_TOKENS = 64
@@ -74,6 +78,8 @@ class PlayedPrompt:
     told: RecordedPrompt
     path: list[int]
     boundaries: tuple[int, ...]
+    tail: int
+    """Up to where the next turn begins like what is kept."""
     kept: list[int]
     """The path of what is kept of it: the prompt, and its answer as far as a later one has it."""
     kept_tokens: int
@@ -99,21 +105,25 @@ def prepared(traffic: RecordedTraffic, at_most: int) -> list[PlayedPrompt]:
     refused = _refused(prompts)
     kept = _kept(prompts)
     found = []
-    for each, (path, n_tokens) in zip(prompts, kept, strict=True):
+    ends: dict[object, deque[int]] = defaultdict(lambda: deque(maxlen=NEXT_TURNS))
+    for each, left in zip(prompts, kept, strict=True):
         n_new = each.n_tokens - each.matched
         is_timed = each.has_prompt and each.has_token and n_new >= MIN_TIMED_TOKENS
         found.append(
             PlayedPrompt(
                 told=each,
                 path=each.path,
-                boundaries=each.boundaries,
-                kept=path,
-                kept_tokens=n_tokens,
+                # Prompts part where a message begins, or where the template ended the last turn.
+                boundaries=tuple(sorted({*each.boundaries, *ends[each.model, each.conversation]})),
+                tail=left.n_common,
+                kept=left.path,
+                kept_tokens=left.n_tokens,
                 read_s=each.prefill_s / n_new if is_timed else usual_s,
                 write_s=each.decode_s or write_s.get(each.key, 0.0),
                 repeatable=each.outcome == "ok" and each.key not in refused,
             )
         )
+        ends[each.model, each.conversation].append(left.n_common)
     return found
 
 
@@ -141,8 +151,18 @@ def _fill_in(prompts: Sequence[RecordedPrompt]) -> None:
             each.shared_tokens = same.shared_tokens
 
 
-def _kept(prompts: Sequence[RecordedPrompt]) -> list[tuple[list[int], int]]:
-    """The path and the length of the state that each request leaves behind."""
+@dataclass(frozen=True, slots=True)
+class KeptPath:
+    """The state that a request leaves behind."""
+
+    path: list[int]
+    n_tokens: int
+    n_common: int
+    """Up to where the next turn begins alike."""
+
+
+def _kept(prompts: Sequence[RecordedPrompt]) -> list[KeptPath]:
+    """The state that each request leaves behind."""
     turns: dict[object, list[int]] = defaultdict(list)
     for place, each in enumerate(prompts):
         if each.path:
@@ -154,13 +174,16 @@ def _kept(prompts: Sequence[RecordedPrompt]) -> list[tuple[list[int], int]]:
                 if _continues(prompts[later], prompts[place]):
                     following[place] = prompts[later]
                     break
-    told = [
-        min(1.0, (later.matched - prompts[place].n_tokens) / prompts[place].output_tokens)
+    gaps = [
+        later.matched - prompts[place].n_tokens
         for place, later in following.items()
-        if prompts[place].output_tokens and later.matched > prompts[place].n_tokens
+        if not later.miss_reason and later.matched > prompts[place].n_tokens - MOST_TAIL_TOKENS
     ]
-    usual = statistics.median(told) if told else 1.0
-    return [_state_of(each, following.get(place), usual) for place, each in enumerate(prompts)]
+    # Of most turns all is known, or all but what the template writes in front of an answer.
+    tail = min(0, int(statistics.median(gaps))) if gaps else 0
+    return [
+        _state_of(place, each, following.get(place), tail) for place, each in enumerate(prompts)
+    ]
 
 
 def _continues(later: RecordedPrompt, each: RecordedPrompt) -> bool:
@@ -170,20 +193,21 @@ def _continues(later: RecordedPrompt, each: RecordedPrompt) -> bool:
 
 
 def _state_of(
-    each: RecordedPrompt, later: RecordedPrompt | None, usual: float
-) -> tuple[list[int], int]:
+    place: int, each: RecordedPrompt, later: RecordedPrompt | None, tail: int
+) -> KeptPath:
+    """What a request leaves behind, of which the next turn begins like the first `n_common`."""
     # The last token of an answer is drawn, and not computed.
     n_out = max(0, each.output_tokens - 1) if each.has_token else 0
+    gap = tail or n_out
+    if later is not None and not later.miss_reason:
+        gap = max(later.matched - each.n_tokens, -MOST_TAIL_TOKENS)
     n_tokens = each.n_tokens + n_out
-    if later is None:
-        return each.path, n_tokens
-    same = later.matched - each.n_tokens
-    shared = n_out if same >= n_out else same if same > 0 else int(usual * n_out)
-    n_common = each.n_tokens + shared
-    if later.matched < n_common and later.miss_reason == "diverged":
-        n_common = max(each.n_tokens - SUB_TOKENS, later.matched)
-    # What goes on in another way can't be found by any prompt: it only takes room.
-    return later.path[: max(len(each.path), n_common // SUB_TOKENS)], max(n_common, n_tokens)
+    n_common = each.n_tokens + min(gap, n_out)
+    path = later.path if later is not None else each.path
+    shared = path[: n_common // SUB_TOKENS]
+    # What goes on in another way is found by no prompt: it only takes room.
+    own = range(len(shared), n_tokens // SUB_TOKENS) if n_common < n_tokens else ()
+    return KeptPath([*shared, *(_OWN - place * MAX_BLOCKS - n for n in own)], n_tokens, n_common)
 
 
 @dataclass(slots=True)
@@ -328,7 +352,8 @@ def _finish(play: _Play, each: PlayedPrompt, match: PlayedMatch, ram: BlockCache
 def _keep(ram: BlockCache, each: PlayedPrompt, n_known: int, shape: StateShape) -> None:
     """Keep the state of a prompt with its answer; of one that can't be cut, also on its way."""
     shared, last = each.told.shared_tokens, n_known
-    for end in () if shape.is_cuttable(each.kept_tokens) else each.boundaries:
+    places = sorted({*each.told.boundaries, each.tail})
+    for end in () if shape.is_cuttable(each.kept_tokens) else places:
         if end - last >= MIN_SEGMENT_TOKENS and end < each.told.n_tokens:
             ram.add(each.path, end, min(shared, end))
             last = end
