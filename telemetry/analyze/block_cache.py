@@ -138,15 +138,18 @@ class BlockCache:
     def lease(self, match: PlayedMatch) -> None:
         """Use what was found, and hold it."""
         if match.block is not None:
-            for part in filter(None, (match.block, match.checkpoint)):
-                part.leases += 1
+            match.block.leases += 1
+            if match.checkpoint is not None:
+                match.checkpoint.leases += 1
             self._touch(match.block.path(), match.checkpoint, is_use=True)
 
     def release(self, match: PlayedMatch) -> None:
         """It may be evicted again."""
-        for part in filter(None, (match.block, match.checkpoint)):
-            part.leases -= 1
-            self._offer(part)
+        parts: tuple[PlayedBlock | PlayedCheckpoint | None, ...] = (match.block, match.checkpoint)
+        for part in parts:
+            if part is not None:
+                part.leases -= 1
+                self._offer(part)
 
     def add(self, path: Sequence[int], n_tokens: int, shared_tokens: int) -> None:
         """Keep the state of a prompt's first tokens, and evict others for it."""

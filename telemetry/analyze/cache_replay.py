@@ -6,8 +6,7 @@ Requests come when they came. What a setting changes in their times changes noth
 from __future__ import annotations
 
 import heapq
-import statistics
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +16,8 @@ from mlxdeck.telemetry.analyze.block_cache import (
     ReplayPolicy,
     StateShape,
 )
-from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS, RecordedPrompt, RecordedTraffic
+from mlxdeck.telemetry.analyze.played_prompts import PlayedPrompt
+from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS, RecordedPrompt
 
 MIN_GAIN_TOKENS = 64
 """So many more tokens than RAM the disk has to know to be worth a read; as the server has it."""
@@ -26,14 +26,6 @@ MIN_SEGMENT_TOKENS = 64
 """Places of a prompt that are nearer to each other are no places to keep a state."""
 QUIET_S = 3.0
 """So long a conversation is quiet until its state is written to disk; as the server has it."""
-MOST_TAIL_TOKENS = 64
-"""Of what a template writes in front of an answer, and leaves out of a turn that is over."""
-_OWN, MAX_BLOCKS = -(10**12), 10**6
-"""Numbers of blocks that only one state has."""
-NEXT_TURNS = 8
-"""Requests of a conversation among which the one is that continues an answer."""
-MIN_TIMED_TOKENS = 64
-"""Fewer computed tokens say little of the speed."""
 UNLIMITED = float("inf")
 
 
@@ -69,145 +61,6 @@ class Replayed:
         """Share of prompt tokens from any cache; 0 without any."""
         known = self.exact_tokens + self.prefix_tokens
         return known / self.prompt_tokens if self.prompt_tokens else 0.0
-
-
-@dataclass(slots=True)
-class PlayedPrompt:
-    """A request, prepared to be played any number of times."""
-
-    told: RecordedPrompt
-    path: list[int]
-    boundaries: tuple[int, ...]
-    tail: int
-    """Up to where the next turn begins like what is kept."""
-    kept: list[int]
-    """The path of what is kept of it: the prompt, and its answer as far as a later one has it."""
-    kept_tokens: int
-    read_s: float
-    """Seconds a prompt token."""
-    write_s: float
-    """Seconds to write its answer."""
-    repeatable: bool
-    """Whether its answer may be repeated."""
-
-
-def prepared(traffic: RecordedTraffic, at_most: int) -> list[PlayedPrompt]:
-    """The last requests of which something is known, in the order in which caches were asked."""
-    prompts = [each for each in traffic.prompts if each.n_tokens][-at_most:]
-    _fill_in(prompts)
-    rates = [
-        each.prefill_s / (each.n_tokens - each.matched)
-        for each in prompts
-        if each.has_prompt and each.has_token and each.n_tokens - each.matched >= MIN_TIMED_TOKENS
-    ]
-    usual_s = statistics.median(rates) if rates else 0.0
-    write_s = {each.key: each.decode_s for each in prompts if each.key and each.decode_s}
-    refused = _refused(prompts)
-    kept = _kept(prompts)
-    found = []
-    ends: dict[object, deque[int]] = defaultdict(lambda: deque(maxlen=NEXT_TURNS))
-    for each, left in zip(prompts, kept, strict=True):
-        n_new = each.n_tokens - each.matched
-        is_timed = each.has_prompt and each.has_token and n_new >= MIN_TIMED_TOKENS
-        found.append(
-            PlayedPrompt(
-                told=each,
-                path=each.path,
-                # Prompts part where a message begins, or where the template ended the last turn.
-                boundaries=tuple(sorted({*each.boundaries, *ends[each.model, each.conversation]})),
-                tail=left.n_common,
-                kept=left.path,
-                kept_tokens=left.n_tokens,
-                read_s=each.prefill_s / n_new if is_timed else usual_s,
-                write_s=each.decode_s or write_s.get(each.key, 0.0),
-                repeatable=each.outcome == "ok" and each.key not in refused,
-            )
-        )
-        ends[each.model, each.conversation].append(left.n_common)
-    return found
-
-
-def _refused(prompts: Sequence[RecordedPrompt]) -> set[str]:
-    """Keys of answers that the server did not repeat, though it was asked again soon."""
-    ended: dict[tuple[int, str], float] = {}
-    found = set[str]()
-    for each in prompts:
-        if not each.key or each.exact_tier:
-            continue
-        was_made = ended.get((each.pid, each.key), UNLIMITED) < each.at_ts
-        if each.exact_reason == "not_kept" or (was_made and each.exact_reason in ("", "cold")):
-            found.add(each.key)
-        if each.outcome == "ok":
-            ended[each.pid, each.key] = each.end_ts
-    return found
-
-
-def _fill_in(prompts: Sequence[RecordedPrompt]) -> None:
-    """The paths of prompts whose whole answer was known: those of the request that was answered."""
-    known = {each.key: each for each in prompts if each.key and each.has_prompt}
-    for each in prompts:
-        if not each.has_prompt and (same := known.get(each.key)):
-            each.path, each.boundaries = same.path, same.boundaries
-            each.shared_tokens = same.shared_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class KeptPath:
-    """The state that a request leaves behind."""
-
-    path: list[int]
-    n_tokens: int
-    n_common: int
-    """Up to where the next turn begins alike."""
-
-
-def _kept(prompts: Sequence[RecordedPrompt]) -> list[KeptPath]:
-    """The state that each request leaves behind."""
-    turns: dict[object, list[int]] = defaultdict(list)
-    for place, each in enumerate(prompts):
-        if each.path:
-            turns[each.model, each.conversation].append(place)
-    following: dict[int, RecordedPrompt] = {}
-    for places in turns.values():
-        for at, place in enumerate(places):
-            for later in places[at + 1 : at + 1 + NEXT_TURNS]:
-                if _continues(prompts[later], prompts[place]):
-                    following[place] = prompts[later]
-                    break
-    gaps = [
-        later.matched - prompts[place].n_tokens
-        for place, later in following.items()
-        if not later.miss_reason and later.matched > prompts[place].n_tokens - MOST_TAIL_TOKENS
-    ]
-    # Of most turns all is known, or all but what the template writes in front of an answer.
-    tail = min(0, int(statistics.median(gaps))) if gaps else 0
-    return [
-        _state_of(place, each, following.get(place), tail) for place, each in enumerate(prompts)
-    ]
-
-
-def _continues(later: RecordedPrompt, each: RecordedPrompt) -> bool:
-    n = len(each.path)
-    is_longer = later.has_prompt and later.n_tokens > each.n_tokens and later.at_ts >= each.end_ts
-    return is_longer and bool(n) and len(later.path) >= n and later.path[n - 1] == each.path[-1]
-
-
-def _state_of(
-    place: int, each: RecordedPrompt, later: RecordedPrompt | None, tail: int
-) -> KeptPath:
-    """What a request leaves behind, of which the next turn begins like the first `n_common`."""
-    # The last token of an answer is drawn, and not computed.
-    n_out = max(0, each.output_tokens - 1) if each.has_token else 0
-    gap = tail or n_out
-    if later is not None and not later.miss_reason:
-        gap = max(later.matched - each.n_tokens, -MOST_TAIL_TOKENS)
-    n_tokens = each.n_tokens + n_out
-    n_common = each.n_tokens + min(gap, n_out)
-    path = later.path if later is not None else each.path
-    shared = path[: n_common // SUB_TOKENS]
-    # What goes on in another way is found by no prompt: it only takes room.
-    own = range(len(shared), n_tokens // SUB_TOKENS) if n_common < n_tokens else ()
-    return KeptPath([*shared, *(_OWN - place * MAX_BLOCKS - n for n in own)], n_tokens, n_common)
 
 
 @dataclass(slots=True)

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy, StateShape
 from mlxdeck.telemetry.analyze.cache_replay import (
     UNLIMITED,
-    PlayedPrompt,
     Replayed,
     ReplaySettings,
     held_tokens,
-    prepared,
     replay,
 )
+from mlxdeck.telemetry.analyze.played_prompts import PlayedPrompt, prepared
 from mlxdeck.telemetry.read.prompt_paths import RecordedPrompt, RecordedTraffic
 from mlxdeck.telemetry.schema.events import StreamStart
 

@@ -51,9 +51,10 @@ def _memory(of: WhatIfReport) -> str:
     size = f"a token takes {measured.token_bytes / 1024:,.1f} KiB in memory"
     if math.isinf(measured.limit_bytes):
         return f"{size}; the limit is unknown, and nothing was evicted"
-    room = measured.limit_bytes / measured.token_bytes if measured.token_bytes else math.nan
-    limit = f"{measured.limit_bytes / 2**20:,.0f} MiB have room for {room:,.0f} tokens"
-    return f"{size}; {limit} of states"
+    limit = f"{measured.limit_bytes / 2**20:,.1f} MiB"
+    if not measured.token_bytes:
+        return f"{size}, a running state more; the limit is {limit}"
+    return f"{size}; {limit} have room for {measured.limit_bytes / measured.token_bytes:,.0f}"
 
 
 def _row(

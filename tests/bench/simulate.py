@@ -9,12 +9,8 @@ import tempfile
 from pathlib import Path
 
 from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy
-from mlxdeck.telemetry.analyze.cache_replay import (
-    PlayedPrompt,
-    ReplaySettings,
-    prepared,
-    replay,
-)
+from mlxdeck.telemetry.analyze.cache_replay import ReplaySettings, replay
+from mlxdeck.telemetry.analyze.played_prompts import PlayedPrompt, prepared
 from mlxdeck.telemetry.read.prompt_paths import traffic_of
 from tests.bench.load import heading
 from tests.corpora.day.stream import lines
