@@ -71,7 +71,6 @@ def _tokens_per_s(model: Any, prompt: list[int], held: Sequence[Processor | None
         row = PromptRow([list(prompt)], NEW_TOKENS, None, [], greedy_sampler, processors)
         batches.insert(row)
     batches.step([Read(tuple(batches.prompts), len(prompt))])
-    batches.step([])
     n_tokens, began_s = 0, time.perf_counter()
     while drawn := batches.step([])[1]:
         n_tokens += len(drawn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from mlxdeck.server.backends.local.engine.api import Constraint
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.engine.mlx.token_masks import TokenMask
 from mlxdeck.server.backends.local.engine.mlx.vocabulary import MAX_FORCED_BYTES
@@ -20,6 +22,7 @@ from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text, ToolChoice
 from mlxdeck.server.schemas.normalization import tool_schema
 from tests.corpora.tool_turns import tool_turns
 from tests.server.backends.local.engine.test_mlx_held import THINKING, tiny
+from tests.server.http import running
 from tests.zoo.forced import forced_share
 
 N_LOGITS = 512
@@ -231,6 +234,32 @@ def test_a_model_is_forced_to_no_token_that_it_lacks() -> None:
     processor.saw(written)
     assert processor.forced(9) == [] and processor.mask(last) is None
     assert "no token" in processor.broken
+
+
+@pytest.mark.model
+async def test_forced_tokens_are_told(small_model: str, tmp_path: Path) -> None:
+    """At the end of a request and in the metrics; with the setting off, nothing is forced."""
+    asked = {
+        "model": "m",
+        "max_tokens": 40,
+        "messages": [{"role": "user", "content": "Look."}],
+        "tools": [{"name": "look_around", "input_schema": SCHEMA}],
+        "tool_choice": {"type": "any"},
+    }
+    told = []
+    for forced_spans in (True, False):
+        engine = MlxEngine(
+            small_model, tmp_path, prefill_chunk_tokens=64, forced_spans=forced_spans
+        )
+        async with running(engine) as server:
+            reply = await server.http.post("/v1/messages", json=asked)
+            (end,) = await server.ended(1)
+            metrics = (await server.http.get("/metrics")).text
+        assert f"mlxdeck_forced_tokens_total {float(end.forced_tokens or 0)}" in metrics
+        told.append((reply.json()["content"][0]["name"], end.output_tokens, end.forced_tokens))
+    (name, n_tokens, n_forced), plain = told
+    assert plain == (name, n_tokens, None) and name == "look_around"
+    assert 10 < n_forced < n_tokens
 
 
 def held_text(wrapper: Any, tokens: list[int]) -> str:
