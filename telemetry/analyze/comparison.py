@@ -29,6 +29,8 @@ MIN_BEYOND = 5
 """Values on the far side of a rank; with fewer, an interval says nothing."""
 MIN_CHANGE = 0.05
 """Of the figure before: with many requests, also what nobody notices is no chance."""
+MIN_CHANGE_S = 0.01
+"""Of a time: nobody waits for less."""
 MAX_RUNS = 500
 """Runs of consecutive requests that are drawn as one."""
 
@@ -163,6 +165,7 @@ def _difference(
     changes = drawn[1] - drawn[0]
     low, high = np.quantile(changes, (LEVEL / 2, 1 - LEVEL / 2)).tolist()
     verdict: Verdict = "same"
-    if (low > 0 or high < 0) and abs(now - before) >= MIN_CHANGE * abs(before):
+    least = max(MIN_CHANGE * abs(before), MIN_CHANGE_S if name[1] else 0.0)
+    if (low > 0 or high < 0) and abs(now - before) >= least:
         verdict = "worse" if (now - before) * sign > 0 else "better"
     return Difference(*name, before, now, low, high, *sizes, verdict=verdict)

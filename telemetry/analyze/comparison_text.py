@@ -33,7 +33,7 @@ def comparison_lines(of: Comparison) -> Iterator[str]:
         )
     yield (
         f"a difference counts if its interval ({of.level:.1%} each) excludes 0,"
-        " and it is 5% or more"
+        " and it is 5% and 10 ms or more"
     )
 
 

@@ -158,7 +158,7 @@ def _comparison(of: Comparison) -> Iterator[str]:
     yield from _table(title, names, rows, classes)
     yield (
         f'<p class="quiet">A difference counts if its interval ({of.level:.1%} each) excludes 0,'
-        " and it is 5% or more.</p>"
+        " and it is 5% and 10 ms or more.</p>"
     )
 
 

@@ -49,6 +49,6 @@ th:first-child, td:first-child { text-align: left; }
   td { display: flex; justify-content: space-between; gap: 8px; border: 0; padding: 1px 0; }
   td::before { content: attr(data-name); color: var(--quiet); text-align: left; flex: none; }
   td:first-child { grid-column: 1 / -1; font-weight: 600; }
-  td:first-child::before { content: none; }
+  td:first-child::before { content: none; } td:last-child:nth-child(even) { grid-column: 1 / -1; }
 }
 """
