@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -79,10 +81,12 @@ class Page:
 @asynccontextmanager
 async def page() -> AsyncGenerator[Page]:
     """A browser of its own with one page, ended afterwards."""
-    with tempfile.TemporaryDirectory() as home:
+    # Its other processes may still write when it has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run")
         browser = await asyncio.create_subprocess_exec(
             *(found(), *flags, f"--user-data-dir={home}", "--remote-debugging-port=0"),
+            start_new_session=True,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
@@ -99,5 +103,5 @@ async def page() -> AsyncGenerator[Page]:
                 async with session.ws_connect(url, max_msg_size=0) as socket:
                     yield Page(socket)
         finally:
-            browser.kill()
+            os.killpg(browser.pid, signal.SIGKILL)
             await browser.wait()
