@@ -85,7 +85,13 @@ async def page() -> AsyncGenerator[Page]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run")
         browser = await asyncio.create_subprocess_exec(
-            *(found(), *flags, f"--user-data-dir={home}", "--remote-debugging-port=0"),
+            *(
+                found(),
+                *flags,
+                f"--user-data-dir={home}",
+                "--remote-debugging-port=0",
+                "about:blank",
+            ),
             start_new_session=True,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
