@@ -66,6 +66,9 @@ class Totals:
     """Those that were computed."""
     forced_tokens: int = 0
     """Those of them that a grammar forced."""
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    """Guessed tokens that were verified, and those of them that were written too."""
     repeated_tokens: int = 0
     """Requests whose answer was known, or in flight for another request."""
     tool_calls: int = 0
@@ -95,6 +98,8 @@ class Totals:
         if computed:
             self.output_tokens += end.output_tokens or 0
             self.forced_tokens += end.forced_tokens or 0
+            self.drafted_tokens += end.drafted_tokens or 0
+            self.accepted_tokens += end.accepted_tokens or 0
             self.looked_up_tokens += end.input_tokens or 0
             self.cached_tokens += end.cached_tokens or 0
         else:

@@ -263,6 +263,8 @@ class Trace:
             output_tokens=n_output,
             reasoning_tokens=usage.reasoning_tokens if usage else None,
             forced_tokens=(work.forced_tokens or None) if work else None,
+            drafted_tokens=(work.drafted_tokens or None) if work else None,
+            accepted_tokens=work.accepted_tokens if work and work.drafted_tokens else None,
             duration_s=round(time.monotonic() - self._began_s, DIGITS),
             ttft_s=_rounded(self._ttft_s),
             time_per_output_token_s=_rounded(per_token_s),

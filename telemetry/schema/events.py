@@ -306,6 +306,10 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     """Tokens of it that were thinking."""
     forced_tokens: int | None = named("mlx.held.forced_tokens", None)
     """Tokens of it that its grammar left no choice about, written without a pass of their own."""
+    drafted_tokens: int | None = named("mlx.lookup.drafted_tokens", None)
+    """Tokens that were guessed from the conversation, and verified."""
+    accepted_tokens: int | None = named("mlx.lookup.accepted_tokens", None)
+    """Those of them that are the answer's, written without a pass of their own."""
     duration_s: float = always(0.0, "gen_ai.server.request.duration")
     """Seconds from arrival to end."""
     ttft_s: float | None = named("gen_ai.server.time_to_first_token", None)

@@ -142,6 +142,18 @@ FIGURES: tuple[Figure, ...] = (
         example="forced>20",
     ),
     Figure(
+        *("drafted_tokens", "tokens", "mlx.lookup.drafted_tokens", "guessed"),
+        about="tokens that were guessed from the conversation",
+        field="guessed",
+        example="guessed>100",
+    ),
+    Figure(
+        *("accepted_tokens", "tokens", "mlx.lookup.accepted_tokens", "guessed right"),
+        about="guessed tokens that were right",
+        field="accepted",
+        example="accepted>100",
+    ),
+    Figure(
         *("n_tool_calls", "count", "mlx.tool_calls", "tool calls", "number of tool calls"),
         field="tools",
         example="tools>1",
