@@ -17,6 +17,7 @@ PARTS = {
     "stored": "tests.bench.stored:stored_bytes",
     "wait": "tests.bench.waiting:waits",
     "equal": "tests.bench.equal:equal_texts",
+    "rewrite": "tests.bench.rewrite:rewrite",
     "grammars": "tests.bench.held:held_to_grammars",
     "step": "tests.bench.step_path:step_path",
     "throughput": "tests.bench.throughput:throughput",

@@ -5,8 +5,10 @@ For models with KV caches of every kind, on drafts that are right, wrong, or rig
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +24,23 @@ from mlxdeck.server.backends.local.engine.api import (
     SequenceSpec,
 )
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.errors import EngineFailed
 from tests.zoo.families import FAMILIES
 
 load_fast_blas()
 
 import mlx.core as mx  # noqa: E402
+from mlx_lm.generate import GenerationBatch  # noqa: E402
+from mlx_lm.models.cache import (  # noqa: E402
+    BatchKVCache,
+    BatchRotatingKVCache,
+    RotatingKVCache,
+    TokenBuffer,
+    dynamic_roll,
+)
+from mlx_lm.sample_utils import greedy_sampler  # noqa: E402
 
+from mlxdeck.server.backends.local.engine.mlx import engine as mlx_engine  # noqa: E402
 from mlxdeck.server.backends.local.engine.mlx.decode_batch import DecodeBatch  # noqa: E402
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
 from mlxdeck.server.backends.local.engine.speculation.payoff import (  # noqa: E402
@@ -279,3 +292,117 @@ def test_states_that_cannot_be_cut_take_the_stock_step(name: str, tmp_path: Path
     assert found.tokens[:-1] == told.tokens[:-1]
     assert found.n_drafted == 0 and found.n_steps == N_ANSWER
     engine.close()
+
+
+class Constant:
+    """Guesses the same tokens everywhere."""
+
+    length = 99
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._tokens = tokens
+
+    def index(self) -> None:
+        """Nothing has to be made."""
+
+    def feed(self, token: int) -> None:
+        """It makes no difference."""
+
+    def draft(self, most_tokens: int) -> list[int]:
+        """Always those."""
+        return self._tokens[:most_tokens]
+
+
+def test_sampled_answers_come_from_the_same_distribution(tmp_path: Path) -> None:
+    """Each answer of three tokens about as often with drafts as without, by chi-square."""
+    engine = loaded("llama", tmp_path)
+    assert engine._speculation is not None
+    sampling = SamplingParams(temperature=6.0, top_k=4)
+    asked = replace(spec(prompts(1)[0], sampling=sampling), max_tokens=4)
+    likely = plain(engine, replace(asked, sampling=SamplingParams())).tokens
+    mx.random.seed(11)
+    counts: list[Counter[tuple[int, ...]]] = []
+    for is_drafted in (False, True):
+        oracle: Any = Constant(likely[1:2] * 3) if is_drafted else None
+        found: Counter[tuple[int, ...]] = Counter()
+        for _ in range(24):
+            for each in write(engine, [asked] * 16, [oracle] * 16):
+                found[tuple(each.tokens[:3])] += 1
+                assert bool(each.n_drafted) is is_drafted
+        counts.append(found)
+    engine.close()
+    one, other = counts
+    kinds = [each for each in one | other if one[each] + other[each] >= 10]
+    assert len(kinds) > 8
+    deviation = sum((one[each] - other[each]) ** 2 / (one[each] + other[each]) for each in kinds)
+    # The mean of chi-square is its degrees of freedom, the variance twice as much.
+    assert deviation < len(kinds) + 4 * (2 * len(kinds)) ** 0.5
+
+
+def test_faults_in_a_step_of_several_tokens_lose_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits that are no numbers end their row alone; a fault is one error, then all is new."""
+    engine = loaded("llama", tmp_path)
+    assert engine._speculation is not None
+    specs = [spec(tokens) for tokens in prompts(7)[:2]]
+    expected = [plain(engine, each).tokens for each in specs]
+    wrong = expected[0][30]
+    real = mlx_engine.is_finite
+    uids = [engine.insert(each) for each in specs]
+    for uid, tokens in zip(uids, expected, strict=True):
+        oracle = Oracle(tokens, random.Random(8), 0.0)
+        engine._speculation.sequences[uid].drafter = oracle
+    monkeypatch.setattr(
+        mlx_engine, "is_finite", lambda row, token: token != wrong and real(row, token)
+    )
+    written: dict[int, list[Sampled]] = {uid: [] for uid in uids}
+    while not (written[uids[1]] and written[uids[1]][-1].finish):
+        for each in engine.step():
+            if isinstance(each, Sampled):
+                written[each.uid].append(each)
+    ends = [written[uid][-1].finish for uid in uids]
+    assert ends[0] == "failed" and (ends[1] == "length") is (wrong not in expected[1])
+    assert [each.token for each in written[uids[0]]][:-1] == expected[0][
+        : len(written[uids[0]]) - 1
+    ]
+    for name in ("_verify", "_settle_row"):
+        uid = engine.insert(specs[0])
+        engine._speculation.sequences[uid].drafter = Oracle(expected[0], random.Random(9), 0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(DecodeBatch, name, _failing)
+            with pytest.raises(EngineFailed, match="injected"):
+                for _ in range(N_ANSWER):
+                    engine.step()
+        engine.reset()
+        assert not engine._speculation.sequences and engine.step() == []
+    monkeypatch.setattr(mlx_engine, "is_finite", real)
+    assert plain(engine, specs[0]).tokens == expected[0]
+    engine.close()
+
+
+def _failing(*args: Any) -> None:
+    raise RuntimeError("injected")
+
+
+def test_what_is_used_of_the_library_is_as_it_was() -> None:
+    """Private names of mlx-lm; where they change, steps of several tokens have to be looked at."""
+    told = inspect.signature(GenerationBatch.__init__).parameters
+    assert [*told][1:] == [
+        *("model", "uids", "inputs", "prompt_cache", "tokens", "samplers", "fallback_sampler"),
+        *("logits_processors", "stop_sequences", "max_tokens"),
+    ]
+    batch = vars(GenerationBatch.empty(None, greedy_sampler))
+    assert {
+        *("_next_tokens", "_next_logprobs", "_current_tokens", "_current_logprobs"),
+        *("_num_tokens", "_matchers", "_token_context"),
+    } <= {*batch}
+    used = inspect.getsource(GenerationBatch.next)
+    assert all(name in used for name in ("self._step()", "self.extract_cache(", "self.filter("))
+    assert vars(TokenBuffer([1]))["_size"] == 1
+    assert {"keys", "values", "left_padding", "offset", "_idx"} <= {*vars(BatchKVCache([0]))}
+    rotating = BatchRotatingKVCache(4, [0])
+    assert {"max_size", "left_padding", "offset", "_idx"} <= {*vars(rotating)}
+    assert callable(rotating._temporal_order) and "_idx" in vars(RotatingKVCache(4))
+    rolled = dynamic_roll(mx.arange(6).reshape(2, 1, 3, 1), mx.array([[1], [0]]), axis=2)
+    assert rolled.reshape(2, 3).tolist() == [[2, 0, 1], [3, 4, 5]]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.models.loader import resolve
 from mlxdeck.server.backends.local.engine.speculation.payoff import (
     Acceptance,
     Draft,
@@ -20,6 +24,7 @@ from mlxdeck.server.backends.local.engine.speculation.prompt_lookup import (
     MIN_MATCH,
     PromptLookup,
 )
+from tests.real import models_home
 
 TOKENS = st.lists(st.integers(0, 3), max_size=60)
 
@@ -112,3 +117,24 @@ def test_what_is_rejected_is_not_tried_again_for_long() -> None:
     assert one.share(40) > before[1]
     assert before[0] > Acceptance(everyone).share(3) > one.share(3)
     assert Draft(9, 1.0).gain(16) == pytest.approx(math.log(10))
+
+
+@pytest.mark.model
+def test_a_file_that_is_written_again_takes_a_quarter_of_the_passes() -> None:
+    """On the corpora's edits, whatever a longer pass costs; and no pass more where nothing is."""
+    load_fast_blas()
+    drafted = importlib.import_module("tests.bench.drafted")
+    folder = resolve("smollm2", models_home(), lambda _: None).path
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    edits, passages = drafted.rewrites(encode, 20), drafted.strangers(encode)
+    for share in drafted.COSTS.values():
+        found = drafted.count(edits, Payoff(PassCosts(share)))
+        assert found.tokens_a_pass >= 4
+        assert found.n_tokens == found.n_passes + found.n_accepted
+        beside = drafted.count(passages, Payoff(PassCosts(share)))
+        assert beside.n_passes <= beside.n_tokens
+        assert beside.n_drafted - beside.n_accepted <= beside.n_tokens / 8
