@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ LOOK_TIMEOUT_S = 10.0
 MLX_LM_SERVER = "BaseHTTP"
 """What mlx_lm.server calls itself. It serves the model that it was started with by one name."""
 MLX_LM_MODEL = "default_model"
+_TOTAL = re.compile(r"mlxdeck_(\w+)_total (\S+)")
 
 
 class NotMeasured(Exception):
@@ -85,6 +87,15 @@ class BenchClient:
         except NotMeasured:
             return {}
         return body if code == 200 and isinstance(body, dict) and "versions" in body else {}
+
+    def totals(self) -> dict[str, float]:
+        """The totals that an mlxdeck counts, by name; nothing of another server."""
+        with self._connected(LOOK_TIMEOUT_S) as connection:
+            connection.request("GET", "/metrics", headers=self._headers)
+            response = connection.getresponse()
+            lines = response.read().decode(errors="replace").splitlines()
+        found = (_TOTAL.fullmatch(line) for line in lines if response.status == 200)
+        return {each[1]: float(each[2]) for each in found if each}
 
     def _spoken(self) -> ApiName:
         """The API: a route that exists refuses an empty request, in its own way."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Unit = Literal["s", "ms", "tokens", "tokens/s", "share", "x"]
+Unit = Literal["s", "ms", "tokens", "tokens/s", "tokens/pass", "share", "x"]
 GROUPS = ("prompts", "repeat", "clients", "rewrite", "held", "restart")
 """In the order in which they are measured. Each is a name for `--only`."""
 CLIENTS = (1, 4, 8)
@@ -80,6 +80,7 @@ FIGURES = (
         "rewrite_of_plain", "rewrite", "against the other answer", "x",
         ("rewrite_tokens_per_s", "plain_tokens_per_s"),
     ),
+    BenchFigure("rewrite_tokens_per_pass", "rewrite", "for each pass of the model", "tokens/pass"),
     BenchFigure("rewrite_copied", "rewrite", "of the answer is in the file", "share"),
     BenchFigure("free_tokens_per_s", "held", "an answer in free text", "tokens/s"),
     BenchFigure("held_tokens_per_s", "held", "a call constrained to a schema", "tokens/s"),
@@ -87,8 +88,9 @@ FIGURES = (
         "held_of_free", "held", "against free text", "x",
         ("held_tokens_per_s", "free_tokens_per_s"),
     ),
+    BenchFigure("held_tokens_per_pass", "held", "for each pass of the model", "tokens/pass"),
 )  # fmt: skip
-INDENTED = ("share", "x")
+INDENTED = ("share", "x", "tokens/pass")
 """Units of rows that say more about the row above."""
 
 

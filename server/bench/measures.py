@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlxdeck.server.bench.bench_client import BenchClient, NotMeasured
 from mlxdeck.server.bench.figures import CLIENTS, Measured, Say
@@ -31,6 +31,9 @@ ENDING_TOKENS = 1024
 N_REPEATS = 30
 REPEATS_S = 10.0
 PACE_WORDS = 150
+PASSLESS = ("forced_tokens", "accepted_tokens")
+"""Totals of tokens that came without a pass: a grammar's, and right guesses."""
+TOTALS_S = 1.0
 KNOWN_ENDING = "What is the capital of France? Answer in one word."
 
 
@@ -156,10 +159,11 @@ class Bench:
         """The same file in both prompts; only one of the answers repeats it."""
         content = source_file(f"{self._run} {number}", self._sizes.file_parts)
         n_tokens, ask = self._sizes.rewrite_tokens, target.client.ask
-        again = ask(Asked((rewrite_request(content),), n_tokens))
+        again = counted(target.client, Asked((rewrite_request(content),), n_tokens))
         plain = ask(Asked((f"```python\n{content}```\n\nForget this file. {STORY}",), n_tokens))
         target.measured.add("rewrite_tokens_per_s", again.tokens_per_s or None)
         target.measured.add("plain_tokens_per_s", plain.tokens_per_s or None)
+        target.measured.add("rewrite_tokens_per_pass", again.tokens_per_pass)
         target.measured.add("rewrite_copied", copied_share(again.heard.text, content))
 
     def _held(self, target: BenchTarget, number: int) -> None:
@@ -167,11 +171,12 @@ class Bench:
         report = f"{self._run} {number}. {REPORT}"
         form = Asked((f"{report} File a report on it.",), HELD_TOKENS, form=FORM)
         _learn(target.client, form)
-        held = target.client.ask(form)
+        held = counted(target.client, form)
         if not held.fills(FORM):
             raise NotMeasured("it did not hold the answer to the schema")
         free = Asked((f"{report} {STORY}",), max(SHORT_TOKENS, held.n_tokens))
         _learn(target.client, free)
+        target.measured.add("held_tokens_per_pass", held.tokens_per_pass)
         for name, answer in (("held", held), ("free", target.client.ask(free))):
             target.measured.add(f"{name}_tokens_per_s", answer.n_tokens / answer.whole_s)
 
@@ -201,6 +206,22 @@ def _lacking(target: BenchTarget, group: str) -> Iterator[None]:
         yield
     except NotMeasured as reason:
         target.measured.lacking[group] = str(reason)
+
+
+def counted(client: BenchClient, asked: Asked) -> TimedAnswer:
+    """An answer, and how many of its tokens needed no pass; nobody else may ask meanwhile."""
+    before = client.totals()
+    answer = client.ask(asked)
+    until_s = time.monotonic() + TOTALS_S
+    while True:
+        grown = {name: value - before.get(name, 0.0) for name, value in client.totals().items()}
+        # The server's books are closed a moment after the answer's last byte.
+        if grown.get("generation_tokens", 0) >= answer.n_tokens:
+            passless = sum(grown.get(name, 0.0) for name in PASSLESS)
+            return replace(answer, passless_tokens=int(passless))
+        if "generation_tokens" not in grown or time.monotonic() > until_s:
+            return answer
+        time.sleep(TOTALS_S / 20)
 
 
 def at_once(client: BenchClient, asked: Sequence[Asked]) -> list[TimedAnswer]:

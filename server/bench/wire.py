@@ -124,6 +124,9 @@ class TimedAnswer:
     last_s: float
     """Until the last one."""
     whole_s: float
+    passless_tokens: int | None = None
+    """Tokens that needed no pass of the model of their own; None if the server doesn't count them.
+    """
 
     @property
     def n_tokens(self) -> int:
@@ -135,6 +138,13 @@ class TimedAnswer:
         """After the first piece; 0 if there is too little."""
         took_s = self.last_s - self.first_s
         return (self.n_tokens - 1) / took_s if took_s > 0 and self.n_tokens > 1 else 0.0
+
+    @property
+    def tokens_per_pass(self) -> float | None:
+        """Tokens for each pass of the model; None if that isn't told."""
+        if self.passless_tokens is None or self.passless_tokens >= self.n_tokens:
+            return None
+        return self.n_tokens / (self.n_tokens - self.passless_tokens)
 
     @property
     def computed_share(self) -> float | None:

@@ -21,7 +21,7 @@ from mlxdeck.server.bench.own_server import alone
 from mlxdeck.server.bench.report import changed, model_name
 from mlxdeck.server.bench.sizes import ServerPace, sizes
 from mlxdeck.server.bench.texts import copied_share, prose, source_file
-from mlxdeck.server.bench.wire import Asked, Heard
+from mlxdeck.server.bench.wire import Asked, Heard, TimedAnswer
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.settings.tables import NamedValues
 from tests.real import ROOT, free_port, serving
@@ -53,6 +53,7 @@ def test_own_server_and_a_peer_side_by_side(
     assert own["name"] == "mlxdeck" and own["model"] == "echo" and own["api"] == "anthropic"
     names = {each.name for each in FIGURES if each.group != "held"}
     assert names <= own["figures"].keys() and all(own["figures"][name] > 0 for name in names)
+    assert own["figures"]["rewrite_tokens_per_pass"] == 1
     # What was known isn't computed again: in RAM, from disk, in a second turn.
     for name in ("known_computed", "restart_computed", "turn_two_computed"):
         assert own["figures"][name] < 0.2
@@ -176,6 +177,14 @@ def test_both_apis_tell_the_same(api: Any, events: list[dict[str, Any]]) -> None
     assert sum(heard.hear(api, each) for each in events) == 3
     assert (heard.text, heard.arguments) == ("Hello", "{}")
     assert (heard.input_tokens, heard.cached_tokens, heard.output_tokens) == (10, 7, 5)
+
+
+def test_tokens_without_a_pass_are_counted() -> None:
+    """Four of five tokens guessed or forced are five tokens a pass; unknown is no figure."""
+    heard = Heard(n_deltas=3, output_tokens=10)
+    assert TimedAnswer(heard, 0, 0, 0, passless_tokens=8).tokens_per_pass == 5
+    assert TimedAnswer(heard, 0, 0, 0, passless_tokens=0).tokens_per_pass == 1
+    assert TimedAnswer(heard, 0, 0, 0).tokens_per_pass is None
 
 
 @pytest.mark.parametrize("api", ["anthropic", "openai"])
