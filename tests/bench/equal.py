@@ -103,7 +103,7 @@ def equal_texts() -> None:
                     f"{name:<12} {row:<16} {found.n_answers:>4} answers,"
                     f" {len(found.gaps)} differ, {found.n_wrong} not by rounding"
                     f" (largest gap {max(found.gaps, default=0):.1e}); {share:.0%} known,"
-                    f" {recording.n_written / recording.n_steps:.1f} tokens a step",
+                    f" {recording.n_passless / recording.n_written:.0%} without a pass",
                     flush=True,
                 )
                 wrong[row] = wrong.get(row, 0) + found.n_wrong

@@ -32,8 +32,8 @@ class Recording:
     """What an engine was asked and has written: answers by prompts."""
 
     answers: dict[Tokens, list[int]] = field(default_factory=dict)
-    n_steps: int = 0
-    """In which a token of an answer was written."""
+    n_passless: int = 0
+    """Tokens that came in one step with another of the same answer."""
     n_cached: int = 0
     """Prompt tokens that were known."""
     n_prompt: int = 0
@@ -42,6 +42,17 @@ class Recording:
     def n_written(self) -> int:
         """Tokens of all answers."""
         return sum(map(len, self.answers.values()))
+
+
+class FreePasses:
+    """Stands for `PassCosts`: longer passes always pay here, however busy the machine is."""
+
+    def note(self, n_rows: int, width: int, seconds: float) -> None:
+        """Nothing is learned."""
+
+    def ratio(self, n_rows: int, width: int) -> float:
+        """Any pass takes as long as one over a token a row."""
+        return 1.0
 
 
 class Recorder:
@@ -65,7 +76,7 @@ class Recorder:
     def _stepped(self, reads: Reads = None) -> list[Step]:
         found = self._step(reads)
         written = [each for each in found if isinstance(each, Sampled)]
-        self.recording.n_steps += bool(written)
+        self.recording.n_passless += len(written) - len({each.uid for each in written})
         for each in written:
             if each.token >= 0:
                 self.recording.answers[self._prompts[each.uid]].append(each.token)
@@ -120,6 +131,8 @@ async def answered(
     """What the model in a folder answers, a recording for each time that all were asked."""
     chosen = {"model": str(folder), "loop_guard": False, **settings}
     engine = make_engine(Settings(**chosen, engine="mlx"))
+    if speculation := getattr(engine, "_speculation", None):
+        speculation.payoff.costs = FreePasses()
     recorder, found = Recorder(engine), []
     async with running(engine, **chosen) as server:
         for _ in range(n_times):

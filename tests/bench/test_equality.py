@@ -31,7 +31,7 @@ def rows(folder: Path) -> dict[str, Recording]:
 
 
 def test_answers_are_the_same_whatever_is_reused(folder: Path, rows: dict[str, Recording]) -> None:
-    """Or the two tokens are as likely, up to rounding; and what is reused is really reused."""
+    """Or the two tokens are as likely, up to rounding; and each of them really did something."""
     reference = rows[""]
     assert reference.n_cached == 0 and reference.n_written >= N_ANSWERS * 12
     for name, recording in rows.items():
@@ -40,6 +40,8 @@ def test_answers_are_the_same_whatever_is_reused(folder: Path, rows: dict[str, R
             assert found.n_answers == N_ANSWERS and found.n_wrong == 0, name
     for name in rows.keys() - {""}:
         assert rows[name].n_cached > 0.9 * rows[name].n_prompt
+        is_guessed = name in ("equal_lookup", "equal_forced")
+        assert (rows[name].n_passless > 0) == is_guessed, name
 
 
 def test_wrong_token_is_found(folder: Path, rows: dict[str, Recording]) -> None:
