@@ -30,10 +30,11 @@ class TokenReader:
         `tokens` are all tokens up to now, shape [n]. The model starts to compute `logits`.
         """
         n_seen, self._n_seen = self._n_seen, tokens.shape[0]
+        # Also at the first call: a pass over drafts may follow, which tells nothing before it.
+        sampled, self._sampled = self._sampled, None
         if n_seen < 0 or n_seen == self._n_seen:
             mx.async_eval(logits)  # type: ignore[no-untyped-call]
             return []
-        sampled, self._sampled = self._sampled, None
         if sampled is None or self._n_seen - n_seen > 1:
             mx.async_eval(tokens)  # type: ignore[no-untyped-call]
             mx.async_eval(logits)  # type: ignore[no-untyped-call]

@@ -74,3 +74,14 @@ def test_without_a_batch_it_reads_the_tokens_themselves() -> None:
     assert reader.new(mx.array([7, 8, 9]), logits) == [9]
     assert reader.new(mx.array([7, 8, 9]), logits) == []
     assert reader.new(mx.array([7, 8, 9, 1, 2]), logits) == [1, 2]
+
+
+def test_what_a_step_was_told_is_not_read_in_a_later_one() -> None:
+    """Also where the first step reads nothing: the second may be a pass over drafts."""
+    reader, logits = TokenReader(), mx.zeros((1, 5))
+    reader.expect(mx.array([8]), 0)
+    assert reader.new(mx.array([7, 8]), logits) == []
+    assert reader.new(mx.array([7, 8, 9]), logits) == [9]
+    reader.expect(mx.array([4]), 0)
+    assert reader.new(mx.array([7, 8, 9, 4]), logits) == [4]
+    assert reader.new(mx.array([7, 8, 9, 4, 3]), logits) == [3]
