@@ -54,7 +54,3 @@ class ShownNames:
         if path.startswith(CLIENT_TOOLS):
             return f"{CLIENT_TOOLS}{self.tool(path.removeprefix(CLIENT_TOOLS))}"
         return path
-
-    def file(self, path: str) -> str:
-        """A file of telemetry."""
-        return self._label("file", path)

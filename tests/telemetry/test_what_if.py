@@ -72,9 +72,10 @@ def named(of: WhatIfReport, name: str) -> float:
     ("size", "flags"),
     [
         (LARGE, ("--no-disk-cache",)),
-        (LARGE, ("--cache-policy", "adaptive", "--exact-cache-entries", "0")),
+        (SMALL, ("--no-disk-cache",)),
+        (SMALL, ("--cache-policy", "adaptive", "--exact-cache-entries", "0")),
     ],
-    ids=["large", "states alone"],
+    ids=["large", "small", "adaptive"],
 )
 def test_a_replay_agrees_with_what_the_server_did(
     tmp_path: Path, size: int, flags: tuple[str, ...]
