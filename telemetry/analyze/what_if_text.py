@@ -54,7 +54,8 @@ def _memory(of: WhatIfReport) -> str:
     limit = f"{measured.limit_bytes / 2**20:,.1f} MiB"
     if not measured.token_bytes:
         return f"{size}, a running state more; the limit is {limit}"
-    return f"{size}; {limit} have room for {measured.limit_bytes / measured.token_bytes:,.0f}"
+    room = measured.limit_bytes / measured.token_bytes
+    return f"{size}; {limit} have room for {room:,.0f} tokens"
 
 
 def _row(
