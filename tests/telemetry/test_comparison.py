@@ -34,12 +34,12 @@ def compared(before: Path, now: Path) -> Comparison:
 
 
 def test_chance_is_no_regression(tmp_path: Path) -> None:
-    """Sixteen pairs of the same traffic: at most as many alarms as the level allows."""
-    paths = [drawn(tmp_path / str(seed), seed) for seed in range(17)]
+    """Eight pairs of the same traffic: at most as many alarms as the level allows."""
+    paths = [drawn(tmp_path / str(seed), seed) for seed in range(9)]
     found = [compared(one, other) for one, other in zip(paths, paths[1:], strict=False)]
     alarms = sum(any(each.verdict in ("worse", "better") for each in one.differences)
                  for one in found)  # fmt: skip
-    assert alarms <= 2
+    assert alarms <= 1
 
 
 def test_a_regression_is_found_with_its_interval(tmp_path: Path) -> None:
