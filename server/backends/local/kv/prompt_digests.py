@@ -11,9 +11,10 @@ import hashlib
 import logging
 import os
 import secrets
+from collections import deque
 from pathlib import Path
 
-from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES
+from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, n_common
 from mlxdeck.server.cache.own_files import open_own, own_folder
 from mlxdeck.server.request_facts import BlockDigests
 
@@ -26,6 +27,7 @@ TOLD_BYTES = 4
 KEY_BYTES = 32
 MAX_KNOWN = 500_000
 """Digests that are remembered; then all are forgotten, and told again."""
+RECENT = 16
 FILE = "digests.key"
 
 
@@ -35,14 +37,12 @@ class PromptDigests:
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._known: set[bytes] = set()
+        self._recent: deque[tuple[bytes, list[bytes]]] = deque(maxlen=RECENT)
+        """Tokens of prompts, and their digests: most prompts begin like one of them."""
 
     def of(self, tokens: bytes) -> BlockDigests:
         """The digests that were not told before, and how many blocks stand before them."""
-        step, chained, last = BLOCK_TOKENS * TOKEN_BYTES, [], b""
-        for at in range(0, len(tokens) - step + 1, step):
-            block = tokens[at : at + step]
-            last = hashlib.blake2b(last + block, digest_size=16, key=self._key).digest()
-            chained.append(last)
+        chained = self._chained(tokens)
         low, high = 0, len(chained)
         # Who has told a digest has told those before it.
         while low < high:
@@ -57,6 +57,21 @@ class PromptDigests:
         self._known.update(chained[low:])
         before = _text(chained[low - 1 : low]) if low else ""
         return BlockDigests(low, before, _text(chained[low:]))
+
+    def _chained(self, tokens: bytes) -> list[bytes]:
+        """The digest of each block; those of a recent prompt as far as that is the same."""
+        step = BLOCK_TOKENS * TOKEN_BYTES
+        n, known = 0, list[bytes]()
+        for before, digests in self._recent:
+            if (same := n_common(before, tokens) // BLOCK_TOKENS) > n:
+                n, known = same, digests
+        chained, last = known[:n], known[n - 1] if n else b""
+        for at in range(n * step, len(tokens) - step + 1, step):
+            block = tokens[at : at + step]
+            last = hashlib.blake2b(last + block, digest_size=16, key=self._key).digest()
+            chained.append(last)
+        self._recent.append((tokens, chained))
+        return chained
 
 
 def _text(digests: list[bytes]) -> str:
