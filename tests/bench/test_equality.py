@@ -12,9 +12,10 @@ from tests.bench.equal import bodies, recordings
 from tests.bench.equality import EPSILON, Recording, compared, differences
 from tests.zoo.models import small_smollm2
 
-pytestmark = pytest.mark.model
+# Six servers, one after the other, on a machine that may be busy.
+pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
 
-N_ANSWERS, N_TOKENS = 20, 24
+N_ANSWERS, N_TOKENS = 20, 16
 load_fast_blas()
 
 
@@ -27,13 +28,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(folder: Path) -> dict[str, Recording]:
     """Answers of the corpora by what is on; the empty name is the reference."""
-    return asyncio.run(recordings(folder, bodies(N_ANSWERS, max_chars=1_200, n_tokens=N_TOKENS)))
+    return asyncio.run(recordings(folder, bodies(N_ANSWERS, max_chars=900, n_tokens=N_TOKENS)))
 
 
 def test_answers_are_the_same_whatever_is_reused(folder: Path, rows: dict[str, Recording]) -> None:
     """Or the two tokens are as likely, up to rounding; and each of them really did something."""
     reference = rows[""]
-    assert reference.n_cached == 0 and reference.n_written >= N_ANSWERS * 12
+    assert reference.n_cached == 0 and reference.n_written >= N_ANSWERS * 8
     for name, recording in rows.items():
         if name:
             found = compared(folder, reference, recording)
