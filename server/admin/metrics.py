@@ -110,7 +110,18 @@ def _state(service: Service) -> Iterator[Metric]:
     yield _gauge("num_requests_waiting", "Requests in the queue.", load.queued or 0)
     yield _gauge("exact_cache_bytes", "Bytes of exact answers.", load.exact_bytes)
     yield _gauge("prefix_cache_bytes", "Bytes of KV states.", load.prefix_bytes)
+    text = "Bytes of KV states if none shared any with another."
+    yield _gauge("prefix_cache_logical_bytes", text, sum(_told(service, "logical_bytes")))
+    text = "Faults that the check of the index of KV states has found."
+    yield _counter("prefix_cache_faults", text, sum(_told(service, "faults")))
     yield _gauge("device_memory_bytes", "Bytes MLX holds.", load.memory_active_bytes)
+
+
+def _told(service: Service, name: str) -> Iterator[int]:
+    """What the tiers of KV states in RAM report under a name."""
+    for tier, told in service.backend.cache_report().items():
+        if (tier == "prefix" or tier.endswith("_prefix")) and name in told:
+            yield int(told[name])
 
 
 def _models(service: Service) -> Iterator[Metric]:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 NAME = "cache.sqlite"
 _BESIDE = ("-wal", "-shm", "-journal")
 BUSY_TIMEOUT_S = 5.0
-_VERSION = 3
+_VERSION = 4
 MAX_ROW_BYTES = 1 << 50
 """No file is longer; a larger number in the index was not written by us."""
 _SCHEMA = """
@@ -32,17 +32,13 @@ create table answers (
     used_s real not null, body blob not null
 );
 create index answers_by_use on answers (used_s, n_bytes, made_s, key);
-create table states (
-    file text primary key not null, signature text not null, shared_tokens integer not null,
-    trimmable integer not null, n_bytes integer not null, digest blob not null,
-    used_s real not null, tokens blob not null
+create table runs (
+    n integer primary key autoincrement, file text unique not null, signature text not null,
+    start_tokens integer not null, n_bytes integer not null, used_s real not null,
+    parts blob not null
 );
-create index states_by_use on states (used_s, n_bytes, signature, file);
-create table state_blocks (
-    hash blob not null, kind integer not null, file text not null,
-    primary key (hash, kind, file)
-) without rowid;
-create index state_blocks_by_file on state_blocks (file);
+create index runs_by_use on runs (used_s, start_tokens desc, n_bytes, signature, file);
+create index runs_by_model on runs (signature, n);
 create table systems (
     parts text not null, signature text not null, tokens blob not null, used_s real not null,
     primary key (parts, signature)
@@ -58,14 +54,13 @@ end;
 create trigger answer_removed after delete on answers begin
     update totals set n = n - 1, n_bytes = n_bytes - old.n_bytes where what = 'answers';
 end;
-create trigger state_added after insert on states begin
-    insert into totals values ('states', new.signature, 1, new.n_bytes)
+create trigger run_added after insert on runs begin
+    insert into totals values ('runs', new.signature, 1, new.n_bytes)
     on conflict do update set n = n + 1, n_bytes = n_bytes + new.n_bytes;
 end;
-create trigger state_removed after delete on states begin
+create trigger run_removed after delete on runs begin
     update totals set n = n - 1, n_bytes = n_bytes - old.n_bytes
-    where what = 'states' and signature = old.signature;
-    delete from state_blocks where file = old.file;
+    where what = 'runs' and signature = old.signature;
 end;
 """
 _MEND = f"""
@@ -74,16 +69,17 @@ delete from answers where rowid in (
     where typeof(key) <> 'text' or typeof(used_s) <> 'real' or typeof(made_s) <> 'real'
     or typeof(n_bytes) <> 'integer' or n_bytes not between 0 and {MAX_ROW_BYTES}
 );
-delete from states where rowid in (
-    select rowid from states indexed by states_by_use
+delete from runs where n in (
+    select n from runs indexed by runs_by_use
     where typeof(file) <> 'text' or typeof(used_s) <> 'real' or typeof(signature) <> 'text'
+    or typeof(start_tokens) <> 'integer'
     or typeof(n_bytes) <> 'integer' or n_bytes not between 0 and {MAX_ROW_BYTES}
 );
 delete from totals;
 insert into totals
     select 'answers', '', count(*), total(n_bytes) from answers indexed by answers_by_use;
 insert into totals
-    select 'states', signature, count(*), total(n_bytes) from states indexed by states_by_use
+    select 'runs', signature, count(*), total(n_bytes) from runs indexed by runs_by_use
     group by signature;
 """
 """Remove rows without a valid order or size, and count the others again.
@@ -149,7 +145,7 @@ class SqliteIndex:
                 raise OtherVersion(f"it was made by another version of mlxdeck ({version})")
             elif found != _expected():
                 raise sqlite3.DatabaseError("its tables are none of ours")
-            count = "select (select count(*) from answers) + (select count(*) from states)"
+            count = "select (select count(*) from answers) + (select count(*) from runs)"
             (n_before,) = connection.execute(count).fetchone()
             connection.executescript(f"begin; {_MEND}")
             (n_after,) = connection.execute(count).fetchone()

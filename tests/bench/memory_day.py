@@ -16,7 +16,8 @@ from unittest import mock
 
 from mlxdeck.server.backends.local.engine.api import KVState, SamplingParams, SequenceSpec
 from mlxdeck.server.backends.local.kv.kv_cache import KVCache
-from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
+from mlxdeck.server.backends.local.kv.leases import Lease
+from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.scheduler.commands import Enter, Leave
 from mlxdeck.server.backends.local.scheduler.engine_thread import EngineThread, Parcel
 from mlxdeck.server.backends.local.scheduler.sequence import Done
@@ -85,6 +86,8 @@ class MemoryDay:
         self._worker.room.loaded(self._engine.load(lambda _: None))
         self._max_waiting = settings.max_waiting
         self._answers: set[str] = set()
+        self._on_disk: set[bytes] = set()
+        """Keys of blocks."""
         self._flights: dict[str, _Request] = {}
         self._jobs: dict[Job, _Request] = {}
         self._unlimited = Unlimited()
@@ -212,8 +215,10 @@ class MemoryDay:
 
     def _tick(self) -> None:
         """What is due is written, one state after the other."""
-        if lease := self._ram.lease_due():
-            n_bytes = self._engine.states.size_bytes(lease.state)
+        if (lease := self._ram.waiting.lease_due()) and lease.block:
+            new = [block for block in lease.block.path() if block.key not in self._on_disk]
+            self._on_disk |= {block.key for block in new}
+            n_bytes = sum(block.n_bytes for block in new)
             wait_s = n_bytes / self._engine.machine.disk_bytes_per_s
             self._simulation.after(wait_s, partial(self._written, lease))
         else:
@@ -244,7 +249,7 @@ class MemoryDay:
         self.report.peaks.see(
             stored=ram.n_bytes,
             running=self._engine.running_bytes,
-            waiting_for_disk=ram.waiting[1],
+            waiting_for_disk=ram.waiting.n_bytes,
             between_steps=self.report.meter.held_bytes,
         )
 

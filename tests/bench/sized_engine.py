@@ -10,7 +10,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mlxdeck.server.backends.local.engine.api import (
     KVState,
@@ -24,9 +23,8 @@ from mlxdeck.server.backends.local.engine.api import (
     Sampled,
     SequenceSpec,
     State,
-    StateDamaged,
+    StatePart,
     Step,
-    StoredState,
 )
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, EchoStates
 from mlxdeck.server.backends.local.engine.hardware.device import Device
@@ -94,10 +92,10 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SizedState:
-    """The first tokens of a buffer."""
+    """Tokens, and the buffers that hold theirs: of its own, of a batch, or of blocks."""
 
     tokens: bytes
-    buffer: Buffer
+    buffers: tuple[Buffer, ...]
 
 
 class SizedStates(EchoStates):
@@ -110,40 +108,31 @@ class SizedStates(EchoStates):
     def of(self, tokens: bytes) -> SizedState:
         """A state in memory of its own."""
         n_tokens = len(tokens) // 4
-        return SizedState(tokens, Buffer(self._meter, n_tokens * self._machine.token_bytes))
+        buffer = Buffer(self._meter, n_tokens * self._machine.token_bytes)
+        return SizedState(tokens, (buffer,))
 
-    def size_bytes(self, state: State) -> int:
-        """Of its buffer, whatever part it uses."""
-        size: int = state.buffer.n_bytes
-        return size
+    def block_bytes(self, state: State, start: int, end: int) -> int:
+        """By the token."""
+        return (end - start) * self._machine.token_bytes
 
-    def trimmable(self, state: State) -> bool:
-        """Always."""
-        del state
-        return True
-
-    def copy(self, state: State, n_dropped: int) -> State:
-        """The same buffer."""
-        return SizedState(state.tokens[: len(state.tokens) - 4 * n_dropped], state.buffer)
-
-    def shrink(self, state: State, n_dropped: int) -> State:
+    def block(self, state: State, start: int, end: int) -> StatePart:
         """A buffer of its own."""
-        return self.of(state.tokens[: len(state.tokens) - 4 * n_dropped])
+        return self.of(state.tokens[4 * start : 4 * end])
 
-    def save(self, state: State, path: Path) -> None:
-        """The tokens alone."""
-        path.write_bytes(state.tokens)
+    def cut(self, block: StatePart, n_tokens: int) -> StatePart:
+        """The same."""
+        return self.of(block.tokens[: 4 * n_tokens])
 
-    def read(self, path: Path) -> StoredState:
-        """Them."""
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise StateDamaged(f"{path.name} holds no state: {error}") from None
+    def size_bytes(self, part: StatePart) -> int:
+        """Of its buffers."""
+        return sum(each.n_bytes for each in part.buffers)
 
-    def restore(self, stored: StoredState) -> State:
-        """A new buffer."""
-        return self.of(stored)
+    def lease(
+        self, blocks: Sequence[StatePart], n_tokens: int, checkpoint: StatePart | None
+    ) -> State:
+        """The buffers of the blocks."""
+        tokens = b"".join(each.tokens for each in blocks)[: 4 * n_tokens]
+        return SizedState(tokens, tuple(each.buffers[0] for each in blocks))
 
 
 @dataclass(slots=True, eq=False)
@@ -253,7 +242,7 @@ class SizedEngine(EchoEngine):
         row.n_drawn += 1
         if row.n_drawn < len(row.answer):
             return Sampled(uid, "x", token=row.n_drawn % 50_000)
-        kept = KVState(_unpacked(row.tokens), self._sized.of(row.tokens))
+        kept = KVState(_unpacked(row.tokens), SizedState(row.tokens, ()))
         self._leave(uid)
         return Sampled(uid, "x", "stop", kept)
 
@@ -328,7 +317,7 @@ class SizedEngine(EchoEngine):
         ]
         if row.group is None:
             return None
-        kept = KVState(_unpacked(row.tokens), self._sized.of(row.tokens))
+        kept = KVState(_unpacked(row.tokens), SizedState(row.tokens, ()))
         self._drop_ended()
         self._grow()
         return kept

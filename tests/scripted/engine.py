@@ -16,6 +16,7 @@ from mlxdeck.server.backends.local.engine.api import (
     Sampled,
     SequenceSpec,
     State,
+    StatePart,
     Step,
 )
 from mlxdeck.server.backends.local.engine.echo import (
@@ -56,9 +57,13 @@ class _Writing:
 
 
 class _States(EchoStates):
-    def size_bytes(self, state: State) -> int:
+    def size_bytes(self, part: StatePart) -> int:
         """As a real one would have."""
-        return KV_BYTES * len(state)
+        return KV_BYTES * len(part)
+
+    def block_bytes(self, state: State, start: int, end: int) -> int:
+        """The same."""
+        return KV_BYTES * (end - start)
 
 
 class _AnyGrammar(NoGrammars):

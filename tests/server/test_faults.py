@@ -11,7 +11,7 @@ import pytest
 
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
-from mlxdeck.server.backends.local.kv import prefix_cache
+from mlxdeck.server.backends.local.kv import write_queue
 from mlxdeck.server.backends.local.scheduler import engine_thread
 from mlxdeck.server.errors import EngineFailed
 from tests.server.backends.local.faults import KINDS, Plan, faulty
@@ -24,7 +24,7 @@ SYSTEM = "You are terse. " * 20
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Rebuild and write without pauses."""
     monkeypatch.setattr(engine_thread, "REBUILD_AFTER_S", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(prefix_cache, "QUIET_S", 0.0)
+    monkeypatch.setattr(write_queue, "QUIET_S", 0.0)
     yield
 
 
@@ -66,7 +66,7 @@ async def is_whole(server: Running, n_asked: int) -> None:
 
 
 SITES = (
-    *("insert", "step", "memory", "states.copy", "states.size_bytes", "states.trimmable"),
+    *("insert", "step", "memory", "states.lease", "states.block", "states.is_cuttable"),
     *("tokenizer.render", "tokenizer.encode_with_ends"),
 )
 
@@ -103,14 +103,14 @@ async def test_a_fault_of_the_disk_costs_no_answer(tmp_path: Path) -> None:
     """A state that can't be written, read or restored is computed again, and counted."""
     engine, plan = faulty(EchoEngine())
     async with running(engine, home=tmp_path, exact_cache_entries=0) as server:
-        plan.arm("states.save", "key")
+        plan.arm("states.pack", "key")
         assert await ending(server, "one") == "one"
         await asyncio.to_thread(plan.hit.wait, 10)
         assert await ending(server, "two") == "two"
         cache = backend_of(server).kv.states
         assert cache.vault is not None
         await until(lambda: len(cache.vault))  # type: ignore[arg-type]
-        for site in ("states.read", "states.restore"):
+        for site in ("states.size_bytes", "states.restore"):
             await server.http.delete("/v1/cache", params={"tier": "prefix"})
             plan.arm(site, "allocation")
             assert await ending(server, f"three {site}") == f"three {site}"
@@ -121,7 +121,7 @@ async def test_a_fault_of_the_disk_costs_no_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "site", ["insert", "step", "states.size_bytes", "states.copy", "tokenizer.render"]
+    "site", ["insert", "step", "states.block", "states.lease", "tokenizer.render"]
 )
 async def test_a_hang_anywhere_is_found_and_told(site: str) -> None:
     """Everyone gets one error in time, `/health` says which, and the process would be ended."""
@@ -164,14 +164,18 @@ async def test_an_engine_that_is_lost_tells_everyone() -> None:
         assert backend_of(server).kv.states.ram.n_leases == 0
 
 
-async def test_caches_give_way_before_the_engine_is_given_up() -> None:
+async def test_caches_give_way_before_the_engine_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """If it can't be rebuilt at once, memory may be what lacks."""
+    # In the pause, whoever is told gives its lease back.
+    monkeypatch.setattr(engine_thread, "REBUILD_AFTER_S", (0.0, 0.2, 0.0))
     engine, plan = faulty(EchoEngine())
     async with running(engine) as server:
         await ending(server, "first")
         assert len(backend_of(server).kv.states.ram) == 1
-        # The step of a request, and then that of the first attempt.
-        plan.arm("step", n_times=2)
+        # The step of a request, and then those of the first attempts.
+        plan.arm("step", n_times=3)
         assert "injected" in await ending(server, "second")
         # The client is told before the engine is rebuilt.
         await until(lambda: not len(backend_of(server).kv.states.ram))

@@ -13,7 +13,7 @@ import pytest
 from mlxdeck.server import service
 from mlxdeck.server.backends.local import idle
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
-from mlxdeck.server.backends.local.kv import prefix_cache
+from mlxdeck.server.backends.local.kv import write_queue
 from mlxdeck.server.load import ModelState
 from mlxdeck.telemetry.schema.events import ModelLoad, ModelUnload
 from tests.server.backends.local.faults import KINDS, faulty
@@ -273,7 +273,7 @@ async def test_states_come_back_from_disk(tmp_path: Path) -> None:
         ram = backend_of(server).kv.states.ram
         assert await ending(server, "first") == "first"
         await server.ask("tiny")
-        assert len(ram) == ram.waiting[0] + 1 == 2
+        assert len(ram) == len(ram.waiting) + 1 == 2
         await unloaded(server)
         assert (len(ram), ram.n_bytes, ram.unwritten) == (0, 0, 0)
         assert await ending(server, "second") == "second"
@@ -289,12 +289,12 @@ async def test_states_that_the_disk_does_not_take_are_given_up(
 ) -> None:
     """A disk that hangs keeps no model in memory; what it lacks is counted."""
     monkeypatch.setattr(idle, "WRITE_S", 0.05)
-    monkeypatch.setattr(prefix_cache, "QUIET_S", 1e6)
+    monkeypatch.setattr(write_queue, "QUIET_S", 1e6)
     engine, plan = faulty(EchoEngine())
     async with running(engine, home=tmp_path, unload_after_s=AFTER_S) as server:
         for n in range(3):
             await ending(server, f"{n} " * 200)
-        plan.arm("states.save", hang=True)
+        plan.arm("states.pack", hang=True)
         await unloaded(server)
         states = backend_of(server).kv.states
         # The one that is being written is held until it is.
@@ -309,7 +309,7 @@ async def test_who_asks_while_states_are_written_keeps_the_model(tmp_path: Path)
     engine, plan = faulty(EchoEngine())
     async with running(engine, home=tmp_path, unload_after_s=0.3) as server:
         await ending(server, "before")
-        plan.arm("states.save", hang=True)
+        plan.arm("states.pack", hang=True)
         while not plan.hit.is_set():
             server.service.backend.tick()
             await asyncio.sleep(0.01)

@@ -16,6 +16,7 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, StateDamaged
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import FOLDER
 from mlxdeck.server.warmup import Warmer
 from mlxdeck.telemetry.schema.codec import encode
 from tests.server.http import Running, running, until
@@ -206,8 +207,8 @@ async def test_a_state_that_comes_to_nothing_is_computed_again(
         await server.ask("hello", system=SYSTEM)
     engine = EchoEngine()
 
-    def refuse(_: object) -> None:
-        raise StateDamaged("the file holds no state")
+    def refuse(about: str, data: object) -> None:
+        raise StateDamaged("the bytes hold no state")
 
     monkeypatch.setattr(engine.states, "restore", refuse, raising=False)
     async with running(engine, home=tmp_path) as server:
@@ -251,7 +252,7 @@ async def test_a_setting_that_draws_answers_is_in_their_keys(tmp_path: Path) -> 
 def change_all(index: Path, value: object) -> None:
     """Put a value into every column of every table that takes it, one row after another."""
     with closing(sqlite3.connect(index)) as connection, connection:
-        for table in ("answers", "states", "state_blocks", "systems", "totals"):
+        for table in ("answers", "runs", "systems", "totals"):
             columns = [row[1] for row in connection.execute(f"pragma table_info({table})")]
             for column in columns:
                 with suppress(sqlite3.IntegrityError):
@@ -284,13 +285,14 @@ async def test_a_hostile_index_costs_misses_only(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-@pytest.mark.parametrize("link", ["cache", "cache/states", "cache/cache.sqlite"])
+@pytest.mark.parametrize("link", ["cache", "cache/states", f"cache/{FOLDER}", "cache/cache.sqlite"])
 async def test_a_link_in_the_home_is_not_followed(tmp_path: Path, link: str) -> None:
     """What it leads to stays as it is, old files of any name included; requests are answered."""
     home, precious = tmp_path / "home", tmp_path / "precious"
     home.mkdir()
     precious.mkdir()
     names = ["notes.txt", f"{'a' * 64}.safetensors", "cache.sqlite", f".{'b' * 64}-1.safetensors"]
+    names += [f"{'a' * 64}.kv", f".{'b' * 64}-1.kv"]
     for name in names:
         (precious / name).write_text("dear")
         os.utime(precious / name, (1, 1))

@@ -175,7 +175,7 @@ class LocalBackend(OneModel):
         told, model = self._settings, self._model
         # A state of another device or window looks alike, and isn't.
         signature = f"{model.signature} {model.device} {told.max_kv_tokens}"
-        policy, run = told.cache_policy, self.scheduler.run
+        policy, run = told.cache_policy, self.scheduler.run_before_step
         return KVTiers(self._engine.states, run, disk, policy=policy, signature=signature)
 
     def _signature(self) -> str:
@@ -384,7 +384,7 @@ class LocalBackend(OneModel):
 
     def cache_report(self) -> dict[str, Any]:
         """The tiers of its KV states."""
-        return self.kv.report()
+        return self.kv.report() if self._is_ready else {}
 
     async def clear(self, tier: str) -> int:
         """Empty one of them."""
@@ -392,7 +392,7 @@ class LocalBackend(OneModel):
 
     def tick(self) -> None:
         """Write states that are due; unload a model that nobody asks."""
-        self.kv.tick()
+        self.kv.tick(is_idle=not self.scheduler.status.active)
         self._idle.tick()
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import States
+from mlxdeck.server.backends.local.kv.blocks import BlockTree
 from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
 from mlxdeck.server.backends.local.kv.guarded_states import GuardedStates
+from mlxdeck.server.backends.local.kv.integrity import check_integrity, logical_bytes
 from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
@@ -23,6 +26,9 @@ from mlxdeck.server.load import Load
 log = logging.getLogger(__name__)
 
 RAM, DISK = "prefix", "prefix_disk"
+
+CHECK_EVERY_S = 60.0
+"""While nobody asks anything."""
 
 OnEngine = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -44,25 +50,40 @@ class KVTiers:
         `signature` separates states that are not interchangeable.
         """
         states = GuardedStates(states)
-        ram = PrefixCache(states, 0, POLICIES[policy]())
+        ram = PrefixCache(states, 0, POLICIES[policy](), BlockTree(signature))
         vault = self.systems = None
         if disk is not None:
             try:
                 self.systems = SystemPrompts(disk.disk, signature)
                 vault = DiskPrefixCache(
-                    disk.disk, disk.folder / "states", states, ram, signature, disk.states_bytes
+                    disk.disk, disk.folder, states, ram, signature, disk.states_bytes
                 )
             except (OSError, sqlite3.Error) as error:
                 log.warning("no KV states on disk: %s", error)
                 disk = self.systems = None
         self._disk = disk
         self._on_engine = on_engine
+        self._checked_s = time.monotonic()
+        self.n_faults = 0
+        """What didn't add up when it was looked at."""
         self.states = KVCache(states, ram, vault, on_engine)
 
-    def tick(self) -> None:
-        """Write the states that are due."""
+    def tick(self, *, is_idle: bool = False) -> None:
+        """Write the states that are due; when idle, look now and then whether all adds up."""
         if (vault := self.states.vault) is not None:
             vault.write_due()
+        if is_idle and time.monotonic() - self._checked_s >= CHECK_EVERY_S:
+            self._checked_s = time.monotonic()
+            asyncio.get_running_loop().run_in_executor(None, self.check_integrity)
+
+    def check_integrity(self) -> list[str]:
+        """What doesn't add up in the index of states; it is logged and counted. Any thread."""
+        ram = self.states.ram
+        found = check_integrity(ram.tree, ram.leases)
+        for what in found:
+            log.error("the index of KV states doesn't add up: %s", what)
+        self.n_faults += len(found)
+        return found
 
     async def write_all(self, within_s: float) -> None:
         """Write every state that waits, as far as there is time."""
@@ -77,11 +98,13 @@ class KVTiers:
     def report(self) -> dict[str, Any]:
         """Contents and statistics of each tier."""
         ram, vault, cost = self.states.ram, self.states.vault, self.states.s_per_token
-        body = {RAM: ram.tally.report(len(ram), ram.n_bytes, cost) | {"max_bytes": ram.max_bytes}}
+        told = ram.tally.report(len(ram), ram.n_bytes, cost) | {"max_bytes": ram.max_bytes}
+        held = {"blocks": ram.tree.n_in_ram, "leases": ram.n_leases, "faults": self.n_faults}
+        body = {RAM: told | {"logical_bytes": logical_bytes(ram.tree)} | held}
         if vault is not None and self._disk is not None:
             told = vault.tally.report(len(vault), vault.n_bytes, cost)
-            n_waiting, waiting_bytes = ram.waiting
-            waiting = {"waiting": n_waiting, "waiting_bytes": waiting_bytes}
+            told |= {"logical_bytes": vault.logical_bytes, "files": vault.n_files}
+            waiting = {"waiting": len(ram.waiting), "waiting_bytes": ram.waiting.n_bytes}
             body[DISK] = told | waiting | {"given_up": ram.unwritten} | self._disk.report()
         return body
 

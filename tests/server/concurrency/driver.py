@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mlxdeck.server.admin.cache_report import clear_caches
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import FOLDER
 from mlxdeck.server.cache.disk_io import DiskIO
 from mlxdeck.server.errors import EngineFailed, Overloaded, ServerError
 from tests.server.concurrency.client import Client
@@ -182,7 +183,7 @@ class Driver:
         """The prompt thread is making a lease on what is known as its client leaves."""
         states = self.house.engine.states
         client = self._come(self._asked())
-        await self._when(lambda: states.copying)
+        await self._when(lambda: states.leasing)
         client.leave()
 
     async def _leave_while_restored(self) -> None:
@@ -394,10 +395,10 @@ class Driver:
 
     def _wrong_in_ram(self) -> str:
         ram, exact = self.house.backend.kv.states.ram, self.house.service.caches.tiers.ram
-        entries = ram._entries
-        if any(entry.n_leases for entry in entries):
-            return f"leases are left: {[entry.n_leases for entry in entries]}"
-        n_bytes = sum(STATE_BYTES * len(entry.state) for entry in entries)
+        parts = list(ram.tree.parts())
+        if any(part.n_leases for part in parts):
+            return f"leases are left: {[part.n_leases for part in parts]}"
+        n_bytes = sum(STATE_BYTES * len(part.data) for part in parts if part.data)
         if not ram.n_bytes == n_bytes <= ram.max_bytes:
             return f"{ram.n_bytes} bytes of states, counted {n_bytes}"
         living = self.house.engine.states.living
@@ -414,13 +415,13 @@ class Driver:
         assert vault is not None and disk is not None
         folder = self.house.service.settings.cache_folder
         with closing(sqlite3.connect(folder / "cache.sqlite")) as connection:
-            states = dict(connection.execute("select file, n_bytes from states"))
+            states = dict(connection.execute("select file, n_bytes from runs"))
             answers = [n for (n,) in connection.execute("select n_bytes from answers")]
-        files = {path.name: path.stat().st_size for path in (folder / "states").iterdir()}
+        files = {path.name: path.stat().st_size for path in (folder / FOLDER).iterdir()}
         if files != states:
             return f"files {files} and index {states} differ"
-        if (len(vault), vault.n_bytes) != (len(states), sum(states.values())):
-            return f"{len(vault)} states on disk, counted {len(states)}"
+        if (vault.n_files, vault.n_bytes) != (len(states), sum(states.values())):
+            return f"{vault.n_files} files on disk, counted {len(states)}"
         if (len(disk), disk.n_bytes, disk.waiting_bytes) != (len(answers), sum(answers), 0):
             return f"{len(disk)} answers on disk, counted {len(answers)}"
         if sum(states.values()) > vault._max_bytes or sum(answers) > disk._max_bytes:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -22,11 +22,12 @@ import pytest
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import (
     KVState,
+    PackedPart,
     Reads,
     State,
     StateDamaged,
+    StatePart,
     Step,
-    StoredState,
 )
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, EchoStates
 from mlxdeck.server.cache.disk_io import DiskIO
@@ -98,38 +99,48 @@ class Counted(tuple[int, ...]):
 
 
 class CountedStates(EchoStates):
-    """States of the echo engine that are slow to copy, to write and to read, or fail."""
+    """States of the echo engine that are slow to lease, to write and to read, or fail."""
 
     def __init__(self, pauses: Pauses) -> None:
         self.living = Living()
-        self.copying = self.loading = False
+        self.leasing = self.loading = False
         """Whether a thread is at it, so that somebody may leave just then."""
         self._pauses = pauses
 
-    def copy(self, state: State, n_dropped: int) -> State:
-        """Long enough for a client to leave meanwhile."""
-        self.copying = True
+    def block(self, state: State, start: int, end: int) -> StatePart:
+        """Counted as long as anybody holds it."""
+        self._pauses(0.3)
+        return Counted.of(state[start:end], self.living)
+
+    def cut(self, block: StatePart, n_tokens: int) -> StatePart:
+        """The same."""
         self._pauses(0.7)
-        self.copying = False
-        return Counted.of(state[: len(state) - n_dropped], self.living)
+        return Counted.of(block[:n_tokens], self.living)
 
-    shrink = copy
+    def lease(
+        self, blocks: Sequence[StatePart], n_tokens: int, checkpoint: StatePart | None
+    ) -> State:
+        """Long enough for a client to leave meanwhile."""
+        self.leasing = True
+        self._pauses(0.7)
+        self.leasing = False
+        return Counted.of(super().lease(blocks, n_tokens, checkpoint), self.living)
 
-    def save(self, state: State, path: Path) -> None:
+    def pack(self, part: StatePart) -> PackedPart:
         """Sometimes the disk is full."""
         self._pauses(0.5)
         if self._pauses.happens(0.05):
             raise OSError(28, "No space left on device")
-        super().save(state, path)
+        return super().pack(part)
 
-    def restore(self, stored: StoredState) -> State:
+    def restore(self, about: str, data: Any) -> StatePart:
         """Sometimes the file held none."""
         self.loading = True
         self._pauses(0.9)
         self.loading = False
         if self._pauses.happens(0.05):
             raise StateDamaged("a planted file holds no state")
-        return Counted.of(super().restore(stored), self.living)
+        return Counted.of(super().restore(about, data), self.living)
 
 
 class CountedEngine(EchoEngine):

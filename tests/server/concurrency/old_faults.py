@@ -13,7 +13,7 @@ from mlxdeck.server.backends.local.engine.api import KVState
 from mlxdeck.server.backends.local.handover import Handover
 from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.kv_cache import KVCache
-from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
+from mlxdeck.server.backends.local.kv.leases import Lease, Leases
 from mlxdeck.server.backends.local.scheduler import scheduler as scheduling
 from mlxdeck.server.backends.local.scheduler.commands import Run
 from mlxdeck.server.cache.answers import single_flight
@@ -92,7 +92,9 @@ def cleared_while_read(patched: pytest.MonkeyPatch) -> None:
 def left_while_restored(patched: pytest.MonkeyPatch) -> None:
     """The engine's thread tells who has left that it is done."""
 
-    async def run(self: scheduling.Scheduler, work: Callable[[], object]) -> None:
+    async def run(
+        self: scheduling.Scheduler, work: Callable[[], object], *, before_step: bool = False
+    ) -> None:
         done = self._loop.create_future()
 
         def told(failure: str) -> None:
@@ -108,14 +110,15 @@ def left_while_restored(patched: pytest.MonkeyPatch) -> None:
 def released_twice(patched: pytest.MonkeyPatch) -> None:
     """Two threads that release a lease at the same time both do."""
 
-    def release(self: PrefixCache, lease: Lease) -> None:
-        entry = lease.entry
+    def release(self: Leases, lease: Lease) -> None:
+        block = lease.block
         time.sleep(0.005)
-        lease.entry = None
-        if entry is not None:
-            entry.n_leases -= 1
+        lease.block = None
+        self._out.discard(lease)
+        if block is not None:
+            block.n_leases -= 1
 
-    patched.setattr(PrefixCache, "release", release)
+    patched.setattr(Leases, "release", release)
 
 
 def one_reading_thread(patched: pytest.MonkeyPatch) -> None:

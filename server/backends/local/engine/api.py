@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mlxdeck.server.backends.local.engine.kv_cost import KVCost as KVCost
@@ -24,12 +23,22 @@ Progress = Callable[[str], None]
 State = Any
 """A KV cache as the engine made it. Opaque: only its engine knows its contents."""
 
-StoredState = Any
-"""A file of a state, in memory. As opaque."""
+StatePart = Any
+"""A block or a checkpoint of a state, in memory of its own. As opaque."""
 
 
 class StateDamaged(EngineFailed):
-    """A file holds no state of this model, or was removed."""
+    """Bytes hold no part of a state of this model, or were removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPart:
+    """A block or a checkpoint as bytes."""
+
+    about: str
+    """What the bytes mean, for `States.restore`."""
+    buffers: Sequence[Any]
+    """Bytes, or objects with the buffer protocol, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,36 +218,49 @@ class Room:
 class States(Protocol):
     """Operations of a cache on KV states.
 
+    A state is stored in parts. A block holds keys and values of a run of tokens, of the layers that
+    can be cut back. A checkpoint holds all other layers, behind the last token of a state.
+
     Each may raise `EngineFailed`, and then leaves its argument unchanged.
     """
 
-    def size_bytes(self, state: State) -> int:
-        """Memory that it takes. Any thread."""
+    def is_cuttable(self, state: State) -> bool:
+        """Whether blocks alone make a state, without a checkpoint. Any thread."""
 
-    def trimmable(self, state: State) -> bool:
-        """Whether its last tokens can be left out. Any thread."""
+    def block_bytes(self, state: State, start: int, end: int) -> int:
+        """Memory of the block of these tokens. Any thread."""
 
-    def copy(self, state: State, n_dropped: int) -> State:
-        """A private copy without its last tokens; memory is shared until written. Any thread."""
+    def checkpoint_bytes(self, state: State) -> int:
+        """Memory of the checkpoint of a state; 0 if it needs none. Any thread."""
 
-    def shrink(self, state: State, n_dropped: int) -> State:
-        """A copy in its own memory, so that the original can be freed. Engine thread."""
+    def block(self, state: State, start: int, end: int) -> StatePart:
+        """Copy the block of these tokens. Engine thread."""
 
-    def save(self, state: State, path: Path) -> None:
-        """Write a state to a file. Any thread: a kept state is complete, nothing is computed."""
+    def checkpoint(self, state: State) -> StatePart:
+        """Copy what the layers hold that can't be cut. Engine thread."""
 
-    def read(self, path: Path) -> StoredState:
-        """Read a file into memory, for `restore`. Any thread.
+    def cut(self, block: StatePart, n_tokens: int) -> StatePart:
+        """Copy the first tokens of a block. Engine thread."""
 
-        Raises:
-            StateDamaged: The file holds no state, or isn't there.
+    def size_bytes(self, part: StatePart) -> int:
+        """Memory that a part takes. Any thread."""
+
+    def lease(
+        self, blocks: Sequence[StatePart], n_tokens: int, checkpoint: StatePart | None
+    ) -> State:
+        """A state of the first tokens of these blocks, for `SequenceSpec`. Any thread.
+
+        Nothing is copied: the engine copies it once, to where the sequence runs.
         """
 
-    def restore(self, stored: StoredState) -> State:
-        """Make a state from data in memory, without touching the disk. Engine thread.
+    def pack(self, part: StatePart) -> PackedPart:
+        """A part as bytes, which may be its own memory. Any thread: nothing is computed."""
+
+    def restore(self, about: str, data: Any) -> StatePart:
+        """Make a part of bytes in memory, without touching the disk. Engine thread.
 
         Raises:
-            StateDamaged: The data is no state, or one of another model.
+            StateDamaged: They are no part of a state, or one of another model.
         """
 
 

@@ -6,17 +6,18 @@ match their tokens. So tests of the layers above need no model.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import (
     KVState,
     Memory,
     ModelInfo,
+    PackedPart,
     Prefilled,
     Progress,
     Reads,
@@ -25,13 +26,15 @@ from mlxdeck.server.backends.local.engine.api import (
     SequenceSpec,
     State,
     StateDamaged,
+    StatePart,
     Step,
-    StoredState,
     TemplateTraits,
 )
 from mlxdeck.server.errors import EngineFailed
 
 TOKEN_BYTES = 8
+"""What a token of a state is said to take."""
+
 Reply = Callable[[str], str]
 """(rendered prompt) -> the whole answer."""
 
@@ -107,37 +110,60 @@ class _EchoSequence:
 
 
 class EchoStates:
-    """A state is the tuple of the tokens that it holds, as if each took eight bytes."""
+    """A state is the tuple of the tokens that it holds, as if each took eight bytes.
 
-    def size_bytes(self, state: State) -> int:
-        """Eight bytes a token."""
-        return TOKEN_BYTES * len(state)
+    So is a block, of its own tokens.
+    """
 
-    def trimmable(self, state: State) -> bool:
+    def is_cuttable(self, state: State) -> bool:
         """Any prefix of a tuple is one."""
         del state
         return True
 
-    def copy(self, state: State, n_dropped: int) -> State:
+    def block_bytes(self, state: State, start: int, end: int) -> int:
+        """Eight bytes a token."""
+        del state
+        return TOKEN_BYTES * (end - start)
+
+    def checkpoint_bytes(self, state: State) -> int:
+        """There is none."""
+        del state
+        return 0
+
+    def block(self, state: State, start: int, end: int) -> StatePart:
+        """Its tokens."""
+        return state[start:end]
+
+    def checkpoint(self, state: State) -> StatePart:
+        """Never asked for."""
+        raise EngineFailed("the echo engine has no checkpoints")
+
+    def cut(self, block: StatePart, n_tokens: int) -> StatePart:
         """The first tokens."""
-        return state[: len(state) - n_dropped]
+        return block[:n_tokens]
 
-    shrink = copy
+    def size_bytes(self, part: StatePart) -> int:
+        """Eight bytes a token."""
+        return TOKEN_BYTES * len(part)
 
-    def save(self, state: State, path: Path) -> None:
+    def lease(
+        self, blocks: Sequence[StatePart], n_tokens: int, checkpoint: StatePart | None
+    ) -> State:
+        """All tokens in one tuple."""
+        del checkpoint
+        return tuple(itertools.chain.from_iterable(blocks))[:n_tokens]
+
+    def pack(self, part: StatePart) -> PackedPart:
         """One JSON array."""
-        path.write_text(json.dumps(state), encoding="utf-8")
+        return PackedPart("", [json.dumps(part).encode()])
 
-    def read(self, path: Path) -> StoredState:
-        """The array as a list."""
+    def restore(self, about: str, data: Any) -> StatePart:
+        """The array as a tuple."""
+        del about
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StateDamaged(f"{path.name} holds no state: {error}") from None
-
-    def restore(self, stored: StoredState) -> State:
-        """The list as a tuple."""
-        return tuple(stored)
+            return tuple(json.loads(bytes(data)))
+        except (ValueError, TypeError) as error:
+            raise StateDamaged(f"the bytes hold no state: {error}") from None
 
 
 class NoGrammars:

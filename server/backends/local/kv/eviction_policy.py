@@ -1,7 +1,7 @@
-"""Which cached state is given up first: pure arithmetic, apart from any cache.
+"""Which part of the cached states is given up first: pure arithmetic, apart from any cache.
 
-A policy ranks an entry whenever it is used; the lowest rank goes first. `make bench` compares them
-on recorded traffic.
+A policy ranks a block or checkpoint whenever it is used; of those that may go, the lowest rank goes
+first. `make bench` compares them on recorded traffic.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Facts about an entry when it is stored or used."""
+    """Facts about a part when it is stored or used."""
 
     now: int
     """A count of all uses: the clock of the cache."""
     n_uses: int
+    start_tokens: int
+    """Tokens before those that it saves."""
     n_tokens: int
+    """Tokens that needn't be computed because of it."""
     n_bytes: int
 
 
 class Policy(Protocol):
-    """Ranks entries."""
+    """Ranks parts."""
 
     def rank(self, use: Use) -> float:
-        """The entry's rank from now on."""
+        """The part's rank from now on."""
 
     def evicted(self, rank: float) -> None:
-        """An entry of that rank has been given up."""
+        """A part of that rank has been given up."""
 
 
 class Lru:
@@ -43,7 +46,7 @@ class Lru:
 
 
 class Adaptive:
-    """Evicts the entry that saves the least prefill a byte: Greedy-Dual-Size with frequency.
+    """Evicts the part that saves the least prefill a byte: Greedy-Dual-Size with frequency.
 
     Every eviction raises the floor that later ranks start from, so that old savings lose weight.
     (Cherkasova: Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy,
@@ -59,8 +62,13 @@ class Adaptive:
 
     def rank(self, use: Use) -> float:
         """Floor plus what its uses save a byte."""
-        saved = use.n_tokens * (1 + use.n_tokens / (2 * self._EVEN_TOKENS))
+        start, end = use.start_tokens, use.start_tokens + use.n_tokens
+        saved = self._cost(end) - self._cost(start)
         return self._floor + (1 + use.n_uses) * saved / max(1, use.n_bytes)
+
+    def _cost(self, n_tokens: int) -> float:
+        """Of computing so many tokens, in the price of a first one."""
+        return n_tokens * (1 + n_tokens / (2 * self._EVEN_TOKENS))
 
     def evicted(self, rank: float) -> None:
         """Raise the floor."""

@@ -1,17 +1,16 @@
 """KV states for the caches: every error becomes `EngineFailed`.
 
 Where memory is short, a library may raise any exception, on each thread that holds states. Caches
-only distinguish a file that is no state, and a state that isn't available now.
+only distinguish bytes that are no state, and a state that isn't available now.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from mlxdeck.server.backends.local.engine.api import State, States, StoredState
+from mlxdeck.server.backends.local.engine.api import PackedPart, State, StatePart, States
 from mlxdeck.server.errors import EngineFailed, one_line
 
 log = logging.getLogger(__name__)
@@ -25,33 +24,47 @@ class GuardedStates:
     def __init__(self, states: States) -> None:
         self._states = states
 
-    def size_bytes(self, state: State) -> int:
-        """Memory that it takes."""
-        return _guarded(lambda: self._states.size_bytes(state))
+    def is_cuttable(self, state: State) -> bool:
+        """Whether blocks alone make a state."""
+        return _guarded(lambda: self._states.is_cuttable(state))
 
-    def trimmable(self, state: State) -> bool:
-        """Whether its last tokens can be left out."""
-        return _guarded(lambda: self._states.trimmable(state))
+    def block_bytes(self, state: State, start: int, end: int) -> int:
+        """Memory of a block."""
+        return _guarded(lambda: self._states.block_bytes(state, start, end))
 
-    def copy(self, state: State, n_dropped: int) -> State:
-        """A private copy without its last tokens."""
-        return _guarded(lambda: self._states.copy(state, n_dropped))
+    def checkpoint_bytes(self, state: State) -> int:
+        """Memory of a checkpoint."""
+        return _guarded(lambda: self._states.checkpoint_bytes(state))
 
-    def shrink(self, state: State, n_dropped: int) -> State:
-        """A copy in memory of its own."""
-        return _guarded(lambda: self._states.shrink(state, n_dropped))
+    def block(self, state: State, start: int, end: int) -> StatePart:
+        """Copy a block."""
+        return _guarded(lambda: self._states.block(state, start, end))
 
-    def save(self, state: State, path: Path) -> None:
-        """Write a state to a file."""
-        _guarded(lambda: self._states.save(state, path))
+    def checkpoint(self, state: State) -> StatePart:
+        """Copy what can't be cut."""
+        return _guarded(lambda: self._states.checkpoint(state))
 
-    def read(self, path: Path) -> StoredState:
-        """Read a file into memory."""
-        return _guarded(lambda: self._states.read(path))
+    def cut(self, block: StatePart, n_tokens: int) -> StatePart:
+        """Copy the first tokens of a block."""
+        return _guarded(lambda: self._states.cut(block, n_tokens))
 
-    def restore(self, stored: StoredState) -> State:
-        """Make a state from data in memory."""
-        return _guarded(lambda: self._states.restore(stored))
+    def size_bytes(self, part: StatePart) -> int:
+        """Memory that a part takes."""
+        return _guarded(lambda: self._states.size_bytes(part))
+
+    def lease(
+        self, blocks: Sequence[StatePart], n_tokens: int, checkpoint: StatePart | None
+    ) -> State:
+        """A state of blocks."""
+        return _guarded(lambda: self._states.lease(blocks, n_tokens, checkpoint))
+
+    def pack(self, part: StatePart) -> PackedPart:
+        """A part as bytes."""
+        return _guarded(lambda: self._states.pack(part))
+
+    def restore(self, about: str, data: Any) -> StatePart:
+        """Make a part of bytes."""
+        return _guarded(lambda: self._states.restore(about, data))
 
 
 def _guarded(work: Callable[[], T]) -> T:

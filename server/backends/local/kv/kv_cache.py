@@ -1,46 +1,36 @@
 """KV states in RAM and on disk, and the reason why one was missing.
 
-A state on disk is read back when a prompt needs it, before its request is queued. A disk thread
-checks and reads the file; the engine thread only makes a state from memory.
+What a prompt needs of the disk is read back before its request is queued.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlxdeck.server.backends.local.engine.api import (
-    KVState,
-    State,
-    StateDamaged,
-    States,
-    StoredState,
-)
+from mlxdeck.server.backends.local.engine.api import KVState, State, States
 from mlxdeck.server.backends.local.handover import Handover
-from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import (
+    MIN_STORED_TOKENS,
+    DiskPrefixCache,
+)
+from mlxdeck.server.backends.local.kv.leases import Lease
 from mlxdeck.server.backends.local.kv.miss_reason import (
     MissExplainer,
     Nearest,
     PartAt,
     explain,
 )
-from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
-from mlxdeck.server.backends.local.kv.state_index import BLOCK_TOKENS, Stored
-from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, first, n_tokens, pack
-from mlxdeck.server.cache.cache_stats import Counts
+from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
+from mlxdeck.server.backends.local.kv.restoring import OnEngine, Restoring
+from mlxdeck.server.backends.local.kv.token_bytes import first, n_tokens, pack
 from mlxdeck.server.errors import EngineFailed
 from mlxdeck.server.request_facts import Miss
 
 log = logging.getLogger(__name__)
 
-MIN_GAIN_TOKENS = 64
-"""So many more tokens than RAM the disk has to know to be worth a read."""
 MIN_TIMED_TOKENS = 64
-
-OnEngine = Callable[[Callable[[], object]], Awaitable[None]]
-"""Runs something on the engine thread, between two steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +64,8 @@ class KVCache:
         self.ram = ram
         self.vault = vault
         self._states = states
-        self._on_engine = on_engine
+        self._restoring = Restoring(states, ram, vault, on_engine) if vault is not None else None
         self._seen = MissExplainer()
-        self._reading = asyncio.Lock()
         self.s_per_token: float | None = None
         """Prefill time of a token, from the last prompt that was long enough to measure it."""
 
@@ -91,16 +80,18 @@ class KVCache:
         """Restore a prompt's state from disk into RAM, if it saves more than the read costs; lease
         it.
 
-        Event loop. Of the two leases, the one that is not returned is released. On cancellation, a
-        state that is being read still arrives in RAM, and `found` stays the caller's.
+        Event loop. Of the two leases, the one that is not returned is released. On cancellation,
+        `found` stays the caller's.
         """
+        if self._restoring is None:
+            return found
         handover: Handover[Found] = Handover(lambda made: made.lease.release())
 
         def lease() -> None:
             handover.put(self._lease(wanted, found.nearest, tier="disk"))
 
         try:
-            if await self._recall(wanted.tokens, lease):
+            if await self._restoring.restore(wanted.tokens, lease):
                 made = handover.take()
                 found.lease.release()
                 return made
@@ -111,62 +102,8 @@ class KVCache:
 
     async def recall(self, tokens: Sequence[int]) -> None:
         """Bring a prompt's state from disk into RAM, if that is worth a read. Event loop."""
-        await self._recall(tokens, lambda: None)
-
-    async def _recall(self, tokens: Sequence[int], then: Callable[[], None]) -> bool:
-        """Return whether a state was read; `then` runs on the engine thread right after that."""
-        vault = self.vault
-        if vault is None or not len(vault):
-            return False
-        if await self._candidate(vault, tokens) is None:
-            return False
-        async with self._reading:
-            # Another request may have brought it meanwhile.
-            candidate = await self._candidate(vault, tokens)
-            if candidate is None:
-                return False
-            stored, n = candidate
-            is_read = await self._restored(vault, stored, n, then)
-            hit = is_read and self.ram.known(stored.tokens + bytes(TOKEN_BYTES)) >= n
-            vault.tally.add(Counts(hit, not hit, n if hit else 0, len(tokens)))
-            return is_read
-
-    async def _restored(
-        self, vault: DiskPrefixCache, stored: Stored, n: int, then: Callable[[], None]
-    ) -> bool:
-        """Read a file and make a state of it on the engine thread; return whether that worked."""
-        try:
-            read = await vault.read(stored)
-
-            def restore() -> None:
-                self._restore(vault, stored, read, n)
-                then()
-
-            await self._on_engine(restore)
-        except StateDamaged:
-            return False
-        except EngineFailed as error:
-            # The prompt is computed instead.
-            log.warning("%s is not restored: %s", stored.file, error)
-            vault.tally.evictions["failed"] += 1
-            return False
-        return True
-
-    async def _candidate(
-        self, vault: DiskPrefixCache, tokens: Sequence[int]
-    ) -> tuple[Stored, int] | None:
-        stored, n, n_known = await vault.nearest(tokens, self.ram.known)
-        return (stored, n) if stored is not None and n >= n_known + MIN_GAIN_TOKENS else None
-
-    def _restore(self, vault: DiskPrefixCache, stored: Stored, read: StoredState, n: int) -> None:
-        """Engine thread."""
-        try:
-            state = vault.restore(stored, read, n)
-        except StateDamaged as error:
-            log.warning("%s", error)
-            vault.discard(stored.file)
-        else:
-            self.ram.add(first(stored.tokens, n), state, min(stored.shared_tokens, n))
+        if self._restoring is not None:
+            await self._restoring.restore(tokens, lambda: None)
 
     def again(self, tokens: Sequence[int]) -> tuple[int, State]:
         """How much is known of a sequence that had to wait, and a copy of its state. Engine thread.
@@ -202,12 +139,11 @@ class KVCache:
             self.ram.refuse(tokens, error.message)
 
     def _keep(self, tokens: bytes, state: State, shared_tokens: int, at_most_tokens: int) -> None:
-        surplus = n_tokens(tokens) - at_most_tokens if at_most_tokens else 0
-        if surplus > 0:
-            if not self._states.trimmable(state):
+        if at_most_tokens and n_tokens(tokens) > at_most_tokens:
+            if not self._states.is_cuttable(state):
                 return
-            tokens, state = first(tokens, at_most_tokens), self._states.shrink(state, surplus)
-        store = self.vault is not None and n_tokens(tokens) >= BLOCK_TOKENS
+            tokens = first(tokens, at_most_tokens)
+        store = self.vault is not None and n_tokens(tokens) >= MIN_STORED_TOKENS
         self.ram.add(tokens, state, min(shared_tokens, n_tokens(tokens)), store=store)
 
     def spoil(self, tokens: Sequence[int]) -> None:

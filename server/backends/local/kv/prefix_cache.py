@@ -1,74 +1,37 @@
 """KV states in RAM: the longest known prefix of any prompt, within a hard limit of bytes.
 
-Only the engine knows the contents of a state; this module decides which states are kept. The prompt
-thread takes leases; the engine thread keeps and evicts, so states are freed there.
-
-mlx-lm's LRUPromptCache has no leases, and drops the stored prefixes of an entry that is extended. A
-shared system prompt is then evicted with the last conversation. Here an evicted entry first shrinks
-to the part that other conversations share.
+What is kept are the blocks of `BlockTree`, each once, however many states begin with it. Only the
+engine knows what a block holds; this module decides which are kept. The prompt thread takes leases;
+the engine thread keeps and evicts, so that arrays are made and freed there.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from mlxdeck.server.backends.local.engine.api import State, States
-from mlxdeck.server.backends.local.kv.eviction_policy import Lru, Policy, Use
-from mlxdeck.server.backends.local.kv.token_bytes import first, n_common, n_tokens, pack
+from mlxdeck.server.backends.local.engine.api import State, StatePart, States
+from mlxdeck.server.backends.local.kv.blocks import (
+    BlockTree,
+    Checkpoint,
+    KVPart,
+    TokenBlock,
+    in_ram,
+    without_last,
+)
+from mlxdeck.server.backends.local.kv.eviction import Eviction
+from mlxdeck.server.backends.local.kv.eviction_policy import Lru, Policy
+from mlxdeck.server.backends.local.kv.leases import Lease, Leases
+from mlxdeck.server.backends.local.kv.token_bytes import first, n_tokens, pack
+from mlxdeck.server.backends.local.kv.write_queue import WriteQueue
 from mlxdeck.server.cache.cache_stats import CacheStats, Counts
 from mlxdeck.server.errors import EngineFailed
 
 log = logging.getLogger(__name__)
 
-# A prompt is compared with every entry: half a millisecond for this many long ones.
-MAX_ENTRIES = 512
-QUIET_S = 3.0
-"""So long a conversation has to be quiet until its state is written to disk."""
-
-
-@dataclass(eq=False, slots=True)
-class Entry:
-    """A state and the facts about it."""
-
-    tokens: bytes
-    state: State
-    n_bytes: int
-    trimmable: bool
-    """Whether a prefix of it is as good as the whole."""
-    shared_tokens: int
-    """So many of its first tokens are a system prompt and tools."""
-    rank: float = 0.0
-    n_uses: int = 0
-    n_leases: int = 0
-    due_s: float = math.inf
-    """When it is to be written to disk, of the monotonic clock; infinite if it isn't."""
-
-    def usable(self, wanted: bytes) -> int:
-        """Number of leading tokens of `wanted` for which this state is valid."""
-        n = n_common(self.tokens, wanted)
-        return n if self.trimmable or n == n_tokens(self.tokens) else 0
-
-
-class Lease:
-    """The longest known prefix of a prompt, protected from eviction until `release`."""
-
-    def __init__(self, cache: PrefixCache, entry: Entry | None, n_cached: int, state: State | None):
-        self.n_cached = n_cached
-        """0 when nothing is known."""
-        self.state = state
-        """A private copy that holds exactly those tokens."""
-        self.entry = entry
-        """The entry that it protects; only the cache changes it."""
-        self._cache = cache
-
-    def release(self) -> None:
-        """Give it back; any thread, any number of times."""
-        self._cache.release(self)
+MAX_BLOCKS = 32_768
+"""In RAM; so many are looked through in some milliseconds for the least useful one."""
 
 
 class PrefixCache:
@@ -77,277 +40,266 @@ class PrefixCache:
     No method of the engine is called under the lock: if the engine hangs, other threads don't.
     """
 
-    def __init__(self, states: States, max_bytes: int, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        states: States,
+        max_bytes: int,
+        policy: Policy | None = None,
+        tree: BlockTree | None = None,
+    ) -> None:
+        """`tree` is the index that the disk shares."""
+        self.tree = tree or BlockTree()
         self.max_bytes = max_bytes
         self.tally = CacheStats()
-        self.n_bytes = 0
-        self.unwritten = 0
-        """States that were given up, or not taken, before the disk had them."""
+        self.leases = Leases(self.tree)
+        self.waiting = WriteQueue(self.tree, self.leases)
         self._states = states
-        self._policy = policy or Lru()
-        self._entries: list[Entry] = []
-        self._now = 0
-        self._lock = threading.RLock()
+        self._eviction = Eviction(self.tree, states, policy or Lru(), self.tally, self.leases)
+        self._lock = self.tree.lock
+        self._n_refused = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        """How many states there are: ends of paths, or checkpoints."""
+        return self.tree.n_states
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all blocks and checkpoints, each once."""
+        return self.tree.n_bytes
+
+    @property
+    def n_leases(self) -> int:
+        """Leases that have not been given back."""
+        return len(self.leases)
+
+    @property
+    def unwritten(self) -> int:
+        """States that were given up, or not taken, before the disk had them."""
+        return self._n_refused + self._eviction.unwritten
 
     def known(self, tokens: bytes) -> int:
         """How many leading tokens of a prompt are known; one is always left to run."""
         with self._lock:
-            return self._nearest(first(tokens, n_tokens(tokens) - 1))[1]
+            match = self.tree.find(without_last(tokens), in_ram)
+            return match.n_tokens if match else 0
 
     def lease(self, tokens: Sequence[int]) -> Lease:
         """Take the longest cached prefix of a prompt, at most `len(tokens) - 1` long."""
         wanted = pack(tokens[:-1])
         while True:
             with self._lock:
-                entry, n = self._nearest(wanted)
-                if entry is None:
+                match = self.tree.find(wanted, in_ram)
+                if match is None:
                     self.tally.add(Counts(misses=1, prompt_tokens=len(tokens)))
-                    return Lease(self, None, 0, None)
+                    return self.leases.nothing()
                 # From here on it stays as it is.
-                entry.n_leases += 1
-            lease = Lease(self, entry, n, None)
+                lease = self.leases.take(match.block, match.checkpoint, match.n_tokens)
+                path = match.block.path()
+                data = [each.data for each in path]
+                held = match.checkpoint.data if match.checkpoint else None
             try:
-                lease.state = self._states.copy(entry.state, n_tokens(entry.tokens) - n)
+                lease.state = self._states.lease(data, match.n_tokens, held)
             except EngineFailed as error:
                 lease.release()
-                self._lose(entry, error.message)
+                self._eviction.lose(match.block, error.message)
                 continue
             except BaseException:
                 lease.release()
                 raise
             with self._lock:
-                self.tally.add(Counts(hits=1, hit_tokens=n, prompt_tokens=len(tokens)))
-                entry.n_uses += 1
-                self._touch(entry)
+                counts = Counts(hits=1, hit_tokens=match.n_tokens, prompt_tokens=len(tokens))
+                self.tally.add(counts)
+                self._eviction.touch(path, match.checkpoint, is_use=True)
             return lease
 
-    def _lose(self, entry: Entry, why: str) -> None:
-        """Drop an entry whose state can't be used."""
-        with self._lock:
-            if entry not in self._entries:
-                return
-            log.warning("a cached state of %d tokens is lost: %s", n_tokens(entry.tokens), why)
-            self._drop(entry)
-            self.tally.evictions["failed"] += 1
-            self.unwritten += entry.due_s < math.inf
-
-    def _nearest(self, wanted: bytes) -> tuple[Entry | None, int]:
-        best, best_n = None, 0
-        for entry in self._entries:
-            # Cheap to see that it can't be better; most of a conversation's prompts begin alike.
-            if first(entry.tokens, best_n + 1) == first(wanted, best_n + 1):
-                n = entry.usable(wanted)
-                if n > best_n:
-                    best, best_n = entry, n
-        return best, best_n
-
-    def release(self, lease: Lease) -> None:
-        """End a lease, once: the engine's thread and the event loop may both want to."""
-        with self._lock:
-            entry, lease.entry = lease.entry, None
-            if entry is not None:
-                entry.n_leases -= 1
-
-    @property
-    def n_leases(self) -> int:
-        """Leases that have not been given back."""
-        with self._lock:
-            return sum(entry.n_leases for entry in self._entries)
-
     def add(self, tokens: bytes, state: State, shared_tokens: int, *, store: bool = False) -> None:
-        """Store a state and evict others for it.
+        """Store what is new of a state, and evict others for it.
 
         With `store` it is also written to disk, once its conversation has been quiet. States that
         wait for the disk are only here, within the same limit, and may be evicted.
         """
         try:
-            entry = self._entry(tokens, state, shared_tokens)
+            is_kept = self._add(tokens, state, shared_tokens, store=store)
         except EngineFailed as error:
             self.refuse(tokens, error.message)
-            self.unwritten += store
-            return
-        if entry is None:
-            return
-        entry.due_s = time.monotonic() + QUIET_S if store else math.inf
-        if entry.trimmable:
-            self._drop_prefixes(entry)
-        while entry.n_bytes <= self.max_bytes:
-            with self._lock:
-                if self._has_room(entry.n_bytes):
-                    self._entries.append(entry)
-                    self.n_bytes += entry.n_bytes
-                    self._touch(entry)
-                    return
-            if not self._give_up_one():
-                break
-        self.tally.evictions["no_room"] += 1
-        self.unwritten += store
+            is_kept = False
+        self._n_refused += store and not is_kept
 
     def refuse(self, tokens: bytes, why: str) -> None:
         """Count a state that could not be kept. Engine thread."""
         log.warning("a state of %d tokens is not kept: %s", n_tokens(tokens), why)
         self.tally.evictions["failed"] += 1
 
-    def _entry(self, tokens: bytes, state: State, shared_tokens: int) -> Entry | None:
-        """A state as an entry that fits, or None if there is one already."""
-        trimmable = self._states.trimmable(state)
-        if self._covered(tokens, trimmable):
-            return None
-        entry = Entry(tokens, state, self._states.size_bytes(state), trimmable, shared_tokens)
-        if entry.n_bytes > self.max_bytes and trimmable:
-            # Larger than the whole cache: what fits of it.
-            n = n_tokens(tokens) * self.max_bytes // entry.n_bytes
-            entry.state, entry.n_bytes = self._shrunk(entry, n)
-            entry.tokens = first(tokens, n)
-        return entry
-
-    def _covered(self, tokens: bytes, trimmable: bool) -> bool:
-        """Whether an entry already covers all of these tokens; this counts as a use."""
-        with self._lock:
-            for entry in self._entries:
-                same = entry.tokens == tokens
-                if same or (trimmable and entry.trimmable and entry.tokens.startswith(tokens)):
-                    self._touch(entry)
-                    return True
-        return False
-
-    def _drop_prefixes(self, entry: Entry) -> None:
-        with self._lock:
-            for other in list(self._entries):
-                if other.trimmable and not other.n_leases and entry.tokens.startswith(other.tokens):
-                    entry.n_uses += other.n_uses
-                    entry.shared_tokens = entry.shared_tokens or other.shared_tokens
-                    self._drop(other)
-
-    def _has_room(self, n_bytes: int) -> bool:
-        return self.n_bytes + n_bytes <= self.max_bytes and len(self._entries) < MAX_ENTRIES
-
-    def _give_up_one(self) -> bool:
-        """Free the memory of the lowest entry, but for a system prompt that nothing else holds."""
-        with self._lock:
-            idle = [entry for entry in self._entries if not entry.n_leases]
-            if not idle:
+    def _add(self, tokens: bytes, state: State, shared_tokens: int, *, store: bool) -> bool:
+        """Return whether it is kept."""
+        is_cuttable = self._states.is_cuttable(state)
+        if is_cuttable:
+            tokens = first(tokens, self._fitting(state, n_tokens(tokens)))
+        with self._held(tokens) as (hold, path):
+            start, n_known = len(path) * self.tree.block_tokens, len(path)
+            has_room = self._make_room(self._lacking(state, tokens, path))
+            if not has_room and not is_cuttable:
+                self.tally.evictions["no_room"] += 1
                 return False
-            victim = min(idle, key=lambda entry: entry.rank)
-            self._policy.evicted(victim.rank)
-            if not self._holds_alone(victim):
-                self._drop(victim)
-                self.tally.evictions["room"] += 1
-                self.unwritten += victim.due_s < math.inf
-                return True
-            victim.n_leases += 1
-        try:
-            state, n_bytes = self._shrunk(victim, victim.shared_tokens)
-        except EngineFailed as error:
-            self._lose(victim, error.message)
-            return True
-        finally:
+            for piece in self.tree.split(tokens, start):
+                block = self._block(path[-1] if path else self.tree.root, piece, state)
+                if block is None:
+                    self.tally.evictions["no_room"] += 1
+                    return False
+                path.append(block)
+                hold.move(block)
+            checkpoint = None
+            if not is_cuttable:
+                checkpoint = self._checkpoint(path[-1], n_tokens(tokens), state)
+                if checkpoint is None:
+                    return False
             with self._lock:
-                victim.n_leases -= 1
-        with self._lock:
-            # A lease that was taken meanwhile relies on the old state.
-            if not victim.n_leases:
-                self._cut(victim, state, n_bytes)
+                for block in path[n_known:]:
+                    shared = min(shared_tokens - block.start_tokens, n_tokens(block.tokens))
+                    block.shared_tokens = max(block.shared_tokens, shared)
+                self._eviction.touch(path, checkpoint)
+                if store:
+                    self.waiting.put(path, checkpoint)
         return True
 
-    def _holds_alone(self, entry: Entry) -> bool:
-        """Whether an entry's system prompt is worth keeping without what follows it."""
-        shared = first(entry.tokens, entry.shared_tokens)
-        return (
-            entry.trimmable
-            and 0 < len(shared) < len(entry.tokens)
-            and not any(
-                other is not entry and other.trimmable and other.tokens.startswith(shared)
-                for other in self._entries
-            )
-        )
+    def _fitting(self, state: State, n: int) -> int:
+        """How many of a state's tokens there would be room for, if it were alone."""
+        n_bytes = self._states.block_bytes(state, 0, n)
+        return n if n_bytes <= self.max_bytes else n * self.max_bytes // n_bytes
 
-    def _shrunk(self, entry: Entry, n: int) -> tuple[State, int]:
-        """The state of its first tokens, and the bytes of that."""
-        state = self._states.shrink(entry.state, n_tokens(entry.tokens) - n)
-        return state, self._states.size_bytes(state)
+    @contextmanager
+    def _held(self, tokens: bytes) -> Iterator[tuple[Lease, list[TokenBlock]]]:
+        """The full blocks in RAM that a state begins with; the last one is held."""
+        with self._lock:
+            path = self.tree.exact(tokens, in_ram)
+            hold = self.leases.take(path[-1] if path else self.tree.root)
+        try:
+            yield hold, path
+        finally:
+            last = path[-1] if path else self.tree.root
+            hold.release()
+            self._eviction.prune(last)
 
-    def _cut(self, entry: Entry, state: State, n_bytes: int) -> None:
-        self.n_bytes += n_bytes - entry.n_bytes
-        entry.state, entry.n_bytes = state, n_bytes
-        entry.tokens = first(entry.tokens, entry.shared_tokens)
-        self._touch(entry)
-        self.tally.evictions["shrunk"] += 1
-        self.unwritten += entry.due_s < math.inf
+    def _lacking(self, state: State, tokens: bytes, path: Sequence[TokenBlock]) -> int:
+        """Bytes that a state adds to what is there."""
+        start, end = len(path) * self.tree.block_tokens, n_tokens(tokens)
+        with self._lock:
+            parent = path[-1] if path else self.tree.root
+            rest = next(self.tree.split(tokens, start), b"")
+            holder = self.tree.holder(parent, rest, in_ram)
+            if holder is not None:
+                start = end
+                if end in holder.checkpoints and in_ram(holder.checkpoints[end]):
+                    return 0
+        return self._states.block_bytes(state, start, end) + self._states.checkpoint_bytes(state)
+
+    def _block(self, parent: TokenBlock, tokens: bytes, state: State) -> TokenBlock | None:
+        """The block that holds these tokens, made if need be; None if there is no room for it."""
+        with self._lock:
+            holder = self.tree.holder(parent, tokens, in_ram)
+        if holder is not None:
+            return holder
+        start = parent.end_tokens
+        end = start + n_tokens(tokens)
+        if not self._make_room(self._states.block_bytes(state, start, end)):
+            return None
+        data = self._states.block(state, start, end)
+        n_bytes = self._states.size_bytes(data)
+        if not self._make_room(n_bytes):
+            return None
+        is_cuttable = self._states.is_cuttable(state)
+        with self._lock:
+            block = self.tree.put(parent, tokens, is_cuttable=is_cuttable)
+            self._fill(block, data, n_bytes)
+        return block
+
+    def _fill(self, block: TokenBlock, data: StatePart, n_bytes: int) -> None:
+        """Put a block into RAM, in the place of tails that it begins with."""
+        self.tree.fill(block, data, n_bytes)
+        for tail in self.tree.superseded(block):
+            self.tree.move_checkpoints(tail, block)
+            block.n_uses += tail.n_uses
+            block.shared_tokens = max(block.shared_tokens, tail.shared_tokens)
+            # One that is leased goes in its turn, as the end of a path.
+            if not tail.n_leases:
+                self.tree.drop(tail)
+
+    def _checkpoint(self, block: TokenBlock, end_tokens: int, state: State) -> Checkpoint | None:
+        """What the other layers hold there, made if need be; None if there is no room for it."""
+        with self._lock:
+            known = block.checkpoints.get(end_tokens)
+            if known is not None and in_ram(known):
+                return known
+        data = self._states.checkpoint(state)
+        n_bytes = self._states.size_bytes(data)
+        if not self._make_room(n_bytes):
+            return None
+        with self._lock:
+            made = self.tree.put_checkpoint(block, end_tokens)
+            self.tree.fill(made, data, n_bytes)
+        return made
+
+    def hold(self, path: Sequence[TokenBlock]) -> Lease:
+        """Hold what is in RAM of a path, as more of it is going to be restored."""
+        with self._lock:
+            held = [block for block in path if in_ram(block)]
+            return self.leases.take(held[-1] if held else self.tree.root)
+
+    def put(self, part: KVPart, data: StatePart) -> bool:
+        """Put a part that was on disk into RAM; return whether it is there. Engine thread.
+
+        There may be no room for it, or its state may have been removed meanwhile.
+        """
+        n_bytes = self._states.size_bytes(data)
+        if not self._make_room(n_bytes):
+            return False
+        with self._lock:
+            if not self.tree.rests_on_ram(part):
+                return False
+            if isinstance(part, TokenBlock):
+                self._fill(part, data, n_bytes)
+                self._eviction.touch([part], None)
+            elif isinstance(part, Checkpoint):
+                self.tree.fill(part, data, n_bytes)
+                self._eviction.touch([], part)
+        return True
+
+    def _make_room(self, n_bytes: int) -> bool:
+        """Evict until there is room for so many bytes; return whether there is."""
+        if n_bytes > self.max_bytes:
+            return False
+        self._eviction.give_up(lambda: self._has_room(n_bytes))
+        with self._lock:
+            return self._has_room(n_bytes)
+
+    def _has_room(self, n_bytes: int) -> bool:
+        return self.tree.n_bytes + n_bytes <= self.max_bytes and self.tree.n_in_ram < MAX_BLOCKS
 
     def spoil(self, tokens: bytes) -> None:
-        """Drop all that begins with these tokens: nothing could be drawn from such a state."""
+        """Drop what a prompt begins with: nothing could be drawn from such a state.
+
+        Whichever of its blocks is the reason: all goes that lies behind the first one.
+        """
         with self._lock:
-            for entry in [each for each in self._entries if each.tokens.startswith(tokens)]:
-                self._lose(entry, "no token could be sampled from it")
-
-    def _drop(self, entry: Entry) -> None:
-        self._entries.remove(entry)
-        self.n_bytes -= entry.n_bytes
-
-    def _touch(self, entry: Entry) -> None:
-        self._now += 1
-        use = Use(self._now, entry.n_uses, n_tokens(entry.tokens), entry.n_bytes)
-        entry.rank = self._policy.rank(use)
-
-    def n_due(self, *, everything: bool = False) -> int:
-        """How many states are to be written by now, or at all."""
-        with self._lock:
-            until_s = self._due_until_s(everything=everything)
-            return sum(entry.due_s <= until_s for entry in self._waiting())
-
-    def _waiting(self) -> list[Entry]:
-        return [entry for entry in self._entries if entry.due_s < math.inf]
-
-    def _due_until_s(self, *, everything: bool) -> float:
-        # Many small ones would be given up before they have been quiet.
-        is_crowded = len(self._waiting()) > MAX_ENTRIES // 2
-        return math.inf if everything or is_crowded else time.monotonic()
-
-    @property
-    def waiting(self) -> tuple[int, int]:
-        """Number and bytes of the states that wait to be written."""
-        with self._lock:
-            waiting = [entry.n_bytes for entry in self._waiting()]
-        return len(waiting), sum(waiting)
-
-    def lease_due(self, *, everything: bool = False) -> Lease | None:
-        """Lease the state that has waited longest to be written; it doesn't wait any more."""
-        with self._lock:
-            entry = min(self._waiting(), key=lambda each: each.due_s, default=None)
-            if entry is None or entry.due_s > self._due_until_s(everything=everything):
-                return None
-            entry.due_s = math.inf
-            entry.n_leases += 1
-            return Lease(self, entry, n_tokens(entry.tokens), entry.state)
-
-    def forget_due(self) -> None:
-        """Write nothing of what waits to be written."""
-        with self._lock:
-            for entry in self._entries:
-                entry.due_s = math.inf
+            for block in self.tree.begins(tokens):
+                self._eviction.lose(block, "no token could be sampled from it")
 
     def give_way(self, n_bytes: int) -> int:
         """Give up states until so many bytes are freed, or all that are not in use; return them."""
         before = self.n_bytes
-        while before - self.n_bytes < n_bytes and self._give_up_one():
-            pass
+        self._eviction.give_up(lambda: before - self.n_bytes >= n_bytes)
         return before - self.n_bytes
 
     def clear(self) -> int:
         """Forget every state that is not in use; return how many."""
         with self._lock:
-            idle = [entry for entry in self._entries if not entry.n_leases]
-            for entry in idle:
-                self._drop(entry)
-        return len(idle)
+            before = len(self)
+            self._eviction.clear()
+            return before - len(self)
 
     def unload(self) -> None:
         """Give up every state that is not in use, as their model is unloaded. Engine thread."""
         with self._lock:
-            idle = [entry for entry in self._entries if not entry.n_leases]
-            self.unwritten += sum(entry.due_s < math.inf for entry in idle)
+            n_waiting = len(self.waiting)
             self.tally.evictions["unloaded"] += self.clear()
+            self._n_refused += n_waiting - len(self.waiting)

@@ -30,6 +30,8 @@ class Run:
     work: Callable[[], object]
     ended: Callable[[str], None]
     """Called on the engine thread."""
+    before_step: bool = False
+    """Whether running sequences get a step before the next command: this one may take a while."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,8 +192,9 @@ class EngineThread:
                 command = self.inbox.get_nowait()
             except queue.Empty:
                 return True
-            if not self._do(command):
-                return False
+            goes_on = self._do(command)
+            if not goes_on or (isinstance(command, Run) and command.before_step and self.running):
+                return goes_on
 
     def _gather(self) -> None:
         """Before an idle engine starts on the first of several requests, wait for the others."""

@@ -241,10 +241,15 @@ class Scheduler:
         """How many states were computed and could not be kept."""
         return self._worker.n_lost_states
 
-    async def run(self, work: Callable[[], object]) -> None:
+    async def run_before_step(self, work: Callable[[], object]) -> None:
+        """The same for one of many that take a while: running sequences get a step in between."""
+        await self.run(work, before_step=True)
+
+    async def run(self, work: Callable[[], object], *, before_step: bool = False) -> None:
         """Run something on the engine thread, between two steps.
 
-        For work that may make or free arrays of the engine.
+        For work that may make or free arrays of the engine. With `before_step`, running sequences
+        get a step before anything else is run.
 
         Raises:
             EngineFailed: It raised any exception, or the engine is down.
@@ -261,7 +266,9 @@ class Scheduler:
                 done.set_result(None)
 
         self._commands.add(done)
-        self._worker.inbox.put(Run(work, lambda failure: self._on_loop(lambda: settle(failure))))
+        self._worker.inbox.put(
+            Run(work, lambda failure: self._on_loop(lambda: settle(failure)), before_step)
+        )
         try:
             await done
         finally:

@@ -33,7 +33,7 @@ class Plan:
     """Where an engine fails, and how. Read by its thread, written by the test."""
 
     site: str = ""
-    """As `insert`, `states.copy` or `tokenizer.render`; empty for nowhere."""
+    """As `insert`, `states.lease` or `tokenizer.render`; empty for nowhere."""
     kind: str = "allocation"
     n_times: int = 1
     n_before: int = 0

@@ -1,7 +1,8 @@
 """Runs a model with mlx-lm's BatchGenerator: continuous batching, chunked prefill, KV reuse.
 
 Owns every MLX array. All of it runs on the engine thread, but for `MlxTokenizer`, which holds no
-arrays. Cached states are handed out as copies that share memory until one of them is written.
+arrays. A cached state comes as a lease on blocks, which is copied into the batch it runs in. What a
+sequence leaves behind is a view of its batch, of which the caches copy what is new.
 """
 
 from __future__ import annotations
@@ -41,8 +42,14 @@ from mlxdeck.server.backends.local.engine.mlx.drafting import (
     Speculation,
 )
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
-from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
+from mlxdeck.server.backends.local.engine.mlx.kv_states import (
+    MlxStates,
+    always_cuttable,
+    empty_lease,
+    make_room,
+)
 from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost, n_logits
+from mlxdeck.server.backends.local.engine.mlx.leased_kv import ROOM_TOKENS
 from mlxdeck.server.backends.local.engine.mlx.replay import replay
 from mlxdeck.server.backends.local.engine.mlx.sampling import penalties, sampler
 from mlxdeck.server.backends.local.engine.mlx.thinking import ThinkingBudget
@@ -137,7 +144,7 @@ class MlxEngine:
         self.grammars.prepare()
         info = replace(info, **self._price(info.context_tokens))
         progress(context_line(info))
-        self._trimmable = always_trimmable(make_prompt_cache(self._model, self._max_kv_tokens))
+        self._is_cuttable = always_cuttable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
         if self._speculation:
             self._speculation.stops = frozenset(wrapper.eos_token_ids)
@@ -178,7 +185,7 @@ class MlxEngine:
         prompt = PromptRow(
             self._segments(tokens, run),
             run.max_tokens,
-            run.state if run.n_cached else None,
+            self._lease(run),
             tokens[: run.n_cached],
             draw,
             processors,
@@ -196,6 +203,13 @@ class MlxEngine:
         if holding:
             self._holding[uid] = holding
         return uid
+
+    def _lease(self, run: SequenceSpec) -> State:
+        """What is known of a prompt, with room for the rest of it."""
+        if not run.n_cached:
+            return empty_lease(make_prompt_cache(self._model, self._max_kv_tokens))
+        make_room(run.state, len(run.tokens) + min(run.max_tokens, ROOM_TOKENS))
+        return run.state
 
     def _processors(self, run: SequenceSpec, holding: Processor | None) -> tuple[Any, ...]:
         wrapper = self.tokenizer.wrapper
@@ -217,7 +231,7 @@ class MlxEngine:
     def _segments(self, tokens: list[int], run: SequenceSpec) -> list[list[int]]:
         """Cut a prompt where its state has to be kept: nowhere, if it can be cut back later."""
         cuts = [run.n_cached]
-        if not self._trimmable:
+        if not self._is_cuttable:
             for boundary in run.boundaries:
                 if boundary - cuts[-1] >= MIN_SEGMENT_TOKENS and boundary < len(tokens):
                     cuts.append(boundary)
@@ -363,8 +377,7 @@ def _prefilled(read: PromptProgress) -> Prefilled:
 
 
 def kept(tokens: Sequence[int], state: State) -> KVState:
-    """Detach a state from the batch it came from: without `eval` it would keep the batch alive."""
-    mx.eval([layer.state for layer in state])
+    """A row of a batch, as a view of it: whoever keeps it copies what is new, and drops it."""
     return KVState(list(tokens), state)
 
 

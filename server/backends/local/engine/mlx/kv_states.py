@@ -1,85 +1,208 @@
-"""KV states of mlx-lm, one cache object a layer: copied, cut, measured and stored."""
+"""KV states of mlx-lm, one cache object a layer, in parts that can be shared and stored.
+
+A layer that keeps all keys and values (mlx-lm's `KVCache`) is cut into blocks. What others hold
+(windows that rotate, recurrent states) is kept whole, as a checkpoint. Caches of several caches are
+taken apart: each of theirs is a layer here.
+"""
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import (
-    CacheList,
-    ConcatenateKVCache,
-    KVCache,
-    QuantizedKVCache,
-    can_trim_prompt_cache,
-    save_prompt_cache,
-    trim_prompt_cache,
-)
+from mlx.utils import tree_flatten, tree_map
+from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
 
-from mlxdeck.server.backends.local.engine.api import State, StoredState
-from mlxdeck.server.backends.local.engine.mlx import kv_file
-from mlxdeck.server.errors import EngineFailed, one_line
+from mlxdeck.server.backends.local.engine.api import PackedPart, State, StatePart
+from mlxdeck.server.backends.local.engine.mlx import kv_bytes
+from mlxdeck.server.backends.local.engine.mlx.leased_kv import ROOM_TOKENS, LayerBlock, LeasedKV
+from mlxdeck.server.errors import EngineFailed
+
+Layout = tuple[tuple[bool, ...], ...]
+"""For each layer its caches, several if it is a list of them: whether that one is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class KVBlock:
+    """A run of tokens: keys and values of each layer that can be cut, in order."""
+
+    n_tokens: int
+    layout: Layout
+    layers: tuple[LayerBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KVCheckpoint:
+    """Classes and states of the other layers, in order; all of it belongs to the checkpoint."""
+
+    layers: tuple[tuple[type[Any], Any], ...]
 
 
 class MlxStates:
-    """The `States` of mlx-lm. Every kept state has been evaluated."""
+    """The `States` of mlx-lm. Every part has been evaluated."""
 
-    def size_bytes(self, state: State) -> int:
-        """Memory of all layers."""
-        return sum(int(layer.nbytes) for layer in state)
+    def is_cuttable(self, state: State) -> bool:
+        """Whether all layers keep all keys and values."""
+        return all(map(is_cut, _caches(state)))
 
-    def trimmable(self, state: State) -> bool:
-        """Whether all layers can leave out their last tokens, however many."""
-        return always_trimmable(state)
+    def block_bytes(self, state: State, start: int, end: int) -> int:
+        """By the size of one token."""
+        cut = [each for each in _caches(state) if is_cut(each) and each.offset]
+        return sum((each.nbytes // each.keys.shape[2]) * (end - start) for each in cut)
 
-    def copy(self, state: State, n_dropped: int) -> State:
-        """A deep copy: arrays share their memory until one is written."""
-        copied = copy.deepcopy(state)
-        if n_dropped:
-            trim_prompt_cache(copied, n_dropped)
-        return copied
+    def checkpoint_bytes(self, state: State) -> int:
+        """Of the layers that can't be cut, at most."""
+        return sum(int(each.nbytes) for each in _caches(state) if not is_cut(each))
 
-    def shrink(self, state: State, n_dropped: int) -> State:
-        """Cut, and moved into arrays of exactly its size."""
-        cut = self.copy(state, n_dropped)
-        for layer in _plain_layers(cut):
-            layer.keys = mx.contiguous(layer.keys[..., : layer.offset, :])
-            layer.values = mx.contiguous(layer.values[..., : layer.offset, :])
-        mx.eval([layer.state for layer in cut])
-        return cut
+    def block(self, state: State, start: int, end: int) -> KVBlock:
+        """Of each layer, these tokens."""
+        cut = [each for each in _caches(state) if is_cut(each)]
+        if any(each.offset < end for each in cut):
+            raise EngineFailed("a layer holds fewer tokens than were computed")
+        return _block(_layout(state), cut, start, end)
 
-    def save(self, state: State, path: Path) -> None:
-        """Write mlx-lm's own safetensors form."""
-        try:
-            save_prompt_cache(str(path), state)
-        except (RuntimeError, OSError) as error:
-            raise EngineFailed(f"cannot write {path.name}: {one_line(error)}") from error
+    def cut(self, block: StatePart, n_tokens: int) -> KVBlock:
+        """The same of a block."""
+        rows = []
+        for layer in block.layers:
+            row = KVCache()
+            row.keys, row.values = layer.read()
+            row.offset = layer.n_tokens
+            rows.append(row)
+        return _block(block.layout, rows, 0, n_tokens)
 
-    def read(self, path: Path) -> StoredState:
-        """Read it into memory, whole."""
-        return kv_file.read(path)
+    def checkpoint(self, state: State) -> KVCheckpoint:
+        """Copied, and without what has left the window."""
+        layers = tuple(
+            (type(each), tree_map(_own, _state_of(each)))
+            for each in _caches(state)
+            if not is_cut(each)
+        )
+        mx.eval([held for _, held in layers])
+        return KVCheckpoint(layers)
 
-    def restore(self, stored: StoredState) -> State:
-        """A state of the arrays that were read."""
-        return kv_file.state(stored)
+    def size_bytes(self, part: StatePart) -> int:
+        """Of all arrays."""
+        if isinstance(part, KVBlock):
+            return sum(layer.nbytes for layer in part.layers)
+        arrays = tree_flatten([held for _, held in part.layers])
+        return sum(each.nbytes for _, each in arrays if isinstance(each, mx.array))
+
+    def lease(
+        self, blocks: Sequence[StatePart], n_tokens: int, checkpoint: StatePart | None
+    ) -> State:
+        """Of each layer a cache that only names its blocks, or one of the checkpoint's arrays."""
+        layout = blocks[-1].layout
+        if any(each.layout != layout for each in blocks):
+            raise EngineFailed("blocks of different models")
+        n_cut = len(blocks[-1].layers)
+        cut = iter([LeasedKV([b.layers[n] for b in blocks], n_tokens) for n in range(n_cut)])
+        others = iter(checkpoint.layers if checkpoint is not None else ())
+        state = []
+        for layer in layout:
+            caches = [next(cut) if is_cut else _restored(*next(others)) for is_cut in layer]
+            state.append(caches[0] if len(caches) == 1 else CacheList(*caches))
+        return state
+
+    def pack(self, part: StatePart) -> PackedPart:
+        """The memory of its arrays."""
+        if isinstance(part, KVBlock):
+            pairs = [[layer.keys, layer.values] for layer in part.layers]
+            return kv_bytes.packed({"n": part.n_tokens, "layout": part.layout}, pairs)
+        names = [kind.__name__ for kind, _ in part.layers]
+        return kv_bytes.packed({"classes": names}, [held for _, held in part.layers])
+
+    def restore(self, about: str, data: Any) -> StatePart:
+        """A block or a checkpoint, complete."""
+        told, held = kv_bytes.unpacked(about, data)
+        with kv_bytes.refused():
+            if "classes" in told:
+                kinds = [kv_bytes.cache_class(name) for name in told["classes"]]
+                return KVCheckpoint(tuple(zip(kinds, held, strict=True)))
+            layers = tuple(LayerBlock(keys, values) for keys, values in held)
+            layout = tuple(tuple(bool(each) for each in layer) for layer in told["layout"])
+            if sum(map(sum, layout)) != len(layers):
+                raise ValueError("it has layers of something else")
+            if any(each.n_tokens != told["n"] for each in layers):
+                raise ValueError("it has other tokens than it says")
+            return KVBlock(told["n"], layout, layers)
 
 
-def always_trimmable(state: State) -> bool:
-    """Whether every layer can be cut back at any length: rotating ones can't once they are full."""
-    return can_trim_prompt_cache(state) and all(_is_plain(layer) for layer in state)
+def is_cut(cache: Any) -> bool:
+    """Whether a cache keeps all keys and values. A window can only be cut until it is full."""
+    return isinstance(cache, KVCache)
 
 
-def _is_plain(layer: Any) -> bool:
-    if isinstance(layer, CacheList):
-        return all(_is_plain(each) for each in layer.caches)
-    return isinstance(layer, KVCache | ConcatenateKVCache | QuantizedKVCache)
+def always_cuttable(state: State) -> bool:
+    """Whether every layer can be cut back at any length."""
+    return all(map(is_cut, _caches(state)))
 
 
-def _plain_layers(state: State) -> list[Any]:
-    """The layers whose arrays grow with the number of tokens."""
-    layers = []
+def empty_lease(state: State) -> State:
+    """A new state whose batches are those of leases."""
+    return [
+        CacheList(*map(_empty, each.caches)) if isinstance(each, CacheList) else _empty(each)
+        for each in state
+    ]
+
+
+def make_room(state: State, n_tokens: int) -> None:
+    """Tell a lease how long its sequence is going to be at first."""
+    for each in _caches(state):
+        if isinstance(each, LeasedKV):
+            each.room_tokens = -(-n_tokens // ROOM_TOKENS) * ROOM_TOKENS
+
+
+def _empty(cache: Any) -> Any:
+    return LeasedKV() if type(cache) is KVCache else cache
+
+
+def _caches(state: State) -> Iterator[Any]:
     for layer in state:
-        inner = layer.caches if isinstance(layer, CacheList) else [layer]
-        layers += [each for each in inner if isinstance(each, KVCache)]
-    return layers
+        yield from layer.caches if isinstance(layer, CacheList) else (layer,)
+
+
+def _layout(state: State) -> Layout:
+    lists = [each.caches if isinstance(each, CacheList) else [each] for each in state]
+    return tuple(tuple(map(is_cut, caches)) for caches in lists)
+
+
+def _block(layout: Layout, caches: Sequence[KVCache], start: int, end: int) -> KVBlock:
+    layers = tuple(
+        LayerBlock(
+            mx.contiguous(each.keys[..., start:end, :]),
+            mx.contiguous(each.values[..., start:end, :]),
+        )
+        for each in caches
+    )
+    mx.eval([(layer.keys, layer.values) for layer in layers])
+    return KVBlock(end - start, layout, layers)
+
+
+def _own(held: Any) -> Any:
+    return mx.contiguous(held) if isinstance(held, mx.array) else held
+
+
+def _state_of(cache: Any) -> Any:
+    """mlx-lm's state of a layer; of a window in order, only what is still seen."""
+    if type(cache) is RotatingKVCache and not cache.keep and cache.keys is not None:
+        n, seen = cache.keys.shape[2], cache.size()
+        if cache._idx == n > seen:
+            keys, values = cache.keys[..., -seen:, :], cache.values[..., -seen:, :]
+            return keys, values, cache.offset, cache.keep, cache.max_size, seen
+    return cache.state
+
+
+def _restored(kind: type[Any], held: Any) -> Any:
+    """A cache that may be changed: lists are copied, arrays are replaced and not written to."""
+    return kind.from_state(copy.copy(held) if not isinstance(held, tuple | list) else _lists(held))
+
+
+def _lists(held: Any) -> Any:
+    """The same lists and tuples, anew."""
+    if isinstance(held, list):
+        return [_lists(each) for each in held]
+    return tuple(map(_lists, held)) if isinstance(held, tuple) else held

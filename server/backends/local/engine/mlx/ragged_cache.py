@@ -92,8 +92,11 @@ class RaggedKVCache:
         return made
 
     def _take(self, batch: Any, padding: list[int]) -> None:
+        # What a batch has room for stays, unless rows have to be moved anyway.
+        is_moved = self.window is not None or any(padding)
+        end = batch._idx if is_moved else batch.keys.shape[2]
         self.keys, self.values = (
-            _rolled(each[..., : batch._idx, :], padding) for each in (batch.keys, batch.values)
+            _rolled(each[..., :end, :], padding) for each in (batch.keys, batch.values)
         )
 
     @property
@@ -214,12 +217,12 @@ class RaggedKVCache:
         self.keys, self.values = mx.concatenate(list(keys)), mx.concatenate(list(values))
 
     def extract(self, row: int) -> Any:
-        """One row's own cache, as mlx-lm has it."""
+        """One row, as mlx-lm has it; a view: whoever keeps it copies what it needs."""
         cache = KVCache()
         if self.keys is not None and self.values is not None:
             n = self._rows.lengths[row]
-            cache.keys = mx.contiguous(self.keys[row : row + 1, :, :n])
-            cache.values = mx.contiguous(self.values[row : row + 1, :, :n])
+            cache.keys = self.keys[row : row + 1, :, :n]
+            cache.values = self.values[row : row + 1, :, :n]
             cache.offset = n
         return cache
 

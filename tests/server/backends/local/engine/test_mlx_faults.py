@@ -6,7 +6,7 @@ import asyncio
 import copy
 import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import pytest
 from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import Constraint, SamplingParams, SequenceSpec
 from mlxdeck.server.backends.local.engine.mlx import engine as mlx_engine
-from mlxdeck.server.backends.local.engine.mlx import kv_file, kv_states
+from mlxdeck.server.backends.local.engine.mlx import kv_bytes, kv_states
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine, is_finite
+from mlxdeck.server.backends.local.kv import run_file
+from mlxdeck.server.backends.local.kv.blocks import FileRange
 from tests.real import models_home
 from tests.server.backends.local.engine.test_mlx import PROMPT, STORY, finish, run
 from tests.server.http import Running, running, until
@@ -215,16 +217,16 @@ async def test_a_state_is_read_where_it_holds_nobody_up(
 ) -> None:
     """Its bytes come from the disk's thread; if there is no room for it, the prompt is read."""
     threads: list[str] = []
-    real = kv_file.read
+    real = run_file.read
 
-    def noted(path: Path) -> Any:
+    def noted(folder: Path, places: Sequence[FileRange]) -> list[bytes]:
         threads.append(threading.current_thread().name)
-        return real(path)
+        return real(folder, places)
 
-    monkeypatch.setattr(kv_file, "read", noted)
+    monkeypatch.setattr(run_file, "read", noted)
     async with running(small_engine(small_model), home=tmp_path, exact_cache_entries=0) as server:
         await asked(server, "Name a colour.")
-    monkeypatch.setattr(kv_file, "state", failing([1], kv_file.state))
+    monkeypatch.setattr(kv_bytes, "unpacked", failing([1], kv_bytes.unpacked))
     async with running(small_engine(small_model), home=tmp_path, exact_cache_entries=0) as server:
         for hit in (False, True):
             reply = (await asked(server, "Name a number.")).json()

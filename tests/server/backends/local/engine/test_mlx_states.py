@@ -1,21 +1,20 @@
-"""States of a model, copied, cut, stored and restored: they say what a cold run says."""
+"""States of a model, cut into parts, stored and restored: they say what a cold run says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
+from mlx_lm.models import cache as caches
 from mlx_lm.models.cache import (
     ArraysCache,
     CacheList,
     KVCache,
     QuantizedKVCache,
     RotatingKVCache,
-    load_prompt_cache,
 )
 
 from mlxdeck.server.backends.local.engine.api import (
@@ -24,10 +23,11 @@ from mlxdeck.server.backends.local.engine.api import (
     SamplingParams,
     SequenceSpec,
     StateDamaged,
+    StatePart,
 )
+from mlxdeck.server.backends.local.engine.mlx import kv_bytes
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
-from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_trimmable
-from mlxdeck.server.errors import EngineFailed
+from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_cuttable
 from tests.real import models_home
 from tests.server.backends.local.engine.test_mlx import STORY, finish
 
@@ -78,90 +78,110 @@ def snapshots(engine: MlxEngine, run: SequenceSpec) -> tuple[str, dict[int, KVSt
 
 
 @pytest.mark.parametrize("n", [40, 150])
-def test_a_restored_state_says_what_a_cold_run_says(
-    engine: MlxEngine, n: int, tmp_path: Path
-) -> None:
-    """Greedy, from every boundary of short and long prompts, straight from the file."""
+def test_a_restored_state_says_what_a_cold_run_says(engine: MlxEngine, n: int) -> None:
+    """Greedy, from every boundary of short and long prompts, of bytes."""
     tokens = prompt(engine, n)
     n = len(tokens)
     boundary = n - len(engine.tokenizer.encode(STORY)) or n // 2
     asked = SequenceSpec(tokens, 0, None, N_TOKENS, SamplingParams(), (boundary,))
     cold, kept = snapshots(engine, asked)
     states = engine.states
-    if engine._trimmable:
+    if engine._is_cuttable:
         (whole,) = kept.values()
-        surplus = len(whole.tokens) - boundary
-        kept = {boundary: KVState(tokens[:boundary], states.shrink(whole.state, surplus))}
-        assert states.size_bytes(kept[boundary].state) < states.size_bytes(whole.state)
+        kept = {boundary: whole}
+        block = states.block(whole.state, 0, boundary)
+        assert states.size_bytes(block) == states.block_bytes(whole.state, 0, boundary)
     elif boundary >= 64:
         assert boundary in kept
     for length, state in kept.items():
         if length >= n:
             continue
-        path = tmp_path / f"{length}.safetensors"
-        states.save(state.state, path)
-        restored = states.restore(states.read(path))
-        assert states.size_bytes(restored) == states.size_bytes(state.state)
+        block = again(states, states.block(state.state, 0, length))
+        checkpoint = None
+        if not engine._is_cuttable:
+            checkpoint = again(states, states.checkpoint(state.state))
+            assert states.size_bytes(checkpoint) <= states.checkpoint_bytes(state.state)
+        leased = states.lease([block], length, checkpoint)
         warm, _ = snapshots(
-            engine, SequenceSpec(tokens, length, restored, N_TOKENS, SamplingParams())
+            engine, SequenceSpec(tokens, length, leased, N_TOKENS, SamplingParams())
         )
         assert warm == cold
 
 
-def test_what_is_no_state_is_refused(engine: MlxEngine, tmp_path: Path) -> None:
-    """Garbage, half a file, arrays of something else."""
-    garbage, half, other = (tmp_path / f"{name}.safetensors" for name in ("g", "h", "o"))
-    garbage.write_bytes(b"garbage")
-    mx.save_safetensors(str(other), {"a": mx.zeros(3)})
-    half.write_bytes(other.read_bytes()[:20])
-    for path in (garbage, half, other, tmp_path / "missing.safetensors"):
-        with pytest.raises(StateDamaged, match="holds no state"):
-            engine.states.restore(engine.states.read(path))
-    with pytest.raises(EngineFailed, match="cannot write"):
-        engine.states.save([KVCache()], tmp_path / "no" / "folder.safetensors")
+def again(states: MlxStates, part: StatePart) -> StatePart:
+    """A part that has been bytes."""
+    packed = states.pack(part)
+    made = states.restore(packed.about, b"".join(bytes(each) for each in packed.buffers))
+    assert states.size_bytes(made) == states.size_bytes(part)
+    return made
+
+
+@pytest.mark.parametrize("about", ["", "[]", "{}", "7", '{"arrays": 1, "held": 2}'])
+def test_what_is_no_state_is_refused(about: str) -> None:
+    """Garbage, and what tells of something else."""
+    with pytest.raises(StateDamaged, match="hold no state"):
+        MlxStates().restore(about, b"garbage")
+
+
+def test_only_caches_are_made() -> None:
+    """Whatever else has a name in mlx-lm's module is none."""
+    for name in ("KVCache", "RotatingKVCache", "CacheList"):
+        assert issubclass(kv_bytes.cache_class(name), caches._BaseCache)
+    for name in ("mx", "copy", "make_prompt_cache", "PromptTrie", "nothing", "__name__"):
+        with pytest.raises(ValueError, match="no cache"):
+            kv_bytes.cache_class(name)
 
 
 def test_only_plain_caches_can_always_be_cut() -> None:
     """A rotating one can until it is full, a recurrent one never: neither can be relied on."""
-    assert always_trimmable([KVCache(), CacheList(KVCache(), KVCache())])
-    assert not always_trimmable([KVCache(), RotatingKVCache(8)])
-    assert not always_trimmable([KVCache(), ArraysCache(2)])
-    assert not always_trimmable([CacheList(KVCache(), RotatingKVCache(8))])
+    assert always_cuttable([KVCache(), CacheList(KVCache(), KVCache())])
+    assert not always_cuttable([KVCache(), RotatingKVCache(8)])
+    assert not always_cuttable([KVCache(), ArraysCache(2)])
+    assert not always_cuttable([CacheList(KVCache(), RotatingKVCache(8))])
 
 
-def test_a_copy_leaves_its_original_alone() -> None:
-    """Memory is shared, but what is written to one is not seen in the other."""
+def test_a_block_leaves_its_original_alone() -> None:
+    """What goes on being written is not seen in it."""
     cache = KVCache()
     cache.update_and_fetch(mx.ones((1, 1, 4, 2)), mx.ones((1, 1, 4, 2)))
-    (copied,) = MlxStates().copy([cache], 2)
-    copied.update_and_fetch(mx.zeros((1, 1, 2, 2)), mx.zeros((1, 1, 2, 2)))
-    assert (cache.offset, copied.offset) == (4, 4)
-    assert mx.all(cache.keys_and_values()[0] == 1).item()
-    assert not mx.all(copied.keys_and_values()[0] == 1).item()
+    states = MlxStates()
+    block = states.block([cache], 1, 3)
+    cache.trim(2)
+    cache.update_and_fetch(mx.zeros((1, 1, 2, 2)), mx.zeros((1, 1, 2, 2)))
+    assert mx.all(block.layers[0].keys == 1).item()
+    (leased,) = states.lease([block, block], 3, None)
+    assert leased.keys.shape == leased.values.shape == (1, 1, 3, 2)
 
 
-def caches() -> list[Any]:
-    """One cache of each kind that models have, with something in it."""
-    numbers = mx.random.normal((1, 2, 6, 64)).astype(mx.bfloat16)
-    made = [KVCache(), RotatingKVCache(4), QuantizedKVCache(), KVCache(), RotatingKVCache(8)]
-    for each in made:
+def held_by(kind: Any) -> Any:
+    """What a state of one layer is after a checkpoint, bytes, and back."""
+    states = MlxStates()
+    state = [KVCache(), kind]
+    state[0].update_and_fetch(mx.zeros((1, 1, 6, 8)), mx.zeros((1, 1, 6, 8)))
+    block, checkpoint = states.block(state, 0, 6), again(states, states.checkpoint(state))
+    return states.lease([block], 6, checkpoint)[1]
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16, mx.float32])
+def test_every_kind_of_layer_comes_back(dtype: mx.Dtype) -> None:
+    """Windows that rotate, recurrent states, several in one layer, quantised ones, in any type."""
+    numbers = mx.random.normal((1, 2, 6, 64)).astype(dtype)
+    window, quantised, list_ = RotatingKVCache(4), QuantizedKVCache(), RotatingKVCache(8)
+    for each in (window, quantised, list_):
         each.update_and_fetch(numbers, numbers)
     recurrent = ArraysCache(3)
-    recurrent[0], recurrent[1] = numbers.astype(mx.float16), numbers.astype(mx.float32)
-    return [*made[:3], CacheList(*made[3:]), recurrent]
-
-
-def test_files_are_read_as_mlx_lm_reads_them(tmp_path: Path) -> None:
-    """Every kind of cache, in every type that models compute in."""
-    path = tmp_path / "state.safetensors"
-    states = MlxStates()
-    states.save(caches(), path)
-    theirs, ours = load_prompt_cache(str(path)), states.restore(states.read(path))
-    assert [type(each) for each in ours] == [type(each) for each in theirs]
-    for one, other in zip(ours, theirs, strict=True):
-        found, wanted = tree_flatten(one.state), tree_flatten(other.state)
-        assert [name for name, _ in found] == [name for name, _ in wanted]
-        for (_, a), (_, b) in zip(found, wanted, strict=True):
+    recurrent[0], recurrent[1] = numbers, numbers[:, :1]
+    for kind in (window, quantised, list_, recurrent):
+        found = held_by(kind)
+        assert type(found) is type(kind)
+        ours, theirs = tree_flatten(found.state), tree_flatten(kind.state)
+        if kind is window:
+            # Only what is still seen is kept.
+            assert found.keys.shape[2] == 4 and found.offset == 6
+            assert mx.array_equal(found.keys, kind.keys[..., -4:, :]).item()
+            continue
+        assert [name for name, _ in ours] == [name for name, _ in theirs]
+        for (_, a), (_, b) in zip(ours, theirs, strict=True):
             if isinstance(b, mx.array):
                 assert a.dtype == b.dtype and mx.array_equal(a, b).item()
             else:

@@ -10,9 +10,11 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.api import (
     Constraint,
+    KVState,
     Sampled,
     SamplingParams,
     SequenceSpec,
+    State,
     ThinkingLimit,
 )
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
@@ -66,6 +68,11 @@ def written(engine: MlxEngine, run: SequenceSpec, most: int = N_TOKENS) -> tuple
     return uid, text, ""
 
 
+def leased(engine: MlxEngine, kept: KVState, n: int) -> State:
+    """The state of its first tokens."""
+    return engine.states.lease([engine.states.block(kept.state, 0, n)], n, None)
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("n_before", [1, 21])
 @pytest.mark.parametrize("knows", [True, False])
@@ -84,7 +91,7 @@ def test_an_answer_goes_on_where_it_lost_its_place(
         run,
         tokens=kept.tokens,
         n_cached=n_cached,
-        state=engine.states.copy(kept.state, 1) if knows else None,
+        state=leased(engine, kept, n_cached) if knows else None,
         max_tokens=N_TOKENS - n_before,
         n_written=n_before,
     )

@@ -9,24 +9,35 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from mlxdeck.server.backends.local.engine.api import State, StateDamaged
+from mlxdeck.server.backends.local.engine.api import PackedPart, StatePart
 from mlxdeck.server.backends.local.engine.echo import EchoStates
-from mlxdeck.server.backends.local.kv import prefix_cache
-from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
+from mlxdeck.server.backends.local.kv import write_queue
+from mlxdeck.server.backends.local.kv.blocks import (
+    BLOCK_TOKENS,
+    BlockTree,
+    KVPart,
+    block_key,
+    root_key,
+)
+from mlxdeck.server.backends.local.kv.disk_prefix_cache import FOLDER, DiskPrefixCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
-from mlxdeck.server.backends.local.kv.state_index import Stored
-from mlxdeck.server.backends.local.kv.token_bytes import pack, unpack
+from mlxdeck.server.backends.local.kv.restoring import Restoring
+from mlxdeck.server.backends.local.kv.run_index import StoredRun, decoded
+from mlxdeck.server.backends.local.kv.token_bytes import n_tokens, pack, unpack
 from mlxdeck.server.cache.disk_io import DiskIO
 from mlxdeck.server.cache.sqlite_index import NAME, SqliteIndex
+from tests.server.backends.local.kv.states import KINDS
 
 TOKENS = list(range(100))
-SUFFIX = ".safetensors"
+LONG = list(range(3 * BLOCK_TOKENS + 50))
+SUFFIX = ".kv"
 
 
 @asynccontextmanager
@@ -37,15 +48,16 @@ async def opened(
     signature: str = "model",
     ram_bytes: int = 1 << 20,
 ) -> AsyncIterator[DiskPrefixCache]:
-    """The states in a folder; closing writes what is pending."""
+    """The states in a folder, with their rows read; closing writes what is pending."""
     states = states or EchoStates()
     disk = DiskIO(SqliteIndex(folder))
-    ram = PrefixCache(states, ram_bytes)
-    vault = DiskPrefixCache(disk, folder / "states", states, ram, signature, limit)
+    ram = PrefixCache(states, ram_bytes, tree=BlockTree(signature))
     try:
+        vault = DiskPrefixCache(disk, folder, states, ram, signature, limit)
+        await vault.refresh()
         yield vault
-    finally:
         vault.write_due(everything=True)
+    finally:
         await asyncio.to_thread(disk.close)
 
 
@@ -57,29 +69,64 @@ def offer(vault: DiskPrefixCache, tokens: Sequence[int], shared_tokens: int = 0)
 async def written(vault: DiskPrefixCache) -> None:
     """Have everything written, and wait for it."""
     vault.write_due(everything=True)
+    await settled(vault)
+
+
+async def settled(vault: DiskPrefixCache) -> None:
+    """Wait for what is being written."""
     await asyncio.wrap_future(vault._disk.write(lambda _: None))
 
 
-async def nearest(vault: DiskPrefixCache, tokens: Sequence[int]) -> tuple[Stored | None, int]:
-    """What the disk knows of a prompt."""
-    stored, n, _ = await vault.nearest(tokens, lambda _: 0)
-    return stored, n
+def is_on_disk(part: KVPart) -> bool:
+    """Whether a part has been written."""
+    return part.place is not None
 
 
-async def restored(vault: DiskPrefixCache, stored: Stored, n: int) -> object:
-    """The state of a file's first tokens; None if the file is damaged."""
-    try:
-        read = await vault.read(stored)
-    except StateDamaged:
+async def nearest(vault: DiskPrefixCache, tokens: Sequence[int]) -> int:
+    """How many leading tokens of a prompt the disk knows."""
+    await vault.refresh()
+    match = vault._tree.find(pack(tokens[:-1]), is_on_disk)
+    return match.n_tokens if match else 0
+
+
+async def restored(vault: DiskPrefixCache, tokens: Sequence[int]) -> object:
+    """The state of what the disk knows of a prompt, in an empty RAM; None if nothing comes."""
+    vault._ram.clear()
+
+    async def on_engine(work: Callable[[], object]) -> None:
+        work()
+
+    restoring = Restoring(vault._states, vault._ram, vault, on_engine)
+    if not await restoring.restore(tokens, lambda: None):
         return None
-    return vault.restore(stored, read, n)
+    lease = vault._ram.lease(tokens)
+    lease.release()
+    return lease.state
 
 
-def on_disk(folder: Path) -> list[list[int]]:
-    """The tokens of the states that the index knows, in the order of their use."""
+def runs_in(folder: Path) -> list[StoredRun]:
+    """The rows of the index, in the order of their use."""
     with closing(sqlite3.connect(folder / NAME)) as connection:
-        rows = connection.execute("select tokens from states order by used_s, rowid").fetchall()
-    return [unpack(tokens) for (tokens,) in rows]
+        rows = connection.execute("select parts from runs order by used_s, n").fetchall()
+    return [decoded(parts, BLOCK_TOKENS) for (parts,) in rows]
+
+
+def on_disk(folder: Path, signature: str = "model") -> list[list[int]]:
+    """The tokens of the states that the index knows, in the order of their use."""
+    parts = [part for run in runs_in(folder) for part in run.parts if not part.is_checkpoint]
+    paths = {root_key(signature): b""}
+    while len(paths) <= len(parts):
+        for part in parts:
+            if part.parent in paths:
+                paths[block_key(part.parent, part.tokens)] = paths[part.parent] + part.tokens
+    parents = {part.parent for part in parts}
+    ends = [block_key(part.parent, part.tokens) for part in parts]
+    return [unpack(paths[end]) for end in ends if end not in parents]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of states."""
+    return list((folder / FOLDER).iterdir())
 
 
 def change(folder: Path, statement: str, *values: object) -> None:
@@ -93,35 +140,90 @@ async def test_states_survive_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as vault:
         offer(vault, TOKENS, 20)
     async with opened(tmp_path) as vault:
-        stored, n = await nearest(vault, [*TOKENS[:70], 7, 8])
-        assert stored is not None and (n, stored.shared_tokens) == (70, 20)
-        assert await restored(vault, stored, n) == tuple(TOKENS[:70])
-    files = [tmp_path, tmp_path / "states", tmp_path / NAME, *(tmp_path / "states").iterdir()]
+        asked = [*TOKENS[:70], 7, 8]
+        assert await nearest(vault, asked) == 70
+        assert await restored(vault, asked) == tuple(TOKENS[:70])
+        (block,) = vault._tree.blocks()
+        assert block.shared_tokens == 20
+    files = [tmp_path, tmp_path / FOLDER, tmp_path / NAME, *files_in(tmp_path)]
     assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o700, 0o700, 0o600, 0o600]
 
 
-@pytest.mark.parametrize("trimmable", [True, False])
-async def test_the_nearest_state_is_the_longest_that_fits(tmp_path: Path, trimmable: bool) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_nearest_state_is_the_longest_that_fits(tmp_path: Path, kind: str) -> None:
     """As comparing with each would find; one that can't be cut has to fit whole."""
-    whole = list(range(400))
-    stored_lengths = (64, 100, 128, 300)
-
-    class States(EchoStates):
-        def trimmable(self, state: State) -> bool:
-            return trimmable
-
-    async with opened(tmp_path, states=States()) as vault:
+    whole = list(range(600))
+    stored_lengths = (64, 100, 256, 300, 512)
+    states = KINDS[kind]()
+    async with opened(tmp_path, states=states) as vault:
         for n in stored_lengths:
             offer(vault, whole[:n])
             await written(vault)
         offer(vault, [*whole[:200], *range(900, 1000)])
-        await written(vault)
-        for n_wanted in (1, 63, 64, 65, 100, 127, 128, 129, 299, 300, 301, 400):
-            if trimmable:
-                expected = min(300, n_wanted) if n_wanted >= 64 else 0
-            else:
-                expected = max([0, *(n for n in stored_lengths if n <= n_wanted)])
-            assert (await nearest(vault, [*whole[:n_wanted], 9_999]))[1] == expected
+    async with opened(tmp_path, states=states) as vault:
+        for n_wanted in (1, 63, 64, 65, 100, 255, 256, 257, 299, 300, 301, 511, 512, 513, 600):
+            asked = [*whole[:n_wanted], 9_999]
+            expected = max([0, *(n for n in stored_lengths if n <= n_wanted)])
+            if kind == "plain":
+                expected = min(512, n_wanted)
+            assert await nearest(vault, asked) == expected
+            if expected >= 64:
+                assert await restored(vault, asked) == tuple(whole[:expected])
+
+
+async def test_only_what_ram_lacks_is_read(tmp_path: Path) -> None:
+    """Blocks of a file that are there already stay as they are."""
+    async with opened(tmp_path) as vault:
+        offer(vault, LONG)
+    made: list[int] = []
+
+    class Counting(EchoStates):
+        def restore(self, about: str, data: bytes) -> StatePart:
+            part = super().restore(about, data)
+            made.append(len(part))
+            return part
+
+    async with opened(tmp_path, states=Counting()) as vault:
+        head = [*LONG[: BLOCK_TOKENS + 10], 7]
+        assert await restored(vault, head) == tuple(LONG[: BLOCK_TOKENS + 10])
+        assert made == [BLOCK_TOKENS, BLOCK_TOKENS]
+        held = vault._ram.lease(head)
+        assert await restored(vault, [*LONG, 7]) == tuple(LONG)
+        held.release()
+        assert made == [BLOCK_TOKENS] * 3 + [50]
+
+
+async def test_a_system_prompt_is_on_disk_once(tmp_path: Path) -> None:
+    """Each conversation adds what it says itself, up to a block; all are known after a restart."""
+    system, ends = list(range(2_000)), [list(range(5_000 * n, 5_000 * n + 300)) for n in (1, 2, 3)]
+    sizes = []
+    async with opened(tmp_path) as vault:
+        for end in ends:
+            offer(vault, [*system, *end], len(system))
+            await written(vault)
+            sizes.append(vault.n_bytes)
+    new = [b - a for a, b in zip([0, *sizes], sizes, strict=False)]
+    assert max(new[1:]) < (300 + BLOCK_TOKENS) * len(" 12345,") < new[0]
+    async with opened(tmp_path) as vault:
+        for end in ends:
+            assert await restored(vault, [*system, *end, 1]) == (*system, *end)
+        assert len(vault) == 3
+
+
+async def test_a_turn_writes_only_its_own_tokens(tmp_path: Path) -> None:
+    """And the tail that it goes on from is removed, as a longer block holds it."""
+    tokens = list(range(1_000))
+    async with opened(tmp_path) as vault:
+        for turn in range(6):
+            offer(vault, tokens)
+            before = vault.n_bytes
+            await written(vault)
+            assert vault.n_bytes - before < (100 + BLOCK_TOKENS) * len("12345, ") or not turn
+            tokens = [*tokens, *range(10_000 * turn + 10_000, 10_000 * turn + 10_100)]
+        assert len(vault) == 1
+    held = [n_tokens(part.tokens) for run in runs_in(tmp_path) for part in run.parts]
+    assert sum(held) == 1_500
+    assert sum(n < BLOCK_TOKENS for n in held) == 1
 
 
 async def test_a_state_is_written_once_its_conversation_is_quiet(
@@ -133,14 +235,14 @@ async def test_a_state_is_written_once_its_conversation_is_quiet(
         vault.write_due()
         longer = [*TOKENS, 1, 2, 3]
         offer(vault, longer, 20)
-        monkeypatch.setattr(prefix_cache, "QUIET_S", 0.0)
+        monkeypatch.setattr(write_queue, "QUIET_S", 0.0)
         other = [5, *TOKENS]
         offer(vault, other, 20)
         vault.write_due()
-        await asyncio.wrap_future(vault._disk.write(lambda _: None))
+        await settled(vault)
         assert on_disk(tmp_path) == [other]
     assert sorted(on_disk(tmp_path)) == [longer, other]
-    assert len(list((tmp_path / "states").iterdir())) == 2
+    assert len(files_in(tmp_path)) == 2
     async with opened(tmp_path) as vault:
         longest = [*longer, 9]
         offer(vault, longest, 20)
@@ -149,7 +251,7 @@ async def test_a_state_is_written_once_its_conversation_is_quiet(
         vault._ram.clear()
         offer(vault, TOKENS, 20)
     assert sorted(on_disk(tmp_path)) == [longest, other]
-    assert len(list((tmp_path / "states").iterdir())) == 2
+    assert len(files_in(tmp_path)) == 2
 
 
 async def test_states_keep_to_their_bytes(tmp_path: Path) -> None:
@@ -160,14 +262,30 @@ async def test_states_keep_to_their_bytes(tmp_path: Path) -> None:
         for tokens in states:
             offer(vault, tokens)
             await written(vault)
-        stored, n = await nearest(vault, [*states[3], 1])
-        assert stored is not None
-        assert await restored(vault, stored, n)
+        assert await restored(vault, [*states[3], 1])
         offer(vault, [7, *TOKENS])
         await written(vault)
-        files = list((tmp_path / "states").iterdir())
-        assert sum(path.stat().st_size for path in files) == vault.n_bytes <= limit
+        assert sum(path.stat().st_size for path in files_in(tmp_path)) == vault.n_bytes <= limit
     assert on_disk(tmp_path) == [states[3], [7, *TOKENS]]
+
+
+async def test_ends_go_before_what_they_rely_on(tmp_path: Path) -> None:
+    """However small the limit, what is left can be had from its beginning."""
+    system = list(range(2 * BLOCK_TOKENS))
+    ends = [list(range(5_000 * n, 5_000 * n + 300)) for n in (1, 2, 3)]
+    for limit in range(1_000, 14_000, 1_000):
+        home = tmp_path / str(limit)
+        async with opened(home, limit=limit) as vault:
+            for end in ends:
+                offer(vault, [*system, *end], len(system))
+                await written(vault)
+        async with opened(home, limit=limit) as vault:
+            known = [await nearest(vault, [*system, *end, 1]) for end in ends]
+            assert vault.n_bytes <= limit
+            assert sum(path.stat().st_size for path in files_in(home)) == vault.n_bytes
+            assert vault.tally.evictions["damaged"] == 0
+            assert all(n in (0, 512, 768, 812) for n in known)
+            assert bool(vault.n_bytes) == any(known)
 
 
 async def test_what_waits_for_the_disk_is_within_the_limit_of_ram(tmp_path: Path) -> None:
@@ -176,7 +294,8 @@ async def test_what_waits_for_the_disk_is_within_the_limit_of_ram(tmp_path: Path
         for n in range(5):
             offer(vault, [n, *TOKENS])
             assert vault._ram.n_bytes <= vault._ram.max_bytes
-        assert (vault._ram.waiting, vault._ram.unwritten) == ((2, 8 * 202), 3)
+        waiting = vault._ram.waiting
+        assert (len(waiting), waiting.n_bytes, vault._ram.unwritten) == (2, 8 * 202, 3)
     assert len(on_disk(tmp_path)) == 2
 
 
@@ -186,29 +305,30 @@ async def test_what_is_shrunk_to_less_than_is_stored_is_not_written(tmp_path: Pa
         offer(vault, TOKENS, 20)
         offer(vault, [7, *TOKENS])
         assert (
-            vault._ram.tally.evictions == {"shrunk": 1} and vault._ram.n_due(everything=True) == 2
+            vault._ram.tally.evictions == {"shrunk": 1}
+            and vault._ram.waiting.n_due(everything=True) == 1
         )
         await written(vault)
         assert vault._disk.errors == 0
     assert on_disk(tmp_path) == [[7, *TOKENS]]
-    assert len(list((tmp_path / "states").iterdir())) == 1
+    assert len(files_in(tmp_path)) == 1
 
 
 async def test_a_crowd_of_states_does_not_wait_to_be_quiet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where many come so fast that they would be given up first, they are written at once."""
-    monkeypatch.setattr(prefix_cache, "MAX_ENTRIES", 8)
+    monkeypatch.setattr(write_queue, "MAX_WAITING", 4)
     async with opened(tmp_path) as vault:
         for n in range(4):
             offer(vault, [n, *TOKENS])
-        assert vault._ram.n_due() == 0
+        assert vault._ram.waiting.n_due() == 0
         offer(vault, [4, *TOKENS])
-        assert vault._ram.n_due() == 5
+        assert vault._ram.waiting.n_due() == 5
         vault.write_due()
-        await asyncio.wrap_future(vault._disk.write(lambda _: None))
+        await settled(vault)
         # Until there is no crowd any more.
-        assert (len(vault), vault._ram.waiting[0]) == (1, 4)
+        assert (len(vault), len(vault._ram.waiting)) == (1, 4)
 
 
 async def test_what_is_being_written_is_held_and_nothing_else(tmp_path: Path) -> None:
@@ -216,10 +336,10 @@ async def test_what_is_being_written_is_held_and_nothing_else(tmp_path: Path) ->
     entered, go = threading.Event(), threading.Event()
 
     class SlowDisk(EchoStates):
-        def save(self, state: State, path: Path) -> None:
+        def pack(self, part: StatePart) -> PackedPart:
             entered.set()
             assert go.wait(10)
-            super().save(state, path)
+            return super().pack(part)
 
     async with opened(tmp_path, states=SlowDisk(), ram_bytes=8 * 350) as vault:
         for n in range(3):
@@ -242,7 +362,7 @@ async def test_a_damaged_state_is_removed(tmp_path: Path) -> None:
     async with opened(tmp_path) as vault:
         for n in range(4):
             offer(vault, [n, *TOKENS])
-    files = [tmp_path / "states" / file for file in await names(tmp_path)]
+    files = [tmp_path / FOLDER / file for file in await names(tmp_path)]
     files[0].write_bytes(files[0].read_bytes()[:-5])
     files[1].write_bytes(files[1].read_bytes().replace(b"9", b"8", 1))
     files[2].unlink()
@@ -251,27 +371,50 @@ async def test_a_damaged_state_is_removed(tmp_path: Path) -> None:
     files[3].symlink_to(precious)
     async with opened(tmp_path) as vault:
         for n in range(4):
-            stored, _ = await nearest(vault, [n, *TOKENS, 1])
-            assert stored is not None
-            assert await restored(vault, stored, 1) is None
+            assert await nearest(vault, [n, *TOKENS, 1]) == 101
+            assert await restored(vault, [n, *TOKENS, 1]) is None
         await written(vault)
         assert (len(vault), vault.tally.evictions) == (0, {"damaged": 4})
-    assert list((tmp_path / "states").iterdir()) == [] and precious.exists()
+    assert files_in(tmp_path) == [] and precious.exists()
 
 
 async def names(folder: Path) -> list[str]:
     """The names of the files that the index knows."""
     with closing(sqlite3.connect(folder / NAME)) as connection:
-        return [file for (file,) in connection.execute("select file from states order by rowid")]
+        return [file for (file,) in connection.execute("select file from runs order by n")]
+
+
+async def test_what_relies_on_a_damaged_block_goes_with_it(tmp_path: Path) -> None:
+    """Blocks before it are of use all the same, and others are not touched."""
+    async with opened(tmp_path) as vault:
+        offer(vault, LONG, BLOCK_TOKENS)
+        offer(vault, [7, *TOKENS])
+    files = [tmp_path / FOLDER / file for file in await names(tmp_path)]
+    whole = next(path for path in files if b"[256, 257" in path.read_bytes())
+    whole.write_bytes(whole.read_bytes().replace(b"600", b"601"))
+    async with opened(tmp_path) as vault:
+        assert await nearest(vault, [*LONG, 1]) == len(LONG)
+        assert await restored(vault, [*LONG, 1]) == tuple(LONG[: 2 * BLOCK_TOKENS])
+        await written(vault)
+        assert await nearest(vault, [*LONG, 1]) == BLOCK_TOKENS
+        assert vault.tally.evictions == {"damaged": 1}
+    assert sorted(on_disk(tmp_path)) == sorted([LONG[:BLOCK_TOKENS], [7, *TOKENS]])
+    assert len(files_in(tmp_path)) == 2
 
 
 async def test_only_files_of_our_own_naming_are_removed(tmp_path: Path) -> None:
     """Drafts of a process that died and states in no index; nothing else, and nothing young."""
     async with opened(tmp_path):
         pass
-    folder = tmp_path / "states"
+    folder = tmp_path / FOLDER
     ours = [f"{'a' * 64}{SUFFIX}", f".{'b' * 64}-17{SUFFIX}"]
-    theirs = ["notes.txt", f"model{SUFFIX}", f"{'A' * 64}{SUFFIX}", ".draft", f"{'c' * 64}.npz"]
+    theirs = [
+        "notes.txt",
+        f"model{SUFFIX}",
+        f"{'A' * 64}{SUFFIX}",
+        ".draft",
+        f"{'c' * 64}.safetensors",
+    ]
     for name in [*ours, *theirs]:
         (folder / name).write_text("half")
         os.utime(folder / name, (time.time() - 1000, time.time() - 1000))
@@ -279,6 +422,7 @@ async def test_only_files_of_our_own_naming_are_removed(tmp_path: Path) -> None:
     (folder / young).write_text("half")
     (folder / f"{'e' * 64}{SUFFIX}").mkdir()
     async with opened(tmp_path) as vault:
+        await settled(vault)
         assert vault.tally.evictions == {"foreign": 2}
     left = {path.name for path in folder.iterdir()}
     assert left == {*theirs, young, f"{'e' * 64}{SUFFIX}"}
@@ -293,7 +437,7 @@ async def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     os.utime(file, (1, 1))
     home = tmp_path / "cache"
     home.mkdir()
-    (home / "states").symlink_to(precious)
+    (home / FOLDER).symlink_to(precious)
     with pytest.raises(OSError, match="symbolic link"):
         async with opened(home):
             raise AssertionError("it was followed")
@@ -310,6 +454,24 @@ async def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     assert [path.name for path in precious.iterdir()] == [file.name]
 
 
+async def test_files_of_an_earlier_version_are_removed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By their names, with a line that says so; what is not ours stays."""
+    old = tmp_path / "states"
+    for folder, more in ((old, ["notes.txt"]), (tmp_path / "2" / "states", [])):
+        folder.mkdir(parents=True)
+        for name in (f"{'a' * 64}.safetensors", f".{'b' * 64}-17.safetensors", *more):
+            (folder / name).write_text("old")
+    for home in (tmp_path, tmp_path / "2", tmp_path / "2"):
+        async with opened(home) as vault:
+            await settled(vault)
+    assert [path.name for path in old.iterdir()] == ["notes.txt"]
+    assert not (tmp_path / "2" / "states").exists()
+    told = [record.message for record in caplog.records if "earlier version" in record.message]
+    assert [text.split()[0] for text in told] == ["2", "2"]
+
+
 @pytest.mark.parametrize(
     "name", ["../../precious", "/etc/passwd", "..", "", "x", None, b"blob", 7, "a" * 5000, "\0"]
 )
@@ -320,55 +482,64 @@ async def test_a_file_of_another_name_is_never_touched(tmp_path: Path, name: obj
     async with opened(home) as vault:
         offer(vault, TOKENS, 20)
     precious.write_text("dear")
-    with closing(sqlite3.connect(home / NAME)) as connection, connection:
-        try:
-            connection.execute("update states set file = ?", (name,))
-            connection.execute("update state_blocks set file = ?", (name,))
-        except sqlite3.IntegrityError:
-            return
+    try:
+        change(home, "update runs set file = ?", name)
+    except sqlite3.IntegrityError:
+        return
     async with opened(home) as vault:
-        assert await nearest(vault, [*TOKENS, 1]) == (None, 0)
+        assert await nearest(vault, [*TOKENS, 1]) == 0
         await written(vault)
         assert sum(vault.tally.evictions.values()) + vault._disk.database.n_damaged >= 1
-        assert await nearest(vault, [*TOKENS, 1]) == (None, 0)
         vault.clear()
         offer(vault, TOKENS, 20)
         await written(vault)
-        assert (await nearest(vault, [*TOKENS, 1]))[1] == 100
-    change(home, "update states set file = ?", str(name))
+        assert await nearest(vault, [*TOKENS, 1]) == 100
+    change(home, "update runs set file = ?", str(name))
     async with opened(home, limit=10) as vault:
         # Evicted for room, as the oldest: its row goes, and no file.
-        offer(vault, [7, *TOKENS])
-        vault._max_bytes = 1
-        vault._ram._entries[0].n_bytes = 0
-        await written(vault)
-        assert len(vault) == 0
+        await settled(vault)
+        assert (len(vault), vault.n_bytes) == (0, 0)
     assert precious.read_text() == "dear"
 
 
-@pytest.mark.parametrize(
-    "column",
-    ["signature", "shared_tokens", "trimmable", "n_bytes", "digest", "used_s", "tokens"],
-)
-@pytest.mark.parametrize("value", ["text", b"\x00", -1, 1 << 62])
+@pytest.mark.parametrize("column", ["n", "signature", "start_tokens", "n_bytes", "used_s", "parts"])
+@pytest.mark.parametrize("value", ["text", b"\x00", b"\x92\x90\x91\x99", -1, 1 << 62])
 async def test_any_value_in_the_index_is_a_miss(tmp_path: Path, column: str, value: object) -> None:
     """Of any type in any column, meanwhile or before the start; new states are stored as ever."""
     async with opened(tmp_path) as vault:
         offer(vault, TOKENS, 20)
         await written(vault)
-        change(tmp_path, f"update states set {column} = ?", value)
-        stored, n = await nearest(vault, [*TOKENS, 1])
-        if stored is not None:
-            assert await restored(vault, stored, n) in (None, tuple(TOKENS[:n]))
+        try:
+            change(tmp_path, f"update runs set {column} = ?", value)
+        except sqlite3.IntegrityError:
+            return
+        assert await restored(vault, [*TOKENS, 1]) in (None, tuple(TOKENS))
     async with opened(tmp_path, limit=1000) as vault:
-        stored, n = await nearest(vault, [*TOKENS, 1])
-        if stored is not None:
-            assert await restored(vault, stored, n) in (None, tuple(TOKENS[:n]))
+        assert await restored(vault, [*TOKENS, 1]) in (None, tuple(TOKENS))
         offer(vault, [7, *TOKENS], 20)
         await written(vault)
-        assert (await nearest(vault, [7, *TOKENS, 1]))[1] == 101
+        assert await nearest(vault, [7, *TOKENS, 1]) == 101
         assert vault._disk.errors == 0
         assert 0 <= vault.n_bytes < 1 << 51 and len(vault) <= 2
+
+
+@pytest.mark.parametrize("field", range(9))
+@pytest.mark.parametrize("value", [-1, 1 << 62, b"", b"123", "x", True, None, [1]])
+async def test_any_value_in_a_row_is_a_miss(tmp_path: Path, field: int, value: object) -> None:
+    """What is said of a part may be anything, too."""
+    async with opened(tmp_path) as vault:
+        offer(vault, TOKENS, 20)
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection:
+        ((packed,),) = connection.execute("select parts from runs").fetchall()
+    told = msgspec.msgpack.decode(packed)
+    told[1][0][field] = value
+    change(tmp_path, "update runs set parts = ?", msgspec.msgpack.encode(told))
+    async with opened(tmp_path) as vault:
+        assert await restored(vault, [*TOKENS, 1]) in (None, tuple(TOKENS))
+        assert vault._disk.errors == 0
+        offer(vault, [7, *TOKENS], 20)
+        await written(vault)
+        assert await restored(vault, [7, *TOKENS, 1]) == (7, *TOKENS)
 
 
 async def test_states_of_another_model_are_left_alone(tmp_path: Path) -> None:
@@ -376,12 +547,12 @@ async def test_states_of_another_model_are_left_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as vault:
         offer(vault, TOKENS, 20)
     async with opened(tmp_path, signature="another model") as vault:
-        assert (await nearest(vault, TOKENS), len(vault)) == ((None, 0), 0)
+        assert (await nearest(vault, TOKENS), len(vault)) == (0, 0)
         assert vault.clear() == 0
     async with opened(tmp_path) as vault:
         assert len(vault) == 1
         assert vault.clear() == 1
-    assert on_disk(tmp_path) == [] and list((tmp_path / "states").iterdir()) == []
+    assert on_disk(tmp_path) == [] and files_in(tmp_path) == []
 
 
 async def test_a_clear_also_drops_what_waits_or_is_being_written(tmp_path: Path) -> None:
@@ -389,10 +560,10 @@ async def test_a_clear_also_drops_what_waits_or_is_being_written(tmp_path: Path)
     entered, go = threading.Event(), threading.Event()
 
     class SlowDisk(EchoStates):
-        def save(self, state: State, path: Path) -> None:
+        def pack(self, part: StatePart) -> PackedPart:
             entered.set()
             assert go.wait(10)
-            super().save(state, path)
+            return super().pack(part)
 
     async with opened(tmp_path, states=SlowDisk()) as vault:
         offer(vault, TOKENS)
@@ -403,13 +574,13 @@ async def test_a_clear_also_drops_what_waits_or_is_being_written(tmp_path: Path)
         go.set()
         await written(vault)
         assert len(vault) == 0
-    assert on_disk(tmp_path) == [] and list((tmp_path / "states").iterdir()) == []
+    assert on_disk(tmp_path) == [] and files_in(tmp_path) == []
 
 
 class FullDisk(EchoStates):
     """Nothing can be written."""
 
-    def save(self, state: State, path: Path) -> None:
+    def pack(self, part: StatePart) -> PackedPart:
         raise OSError(28, "No space left on device")
 
 
@@ -420,7 +591,7 @@ async def test_a_full_disk_is_counted_and_done_without(tmp_path: Path) -> None:
         await written(vault)
         assert await vault._disk.read(lambda _: 1, 0) == 1
         assert (vault._disk.errors, len(vault), vault._ram.n_leases) == (1, 0, 0)
-    assert list((tmp_path / "states").iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_writing_costs_the_same_for_each_state(tmp_path: Path) -> None:
@@ -455,4 +626,4 @@ async def test_a_lower_limit_shrinks_what_is_there(tmp_path: Path) -> None:
         await written(vault)
         assert 0 < vault.n_bytes <= full // 2
         assert vault.tally.evictions == {"room": 6 - len(vault)}
-        assert len([*(tmp_path / "states").iterdir()]) == len(vault)
+        assert len(files_in(tmp_path)) == len(vault)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
@@ -38,16 +39,16 @@ def cache_of(states: EchoStates) -> KVCache:
 
 
 class Held(EchoStates):
-    """A copy takes until it is let go."""
+    """A lease takes until it is let go."""
 
     def __init__(self) -> None:
         self.entered, self.go = threading.Event(), threading.Event()
 
-    def copy(self, state: object, n_dropped: int) -> object:
-        """Wait, then copy."""
+    def lease(self, blocks: Sequence[object], n_tokens: int, checkpoint: object) -> object:
+        """Wait, then lease."""
         self.entered.set()
         assert self.go.wait(10)
-        return super().copy(state, n_dropped)
+        return super().lease(blocks, n_tokens, checkpoint)
 
 
 def preparation(cache: KVCache) -> Preparation:
@@ -118,14 +119,14 @@ async def test_a_lease_ends_once_however_many_end_it() -> None:
     assert cache.ram.n_leases == 0
 
 
-async def test_a_copy_that_fails_leaves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_state_that_cant_be_made_leaves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asked got none to give back."""
     cache = cache_of(EchoStates())
 
-    def full(state: object, n_dropped: int) -> object:
+    def full(blocks: object, n_tokens: int, checkpoint: object) -> object:
         raise MemoryError
 
-    monkeypatch.setattr(cache.ram._states, "copy", full)
+    monkeypatch.setattr(cache.ram._states, "lease", full)
     with pytest.raises(MemoryError):
         cache.ram.lease(TOKENS)
     assert cache.ram.n_leases == 0

@@ -6,6 +6,7 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.api import KVState
 from mlxdeck.server.backends.local.engine.echo import EchoStates
+from mlxdeck.server.backends.local.kv.blocks import in_ram
 from mlxdeck.server.backends.local.kv.guarded_states import GuardedStates
 from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
@@ -32,11 +33,16 @@ def opened(max_tokens: int) -> tuple[PrefixCache, KVCache, Plan]:
 
 def adds_up(cache: PrefixCache) -> bool:
     """Whether the bytes are those of the entries, and nothing is leased."""
-    return cache.n_bytes == sum(e.n_bytes for e in cache._entries) and not cache.n_leases
+    return cache.n_bytes == sum(e.n_bytes for e in cache.tree.parts()) and not cache.n_leases
+
+
+def kept(cache: PrefixCache) -> list[bytes]:
+    """The tokens of the blocks in RAM."""
+    return [block.tokens for block in cache.tree.blocks() if in_ram(block)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("site", ["trimmable", "size_bytes", "shrink"])
+@pytest.mark.parametrize("site", ["is_cuttable", "block_bytes", "block", "size_bytes"])
 def test_a_new_state_that_fails_is_not_kept(site: str, kind: str) -> None:
     """Whoever computed it has the answer all the same; the next one is kept."""
     ram, cache, plan = opened(100)
@@ -53,22 +59,22 @@ def test_an_old_state_that_cant_be_cut_makes_room_whole(kind: str) -> None:
     """The new one is kept."""
     ram, cache, plan = opened(200)
     cache.keep(KVState(LONG, tuple(LONG)), 50, ram.lease(LONG))
-    plan.arm("shrink", kind)
+    plan.arm("cut", kind)
     other = list(range(1_000, 1_120))
     cache.keep(KVState(other, tuple(other)), 0, ram.lease(other))
     assert ram.tally.evictions["failed"] == 1
-    assert [entry.tokens for entry in ram._entries] == [pack(other)]
+    assert kept(ram) == [pack(other)]
     assert adds_up(ram)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_state_that_cant_be_copied_is_dropped(kind: str) -> None:
+def test_a_state_that_cant_be_leased_is_dropped(kind: str) -> None:
     """The next best is leased, or nothing: its request computes the rest."""
     ram, cache, plan = opened(1_000)
     other = [*SYSTEM, *range(300, 310)]
     cache.keep(KVState(LONG, tuple(LONG)), 0, ram.lease(LONG))
     cache.keep(KVState(other, tuple(other)), 0, ram.lease(other))
-    plan.arm("copy", kind)
+    plan.arm("lease", kind)
     lease = ram.lease([*LONG, 1])
     assert lease.n_cached == len(SYSTEM)
     assert ram.tally.evictions["failed"] == 1
@@ -84,7 +90,7 @@ def test_what_nothing_could_be_drawn_from_is_dropped() -> None:
         cache.keep(KVState(tokens, tuple(tokens)), 0, ram.lease(tokens))
     lease = ram.lease([*SYSTEM, 1])
     cache.spoil([*SYSTEM, 1][: lease.n_cached])
-    assert [entry.tokens for entry in ram._entries] == [pack(other)]
+    assert kept(ram) == [pack(other)]
     lease.release()
     assert adds_up(ram)
 
@@ -94,7 +100,7 @@ def test_one_type_comes_out(kind: str) -> None:
     """Without the frames of the first one, which hold arrays."""
     plan = Plan()
     states = GuardedStates(Injected(EchoStates(), plan))
-    plan.arm("copy", kind)
+    plan.arm("lease", kind)
     with pytest.raises(EngineFailed, match="injected") as raised:
-        states.copy((1, 2), 0)
+        states.lease([(1, 2)], 2, None)
     assert raised.value.__cause__ is None and raised.value.__context__ is None

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mlxdeck.server.backends.local.engine.echo import EchoStates
+from mlxdeck.server.backends.local.engine.echo import TOKEN_BYTES, EchoStates
+from mlxdeck.server.backends.local.kv.blocks import BLOCK_TOKENS
 from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
-from mlxdeck.server.backends.local.kv.prefix_cache import Lease, PrefixCache
+from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.token_bytes import n_common, pack, unpack
-
-TOKEN_BYTES = 8
-
-
-@dataclass
-class Untrimmable(EchoStates):
-    """States of a model that can't forget, like a recurrent one."""
-
-    def trimmable(self, state: object) -> bool:
-        return False
+from tests.server.backends.local.kv.states import Mixed, Recurrent
 
 
 def cache_of(n_tokens: int, policy: str = "lru", states: EchoStates | None = None) -> PrefixCache:
@@ -83,9 +71,10 @@ def test_a_longer_state_replaces_its_own_beginning() -> None:
     assert (len(cache), cache.n_bytes) == (1, TOKEN_BYTES * 30)
 
 
-def test_states_that_cant_be_cut_are_found_whole_only() -> None:
+@pytest.mark.parametrize("kind", [Recurrent, Mixed])
+def test_states_that_cant_be_cut_are_found_whole_only(kind: type[EchoStates]) -> None:
     """Each boundary has its own state; the longest that the prompt begins with is taken."""
-    cache = cache_of(1000, states=Untrimmable())
+    cache = cache_of(1000, states=kind())
     for n in (40, 80, 100):
         add(cache, list(range(n)))
     assert len(cache) == 3
@@ -99,7 +88,7 @@ def test_what_is_larger_than_the_cache_is_cut_to_it() -> None:
     cache = cache_of(100)
     add(cache, list(range(150)))
     assert known(cache, list(range(150))) == 100
-    whole = cache_of(100, states=Untrimmable())
+    whole = cache_of(100, states=Recurrent())
     add(whole, list(range(150)))
     assert (len(whole), whole.tally.evictions) == (0, {"no_room": 1})
 
@@ -123,7 +112,7 @@ def test_adaptive_keeps_what_pays() -> None:
     system = list(range(50))
     survivors = {}
     for policy in POLICIES:
-        cache = cache_of(300, policy, Untrimmable())
+        cache = cache_of(300, policy, Recurrent())
         add(cache, system)
         for _ in range(10):
             assert known(cache, [*system, 7]) == 50
@@ -133,97 +122,50 @@ def test_adaptive_keeps_what_pays() -> None:
     assert survivors == {"lru": 0, "adaptive": 50}
 
 
-class Caching(RuleBasedStateMachine):
-    """Anything that can happen to a cache, in any order."""
-
-    limit_tokens = 60
-    states: EchoStates = EchoStates()
-    policy = "lru"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cache = cache_of(self.limit_tokens, self.policy, self.states)
-        self.leases: list[tuple[Lease, tuple[int, ...]]] = []
-
-    tokens = st.lists(st.integers(0, 2), min_size=2, max_size=40)
-
-    @rule(tokens=tokens, shared=st.integers(0, 40))
-    def insert(self, tokens: list[int], shared: int) -> None:
-        """A sequence has ended."""
-        add(self.cache, tokens, min(shared, len(tokens)))
-
-    @rule(tokens=tokens)
-    def lease(self, tokens: list[int]) -> None:
-        """A prompt comes; what it gets is the state of its own first tokens."""
-        lease = self.cache.lease(tokens)
-        assert lease.n_cached < len(tokens)
-        assert (lease.state or ()) == tuple(tokens[: lease.n_cached])
-        if lease.n_cached:
-            self.leases.append((lease, tuple(tokens[: lease.n_cached])))
-
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        """A sequence ends, or is cancelled; some are released twice."""
-        if self.leases:
-            lease, _ = data.draw(st.sampled_from(self.leases))
-            lease.release()
-
-    @rule(data=st.data(), n=st.integers(1, 10))
-    def cancel(self, data: st.DataObject, n: int) -> None:
-        """A cancelled prefill leaves its partial state, and ends its lease."""
-        if self.leases:
-            lease, tokens = data.draw(st.sampled_from(self.leases))
-            lease.release()
-            add(self.cache, [*tokens, *range(n)])
-
-    @rule()
-    def clear(self) -> None:
-        """The user empties the cache."""
-        self.cache.clear()
-
-    @rule()
-    def restart(self) -> None:
-        """Everything in RAM is gone."""
-        self.leases.clear()
-        self.cache = cache_of(self.limit_tokens, self.policy, self.states)
-
-    @invariant()
-    def limit_holds(self) -> None:
-        """The bytes are what they are said to be, and within the limit."""
-        entries = self.cache._entries
-        assert self.cache.n_bytes == sum(TOKEN_BYTES * len(entry.state) for entry in entries)
-        assert self.cache.n_bytes <= self.cache.max_bytes
-
-    @invariant()
-    def leases_hold(self) -> None:
-        """What is leased is still there, and entries are never leased less than no times."""
-        for lease, tokens in self.leases:
-            if lease.entry is not None:
-                assert lease.entry in self.cache._entries
-                assert lease.entry.tokens.startswith(pack(tokens))
-        assert all(entry.n_leases >= 0 for entry in self.cache._entries)
-
-    @invariant()
-    def states_are_their_tokens(self) -> None:
-        """No entry holds a state of other tokens."""
-        for entry in self.cache._entries:
-            assert pack(entry.state) == entry.tokens
+def test_conversations_over_one_system_prompt_hold_it_once() -> None:
+    """Ten take no more than one and what is apart in each, up to a block; each is known whole."""
+    system = list(range(20_000))
+    cache = cache_of(1 << 20)
+    ends = [[*system, *range(100_000 * n, 100_000 * n + 700)] for n in range(1, 11)]
+    add(cache, ends[0], shared_tokens=len(system))
+    one = cache.n_bytes
+    for end in ends[1:]:
+        add(cache, end, shared_tokens=len(system))
+    tails = TOKEN_BYTES * 9 * (700 + len(system) % BLOCK_TOKENS)
+    assert len(cache) == 10
+    assert one + tails == cache.n_bytes <= 1.05 * (one + TOKEN_BYTES * 9 * 700)
+    assert [known(cache, [*end, 1]) for end in ends] == [len(end) for end in ends]
 
 
-class AdaptiveCaching(Caching):
-    """The same under the other policy."""
+def test_a_turn_stores_only_its_own_tokens() -> None:
+    """What was leased is referred to again: nothing of it is copied, but for its last block."""
+    copied = 0
 
-    policy = "adaptive"
+    class Counting(EchoStates):
+        def block(self, state: object, start: int, end: int) -> object:
+            nonlocal copied
+            copied += end - start
+            return super().block(state, start, end)
+
+    cache = cache_of(1 << 20, states=Counting())
+    tokens = list(range(10_000))
+    add(cache, tokens)
+    for turn in range(5):
+        copied, tokens = 0, [*tokens, *range(50_000 + 1000 * turn, 50_100 + 1000 * turn)]
+        assert known(cache, tokens) == len(tokens) - 100
+        add(cache, tokens)
+        assert copied < 100 + BLOCK_TOKENS
+    assert (len(cache), cache.n_bytes) == (1, TOKEN_BYTES * len(tokens))
 
 
-class UntrimmableCaching(Caching):
-    """The same for a model that can't forget."""
-
-    states = Untrimmable()
-
-
-TestCaching = Caching.TestCase
-TestAdaptiveCaching = AdaptiveCaching.TestCase
-TestUntrimmableCaching = UntrimmableCaching.TestCase
-for machine in (TestCaching, TestAdaptiveCaching, TestUntrimmableCaching):
-    machine.settings = settings(max_examples=60, stateful_step_count=30)
+def test_what_is_leased_holds_what_it_begins_with() -> None:
+    """A short lease on a long state lets go of what lies behind, and of nothing before."""
+    cache = cache_of(4 * BLOCK_TOKENS)
+    add(cache, list(range(4 * BLOCK_TOKENS)))
+    lease = cache.lease([*range(BLOCK_TOKENS + 10), 7_777])
+    add(cache, list(range(10_000, 10_000 + 2 * BLOCK_TOKENS)))
+    assert known(cache, list(range(4 * BLOCK_TOKENS))) == 2 * BLOCK_TOKENS
+    assert lease.state == tuple(range(BLOCK_TOKENS + 10))
+    lease.release()
+    assert cache.clear() == 2
+    assert cache.n_bytes == 0 and not list(cache.tree.blocks())
