@@ -42,6 +42,8 @@ class Load:
     exact_bytes: int = 0
     prefix_entries: int = 0
     prefix_bytes: int = 0
+    prefix_quantized_bytes: int = 0
+    """Those of them that lie in 8 bits."""
     prefix_limit_bytes: int | None = None
     """None where no states are kept here."""
     memory_active_bytes: int = 0

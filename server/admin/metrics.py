@@ -110,6 +110,8 @@ def _state(service: Service) -> Iterator[Metric]:
     yield _gauge("num_requests_waiting", "Requests in the queue.", load.queued or 0)
     yield _gauge("exact_cache_bytes", "Bytes of exact answers.", load.exact_bytes)
     yield _gauge("prefix_cache_bytes", "Bytes of KV states.", load.prefix_bytes)
+    text = "Bytes of KV states in 8 bits."
+    yield _gauge("prefix_cache_quantized_bytes", text, load.prefix_quantized_bytes)
     text = "Bytes of KV states if none shared any with another."
     yield _gauge("prefix_cache_logical_bytes", text, sum(_told(service, "logical_bytes")))
     text = "Faults that the check of the index of KV states has found."

@@ -74,6 +74,7 @@ def status(service: Service, running: Sequence[RunningRequest] = ()) -> dict[str
             "process_bytes": process_bytes(),
             "exact_cache_bytes": load.exact_bytes,
             "prefix_cache_bytes": load.prefix_bytes,
+            "prefix_cache_quantized_bytes": load.prefix_quantized_bytes,
             "stored_response_bytes": service.stored.n_bytes,
         },
     }

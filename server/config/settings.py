@@ -130,6 +130,8 @@ class Settings(ProgramSettings):
     """Memory for KV states; 0 takes half of the memory that is free after the model is loaded."""
     max_kv_tokens: int = setting(0, whole(0))
     """Most tokens that the KV cache keeps for attention; older tokens are dropped. 0 keeps all."""
+    kv_8bit: bool = setting(False, switch())
+    """Whether KV states lie in 8 bits once they are quiet: half the memory; answers may differ."""
     cache_policy: str = setting("lru", choice("lru", "adaptive"))
     """Which KV states are evicted first: lru, or adaptive for those that save the least."""
     disk_cache: bool = setting(True, switch())

@@ -91,6 +91,7 @@ class Observer:
                 exact_bytes=load.exact_bytes,
                 prefix_entries=load.prefix_entries,
                 prefix_bytes=load.prefix_bytes,
+                prefix_quantized_bytes=load.prefix_quantized_bytes,
                 prefix_limit_bytes=load.prefix_limit_bytes,
                 memory_active_bytes=load.memory_active_bytes,
                 memory_peak_bytes=load.memory_peak_bytes,

@@ -98,6 +98,8 @@ class Tick(Attrs, frozen=True, kw_only=True):
     """KV states in memory."""
     prefix_bytes: int = always(0, "mlx.cache.prefix.bytes")
     """Their size."""
+    prefix_quantized_bytes: int = named("mlx.cache.prefix.quantized_bytes", 0)
+    """Those of them that lie in 8 bits."""
     prefix_limit_bytes: int | None = named("mlx.cache.prefix.limit_bytes", None)
     """Limit of KV states in memory; absent of lines of earlier versions."""
     memory_active_bytes: int = always(0, "mlx.memory.active_bytes")

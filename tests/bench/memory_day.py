@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from unittest import mock
 
 from mlxdeck.server.backends.local.engine.api import KVState, SamplingParams, SequenceSpec
+from mlxdeck.server.backends.local.kv.blocks import FileRange, KVPart
+from mlxdeck.server.backends.local.kv.cooling import Cooling
 from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.leases import Lease
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
+from mlxdeck.server.backends.local.kv.token_bytes import pack
+from mlxdeck.server.backends.local.kv.write_queue import unwritten
 from mlxdeck.server.backends.local.scheduler.commands import Enter, Leave
 from mlxdeck.server.backends.local.scheduler.engine_thread import EngineThread, Parcel
 from mlxdeck.server.backends.local.scheduler.sequence import Done
@@ -64,6 +69,7 @@ class MemoryDay:
         machine: Machine,
         settings: Settings,
     ) -> None:
+        self._eight_bits = settings.kv_8bit
         chance = random.Random(f"memory day {seed}")
         self._ends_s = hours * 3600
         self._simulation = Simulation()
@@ -73,7 +79,8 @@ class MemoryDay:
         self.report = Report(hours, machine, meter)
         self._engine = SizedEngine(machine, meter, self._spend)
         self._ram = PrefixCache(self._engine.states, self._engine.spare_bytes())
-        self._kv = KVCache(self._engine.states, self._ram, None, self._on_engine)
+        self._kv = KVCache(self._engine.states, self._ram, None, _on_engine)
+        self._cooling = Cooling(self._ram.tree, self._ram.leases, self._engine.states)
         self._worker = EngineThread(
             self._engine,
             self,
@@ -85,9 +92,9 @@ class MemoryDay:
         self._worker.room.give_way = self._ram.give_way
         self._worker.room.loaded(self._engine.load(lambda _: None))
         self._max_waiting = settings.max_waiting
+        self._on_disk: deque[tuple[KVPart, int]] = deque()
+        self._disk_bytes = 0
         self._answers: set[str] = set()
-        self._on_disk: set[bytes] = set()
-        """Keys of blocks."""
         self._flights: dict[str, _Request] = {}
         self._jobs: dict[Job, _Request] = {}
         self._unlimited = Unlimited()
@@ -126,9 +133,6 @@ class MemoryDay:
     def _spend(self, seconds: float) -> None:
         if self._engine_s is not None:
             self._engine_s += seconds
-
-    async def _on_engine(self, work: Callable[[], object]) -> None:
-        work()
 
     # The event loop's side.
 
@@ -214,17 +218,29 @@ class MemoryDay:
             self._settle(outcome, done)
 
     def _tick(self) -> None:
-        """What is due is written, one state after the other."""
-        if (lease := self._ram.waiting.lease_due()) and lease.block:
-            new = [block for block in lease.block.path() if block.key not in self._on_disk]
-            self._on_disk |= {block.key for block in new}
-            n_bytes = sum(block.n_bytes for block in new)
-            wait_s = n_bytes / self._engine.machine.disk_bytes_per_s
-            self._simulation.after(wait_s, partial(self._written, lease))
-        else:
+        """What is quiet is quantised if that is wanted, then written, one state after another."""
+        self.report.peaks.see(waiting_for_disk=self._ram.waiting.n_bytes)
+        due = self._cooling.due() if self._eight_bits else ()
+        while due:
+            due = self._cooling.quantize(due)
+        lease = self._ram.waiting.lease_due()
+        if lease is None or lease.block is None:
             self._simulation.after(TICK_S, self._tick)
+            return
+        parts = unwritten(lease.block, lease.checkpoint)
+        wait_s = sum(part.n_bytes for part in parts) / self._engine.machine.disk_bytes_per_s
+        self._simulation.after(wait_s, partial(self._written, lease, parts))
 
-    def _written(self, lease: Lease) -> None:
+    def _written(self, lease: Lease, parts: Sequence[KVPart]) -> None:
+        for part in parts:
+            part.place = FileRange("made up", 0, part.n_bytes, b"", "")
+            self._on_disk.append((part, part.n_bytes))
+        self._disk_bytes += sum(part.n_bytes for part in parts)
+        while self._disk_bytes > self._engine.machine.disk_bytes:
+            oldest, n_bytes = self._on_disk.popleft()
+            self._disk_bytes -= n_bytes
+            oldest.place = None
+            self._ram.tree.forget(oldest)
         lease.release()
         self._tick()
 
@@ -249,7 +265,7 @@ class MemoryDay:
         self.report.peaks.see(
             stored=ram.n_bytes,
             running=self._engine.running_bytes,
-            waiting_for_disk=ram.waiting.n_bytes,
+            quantized=ram.tree.n_quantized_bytes,
             between_steps=self.report.meter.held_bytes,
         )
 
@@ -260,7 +276,8 @@ class MemoryDay:
             (*prompt.ends, self._engine.machine.window_tokens),
             len(kept.tokens),
         )
-        self._kv.keep(kept, prompt.ends[0], lease)
+        lease.release()
+        self._ram.add(pack(kept.tokens), kept.state, prompt.ends[0], store=True)
 
     @property
     def n_expected(self) -> int:
@@ -292,6 +309,11 @@ class MemoryDay:
                 self._engine.first_read[job.uid] - request.step,
             )
         )
+
+
+async def _on_engine(work: Callable[[], object]) -> None:
+    """There is one thread only."""
+    work()
 
 
 def memory_day() -> None:

@@ -24,6 +24,8 @@ class Peaks:
     """By the cache's own account."""
     waiting_for_disk: int = 0
     """As far as they are not written; part of what is stored."""
+    quantized: int = 0
+    """Those that lie in 8 bits."""
     running: int = 0
     """Batches, padding included."""
     between_steps: int = 0
@@ -99,6 +101,7 @@ class Report:
             ("at any moment", self.meter.peak_bytes),
             ("stored", peaks.stored),
             ("of that, not yet on disk", peaks.waiting_for_disk),
+            ("of that, in 8 bits", peaks.quantized),
             ("running, with padding", peaks.running),
         ):
             yield f"  {name:<38}{n_bytes / GB:>10.1f}"

@@ -10,11 +10,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import (
     KVState,
     Memory,
     ModelInfo,
+    PackedPart,
     Prefilled,
     Progress,
     Read,
@@ -35,6 +37,7 @@ GROWTH_TOKENS = 256
 """mlx-lm's caches grow by so many tokens at a time."""
 PADDING_TOKENS, MAX_GROUPS = 8192, 4
 """As `Batches` of the real engine forms batches."""
+GROUP = 64
 GB = 10**9
 
 
@@ -54,6 +57,7 @@ class Machine:
     row_s: float = 0.0018
     """A decode step, and each row more in it."""
     disk_bytes_per_s: float = 2e9
+    disk_bytes: int = 20 * 1024**3
 
     @property
     def kv_limit_bytes(self) -> int:
@@ -92,10 +96,19 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SizedState:
-    """Tokens, and the buffers that hold theirs: of its own, of a batch, or of blocks."""
+    """Tokens, and what has to be held for their keys and values."""
 
     tokens: bytes
-    buffers: tuple[Buffer, ...]
+    held: object
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SizedBlock:
+    """A run of tokens in memory of its own."""
+
+    tokens: bytes
+    buffer: Buffer
+    is_quantized: bool = False
 
 
 class SizedStates(EchoStates):
@@ -105,34 +118,53 @@ class SizedStates(EchoStates):
         self._machine = machine
         self._meter = meter
 
-    def of(self, tokens: bytes) -> SizedState:
-        """A state in memory of its own."""
-        n_tokens = len(tokens) // 4
-        buffer = Buffer(self._meter, n_tokens * self._machine.token_bytes)
-        return SizedState(tokens, (buffer,))
-
     def block_bytes(self, state: State, start: int, end: int) -> int:
-        """By the token."""
+        """Of exact keys and values."""
         return (end - start) * self._machine.token_bytes
 
-    def block(self, state: State, start: int, end: int) -> StatePart:
+    def block(self, state: State, start: int, end: int) -> SizedBlock:
         """A buffer of its own."""
-        return self.of(state.tokens[4 * start : 4 * end])
+        return self._made(state.tokens[4 * start : 4 * end])
 
-    def cut(self, block: StatePart, n_tokens: int) -> StatePart:
-        """The same."""
-        return self.of(block.tokens[: 4 * n_tokens])
+    def cut(self, block: StatePart, n_tokens: int) -> SizedBlock:
+        """As precise as before."""
+        return self._made(block.tokens[: 4 * n_tokens], is_quantized=block.is_quantized)
+
+    def quantized(self, part: StatePart) -> SizedBlock | None:
+        """Once, to eight bits a number and two numbers of sixteen for each group."""
+        if part.is_quantized:
+            raise AssertionError("a block is quantised twice")
+        return self._made(part.tokens, is_quantized=True)
+
+    def is_quantized(self, part: StatePart) -> bool:
+        """As it was made."""
+        return bool(part.is_quantized)
+
+    def _made(self, tokens: bytes, *, is_quantized: bool = False) -> SizedBlock:
+        n_bytes = len(tokens) // 4 * self._machine.token_bytes
+        if is_quantized:
+            n_bytes = n_bytes * (GROUP + 4) // (2 * GROUP)
+        return SizedBlock(tokens, Buffer(self._meter, n_bytes), is_quantized)
 
     def size_bytes(self, part: StatePart) -> int:
-        """Of its buffers."""
-        return sum(each.n_bytes for each in part.buffers)
+        """Of its buffer."""
+        n_bytes: int = part.buffer.n_bytes
+        return n_bytes
 
     def lease(
         self, blocks: Sequence[StatePart], n_tokens: int, checkpoint: StatePart | None
-    ) -> State:
-        """The buffers of the blocks."""
-        tokens = b"".join(each.tokens for each in blocks)[: 4 * n_tokens]
-        return SizedState(tokens, tuple(each.buffers[0] for each in blocks))
+    ) -> SizedState:
+        """It holds the blocks, and no memory of its own."""
+        del checkpoint
+        return SizedState(b"".join(each.tokens for each in blocks)[: 4 * n_tokens], blocks)
+
+    def pack(self, part: StatePart) -> PackedPart:
+        """The tokens alone."""
+        return PackedPart("8" if part.is_quantized else "", [part.tokens])
+
+    def restore(self, about: str, data: Any) -> SizedBlock:
+        """A buffer of its own."""
+        return self._made(bytes(data), is_quantized=bool(about))
 
 
 @dataclass(slots=True, eq=False)
@@ -181,7 +213,7 @@ class SizedEngine(EchoEngine):
         super().__init__(name=machine.name, context_tokens=machine.window_tokens)
         self.machine = machine
         self.meter = meter
-        self.states = self._sized = SizedStates(machine, meter)
+        self.states = SizedStates(machine, meter)
         self.n_steps = 0
         self.first_read: dict[int, int] = {}
         """By uid, the step in which a prompt was first read."""
@@ -242,7 +274,7 @@ class SizedEngine(EchoEngine):
         row.n_drawn += 1
         if row.n_drawn < len(row.answer):
             return Sampled(uid, "x", token=row.n_drawn % 50_000)
-        kept = KVState(_unpacked(row.tokens), SizedState(row.tokens, ()))
+        kept = _kept(row)
         self._leave(uid)
         return Sampled(uid, "x", "stop", kept)
 
@@ -317,7 +349,7 @@ class SizedEngine(EchoEngine):
         ]
         if row.group is None:
             return None
-        kept = KVState(_unpacked(row.tokens), SizedState(row.tokens, ()))
+        kept = _kept(row)
         self._drop_ended()
         self._grow()
         return kept
@@ -337,6 +369,12 @@ class SizedEngine(EchoEngine):
         machine, held = self.machine, self.meter.held_bytes
         mac = Device("metal", machine.name, "", machine.usable_bytes, machine.usable_bytes)
         return MemoryUse(mac, machine.model_bytes + held).room(machine.model_bytes)
+
+
+def _kept(row: _Row) -> KVState:
+    """A view of its batch."""
+    held = row.group.buffer if row.group else None
+    return KVState(_unpacked(row.tokens), SizedState(row.tokens, held))
 
 
 def _unpacked(tokens: bytes) -> Sequence[int]:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mlxdeck.server.backend_names import LOCAL
@@ -58,7 +59,7 @@ from mlxdeck.server.errors import UnreadablePart
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, ModelText, Prepared, StreamItem
 
 DRAWING = (
-    *("canonical_off", "inline_control_tokens", "loop_guard"),
+    *("canonical_off", "inline_control_tokens", "kv_8bit", "loop_guard"),
     *("max_kv_tokens", "max_output_tokens"),
 )
 """Settings that change answers, except for the defaults of sampling."""
@@ -175,8 +176,9 @@ class LocalBackend(OneModel):
         told, model = self._settings, self._model
         # A state of another device or window looks alike, and isn't.
         signature = f"{model.signature} {model.device} {told.max_kv_tokens}"
-        policy, run = told.cache_policy, self.scheduler.run_before_step
-        return KVTiers(self._engine.states, run, disk, policy=policy, signature=signature)
+        run = self.scheduler.run_before_step
+        tiers = partial(KVTiers, policy=told.cache_policy, eight_bits=told.kv_8bit)
+        return tiers(self._engine.states, run, disk, signature=signature)
 
     def _signature(self) -> str:
         """The source of an answer beside the request: the model and its settings."""
@@ -224,11 +226,8 @@ class LocalBackend(OneModel):
         if self._is_ready:
             n_lost += self.kv.states.ram.tally.evictions["failed"]
             load = replace(self.kv.counted(load), models=(self._idle.model,))
-        return BackendStatus(
-            self._health,
-            load,
-            {"engine_rebuilds": self.scheduler.n_rebuilds, "lost_states": n_lost},
-        )
+        details = {"engine_rebuilds": self.scheduler.n_rebuilds, "lost_states": n_lost}
+        return BackendStatus(self._health, load, details)
 
     @property
     def lost(self) -> asyncio.Future[str]:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import States
-from mlxdeck.server.backends.local.kv.blocks import BlockTree
+from mlxdeck.server.backends.local.kv.blocks import BlockTree, TokenBlock
+from mlxdeck.server.backends.local.kv.cooling import Cooling
 from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
 from mlxdeck.server.backends.local.kv.guarded_states import GuardedStates
@@ -21,6 +22,7 @@ from mlxdeck.server.backends.local.kv.kv_cache import KVCache
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.system_prompts import SystemPrompts
 from mlxdeck.server.cache.cache_disk import CacheDisk
+from mlxdeck.server.errors import EngineFailed
 from mlxdeck.server.load import Load
 
 log = logging.getLogger(__name__)
@@ -44,19 +46,25 @@ class KVTiers:
         *,
         policy: str,
         signature: str,
+        eight_bits: bool = False,
     ) -> None:
         """Open them, without a disk that doesn't work. RAM's limit is set later, by `KVBudget`.
 
-        `signature` separates states that are not interchangeable.
+        `signature` separates states that are not interchangeable. With `eight_bits`, states that
+        are quiet are quantised.
         """
         states = GuardedStates(states)
         ram = PrefixCache(states, 0, POLICIES[policy](), BlockTree(signature))
+        self._cooling = Cooling(ram.tree, ram.leases, states) if eight_bits else None
+        self._at_it: asyncio.Task[None] | None = None
         vault = self.systems = None
         if disk is not None:
             try:
                 self.systems = SystemPrompts(disk.disk, signature)
+                # Who wants exact states doesn't read what lies in 8 bits.
+                files = f"{signature} 8-bit" if eight_bits else signature
                 vault = DiskPrefixCache(
-                    disk.disk, disk.folder, states, ram, signature, disk.states_bytes
+                    disk.disk, disk.folder, states, ram, files, disk.states_bytes
                 )
             except (OSError, sqlite3.Error) as error:
                 log.warning("no KV states on disk: %s", error)
@@ -69,12 +77,23 @@ class KVTiers:
         self.states = KVCache(states, ram, vault, on_engine)
 
     def tick(self, *, is_idle: bool = False) -> None:
-        """Write the states that are due; when idle, look now and then whether all adds up."""
-        if (vault := self.states.vault) is not None:
-            vault.write_due()
+        """Quantise what is quiet, if that is wanted, then write the states that are due.
+
+        When idle, look now and then whether all adds up.
+        """
+        if self._at_it is None:
+            cooling = self._cooling
+            if cooling is not None and (due := cooling.due()):
+                self._at_it = asyncio.create_task(self._quantize(cooling, due))
+            else:
+                self._write_due()
         if is_idle and time.monotonic() - self._checked_s >= CHECK_EVERY_S:
             self._checked_s = time.monotonic()
             asyncio.get_running_loop().run_in_executor(None, self.check_integrity)
+
+    def _write_due(self) -> None:
+        if (vault := self.states.vault) is not None:
+            vault.write_due()
 
     def check_integrity(self) -> list[str]:
         """What doesn't add up in the index of states; it is logged and counted. Any thread."""
@@ -84,6 +103,18 @@ class KVTiers:
             log.error("the index of KV states doesn't add up: %s", what)
         self.n_faults += len(found)
         return found
+
+    async def _quantize(self, cooling: Cooling, due: Sequence[TokenBlock]) -> None:
+        """Some blocks between two steps each, as other sequences go on."""
+        left = [due]
+        try:
+            while left[-1]:
+                await self._on_engine(lambda: left.append(cooling.quantize(left[-1])))
+        except EngineFailed as error:
+            log.warning("states stay exact: %s", error.message)
+        finally:
+            self._at_it = None
+        self._write_due()
 
     async def write_all(self, within_s: float) -> None:
         """Write every state that waits, as far as there is time."""
@@ -99,8 +130,10 @@ class KVTiers:
         """Contents and statistics of each tier."""
         ram, vault, cost = self.states.ram, self.states.vault, self.states.s_per_token
         told = ram.tally.report(len(ram), ram.n_bytes, cost) | {"max_bytes": ram.max_bytes}
+        told |= {"logical_bytes": logical_bytes(ram.tree)}
+        told |= {"quantized_bytes": ram.tree.n_quantized_bytes}
         held = {"blocks": ram.tree.n_in_ram, "leases": ram.n_leases, "faults": self.n_faults}
-        body = {RAM: told | {"logical_bytes": logical_bytes(ram.tree)} | held}
+        body = {RAM: told | held}
         if vault is not None and self._disk is not None:
             told = vault.tally.report(len(vault), vault.n_bytes, cost)
             told |= {"logical_bytes": vault.logical_bytes, "files": vault.n_files}
@@ -115,6 +148,7 @@ class KVTiers:
             load,
             prefix_entries=len(ram),
             prefix_bytes=ram.n_bytes,
+            prefix_quantized_bytes=ram.tree.n_quantized_bytes,
             prefix_limit_bytes=ram.max_bytes,
         )
 

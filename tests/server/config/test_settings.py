@@ -150,6 +150,7 @@ def test_other_variables_are_left_alone(cwd: Path) -> None:
         ("small_model_share", "1", "at most 0.99"),
         ("capture", "all", "one of off, tools, full"),
         ("telemetry", "maybe", "true or false"),
+        ("kv_8bit", "8", "true or false"),
         ("exact_cache_bytes", "2 elephants", "such as 4096, 512MB or 2GiB"),
         ("exact_cache_bytes", "-1", "such as 4096, 512MB or 2GiB"),
         ("exact_cache_bytes", True, "such as 4096, 512MB or 2GiB"),

@@ -242,6 +242,12 @@ class States(Protocol):
     def cut(self, block: StatePart, n_tokens: int) -> StatePart:
         """Copy the first tokens of a block. Engine thread."""
 
+    def quantized(self, part: StatePart) -> StatePart | None:
+        """A block in 8 bits; None if it lies so already, or can't. Engine thread."""
+
+    def is_quantized(self, part: StatePart) -> bool:
+        """Whether a part lies in 8 bits. Any thread."""
+
     def size_bytes(self, part: StatePart) -> int:
         """Memory that a part takes. Any thread."""
 

@@ -142,6 +142,16 @@ class EchoStates:
         """The first tokens."""
         return block[:n_tokens]
 
+    def quantized(self, part: StatePart) -> StatePart | None:
+        """Tokens have no precision."""
+        del part
+        return None
+
+    def is_quantized(self, part: StatePart) -> bool:
+        """Never."""
+        del part
+        return False
+
     def size_bytes(self, part: StatePart) -> int:
         """Eight bytes a token."""
         return TOKEN_BYTES * len(part)

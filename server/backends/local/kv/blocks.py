@@ -58,6 +58,12 @@ class KVPart:
     """As the engine made it; None if it is not in RAM."""
     n_bytes: int = 0
     """Of `data`."""
+    is_quantized: bool = False
+    """Whether `data` lies in 8 bits."""
+    stays_exact: bool = False
+    """Whether the engine can't put it into 8 bits."""
+    used_s: float = 0.0
+    """When it was last stored or used, of the monotonic clock."""
     place: FileRange | None = None
     rank: float = 0.0
     n_uses: int = 0
@@ -142,6 +148,8 @@ class BlockTree:
         """Blocks, not checkpoints."""
         self.n_bytes = 0
         """Of what is in RAM."""
+        self.n_quantized_bytes = 0
+        """Those of them that lie in 8 bits."""
         self.n_checkpoints = 0
         self.n_leaves = 0
         """Blocks in RAM with none behind them."""
@@ -223,20 +231,30 @@ class BlockTree:
         assert isinstance(part, TokenBlock)
         return self.by_key.get(part.key) is part and part.parent is not None and in_ram(part.parent)
 
-    def fill(self, part: KVPart, data: Any, n_bytes: int) -> None:
+    def fill(self, part: KVPart, data: Any, n_bytes: int, *, is_quantized: bool = False) -> None:
         """Put a part into RAM."""
         if part.data is not None:
             return
-        part.data, part.n_bytes = data, n_bytes
-        self.n_bytes += n_bytes
+        self._set_data(part, data, n_bytes, is_quantized=is_quantized)
         self._count(part, 1)
+
+    def quantize(self, part: KVPart, data: Any, n_bytes: int) -> None:
+        """Let a part that is in RAM lie in 8 bits."""
+        self._set_data(part, data, n_bytes, is_quantized=True)
+
+    def _set_data(
+        self, part: KVPart, data: Any, n_bytes: int, *, is_quantized: bool = False
+    ) -> None:
+        self.n_bytes += n_bytes - part.n_bytes
+        self.n_quantized_bytes += is_quantized * n_bytes - part.is_quantized * part.n_bytes
+        part.data, part.n_bytes, part.is_quantized = data, n_bytes, is_quantized
 
     def drop(self, part: KVPart) -> None:
         """Take a part out of RAM; forget it if it isn't on disk."""
         if part.data is not None:
             self._count(part, -1)
-            self.n_bytes -= part.n_bytes
-            part.data, part.n_bytes, part.due_s = None, 0, math.inf
+            self._set_data(part, None, 0)
+            part.due_s = math.inf
         self.forget(part)
 
     def _count(self, part: KVPart, by: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 
 from mlxdeck.server.backends.local.engine.api import States
@@ -48,7 +49,9 @@ class Eviction:
     ) -> None:
         """These are stored, or used. Under the lock."""
         self._now += 1
+        now_s = time.monotonic()
         for block in path:
+            block.used_s = now_s
             block.n_uses += is_use
             span = (block.start_tokens, n_tokens(block.tokens))
             block.rank = self._policy.rank(Use(self._now, block.n_uses, *span, block.n_bytes))
@@ -118,7 +121,7 @@ class Eviction:
         """Put the first tokens of a block in its place. `hold` keeps it meanwhile."""
         try:
             data = self._states.cut(victim.data, n)
-            n_bytes = self._states.size_bytes(data)
+            n_bytes, is_quantized = self._states.size_bytes(data), self._states.is_quantized(data)
         except EngineFailed as error:
             hold.release()
             self.lose(victim, error.message)
@@ -133,7 +136,7 @@ class Eviction:
             self.unwritten += victim.due_s < math.inf
             self._tree.drop(victim)
             block = self._tree.put(parent, first(victim.tokens, n), is_cuttable=True)
-            self._tree.fill(block, data, n_bytes)
+            self._tree.fill(block, data, n_bytes, is_quantized=is_quantized)
             block.n_uses, block.shared_tokens = n_uses, n
             self.touch([block], None)
             self._tally.evictions["shrunk"] += 1

@@ -48,6 +48,14 @@ class GuardedStates:
         """Copy the first tokens of a block."""
         return _guarded(lambda: self._states.cut(block, n_tokens))
 
+    def quantized(self, part: StatePart) -> StatePart | None:
+        """A block in 8 bits."""
+        return _guarded(lambda: self._states.quantized(part))
+
+    def is_quantized(self, part: StatePart) -> bool:
+        """Whether a part lies in 8 bits."""
+        return _guarded(lambda: self._states.is_quantized(part))
+
     def size_bytes(self, part: StatePart) -> int:
         """Memory that a part takes."""
         return _guarded(lambda: self._states.size_bytes(part))

@@ -58,12 +58,17 @@ def _totals(tree: BlockTree) -> Iterator[str]:
     leaves = [block for block in blocks if not _n_on_top(block)]
     for name, counted, is_so in (
         ("bytes", tree.n_bytes, sum(part.n_bytes for part in parts)),
+        ("bytes in 8 bits", tree.n_quantized_bytes, sum(map(_quantized_bytes, parts))),
         ("blocks", tree.n_in_ram, len(blocks)),
         ("checkpoints", tree.n_checkpoints, len(parts) - len(blocks)),
         ("leaves", tree.n_leaves, len(leaves)),
     ):
         if counted != is_so:
             yield f"{counted} {name} are counted, and there are {is_so}"
+
+
+def _quantized_bytes(part: KVPart) -> int:
+    return part.n_bytes if part.is_quantized else 0
 
 
 def _leases(tree: BlockTree, leases: Leases) -> Iterator[str]:

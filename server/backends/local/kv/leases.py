@@ -81,6 +81,12 @@ class Leases:
             if checkpoint is not None:
                 checkpoint.n_leases -= 1
 
+    def held(self) -> set[int]:
+        """The ids of all blocks of leased paths, not only of the last ones."""
+        with self._lock:
+            ends = {lease.block for lease in self._out if lease.block is not None}
+            return {id(block) for end in ends for block in end.path()}
+
     def counts(self) -> dict[int, int]:
         """How many leases each part should count, by its id."""
         found: dict[int, int] = {}

@@ -213,9 +213,11 @@ class PrefixCache:
             self._fill(block, data, n_bytes)
         return block
 
-    def _fill(self, block: TokenBlock, data: StatePart, n_bytes: int) -> None:
+    def _fill(
+        self, block: TokenBlock, data: StatePart, n_bytes: int, *, is_quantized: bool = False
+    ) -> None:
         """Put a block into RAM, in the place of tails that it begins with."""
-        self.tree.fill(block, data, n_bytes)
+        self.tree.fill(block, data, n_bytes, is_quantized=is_quantized)
         for tail in self.tree.superseded(block):
             self.tree.move_checkpoints(tail, block)
             block.n_uses += tail.n_uses
@@ -250,14 +252,14 @@ class PrefixCache:
 
         There may be no room for it, or its state may have been removed meanwhile.
         """
-        n_bytes = self._states.size_bytes(data)
+        n_bytes, is_quantized = self._states.size_bytes(data), self._states.is_quantized(data)
         if not self._make_room(n_bytes):
             return False
         with self._lock:
             if not self.tree.rests_on_ram(part):
                 return False
             if isinstance(part, TokenBlock):
-                self._fill(part, data, n_bytes)
+                self._fill(part, data, n_bytes, is_quantized=is_quantized)
                 self._eviction.touch([part], None)
             elif isinstance(part, Checkpoint):
                 self.tree.fill(part, data, n_bytes)

@@ -92,9 +92,7 @@ class EngineThread:
         self._engine = engine
         self._told = told
         self._batching = Batching(
-            max_batch=max_batch,
-            chunk_tokens=prefill_chunk_tokens,
-            budget_tokens=step_budget_tokens,
+            max_batch=max_batch, chunk_tokens=prefill_chunk_tokens, budget_tokens=step_budget_tokens
         )
         self._waiting: deque[Sequence] = deque()
         self._open: set[Sequence] = set()

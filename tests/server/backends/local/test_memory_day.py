@@ -1,4 +1,4 @@
-"""A simulated half hour of a busy Mac, with too little memory for all that is known."""
+"""A simulated quarter of an hour of a busy Mac, with too little memory for all that is known."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SMALL = replace(Machine(), usable_bytes=Machine().model_bytes + 15 * GB)
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    """Of half an hour of three people, their agents and their scripts."""
-    return MemoryDay(0.5, 3, 3, SMALL, Settings()).run()
+    """Of a quarter of an hour of three people, their agents and their scripts."""
+    return MemoryDay(0.25, 3, 3, SMALL, Settings()).run()
 
 
 def test_no_request_fails_for_want_of_memory(report: Report) -> None:
@@ -35,6 +35,17 @@ def test_neither_caches_nor_sequences_pass_their_limits(report: Report) -> None:
     assert 0 < report.peaks.running <= SMALL.kv_limit_bytes
     assert report.peaks.between_steps <= SMALL.kv_limit_bytes
     assert report.peaks.running < report.peaks.between_steps
+
+
+def test_eight_bits_hold_more(report: Report) -> None:
+    """What is quiet takes half, no block is quantised twice, and nothing passes the limit."""
+    settings = Settings(kv_8bit=True)
+    eight_bits = MemoryDay(0.1, 3, 3, SMALL, settings).run()
+    peaks = eight_bits.peaks
+    assert 0.5 * peaks.stored < peaks.quantized <= peaks.stored <= SMALL.kv_limit_bytes // 2
+    assert peaks.between_steps <= SMALL.kv_limit_bytes
+    assert not eight_bits.outcomes[Outcome.FAILED]
+    assert not report.peaks.quantized
 
 
 def test_little_is_forgotten(report: Report) -> None:
@@ -56,6 +67,6 @@ def test_small_requests_are_read_soon(report: Report) -> None:
 
 def test_a_seed_decides_everything() -> None:
     """Two runs of one seed are equal, to the byte and the step."""
-    one, same, other = (MemoryDay(0.1, seed, 3, SMALL, Settings()).run() for seed in (1, 1, 2))
+    one, same, other = (MemoryDay(0.05, seed, 3, SMALL, Settings()).run() for seed in (1, 1, 2))
     assert (one.n_steps, one.meter.peak_bytes) == (same.n_steps, same.meter.peak_bytes)
     assert one.n_steps != other.n_steps

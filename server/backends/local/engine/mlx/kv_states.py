@@ -18,7 +18,13 @@ from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
 
 from mlxdeck.server.backends.local.engine.api import PackedPart, State, StatePart
 from mlxdeck.server.backends.local.engine.mlx import kv_bytes
-from mlxdeck.server.backends.local.engine.mlx.leased_kv import ROOM_TOKENS, LayerBlock, LeasedKV
+from mlxdeck.server.backends.local.engine.mlx.kv_precision import EightBits, checked
+from mlxdeck.server.backends.local.engine.mlx.leased_kv import (
+    ROOM_TOKENS,
+    LayerBlock,
+    LeasedKV,
+    Stored,
+)
 from mlxdeck.server.errors import EngineFailed
 
 Layout = tuple[tuple[bool, ...], ...]
@@ -66,13 +72,21 @@ class MlxStates:
 
     def cut(self, block: StatePart, n_tokens: int) -> KVBlock:
         """The same of a block."""
-        rows = []
-        for layer in block.layers:
-            row = KVCache()
-            row.keys, row.values = layer.read()
-            row.offset = layer.n_tokens
-            rows.append(row)
-        return _block(block.layout, rows, 0, n_tokens)
+        layers = [layer.first(n_tokens) for layer in block.layers]
+        return _evaluated(n_tokens, block.layout, layers)
+
+    def quantized(self, part: StatePart) -> StatePart | None:
+        """Each layer of a block whose heads can be divided into groups."""
+        if not isinstance(part, KVBlock) or self.is_quantized(part):
+            return None
+        layers = [layer.quantized() for layer in part.layers]
+        if not any(layer.is_quantized for layer in layers):
+            return None
+        return _evaluated(part.n_tokens, part.layout, layers)
+
+    def is_quantized(self, part: StatePart) -> bool:
+        """Whether any layer of a block is; a checkpoint never is."""
+        return isinstance(part, KVBlock) and any(layer.is_quantized for layer in part.layers)
 
     def checkpoint(self, state: State) -> KVCheckpoint:
         """Copied, and without what has left the window."""
@@ -110,7 +124,7 @@ class MlxStates:
     def pack(self, part: StatePart) -> PackedPart:
         """The memory of its arrays."""
         if isinstance(part, KVBlock):
-            pairs = [[layer.keys, layer.values] for layer in part.layers]
+            pairs = [[_held(layer.keys), _held(layer.values)] for layer in part.layers]
             return kv_bytes.packed({"n": part.n_tokens, "layout": part.layout}, pairs)
         names = [kind.__name__ for kind, _ in part.layers]
         return kv_bytes.packed({"classes": names}, [held for _, held in part.layers])
@@ -122,7 +136,7 @@ class MlxStates:
             if "classes" in told:
                 kinds = [kv_bytes.cache_class(name) for name in told["classes"]]
                 return KVCheckpoint(tuple(zip(kinds, held, strict=True)))
-            layers = tuple(LayerBlock(keys, values) for keys, values in held)
+            layers = tuple(LayerBlock(_stored(keys), _stored(values)) for keys, values in held)
             layout = tuple(tuple(bool(each) for each in layer) for layer in told["layout"])
             if sum(map(sum, layout)) != len(layers):
                 raise ValueError("it has layers of something else")
@@ -171,15 +185,27 @@ def _layout(state: State) -> Layout:
 
 
 def _block(layout: Layout, caches: Sequence[KVCache], start: int, end: int) -> KVBlock:
-    layers = tuple(
+    layers = [
         LayerBlock(
             mx.contiguous(each.keys[..., start:end, :]),
             mx.contiguous(each.values[..., start:end, :]),
         )
         for each in caches
-    )
-    mx.eval([(layer.keys, layer.values) for layer in layers])
-    return KVBlock(end - start, layout, layers)
+    ]
+    return _evaluated(end - start, layout, layers)
+
+
+def _evaluated(n_tokens: int, layout: Layout, layers: Sequence[LayerBlock]) -> KVBlock:
+    mx.eval([layer.arrays for layer in layers])
+    return KVBlock(n_tokens, layout, tuple(layers))
+
+
+def _held(stored: Stored) -> Any:
+    return stored.arrays if isinstance(stored, EightBits) else stored
+
+
+def _stored(held: Any) -> Stored:
+    return checked(*held) if isinstance(held, tuple) else held
 
 
 def _own(held: Any) -> Any:

@@ -13,20 +13,48 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
+from mlxdeck.server.backends.local.engine.mlx.kv_precision import EightBits, in_eight_bits
+
 ROOM_TOKENS = 256
 """mlx-lm lets a buffer grow by so many tokens, and copies all of it each time."""
+
+Stored = mx.array | EightBits
 
 
 @dataclass(frozen=True, slots=True)
 class LayerBlock:
-    """Keys and values of one layer and a run of tokens: shape [1, heads, tokens, size]."""
+    """Keys and values of one layer and a run of tokens: shape [1, heads, tokens, size].
 
-    keys: mx.array
-    values: mx.array
+    Each may lie in 8 bits.
+    """
+
+    keys: Stored
+    values: Stored
 
     def read(self) -> tuple[mx.array, mx.array]:
-        """As the model computes with them."""
-        return self.keys, self.values
+        """As the model computes with them. Lazy."""
+        return _read(self.keys), _read(self.values)
+
+    def first(self, n: int) -> LayerBlock:
+        """The first tokens, in memory of their own and as precise. Lazy."""
+        return LayerBlock(_first(self.keys, n), _first(self.values, n))
+
+    def quantized(self) -> LayerBlock:
+        """In 8 bits, as far as that can be done and isn't. Lazy."""
+        return LayerBlock(_quantized(self.keys), _quantized(self.values))
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether any of it lies in 8 bits."""
+        return isinstance(self.keys, EightBits) or isinstance(self.values, EightBits)
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """All that it consists of."""
+        both = (self.keys, self.values)
+        return [
+            a for each in both for a in (each.arrays if isinstance(each, EightBits) else [each])
+        ]
 
     @property
     def n_tokens(self) -> int:
@@ -119,6 +147,20 @@ class RowsKV(BatchKVCache):  # type: ignore[misc]
         row.values = self.values[idx : idx + 1, :, start : self._idx]
         row.offset = row.keys.shape[2]
         return row
+
+
+def _read(stored: Stored) -> mx.array:
+    return stored.read() if isinstance(stored, EightBits) else stored
+
+
+def _first(stored: Stored, n: int) -> Stored:
+    if isinstance(stored, EightBits):
+        return stored.first(n)
+    return mx.contiguous(stored[..., :n, :])
+
+
+def _quantized(stored: Stored) -> Stored:
+    return stored if isinstance(stored, EightBits) else in_eight_bits(stored) or stored
 
 
 def _pieces(cache: KVCache) -> list[tuple[mx.array, mx.array]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -42,21 +44,29 @@ N_ANSWER = 6
 N_WORDS = 300
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def with_few_words(folder: Path, name: str, **config: Any) -> MlxEngine:
     """A tiny model of a family, with words of its own: real vocabularies take long to read."""
-    family, folder = FAMILIES[request.param], tmp_path_factory.mktemp(request.param)
-    fields = {**TINY, "model_type": family.architecture, **family.config, "vocab_size": N_WORDS}
-    fields["eos_token_id"] = 1
+    family = FAMILIES[name]
+    told = {**TINY, "model_type": family.architecture, **family.config, **config}
+    fields = {**told, "vocab_size": N_WORDS, "eos_token_id": 1}
     write_weights(folder, family.architecture, fields, seed=1)
     words = Tokenizer(WordLevel({f"w{n}": n for n in range(N_WORDS)}, unk_token="w0"))
     words.decoder = ByteLevel()
     words.save(str(folder / "tokenizer.json"))
     about = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "w1", "unk_token": "w0"}
-    told = {**about, "chat_template": "{{ messages }}"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(told), encoding="utf-8")
+    tokenizer = {**about, "chat_template": "{{ messages }}"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     engine = MlxEngine(str(folder), folder.parent, prefill_chunk_tokens=64)
     engine.load(lambda _: None)
+    return engine
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MlxEngine]:
+    """One of each kind."""
+    engine = with_few_words(tmp_path_factory.mktemp(request.param), request.param)
     yield engine
     engine.close()
 

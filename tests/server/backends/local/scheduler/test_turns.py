@@ -18,7 +18,6 @@ from mlxdeck.server.backends.local.engine.api import (
     SamplingParams,
     SequenceSpec,
     State,
-    StatePart,
 )
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, echo
 from mlxdeck.server.backends.local.scheduler import batching, engine_thread, kv_budget
@@ -215,7 +214,7 @@ class Tight:
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
-        self.states: dict[tuple[int, ...], StatePart] = {}
+        self.states: dict[tuple[int, ...], KVState] = {}
         self.limit_bytes = self.n_again = 0
         insert = engine.insert
 
@@ -231,8 +230,8 @@ class Tight:
         batch = self.engine._batch
         caches = [each.batch.prompt_cache for each in batch.prompts.values() if each.batch]
         caches += [group.prompt_cache for group in batch.groups]
-        kept = sum(map(self.engine.states.size_bytes, self.states.values()))
-        return int(kept) + sum(int(layer.nbytes) for each in caches for layer in each)
+        caches += [kept.state for kept in self.states.values()]
+        return sum(int(layer.nbytes) for each in caches for layer in each)
 
     def room(self) -> Room:
         """What is not held."""
@@ -247,16 +246,14 @@ class Tight:
 
     def keep(self, kept: KVState) -> None:
         """Takes a state."""
-        tokens = tuple(kept.tokens)
-        self.states[tokens] = self.engine.states.block(kept.state, 0, len(tokens))
+        self.states[tuple(kept.tokens)] = kept
 
     def lease(self, tokens: TokenSequence[int]) -> tuple[int, State]:
         """Finds it."""
         known = self.states.get(tuple(tokens))
         if known is None:
             return 0, None
-        n = len(tokens) - 1
-        return n, self.engine.states.lease([known], n, None)
+        return len(tokens) - 1, self.engine.states.copy(known.state, 1)
 
     def texts(self, prompts: list[list[int]], limit_bytes: int) -> list[str]:
         """Their answers."""
