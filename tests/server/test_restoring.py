@@ -84,8 +84,10 @@ async def test_two_conversations_share_what_is_restored(tmp_path: Path) -> None:
             assert asked.json()["usage"]["cache_read_input_tokens"] > len(LONG) + 600
             assert 0 < noted.count("block") <= at_most
         ram = backend_of(server).kv.states.ram
+        before_bytes = ram.n_bytes
         report = (await server.http.get("/v1/cache")).json()["prefix"]
-        assert report["bytes"] == ram.n_bytes
+        # The last answer's own state may be stored meanwhile.
+        assert before_bytes <= report["bytes"] <= ram.n_bytes
         # Two conversations, and what was asked of each before.
         assert 3 * ram.n_bytes < report["logical_bytes"] < 4 * ram.n_bytes
         assert backend_of(server).kv.check_integrity() == [] and report["faults"] == 0
