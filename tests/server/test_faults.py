@@ -110,10 +110,10 @@ async def test_a_fault_of_the_disk_costs_no_answer(tmp_path: Path) -> None:
         cache = backend_of(server).kv.states
         assert cache.vault is not None
         await until(lambda: len(cache.vault))  # type: ignore[arg-type]
-        for site in ("states.size_bytes", "states.restore"):
+        for kind in ("allocation", "key"):
             await server.http.delete("/v1/cache", params={"tier": "prefix"})
-            plan.arm(site, "allocation")
-            assert await ending(server, f"three {site}") == f"three {site}"
+            plan.arm("states.restore", kind)
+            assert await ending(server, f"three {kind}") == f"three {kind}"
             assert plan.hit.is_set()
         report = (await server.http.get("/v1/cache")).json()
         assert report["prefix_disk"]["evictions"]["failed"] == 3
