@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mlxdeck.telemetry.store.store import Store
 
 
-def add_places(parser: ArgumentParser) -> None:
-    """Files and folders, and where the server's own one is."""
+def add_places(parser: ArgumentParser, more: Collection[str] = ()) -> None:
+    """Files and folders, and where the server's own one is; with more of the settings."""
     parser.add_argument(
         "paths",
         nargs="*",
@@ -28,7 +28,7 @@ def add_places(parser: ArgumentParser) -> None:
         metavar="PATH",
         help="telemetry files, or folders with all their streams; default: the server's own",
     )
-    add_flags(parser, DashboardSettings, only=("telemetry_dir",))
+    add_flags(parser, DashboardSettings, only=("telemetry_dir", *more))
 
 
 def add_since(parser: ArgumentParser) -> None:

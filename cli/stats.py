@@ -1,19 +1,31 @@
-"""Print the figures of a period, for scripts."""
+"""Print the figures of a period, for scripts. With --watch, alerts are sent as they come."""
 
 from __future__ import annotations
 
+import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING, NoReturn
 
 from mlxdeck.cli.recordings import add_places, add_since, period_of, places
+from mlxdeck.cli.settings import dashboard_settings
+from mlxdeck.settings.declaration import declared
 from mlxdeck.settings.errors import UserError
+from mlxdeck.settings.sources import flag
+from mlxdeck.tui.state.dashboard_settings import DashboardSettings
+
+if TYPE_CHECKING:
+    from mlxdeck.telemetry.analyze.report import Period
+    from mlxdeck.telemetry.read.streams import GrowingStreams
+    from mlxdeck.telemetry.store.store import Store
 
 EXAMPLE = "mlxdeck stats --json --since 1h --watch"
 INTERVAL_S = 5.0
+ALERTS = tuple(name for name in declared(DashboardSettings) if name.startswith("alert_"))
 
 
 def add(parser: ArgumentParser) -> None:
-    add_places(parser)
+    add_places(parser, ALERTS)
     add_since(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument(
@@ -27,26 +39,62 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    from mlxdeck.telemetry.read.streams import GrowingStreams, NoStream
+
+    given = [name for name in ALERTS if getattr(args, name) is not None]
+    if args.watch is None and given:
+        raise UserError(f"{flag(given[0])}: alerts need --watch")
+    try:
+        streams = GrowingStreams(places(args))
+        if args.watch is None:
+            _print(args, streams.read())
+            return 0
+        _watch(args, streams)
+    except NoStream as error:
+        raise UserError(str(error)) from error
+
+
+def _watch(args: Namespace, streams: GrowingStreams) -> NoReturn:
+    """Print figures and alerts until the user interrupts."""
+    from mlxdeck.telemetry.alerts.deliveries import deliveries
+    from mlxdeck.telemetry.alerts.hooks import AlertHooks
+    from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
+    from mlxdeck.telemetry.control_characters import shown
+
+    settings = dashboard_settings(args)
+    ways = deliveries(settings.alert_exec, settings.alert_url)
+    hooks = AlertHooks(ways, _note) if ways else None
+    alarm = StreamAlarm(settings.thresholds, hooks)
+    try:
+        while True:
+            store = streams.read()
+            for alert in alarm.look(store, _print(args, store)):
+                _note(f"{alert.title}: {shown(alert.text)}")
+            time.sleep(args.watch)
+    finally:
+        if hooks:
+            hooks.close()
+            if hooks.losses:
+                _note(hooks.losses)
+
+
+def _print(args: Namespace, store: Store) -> Period:
     from mlxdeck.telemetry.analyze.report import figures
     from mlxdeck.telemetry.analyze.report_json import as_json, with_server
     from mlxdeck.telemetry.analyze.report_text import figure_lines
     from mlxdeck.telemetry.control_characters import shown_json
-    from mlxdeck.telemetry.read.streams import GrowingStreams, NoStream
 
-    try:
-        streams = GrowingStreams(places(args))
-        while True:
-            store = streams.read()
-            made = figures(store, period_of(args, store))
-            if args.json:
-                print(shown_json(with_server(as_json(made), store)), flush=True)
-            else:
-                print("\n".join(figure_lines(made)), flush=True)
-            if args.watch is None:
-                return 0
-            time.sleep(args.watch)
-    except NoStream as error:
-        raise UserError(str(error)) from error
+    period = period_of(args, store)
+    made = figures(store, period)
+    if args.json:
+        print(shown_json(with_server(as_json(made), store)), flush=True)
+    else:
+        print("\n".join(figure_lines(made)), flush=True)
+    return period
+
+
+def _note(text: str) -> None:
+    print(f"mlxdeck: {text}", file=sys.stderr, flush=True)
 
 
 def _interval(text: str) -> float:

@@ -20,16 +20,27 @@ def setting(
     *,
     secret: bool = False,
     hidden: bool = False,
+    trusted: bool = False,
     bare: str = "",
     group: str = "",
     aliases: tuple[str, ...] = (),
 ) -> T:
     """Declare a setting. A `hidden` one works, but `--help` doesn't show it.
 
+    A `trusted` one runs programs or sends something: a file that merely lies in the working folder,
+    as in a repository of others, can't set it.
+
     A flag without a value means `bare`, if that is set. `aliases` are more flags. `group` is the
     heading of this setting and of those below it, up to the next that has one.
     """
-    metadata = {"kind": kind, "hidden": hidden, "bare": bare, "group": group, "aliases": aliases}
+    metadata = {
+        "kind": kind,
+        "hidden": hidden,
+        "trusted": trusted,
+        "bare": bare,
+        "group": group,
+        "aliases": aliases,
+    }
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 

@@ -17,6 +17,7 @@ import platformdirs
 
 from mlxdeck.settings import sources
 from mlxdeck.settings.declaration import checked, declared, setting
+from mlxdeck.settings.errors import SettingsError
 from mlxdeck.settings.setting_types import text
 
 
@@ -74,6 +75,7 @@ class ProgramSettings:
         names = own.keys() | set(others)
         chosen = config or environ.get(sources.ENV_CONFIG, "")
         file = Path(chosen).expanduser() if chosen else sources.settings_file(cwd, home)
+        is_found = not chosen and file is not None and file.parent.resolve() != home.resolve()
         values: dict[str, object] = {}
         given: dict[str, str] = {}
         for source in (
@@ -83,6 +85,12 @@ class ProgramSettings:
         ):
             for each in source:
                 if each.name in own:
+                    if is_found and each.is_of_file and own[each.name].metadata["trusted"]:
+                        raise SettingsError(
+                            f"{each.where}: not from a file in the working folder, which may be of"
+                            f" others. Set it in {home / sources.FILE_NAME}, or name the file by"
+                            " --config"
+                        )
                     values[each.name] = checked(each.where, own[each.name], each.raw)
                     given[each.name] = each.place
         return cls(home=home, file=file, given=given, **values)  # type: ignore[arg-type]

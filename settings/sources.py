@@ -32,6 +32,7 @@ class Given:
     """A flag, a variable, or a file and its line."""
     where: str
     """The same for the beginning of a message."""
+    is_of_file: bool = False
 
 
 def settings_file(cwd: Path, home: Path) -> Path | None:
@@ -56,7 +57,7 @@ def from_file(path: Path, names: Collection[str]) -> Iterator[Given]:
         raise SettingsError(f"{path}: {reason}") from error
     for name, raw in content.items():
         place = f"{path}:{_line(text, name)}"
-        yield Given(_known(name, place, names), raw, place, f"{place}: {name}")
+        yield Given(_known(name, place, names), raw, place, f"{place}: {name}", is_of_file=True)
 
 
 def _line(text: str, name: str) -> int:

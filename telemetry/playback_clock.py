@@ -45,6 +45,11 @@ class PlaybackClock:
         return self._running
 
     @property
+    def unheld(self) -> float:
+        """The present, also while it is paused; of a replay, the moment that is shown."""
+        return self.now if self.replay else self._running
+
+    @property
     def paused(self) -> bool:
         """Whether the user has paused the clock."""
         return self._held_ts is not None

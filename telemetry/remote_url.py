@@ -19,12 +19,13 @@ def remote_url(text: str) -> str:
         is_whole = False
     if not is_whole or " " in text or parts.scheme not in ("http", "https"):
         raise ValueError("expected a URL that begins with http:// or https://")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("to another machine only https:// is allowed")
     return text.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name or address alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

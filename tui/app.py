@@ -24,6 +24,10 @@ from textual.screen import Screen
 from textual.widgets import Input
 from textual.worker import get_current_worker
 
+from mlxdeck.telemetry.alerts.deliveries import Delivery
+from mlxdeck.telemetry.alerts.hooks import AlertHooks
+from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
+from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.query.lexer import quoted
@@ -32,6 +36,7 @@ from mlxdeck.tui.command_palette import palette
 from mlxdeck.tui.messages import (
     BatchArrived,
     FilterChanged,
+    HookFailed,
     PreferencesChanged,
     RedrawAsked,
     RequestChosen,
@@ -48,7 +53,6 @@ from mlxdeck.tui.screens.help import HelpScreen
 from mlxdeck.tui.screens.problems import ProblemsScreen
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
-from mlxdeck.tui.state.alerts import Thresholds, Watch
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.preferences import recall, remember
 from mlxdeck.tui.state.request_query import RequestQuery
@@ -92,25 +96,30 @@ class Dashboard(Replaying):
         replay: bool = False,
         speed: float = 1.0,
         limits: Thresholds | None = None,
+        ways: Sequence[Delivery] = (),
         memory: Path | None = None,
         unrecorded: bool = False,
     ) -> None:
         """`memory` is the file of the user's preferences; None keeps no preferences.
 
+        `ways` are told of alerts, but not of those of a replay.
+
         `unrecorded` says that the server beside it has its telemetry turned off.
         """
         super().__init__()
         self._memory = memory
-        store, ways = Store(), recall(memory)
+        is_told = bool(ways) and not replay
+        self._hooks = AlertHooks(ways, self._tell_of_hooks) if is_told else None
+        store, kept = Store(), recall(memory)
         labels = {each.label: each for each in WINDOWS}
         self.context = Context(
             list(paths),
             store,
             PlaybackClock(clock, replay=replay, speed=speed),
-            RequestQuery(store, ways.kept),
-            Watch(limits or Thresholds()),
-            ways,
-            labels.get(window or ways.window, WINDOWS[1]),
+            RequestQuery(store, kept.kept),
+            StreamAlarm(limits or Thresholds(), self._hooks),
+            kept,
+            labels.get(window or kept.window, WINDOWS[1]),
             unrecorded=unrecorded,
         )
         self._dashboard = DashboardScreen(self.context)
@@ -145,6 +154,8 @@ class Dashboard(Replaying):
         ways = self.context.ways
         ways.window, ways.theme = self.context.window.label, self.theme
         remember(self._memory, ways)
+        if self._hooks:
+            self._hooks.close()
 
     @work(thread=True, exit_on_error=True)
     def _read(self) -> None:
@@ -162,6 +173,14 @@ class Dashboard(Replaying):
     def _note_source(self, message: SourceChanged) -> None:
         self.context.source = message
         self._stale = True
+
+    def _tell_of_hooks(self, text: str) -> None:
+        """Called on the hooks' thread."""
+        self.post_message(HookFailed(text))
+
+    @on(HookFailed)
+    def _note_failure(self, message: HookFailed) -> None:
+        self.notify(message.text, title="! alert not delivered", severity="error", markup=False)
 
     @on(RequestChosen)
     def _open(self, message: RequestChosen) -> None:
@@ -265,8 +284,9 @@ class Dashboard(Replaying):
 
     def _drawing(self, now_s: float) -> Iterator[None]:
         clock, screen = self.context.clock, self.screen
-        for alert in self._dashboard.alerts(now_s):
-            self.notify(alert.text, title=f"! {alert.name}", severity="warning")
+        # A view that is held doesn't hold its alerts.
+        for alert in self._dashboard.alerts(clock.unheld):
+            self.notify(alert.text, title=f"! {alert.title}", severity="warning", markup=False)
         yield
         if isinstance(screen, DashboardScreen) and screen.is_mounted:
             # What comes from here on is drawn the next time.

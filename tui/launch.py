@@ -35,18 +35,16 @@ def show(
     `unrecorded` says that the server beside it has its telemetry turned off.
     """
     prepare_process()
+    from mlxdeck.telemetry.alerts.deliveries import deliveries
     from mlxdeck.tui.app import Dashboard, run
-    from mlxdeck.tui.state.alerts import Thresholds
 
-    limits = Thresholds(
-        latency_p95_s=settings.alert_latency_p95_s,
-        hit_rate=settings.alert_hit_rate,
-        error_rate=settings.alert_error_rate,
-        queue=settings.alert_queue,
-        memory_bytes=settings.alert_memory_bytes,
-    )
-    memory = settings.home / "dashboard.json"
     shown = Dashboard(
-        paths, replay=replay, speed=speed, limits=limits, memory=memory, unrecorded=unrecorded
+        paths,
+        replay=replay,
+        speed=speed,
+        limits=settings.thresholds,
+        ways=deliveries(settings.alert_exec, settings.alert_url),
+        memory=settings.home / "dashboard.json",
+        unrecorded=unrecorded,
     )
     return run(shown)

@@ -78,6 +78,13 @@ class FilterChanged(Message):
 
 
 @dataclass
+class HookFailed(Message):
+    """An alert did not arrive."""
+
+    text: str
+
+
+@dataclass
 class RedrawAsked(Message):
     """The view has changed, but not the data."""
 

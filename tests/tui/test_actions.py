@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, OptionList
 
+from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.telemetry.query.filters import FIELDS
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.outputs import clipboard
 from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
-from mlxdeck.tui.state.alerts import Thresholds
 from mlxdeck.tui.widgets.conversation import ConversationView
 from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.line_chart import LineChart

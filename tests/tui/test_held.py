@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.schema.events import ServerStop
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
-from mlxdeck.tui.state.alerts import Thresholds
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.error_list import ErrorList
 from mlxdeck.tui.widgets.line_chart import LineChart

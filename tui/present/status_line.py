@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from textual.content import Content
 
+from mlxdeck.telemetry.analyze.running_servers import latest_tick
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui.present.view_model import latest_tick
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from textual.markup import escape
 
 from mlxdeck.telemetry.analyze.request_detail import DEFAULT_SERVER, server_url
+from mlxdeck.telemetry.analyze.running_servers import summed_ticks
 from mlxdeck.telemetry.analyze.stats import Summary, Window
 from mlxdeck.telemetry.analyze.time_series import Series
-from mlxdeck.telemetry.schema.events import Tick
-from mlxdeck.telemetry.store.bounded_history import TickRow
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.kpi import KpiValue
@@ -46,9 +45,6 @@ To see its requests, leave out [b]--no-telemetry[/b], [b]MLXDECK_TELEMETRY=0[/b]
 
 [b]q[/b] leaves and ends the server."""
 
-TICK_FRESH_S = 15.0
-"""An older tick says nothing of now: a server ticks every ten seconds even when idle."""
-TREND_TICKS = 40
 STEPS = {60.0: 4, 300.0: 5, 900.0: 3, 3600.0: 4}
 """Into how many parts the axis of a window is divided, so that each is a round time."""
 N_STEPS = 4
@@ -88,53 +84,6 @@ def _few(n: int, needed: int) -> str:
 
 def _trend(values: object) -> tuple[float, ...]:
     return tuple(float(value) for value in values)  # type: ignore[attr-defined]
-
-
-def latest_tick(store: Store, now_s: float) -> Tick | None:
-    """The last tick of the servers at a moment; None if that tick is too old."""
-    found = summed_ticks(store, now_s)
-    return found[-1] if found else None
-
-
-def summed_ticks(store: Store, now_s: float) -> list[Tick]:
-    """The ticks of all servers that ran at a moment, added up; the last one is the newest.
-
-    Empty if there was no recent tick, or all servers have stopped.
-    """
-    place = store.ticks.until(now_s)
-    rows = store.ticks[max(0, place - TREND_TICKS) : place]
-    if not rows or now_s - rows[-1].ts > TICK_FRESH_S:
-        return []
-    latest: dict[int, TickRow] = {}
-
-    def running(ts: float) -> list[Tick]:
-        """The last tick of each server that still ran at a moment."""
-        return [
-            row.tick
-            for row in latest.values()
-            if row.ts >= ts - TICK_FRESH_S and not row.ts <= store.stopped_ts(row.pid) <= ts
-        ]
-
-    sums = []
-    for row in rows:
-        latest[row.pid] = row
-        sums.append(_sum(running(row.ts)))
-    now = running(now_s)
-    return [*sums[:-1], _sum(now)] if now else []
-
-
-def _sum(ticks: Sequence[Tick]) -> Tick:
-    if len(ticks) == 1:
-        return ticks[0]
-    queued = [tick.queued for tick in ticks if tick.queued is not None]
-    return Tick(
-        active=sum(tick.active for tick in ticks),
-        queued=sum(queued) if queued else None,
-        output_tokens_per_s=sum(tick.output_tokens_per_s for tick in ticks),
-        memory_active_bytes=sum(tick.memory_active_bytes for tick in ticks),
-        unloaded_models=tuple(name for tick in ticks for name in tick.unloaded_models),
-        loading_models=tuple(name for tick in ticks for name in tick.loading_models),
-    )
 
 
 def _now(store: Store, now_s: float) -> dict[str, KpiValue]:

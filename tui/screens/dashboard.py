@@ -13,6 +13,8 @@ from textual.events import Click
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
+from mlxdeck.telemetry.alerts.watch import Alert
+from mlxdeck.telemetry.analyze.report import Period
 from mlxdeck.telemetry.analyze.sessions import error_groups
 from mlxdeck.telemetry.analyze.stats import Summary
 from mlxdeck.telemetry.analyze.time_series import TimeSeries, Total
@@ -28,7 +30,6 @@ from mlxdeck.tui.present.charts import CHARTS, stands_out
 from mlxdeck.tui.present.status_line import StatusPart, fitted
 from mlxdeck.tui.present.view_model import (
     figures,
-    latest_tick,
     no_requests,
     no_stream,
     nothing_in,
@@ -37,7 +38,6 @@ from mlxdeck.tui.present.view_model import (
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
-from mlxdeck.tui.state.alerts import Alert
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.request_query import ORDERS, RequestQuery, SortOrder
 from mlxdeck.tui.text import format as fmt
@@ -53,6 +53,10 @@ from mlxdeck.tui.widgets.virtual_list import VirtualList
 
 LOOK_BACK = 8
 """Each point of a chart takes in what ended in the eighth of the window before it."""
+LIVE_S = 60.0
+"""A stream whose last line is older is over: a server ticks every ten seconds."""
+FINDINGS_S = 3600.0
+"""How far back findings are looked for."""
 _LISTS = ("requests", "calls", "errors")
 PANELS = (*CHARTS, *_LISTS)
 """In the order of their keys."""
@@ -222,11 +226,17 @@ class DashboardScreen(Screen[None]):
         return self._trends[key]
 
     def alerts(self, now_s: float) -> list[Alert]:
-        """Thresholds that the window's figures have newly crossed, without any filter."""
-        if not self._store.n_lines:
+        """Thresholds that the window's figures have newly crossed, without any filter.
+
+        Where there are hooks, also the last hour's findings. Of a stream that has ended, hooks are
+        not told.
+        """
+        if not self._store.n_lines or self._ctx.source.loaded < 1:
             return []
         total = self._totals[False].summary(self._store, self._ctx.window, now_s)
-        return self._ctx.alarm.look(total, latest_tick(self._store, now_s))
+        is_live = now_s - self._store.last_ts < LIVE_S and not self._ctx.clock.replay
+        searched = Period(now_s - FINDINGS_S, now_s)
+        return self._ctx.alarm.look(self._store, searched, total, fires=is_live)
 
     def filter_by(self, text: str) -> None:
         """Set a filter, or show its mistake."""

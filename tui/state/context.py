@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
 from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import SourceChanged
-from mlxdeck.tui.state.alerts import Watch
 from mlxdeck.tui.state.preferences import Preferences
 from mlxdeck.tui.state.request_query import RequestQuery, Rows
 
@@ -24,7 +24,7 @@ class Context:
     store: Store
     clock: PlaybackClock
     listing: RequestQuery
-    alarm: Watch
+    alarm: StreamAlarm
     ways: Preferences
     window: Window = WINDOWS[1]
     source: SourceChanged = field(default_factory=lambda: SourceChanged([]))

@@ -388,6 +388,43 @@ def test_a_name_of_neither_program_is_refused_by_both(cwd: Path) -> None:
         DashboardSettings.load({}, {"MLXDECK_PROT": "1"}, cwd / "none", others=declared(Settings))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("alert_url", "http://example.com/x", "to another machine only https"),
+        ("alert_url", "http://127.0.0.1.example.com/", "to another machine only https"),
+        ("alert_url", "ftp://localhost/", "a URL that begins with"),
+        ("alert_url", "https://me:word@example.com/", "without a user"),
+        ("alert_exec", "say 'hello", "No closing quotation"),
+        ("alert_exec", "  ", "names no program"),
+    ],
+)
+def test_hooks_that_are_refused(cwd: Path, name: str, value: str, why: str) -> None:
+    """With the setting's name, and without the address: it may hold a secret."""
+    for flags, environ in (({name: value}, {}), ({}, {f"MLXDECK_{name.upper()}": value})):
+        with pytest.raises(SettingsError, match=rf"(?i){name.replace('_', '.')}: .*{why}") as told:
+            DashboardSettings.load(flags, environ, cwd)
+        assert "example" not in str(told.value)
+
+
+def test_a_file_that_lies_in_the_working_folder_sets_no_hooks(cwd: Path, tmp_path: Path) -> None:
+    """It may be of a repository of others; one that was named, or lies in the home, is trusted."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environ = {"MLXDECK_HOME": str(home)}
+    for name, value in (("alert_exec", "say hello"), ("alert_url", "https://example.com/a/")):
+        line = f'{name} = "{value}"'
+        (cwd / "mlxdeck.toml").write_text(line)
+        with pytest.raises(SettingsError, match=f":1: {name}: not from a file in the working"):
+            DashboardSettings.load({}, environ, cwd)
+        named = DashboardSettings.load({}, environ, cwd, config=str(cwd / "mlxdeck.toml"))
+        (home / "mlxdeck.toml").write_text(line)
+        (cwd / "mlxdeck.toml").unlink()
+        own = DashboardSettings.load({}, environ, cwd)
+        assert getattr(named, name) == getattr(own, name) == value
+        assert DashboardSettings.load({}, environ, home) == own
+
+
 def test_a_bad_value_stops_only_its_own_program(cwd: Path) -> None:
     """A server's mistake is no reason to show no dashboard, nor the other way round."""
     (cwd / "mlxdeck.toml").write_text("port = 0\nalert_queue = -1")

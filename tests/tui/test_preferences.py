@@ -1,38 +1,10 @@
-"""Thresholds, and what is remembered from one time to the next."""
+"""What is remembered from one time to the next."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mlxdeck.telemetry.analyze.session_summary import read
-from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
-from mlxdeck.telemetry.schema.events import Tick
-from mlxdeck.tui.state.alerts import Thresholds, Watch
 from mlxdeck.tui.state.preferences import MAX_FILTERS, Preferences, recall, remember
-from tests.streams import START_TS, Made, write
-
-LIMITS = Thresholds(1.0, 0.9, 0.1, 3, 1000)
-
-
-def test_each_crossing_is_told_once(tmp_path: Path) -> None:
-    """Again only after it has been gone."""
-    slow = [Made(n, 5.0, outcome="ok" if n % 2 else "error") for n in range(10, 20)]
-    total = summary(read([write(tmp_path / "a", slow)]), WINDOWS[1], START_TS + 30)
-    calm = summary(read([write(tmp_path / "b", [])]), WINDOWS[1], START_TS + 30)
-    alarm = Watch(LIMITS)
-    busy = Tick(queued=4, memory_active_bytes=2000)
-    told = {alert.name for alert in alarm.look(total, busy)}
-    assert told == {"latency", "hit rate", "errors", "queue", "memory"}
-    assert alarm.look(total, busy) == []
-    assert alarm.look(calm, None) == [] and alarm.active == []
-    assert alarm.look(total, None) != []
-
-
-def test_nothing_is_told_that_nobody_asked_for(tmp_path: Path) -> None:
-    """Nor of rates over very few requests."""
-    few = summary(read([write(tmp_path / "a", [Made(10, 9.0)])]), WINDOWS[1], START_TS + 30)
-    assert Watch(Thresholds()).look(few, Tick(queued=99)) == []
-    assert Watch(LIMITS).look(few, None) == []
 
 
 def test_ways_are_remembered(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Alerts: thresholds and findings that are watched, and the hooks that are told."""

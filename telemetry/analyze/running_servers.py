@@ -1,0 +1,61 @@
+"""What the servers that run at a moment say of themselves, added up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlxdeck.telemetry.schema.events import Tick
+from mlxdeck.telemetry.store.bounded_history import TickRow
+from mlxdeck.telemetry.store.store import Store
+
+TICK_FRESH_S = 15.0
+"""An older tick says nothing of now: a server ticks every ten seconds even when idle."""
+TREND_TICKS = 40
+"""How many ticks back a trend goes."""
+
+
+def latest_tick(store: Store, now_s: float) -> Tick | None:
+    """The last tick of the servers at a moment; None if that tick is too old."""
+    found = summed_ticks(store, now_s)
+    return found[-1] if found else None
+
+
+def summed_ticks(store: Store, now_s: float) -> list[Tick]:
+    """The ticks of all servers that ran at a moment, added up; the last one is the newest.
+
+    Empty if there was no recent tick, or all servers have stopped.
+    """
+    place = store.ticks.until(now_s)
+    rows = store.ticks[max(0, place - TREND_TICKS) : place]
+    if not rows or now_s - rows[-1].ts > TICK_FRESH_S:
+        return []
+    latest: dict[int, TickRow] = {}
+
+    def running(ts: float) -> list[Tick]:
+        """The last tick of each server that still ran at a moment."""
+        return [
+            row.tick
+            for row in latest.values()
+            if row.ts >= ts - TICK_FRESH_S and not row.ts <= store.stopped_ts(row.pid) <= ts
+        ]
+
+    sums = []
+    for row in rows:
+        latest[row.pid] = row
+        sums.append(_sum(running(row.ts)))
+    now = running(now_s)
+    return [*sums[:-1], _sum(now)] if now else []
+
+
+def _sum(ticks: Sequence[Tick]) -> Tick:
+    if len(ticks) == 1:
+        return ticks[0]
+    queued = [tick.queued for tick in ticks if tick.queued is not None]
+    return Tick(
+        active=sum(tick.active for tick in ticks),
+        queued=sum(queued) if queued else None,
+        output_tokens_per_s=sum(tick.output_tokens_per_s for tick in ticks),
+        memory_active_bytes=sum(tick.memory_active_bytes for tick in ticks),
+        unloaded_models=tuple(name for tick in ticks for name in tick.unloaded_models),
+        loading_models=tuple(name for tick in ticks for name in tick.loading_models),
+    )
