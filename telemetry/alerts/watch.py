@@ -36,7 +36,7 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LimitedFigure:
     """A figure beside its limit."""
 
     name: str
@@ -67,29 +67,31 @@ class Reading:
         return self.value <= self.limit * (1 - INSIDE)
 
 
-def readings(limits: Thresholds, total: Summary, tick: Tick | None) -> Iterator[Reading]:
+def limited_figures(
+    limits: Thresholds, total: Summary, tick: Tick | None
+) -> Iterator[LimitedFigure]:
     """The figures of a window that have a limit."""
     n = total.n_requests
     if limit := limits.latency_p95_s:
         p95_s = _rate(total.duration.p95, total.duration.n, n)
         text = f"P95 {span(p95_s or 0)} is over {span(limit)}"
-        yield Reading("latency_p95_s", "latency", p95_s, limit, text)
+        yield LimitedFigure("latency_p95_s", "latency", p95_s, limit, text)
     if limit := limits.hit_rate:
         hits = _rate(total.hits.total, n, n)
         text = f"{_share(hits)} of the tokens from cache, under {_share(limit)}"
-        yield Reading("hit_rate", "hit rate", hits, limit, text, is_floor=True)
+        yield LimitedFigure("hit_rate", "hit rate", hits, limit, text, is_floor=True)
     if limit := limits.error_rate:
         failed = _rate(total.n_errors / n if n else 0, n, n)
         text = f"{_share(failed)} failed, over {_share(limit)}"
-        yield Reading("error_rate", "errors", failed, limit, text)
+        yield LimitedFigure("error_rate", "errors", failed, limit, text)
     if limits.queue:
         queued = tick.queued if tick else None
         text = f"{queued} requests wait, over {limits.queue}"
-        yield Reading("queue", "queue", queued, limits.queue, text)
+        yield LimitedFigure("queue", "queue", queued, limits.queue, text)
     if limits.memory_bytes:
         held = tick.memory_active_bytes if tick else None
         text = f"{_size(held or 0)} held, over {_size(limits.memory_bytes)}"
-        yield Reading("memory_bytes", "memory", held, limits.memory_bytes, text)
+        yield LimitedFigure("memory_bytes", "memory", held, limits.memory_bytes, text)
 
 
 def _rate(value: float, n_counted: int, n_requests: int) -> float | None:
@@ -124,7 +126,7 @@ class Watch:
         A crossing is over when its figure is clearly back, or when there is nothing to count.
         """
         new = []
-        for each in readings(self.limits, total, tick):
+        for each in limited_figures(self.limits, total, tick):
             if each.is_crossed and each.value is not None:
                 alert = Alert(
                     each.name, each.title, each.text, total.n_requests, each.value, each.limit

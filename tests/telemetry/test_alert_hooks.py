@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from mlxdeck.cli.main import main
 from mlxdeck.telemetry.alerts.deliveries import (
     CommandDelivery,
     Delivery,
@@ -25,6 +27,7 @@ from mlxdeck.telemetry.alerts.deliveries import (
 )
 from mlxdeck.telemetry.alerts.hooks import MAX_TEXT, AlertHooks, body
 from mlxdeck.telemetry.alerts.watch import Alert
+from tests.telemetry.planted import planted
 
 ALERT = Alert("queue", "queue", "4 requests wait, over 3", 7, 4, 3)
 SHORT_S, LONG_S = 0.5, 30.0
@@ -224,18 +227,22 @@ def test_stats_tell_what_is_crossed_while_they_watch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the first look, and once; findings as they appear."""
-    stream, file = tmp_path / NAME, tmp_path / "alerts"
-    stream.write_bytes(planted(clean()))
+    stream, file = planted(tmp_path), tmp_path / "alerts"
+    (tmp_path / "later").mkdir()
+    later = planted(tmp_path / "later", "upstream_fails").read_bytes()
+    before = stream.read_bytes()
+    assert later.startswith(before)
     looks: list[float] = []
 
     def sleep(seconds: float) -> None:
         looks.append(seconds)
         if len(looks) == 2:
-            stream.write_bytes(planted([*clean(), *PLANTED["upstream_fails"]()]))
-        if len(looks) == 4:
+            with stream.open("ab") as file_:
+                file_.write(later[len(before) :])
+        if len(looks) >= 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlxdeck.cli.stats.time.sleep", sleep)
+    monkeypatch.setattr("mlxdeck.cli.stats.time", SimpleNamespace(sleep=sleep))
     monkeypatch.setattr("mlxdeck.telemetry.alerts.stream_alarm.REST", 0)
     flags = ["--alert-hit-rate", "1", "--alert-exec", python(COPY, file)]
     assert main(["stats", str(stream), "--json", "--watch", "1", *flags]) == 130
