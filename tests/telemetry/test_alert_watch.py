@@ -19,9 +19,8 @@ from mlxdeck.telemetry.schema.events import Tick
 from tests.streams import START_TS, Made, write
 
 LIMITS = Thresholds(1.0, 0.9, 0.1, 3, 1000)
-NONE = Summary(
-    0, 0, Percentiles(*[math.nan] * 3, 0), math.nan, HitRate(math.nan, math.nan), 0, 0, 0
-)
+NAN = math.nan
+NONE = Summary(0, 0, Percentiles(NAN, NAN, NAN, 0), NAN, HitRate(NAN, NAN), 0, 0, 0)
 
 
 def of(*, p95_s: float = 0.0, hits: float = 1.0, n_errors: int = 0, n: int = 100) -> Summary:
