@@ -1,8 +1,9 @@
 """A cache of KV states in blocks of 256 tokens, played with numbers in place of states. Pure.
 
-States that begin alike share their blocks. What was used longest ago, or saves the least, goes
-first, from the ends of paths. Layers with a window or a running state can't be cut back: what they
-hold is kept behind single tokens, as checkpoints. The server's own cache does the same with arrays.
+States that begin alike share their blocks, and a block ends where a system prompt does. What was
+used longest ago, or saves the least, goes first, from the ends of paths. Layers with a window or a
+running state can't be cut back: what they hold is kept behind single tokens, as checkpoints. The
+server's own cache does the same with arrays.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mlxdeck.telemetry.analyze.state_shape import StateShape
 from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS
 
 BLOCK_TOKENS = 256
@@ -21,32 +23,6 @@ EVEN_TOKENS = 16_384
 """Length of prompt at which attention costs as much as everything else in a layer."""
 
 ReplayPolicy = Literal["lru", "adaptive"]
-
-
-@dataclass(frozen=True, slots=True)
-class StateShape:
-    """What a state takes, in bytes."""
-
-    token_bytes: float = 1.0
-    """Of each token, in the layers that keep all of them."""
-    window_tokens: int = 0
-    """How far back the other layers look; 0 if there are none."""
-    window_bytes: float = 0.0
-    """Of each token in their window."""
-    fixed_bytes: float = 0.0
-    """Of running states."""
-
-    def is_cuttable(self, n_tokens: int) -> bool:
-        """Whether a state of so many tokens can be cut back: nothing has left a window yet."""
-        return not self.fixed_bytes and (not self.window_tokens or n_tokens <= self.window_tokens)
-
-    def block_bytes(self, n_tokens: int, *, is_cuttable: bool) -> float:
-        """Of a block; with all layers, if it can be cut."""
-        return n_tokens * (self.token_bytes + self.window_bytes * is_cuttable)
-
-    def checkpoint_bytes(self, n_tokens: int) -> float:
-        """Of the other layers behind so many tokens."""
-        return self.fixed_bytes + self.window_bytes * min(n_tokens, self.window_tokens)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -121,19 +97,38 @@ class BlockCache:
 
     def find(self, path: Sequence[int], n_tokens: int, boundaries: Sequence[int]) -> PlayedMatch:
         """How much of the first `n_tokens` of a prompt is known."""
-        full = self._known(path, n_tokens)
-        for block in (*reversed(full), self._root):
+        best = PlayedMatch()
+        for block in sorted(self._whole(path, n_tokens), key=lambda each: -each.start - each.n):
+            if best.n_tokens >= block.start + block.n + BLOCK_TOKENS:
+                break
             place = (block.start + block.n) // SUB_TOKENS
             rest = path[place : place + SUBS]
-            best = PlayedMatch()
             for child in block.children.values():
                 known = min(_common(child, rest, boundaries), n_tokens)
                 match = _usable(child, known)
                 if match.n_tokens > best.n_tokens:
                     best = match
-            if best.block is not None:
-                return best
-        return PlayedMatch()
+        return best
+
+    def _whole(self, path: Sequence[int], n_tokens: int) -> list[PlayedBlock]:
+        """The root, and the blocks with others behind them that a prompt holds whole."""
+        found = [self._root]
+        for block in found:
+            place = (block.start + block.n) // SUB_TOKENS
+            end = place + SUBS
+            full = block.children.get(path[end - 1]) if end <= len(path) else None
+            if full is not None and end * SUB_TOKENS <= n_tokens:
+                found.append(full)
+            # Ends of system prompts.
+            found += [
+                child
+                for child in block.children.values()
+                if child.children
+                and child.n < BLOCK_TOKENS
+                and child.start + child.n <= n_tokens
+                and child.subs == tuple(path[place : place + len(child.subs)])
+            ]
+        return found
 
     def lease(self, match: PlayedMatch) -> None:
         """Use what was found, and hold it."""
@@ -158,13 +153,14 @@ class BlockCache:
         if is_cuttable and self._is_limited:
             most = self.max_bytes / max(1e-9, shape.block_bytes(1, is_cuttable=True))
             n_tokens = int(min(n_tokens, most))
-        held = self._known(path, n_tokens)
+        sizes = _split(n_tokens, shared_tokens)
+        held = self._known(path, sizes)
         last = held[-1] if held else self._root
         # Who holds the end of a path holds all of it.
         last.leases += 1
-        for start in range(len(held) * BLOCK_TOKENS, n_tokens, BLOCK_TOKENS):
-            n = min(BLOCK_TOKENS, n_tokens - start)
-            made = self._block(last, path, n, is_cuttable=is_cuttable)
+        for number, n in enumerate(sizes[len(held) :], len(held) + 1):
+            is_last = number == len(sizes)
+            made = self._block(last, path, n, is_cuttable=is_cuttable, is_last=is_last)
             if made is None:
                 break
             last.leases -= 1
@@ -173,35 +169,40 @@ class BlockCache:
             last = made
         is_whole = last.start + last.n >= n_tokens
         mark = None if is_cuttable or not is_whole else self._checkpoint(last, n_tokens)
-        for each in held[: shared_tokens // BLOCK_TOKENS + 1] if shared_tokens else ():
+        for each in held if shared_tokens else ():
             each.shared = max(each.shared, min(shared_tokens - each.start, each.n))
         self._touch(held, mark)
         last.leases -= 1
         self._offer(self._prune(last))
 
-    def _known(self, path: Sequence[int], n_tokens: int) -> list[PlayedBlock]:
-        """The full blocks that a prompt begins with."""
+    def _known(self, path: Sequence[int], sizes: Sequence[int]) -> list[PlayedBlock]:
+        """Those of the blocks of a state that are there; never its tail."""
         found: list[PlayedBlock] = []
-        children = self._root.children
-        for end in range(SUBS, min(len(path), n_tokens // SUB_TOKENS) + 1, SUBS):
-            child = children.get(path[end - 1])
+        last = self._root
+        for n in sizes if sizes and sizes[-1] == BLOCK_TOKENS else sizes[:-1]:
+            child = last.children.get(_key(path, last.start + last.n, n))
             if child is None:
                 break
             found.append(child)
-            children = child.children
+            last = child
         return found
 
     def _block(
-        self, parent: PlayedBlock, path: Sequence[int], n: int, *, is_cuttable: bool
+        self,
+        parent: PlayedBlock,
+        path: Sequence[int],
+        n: int,
+        *,
+        is_cuttable: bool,
+        is_last: bool = True,
     ) -> PlayedBlock | None:
         """The block of `n` tokens behind `parent`, made if there is room for it."""
         start = parent.start + parent.n
-        first = start // SUB_TOKENS
-        subs = tuple(path[first : first + n // SUB_TOKENS])
-        key: object = subs[-1] if n == BLOCK_TOKENS and len(subs) == SUBS else (subs, n)
+        subs, key = _subs(path, start, n), _key(path, start, n)
         if (known := parent.children.get(key)) is not None:
             return known
-        for child in parent.children.values():
+        # Only the end of a state may be in a longer block.
+        for child in parent.children.values() if is_last else ():
             if child.n >= n and child.subs[: len(subs)] == subs and (subs or child.n == n):
                 return child
         size = self._shape.block_bytes(n, is_cuttable=is_cuttable)
@@ -322,6 +323,27 @@ class BlockCache:
         if self._is_limited and (isinstance(part, PlayedCheckpoint) or part.parent is not None):
             self._order += 1
             heapq.heappush(self._ends, (part.rank, self._order, part))
+
+
+def _split(n_tokens: int, shared_tokens: int) -> list[int]:
+    """Sizes of a state's blocks; one ends where its system prompt does, about."""
+    cut = shared_tokens // SUB_TOKENS * SUB_TOKENS if 4 * shared_tokens >= BLOCK_TOKENS else 0
+    sizes, at = [], 0
+    while at < n_tokens:
+        end = cut if at < cut < at + BLOCK_TOKENS else at + BLOCK_TOKENS
+        sizes.append(min(end, n_tokens) - at)
+        at = end
+    return sizes
+
+
+def _subs(path: Sequence[int], start: int, n: int) -> tuple[int, ...]:
+    first = start // SUB_TOKENS
+    return tuple(path[first : first + n // SUB_TOKENS])
+
+
+def _key(path: Sequence[int], start: int, n: int) -> object:
+    subs = _subs(path, start, n)
+    return subs[-1] if n == BLOCK_TOKENS and len(subs) == SUBS else (subs, n)
 
 
 def _cost(n: int) -> float:

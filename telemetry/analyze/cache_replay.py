@@ -14,9 +14,9 @@ from mlxdeck.telemetry.analyze.block_cache import (
     BlockCache,
     PlayedMatch,
     ReplayPolicy,
-    StateShape,
 )
 from mlxdeck.telemetry.analyze.played_prompts import PlayedPrompt
+from mlxdeck.telemetry.analyze.state_shape import StateShape
 from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS, RecordedPrompt
 
 MIN_GAIN_TOKENS = 64

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy, StateShape
+from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy
 from mlxdeck.telemetry.analyze.cache_replay import (
     UNLIMITED,
     Replayed,
@@ -16,6 +16,7 @@ from mlxdeck.telemetry.analyze.cache_replay import (
     replay,
 )
 from mlxdeck.telemetry.analyze.played_prompts import PlayedPrompt, prepared
+from mlxdeck.telemetry.analyze.state_shape import StateShape
 from mlxdeck.telemetry.read.prompt_paths import RecordedPrompt, RecordedTraffic
 from mlxdeck.telemetry.schema.events import StreamStart
 

@@ -1,8 +1,9 @@
 """The index of KV states: a tree of blocks of tokens, which RAM and disk share.
 
-A state is a path of the tree: full blocks, and a tail that is shorter. A block's key is a chained
-hash of how it was computed: the model and its settings, the block before, the tokens. In which
-precision it lies is no part of that. States that begin alike share their blocks.
+A state is a path of the tree: full blocks, and a tail that is shorter. A block also ends where the
+system prompt does, so that none of it lies in what follows. A block's key is a chained hash of how
+it was computed: the model and its settings, the block before, the tokens. In which precision it
+lies is no part of that. States that begin alike share their blocks.
 
 Layers that can't be cut back are kept as checkpoints: what they hold behind one token. A state of
 such a model needs the checkpoint and the blocks up to it.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,7 +84,7 @@ class Checkpoint(KVPart):
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class TokenBlock(KVPart):
-    """A run of tokens behind others. Only full ones have any behind them."""
+    """A run of tokens behind others."""
 
     key: bytes
     parent: TokenBlock | None = None
@@ -154,19 +155,26 @@ class BlockTree:
         self.n_leaves = 0
         """Blocks in RAM with none behind them."""
 
-    def split(self, tokens: bytes, start: int = 0) -> Iterator[bytes]:
-        """The blocks of a prompt, from the block that begins at token `start`."""
-        step = self.block_tokens * TOKEN_BYTES
-        for at in range(start * TOKEN_BYTES, len(tokens), step):
-            yield tokens[at : at + step]
+    def split(self, tokens: bytes, shared_tokens: int = 0) -> Iterator[bytes]:
+        """The blocks of a state; one ends where its system prompt does.
 
-    def exact(self, tokens: bytes, usable: Usable) -> list[TokenBlock]:
-        """The path of full blocks that a prompt begins with."""
+        What follows a system prompt differs from state to state: those blocks hold nothing of it.
+        """
+        step, at = self.block_tokens * TOKEN_BYTES, 0
+        cut = shared_tokens * TOKEN_BYTES if shared_tokens * 4 >= self.block_tokens else 0
+        while at < len(tokens):
+            end = cut if at < cut < at + step else at + step
+            yield tokens[at:end]
+            at = min(end, len(tokens))
+
+    def exact(self, pieces: Sequence[bytes], usable: Usable) -> list[TokenBlock]:
+        """The path of these blocks, as far as it is there; never with a tail."""
         path: list[TokenBlock] = []
         block = self.root
-        for piece in self.split(tokens):
+        for n, piece in enumerate(pieces, 1):
             found = block.children.get(block_key(block.key, piece))
-            if n_tokens(piece) < self.block_tokens or found is None or not usable(found):
+            is_tail = n == len(pieces) and n_tokens(piece) < self.block_tokens
+            if is_tail or found is None or not usable(found):
                 break
             path.append(found)
             block = found
@@ -174,16 +182,34 @@ class BlockTree:
 
     def find(self, tokens: bytes, usable: Usable) -> Match | None:
         """The longest known prefix, which may end inside a block."""
-        for block in reversed([self.root, *self.exact(tokens, usable)]):
-            best: Match | None = None
+        best: Match | None = None
+        whole = sorted(self._whole(tokens, usable), key=lambda each: -each.end_tokens)
+        for block in whole:
+            if best is not None and best.n_tokens >= block.end_tokens + self.block_tokens:
+                break
             rest = tokens[block.end_tokens * TOKEN_BYTES :]
             for child in block.children.values():
                 found = _matched(child, rest, usable) if usable(child) else None
                 if found and (best is None or found.n_tokens > best.n_tokens):
                     best = found
-            if best is not None:
-                return best
-        return None
+        return best
+
+    def _whole(self, tokens: bytes, usable: Usable) -> list[TokenBlock]:
+        """The root, and all blocks with others behind them that a prompt holds whole."""
+        step = self.block_tokens * TOKEN_BYTES
+        found = [self.root]
+        for block in found:
+            start = block.end_tokens * TOKEN_BYTES
+            piece = tokens[start : start + step]
+            full = block.children.get(block_key(block.key, piece)) if len(piece) == step else None
+            if full is not None and usable(full):
+                found.append(full)
+            # Ends of system prompts.
+            for child in block.children.values():
+                is_short = child.children and len(child.tokens) < step
+                if is_short and usable(child) and piece.startswith(child.tokens):
+                    found.append(child)
+        return found
 
     def holder(self, parent: TokenBlock, tokens: bytes, usable: Usable) -> TokenBlock | None:
         """A block behind `parent` that begins with these tokens."""
@@ -198,8 +224,11 @@ class BlockTree:
     def begins(self, tokens: bytes) -> list[TokenBlock]:
         """The first blocks of all paths that a prompt may have begun with."""
         piece = next(self.split(tokens), b"")
-        children = self.root.children.values()
-        return [each for each in children if piece and each.tokens.startswith(piece)]
+        return [
+            each
+            for each in self.root.children.values()
+            if piece and (each.tokens.startswith(piece) or piece.startswith(each.tokens))
+        ]
 
     def put(self, parent: TokenBlock, tokens: bytes, *, is_cuttable: bool) -> TokenBlock:
         """The block of these tokens behind `parent`, made if it isn't there."""
@@ -313,7 +342,7 @@ class BlockTree:
         return [
             each
             for each in parent.children.values()
-            if each is not block and block.tokens.startswith(each.tokens)
+            if each is not block and not each.children and block.tokens.startswith(each.tokens)
         ]
 
     def below(self, block: TokenBlock) -> Iterator[TokenBlock]:

@@ -42,8 +42,9 @@ class Cooling:
             ]
 
     def _is_exact(self, block: TokenBlock) -> bool:
-        is_full = n_tokens(block.tokens) == self._tree.block_tokens
-        return is_full and in_ram(block) and not (block.is_quantized or block.stays_exact)
+        # A system prompt's end is short, and stays as it is too.
+        is_settled = n_tokens(block.tokens) == self._tree.block_tokens or bool(block.children)
+        return is_settled and in_ram(block) and not (block.is_quantized or block.stays_exact)
 
     def quantize(self, due: Sequence[TokenBlock]) -> Sequence[TokenBlock]:
         """Quantise the first of these; return those that are left. Engine thread."""

@@ -88,8 +88,8 @@ def _wrong_with(tree: BlockTree, block: TokenBlock) -> Iterator[str]:
         yield f"{where} has another's key"
     if block.start_tokens != parent.end_tokens:
         yield f"{where} is not where its parent ends"
-    if block.children and n_tokens(block.tokens) != tree.block_tokens:
-        yield f"{where} has others behind it and is not full"
+    if not 0 < n_tokens(block.tokens) <= tree.block_tokens:
+        yield f"{where} has {n_tokens(block.tokens)} tokens"
     if in_ram(block) and not in_ram(parent):
         yield f"{where} is in RAM, and not what it relies on"
     if block.n_on_top != _n_on_top(block):

@@ -17,6 +17,7 @@ from mlxdeck.server.backends.local.kv.blocks import (
     Checkpoint,
     KVPart,
     TokenBlock,
+    block_key,
     in_ram,
     without_last,
 )
@@ -135,14 +136,16 @@ class PrefixCache:
         is_cuttable = self._states.is_cuttable(state)
         if is_cuttable:
             tokens = first(tokens, self._fitting(state, n_tokens(tokens)))
-        with self._held(tokens) as (hold, path):
-            start, n_known = len(path) * self.tree.block_tokens, len(path)
-            has_room = self._make_room(self._lacking(state, tokens, path))
+        pieces = list(self.tree.split(tokens, shared_tokens))
+        with self._held(pieces) as (hold, path):
+            n_known = len(path)
+            has_room = self._make_room(self._lacking(state, pieces, path))
             if not has_room and not is_cuttable:
                 self.tally.evictions["no_room"] += 1
                 return False
-            for piece in self.tree.split(tokens, start):
-                block = self._block(path[-1] if path else self.tree.root, piece, state)
+            for n, piece in enumerate(pieces[n_known:], n_known + 1):
+                parent = path[-1] if path else self.tree.root
+                block = self._block(parent, piece, state, is_last=n == len(pieces))
                 if block is None:
                     self.tally.evictions["no_room"] += 1
                     return False
@@ -168,10 +171,10 @@ class PrefixCache:
         return n if n_bytes <= self.max_bytes else n * self.max_bytes // n_bytes
 
     @contextmanager
-    def _held(self, tokens: bytes) -> Iterator[tuple[Lease, list[TokenBlock]]]:
-        """The full blocks in RAM that a state begins with; the last one is held."""
+    def _held(self, pieces: Sequence[bytes]) -> Iterator[tuple[Lease, list[TokenBlock]]]:
+        """The blocks in RAM that a state begins with; the last one is held."""
         with self._lock:
-            path = self.tree.exact(tokens, in_ram)
+            path = self.tree.exact(pieces, in_ram)
             hold = self.leases.take(path[-1] if path else self.tree.root)
         try:
             yield hold, path
@@ -180,25 +183,33 @@ class PrefixCache:
             hold.release()
             self._eviction.prune(last)
 
-    def _lacking(self, state: State, tokens: bytes, path: Sequence[TokenBlock]) -> int:
+    def _lacking(self, state: State, pieces: Sequence[bytes], path: Sequence[TokenBlock]) -> int:
         """Bytes that a state adds to what is there."""
-        start, end = len(path) * self.tree.block_tokens, n_tokens(tokens)
+        end = sum(map(n_tokens, pieces))
         with self._lock:
-            parent = path[-1] if path else self.tree.root
-            rest = next(self.tree.split(tokens, start), b"")
-            holder = self.tree.holder(parent, rest, in_ram)
-            if holder is not None:
-                start = end
-                if end in holder.checkpoints and in_ram(holder.checkpoints[end]):
-                    return 0
+            last = path[-1] if path else self.tree.root
+            if len(path) == len(pieces) - 1:
+                # Only its end is not known to be there.
+                last = self.tree.holder(last, pieces[-1], in_ram) or last
+            start = min(last.end_tokens, end)
+            known = last.checkpoints.get(end)
+            if start == end and known is not None and in_ram(known):
+                return 0
         return self._states.block_bytes(state, start, end) + self._states.checkpoint_bytes(state)
 
-    def _block(self, parent: TokenBlock, tokens: bytes, state: State) -> TokenBlock | None:
-        """The block that holds these tokens, made if need be; None if there is no room for it."""
+    def _block(
+        self, parent: TokenBlock, tokens: bytes, state: State, *, is_last: bool
+    ) -> TokenBlock | None:
+        """The block that holds these tokens, made if need be; None if there is no room for it.
+
+        Only the end of a state may be in a longer one.
+        """
         with self._lock:
-            holder = self.tree.holder(parent, tokens, in_ram)
-        if holder is not None:
-            return holder
+            known = parent.children.get(block_key(parent.key, tokens))
+            if is_last:
+                known = self.tree.holder(parent, tokens, in_ram)
+        if known is not None and in_ram(known):
+            return known
         start = parent.end_tokens
         end = start + n_tokens(tokens)
         if not self._make_room(self._states.block_bytes(state, start, end)):

@@ -16,8 +16,8 @@ READ_BYTES = 32 * 1024**2
 def in_runs(parts: Sequence[KVPart], block_tokens: int) -> Iterator[list[KVPart]]:
     """Parts of a path in order, a list for each file.
 
-    The system prompt's blocks are apart from what follows them. A tail that the next turn
-    supersedes is alone, as is a checkpoint.
+    The system prompt's blocks are apart from what follows them. What a longer block may supersede
+    is alone: a tail, and the end of a system prompt. So is a checkpoint.
     """
     run: list[KVPart] = []
     for part in parts:
@@ -49,6 +49,7 @@ def _kind(part: KVPart, block_tokens: int) -> str:
         return "checkpoint"
     assert isinstance(part, TokenBlock)
     n = n_tokens(part.tokens)
+    is_system = part.shared_tokens == n
     if n < block_tokens:
-        return "tail"
-    return "system" if part.shared_tokens == n else "full"
+        return "system's end" if is_system else "tail"
+    return "system" if is_system else "full"

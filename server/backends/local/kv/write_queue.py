@@ -83,16 +83,16 @@ class WriteQueue:
 
 def unwritten(block: TokenBlock, checkpoint: Checkpoint | None) -> list[KVPart]:
     """What of a state the disk lacks, from its first block on."""
-    parts = path_of(checkpoint or block)
-    return [part for part in parts if in_ram(part) and not _is_written(part)]
+    parts = [part for part in path_of(checkpoint or block) if part.place is None and in_ram(part)]
+    # Its end may be on disk in a longer block.
+    return [part for part in parts if part is not block or not _is_in_another(block)]
 
 
-def _is_written(part: KVPart) -> bool:
-    """Whether its tokens are on disk, be it in a longer block."""
-    if part.place is not None or not isinstance(part, TokenBlock) or part.parent is None:
-        return part.place is not None
-    others = part.parent.children.values()
-    return any(each.place is not None and each.tokens.startswith(part.tokens) for each in others)
+def _is_in_another(block: TokenBlock) -> bool:
+    if block.parent is None:
+        return False
+    others = block.parent.children.values()
+    return any(each.place is not None and each.tokens.startswith(block.tokens) for each in others)
 
 
 def _end(part: KVPart) -> tuple[TokenBlock, Checkpoint | None]:

@@ -266,8 +266,25 @@ class MixedLimited(Limited):
     kind = "mixed"
 
 
+class Cut(Unlimited):
+    """System prompts end anywhere, also at several places of what begins alike."""
+
+    @rule(tokens=st.lists(st.integers(0, 1), min_size=1, max_size=14), shared=st.integers(0, 14))
+    def store_a_conversation(self, tokens: list[int], shared: int) -> None:
+        """A sequence with a system prompt has ended."""
+        self.cache.add(pack(tokens), tuple(tokens), min(shared, len(tokens)))
+        self.stored.add(tuple(tokens))
+
+    @invariant()
+    def each_block_is_there_once(self) -> None:
+        """It adds up; what is held once and what more often depends on where they end."""
+        assert check_integrity(self.tree, self.cache.leases) == []
+
+
 TestUnlimited = Unlimited.TestCase
+TestCut = Cut.TestCase
 TestUnlimited.settings = settings(max_examples=60, stateful_step_count=25)
+TestCut.settings = TestUnlimited.settings
 TestLimited = Limited.TestCase
 TestAdaptive = Adaptive.TestCase
 TestRecurrent = RecurrentLimited.TestCase

@@ -161,10 +161,10 @@ def test_no_step_waits_for_many_blocks(
     assert counts == [2, 4, 5]
 
 
-def test_a_system_prompt_that_is_cut_out_stays_in_8_bits(
+def test_the_end_of_a_system_prompt_lies_in_8_bits_too(
     cache: PrefixCache, states: SmallStates
 ) -> None:
-    """Its last block shrinks to where the system prompt ends, without being quantised anew."""
+    """However short it is, it is no tail; it stays so when what follows it is given up."""
     keep(cache, prompt(2 * BLOCK), BLOCK + 3)
     quantize(cache, states)
     cache.give_way(1)
