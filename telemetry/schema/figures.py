@@ -137,13 +137,13 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure(
         *("forced_tokens", "tokens", "mlx.held.forced_tokens", "forced"),
-        about="tokens that the grammar left no choice about",
+        about="tokens that the grammar forced",
         field="forced",
         example="forced>20",
     ),
     Figure(
         *("drafted_tokens", "tokens", "mlx.lookup.drafted_tokens", "guessed"),
-        about="tokens that were guessed from the conversation",
+        about="tokens that were guessed",
         field="guessed",
         example="guessed>100",
     ),
