@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import urllib.request
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,6 @@ from tests.real import serving
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
 LARGE, SMALL = 10_000_000, 90_000
 """Bytes of states in RAM, at 8 bytes a token: more than needed, and too few."""
-
-SHARED = pytest.mark.skipif(
-    find_spec("mlxdeck.server.backends.local.kv.blocks") is None,
-    reason="the server keeps whole states, and a replay plays shared blocks",
-)
 
 
 def words(chance: random.Random, n: int) -> str:
@@ -78,10 +72,8 @@ def named(of: WhatIfReport, name: str) -> float:
     ("size", "flags"),
     [
         (LARGE, ("--no-disk-cache",)),
-        pytest.param(SMALL, ("--no-disk-cache",), marks=SHARED),
-        pytest.param(
-            SMALL, ("--cache-policy", "adaptive", "--exact-cache-entries", "0"), marks=SHARED
-        ),
+        (SMALL, ("--no-disk-cache",)),
+        (SMALL, ("--cache-policy", "adaptive", "--exact-cache-entries", "0")),
     ],
     ids=["large", "small", "adaptive"],
 )
