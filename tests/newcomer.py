@@ -36,7 +36,7 @@ NOT_RUN = {
     "mlxdeck tui --serve": "runs until it is stopped; tests/tui/ runs it",
     "mlxdeck up --alert*": "runs until it is stopped; tests/tui/ runs up",
     "mlxdeck tui --alert*": "runs until it is stopped; tests/telemetry/ runs alerts",
-    "mlxdeck stats --watch*": "the same",
+    "mlxdeck stats *--watch*": "the same",
     "mlxdeck rm cache": "asks for consent, and not while a server runs",
 }
 """Patterns of commands, each with the reason."""
