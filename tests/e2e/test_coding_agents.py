@@ -137,4 +137,6 @@ def test_continue_on_the_real_model(server: Server, api: str, tmp_path: Path) ->
     before = len(server.ended())
     answer = continue_cli(server.url, api, QUESTION, cwd=tmp_path, output_tokens=48)
     assert answer.strip()
-    assert {end.outcome for end in server.ended(before + 1)[before:]} == {"ok"}
+    ends = server.ended(before + 1)[before:]
+    # The title that opencode asked for before may end now.
+    assert {end.outcome for end in ends} <= {"ok", "cancelled"}
