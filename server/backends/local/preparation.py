@@ -71,15 +71,14 @@ class _Planned:
     prompt: Prompt
     plan: ConstraintPlan
     tokenize_s: float
+    tool_tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Rendered:
-    prompt: Prompt
-    plan: ConstraintPlan
+    planned: _Planned
     found: Found
     wanted: Wanted
-    tokenize_s: float
     blocks: BlockDigests
 
     def release(self) -> None:
@@ -132,24 +131,22 @@ class Preparation:
         """
         began_s = time.monotonic()
         rendered = await self._render(request, parts)
-        found = rendered.found
+        planned, found = rendered.planned, rendered.found
         try:
             found = await self._states.restore(rendered.wanted, found)
-            lease_s = time.monotonic() - began_s - rendered.tokenize_s
-            miss = self._miss(found, rendered.prompt, parts)
+            lease_s = time.monotonic() - began_s - planned.tokenize_s
+            miss = self._miss(found, planned.prompt, parts)
         except BaseException:
             found.lease.release()
             raise
         found = replace(found, miss=miss)
-        sizes = rendered.prompt.layout.n_tokens() if request.tools else {}
-        tools = tuple(sizes.get(f"tools.{tool.name}", 0) for tool in request.tools)
         return Ready(
-            rendered.prompt,
-            rendered.plan,
+            planned.prompt,
+            planned.plan,
             found,
-            rendered.tokenize_s,
+            planned.tokenize_s,
             lease_s,
-            tools,
+            planned.tool_tokens,
             rendered.blocks,
         )
 
@@ -191,7 +188,9 @@ class Preparation:
             thinking=(traits.think_start, traits.think_end) if traits.think_end else (),
             in_thinking=prompt.in_thinking,
         )
-        return _Planned(prompt, plan, time.monotonic() - began_s)
+        sizes = prompt.layout.n_tokens() if request.tools else {}
+        tools = tuple(sizes.get(f"tools.{tool.name}", 0) for tool in request.tools)
+        return _Planned(prompt, plan, time.monotonic() - began_s, tools)
 
     def _find(self, planned: _Planned) -> _Rendered:
         """On the prompt thread for short work: the only one that leases."""
@@ -199,7 +198,7 @@ class Preparation:
         wanted = Wanted(prompt.tokens, prompt.layout.part_at, prompt.layout.tail_start)
         found = self._states.find(wanted)
         blocks = self._digests.of(pack(prompt.tokens)) if self._digests else BlockDigests()
-        return _Rendered(prompt, planned.plan, found, wanted, planned.tokenize_s, blocks)
+        return _Rendered(planned, found, wanted, blocks)
 
 
 def _grammar_kind(request: ChatRequest, parts: Digests) -> str:
