@@ -90,6 +90,8 @@ class AlertHooks:
                     way.deliver(waiting)
                 except DeliveryFailed as error:
                     self._failed(way.title, str(error))
+                except Exception as error:  # noqa: BLE001 - the thread's edge: the next one goes out
+                    self._failed(way.title, f"{type(error).__name__}, a bug of ours")
 
     def _failed(self, what: str, why: str) -> None:
         with self._lock:

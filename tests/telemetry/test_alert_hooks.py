@@ -193,6 +193,32 @@ def test_a_full_queue_is_counted() -> None:
     assert [each["when"][17:19] for each in way.got] == ["00", "01", "02"]
 
 
+class Broken:
+    """A way with a bug."""
+
+    title = "broken"
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def deliver(self, body: bytes) -> None:
+        self.n += 1
+        raise RuntimeError
+
+    def stop(self) -> None:
+        pass
+
+
+def test_a_bug_of_a_way_ends_no_other_alert() -> None:
+    """It is told once, and counted each time."""
+    broken = Broken()
+    with hooks(broken) as (made, told):
+        made.fire(ALERT, 0.0, None)
+        made.fire(ALERT, 0.0, None)
+        until(lambda: made.n_failed == 2)
+    assert broken.n == 2 and told == ["broken: RuntimeError, a bug of ours"]
+
+
 def test_closing_ends_what_hangs(tmp_path: Path) -> None:
     """With the children of the command, and with what waits behind it."""
     group = tmp_path / "group"
