@@ -10,11 +10,13 @@ import pytest
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.backends.local.kv import cooling, write_queue
 from mlxdeck.server.backends.local.kv.blocks import BLOCK_TOKENS
+from mlxdeck.telemetry.schema.events import CacheLookup
 from tests.server.backends.local.kv.states import SmallStates
 from tests.server.http import Running, running, until
 
 SYSTEM = "You are terse. " * 40
-N_FULL = len(SYSTEM) // BLOCK_TOKENS
+N_BLOCKS = len(SYSTEM) // BLOCK_TOKENS + 1
+"""A block ends where the system prompt does; what comes behind it is exact."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,19 +46,23 @@ async def test_states_are_quantised_once_and_stay_so(tmp_path: Path) -> None:
         await server.ask("hello", system=SYSTEM)
         await until(lambda: server.service.load.prefix_quantized_bytes > 0)
         told = await cache(server)
-        assert told["quantized_bytes"] == N_FULL * BLOCK_TOKENS * 2
+        lookups = [line.attrs for line in server.telemetry.named("cache.lookup")]
+        (n_shared,) = {each.shared_tokens for each in lookups if isinstance(each, CacheLookup)} - {
+            0
+        }
+        assert told["quantized_bytes"] == n_shared * 2 and n_shared > len(SYSTEM)
         status = (await server.http.get("/v1/status")).json()
         assert status["memory"]["prefix_cache_quantized_bytes"] == told["quantized_bytes"]
         metrics = (await server.http.get("/metrics")).text
         assert f"mlxdeck_prefix_cache_quantized_bytes {told['quantized_bytes']}.0" in metrics
         again = (await server.ask("and you", system=SYSTEM)).json()
         assert again["usage"]["cache_read_input_tokens"] > len(SYSTEM)
-        assert first.states.n_tried == N_FULL  # type: ignore[attr-defined]
+        assert first.states.n_tried == N_BLOCKS  # type: ignore[attr-defined]
     second = engine()
     async with running(second, home=tmp_path, kv_8bit=True) as server:
         other = (await server.ask("who are you", system=SYSTEM)).json()
         assert other["usage"]["cache_read_input_tokens"] > len(SYSTEM)
-        assert (await cache(server))["quantized_bytes"] == N_FULL * BLOCK_TOKENS * 2
+        assert (await cache(server))["quantized_bytes"] == n_shared * 2
         assert not second.states.n_tried  # type: ignore[attr-defined]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as TokenSequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -163,6 +164,8 @@ class Small(EchoEngine):
     whole_bytes = COST.bytes_of(1_000)
     cached_bytes = 0
     most_held_bytes = 0
+    slow_s: Callable[[], float] = staticmethod(lambda: 0.0)
+    """How long a step takes; the test sees what is there meanwhile."""
 
     def load(self, progress: Progress) -> ModelInfo:
         """With the size of a token."""
@@ -177,6 +180,7 @@ class Small(EchoEngine):
 
     def step(self, reads: Reads = None) -> list[Step]:
         """Notes what is held behind it."""
+        time.sleep(self.slow_s())
         found = super().step(reads)
         self.most_held_bytes = max(self.most_held_bytes, self.held_bytes)
         return found
@@ -281,12 +285,15 @@ async def test_the_last_to_come_gives_up_its_place_and_goes_on_later() -> None:
         for each in jobs:
             each.keep, each.lease = keep, lease
         asked = []
+        # Until the second one writes, and while it has no place.
+        engine.slow_s = lambda: 0.01 if not jobs[1].work.n_tokens or jobs[1].rest else 0.0
         for n, each in enumerate(jobs, 1):
             asked.append(asyncio.create_task(answer(scheduler, each)))
             await until(partial(_are_active, scheduler, n))
         await until(lambda: jobs[1].work.times.paused_s)
         assert jobs[1].work.state[0] == "wait" and jobs[1].work.n_tokens > 1_500
         assert (scheduler.status.active, scheduler.status.queued) == (1, 1)
+        engine.slow_s = lambda: 0.0
         told = await asyncio.gather(*asked)
         assert told == [(long_answers(f"<user>{each}"), "stop") for each in "ab"]
         assert [each.work.n_tokens for each in jobs] == [2_801, 2_801]
