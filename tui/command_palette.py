@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from textual.app import SystemCommand
 from textual.screen import Screen
 
+from mlxdeck.tui.panels.registry import PANELS
+
 ACTIONS = (
     ("Window: next", "Show the next stretch of time: 1m, 5m, 15m, 1h, all", "app.window"),
     ("Pause or resume", "Keep the view as it is; data keeps arriving", "app.pause"),
@@ -21,12 +23,7 @@ ACTIONS = (
     ("Export", "Write the requests that are listed to a file", "export"),
     ("Log scale", "Latency on a linear or a logarithmic scale", "log"),
     ("Dots", "Charts in braille, in blocks or in ASCII", "marker"),
-    ("Panel: latency", "Show or hide it", "panel('latency')"),
-    ("Panel: cache", "Show or hide it", "panel('hits')"),
-    ("Panel: throughput", "Show or hide it", "panel('throughput')"),
-    ("Panel: requests", "Show or hide it", "panel('requests')"),
-    ("Panel: tool calls", "Show or hide it", "panel('calls')"),
-    ("Panel: errors", "Show or hide it", "panel('errors')"),
+    *((f"Panel: {kind.name}", "Show or hide it", f"panel('{kind.id}')") for kind in PANELS),
     ("Replay: seek", "Go to a time, a share or by a step", "app.seek"),
     ("Replay: faster", "The next speed", "app.faster(1)"),
     ("Replay: slower", "The speed before", "app.faster(-1)"),

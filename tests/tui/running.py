@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.tui.app import Dashboard
-from mlxdeck.tui.screens.dashboard import PANELS
+from mlxdeck.tui.panels.registry import PANEL_IDS
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.widgets.kpi import Kpi
 from mlxdeck.tui.widgets.request_table import RequestTable
@@ -60,7 +60,7 @@ class Running:
     def alone(self) -> list[str]:
         """The panels that are shown, if the line at the top is still above them."""
         assert self.text.startswith(" mlxdeck")
-        return [name for name in PANELS if self.app.screen.query_one(f"#{name}").region.area]
+        return [name for name in PANEL_IDS if self.app.screen.query_one(f"#{name}").region.area]
 
     def figure(self, name: str) -> str:
         """What a tile of the strip at the top says."""

@@ -15,7 +15,6 @@ from textual.widgets import Footer, Input, Static
 
 from mlxdeck.telemetry.alerts.watch import Alert
 from mlxdeck.telemetry.analyze.report import Period
-from mlxdeck.telemetry.analyze.sessions import error_groups
 from mlxdeck.telemetry.analyze.stats import Summary
 from mlxdeck.telemetry.analyze.time_series import TimeSeries, Total
 from mlxdeck.telemetry.query.filters import NAME, FilterError, expanded
@@ -26,42 +25,30 @@ from mlxdeck.tui.messages import (
     RedrawAsked,
     RequestChosen,
 )
-from mlxdeck.tui.present.charts import CHARTS, stands_out
+from mlxdeck.tui.panels.panel import Moment, Panel
+from mlxdeck.tui.panels.registry import PANEL_IDS, PANELS, ROWS
+from mlxdeck.tui.present.charts import stands_out
 from mlxdeck.tui.present.status_line import StatusPart, fitted
 from mlxdeck.tui.present.view_model import (
     figures,
-    no_requests,
     no_stream,
-    nothing_in,
-    time_axis,
 )
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
 from mlxdeck.tui.state.context import Context
-from mlxdeck.tui.state.request_query import ORDERS, RequestQuery, SortOrder
-from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.error_list import ErrorList
+from mlxdeck.tui.state.request_query import ORDERS, SortOrder
 from mlxdeck.tui.widgets.filter_bar import FilterBar
 from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.line_chart import LineChart
-from mlxdeck.tui.widgets.plot import MARKERS, Axis
+from mlxdeck.tui.widgets.plot import MARKERS
 from mlxdeck.tui.widgets.request_table import RequestTable
-from mlxdeck.tui.widgets.tool_calls import ToolCallList
 from mlxdeck.tui.widgets.transport import Transport
-from mlxdeck.tui.widgets.virtual_list import VirtualList
 
-LOOK_BACK = 8
-"""Each point of a chart takes in what ended in the eighth of the window before it."""
 LIVE_S = 60.0
 """A stream whose last line is older is over: a server ticks every ten seconds."""
 FINDINGS_S = 3600.0
 """How far back findings are looked for."""
-_LISTS = ("requests", "calls", "errors")
-PANELS = (*CHARTS, *_LISTS)
-"""In the order of their keys."""
-_ROWS = {"charts": tuple(CHARTS), "lists": _LISTS}
-_NAMES = ("latency", "cache", "throughput", "requests", "tool calls", "errors")
 
 
 class DashboardScreen(Screen[None]):
@@ -96,8 +83,8 @@ class DashboardScreen(Screen[None]):
         Binding("e", "export", "Export", show=False, tooltip="Write the listed requests to a file"),
         Binding("m", "maximize", "Maximize", show=False, tooltip="This panel alone; esc: back"),
         *(
-            Binding(str(n), f"panel('{panel}')", f"Panel: {name}", show=False)
-            for n, (panel, name) in enumerate(zip(PANELS, _NAMES, strict=True), 1)
+            Binding(str(n), f"panel('{kind.id}')", f"Panel: {kind.name}", show=False)
+            for n, kind in enumerate(PANELS, 1)
         ),
     ]
 
@@ -111,8 +98,7 @@ class DashboardScreen(Screen[None]):
         # Series without a filter stay while there is a filter.
         self._totals = (Total(), Total())
         self._strip_trends = (TimeSeries(), TimeSeries())
-        self._trends: dict[tuple[int, tuple[str, ...], bool], TimeSeries] = {}
-        """By the number of buckets, whether there are percentiles, and whether it is filtered."""
+        self._panels: dict[str, Panel] = {}
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -123,23 +109,15 @@ class DashboardScreen(Screen[None]):
         yield Static(text, id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")
-            with Horizontal(id="charts"):
-                yield LineChart(Axis(fmt.tick, fmt.duration), "latency", id="latency")
-                yield LineChart(Axis(fmt.percent, fmt.percent, 1.0), "tokens from cache", id="hits")
-                yield LineChart(Axis(fmt.rate, fmt.rate), "tokens a second", id="throughput")
-            with Horizontal(id="lists"):
-                yield RequestTable(self._store, id="requests")
-                yield ToolCallList(self._store, id="calls")
-                yield ErrorList(id="errors")
+            self._panels = {kind.id: kind.new(ctx, kind.id) for kind in PANELS}
+            for row in ROWS:
+                with Horizontal(id=row, classes="panels"):
+                    yield from (self._panels[kind.id].widget for kind in PANELS if kind.row == row)
         yield Transport(self._ctx.clock, self._store, id="transport")
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
         self.query_one(Transport).display = self._ctx.clock.replay
-        self.query_one("#latency", LineChart).threshold = self._ctx.alarm.limits.latency_p95_s
-        self.query_one("#hits", LineChart).threshold = self._ctx.alarm.limits.hit_rate
-        if self._ctx.ways.log_scale:
-            self.query_one("#latency", LineChart).toggle_log()
         if self._ctx.ways.marker in MARKERS:
             for chart in self.query(LineChart):
                 chart.set_marker(self._ctx.ways.marker)
@@ -170,60 +148,22 @@ class DashboardScreen(Screen[None]):
             self._store, window, now_s, strip.n_buckets, view
         )
         strip.show(figures(self._store, total, trends, now_s))
-        for chart in self.query(LineChart):
-            if chart.display:
+        moment = self._moment(now_s, total, below)
+        for panel in self._panels.values():
+            if panel.while_hidden or panel.widget.display:
                 yield
-                self._show_chart(chart, total, now_s)
-        yield
-        self._show_lists(now_s, listing, below)
+                panel.show(moment)
+        self.query_one(FilterBar).tell(len(moment.rows), searching=bool(self._ctx.sought))
         if self._ctx.clock.replay:
             self.query_one(Transport).refresh()
 
-    def _show_lists(self, now_s: float, listing: RequestQuery, below: int | None) -> None:
-        as_of_ts = self._ctx.as_of_ts
+    def _moment(self, now_s: float, total: Summary, below: int | None) -> Moment:
+        listing, as_of_ts = self._ctx.listing, self._ctx.as_of_ts
         # While requests run, their elapsed time grows.
         second = int(now_s) if self._store.n_open else 0
         version = (listing.version, as_of_ts, below, second)
-        for each in self.query(VirtualList):
-            # The figures above are of the window.
-            each.scope = "that match" if listing.text else "in all"
-        table = self.query_one(RequestTable)
-        table.as_of_ts, table.now_ts = as_of_ts, now_s
-        table.empty = no_requests(self._store, filtered=bool(listing.text))
         rows = listing.rows(as_of_ts, below)
-        table.show(rows, version)
-        calls = self.query_one(ToolCallList)
-        calls.now_ts = now_s
-        calls.show(listing.calls(now_s if below is not None else as_of_ts), version)
-        errors = self.query_one(ErrorList)
-        if errors.display:
-            ended = self._store.column("end_ts")[rows] <= now_s
-            groups = error_groups(self._store, rows[ended])
-            errors.show_groups(groups, now_s, version)
-        self.query_one(FilterBar).tell(len(rows), searching=bool(self._ctx.sought))
-
-    def _show_chart(self, chart: LineChart, total: Summary, now_s: float) -> None:
-        window, listing, name = self._ctx.window, self._ctx.listing, str(chart.id)
-        filtered = bool(listing.text)
-        trend = self._kept(name, chart.n_buckets, filtered=filtered)
-        drawn = trend.series(self._store, window, now_s, chart.n_buckets, listing.view)
-        lines, values = CHARTS[name].lines(drawn, total)
-        chart.look_back = _look_back(chart.n_buckets)
-        hint = "" if total.n_requests else nothing_in(self._store, window, filtered=filtered)
-        chart.show(lines, time_axis(drawn, window, now_s), values, hint)
-        span_s = drawn.bucket_s * chart.look_back
-        each = f"  each point: last {fmt.tick(round(span_s, 1))}"
-        chart.border_title = CHARTS[name].title(total) + (each if chart.n_buckets > 48 else "")
-
-    def _kept(self, chart: str, n_buckets: int, *, filtered: bool) -> TimeSeries:
-        ranked = CHARTS[chart].ranked
-        key = (n_buckets, ranked, filtered)
-        if key not in self._trends:
-            if len(self._trends) > 2 * len(PANELS):
-                # Of sizes that the window had once.
-                self._trends.clear()
-            self._trends[key] = TimeSeries(_look_back(n_buckets), ranked)
-        return self._trends[key]
+        return Moment(now_s, total, rows, version, is_held=below is not None)
 
     def alerts(self, now_s: float) -> list[Alert]:
         """Thresholds that the window's figures have newly crossed, without any filter.
@@ -256,13 +196,14 @@ class DashboardScreen(Screen[None]):
             self.query_one("#status", Static).update(text, layout=False)
 
     def _show_panels(self) -> None:
-        shown = {self.alone} if self.alone else set(PANELS) - set(self._ctx.ways.hidden)
+        shown = {self.alone} if self.alone else set(PANEL_IDS) - set(self._ctx.ways.hidden)
         self.set_class(bool(self.alone), "-alone")
-        for panel in PANELS:
+        for panel in PANEL_IDS:
             widget = self.query_one(f"#{panel}")
             widget.set_class(panel not in shown, "-off")
             widget.set_class(panel == self.alone, "-only")
-        for row, panels in _ROWS.items():
+        for row in ROWS:
+            panels = {kind.id for kind in PANELS if kind.row == row}
             self.query_one(f"#{row}").set_class(shown.isdisjoint(panels), "-off")
 
     def action_panel(self, panel: str) -> None:
@@ -277,7 +218,7 @@ class DashboardScreen(Screen[None]):
     def action_maximize(self) -> None:
         """The focused panel alone, or all of them again."""
         focused = self.focused.id if self.focused else None
-        self._show_alone("" if self.alone or focused not in PANELS else str(focused))
+        self._show_alone("" if self.alone or focused not in PANEL_IDS else str(focused))
 
     def _show_alone(self, panel: str) -> None:
         """Show one panel and no other; with none, all that are wanted."""
@@ -390,7 +331,3 @@ class DashboardScreen(Screen[None]):
     def action_export(self) -> None:
         """Write the listed requests to a file."""
         self.app.push_screen(ExportScreen(self._store, self._ctx.rows, self._ctx.as_of_ts))
-
-
-def _look_back(n_buckets: int) -> int:
-    return max(1, n_buckets // LOOK_BACK)

@@ -1,0 +1,1 @@
+"""Panels of the dashboard: what each shows of the store as of a moment."""
