@@ -48,4 +48,9 @@ class Load:
     """None where no states are kept here."""
     memory_active_bytes: int = 0
     memory_peak_bytes: int = 0
+    memory_limit_bytes: int | None = None
+    """None where no model is here."""
+    max_active: int | None = None
+    max_queued: int | None = None
+    """How many may run, and wait; None where another server decides."""
     models: tuple[ModelState, ...] = ()

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "default"
 """Name of a model that isn't known yet."""
-OF_THE_PROCESS = ("memory_active_bytes", "memory_peak_bytes")
+OF_THE_PROCESS = ("memory_active_bytes", "memory_peak_bytes", "memory_limit_bytes")
 LOAD_WAIT_S = 60.0
 """A request waits so long for a backend that loads, if no other one can take over."""
 

@@ -85,6 +85,8 @@ class Observer:
             t.Tick(
                 active=load.active,
                 queued=load.queued,
+                max_active=load.max_active,
+                max_queued=load.max_queued,
                 output_tokens_per_s=(load.output_tokens - last.output_tokens) / span_s,
                 prefill_tokens_per_s=(load.prefill_tokens - last.prefill_tokens) / span_s,
                 exact_entries=load.exact_entries,
@@ -95,6 +97,7 @@ class Observer:
                 prefix_limit_bytes=load.prefix_limit_bytes,
                 memory_active_bytes=load.memory_active_bytes,
                 memory_peak_bytes=load.memory_peak_bytes,
+                memory_limit_bytes=load.memory_limit_bytes,
                 process_bytes=process_bytes,
                 n_requests=self.totals.requests,
                 n_errors=self.totals.errors.total(),

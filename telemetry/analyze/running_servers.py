@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.telemetry.store.bounded_history import TickRow
@@ -50,12 +50,19 @@ def summed_ticks(store: Store, now_s: float) -> list[Tick]:
 def _sum(ticks: Sequence[Tick]) -> Tick:
     if len(ticks) == 1:
         return ticks[0]
-    queued = [tick.queued for tick in ticks if tick.queued is not None]
     return Tick(
         active=sum(tick.active for tick in ticks),
-        queued=sum(queued) if queued else None,
+        queued=_known_sum(tick.queued for tick in ticks),
+        max_active=_known_sum(tick.max_active for tick in ticks),
+        max_queued=_known_sum(tick.max_queued for tick in ticks),
         output_tokens_per_s=sum(tick.output_tokens_per_s for tick in ticks),
         memory_active_bytes=sum(tick.memory_active_bytes for tick in ticks),
+        memory_limit_bytes=_known_sum(tick.memory_limit_bytes for tick in ticks),
         unloaded_models=tuple(name for tick in ticks for name in tick.unloaded_models),
         loading_models=tuple(name for tick in ticks for name in tick.loading_models),
     )
+
+
+def _known_sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -86,6 +86,10 @@ class Tick(Attrs, frozen=True, kw_only=True):
     """Requests in the engine."""
     queued: int | None = always(0, "mlx.queued")
     """Requests that wait for it; null where only other servers answer, which don't report it."""
+    max_active: int | None = named("mlx.active.limit", None)
+    """How many requests the engine takes at once; absent where no model is here."""
+    max_queued: int | None = named("mlx.queued.limit", None)
+    """How many may wait before others are refused."""
     output_tokens_per_s: float = always(0.0, "mlx.output_tokens_per_s")
     """Tokens written a second since the last tick."""
     prefill_tokens_per_s: float = always(0.0, "mlx.prefill_tokens_per_s")
@@ -106,6 +110,8 @@ class Tick(Attrs, frozen=True, kw_only=True):
     """Memory that MLX uses."""
     memory_peak_bytes: int = always(0, "mlx.memory.peak_bytes")
     """The most that it has used."""
+    memory_limit_bytes: int | None = named("mlx.memory.limit_bytes", None)
+    """What models and their states may take: MLX's limit on Metal, else the machine's memory."""
     process_bytes: int = always(0, "process.memory.usage")
     """Resident memory of the server."""
     n_requests: int = always(0, "mlx.requests_total")

@@ -222,6 +222,7 @@ class LocalBackend(OneModel):
             self.scheduler.status,
             memory_active_bytes=memory.active_bytes,
             memory_peak_bytes=memory.peak_bytes,
+            memory_limit_bytes=memory.limit_bytes,
         )
         if self._is_ready:
             n_lost += self.kv.states.ram.tally.evictions["failed"]

@@ -199,10 +199,11 @@ Step = Prefilled | Sampled
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes that the device uses now, and the peak."""
+    """Bytes that the device uses now, the peak, and how many there are."""
 
     active_bytes: int = 0
     peak_bytes: int = 0
+    limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

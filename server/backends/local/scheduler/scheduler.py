@@ -189,7 +189,14 @@ class Scheduler:
         waiting = (each.work.times for each in self._open)
         queued = sum(not times.admitted_s or times.paused_s > 0 for times in waiting)
         worker = self._worker
-        return Load(len(worker.running), queued, worker.output_tokens, worker.prefill_tokens)
+        return Load(
+            len(worker.running),
+            queued,
+            worker.output_tokens,
+            worker.prefill_tokens,
+            max_active=self._max_batch,
+            max_queued=self._max_waiting,
+        )
 
     @property
     def memory(self) -> Memory:

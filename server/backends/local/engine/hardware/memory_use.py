@@ -66,5 +66,11 @@ def memory_use() -> MemoryUse:
     return MemoryUse(found, active, buffers, footprint_bytes())
 
 
+def memory_limit_bytes() -> int:
+    """What models and their states may take at most; it doesn't change. Any thread."""
+    found = _device()
+    return found.model_bytes if found.kind == "metal" else found.memory_bytes
+
+
 _device = functools.cache(device)
 """Its size doesn't change, and to ask for it takes longer than all the rest."""

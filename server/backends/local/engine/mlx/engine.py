@@ -34,7 +34,7 @@ from mlxdeck.server.backends.local.engine.api import (
 )
 from mlxdeck.server.backends.local.engine.hardware.device import device
 from mlxdeck.server.backends.local.engine.hardware.heap import give_back
-from mlxdeck.server.backends.local.engine.hardware.memory_use import memory_use
+from mlxdeck.server.backends.local.engine.hardware.memory_use import memory_limit_bytes, memory_use
 from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptProgress, PromptRow
 from mlxdeck.server.backends.local.engine.mlx.drafting import (
     NoGuess,
@@ -331,7 +331,7 @@ class MlxEngine:
 
     def memory(self) -> Memory:
         """MLX's own figures; they leave out what Python and the tokenizer use."""
-        return Memory(mx.get_active_memory(), mx.get_peak_memory())
+        return Memory(mx.get_active_memory(), mx.get_peak_memory(), memory_limit_bytes())
 
     def room(self) -> Room:
         """Of the memory that the device may use; see `MemoryUse`."""
