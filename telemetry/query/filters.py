@@ -20,7 +20,8 @@ from mlxdeck.telemetry.columns.growable_array import comparable
 from mlxdeck.telemetry.query.lexer import TERM, Kind, Token, number, tokens, unquoted
 from mlxdeck.telemetry.schema.figures import EXACT, FIGURES
 from mlxdeck.telemetry.schema.figures import Kind as FigureKind
-from mlxdeck.telemetry.store.store import BETWEEN_TOOLS, Table
+from mlxdeck.telemetry.store.store import BETWEEN_TOOLS
+from mlxdeck.telemetry.store.table import Table
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]

@@ -187,6 +187,18 @@ FIGURES: tuple[Figure, ...] = (
         event=RequestStart,
     ),
     Figure(
+        *("dialect", "text", "mlx.dialect", "API", "API that it asked"),
+        field="dialect",
+        example="dialect:anthropic",
+        event=RequestStart,
+    ),
+    Figure(
+        *("n_messages", "count", "mlx.messages", "messages", "messages of the conversation"),
+        field="messages",
+        example="messages>20",
+        event=RequestStart,
+    ),
+    Figure(
         *("agent", "text", "gen_ai.agent.id", "agent", "the client's agent, or its parent"),
         field="agent",
         example="agent:a1",

@@ -9,37 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import GrowableArray, grown, unknown
-from mlxdeck.telemetry.columns.record_batch import KINDS, Calls, Ends, RecordBatch, Starts
+from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Starts
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.schema.figures import FIGURES, LOST, UNKNOWN_NUMBER, told_by
+from mlxdeck.telemetry.schema.figures import LOST
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
 from mlxdeck.telemetry.store.call_columns import CallColumns
 from mlxdeck.telemetry.store.id_index import IdIndex
 from mlxdeck.telemetry.store.string_table import StringTable
+from mlxdeck.telemetry.store.table import COLUMNS, RunningRows, Table
 from mlxdeck.telemetry.store.time_index import TimeIndex
 
 MAX_TOOL_CALLS = 20_000
 MAX_TICKS = 100_000
 BETWEEN_TOOLS = "\n"
-
-_COLUMNS: dict[str, tuple[Any, float]] = {
-    "start_ts": (np.float64, np.nan),
-    "end_ts": (np.float64, np.nan),
-    **{figure.name: (KINDS[figure.kind], figure.unknown) for figure in FIGURES},
-    **dict.fromkeys(("session", "tools", "file"), (np.int32, 0)),
-    "shared_tokens": (np.int32, UNKNOWN_NUMBER),
-    "first_offset": (np.int64, 0),
-    "last_offset": (np.int64, 0),
-}
-"""Type of each column, and the value for a request with only a first line."""
-_KNOWN_EARLY = {"start_ts", "session", "file", *(each.name for each in told_by(t.RequestStart))}
-"""Columns that are known before a request ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +41,11 @@ class FileSpan:
     last: int
 
 
-class Table(Protocol):
-    """The rows that filters look at: a store, or some of its rows as of a moment."""
-
-    strings: StringTable
-
-    @property
-    def tool_calls(self) -> Sequence[ToolCallRow]:
-        """Their tool calls, as far as they are kept."""
-
-    @property
-    def n(self) -> int:
-        """How many rows there are."""
-
-    def column(self, name: str) -> GrowableArray:
-        """One column over all rows."""
-
-    def names(self) -> GrowableArray:
-        """The requests' ids over all rows, as UTF-8."""
-
-    def saying(self, text: str) -> GrowableArray:
-        """For each row whether it says a text, as far as that was searched for."""
-
-
 class Store:
     """Every request of the streams."""
 
     def __init__(self) -> None:
-        self._arrays = {name: np.zeros(1024, kind) for name, (kind, _) in _COLUMNS.items()}
+        self._arrays = {name: np.zeros(1024, kind) for name, (kind, _) in COLUMNS.items()}
         self.strings = StringTable()
         self.ids = IdIndex()
         self.by_start = TimeIndex()
@@ -130,7 +94,7 @@ class Store:
 
     def running(self, rows: GrowableArray) -> Table:
         """Some requests as they were before they ended."""
-        return _Running(self, rows)
+        return RunningRows(self, rows)
 
     @property
     def n_open(self) -> int:
@@ -252,7 +216,7 @@ class Store:
         for name, array in self._arrays.items():
             if self.n > len(array):
                 self._arrays[name] = grown(array, n_before, self.n)
-            if fill := _COLUMNS[name][1]:
+            if fill := COLUMNS[name][1]:
                 self._arrays[name][n_before : self.n] = fill
 
     def _note(self, row: int, batch: RecordBatch, place: int, file: int) -> None:
@@ -368,29 +332,3 @@ class Store:
                 del self._open[row]
                 self._lost[row] = self._stopped[pid]
                 self._arrays["outcome"][row] = LOST
-
-
-class _Running:
-    """Rows of a store without what their end has filled in."""
-
-    def __init__(self, store: Store, rows: GrowableArray) -> None:
-        self._store = store
-        self._rows = rows
-        self.strings = store.strings
-        self.tool_calls: Sequence[ToolCallRow] = ()
-        self.n = len(rows)
-
-    def column(self, name: str) -> GrowableArray:
-        """The value at the request's start; a later value counts as unknown."""
-        if name in _KNOWN_EARLY:
-            return self._store.column(name)[self._rows]
-        kind, fill = _COLUMNS[name]
-        return np.full(self.n, fill, kind)
-
-    def names(self) -> GrowableArray:
-        """Their ids."""
-        return self._store.names()[self._rows]
-
-    def saying(self, text: str) -> GrowableArray:
-        """None: captured content of a running request counts as unknown."""
-        return np.zeros(self.n, bool)
