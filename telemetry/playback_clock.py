@@ -1,5 +1,6 @@
 """The time that a dashboard shows: now, or a place in a recording that moves at some speed.
 
+Of a stream that has ended, now is its end: a window that moved on would be empty.
 Live and replay differ in nothing else: all is drawn as of `PlaybackClock.now`. For one thread.
 """
 
@@ -34,6 +35,7 @@ class PlaybackClock:
         self.first_ts = self.last_ts = 0.0
         self._wall = wall
         self._held_ts: float | None = None
+        self._end_ts: float | None = None
         self._anchor_ts = 0.0
         self._anchor_wall_s = wall()
 
@@ -48,6 +50,20 @@ class PlaybackClock:
     def unheld(self) -> float:
         """The present, also while it is paused; of a replay, the moment that is shown."""
         return self.now if self.replay else self._running
+
+    @property
+    def wall(self) -> float:
+        """The real time, whatever is shown."""
+        return self._wall()
+
+    @property
+    def over(self) -> bool:
+        """Whether it stands at the end of a live stream that has ended."""
+        return self._end_ts is not None
+
+    def end_at(self, ts: float | None) -> None:
+        """Stand at the end of a live stream; None for one that goes on."""
+        self._end_ts = None if self.replay else ts
 
     @property
     def paused(self) -> bool:
@@ -68,7 +84,7 @@ class PlaybackClock:
     @property
     def _running(self) -> float:
         if not self.replay:
-            return self._wall()
+            return self._wall() if self._end_ts is None else self._end_ts
         if math.isinf(self.speed):
             return self.last_ts
         passed_s = (self._wall() - self._anchor_wall_s) * self.speed

@@ -28,6 +28,7 @@ from mlxdeck.telemetry.alerts.deliveries import Delivery
 from mlxdeck.telemetry.alerts.hooks import AlertHooks
 from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
 from mlxdeck.telemetry.alerts.thresholds import Thresholds
+from mlxdeck.telemetry.analyze.running_servers import stream_end
 from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.query.lexer import quoted
@@ -124,7 +125,7 @@ class Dashboard(Replaying):
         )
         self._dashboard = DashboardScreen(self.context)
         self._stale = True
-        self._drawn_s = 0.0
+        self._drawn_s = self._drawn_wall_s = 0.0
         self._rest_until_s = 0.0
         self._parts: Iterator[None] | None = None
         """The parts of the current drawing that are not drawn yet."""
@@ -167,7 +168,12 @@ class Dashboard(Replaying):
         self.store.feed([message.batch])
         if self.context.clock.replay:
             self.context.clock.bounds(self.store.first_ts, self.store.last_ts)
+        self._find_end()
         self._stale = True
+
+    def _find_end(self) -> None:
+        clock = self.context.clock
+        clock.end_at(stream_end(self.store, clock.wall))
 
     @on(SourceChanged)
     def _note_source(self, message: SourceChanged) -> None:
@@ -257,11 +263,13 @@ class Dashboard(Replaying):
             self.redraw_now()
 
     def _redraw(self) -> None:
-        """Draw what changed; without news, once a second, for the window moves on."""
+        """Draw what changed; without news, once a second, for time passes."""
         clock = self.context.clock
+        self._find_end()
         now_s = clock.now
         moving = clock.replay and not clock.paused and now_s != self._drawn_s
-        if not self._stale and not moving and now_s - self._drawn_s < 1:
+        waits = clock.replay or clock.wall - self._drawn_wall_s < 1
+        if not self._stale and not moving and waits:
             return
         if self._parts is None and time.monotonic() >= self._rest_until_s:
             self._parts, self._took_s = self._drawing(now_s), 0.0
@@ -299,7 +307,7 @@ class Dashboard(Replaying):
         elif isinstance(screen, SessionsScreen) and self._stale:
             screen.show_sessions()
             self._stale = False
-        self._drawn_s = now_s
+        self._drawn_s, self._drawn_wall_s = now_s, clock.wall
 
     def action_window(self) -> None:
         """The next window."""

@@ -14,6 +14,23 @@ TREND_TICKS = 40
 """How many ticks back a trend goes."""
 
 
+SILENT_S = 60.0
+"""A stream whose last line is older has ended: its server would have ticked."""
+
+
+def stream_end(store: Store, wall_ts: float) -> float | None:
+    """When the streams ended; None if they go on.
+
+    A clock that is set differently, as another machine's may be, is taken for an end: what the
+    stream tells is shown in any case.
+    """
+    if not store.n_lines:
+        return None
+    silent = abs(wall_ts - store.last_ts) > SILENT_S
+    stopped = store.servers.stopped(wall_ts) and latest_tick(store, wall_ts) is None
+    return store.last_ts if silent or stopped else None
+
+
 def latest_tick(store: Store, now_s: float) -> Tick | None:
     """The last tick of the servers at a moment; None if that tick is too old."""
     found = summed_ticks(store, now_s)

@@ -20,6 +20,7 @@ from mlxdeck.telemetry.schema.figures import LOST
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
 from mlxdeck.telemetry.store.call_columns import CallColumns
 from mlxdeck.telemetry.store.id_index import IdIndex
+from mlxdeck.telemetry.store.server_history import ServerHistory
 from mlxdeck.telemetry.store.string_table import StringTable
 from mlxdeck.telemetry.store.table import COLUMNS, RunningRows, Table
 from mlxdeck.telemetry.store.time_index import TimeIndex
@@ -55,17 +56,13 @@ class Store:
         self._open: dict[int, int] = {}
         self._lost: dict[int, float] = {}
         """Since when it is known that a row's end will never arrive."""
-        self._stopped: dict[int, float] = {}
-        self._servers: dict[tuple[str, str, int], tuple[float, int]] = {}
-        """The process that listened at an address last, and since when."""
+        self.servers = ServerHistory()
         self.tool_calls = BoundedHistory(MAX_TOOL_CALLS, ToolCallRow)
         self.calls = CallColumns()
         self.ticks = BoundedHistory(MAX_TICKS, TickRow)
         self._said: dict[str, set[str]] = {}
         self.n_found = 0
         """How often a text search has found more; results of filters are then out of date."""
-        self.header: t.StreamStart | None = None
-        self._header_ts, self._header_pid = 0.0, 0
         self.first_ts = 0.0
         self.last_ts = 0.0
         self.n_lines = 0
@@ -113,12 +110,13 @@ class Store:
         return sum(self._dropped.values())
 
     def stopped_ts(self, pid: int) -> float:
-        """When a server's process reported its stop, or was found dead; 0 if it still runs."""
-        return self._stopped.get(pid, 0.0)
+        """When a server's process stopped, as far as it is known; 0 if it still runs."""
+        return self.servers.stopped_ts(pid)
 
-    def stopped(self, ts: float) -> bool:
-        """Whether the server that was started last had stopped by a moment."""
-        return 0 < self._header_ts <= self.stopped_ts(self._header_pid) <= ts
+    @property
+    def header(self) -> t.StreamStart | None:
+        """What the server that was started last says of itself."""
+        return self.servers.header
 
     @property
     def open_rows(self) -> list[int]:
@@ -170,14 +168,11 @@ class Store:
         self._call(batch, rows)
         self._tick(batch.ticks)
         for header in batch.headers:
-            if header.ts >= self._header_ts:
-                self.header, self._header_ts = header.attrs, header.ts
-                self._header_pid = header.pid
-            self._began(header.ts, header.pid, header.attrs)
+            self.servers.began(header.ts, header.pid, header.attrs)
         for stop in batch.stops:
             self._drop(stop.pid, stop.attrs.dropped_lines)
-            self._note_stop(stop.pid, stop.ts)
-        if self._stopped:
+            self.servers.ended(stop.ts, stop.pid)
+        if self.servers.any_stopped:
             self._lose()
 
     def _tick(self, ticks: Sequence[DecodedTick]) -> None:
@@ -313,22 +308,9 @@ class Store:
             return number
         return self.strings.number(f"{known}{BETWEEN_TOOLS}{name}")
 
-    def _began(self, ts: float, pid: int, header: t.StreamStart) -> None:
-        """Two processes can't listen at one address: the one before has been killed."""
-        address = (header.host, header.server_address, header.server_port)
-        if not header.server_port:
-            return
-        (_, before), (later_ts, later) = sorted([(ts, pid), self._servers.get(address, (ts, pid))])
-        self._servers[address] = (later_ts, later)
-        if before != later:
-            self._note_stop(before, later_ts)
-
-    def _note_stop(self, pid: int, ts: float) -> None:
-        self._stopped[pid] = max(ts, self._stopped.get(pid, 0))
-
     def _lose(self) -> None:
         for row, pid in list(self._open.items()):
-            if self._arrays["start_ts"][row] <= self._stopped.get(pid, 0):
+            if self._arrays["start_ts"][row] <= self.servers.stopped_ts(pid):
                 del self._open[row]
-                self._lost[row] = self._stopped[pid]
+                self._lost[row] = self.servers.stopped_ts(pid)
                 self._arrays["outcome"][row] = LOST

@@ -40,6 +40,19 @@ def test_live_is_the_wall_clock_unless_it_is_held() -> None:
     assert (clock.now, clock.paused) == (5010, False)
 
 
+def test_of_a_stream_that_ended_now_is_its_end() -> None:
+    """Until it goes on; a replay has a place of its own."""
+    wall = Wall()
+    clock, replay = PlaybackClock(wall), PlaybackClock(wall, replay=True)
+    replay.bounds(100, 200)
+    for each in (clock, replay):
+        each.end_at(4500)
+    assert (clock.now, clock.unheld, clock.over) == (4500, 4500, True)
+    assert (replay.now, replay.over, clock.wall) == (100, False, 5000)
+    clock.end_at(None)
+    assert clock.now == 5000 and not clock.over
+
+
 @pytest.mark.parametrize("speed", SPEEDS[:-1])
 def test_a_replay_moves_at_its_speed_up_to_the_end(speed: float) -> None:
     """From the recording's start."""

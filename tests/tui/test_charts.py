@@ -15,6 +15,7 @@ from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.line_chart import LineChart, spread
 from mlxdeck.tui.widgets.plot import Axis, Plot, PlotLine, nice_top
+from tests.streams import Stream
 from tests.tui.running import NOW_S, REQUESTS, Running, running
 
 NAN = math.nan
@@ -159,7 +160,7 @@ async def test_a_cursor_survives_another_width(tmp_path: Path) -> None:
 
 async def test_an_empty_chart_says_what_would_help(tmp_path: Path) -> None:
     """Nothing in the window, or nothing of it that matches, until there is."""
-    async with running(tmp_path, now_s=5000) as run:
+    async with running(tmp_path, now_s=5000, extra=[Stream().tick(4999)]) as run:
         assert "nothing in the last 5m  ·  w: longer" in run.text
         await run.press("w", "w", "w")
         assert "nothing in" not in run.text

@@ -185,7 +185,7 @@ async def test_models_that_are_not_loaded_are_named(tmp_path: Path) -> None:
 
 async def test_figures_of_a_silent_server_are_not_shown_as_current(tmp_path: Path) -> None:
     """An old tick says nothing of now."""
-    async with running(tmp_path, now_s=200) as run:
+    async with running(tmp_path, now_s=140) as run:
         assert {run.figure(name) for name in ("active", "tok/s", "memory")} == {"–"}
 
 
@@ -232,3 +232,15 @@ async def test_an_empty_list_says_how_to_fill_it(tmp_path: Path) -> None:
         assert "mlxdeck claude --port 8099" in run.text
         await run.add_request(Made(95))
         assert "ANTHROPIC" not in run.text
+
+
+async def test_an_old_stream_is_shown_as_it_was_at_its_end(tmp_path: Path) -> None:
+    """Figures, charts and the line at the top agree, until another server writes."""
+    async with running(tmp_path, now_s=90_000) as run:
+        assert run.app.context.clock.now == run.app.store.last_ts
+        assert run.figure("reqs") == "6" and "nothing in" not in run.text
+        top = run.text.splitlines()[0]
+        assert "■ ended" in top and "last event 21 Sep" in top and "24h58m ago" in top
+        await run.add(Stream(8).tick(90_000))
+        await run.until(lambda: not run.app.context.clock.over)
+        assert run.figure("reqs") == "0" and "● live" in run.text.splitlines()[0]

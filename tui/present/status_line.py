@@ -20,8 +20,6 @@ _BETWEEN = Content("  │  ")
 _ACCENT, _GOOD, _WARN, _BAD = (
     f"b $text-{name}" for name in ("accent", "success", "warning", "error")
 )
-STALE_S = 60.0
-"""After this many seconds without an event, the line shows the age of the last event."""
 
 
 class StatusPart(NamedTuple):
@@ -55,15 +53,23 @@ def parts(ctx: Context) -> Iterator[StatusPart]:
         yield _mark(f"{ctx.store.n_dropped:,} lines dropped", f"{ctx.store.n_dropped:,} dropped")
     if source.refused:
         yield _mark(source.refused, "refused (x)")
-    if ctx.store.stopped(ctx.clock.now):
+    if ctx.store.servers.stopped(ctx.clock.now):
         yield _mark("server stopped", "stopped", _WARN)
-    quiet_s = ctx.clock.now - ctx.store.last_ts
-    if ctx.store.n_lines and not ctx.clock.replay and quiet_s > STALE_S:
-        ago = f"{fmt.duration(quiet_s)} ago"
-        yield StatusPart(Content(f"last event {ago}"), Content(ago))
+    if ctx.clock.over:
+        yield _last_event(ctx)
     for text in _models(latest_tick(ctx.store, ctx.clock.now)):
         yield StatusPart(Content.styled(text, _WARN))
-    yield from map(StatusPart, _server(ctx.store))
+    yield from map(StatusPart, _server(ctx.store, ctx.clock.now))
+
+
+def _last_event(ctx: Context) -> StatusPart:
+    """When it was: that is the moment which is shown."""
+    last_ts, wall_ts = ctx.store.last_ts, ctx.clock.wall
+    at = fmt.dated(last_ts) if fmt.days_apart(last_ts, wall_ts) else fmt.clock(last_ts)
+    if wall_ts - last_ts < 1:
+        return StatusPart(Content(f"last event {at}"), Content(at))
+    ago = f"{fmt.duration(wall_ts - last_ts)} ago"
+    return StatusPart(Content(f"last event {at}, {ago}"), Content(ago))
 
 
 def _mark(text: str, short: str, style: str = _BAD) -> StatusPart:
@@ -102,9 +108,9 @@ def _models(tick: Tick | None) -> Iterator[str]:
         yield from (f"{fmt.one_line(name, MAX_NAME)} loading" for name in tick.loading_models)
 
 
-def _server(store: Store) -> Iterator[Content]:
-    """The server's description of itself."""
-    if header := store.header:
+def _server(store: Store, ts: float) -> Iterator[Content]:
+    """A server's description of itself, as of a moment."""
+    if header := store.servers.header_at(ts):
         yield Content.assemble((header.model, "b"), f" on {header.device or '?'}")
         if header.server_port:
             yield Content(f"{header.server_address}:{header.server_port}")
@@ -125,6 +131,8 @@ def _state(ctx: Context) -> Content:
     if ctx.clock.paused:
         n_new = ctx.store.n - ctx.n_held
         return Content.assemble(("‖ paused", _WARN), f"  {n_new} new")
+    if ctx.clock.over:
+        return Content.styled("■ ended", "b $text-muted")
     if ctx.source.following:
         return Content.styled("● live", _GOOD)
     return Content.styled("○ waiting", "b $text-muted")

@@ -45,8 +45,6 @@ from mlxdeck.tui.widgets.plot import MARKERS
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
 
-LIVE_S = 60.0
-"""A stream whose last line is older is over: a server ticks every ten seconds."""
 FINDINGS_S = 3600.0
 """How far back findings are looked for."""
 
@@ -174,7 +172,7 @@ class DashboardScreen(Screen[None]):
         if not self._store.n_lines or self._ctx.source.loaded < 1:
             return []
         total = self._totals[False].summary(self._store, self._ctx.window, now_s)
-        is_live = now_s - self._store.last_ts < LIVE_S and not self._ctx.clock.replay
+        is_live = not self._ctx.clock.over and not self._ctx.clock.replay
         searched = Period(now_s - FINDINGS_S, now_s)
         return self._ctx.alarm.look(self._store, searched, total, fires=is_live)
 

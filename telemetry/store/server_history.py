@@ -1,0 +1,106 @@
+"""The servers of the streams: when each began and stopped, and which model it had. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from mlxdeck.telemetry.schema import events as t
+
+Change = Literal["start", "stop", "model"]
+
+
+class ServerMark(NamedTuple):
+    """A moment at which a server began, stopped, or had another model than before."""
+
+    ts: float
+    change: Change
+    model: str
+
+
+class _Header(NamedTuple):
+    ts: float
+    pid: int
+    attrs: t.StreamStart
+
+
+class ServerHistory:
+    """Fed with headers and stops in any order. For the store's thread."""
+
+    def __init__(self) -> None:
+        self.header: t.StreamStart | None = None
+        """The newest of all."""
+        self._newest = (0.0, 0)
+        self._stopped: dict[int, float] = {}
+        self._at: dict[tuple[str, str, int], tuple[float, int]] = {}
+        """The process that listened at an address last, and since when."""
+        self._headers: list[_Header] = []
+        self._stops: set[tuple[float, int]] = set()
+        self._marks: list[ServerMark] | None = None
+
+    @property
+    def any_stopped(self) -> bool:
+        """Whether one of them has stopped."""
+        return bool(self._stopped)
+
+    def stopped_ts(self, pid: int) -> float:
+        """When a process reported its stop, or was found dead; 0 if it still runs."""
+        return self._stopped.get(pid, 0.0)
+
+    def stopped(self, ts: float) -> bool:
+        """Whether the server that was started last had stopped by a moment."""
+        started_ts, pid = self._newest
+        return 0 < started_ts <= self.stopped_ts(pid) <= ts
+
+    def header_at(self, ts: float) -> t.StreamStart | None:
+        """What the newest server of a moment says of itself; of an earlier moment, the first."""
+        if not self._headers:
+            return None
+        began = [each for each in self._headers if each.ts <= ts]
+        if began:
+            return max(began, key=lambda each: each.ts).attrs
+        return min(self._headers, key=lambda each: each.ts).attrs
+
+    def began(self, ts: float, pid: int, header: t.StreamStart) -> None:
+        """A file begins. Two processes can't listen at one address: the one before was killed."""
+        self._headers.append(_Header(ts, pid, header))
+        self._marks = None
+        if ts >= self._newest[0]:
+            self.header, self._newest = header, (ts, pid)
+        if not header.server_port:
+            return
+        address = (header.host, header.server_address, header.server_port)
+        (_, before), (later_ts, later) = sorted([(ts, pid), self._at.get(address, (ts, pid))])
+        self._at[address] = (later_ts, later)
+        if before != later:
+            self._note_stop(before, later_ts)
+
+    def ended(self, ts: float, pid: int) -> None:
+        """A server said that it stops."""
+        self._stops.add((ts, pid))
+        self._marks = None
+        self._note_stop(pid, ts)
+
+    def _note_stop(self, pid: int, ts: float) -> None:
+        self._stopped[pid] = max(ts, self._stopped.get(pid, 0))
+
+    def marks(self, from_ts: float, until_ts: float) -> list[ServerMark]:
+        """What changed between two moments, in order. A rotated file is no start."""
+        if self._marks is None:
+            self._marks = self._changes()
+        return [mark for mark in self._marks if from_ts <= mark.ts <= until_ts]
+
+    def _changes(self) -> list[ServerMark]:
+        running: dict[int, str] = {}
+        model, found = "", list[ServerMark]()
+        headers = {(each.ts, each.pid): each.attrs for each in self._headers}
+        for ts, pid in sorted({*headers, *self._stops}):
+            if (ts, pid) in self._stops:
+                # Its file may be gone that says how it began.
+                found.append(ServerMark(ts, "stop", running.pop(pid, "")))
+                continue
+            named = headers[ts, pid].model
+            if pid not in running or running[pid] != named:
+                changed = bool(model) and model != named
+                found.append(ServerMark(ts, "model" if changed else "start", named))
+            running[pid] = model = named
+        return found

@@ -1,0 +1,67 @@
+"""When servers began, stopped and changed their model, and when a stream has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlxdeck.telemetry.analyze.running_servers import SILENT_S, stream_end
+from mlxdeck.telemetry.columns.record_batch import batch
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.server_history import ServerMark
+from mlxdeck.telemetry.store.store import Store
+from tests.streams import START_TS, Made, Stream
+
+
+def fed(parts: Sequence[bytes]) -> Store:
+    """A store that has read these lines, a batch each."""
+    store = Store()
+    for raw in parts:
+        found = batch(Path("f"), raw)
+        store.feed([found] if found else [])
+    return store
+
+
+def header(model: str) -> t.StreamStart:
+    """Of a server at the usual address."""
+    return t.StreamStart(model=model, server_address="127.0.0.1", server_port=8081)
+
+
+@given(st.permutations(range(5)))
+def test_changes_of_servers_are_marked(order: Sequence[int]) -> None:
+    """In whatever order files are read; a rotated file is no start, a known process can restart."""
+    one, two = Stream(1), Stream(2)
+    lines = [
+        one.line(header("small"), 1),
+        one.line(header("small"), 5),
+        one.line(t.ServerStop(), 7),
+        two.line(header("large"), 8),
+        one.line(header("large"), 9),
+    ]
+    store = fed([lines[place] for place in order])
+    assert store.servers.marks(START_TS + 1, START_TS + 8.5) == [
+        ServerMark(START_TS + 1, "start", "small"),
+        ServerMark(START_TS + 7, "stop", "small"),
+        ServerMark(START_TS + 8, "model", "large"),
+    ]
+    assert store.servers.marks(START_TS + 9, START_TS + 9)[0].change == "start"
+    models = [store.servers.header_at(START_TS + at) for at in (0, 6, 8)]
+    assert [each.model for each in models if each] == ["small", "small", "large"]
+
+
+def test_a_stream_has_ended_when_its_servers_have() -> None:
+    """By their own word, or by their silence; one of two that still ticks goes on."""
+    one, two = Stream(1), Stream(2)
+    lines = [one.line(header("m"), 0), *one.request(Made(5), 0), one.tick(10)]
+    store, last_ts = fed(lines), START_TS + 10
+    assert stream_end(Store(), last_ts) is None
+    assert stream_end(store, last_ts + SILENT_S) is None
+    assert stream_end(store, last_ts + SILENT_S + 1) == last_ts
+    assert stream_end(store, last_ts - SILENT_S - 1) == last_ts
+    store = fed([*lines, one.line(t.ServerStop(), 11)])
+    assert stream_end(store, last_ts + 2) == last_ts + 1
+    store = fed([*lines, one.line(t.ServerStop(), 11), two.tick(12)])
+    assert stream_end(store, last_ts + 3) is None
