@@ -24,13 +24,15 @@ from mlxdeck.telemetry.analyze.stats import (
     summary,
     trailing_ranks,
 )
+from mlxdeck.telemetry.analyze.token_flow import at_end, while_running
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import ERROR, OK
+from mlxdeck.telemetry.store.progress_history import FLOWS
 from mlxdeck.telemetry.store.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
-SUMS = ("n", "input", "exact", "prefix", "slower", "errors", "calls", "output", "computed")
-"""Sums of each bucket, over the requests that ended in it."""
+SUMS = ("n", "input", "exact", "prefix", "slower", "errors", "calls", *FLOWS, "points")
+"""Sums of each bucket, over the requests that ended in it, and the tokens that came in it."""
 RANKED: Mapping[str, tuple[slice, Sequence[float]]] = {
     "duration_s": (slice(0, len(RANKS)), RANKS),
     "ttft_s": (slice(len(RANKS), None), RANKS[:1]),
@@ -71,9 +73,9 @@ class Series:
     errors: Array
     n_tool_calls: Array
     output_tokens: Array
-    """Tokens written a second."""
+    """Tokens written a second, counted as they come."""
     computed_tokens: Array
-    """Prompt tokens read a second, without those from cache."""
+    """Prompt tokens read a second, without those from cache, counted as they are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,13 @@ class _Grid:
     """The first bucket's number: how many of its length since 1970."""
     bucket_s: float
     edges: Array
+    point_edges: Array
+    """The same among the points of `store.progress`."""
 
     @property
     def counts(self) -> Array:
-        return np.diff(self.edges)
+        """Requests and points: a bucket with as many of both as before is as before."""
+        return np.stack([np.diff(self.edges), np.diff(self.point_edges)])
 
 
 class TimeSeries:
@@ -104,7 +109,7 @@ class TimeSeries:
         self._ranked = ranked
         self._key: Hashable = None
         self._first = 0
-        self._counts = np.zeros(0, np.int64)
+        self._counts = np.zeros((2, 0), np.int64)
         self._sums = np.zeros((len(SUMS), 0))
         self._ranks = np.zeros((len(RANKS) + 1, 0))
 
@@ -130,22 +135,25 @@ class TimeSeries:
         n_all = n_buckets + self._look_back - 1
         first = int(np.floor(end_ts / bucket_s)) - n_all + 1
         starts = (first + np.arange(n_all + 1)) * bucket_s
-        edges = np.searchsorted(store.by_end.times, starts)
-        edges[-1] = store.by_end.until(end_ts)
-        return _Grid(first, bucket_s, np.minimum(edges, edges[-1]))
+        edges, point_edges = (
+            np.append(np.minimum(np.searchsorted(times, starts[:-1]), n), n)
+            for times in (store.by_end.times, store.progress.times)
+            for n in [int(np.searchsorted(times, end_ts, side="right"))]
+        )
+        return _Grid(first, bucket_s, edges, point_edges)
 
     def _stale(self, key: Hashable, grid: _Grid) -> Array:
         """Which buckets must be computed; the other buckets' values move to their new place."""
-        n_all, moved = len(grid.counts), grid.first - self._first
+        n_all, moved = grid.counts.shape[1], grid.first - self._first
         if key != self._key or not 0 <= moved < n_all:
-            self._counts = np.full(n_all, -1)
+            self._counts = np.full((2, n_all), -1)
             self._sums = np.zeros((len(SUMS), n_all))
             self._ranks = np.full((len(RANKS) + 1, n_all), np.nan)
         elif moved:
-            self._counts = np.concatenate([self._counts[moved:], np.full(moved, -1)])
+            self._counts = np.hstack([self._counts[:, moved:], np.full((2, moved), -1)])
             self._sums = np.roll(self._sums, -moved, axis=1)
             self._ranks = np.roll(self._ranks, -moved, axis=1)
-        return np.asarray(self._counts != grid.counts)
+        return np.asarray((self._counts != grid.counts).any(axis=0))
 
     def _sum(self, store: Store, grid: _Grid, first: int, last: int, mask: Array | None) -> None:
         rows, edges = _rows(store, grid, first, last, mask)
@@ -153,6 +161,14 @@ class TimeSeries:
         # One after the other: each is as long as the store may be.
         for place, values in enumerate(_summed(store, rows), 1):
             self._sums[place, first : last + 1] = _added_up(values, edges)
+        edges = grid.point_edges[first : last + 2]
+        if edges[0] == edges[-1]:
+            self._sums[-1, first : last + 1] = 0
+            return
+        came = while_running(store, slice(edges[0], edges[-1]), mask)
+        for name, values in came.items():
+            self._sums[SUMS.index(name), first : last + 1] += _added_up(values, edges - edges[0])
+        self._sums[-1, first : last + 1] = np.diff(edges)
 
     def _rank(self, store: Store, grid: _Grid, first: int, last: int, mask: Array | None) -> None:
         """Of the windows that end with these buckets, as far as all of them is known."""
@@ -176,7 +192,8 @@ class TimeSeries:
             shares = {
                 name: trailing[name] / trailing["input"] for name in ("exact", "prefix", "slower")
             }
-            some = np.where(trailing["n"] > 0, 1.0, np.nan) / (grid.bucket_s * self._look_back)
+            some = np.where(trailing["n"] + trailing["points"] > 0, 1.0, np.nan)
+            some /= grid.bucket_s * self._look_back
         return Series(
             start_ts=(grid.first + self._look_back - 1) * grid.bucket_s,
             bucket_s=grid.bucket_s,
@@ -211,17 +228,13 @@ def _those(values: Array, edges: Array, chosen: Array) -> tuple[Array, Array]:
 def _summed(store: Store, rows: Array) -> Iterator[Array]:
     """The sums, in the order of `SUMS`, from the second one."""
     read = judged_tokens(store, rows)
-    written, known, calls = (
-        summable(store.column(name)[rows])
-        for name in ("output_tokens", "cached_tokens", "n_tool_calls")
-    )
+    calls = summable(store.column("n_tool_calls")[rows])
     exact, prefix = hit_tokens(store, rows)
     yield from (read, exact, prefix)
     yield np.where(slower_tiers(store, rows), exact + prefix, 0)
     yield store.column("outcome")[rows] == ERROR
     yield calls
-    yield written
-    yield read - known
+    yield from at_end(store, rows).values()
 
 
 def _added_up(values: Array, edges: Array) -> Array:
@@ -258,7 +271,8 @@ class Total:
         start_ts, end_ts = bounds(store, window, now_s)
         order = store.by_end
         first = int(np.searchsorted(order.times, start_ts))
-        key = (first, order.until(end_ts), view.key, store.n_rewritten)
+        points = store.progress.between(start_ts, end_ts)
+        key = (first, order.until(end_ts), points.start, points.stop, view.key, store.n_rewritten)
         if self._found is None or key != self._key:
             self._key, self._found = key, summary(store, window, now_s, view.mask)
         return self._found

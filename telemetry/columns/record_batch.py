@@ -28,6 +28,18 @@ UNREAD, REPAIRED, INVALID = 1, 2, 4
 MAX_ARGUMENTS = 2_000
 """Characters of a call's arguments that are kept; the whole of them is in the file."""
 
+STATES = ("", "prepare", "wait", "prefill", "decode")
+"""Of a running request; empty for one that a later version has."""
+POINT_KINDS: Mapping[str, Any] = {
+    "state_s": np.float32,
+    "position": np.int16,
+    "held": np.bool_,
+    **dict.fromkeys(
+        ("prompt_tokens", "cached_tokens", "read_tokens", "output_tokens", "output_chars"), np.int32
+    ),
+}
+"""Numbers of a `request.progress`, and how they are kept."""
+
 _Kind = TypeVar("_Kind", bound=fast_decode.Head)
 KINDS: Mapping[Kind, Any] = {
     "seconds": np.float32,
@@ -140,6 +152,19 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgressPoints:
+    """How far requests were, as `events.RequestProgress` says it."""
+
+    owners: GrowableArray
+    ts: GrowableArray
+    states: GrowableArray
+    """Places in `STATES`."""
+    waits_for: Texts
+    numbers: Mapping[str, GrowableArray]
+    """The other attributes, by their names in `POINT_KINDS`; less than 0 for unknown ones."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordBatch:
     """Lines of one file."""
 
@@ -155,6 +180,7 @@ class RecordBatch:
     shared: SharedParts
     first_tokens: FirstTokens
     calls: Calls
+    progress: ProgressPoints
     ticks: Sequence[fast_decode.DecodedTick]
     headers: Sequence[fast_decode.DecodedHeader]
     stops: Sequence[fast_decode.StreamStopped]
@@ -192,6 +218,7 @@ class RecordBatch:
             shared=_shared(*looked),
             first_tokens=_first_tokens(*those(fast_decode.DecodedFirstToken, 0)[:2]),
             calls=_calls(*those(fast_decode.Call, 0)),
+            progress=_progress(*those(fast_decode.DecodedProgress, 0)),
             ticks=those(fast_decode.DecodedTick)[1],
             headers=those(fast_decode.DecodedHeader)[1],
             stops=those(fast_decode.StreamStopped)[1],
@@ -305,6 +332,23 @@ def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call], times: Grow
     parsers = Texts.of([call.parser for call in calls])
     faults = np.fromiter(map(_faults, calls), np.uint8, len(calls))
     return Calls(owners, times, names, list(map(_pack, calls)), parsers, faults)
+
+
+def _progress(
+    owners: GrowableArray, lines: Sequence[fast_decode.DecodedProgress], times: GrowableArray
+) -> ProgressPoints:
+    attrs = [line.attrs for line in lines]
+    codes = {name: place for place, name in enumerate(STATES)}
+    return ProgressPoints(
+        owners,
+        times,
+        np.fromiter((codes.get(each.state, 0) for each in attrs), np.int8, len(attrs)),
+        Texts.of([each.waits_for for each in attrs]),
+        {
+            name: np.fromiter(map(attrgetter(name), attrs), kind, len(attrs))
+            for name, kind in POINT_KINDS.items()
+        },
+    )
 
 
 def _faults(call: t.ToolCall) -> int:

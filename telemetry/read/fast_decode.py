@@ -96,6 +96,25 @@ class LookupAttrs(msgspec.Struct, gc=False):
     shared_tokens: _Tokens = msgspec.field(default=0, name="mlx.prompt.shared_tokens")
 
 
+class ProgressAttrs(msgspec.Struct, gc=False):
+    """Of `events.RequestProgress`; its text is read again when somebody looks at it."""
+
+    state: str = msgspec.field(default="", name="mlx.progress.state")
+    state_s: _Seconds = msgspec.field(default=0.0, name="mlx.progress.state_s")
+    position: _Small = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.queue.position")
+    waits_for: str = msgspec.field(default="", name="mlx.queue.reason")
+    prompt_tokens: _Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="gen_ai.usage.input_tokens")
+    cached_tokens: _Tokens = msgspec.field(
+        default=UNKNOWN_NUMBER, name="gen_ai.usage.cache_read.input_tokens"
+    )
+    read_tokens: _Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.progress.read_tokens")
+    output_tokens: _Tokens = msgspec.field(
+        default=UNKNOWN_NUMBER, name="gen_ai.usage.output_tokens"
+    )
+    output_chars: _Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.progress.output_chars")
+    held: bool = msgspec.field(default=False, name="mlx.progress.held")
+
+
 class DecodedHeader(Head, kw_only=True, gc=False, tag=t.StreamStart.NAME):
     attrs: t.StreamStart
 
@@ -133,7 +152,7 @@ class DecodedContent(Head, kw_only=True, gc=False, tag=t.Content.NAME):
 
 
 class DecodedProgress(Head, kw_only=True, gc=False, tag=t.RequestProgress.NAME):
-    """Only its place in the file is needed."""
+    attrs: ProgressAttrs
 
 
 class DecodedError(Head, kw_only=True, gc=False, tag=t.Error.NAME):

@@ -29,7 +29,7 @@ MissReason = Annotated[
         "bypassed",
     ),
 ]
-ProgressState = Annotated[str, _one_of("wait", "prefill", "decode")]
+ProgressState = Annotated[str, _one_of("prepare", "wait", "prefill", "decode")]
 Phase = Annotated[str, _one_of("prepare", "generate", "decode")]
 EndedBy = Annotated[str, _one_of("loop")]
 FallbackReason = Annotated[str, _one_of("window", "unreadable", "down", "loading", "error", "busy")]

@@ -29,10 +29,10 @@ from mlxdeck.telemetry.schema.closed_sets import (
     MissReason,
     Outcome,
     Phase,
-    ProgressState,
     Role,
     ToolChoice,
 )
+from mlxdeck.telemetry.schema.progress_event import RequestProgress as RequestProgress
 from mlxdeck.telemetry.schema.server_events import SCHEMA_VERSION as SCHEMA_VERSION
 from mlxdeck.telemetry.schema.server_events import SEMCONV as SEMCONV
 from mlxdeck.telemetry.schema.server_events import ModelLoad as ModelLoad
@@ -211,34 +211,6 @@ class FirstToken(Attrs, frozen=True, kw_only=True):
     """Seconds to read the prompt."""
     prefill_tokens: int = always(0, "mlx.prefill_tokens")
     """Prompt tokens that had to be computed, that is: not cached."""
-
-
-class RequestProgress(Attrs, frozen=True, kw_only=True):
-    """How far a request is: of slow ones, at most four times a second, and only what is new.
-
-    A state also begins anew where the request had to give up its place and waits again.
-    """
-
-    NAME = "request.progress"
-
-    state: ProgressState = named("mlx.progress.state", "")
-    """`wait` for a place, `prefill` while its prompt is read, `decode` while it is written."""
-    state_s: float = always(0.0, "mlx.progress.state_s")
-    """Seconds since this state began."""
-    position: int | None = named("mlx.queue.position", None)
-    """Its place among those that wait, 1 for the next; absent if it doesn't wait."""
-    waits_for: str = named("mlx.queue.reason", "")
-    """Why it waits, for a person; also of a prompt that has a place and is not read now."""
-    prompt_tokens: int = always(0, "gen_ai.usage.input_tokens")
-    """Tokens of the prompt."""
-    cached_tokens: int = always(0, "gen_ai.usage.cache_read.input_tokens")
-    """Those of them that were known."""
-    read_tokens: int = always(0, "mlx.progress.read_tokens")
-    """Those that are read by now, the known ones included."""
-    output_tokens: int = always(0, "gen_ai.usage.output_tokens")
-    """Tokens of the answer by now."""
-    held: bool = always(False, "mlx.progress.held")
-    """Whether a grammar constrains what is written at this moment."""
 
 
 class ToolCall(Attrs, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from a request's first line on; what comes later fills it in. For one thread.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from mlxdeck.telemetry.columns.growable_array import GrowableArray, grown, unkno
 from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Starts
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.schema.figures import LOST
+from mlxdeck.telemetry.schema.figures import LOST, OPEN
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
 from mlxdeck.telemetry.store.call_columns import CallColumns
 from mlxdeck.telemetry.store.id_index import IdIndex
+from mlxdeck.telemetry.store.process_lives import ProcessLives
+from mlxdeck.telemetry.store.progress_history import ProgressHistory
 from mlxdeck.telemetry.store.server_history import ServerHistory
 from mlxdeck.telemetry.store.string_table import StringTable
 from mlxdeck.telemetry.store.table import COLUMNS, RunningRows, Table
@@ -54,11 +57,13 @@ class Store:
         self._elsewhere: dict[int, list[FileSpan]] = {}
         """For requests with lines in more than one file: the ranges outside `file`."""
         self._open: dict[int, int] = {}
-        self._lost: dict[int, float] = {}
-        """Since when it is known that a row's end will never arrive."""
+        self._lost: dict[int, tuple[float, int]] = {}
+        """Since when it is known that a row's end will never arrive, and its process."""
+        self._lives = ProcessLives()
         self.servers = ServerHistory()
         self.tool_calls = BoundedHistory(MAX_TOOL_CALLS, ToolCallRow)
         self.calls = CallColumns()
+        self.progress = ProgressHistory(self.strings)
         self.ticks = BoundedHistory(MAX_TICKS, TickRow)
         self._said: dict[str, set[str]] = {}
         self.n_found = 0
@@ -100,7 +105,7 @@ class Store:
 
     def later(self, rows: GrowableArray, ts: float) -> GrowableArray:
         """Which of some rows ended, or were lost, only after a moment."""
-        lost = [row for row, lost_ts in self._lost.items() if lost_ts > ts]
+        lost = [row for row, (lost_ts, _) in self._lost.items() if lost_ts > ts]
         ended: GrowableArray = self.column("end_ts")[rows] > ts
         return ended | np.isin(rows, lost) if lost else ended
 
@@ -167,17 +172,20 @@ class Store:
         self._end(batch, rows)
         self._call(batch, rows)
         self._tick(batch.ticks)
+        self.progress.add(batch.progress, rows[batch.progress.owners])
         for header in batch.headers:
             self.servers.began(header.ts, header.pid, header.attrs)
+            if not header.attrs.previous_file:
+                self._lives.began(header.pid, header.ts)
         for stop in batch.stops:
             self._drop(stop.pid, stop.attrs.dropped_lines)
             self.servers.ended(stop.ts, stop.pid)
-        if self.servers.any_stopped:
-            self._lose()
+        self.lose_silent()
 
     def _tick(self, ticks: Sequence[DecodedTick]) -> None:
         times, pids = np.array([line.ts for line in ticks]), np.array([line.pid for line in ticks])
         self.ticks.add(times, pids, [line.attrs for line in ticks])
+        self._lives.heard(pids.tolist(), times.tolist())
         for tick in ticks:
             self._drop(tick.pid, tick.attrs.dropped_lines)
 
@@ -205,6 +213,7 @@ class Store:
             self._open[int(rows[place])] = int(requests.pids[place])
         for place in np.flatnonzero(~new).tolist():
             self._note(int(rows[place]), batch, place, file)
+            self._find_again(int(rows[place]), float(requests.begun_ts[place]))
         return rows
 
     def _grow(self, n_before: int) -> None:
@@ -308,9 +317,20 @@ class Store:
             return number
         return self.strings.number(f"{known}{BETWEEN_TOOLS}{name}")
 
-    def _lose(self) -> None:
+    def lose_silent(self, now_ts: float = -math.inf) -> None:
+        """Give up running requests whose process has stopped, or is silent at a moment."""
         for row, pid in list(self._open.items()):
-            if self._arrays["start_ts"][row] <= self.servers.stopped_ts(pid):
+            start_ts, stopped_ts = float(self._arrays["start_ts"][row]), self.stopped_ts(pid)
+            left_ts = self._lives.left_ts(pid, start_ts, now_ts)
+            if start_ts <= stopped_ts or left_ts < math.inf:
                 del self._open[row]
-                self._lost[row] = self.servers.stopped_ts(pid)
+                self._lost[row] = (stopped_ts if start_ts <= stopped_ts else left_ts, pid)
                 self._arrays["outcome"][row] = LOST
+
+    def _find_again(self, row: int, ts: float) -> None:
+        """A line has come of a request that may have been given up."""
+        left_ts, pid = self._lost.get(row, (math.inf, 0))
+        if ts > left_ts:
+            del self._lost[row]
+            self._open[row] = pid
+            self._arrays["outcome"][row] = OPEN
