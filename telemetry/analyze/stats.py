@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mlxdeck.telemetry.analyze.token_flow import judged_tokens, tokens_between
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import ERROR, EXACT, OK
 from mlxdeck.telemetry.store.store import Store
@@ -77,6 +78,10 @@ class Summary:
     input_tokens: int
     output_tokens: int
     n_tool_calls: int
+    written_tokens: int = 0
+    """Tokens that were written in the window, whenever their requests ended."""
+    computed_tokens: int = 0
+    """Prompt tokens that were read in it, without those from a cache."""
 
 
 IN_MEMORY = ("", "ram", "flight")
@@ -153,6 +158,7 @@ def summary(store: Store, window: Window, now_s: float, mask: Array | None = Non
     rows = rows if mask is None else rows[mask[rows]]
     good = rows[store.column("outcome")[rows] == OK]
     ttft_s = store.column("ttft_s")[good]
+    came = tokens_between(store, *bounds(store, window, now_s), mask)
     return Summary(
         n_requests=len(rows),
         n_errors=int((store.column("outcome")[rows] == ERROR).sum()),
@@ -162,6 +168,8 @@ def summary(store: Store, window: Window, now_s: float, mask: Array | None = Non
         input_tokens=int(summable(store.column("input_tokens")[rows]).sum()),
         output_tokens=int(summable(store.column("output_tokens")[rows]).sum()),
         n_tool_calls=int(summable(store.column("n_tool_calls")[rows]).sum()),
+        written_tokens=came["output"],
+        computed_tokens=came["computed"],
     )
 
 
@@ -173,17 +181,6 @@ def hit_rate(store: Store, rows: Array) -> HitRate:
     exact, prefix = hit_tokens(store, rows)
     slower = np.where(slower_tiers(store, rows), exact + prefix, 0)
     return HitRate(*(float(part.sum() / total) for part in (exact, prefix, slower)))
-
-
-def judged_tokens(store: Store, rows: Array) -> Array:
-    """Prompt tokens per row, as far as it is known how many of them came from a cache."""
-    tokens, cached = (
-        summable(store.column("input_tokens")[rows]),
-        store.column("cached_tokens")[rows],
-    )
-    if len(cached) and cached.min() < 0:
-        tokens[(cached < 0) & (store.column("cache")[rows] != EXACT)] = 0
-    return tokens
 
 
 def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:

@@ -118,7 +118,8 @@ class TimeSeries:
     ) -> Series:
         """The window as it is at a moment."""
         grid = self._grid(store, window, now_s, n_buckets)
-        key = (window, grid.bucket_s, n_buckets, view.key, store.n_rewritten)
+        rewritten = (store.n_rewritten, store.progress.n_sorted)
+        key = (window, grid.bucket_s, n_buckets, view.key, rewritten)
         stale = self._stale(key, grid)
         for first, last in _runs(stale):
             self._sum(store, grid, first, last, view.mask)
@@ -272,7 +273,8 @@ class Total:
         order = store.by_end
         first = int(np.searchsorted(order.times, start_ts))
         points = store.progress.between(start_ts, end_ts)
-        key = (first, order.until(end_ts), points.start, points.stop, view.key, store.n_rewritten)
+        rewritten = (store.n_rewritten, store.progress.n_sorted)
+        key = (first, order.until(end_ts), points.start, points.stop, view.key, rewritten)
         if self._found is None or key != self._key:
             self._key, self._found = key, summary(store, window, now_s, view.mask)
         return self._found

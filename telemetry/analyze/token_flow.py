@@ -5,15 +5,29 @@ Pure functions of a store. Requests that reported nothing, as fast ones do, coun
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from mlxdeck.telemetry.analyze.stats import Array, judged_tokens
 from mlxdeck.telemetry.columns.growable_array import summable
+from mlxdeck.telemetry.schema.figures import EXACT
 from mlxdeck.telemetry.store.progress_history import FLOWS
 from mlxdeck.telemetry.store.store import Store
 
+Array = np.ndarray[Any, np.dtype[Any]]
 RATE_S = 10.0
 """A speed of this moment is that of so many seconds."""
+
+
+def judged_tokens(store: Store, rows: Array) -> Array:
+    """Prompt tokens per row, as far as it is known how many of them came from a cache."""
+    tokens, cached = (
+        summable(store.column("input_tokens")[rows]),
+        store.column("cached_tokens")[rows],
+    )
+    if len(cached) and cached.min() < 0:
+        tokens[(cached < 0) & (store.column("cache")[rows] != EXACT)] = 0
+    return tokens
 
 
 def at_end(store: Store, rows: Array) -> dict[str, Array]:

@@ -59,6 +59,8 @@ class ProgressHistory:
         self._arrays = {name: np.zeros(256, kind) for name, kind in _KINDS.items()}
         self._counted = {name: np.zeros(256, np.int32) for name in FLOWS}
         """Of each request the tokens that its points have counted."""
+        self.n_sorted = 0
+        """How often the tokens of all points were computed anew."""
         self._waiting: list[dict[str, GrowableArray]] = []
 
     def __len__(self) -> int:
@@ -152,6 +154,7 @@ class ProgressHistory:
 
     def _sort(self) -> None:
         """Put all in order, and drop the oldest."""
+        self.n_sorted += 1
         order = np.argsort(self._arrays["ts"][: self._n], kind="stable")[-self._limit :]
         self._n = len(order)
         for array in self._arrays.values():

@@ -80,8 +80,7 @@ def _computed(store: Store, rows: Rows) -> Values:
 def _token_lines(drawn: Series, total: Summary) -> Drawn:
     written, read = drawn.output_tokens, drawn.computed_tokens
     lines = [PlotLine("written", written, "good"), PlotLine("read", read, "calm")]
-    cached = np.nan_to_num(total.hits.total) * total.input_tokens
-    sums = (total.output_tokens, total.input_tokens - cached)
+    sums = (total.written_tokens, total.computed_tokens)
     return lines, [f"{fmt.count(n)} in all" for n in sums]
 
 
