@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.analyze.token_flow import judged_tokens, tokens_between
+from mlxdeck.telemetry.analyze.token_flow import judged_tokens as judged_tokens
+from mlxdeck.telemetry.analyze.token_flow import tokens_between
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import ERROR, EXACT, OK
 from mlxdeck.telemetry.store.store import Store

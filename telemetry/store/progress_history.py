@@ -112,7 +112,8 @@ class ProgressHistory:
     def of(self, row: int, start_ts: float, ts: float) -> list[int]:
         """The places of a request's points from its start up to a moment, in order."""
         within = self.between(start_ts, ts)
-        return (np.flatnonzero(self.rows[within] == row) + within.start).tolist()
+        places: list[int] = (np.flatnonzero(self.rows[within] == row) + within.start).tolist()
+        return places
 
     def point(self, place: int) -> ProgressPoint:
         """One of them."""
