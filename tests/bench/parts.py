@@ -23,6 +23,7 @@ PARTS = {
     "throughput": "tests.bench.throughput:throughput",
     "health": "tests.bench.health:health_beside_generations",
     "hostile": "tests.bench.hostile:hostile",
+    "week": "tests.bench.week:week",
     "dashboard": "tests.bench.dashboard:dashboard",
     "live": "tests.bench.live:live",
 }
