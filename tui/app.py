@@ -58,6 +58,8 @@ from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.preferences import recall, remember
 from mlxdeck.tui.state.request_query import RequestQuery
 from mlxdeck.tui.text.sanitize import Plain
+from mlxdeck.tui.themes import THEME_NAMES, THEMES, further_colours, next_theme
+from mlxdeck.tui.widgets.dimmed import Dimmed
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
 from mlxdeck.tui.workers.search_worker import search
@@ -67,7 +69,6 @@ REDRAW_S = 0.15
 REST = 4
 """Drawing rests for so many times as long as it took, so that it never has all of a core."""
 REST_LOADING = 9
-THEMES = ("tokyo-night", "textual-light")
 _DASHBOARD_ACTIONS = {"window", "pause", "newest", "sessions", "problems"}
 
 
@@ -83,7 +84,7 @@ class Dashboard(Replaying):
         Binding("space", "pause", "Pause", tooltip="Pause or resume the view; data keeps arriving"),
         Binding("s", "sessions", "Sessions", tooltip="Requests grouped by conversation"),
         Binding("x", "problems", "Bad lines", show=False, tooltip="What could not be read"),
-        Binding("d", "dark", "Theme", show=False, tooltip="Dark or light"),
+        Binding("d", "dark", "Theme", show=False, tooltip="Dark, light or high contrast"),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="These keys"),
         Binding("q", "quit", "Quit", tooltip="Leave"),
     ]
@@ -108,6 +109,8 @@ class Dashboard(Replaying):
         `unrecorded` says that the server beside it has its telemetry turned off.
         """
         super().__init__()
+        for theme in THEMES:
+            self.register_theme(theme)
         self._memory = memory
         is_told = bool(ways) and not replay
         self._hooks = AlertHooks(ways, self._tell_of_hooks) if is_told else None
@@ -133,8 +136,13 @@ class Dashboard(Replaying):
         self._sought = frozenset[str]()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's filters, and one that removes terminal control sequences from foreign text."""
-        return [*super().get_line_filters(), Plain()]
+        """Textual's filters, and those that keep foreign text plain and dim text readable."""
+        dim = Dimmed(self.theme_variables.get("dim", ""))
+        return [dim, *super().get_line_filters(), Plain()]
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Colours that Textual's own themes don't have."""
+        return dict(further_colours(self.current_theme))
 
     @property
     def store(self) -> Store:
@@ -143,7 +151,7 @@ class Dashboard(Replaying):
 
     def on_mount(self) -> None:
         theme = self.context.ways.theme
-        self.theme = theme if theme in self.available_themes else THEMES[0]
+        self.theme = theme if theme in self.available_themes else THEME_NAMES[0]
         self.push_screen(self._dashboard)
         self.set_interval(REDRAW_S, self._redraw)
         self._read()
@@ -331,8 +339,8 @@ class Dashboard(Replaying):
         self.push_screen(ProblemsScreen(self.context))
 
     def action_dark(self) -> None:
-        """Switch between a dark and a light theme."""
-        self.theme = THEMES[1] if self.current_theme.dark else THEMES[0]
+        """Go through the dark, the light and the high-contrast theme."""
+        self.theme = next_theme(self.theme)
 
     def action_newest(self) -> None:
         """Go to the newest request, and follow."""

@@ -21,10 +21,10 @@ from mlxdeck.telemetry.analyze.stats import (
     hit_tokens,
     percentiles,
 )
-from mlxdeck.telemetry.analyze.token_costs import saved_s, seconds, total
-from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, tier_hits, tool_uses
+from mlxdeck.telemetry.analyze.token_costs import Saved, saved, seconds, total
+from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, call_totals, tier_hits, tool_uses
 from mlxdeck.telemetry.columns.growable_array import summable
-from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, EXACT, OK
+from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, OK
 from mlxdeck.telemetry.store.store import Store
 
 TIMES = ("duration", "ttft", "queue", "prefill", "decode")
@@ -62,18 +62,6 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What the caches saved."""
-
-    tokens: int
-    """Prompt tokens that were not computed."""
-    answer_tokens: int
-    """Tokens of whole answers that were not written again."""
-    seconds: float
-    """Estimated; NaN if nothing was computed to compare with."""
-
-
-@dataclass(frozen=True, slots=True)
 class ReportFigures:
     """Totals of the requests that ended in a period."""
 
@@ -89,7 +77,7 @@ class ReportFigures:
     input_tokens: int
     output_tokens: int
     n_tool_calls: int
-    """Calls that could be read."""
+    """Also those that could not be read."""
     busy_s: float
     """The sum of durations."""
     times: dict[str, Percentiles]
@@ -145,10 +133,8 @@ def figures(
     rows = rows_of(store, period, session)
     outcome = store.column("outcome")[rows]
     good = rows[outcome == OK]
-    exact, prefix = hit_tokens(store, rows)
     n_input, n_output = total(store, "input_tokens", rows), total(store, "output_tokens", rows)
-    n_cached = int(exact.sum(dtype=np.int64) + prefix.sum(dtype=np.int64))
-    repeated = rows[store.column("cache")[rows] == EXACT]
+    saved_by_caches = saved(store, rows)
     return ReportFigures(
         period=period,
         n_requests=len(rows),
@@ -159,14 +145,14 @@ def figures(
         errors=_counted(store, "error_type", rows[outcome == ERROR]),
         input_tokens=n_input,
         output_tokens=n_output,
-        n_tool_calls=total(store, "n_tool_calls", rows),
+        n_tool_calls=call_totals(store, rows).n,
         busy_s=seconds(store, "duration_s", rows),
         times={name: percentiles(store.column(f"{name}_s")[good]) for name in TIMES},
         hits=hit_rate(store, rows),
         tiers=tier_hits(store, rows),
         misses=_counted(store, "miss_reason", rows[store.column("miss_reason")[rows] > 0]),
-        saved=Saved(n_cached, total(store, "output_tokens", repeated), saved_s(store, rows)),
-        money=money(prices, n_input, n_cached, n_output) if prices else None,
+        saved=saved_by_caches,
+        money=money(prices, n_input, saved_by_caches.tokens, n_output) if prices else None,
     )
 
 

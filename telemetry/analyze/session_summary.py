@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlxdeck.telemetry.analyze.sentences import span
 from mlxdeck.telemetry.analyze.stats import Percentiles, percentiles
-from mlxdeck.telemetry.analyze.token_costs import saved_s, total
+from mlxdeck.telemetry.analyze.token_costs import saved, total
 from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, tier_hits, tool_uses
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, OK
@@ -79,7 +79,7 @@ def session_figures(store: Store, since_ts: float, until_ts: float) -> SessionFi
         input_tokens=total(store, "input_tokens", rows),
         output_tokens=total(store, "output_tokens", rows),
         tiers=tier_hits(store, rows),
-        saved_s=saved_s(store, rows),
+        saved_s=saved(store, rows).seconds,
         latency=percentiles(store.column("duration_s")[good]),
         ttft=percentiles(store.column("ttft_s")[good]),
         calls=tool_uses(store, rows),

@@ -7,21 +7,19 @@ request arrives late. On a live stream, an update therefore computes only the op
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from mlxdeck.telemetry.analyze.stats import (
     RANKS,
-    Summary,
     Window,
     bounds,
     hit_tokens,
     judged_tokens,
     slower_tiers,
-    summary,
     trailing_ranks,
 )
 from mlxdeck.telemetry.analyze.token_flow import at_end, while_running
@@ -258,16 +256,19 @@ def _trailing(values: Array, look_back: int) -> Array:
     return np.asarray(until[look_back:] - until[:-look_back])
 
 
-class Total:
+_T = TypeVar("_T")
+
+
+class Total(Generic[_T]):
     """A window's figures, computed again only if its requests are other ones than last time."""
 
-    def __init__(self) -> None:
+    def __init__(self, find: Callable[[Store, Window, float, Array | None], _T]) -> None:
+        """`find` computes them over all requests of a window, or over those of a mask."""
+        self._find = find
         self._key: Hashable = None
-        self._found: Summary | None = None
+        self._found: _T | None = None
 
-    def summary(
-        self, store: Store, window: Window, now_s: float, view: View = EVERYTHING
-    ) -> Summary:
+    def at(self, store: Store, window: Window, now_s: float, view: View = EVERYTHING) -> _T:
         """The figures at a moment."""
         start_ts, end_ts = bounds(store, window, now_s)
         order = store.by_end
@@ -276,5 +277,5 @@ class Total:
         rewritten = (store.n_rewritten, store.progress.n_sorted)
         key = (first, order.until(end_ts), points.start, points.stop, view.key, rewritten)
         if self._found is None or key != self._key:
-            self._key, self._found = key, summary(store, window, now_s, view.mask)
+            self._key, self._found = key, self._find(store, window, now_s, view.mask)
         return self._found

@@ -43,9 +43,22 @@ def token_costs(store: Store, rows: Array) -> TokenCosts:
     )
 
 
-def saved_s(store: Store, rows: Array) -> float:
-    """What the known tokens would have taken at the speed of those that were computed."""
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the caches saved."""
+
+    tokens: int
+    """Prompt tokens that were not computed."""
+    answer_tokens: int
+    """Tokens of whole answers that were not written again."""
+    seconds: float
+    """What they would have taken at the speed of those that were computed; NaN if none was."""
+
+
+def saved(store: Store, rows: Array) -> Saved:
+    """By whole answers and by states together."""
     cost = token_costs(store, rows)
     exact, prefix = hit_tokens(store, rows)
+    n_known = int(exact.sum(dtype=np.int64) + prefix.sum(dtype=np.int64))
     n_repeated = total(store, "output_tokens", rows[store.column("cache")[rows] == EXACT])
-    return float(exact.sum() + prefix.sum()) * cost.read_s + n_repeated * cost.write_s
+    return Saved(n_known, n_repeated, n_known * cost.read_s + n_repeated * cost.write_s)

@@ -32,6 +32,16 @@ class ToolUses:
 
 
 @dataclass(frozen=True, slots=True)
+class CallTotals:
+    """The calls of all tools together."""
+
+    n: int
+    """Also those that could not be read."""
+    n_unreadable: int
+    n_repaired: int
+
+
+@dataclass(frozen=True, slots=True)
 class TierHits:
     """What one cache tier gave."""
 
@@ -56,10 +66,25 @@ def tier_hits(store: Store, rows: Array) -> dict[str, TierHits]:
     return dict(sorted(found.items()))
 
 
+def call_totals(store: Store, rows: Array) -> CallTotals:
+    """The calls that some requests made."""
+    faults = store.calls.faults[calls_of(store, rows)]
+    return CallTotals(
+        len(faults), *(int((faults & fault > 0).sum()) for fault in (UNREAD, REPAIRED))
+    )
+
+
+def calls_of(store: Store, rows: Array) -> Array:
+    """For each call of the store whether one of some requests made it."""
+    chosen = np.zeros(store.n, bool)
+    chosen[rows] = True
+    return np.asarray(chosen[store.calls.rows])
+
+
 def tool_uses(store: Store, rows: Array) -> dict[str, ToolUses]:
     """The calls of each tool, most first; those that name none are below an empty name."""
     calls = store.calls
-    mine = np.isin(calls.rows, rows)
+    mine = calls_of(store, rows)
     owners, names, faults = calls.rows[mine], calls.names[mine], calls.faults[mine]
     found = defaultdict[str, ToolUses](ToolUses)
     for number in np.unique(names).tolist():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlxdeck.telemetry.analyze.stats import Array, Window, bounds
-from mlxdeck.telemetry.analyze.time_series import EVERYTHING, View
 from mlxdeck.telemetry.analyze.token_costs import Saved, saved
 from mlxdeck.telemetry.analyze.usage import CallTotals, call_totals
 from mlxdeck.telemetry.schema.figures import ERROR

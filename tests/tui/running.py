@@ -12,8 +12,9 @@ from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.panels.registry import PANEL_IDS
 from mlxdeck.tui.screens.request import RequestScreen
-from mlxdeck.tui.widgets.kpi import Kpi
+from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.request_table import RequestTable
+from mlxdeck.tui.widgets.tiles import UNKNOWN, KpiValue
 from tests.streams import NAME, START_TS, Made, Stream, write
 
 NOW_S = 100.0
@@ -63,9 +64,8 @@ class Running:
         return [name for name in PANEL_IDS if self.app.screen.query_one(f"#{name}").region.area]
 
     def figure(self, name: str) -> str:
-        """What a tile of the strip at the top says."""
-        shown = str(self.app.screen.query_one(f"#kpi-{name.replace('/', '-')}", Kpi).render())
-        return shown.splitlines()[1]
+        """What a tile at the top says."""
+        return self.app.screen.query_one(KpiStrip).values.get(name, KpiValue(UNKNOWN)).text
 
     async def press(self, *keys: str) -> None:
         """Press keys, and let what they do come to rest."""

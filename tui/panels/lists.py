@@ -65,4 +65,4 @@ class ErrorsPanel:
 
 def scope(ctx: Context) -> str:
     """What a list is of, for the figures above are of the window."""
-    return "that match" if ctx.listing.text else "in all"
+    return "that match" if ctx.listing.text else ""

@@ -121,7 +121,7 @@ def _server(store: Store, ts: float) -> Iterator[Content]:
 
 def _progress(share: float) -> Content:
     done = round(share * PROGRESS_CELLS)
-    left = ("━" * (PROGRESS_CELLS - done), "$foreground 30%")
+    left = ("━" * (PROGRESS_CELLS - done), "$grid")
     return Content.assemble("loading ", ("━" * done, "$accent"), left, f" {fmt.percent(share)}")
 
 

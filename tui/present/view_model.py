@@ -8,12 +8,10 @@ from pathlib import Path
 from textual.markup import escape
 
 from mlxdeck.telemetry.analyze.request_detail import DEFAULT_SERVER, server_url
-from mlxdeck.telemetry.analyze.running_servers import summed_ticks
-from mlxdeck.telemetry.analyze.stats import Summary, Window
+from mlxdeck.telemetry.analyze.stats import Window
 from mlxdeck.telemetry.analyze.time_series import Series
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.kpi import KpiValue
 from mlxdeck.tui.widgets.line_chart import TimeAxis
 
 _NO_STREAM = """[b]No stream yet[/b]
@@ -48,66 +46,6 @@ To see its requests, leave out [b]--no-telemetry[/b], [b]MLXDECK_TELEMETRY=0[/b]
 STEPS = {60.0: 4, 300.0: 5, 900.0: 3, 3600.0: 4}
 """Into how many parts the axis of a window is divided, so that each is a round time."""
 N_STEPS = 4
-
-
-def figures(store: Store, summary: Summary, series: Series, now_s: float) -> dict[str, KpiValue]:
-    """Every tile of the strip."""
-    duration = summary.duration
-    errors = summary.n_errors
-    return {
-        "reqs": KpiValue(fmt.count(summary.n_requests), _trend(series.n)),
-        "P50": KpiValue(fmt.duration(duration.p50), _trend(series.durations[0])),
-        "P95": KpiValue(
-            fmt.duration(duration.p95), _trend(series.durations[1]), mark=_few(duration.n, 20)
-        ),
-        "P99": KpiValue(
-            fmt.duration(duration.p99), _trend(series.durations[2]), mark=_few(duration.n, 100)
-        ),
-        "TTFT": KpiValue(fmt.duration(summary.ttft_p50), _trend(series.ttft)),
-        "exact": KpiValue(fmt.percent(summary.hits.exact), _trend(series.exact), top=1.0),
-        "prefix": KpiValue(fmt.percent(summary.hits.prefix), _trend(series.prefix), top=1.0),
-        "tools": KpiValue(fmt.count(summary.n_tool_calls), _trend(series.n_tool_calls)),
-        "errors": KpiValue(
-            fmt.count(errors),
-            _trend(series.errors),
-            mood="bad" if errors else "",
-            mark="!" if errors else "",
-        ),
-        **_now(store, now_s),
-    }
-
-
-def _few(n: int, needed: int) -> str:
-    """A tilde where there are too few values for the percentile to mean much."""
-    return "~" if 0 < n < needed else ""
-
-
-def _trend(values: object) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)  # type: ignore[attr-defined]
-
-
-def _now(store: Store, now_s: float) -> dict[str, KpiValue]:
-    """The last tick, as long as it is fresh."""
-    recent = summed_ticks(store, now_s)
-    if not recent:
-        off = KpiValue(fmt.UNKNOWN)
-        return {"active": off, "tok/s": off, "memory": off}
-    tick = recent[-1]
-    return {
-        "active": KpiValue(
-            f"{tick.active} · {fmt.known(tick.queued)}",
-            tuple(float(t.active + (t.queued or 0)) for t in recent),
-            "warn" if tick.queued else "",
-        ),
-        "tok/s": KpiValue(
-            fmt.rate(tick.output_tokens_per_s), tuple(t.output_tokens_per_s for t in recent)
-        ),
-        "memory": KpiValue(
-            fmt.size(tick.memory_active_bytes),
-            tuple(float(t.memory_active_bytes) for t in recent),
-            top=float(store.header.memory_bytes) or None if store.header else None,
-        ),
-    }
 
 
 def time_axis(series: Series, window: Window, now_s: float) -> TimeAxis:

@@ -21,7 +21,7 @@ class AskScreen(ModalScreen[str | None]):
     AskScreen > Vertical {
         width: 56; max-width: 95%; height: auto; background: $surface;
         border: round $primary; border-title-color: $foreground; padding: 0 1;
-        border-subtitle-color: $foreground 70%;
+        border-subtitle-color: $dim;
     }
     AskScreen Static { color: $text-error; }
     AskScreen Input, AskScreen Input:focus { background: $surface; }

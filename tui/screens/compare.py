@@ -31,7 +31,7 @@ from mlxdeck.tui.widgets.waterfall import PhaseSpan, Waterfall
 
 _TIMES = {figure.title for figure in FIGURES if figure.kind == "seconds"}
 _TOLD_ABOVE = ("tools_hash", "max_tokens")
-_DIFF_STYLES = {"+": "$text-success", "-": "$text-error", "@": "$foreground 60%"}
+_DIFF_STYLES = {"+": "$text-success", "-": "$text-error", "@": "$dim"}
 SAME_SHARE, SAME_S = 0.05, 0.001
 """Times that differ by less than one of these are shown as equal."""
 
@@ -110,7 +110,7 @@ class CompareScreen(Screen[None]):
         if not found.place:
             return Content(found.note)
         parts = [
-            Content.from_markup("[$foreground 60%]first difference:[/] "),
+            Content.from_markup("[$dim]first difference:[/] "),
             Content.styled(found.place, "bold"),
             Content(f"  {_before(found)}"),
         ]
@@ -123,7 +123,7 @@ class CompareScreen(Screen[None]):
                 f"{digest} in {name}" if digest else f"none in {name}"
                 for digest, name in zip(found.hashes, "AB", strict=True)
             )
-            parts.append(Content.styled(f"\n{hashes}\ntext {NOT_CAPTURED}", "$foreground 60%"))
+            parts.append(Content.styled(f"\n{hashes}\ntext {NOT_CAPTURED}", "$dim"))
         for line in lines[2:]:
             parts.append(Content.styled(f"\n{line}", _DIFF_STYLES.get(line[:1], "")))
         return Content("").join(parts)

@@ -15,8 +15,9 @@ from textual.widgets import Footer, Input, Static
 
 from mlxdeck.telemetry.alerts.watch import Alert
 from mlxdeck.telemetry.analyze.report import Period
-from mlxdeck.telemetry.analyze.stats import Summary
+from mlxdeck.telemetry.analyze.stats import Summary, summary
 from mlxdeck.telemetry.analyze.time_series import TimeSeries, Total
+from mlxdeck.telemetry.analyze.window_uses import window_uses
 from mlxdeck.telemetry.query.filters import NAME, FilterError, expanded
 from mlxdeck.tui.messages import (
     FilterChanged,
@@ -29,8 +30,8 @@ from mlxdeck.tui.panels.panel import Moment, Panel
 from mlxdeck.tui.panels.registry import PANEL_IDS, PANELS, ROWS
 from mlxdeck.tui.present.charts import stands_out
 from mlxdeck.tui.present.status_line import StatusPart, fitted
+from mlxdeck.tui.present.tiles import tile_values
 from mlxdeck.tui.present.view_model import (
-    figures,
     no_stream,
 )
 from mlxdeck.tui.screens.ask import AskScreen
@@ -94,7 +95,8 @@ class DashboardScreen(Screen[None]):
         self.alone = ""
         """The panel that is shown alone; empty for none."""
         # Series without a filter stay while there is a filter.
-        self._totals = (Total(), Total())
+        self._totals = (Total(summary), Total(summary))
+        self._uses = (Total(window_uses), Total(window_uses))
         self._strip_trends = (TimeSeries(), TimeSeries())
         self._panels: dict[str, Panel] = {}
 
@@ -140,12 +142,13 @@ class DashboardScreen(Screen[None]):
         if empty:
             return
         view, strip, filtered = listing.view, self.query_one(KpiStrip), bool(listing.text)
-        total = self._totals[filtered].summary(self._store, window, now_s, view)
+        total = self._totals[filtered].at(self._store, window, now_s, view)
         yield
         trends = self._strip_trends[filtered].series(
             self._store, window, now_s, strip.n_buckets, view
         )
-        strip.show(figures(self._store, total, trends, now_s))
+        uses = self._uses[filtered].at(self._store, window, now_s, view)
+        strip.show(tile_values(self._store, total, uses, trends, now_s, window.label))
         moment = self._moment(now_s, total, below)
         for panel in self._panels.values():
             if panel.while_hidden or panel.widget.display:
@@ -171,7 +174,7 @@ class DashboardScreen(Screen[None]):
         """
         if not self._store.n_lines or self._ctx.source.loaded < 1:
             return []
-        total = self._totals[False].summary(self._store, self._ctx.window, now_s)
+        total = self._totals[False].at(self._store, self._ctx.window, now_s)
         is_live = not self._ctx.clock.over and not self._ctx.clock.replay
         searched = Period(now_s - FINDINGS_S, now_s)
         return self._ctx.alarm.look(self._store, searched, total, fires=is_live)

@@ -30,7 +30,7 @@ class ExportScreen(ModalScreen[None]):
     ExportScreen > Vertical {
         width: 44; height: auto; background: $surface; padding: 0 1;
         border: round $primary; border-title-color: $foreground;
-        border-subtitle-color: $foreground 70%;
+        border-subtitle-color: $dim;
     }
     ExportScreen OptionList { border: none; height: auto; background: $surface; }
     """

@@ -19,7 +19,7 @@ class PageScreen(ModalScreen[None]):
     PageScreen > VerticalScroll {
         width: 70; max-width: 96%; height: auto; max-height: 90%;
         border: round $primary; border-title-color: $foreground; background: $surface;
-        border-subtitle-color: $foreground 70%;
+        border-subtitle-color: $dim;
         padding: 1 2;
     }
     PageScreen Static { width: 1fr; height: auto; }

@@ -53,7 +53,7 @@ class FilterBar(Vertical):
     DEFAULT_CSS = """
     FilterBar { height: auto; display: none; background: $panel; padding: 0 1; }
     FilterBar Input, FilterBar Input:focus { background: $panel; }
-    FilterBar Static { height: 1; color: $foreground 70%; }
+    FilterBar Static { height: 1; color: $dim; }
     FilterBar .-bad { color: $text-error; }
     """
 

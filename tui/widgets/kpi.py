@@ -15,6 +15,7 @@ from mlxdeck.tui.messages import FilterChanged
 from mlxdeck.tui.widgets.kpi_layout import Line, laid_out
 from mlxdeck.tui.widgets.tiles import GROUPS, UNKNOWN, KpiValue, TileGroup
 
+
 class KpiGroup(Widget):
     """One group of figures."""
 

@@ -5,7 +5,8 @@ Nothing is cut: what has no room is left out, the last ones first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mlxdeck.tui.widgets.large_digits import HEIGHT, MAX_CELLS, large
@@ -16,7 +17,7 @@ MIN_VALUE = 5
 """Cells that a value has at least, so that labels stay where they are as it grows."""
 MIN_TREND, MAX_TREND = 8, 60
 MAX_COLUMN = 26
-ROW_VALUE = 12
+ROW_VALUE = 9
 """Cells of the large figure where it is no larger than the others."""
 
 
@@ -35,124 +36,136 @@ def laid_out(
     group: TileGroup, values: Mapping[str, KpiValue], width: int, height: int
 ) -> list[Line]:
     """The lines of a group, none longer than `width`."""
-    if height > HEIGHT + 1 and (found := _with_digits(group, values, width, height)):
-        return found
+    layout = _Layout(group, values, width, height)
+    if height > HEIGHT + 1 and (lines := layout.with_digits()):
+        return lines
     if height > 1:
-        return _in_rows(group, values, width, height)
-    title = Part(f"{group.large.labels[0]} ", "label", group.large)
-    return [_followed([title, _value(group.large, values)], group.others, values, width)]
+        return layout.in_columns() or layout.in_two_lines()
+    return [layout.in_one_line()]
 
 
-def _with_digits(
-    group: TileGroup, values: Mapping[str, KpiValue], width: int, height: int
-) -> list[Line]:
-    """Large digits, the other figures beside them, and the trend in what is left."""
-    shown = values[group.large.name]
-    digits = large(shown.value)
-    left = max(len(digits[0]) + (2 if shown.mark else 0), MAX_CELLS)
-    labels = next(
-        (found for found in _labels(group.others) if left + 1 + _cells(group.others, found, values) <= width),
-        None,
-    )
-    if labels is None:
-        return []
-    beside = min(max(_cells(group.others, labels, values), width // 4), MAX_COLUMN)
-    between = 1 if left + 2 + beside > width else 2
-    rest = width - left - between - beside
-    area = rest - 2 if rest - 2 >= MIN_TREND else 0
-    trend = sparkline(shown.trend, min(area, MAX_TREND), shown.top, height - 1) if area else []
-    marks = ("", "", f" {shown.mark}" if shown.mark else "")
-    firsts = [
-        *(Part((digit + mark).ljust(left), _kind(shown), group.large)
-          for digit, mark in zip(digits, marks, strict=True)),
-        Part(shown.note[:left].ljust(left), "label", group.large),
-    ]  # fmt: skip
-    lines = [_titled(group, shown, width, is_drawn=not area)]
-    for place, first in enumerate(firsts):
-        line = [first, Part(" " * between)]
-        if place < len(labels):
-            line += _stat(group.others[place], labels[place], values, beside)
-        if trend and place < len(trend):
-            line += [Part("  "), Part(trend[place], "trend", group.large)]
-        lines.append(line)
-    return lines
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    group: TileGroup
+    values: Mapping[str, KpiValue]
+    width: int
+    height: int
 
+    @property
+    def _large(self) -> KpiValue:
+        return self.values[self.group.large.name]
 
-def _titled(group: TileGroup, shown: KpiValue, width: int, *, is_drawn: bool) -> Line:
-    title = [Part(group.title, "title", group.large)]
-    room = min(width - len(group.title) - 2, MAX_TREND)
-    if is_drawn and room >= MIN_TREND:
-        bars = sparkline(shown.trend, room, shown.top)[0]
-        title += [Part("  "), Part(bars, "trend", group.large)]
-    return title
+    def with_digits(self) -> list[Line]:
+        """Large digits, the other figures beside them, and the trend in what is left.
 
+        Empty if it has no room.
+        """
+        digits = large(self._large.value)
+        fitting = next(self._beside(len(digits[0])), None)
+        if fitting is None:
+            return []
+        left, labels, least = fitting
+        room = self.width - left - 1
+        beside = min(max(self._cells(labels, least), self.width // 4), MAX_COLUMN, room)
+        area = min(room - 1 - beside - 2, MAX_TREND)
+        trend = self._trend(area, self.height - 1) if area >= MIN_TREND else []
+        if not trend:
+            beside = min(room, MAX_COLUMN)
+        lines = [self._titled(with_trend=not trend)]
+        for place, first in enumerate(self._digits(digits, left)):
+            line = [first, Part(" " * (2 if trend else room - beside + 1))]
+            if place < len(labels):
+                line += self._stat(place, labels[place], beside)
+            if place < len(trend):
+                line += [Part("  "), trend[place]]
+            lines.append(line)
+        return lines
 
-def _in_rows(
-    group: TileGroup, values: Mapping[str, KpiValue], width: int, height: int
-) -> list[Line]:
-    """The large figure below the title, the others in columns beside both."""
-    large_value = _value(group.large, values)
-    for labels in _labels(group.others):
-        n_columns = -(-len(labels) // height)
-        beside = min((width - ROW_VALUE) // n_columns - 2, MAX_COLUMN)
-        if _cells(group.others, labels, values, least=0) > beside or len(large_value.text) > ROW_VALUE:
-            continue
+    def _beside(self, n_cells: int) -> Iterator[tuple[int, list[str], int]]:
+        """Where the others may stand beside digits of so many cells: the first is the best.
+
+        Cells of the digits, labels, and cells that each value has at least.
+        """
+        n_cells += 2 if self._large.mark else 0
+        for labels in self._labels:
+            for left, least in ((max(n_cells, MAX_CELLS), MIN_VALUE), (n_cells, 0)):
+                if left + 1 + self._cells(labels, least) <= self.width:
+                    yield left, labels, least
+
+    def _digits(self, digits: Sequence[str], width: int) -> Iterator[Part]:
+        shown, tile = self._large, self.group.large
+        for place, digit in enumerate(digits, 1):
+            mark = f" {shown.mark}" if shown.mark and place == len(digits) else ""
+            yield Part((digit + mark).ljust(width), _kind(shown), tile)
+        yield Part(shown.note[:width].ljust(width), "label", tile)
+
+    def _titled(self, *, with_trend: bool) -> Line:
+        title = Part(self.group.title, "title", self.group.large)
+        room = min(self.width - len(title.text) - 2, MAX_TREND)
+        if with_trend and room >= MIN_TREND:
+            return [title, Part("  "), *self._trend(room, 1)]
+        return [title]
+
+    def _trend(self, width: int, height: int) -> list[Part]:
+        bars = sparkline(self._large.trend, width, self._large.top, height)
+        return [Part(line, "trend", self.group.large) for line in bars]
+
+    def in_columns(self) -> list[Line]:
+        """Title and large figure, and the others in columns beside both; empty without room."""
+        n_columns = -(-len(self.group.others) // self.height)
+        beside = min((self.width - ROW_VALUE) // n_columns - 2, MAX_COLUMN)
+        labels = next((each for each in self._labels if self._cells(each, 0) <= beside), None)
+        large_value = self._value(self.group.large)
+        if labels is None or len(large_value.text) > ROW_VALUE:
+            return []
         lines = [
-            [Part(group.title.ljust(ROW_VALUE), "title", group.large)],
+            [Part(self.group.title.ljust(ROW_VALUE), "title", self.group.large)],
             [large_value._replace(text=large_value.text.ljust(ROW_VALUE))],
-            *([Part(" " * ROW_VALUE)] for _ in range(height - 2)),
+            *([Part(" " * ROW_VALUE)] for _ in range(self.height - 2)),
         ]
         for place, label in enumerate(labels):
-            lines[place % height] += [
-                Part("  "),
-                *_stat(group.others[place], label, values, beside),
-            ]
+            lines[place % self.height] += [Part("  "), *self._stat(place, label, beside)]
         return lines
-    title = [Part(group.title, "title", group.large)]
-    return [title, _followed([large_value], group.others, values, width)]
 
+    def in_two_lines(self) -> list[Line]:
+        """The title, and below it as many figures as have room."""
+        title = Part(self.group.title, "title", self.group.large)
+        return [[title], self._followed([self._value(self.group.large)])]
 
-def _followed(
-    line: Line, others: Iterable[Tile], values: Mapping[str, KpiValue], width: int
-) -> Line:
-    """A line with as many other figures as it has room for."""
-    line = list(line)
-    for tile in others:
-        told = [Part(f"  {tile.labels[-1]} ", "label", tile), _value(tile, values)]
-        if sum(len(part.text) for part in (*line, *told)) > width:
-            break
-        line += told
-    return line
+    def in_one_line(self) -> Line:
+        """As many figures as have room."""
+        label = Part(f"{self.group.large.labels[0]} ", "label", self.group.large)
+        return self._followed([label, self._value(self.group.large)])
 
+    def _followed(self, line: Line) -> Line:
+        for tile in self.group.others:
+            told = [Part(f"  {tile.labels[-1]} ", "label", tile), self._value(tile)]
+            if sum(len(part.text) for part in (*line, *told)) > self.width:
+                break
+            line = [*line, *told]
+        return line
 
-def _labels(tiles: Sequence[Tile]) -> list[list[str]]:
-    """The labels of some tiles, from the longest to the shortest ones."""
-    n_forms = max(len(tile.labels) for tile in tiles)
-    return [[tile.labels[min(form, len(tile.labels) - 1)] for tile in tiles]
-            for form in range(n_forms)]  # fmt: skip
+    @property
+    def _labels(self) -> Iterator[list[str]]:
+        """The labels of all but the large one, from the longest to the shortest."""
+        for form in range(max(len(tile.labels) for tile in self.group.others)):
+            yield [tile.labels[min(form, len(tile.labels) - 1)] for tile in self.group.others]
 
+    def _cells(self, labels: Sequence[str], least: int = MIN_VALUE) -> int:
+        """What a column of labels and values takes, with a blank between them."""
+        return max(
+            len(label) + 1 + max(least, len(self.values[tile.name].text))
+            for tile, label in zip(self.group.others, labels, strict=True)
+        )
 
-def _cells(
-    tiles: Sequence[Tile],
-    labels: Sequence[str],
-    values: Mapping[str, KpiValue],
-    least: int = MIN_VALUE,
-) -> int:
-    """What a column of labels and values takes, with a blank between them."""
-    return max(
-        len(label) + 1 + max(least, len(values[tile.name].text))
-        for tile, label in zip(tiles, labels, strict=True)
-    )
+    def _stat(self, place: int, label: str, width: int) -> Line:
+        """Label and value at both ends of a column."""
+        value = self._value(self.group.others[place])
+        return [Part(label.ljust(width - len(value.text)), "label", value.tile), value]
 
-
-def _stat(tile: Tile, label: str, values: Mapping[str, KpiValue], width: int) -> Line:
-    """Label and value at both ends of a column."""
-    value = _value(tile, values)
-    return [Part(label.ljust(width - len(value.text)), "label", tile), value]
-
-
-def _value(tile: Tile, values: Mapping[str, KpiValue]) -> Part:
-    return Part(values[tile.name].text, _kind(values[tile.name]), tile)
+    def _value(self, tile: Tile) -> Part:
+        shown = self.values[tile.name]
+        return Part(shown.text, _kind(shown), tile)
 
 
 def _kind(shown: KpiValue) -> str:

@@ -56,9 +56,9 @@ class LineChart(Widget, can_focus=True):
     }
     DEFAULT_CSS = """
     LineChart {
-        border: round $foreground 20%;
+        border: round $frame;
         border-title-color: $foreground;
-        border-subtitle-color: $foreground 70%;
+        border-subtitle-color: $dim;
         padding: 0 1 0 0;
     }
     LineChart:focus { border: round $primary; }
@@ -66,9 +66,9 @@ class LineChart(Widget, can_focus=True):
     LineChart > .chart--calm { color: $primary; }
     LineChart > .chart--warn { color: $warning; }
     LineChart > .chart--bad { color: $error; }
-    LineChart > .chart--axis { color: $foreground 55%; }
-    LineChart > .chart--grid { color: $foreground 15%; }
-    LineChart > .chart--cursor { color: $foreground 70%; }
+    LineChart > .chart--axis { color: $dim; }
+    LineChart > .chart--grid { color: $grid; }
+    LineChart > .chart--cursor { color: $dim; }
     """
 
     @dataclass

@@ -86,7 +86,7 @@ GROUPS = (
         (
             Tile("exact", ("exact",), "their share in answers that were repeated", "cache:exact"),
             Tile("prefix", ("prefix",), "share whose KV state was reused", "cache:prefix"),
-            Tile("tokens saved", ("tokens saved", "tokens"), "prompt tokens that were not read"),
+            Tile("tokens saved", ("tokens saved", "tokens", "tok"), "prompt tokens that were not read"),
             Tile(
                 *("time saved", ("time saved", "time")),
                 "estimate: what reading and writing them would have taken",
@@ -98,7 +98,7 @@ GROUPS = (
         Tile("memory", ("memory",), "bytes that MLX holds now"),
         (
             Tile("calls", ("tool calls", "calls"), "tool calls, unreadable ones too", "tools>0"),
-            Tile("unreadable", ("unreadable", "unread."), "calls that could not be read"),
+            Tile("unreadable", ("unreadable", "unread", "bad"), "calls that could not be read"),
             Tile("failed", ("failed",), "calls whose results say that the tool failed"),
             Tile("dropped", ("dropped",), "lines of telemetry that could not be written"),
         ),

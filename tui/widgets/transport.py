@@ -16,7 +16,7 @@ from textual.widget import Widget
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.kpi import BARS
+from mlxdeck.tui.widgets.sparkline import BARS
 
 _PLAY, _PAUSE = "▶", "‖"
 _SPEED_CELLS = (2, 7)
@@ -30,8 +30,8 @@ class Transport(Widget):
     DEFAULT_CSS = """
     Transport { height: 1; padding: 0 1; background: $panel; }
     Transport > .transport--done { color: $primary; }
-    Transport > .transport--left { color: $foreground 30%; }
-    Transport > .transport--muted { color: $foreground 60%; }
+    Transport > .transport--left { color: $grid; }
+    Transport > .transport--muted { color: $dim; }
     """
 
     class Sought(Message):

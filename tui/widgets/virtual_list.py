@@ -52,17 +52,17 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
     }
     DEFAULT_CSS = """
     VirtualList {
-        border: round $foreground 20%;
+        border: round $frame;
         border-title-color: $foreground;
-        border-subtitle-color: $foreground 70%;
+        border-subtitle-color: $dim;
         scrollbar-size-vertical: 1;
         scrollbar-size-horizontal: 0;
     }
     VirtualList:focus { border: round $primary; }
-    VirtualList > .list--header { color: $foreground 70%; text-style: bold; }
-    VirtualList > .list--cursor { background: $foreground 12%; }
-    VirtualList:focus > .list--cursor { background: $primary 25%; }
-    VirtualList > .list--muted { color: $foreground 55%; }
+    VirtualList > .list--header { color: $dim; text-style: bold; }
+    VirtualList > .list--cursor { background: $panel; }
+    VirtualList:focus > .list--cursor { background: $chosen; }
+    VirtualList > .list--muted { color: $dim; }
     VirtualList > .list--good { color: $text-success; }
     VirtualList > .list--warn { color: $text-warning; }
     VirtualList > .list--bad { color: $text-error; text-style: bold; }
@@ -179,10 +179,17 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         style = self.get_component_rich_style(name)
         return Style(color=style.color, bold=style.bold)
 
+    def _kind_style(self, kind: str, *, chosen: bool) -> Style:
+        """Nothing in the chosen line is muted."""
+        if not kind or (chosen and kind == "muted"):
+            return Style()
+        return self._style(f"list--{kind}")
+
     def _strip(self, cells: list[Cell], width: int, over: Style) -> Strip:
         base = Style(bgcolor=self.rich_style.bgcolor, color=self.rich_style.color)
+        chosen = over.bgcolor is not None
         segments = [
-            Segment(text, base + (self._style(f"list--{kind}") if kind else Style()) + over)
+            Segment(text, base + self._kind_style(kind, chosen=chosen) + over)
             for text, kind in cells
         ]
         return Strip(segments).adjust_cell_length(width, base + over)

@@ -46,8 +46,8 @@ class Waterfall(Widget):
     Waterfall > .span--load { color: $error; }
     Waterfall > .span--prefill { color: $primary; }
     Waterfall > .span--decode { color: $accent; }
-    Waterfall > .span--other { color: $foreground 55%; }
-    Waterfall > .span--muted { color: $foreground 55%; }
+    Waterfall > .span--other { color: $dim; }
+    Waterfall > .span--muted { color: $dim; }
     """
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
