@@ -17,7 +17,6 @@ from pathlib import Path
 from textual import constants, on, work
 from textual.app import SystemCommand
 from textual.binding import Binding
-from textual.filter import LineFilter
 from textual.markup import escape
 from textual.message import Message
 from textual.screen import Screen
@@ -57,9 +56,7 @@ from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.preferences import recall, remember
 from mlxdeck.tui.state.request_query import RequestQuery
-from mlxdeck.tui.text.sanitize import Plain
-from mlxdeck.tui.themes import THEME_NAMES, THEMES, further_colours, next_theme
-from mlxdeck.tui.widgets.dimmed import Dimmed
+from mlxdeck.tui.themes import THEME_NAMES
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
 from mlxdeck.tui.workers.search_worker import search
@@ -78,7 +75,7 @@ class Dashboard(Replaying):
     TITLE = "mlxdeck"
     CSS_PATH = "app.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal"), (180, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (20, "-short"), (30, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (14, "-tiny"), (20, "-short"), (30, "-tall")]
     BINDINGS = [
         Binding("w", "window", "Window", tooltip="Next window: 1m, 5m, 15m, 1h, all"),
         Binding("space", "pause", "Pause", tooltip="Pause or resume the view; data keeps arriving"),
@@ -109,8 +106,6 @@ class Dashboard(Replaying):
         `unrecorded` says that the server beside it has its telemetry turned off.
         """
         super().__init__()
-        for theme in THEMES:
-            self.register_theme(theme)
         self._memory = memory
         is_told = bool(ways) and not replay
         self._hooks = AlertHooks(ways, self._tell_of_hooks) if is_told else None
@@ -134,15 +129,6 @@ class Dashboard(Replaying):
         """The parts of the current drawing that are not drawn yet."""
         self._took_s = 0.0
         self._sought = frozenset[str]()
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's filters, and those that keep foreign text plain and dim text readable."""
-        dim = Dimmed(self.theme_variables.get("dim", ""))
-        return [dim, *super().get_line_filters(), Plain()]
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Colours that Textual's own themes don't have."""
-        return dict(further_colours(self.current_theme))
 
     @property
     def store(self) -> Store:
@@ -337,10 +323,6 @@ class Dashboard(Replaying):
     def action_problems(self) -> None:
         """What could not be read."""
         self.push_screen(ProblemsScreen(self.context))
-
-    def action_dark(self) -> None:
-        """Go through the dark, the light and the high-contrast theme."""
-        self.theme = next_theme(self.theme)
 
     def action_newest(self) -> None:
         """Go to the newest request, and follow."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 from textual import on
-from textual.app import App
 from textual.binding import Binding
 
 from mlxdeck.telemetry.playback_clock import moment
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.themed import Themed
 from mlxdeck.tui.widgets.transport import Transport
 
 REPLAY_ACTIONS = {"faster", "step_request", "seek", "go_start", "go_end"}
 
 
-class Replaying(App[None]):
+class Replaying(Themed):
     """Actions and keys; they are off where nothing is replayed."""
 
     context: Context

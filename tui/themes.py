@@ -11,18 +11,17 @@ from collections.abc import Mapping
 from textual.color import Color
 from textual.theme import Theme
 
+_ROLES = ("primary", "secondary", "success", "warning", "error", "accent")
 
-def _theme(name: str, *, dark: bool, chosen: str, dim: str, frame: str, grid: str,
-           **colours: str) -> Theme:  # fmt: skip
-    roles = ("primary", "secondary", "success", "warning", "error", "accent")
-    foreground = colours["foreground"]
+
+def _theme(name: str, *, dark: bool, **colours: str) -> Theme:
+    foreground, chosen, dim, frame = (
+        colours[each] for each in ("foreground", "chosen", "dim", "frame")
+    )
     variables = {
-        "chosen": chosen,
-        "dim": dim,
-        "frame": frame,
-        "grid": grid,
+        **{each: colours[each] for each in ("chosen", "dim", "frame", "grid")},
         # Textual makes texts of these by blending, with whatever contrast that gives.
-        **{f"text-{role}": colours[role] for role in roles},
+        **{f"text-{role}": colours[role] for role in _ROLES},
         "text": foreground,
         "text-muted": dim,
         "text-disabled": dim,
@@ -38,7 +37,21 @@ def _theme(name: str, *, dark: bool, chosen: str, dim: str, frame: str, grid: st
         "input-selection-background": chosen,
         "input-selection-foreground": foreground,
     }
-    return Theme(name=name, dark=dark, variables=variables, **colours)
+    return Theme(
+        name=name,
+        dark=dark,
+        variables=variables,
+        foreground=foreground,
+        background=colours["background"],
+        surface=colours["surface"],
+        panel=colours["panel"],
+        primary=colours["primary"],
+        secondary=colours["secondary"],
+        success=colours["success"],
+        warning=colours["warning"],
+        error=colours["error"],
+        accent=colours["accent"],
+    )
 
 
 THEMES = (

@@ -116,7 +116,7 @@ def recomputed(path: Path) -> Record:
         **{key: total[key] for key in ("input_tokens", "output_tokens")},
         "n_ok": len(good),
         "n_open": len(every) - len(ended),
-        "n_tool_calls": sum(end.get("mlx.tool_calls", 0) for end in ends),
+        "n_tool_calls": sum(len(each["calls"]) for each in ended),
         "errors": dict(Counter(e["error.type"] for e in ends if e["outcome"] == "error")),
         "misses": dict(
             Counter(e["mlx.cache.miss_reason"] for e in ends if e.get("mlx.cache.miss_reason"))

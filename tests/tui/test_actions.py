@@ -15,8 +15,8 @@ from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.outputs import clipboard
 from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
+from mlxdeck.tui.themes import THEME_NAMES
 from mlxdeck.tui.widgets.conversation import ConversationView
-from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.line_chart import LineChart
 from mlxdeck.tui.widgets.plot import MARKERS
 from mlxdeck.tui.widgets.transport import Transport
@@ -30,7 +30,7 @@ async def test_a_filter_narrows_lists_and_figures(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
         await run.press("slash", *"tool:Read")
         await run.until(lambda: run.table.n_items == 1)
-        assert run.figure("reqs") == "1" and "1 match" in run.text
+        assert run.figure("requests") == "1" and "1 match" in run.text
         await run.press("enter")
         assert "/ tool:Read" in run.text and run.app.context.ways.filters == ["tool:Read"]
         await run.press("escape")
@@ -136,10 +136,12 @@ async def test_two_clicks_show_a_chart_alone(tmp_path: Path) -> None:
 async def test_a_click_on_a_figure_shows_what_it_counts(tmp_path: Path) -> None:
     """Errors, tool calls and hits."""
     async with running(tmp_path) as run:
-        for name, n_listed in (("errors", 1), ("tools", 2), ("exact", 1), ("prefix", 2)):
-            await run.pilot.click(f"#kpi-{name}")
+        for group, line, n_listed in (
+            ("requests", 3, 1), ("health", 1, 2), ("cache", 1, 1), ("cache", 2, 2)
+        ):  # fmt: skip
+            await run.pilot.click(f"#kpi-{group}", offset=(24, line))
             await run.until(lambda n=n_listed: run.table.n_items == n)  # type: ignore[misc]
-            assert run.app.context.listing.text == KpiStrip.FILTERS[name]
+            await run.press("escape")
 
 
 async def test_m_shows_the_chart_that_has_the_focus_alone(tmp_path: Path) -> None:
@@ -388,6 +390,6 @@ async def test_ways_are_kept_for_the_next_time(tmp_path: Path) -> None:
     again = Dashboard([path], clock=lambda: START_TS + 100, memory=memory)
     async with again.run_test() as pilot:
         assert again.context.window is WINDOWS[2]
-        assert again.theme == "textual-light"
+        assert again.theme == THEME_NAMES[1]
         assert {chart.marker for chart in again.screen.query(LineChart)} == {MARKERS[1]}
         assert not again.screen.query_one("#hits").display

@@ -9,8 +9,9 @@ from textual import events
 from textual.widgets import Input, Static
 
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.tui.app import THEMES, Dashboard
+from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.screens.dashboard import DashboardScreen
+from mlxdeck.tui.themes import THEME_NAMES
 from mlxdeck.tui.widgets.line_chart import LineChart
 from tests.streams import NAME, START_TS, Made, Stream
 from tests.tui.running import LAST, REQUESTS, running
@@ -19,13 +20,12 @@ from tests.tui.running import LAST, REQUESTS, running
 async def test_key_figures_are_those_of_the_window(tmp_path: Path) -> None:
     """Percentiles are of answers, rates are of all prompt tokens."""
     async with running(tmp_path) as run:
-        assert run.figure("reqs") == "6"
-        assert run.figure("active") == "1 · 2"
+        assert run.figure("requests") == "6"
+        assert (run.figure("running"), run.figure("queue")) == ("1", "2")
         assert run.figure("P50") == "2.00s"
         assert run.figure("P99") == "8.00s ~"
         assert run.figure("TTFT") == "1.00s"
-        assert run.figure("tok/s") == "21.5"
-        assert run.figure("tools") == "2"
+        assert (run.figure("calls"), run.figure("unreadable")) == ("2", "0")
         assert run.figure("errors") == "1 !"
         assert "latency of 4 answers" in run.text
         assert "exact 23%" in run.text and "prefix 43%" in run.text
@@ -77,14 +77,20 @@ async def test_l_switches_the_latency_scale(tmp_path: Path) -> None:
         await run.until(lambda: "log scale" not in run.text)
 
 
-async def test_d_switches_dark_and_light(tmp_path: Path) -> None:
-    """Between two themes."""
+async def test_d_goes_through_the_themes(tmp_path: Path) -> None:
+    """Dark, light, high contrast; from one of Textual's own to the first."""
     async with running(tmp_path) as run:
-        assert run.app.theme == THEMES[0]
+        seen = [run.app.theme]
+        for _ in THEME_NAMES:
+            await run.press("d")
+            seen.append(run.app.theme)
+        assert seen == [*THEME_NAMES, THEME_NAMES[0]]
+        for name in ("nord", "textual-light", "ansi-dark"):
+            run.app.theme = name
+            await run.settle()
+            assert "requests" in run.text
         await run.press("d")
-        assert run.app.theme == THEMES[1]
-        await run.press("d")
-        assert run.app.theme == THEMES[0]
+        assert run.app.theme == THEME_NAMES[0]
 
 
 async def test_question_mark_lists_the_keys(tmp_path: Path) -> None:
@@ -186,7 +192,7 @@ async def test_models_that_are_not_loaded_are_named(tmp_path: Path) -> None:
 async def test_figures_of_a_silent_server_are_not_shown_as_current(tmp_path: Path) -> None:
     """An old tick says nothing of now."""
     async with running(tmp_path, now_s=140) as run:
-        assert {run.figure(name) for name in ("active", "tok/s", "memory")} == {"–"}
+        assert {run.figure(name) for name in ("running", "queue", "memory")} == {"–"}
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36), (250, 60), (60, 15)])
@@ -238,9 +244,9 @@ async def test_an_old_stream_is_shown_as_it_was_at_its_end(tmp_path: Path) -> No
     """Figures, charts and the line at the top agree, until another server writes."""
     async with running(tmp_path, now_s=90_000) as run:
         assert run.app.context.clock.now == run.app.store.last_ts
-        assert run.figure("reqs") == "6" and "nothing in" not in run.text
+        assert run.figure("requests") == "6" and "nothing in" not in run.text
         top = run.text.splitlines()[0]
         assert "■ ended" in top and "last event 21 Sep" in top and "24h58m ago" in top
         await run.add(Stream(8).tick(90_000))
         await run.until(lambda: not run.app.context.clock.over)
-        assert run.figure("reqs") == "0" and "● live" in run.text.splitlines()[0]
+        assert run.figure("requests") == "0" and "● live" in run.text.splitlines()[0]

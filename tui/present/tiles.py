@@ -23,9 +23,10 @@ def tile_values(
     uses: WindowUses,
     series: Series,
     now_s: float,
+    flow: float,
     window_label: str,
 ) -> dict[str, KpiValue]:
-    """Every tile, by its name in `GROUPS`."""
+    """Every tile, by its name in `GROUPS`; `flow` is of tokens written a second."""
     duration, hits, calls = summary.duration, summary.hits, uses.calls
     return {
         "requests": KpiValue(
@@ -39,6 +40,7 @@ def tile_values(
         "P95": KpiValue(fmt.duration(duration.p95), mark=_few(duration.n, 20)),
         "P99": KpiValue(fmt.duration(duration.p99), mark=_few(duration.n, 100)),
         "TTFT": KpiValue(fmt.duration(summary.ttft_p50)),
+        "tok/s": KpiValue(fmt.rate(flow)),
         "hit rate": KpiValue(
             fmt.percent(hits.total), _trend(series.exact + series.prefix), top=1.0, note="hit rate"
         ),
@@ -76,7 +78,6 @@ def _now(store: Store, now_s: float) -> dict[str, KpiValue]:
     return {
         "running": KpiValue(fmt.known(tick.active)),
         "queue": _queue(tick),
-        "tok/s": KpiValue(fmt.rate(tick.output_tokens_per_s)),
         "memory": _memory(store, recent),
     }
 

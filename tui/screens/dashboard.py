@@ -17,6 +17,7 @@ from mlxdeck.telemetry.alerts.watch import Alert
 from mlxdeck.telemetry.analyze.report import Period
 from mlxdeck.telemetry.analyze.stats import Summary, summary
 from mlxdeck.telemetry.analyze.time_series import TimeSeries, Total
+from mlxdeck.telemetry.analyze.token_flow import output_tokens_per_s
 from mlxdeck.telemetry.analyze.window_uses import window_uses
 from mlxdeck.telemetry.query.filters import NAME, FilterError, expanded
 from mlxdeck.tui.messages import (
@@ -148,7 +149,8 @@ class DashboardScreen(Screen[None]):
             self._store, window, now_s, strip.n_buckets, view
         )
         uses = self._uses[filtered].at(self._store, window, now_s, view)
-        strip.show(tile_values(self._store, total, uses, trends, now_s, window.label))
+        flow = output_tokens_per_s(self._store, now_s, view.mask)
+        strip.show(tile_values(self._store, total, uses, trends, now_s, flow, window.label))
         moment = self._moment(now_s, total, below)
         for panel in self._panels.values():
             if panel.while_hidden or panel.widget.display:

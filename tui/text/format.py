@@ -68,13 +68,13 @@ def known(n: int | None) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """`0B`, `512KB`, `612MB`, `1.4GB`, in powers of 1000 as `du --si` does."""
+    """`0B`, `512KB`, `612MB`, `1.4GB`, `137GB`, in powers of 1000 as `du --si` does."""
     if math.isnan(n_bytes):
         return UNKNOWN
     for unit, power in (("GB", 9), ("MB", 6), ("KB", 3)):
         if n_bytes >= 0.9995 * 10**power:
             value = n_bytes / 10**power
-            return f"{value:.{1 if unit == 'GB' else 0}f}{unit}"
+            return f"{value:.{1 if unit == 'GB' and value < 99.95 else 0}f}{unit}"
     return f"{n_bytes:.0f}B"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_letters
 from typing import NamedTuple
 
 from mlxdeck.tui.widgets.large_digits import HEIGHT, MAX_CELLS, large
@@ -21,7 +22,7 @@ ROW_VALUE = 9
 """Cells of the large figure where it is no larger than the others."""
 
 
-class Part(NamedTuple):
+class TilePart(NamedTuple):
     """A stretch of a line: its text, the component class that styles it, whose it is."""
 
     text: str
@@ -29,7 +30,7 @@ class Part(NamedTuple):
     tile: Tile | None = None
 
 
-Line = list[Part]
+Line = list[TilePart]
 
 
 def laid_out(
@@ -60,8 +61,9 @@ class _Layout:
 
         Empty if it has no room.
         """
-        digits = large(self._large.value)
-        fitting = next(self._beside(len(digits[0])), None)
+        figure, note = self._figure
+        digits = large(figure)
+        fitting = next(self._beside(max(len(digits[0]), len(note))), None)
         if fitting is None:
             return []
         left, labels, least = fitting
@@ -72,12 +74,12 @@ class _Layout:
         if not trend:
             beside = min(room, MAX_COLUMN)
         lines = [self._titled(with_trend=not trend)]
-        for place, first in enumerate(self._digits(digits, left)):
-            line = [first, Part(" " * (2 if trend else room - beside + 1))]
+        for place, first in enumerate(self._digits(digits, note, left)):
+            line = [first, TilePart(" " * (2 if trend else room - beside + 1))]
             if place < len(labels):
                 line += self._stat(place, labels[place], beside)
             if place < len(trend):
-                line += [Part("  "), trend[place]]
+                line += [TilePart("  "), trend[place]]
             lines.append(line)
         return lines
 
@@ -87,28 +89,36 @@ class _Layout:
         Cells of the digits, labels, and cells that each value has at least.
         """
         n_cells += 2 if self._large.mark else 0
-        for labels in self._labels:
-            for left, least in ((max(n_cells, MAX_CELLS), MIN_VALUE), (n_cells, 0)):
+        for left, least in ((max(n_cells, MAX_CELLS), MIN_VALUE), (n_cells, 0)):
+            for labels in self._labels:
                 if left + 1 + self._cells(labels, least) <= self.width:
                     yield left, labels, least
 
-    def _digits(self, digits: Sequence[str], width: int) -> Iterator[Part]:
+    @property
+    def _figure(self) -> tuple[str, str]:
+        """What is drawn large, and what stands below it: also the unit of bytes."""
+        value, note = self._large.value, self._large.note
+        number = value.rstrip(ascii_letters)
+        unit = value[len(number) :]
+        return (number, f"{unit} {note}") if unit.endswith("B") else (value, note)
+
+    def _digits(self, digits: Sequence[str], note: str, width: int) -> Iterator[TilePart]:
         shown, tile = self._large, self.group.large
         for place, digit in enumerate(digits, 1):
             mark = f" {shown.mark}" if shown.mark and place == len(digits) else ""
-            yield Part((digit + mark).ljust(width), _kind(shown), tile)
-        yield Part(shown.note[:width].ljust(width), "label", tile)
+            yield TilePart((digit + mark).ljust(width), _kind(shown), tile)
+        yield TilePart(note.ljust(width), "label", tile)
 
     def _titled(self, *, with_trend: bool) -> Line:
-        title = Part(self.group.title, "title", self.group.large)
+        title = TilePart(self.group.title, "title", self.group.large)
         room = min(self.width - len(title.text) - 2, MAX_TREND)
         if with_trend and room >= MIN_TREND:
-            return [title, Part("  "), *self._trend(room, 1)]
+            return [title, TilePart("  "), *self._trend(room, 1)]
         return [title]
 
-    def _trend(self, width: int, height: int) -> list[Part]:
+    def _trend(self, width: int, height: int) -> list[TilePart]:
         bars = sparkline(self._large.trend, width, self._large.top, height)
-        return [Part(line, "trend", self.group.large) for line in bars]
+        return [TilePart(line, "trend", self.group.large) for line in bars]
 
     def in_columns(self) -> list[Line]:
         """Title and large figure, and the others in columns beside both; empty without room."""
@@ -119,27 +129,27 @@ class _Layout:
         if labels is None or len(large_value.text) > ROW_VALUE:
             return []
         lines = [
-            [Part(self.group.title.ljust(ROW_VALUE), "title", self.group.large)],
+            [TilePart(self.group.title.ljust(ROW_VALUE), "title", self.group.large)],
             [large_value._replace(text=large_value.text.ljust(ROW_VALUE))],
-            *([Part(" " * ROW_VALUE)] for _ in range(self.height - 2)),
+            *([TilePart(" " * ROW_VALUE)] for _ in range(self.height - 2)),
         ]
         for place, label in enumerate(labels):
-            lines[place % self.height] += [Part("  "), *self._stat(place, label, beside)]
+            lines[place % self.height] += [TilePart("  "), *self._stat(place, label, beside)]
         return lines
 
     def in_two_lines(self) -> list[Line]:
         """The title, and below it as many figures as have room."""
-        title = Part(self.group.title, "title", self.group.large)
+        title = TilePart(self.group.title, "title", self.group.large)
         return [[title], self._followed([self._value(self.group.large)])]
 
     def in_one_line(self) -> Line:
         """As many figures as have room."""
-        label = Part(f"{self.group.large.labels[0]} ", "label", self.group.large)
+        label = TilePart(f"{self.group.large.labels[0]} ", "label", self.group.large)
         return self._followed([label, self._value(self.group.large)])
 
     def _followed(self, line: Line) -> Line:
         for tile in self.group.others:
-            told = [Part(f"  {tile.labels[-1]} ", "label", tile), self._value(tile)]
+            told = [TilePart(f"  {tile.labels[-1]} ", "label", tile), self._value(tile)]
             if sum(len(part.text) for part in (*line, *told)) > self.width:
                 break
             line = [*line, *told]
@@ -161,11 +171,11 @@ class _Layout:
     def _stat(self, place: int, label: str, width: int) -> Line:
         """Label and value at both ends of a column."""
         value = self._value(self.group.others[place])
-        return [Part(label.ljust(width - len(value.text)), "label", value.tile), value]
+        return [TilePart(label.ljust(width - len(value.text)), "label", value.tile), value]
 
-    def _value(self, tile: Tile) -> Part:
+    def _value(self, tile: Tile) -> TilePart:
         shown = self.values[tile.name]
-        return Part(shown.text, _kind(shown), tile)
+        return TilePart(shown.text, _kind(shown), tile)
 
 
 def _kind(shown: KpiValue) -> str:

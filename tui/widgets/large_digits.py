@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 HEIGHT = 3
-MAX_CELLS = 13
-"""Of the longest text that `text/format.py` makes of a figure that is drawn so."""
+MAX_CELLS = 12
+"""Of the longest text that `text/format.py` makes, without the unit of bytes."""
 _GLYPHS = {
     "0": ("█▀█", "█ █", "▀▀▀"),
     "1": ("▀█ ", " █ ", "▀▀▀"),

@@ -86,9 +86,12 @@ GROUPS = (
         (
             Tile("exact", ("exact",), "their share in answers that were repeated", "cache:exact"),
             Tile("prefix", ("prefix",), "share whose KV state was reused", "cache:prefix"),
-            Tile("tokens saved", ("tokens saved", "tokens", "tok"), "prompt tokens that were not read"),
             Tile(
-                *("time saved", ("time saved", "time")),
+                *("tokens saved", ("tokens saved", "saved tok", "tokens", "tok")),
+                "prompt tokens that were not read",
+            ),
+            Tile(
+                *("time saved", ("time saved", "time saved", "time")),
                 "estimate: what reading and writing them would have taken",
             ),
         ),
