@@ -261,7 +261,7 @@ class Dashboard(Replaying):
         clock = self.context.clock
         self._find_end()
         now_s = clock.now
-        moving = clock.replay and not clock.paused and now_s != self._drawn_s
+        moving = clock.replay and now_s != self._drawn_s
         waits = clock.replay or clock.wall - self._drawn_wall_s < 1
         if not self._stale and not moving and waits:
             return
