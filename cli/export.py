@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlxdeck.cli.recordings import add_places, add_since, period_of, places, streams
+from mlxdeck.cli.recordings import add_places, add_since, period_of, streams
 from mlxdeck.settings.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,12 +41,11 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from mlxdeck.telemetry.analyze.selection import matching, one_request
     from mlxdeck.telemetry.export.tables import ExportError
-    from mlxdeck.telemetry.read.streams import files_of
 
     if args.calls and args.otlp:
         raise UserError("--calls is for a table; a span holds its request's calls anyway")
-    store = streams(args)
-    files = [path for place in places(args) for path in files_of(place)]
+    recorded = streams(args)
+    store, files = recorded.store, recorded.files
     try:
         if args.request:
             rows = one_request(store, args.request)

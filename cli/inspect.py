@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlxdeck.cli.settings import dashboard_settings
+from mlxdeck.cli.recordings import streams
 from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.flags import add_flags
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
+
+if TYPE_CHECKING:
+    from mlxdeck.telemetry.store.store import Store
 
 EXAMPLE = "mlxdeck inspect tests/data/recording.jsonl --json"
 
 
 def add(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "path", nargs="?", type=Path, metavar="PATH", help="a telemetry file or folder"
+        "path",
+        nargs="?",
+        type=Path,
+        metavar="PATH",
+        help="a recording, or a folder of them; - is standard input; default: the server's own",
     )
     parser.add_argument(
         "request",
@@ -32,23 +40,12 @@ def add(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from mlxdeck.telemetry.analyze.request_detail import NotCaptured, curl, detail
-    from mlxdeck.telemetry.analyze.session_summary import read
     from mlxdeck.telemetry.control_characters import shown_json
     from mlxdeck.tui.outputs.inspect import show
 
-    path = args.path or dashboard_settings(args).telemetry_folder
-    if not args.path and not path.exists():
-        raise UserError(f"nothing is recorded in {path} yet: mlxdeck serve starts a server")
-    if not path.exists():
-        raise UserError(f"no such file or folder: {path}")
-    store = read([path])
-    begins = (args.request, f"req_{args.request}")
-    found = next(filter(None, map(store.ids.starting_with, begins)), [])
-    if not found:
-        raise UserError(f"no request {args.request or ''} in {path}".replace("  ", " "))
-    if args.request and len(found) > 1:
-        raise UserError(f"{len(found)} request ids begin with {args.request}: give more of the id")
-    told = detail(store, found[-1])
+    args.paths = [args.path] if args.path else []
+    store = streams(args).store
+    told = detail(store, _row(store, args.request))
     if args.json:
         print(shown_json(told, indent=2))
     elif args.curl:
@@ -59,3 +56,17 @@ def run(args: Namespace) -> int:
     else:
         show(told)
     return 0
+
+
+def _row(store: Store, begins: str) -> int:
+    """The request whose id begins like this; of all, the last one."""
+    if not begins:
+        return int(store.by_start.rows[-1])
+    found = next(filter(None, map(store.ids.starting_with, (begins, f"req_{begins}"))), [])
+    if len(found) != 1:
+        raise UserError(
+            f"{len(found)} request ids begin with {begins}: give more of the id"
+            if found
+            else f"no request {begins} is recorded there"
+        )
+    return int(found[0])

@@ -16,6 +16,7 @@ from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 if TYPE_CHECKING:
     from mlxdeck.telemetry.analyze.report import Period
+    from mlxdeck.telemetry.read.streams import GrowingStreams
     from mlxdeck.telemetry.store.store import Store
 
 
@@ -26,7 +27,7 @@ def add_places(parser: ArgumentParser, more: Collection[str] = ()) -> None:
         nargs="*",
         type=Path,
         metavar="PATH",
-        help="telemetry files, or folders with all their streams; default: the server's own",
+        help="recordings, or folders of them; - is standard input; default: the server's own",
     )
     add_flags(parser, DashboardSettings, only=("telemetry_dir", *more))
 
@@ -55,19 +56,20 @@ def places(args: Namespace) -> list[Path]:
     return [folder]
 
 
-def streams(args: Namespace) -> Store:
+def streams(args: Namespace, *, may_be_empty: bool = False) -> GrowingStreams:
     """What all of them hold by now.
 
     Raises:
-        UserError: There is none, or a file is no stream.
+        UserError: A file is no stream, or there is no request.
     """
-    return streams_of(places(args))
+    return streams_of(places(args), may_be_empty=may_be_empty)
 
 
-def streams_of(paths: Sequence[Path]) -> Store:
-    """What files and folders hold by now; raises as `streams`."""
+def streams_of(paths: Sequence[Path], *, may_be_empty: bool = False) -> GrowingStreams:
+    """What recordings hold by now, read to the end of pipes; raises as `streams`."""
     from mlxdeck.telemetry.analyze.sentences import counted
-    from mlxdeck.telemetry.read.streams import GrowingStreams, NoStream
+    from mlxdeck.telemetry.read.places import NoStream
+    from mlxdeck.telemetry.read.streams import GrowingStreams
 
     try:
         streams = GrowingStreams(paths)
@@ -75,13 +77,22 @@ def streams_of(paths: Sequence[Path]) -> Store:
     except NoStream as error:
         raise UserError(str(error)) from error
     streams.close()
-    if not found.n:
-        raise UserError(f"no requests are recorded in {', '.join(map(str, paths))}")
+    notes = list(streams.notes)
+    if not found.n and not may_be_empty:
+        raise UserError("; ".join([f"no requests are recorded in {_named(paths)}", *notes]))
     for what, n in (("not readable", streams.n_bad), ("not written", found.n_dropped)):
         if n:
-            note = f"mlxdeck: {counted(n, 'line')} {what}: figures may lack requests"
-            print(note, file=sys.stderr)
-    return found
+            notes.append(f"{counted(n, 'line')} {what}: figures may lack requests")
+    for note in notes:
+        print(f"mlxdeck: {note}", file=sys.stderr)
+    return streams
+
+
+def _named(paths: Sequence[Path]) -> str:
+    from mlxdeck.telemetry.read import standard_input
+
+    names = (standard_input.NAME if standard_input.is_meant(path) else path for path in paths)
+    return ", ".join(map(str, names))
 
 
 def period_of(args: Namespace, store: Store) -> Period:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 from mlxdeck.cli.settings import add_dashboard_flags
 from mlxdeck.cli.tui import dashboard
-from mlxdeck.settings.errors import UserError
 
 EXAMPLE = "mlxdeck replay tests/data/recording.jsonl --speed 4"
 
 
 def add(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="telemetry files or folders"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="recordings, or folders of them; - is standard input",
     )
     parser.add_argument(
         "--speed", type=_speed, default=1.0, metavar="N", help="0.25 to 64, or max; default: 1"
@@ -23,9 +26,6 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    missing = [str(path) for path in args.paths if not path.exists()]
-    if missing:
-        raise UserError(f"no such file or folder: {missing[0]}")
     return dashboard(args, args.paths, replay=True, speed=args.speed)
 
 

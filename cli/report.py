@@ -55,7 +55,7 @@ def run(args: Namespace) -> int:
     from mlxdeck.telemetry.control_characters import shown_json
     from mlxdeck.telemetry.export.html_report import html_page
 
-    store = streams(args)
+    store = streams(args).store
     period = period_of(args, store)
     names = ShownNames(anonymous=args.share)
     made = report(store, period, session=args.session, prices=args.price, names=names)
@@ -77,7 +77,7 @@ def _against(args: Namespace, store: Store, period: Period) -> Comparison | None
     if not args.against:
         return None
     if (path := Path(args.against)).exists():
-        other = streams_of([path])
+        other = streams_of([path]).store
         before = (other, everything(other))
     else:
         try:

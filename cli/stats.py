@@ -7,7 +7,7 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, NoReturn
 
-from mlxdeck.cli.recordings import add_places, add_since, period_of, places
+from mlxdeck.cli.recordings import add_places, add_since, period_of, places, streams
 from mlxdeck.cli.settings import dashboard_settings
 from mlxdeck.settings.declaration import declared
 from mlxdeck.settings.errors import UserError
@@ -39,17 +39,17 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.telemetry.read.streams import GrowingStreams, NoStream
+    from mlxdeck.telemetry.read.places import NoStream
+    from mlxdeck.telemetry.read.streams import GrowingStreams
 
     given = [name for name in ALERTS if getattr(args, name) is not None]
     if args.watch is None and given:
         raise UserError(f"{flag(given[0])}: alerts need --watch")
+    if args.watch is None:
+        _print(args, streams(args, may_be_empty=True).store)
+        return 0
     try:
-        streams = GrowingStreams(places(args))
-        if args.watch is None:
-            _print(args, streams.read())
-            return 0
-        _watch(args, streams)
+        _watch(args, GrowingStreams(places(args)))
     except NoStream as error:
         raise UserError(str(error)) from error
 
@@ -67,7 +67,7 @@ def _watch(args: Namespace, streams: GrowingStreams) -> NoReturn:
     alarm = StreamAlarm(settings.thresholds, hooks)
     try:
         while True:
-            store = streams.read()
+            store = streams.read(wait=False)
             for alert in alarm.look(store, _print(args, store)):
                 _note(f"{alert.title}: {shown(alert.text)}")
             time.sleep(args.watch)

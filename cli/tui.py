@@ -10,7 +10,10 @@ from pathlib import Path
 from mlxdeck.cli.settings import add_dashboard_flags, dashboard_settings
 from mlxdeck.server.lifecycle.interrupts import interrupts_raise
 from mlxdeck.settings.declaration import declared
+from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.sources import flag
+from mlxdeck.telemetry.read import spool, standard_input
+from mlxdeck.telemetry.read.places import NoStream, check_place
 from mlxdeck.tui.launch import show
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
@@ -19,7 +22,11 @@ EXAMPLE = "mlxdeck tui --alert-latency-p95-s 30"
 
 def add(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="telemetry files or folders"
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="recordings, or folders of them; - is standard input; default: the server's newest",
     )
     parser.add_argument(
         "--serve",
@@ -56,8 +63,38 @@ def dashboard(
     speed: float = 1.0,
     unrecorded: bool = False,
 ) -> int:
-    """Run the dashboard with the user's settings."""
+    """Run the dashboard with the user's settings; all of a folder that they named is read."""
     settings = dashboard_settings(args)
+    check_places(paths, may_come=not replay)
+    if any(map(standard_input.is_meant, paths)):
+        _give_keyboard_its_place()
     # The terminal has to be put back as it was.
     with interrupts_raise():
-        return show(settings, paths, replay=replay, speed=speed, unrecorded=unrecorded)
+        try:
+            return show(
+                settings,
+                paths,
+                replay=replay,
+                speed=speed,
+                unrecorded=unrecorded,
+                whole_folders=bool(getattr(args, "paths", ())),
+            )
+        finally:
+            # A signal may end the process before Python's own end.
+            spool.remove()
+
+
+def check_places(paths: Sequence[Path], *, may_come: bool) -> None:
+    """Raises `UserError` if one can't be read; those that `may_come` need not be there."""
+    for path in paths:
+        try:
+            check_place(path, may_come=may_come)
+        except NoStream as error:
+            raise UserError(str(error)) from error
+
+
+def _give_keyboard_its_place() -> None:
+    try:
+        standard_input.give_keyboard_its_place()
+    except OSError as error:
+        raise UserError("the dashboard needs a terminal for its keys") from error

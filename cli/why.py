@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from mlxdeck.cli.recordings import add_places, places
-from mlxdeck.settings.errors import UserError
+from mlxdeck.cli.recordings import add_places, streams
 
 EXAMPLE = "mlxdeck why tests/data/day.jsonl"
 
@@ -16,20 +15,12 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.cli.recordings import streams
     from mlxdeck.telemetry.analyze.what_if import what_if
     from mlxdeck.telemetry.analyze.what_if_text import what_if_json, what_if_lines
     from mlxdeck.telemetry.control_characters import shown_json
     from mlxdeck.telemetry.read.prompt_paths import traffic_of
-    from mlxdeck.telemetry.read.streams import NoStream, files_of
 
-    try:
-        files = [file for place in places(args) for file in files_of(place)]
-    except NoStream as error:
-        raise UserError(str(error)) from error
-    # Refuses what is no stream.
-    streams(args)
-    found = what_if(traffic_of(files))
+    found = what_if(traffic_of(streams(args).files))
     print(
         shown_json(what_if_json(found), indent=1) if args.json else "\n".join(what_if_lines(found))
     )

@@ -98,15 +98,19 @@ class Dashboard(Replaying):
         ways: Sequence[Delivery] = (),
         memory: Path | None = None,
         unrecorded: bool = False,
+        whole_folders: bool = False,
     ) -> None:
         """`memory` is the file of the user's preferences; None keeps no preferences.
 
         `ways` are told of alerts, but not of those of a replay.
 
         `unrecorded` says that the server beside it has its telemetry turned off.
+
+        `whole_folders`: not only the newest stream; a replay reads all anyway.
         """
         super().__init__()
         self._memory = memory
+        self._whole_folders = whole_folders or replay
         is_told = bool(ways) and not replay
         self._hooks = AlertHooks(ways, self._tell_of_hooks) if is_told else None
         store, kept = Store(), recall(memory)
@@ -154,8 +158,7 @@ class Dashboard(Replaying):
 
     @work(thread=True, exit_on_error=True)
     def _read(self) -> None:
-        replay = self.context.clock.replay
-        follow(self, self.context.places, get_current_worker(), whole_folders=replay)
+        follow(self, self.context, get_current_worker(), whole_folders=self._whole_folders)
 
     @on(BatchArrived)
     def _take(self, message: BatchArrived) -> None:
@@ -171,6 +174,9 @@ class Dashboard(Replaying):
 
     @on(SourceChanged)
     def _note_source(self, message: SourceChanged) -> None:
+        for note in message.notes:
+            if note not in self.context.source.notes:
+                self.notify(note, severity="warning", markup=False)
         self.context.source = message
         self._stale = True
 

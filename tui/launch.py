@@ -29,10 +29,12 @@ def show(
     replay: bool = False,
     speed: float = 1.0,
     unrecorded: bool = False,
+    whole_folders: bool = False,
 ) -> int:
     """Run the dashboard on files and folders until the user leaves it; return the exit status.
 
-    `unrecorded` says that the server beside it has its telemetry turned off.
+    `unrecorded` says that the server beside it has its telemetry turned off; `whole_folders`, that
+    not only the newest stream of a folder is read.
     """
     prepare_process()
     from mlxdeck.telemetry.alerts.deliveries import deliveries
@@ -46,5 +48,6 @@ def show(
         ways=deliveries(settings.alert_exec, settings.alert_url),
         memory=settings.home / "dashboard.json",
         unrecorded=unrecorded,
+        whole_folders=whole_folders,
     )
     return run(shown)

@@ -30,6 +30,8 @@ class SourceChanged(Message):
     """Why one can't be read, if so."""
     loaded: float = 1.0
     """Share of the initial content that has been read, from 0 to 1."""
+    notes: Sequence[str] = ()
+    """What else a person should know of what was read: what was cut off, or skipped."""
 
 
 @dataclass

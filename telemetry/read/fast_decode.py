@@ -227,9 +227,9 @@ def skim(raw: bytes, offset: int = 0) -> DecodedBlock:
 def _one_by_one(raw: bytes, offset: int) -> DecodedBlock:
     lines, offsets, bad = [], [], []
     for line in raw.split(b"\n"):
-        if line.strip():
+        if marked := line.removeprefix(codec.UTF8_MARK).strip():
             try:
-                lines.append(_single(line))
+                lines.append(_single(marked))
                 offsets.append(offset)
             except codec.Unreadable as error:
                 bad.append(Bad(offset, _in_words(error), isinstance(error, codec.NewerSchema)))

@@ -58,6 +58,8 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Attributes of the event."""
 
 
+UTF8_MARK = b"\xef\xbb\xbf"
+"""Some editors put it in front of a text."""
 _encoder = msgspec.json.Encoder()
 _envelopes = msgspec.json.Decoder(Envelope)
 _attrs = {name: msgspec.json.Decoder(kind) for name, kind in EVENTS.items()}
@@ -118,7 +120,7 @@ def decode(line: bytes) -> Line:
         Unreadable: It is no JSON object of the envelope's shape, or an attribute has a wrong type.
     """
     try:
-        envelope = _envelopes.decode(line)
+        envelope = _envelopes.decode(line.removeprefix(UTF8_MARK))
         if envelope.v > SCHEMA_VERSION:
             _refuse_newer(line)
         decoder = _attrs.get(envelope.event)

@@ -12,8 +12,9 @@ from mlxdeck.telemetry.analyze import session_summary
 from mlxdeck.telemetry.analyze.raw_lines import lines_of
 from mlxdeck.telemetry.columns.record_batch import batch as of_bytes
 from mlxdeck.telemetry.read import parallel_reader
+from mlxdeck.telemetry.read.followed_file import NEWEST_BYTES, FollowedFile
 from mlxdeck.telemetry.read.line_buffer import MAX_LINE_BYTES
-from mlxdeck.telemetry.read.tail import NEWEST_BYTES, Tail
+from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.store.store import Store
 from tests.streams import NAME, Made, Stream, write
 
@@ -235,7 +236,7 @@ def test_a_long_file_is_read_by_processes(
     """It comes to the same, also when they are ended from outside after some of it."""
     monkeypatch.setattr(parallel_reader, "HELPED_BYTES", 1 << 19)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    monkeypatch.setattr("mlxdeck.telemetry.read.tail.NEWEST_BYTES", 100_000)
+    monkeypatch.setattr("mlxdeck.telemetry.read.followed_file.NEWEST_BYTES", 100_000)
     path = tmp_path / NAME
     made = [Made(n / 10, tool="Read") for n in range(5000)]
     write(path, made)
@@ -247,6 +248,7 @@ def test_a_long_file_is_read_by_processes(
         for _ in range(1 + n_frames):
             store.feed([next(polled)])
         (file,) = tail._files.values()
+        assert isinstance(file, FollowedFile)
         assert len(file._old) == 2
         for part in file._old:
             assert part._process
@@ -270,11 +272,12 @@ def test_a_long_file_is_read_by_processes(
 def test_a_helper_ends_with_the_tailing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is left."""
     monkeypatch.setattr(parallel_reader, "HELPED_BYTES", 1)
-    monkeypatch.setattr("mlxdeck.telemetry.read.tail.NEWEST_BYTES", 1000)
+    monkeypatch.setattr("mlxdeck.telemetry.read.followed_file.NEWEST_BYTES", 1000)
     path = write(tmp_path / NAME, [Made(n) for n in range(9000)])
     tail = Tail([path])
     next(tail.poll())
     (file,) = tail._files.values()
+    assert isinstance(file, FollowedFile)
     process = file._old[0]._process
     assert process and process.poll() is None
     tail.close()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from textual.app import App
 from textual.worker import Worker
 
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.tui.messages import BatchArrived, SourceChanged
+from mlxdeck.tui.state.context import Context
 
 POLL_S = 0.15
 BUSY_POLL_S = 0.05
@@ -25,11 +25,10 @@ SWITCH_S = 0.001
 """Switch interval in seconds. Python's default of 5 ms slows down this thread and the drawing."""
 
 
-def follow(
-    app: App[None], paths: Sequence[Path], worker: Worker[None], *, whole_folders: bool
-) -> None:
+def follow(app: App[None], context: Context, worker: Worker[None], *, whole_folders: bool) -> None:
     """Read until the worker is cancelled: a replay from its start on, else the newest first."""
-    tail = Tail(paths, whole_folders=whole_folders, newest_first=not whole_folders)
+    newest_first = not context.clock.replay
+    tail = Tail(context.places, whole_folders=whole_folders, newest_first=newest_first)
     sys.setswitchinterval(SWITCH_S)
     report = _Report(tail, app.post_message)
     while not worker.is_cancelled:
@@ -66,9 +65,11 @@ class _Report:
         tail, left_bytes = self._tail, self._tail.unread_bytes
         self._most_bytes = max(self._most_bytes, left_bytes) if left_bytes > CHUNK_BYTES else 0
         loaded = 1 - left_bytes / self._most_bytes if self._most_bytes else 1.0
-        state = (tail.following, tail.n_bad, tail.refused, int(loaded * PROGRESS_STEPS))
+        steps = int(loaded * PROGRESS_STEPS)
+        state = (tail.following, tail.n_bad, tail.refused, tail.notes, steps)
         if state != self._told:
             self._told = state
             following = [str(path) for path in tail.following]
             bad = tuple(tail.bad)
-            self._post(SourceChanged(following, tail.n_bad, bad, tail.refused, loaded))
+            notes = tuple(tail.notes)
+            self._post(SourceChanged(following, tail.n_bad, bad, tail.refused, loaded, notes))

@@ -1,0 +1,82 @@
+"""What reads a path: by what lies there, and by how it begins."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from mlxdeck.telemetry.read import spool, standard_input
+from mlxdeck.telemetry.read.byte_feed import ByteFeed
+from mlxdeck.telemetry.read.byte_sources import FileSource, PipeSource
+from mlxdeck.telemetry.read.decompression import method_of
+from mlxdeck.telemetry.read.followed_file import FollowedFile
+from mlxdeck.telemetry.read.frames import Frame
+from mlxdeck.telemetry.read.places import head_of, without_suffix
+from mlxdeck.telemetry.read.recognition import kind_of
+from mlxdeck.telemetry.read.spooled_stream import SpooledStream
+from mlxdeck.telemetry.schema.file_names import FILE_NAME
+
+
+class Followed(Protocol):
+    """What reads one stream; for one thread."""
+
+    path: Path
+    """The plain file with its lines."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it can't be read; empty if it can."""
+
+    @property
+    def note(self) -> str:
+        """What else a person should know; else empty."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is known that more will come."""
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much is left."""
+
+    def read(self, max_bytes: int) -> Iterator[Frame]:
+        """Unread data, up to about `max_bytes`."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+def opened(path: Path, *, newest_first: bool) -> Followed | None:
+    """What reads a path that is no folder; None while it is not there, or empty.
+
+    Raises:
+        ForeignData: It is no recording.
+        OSError: It can't be opened.
+    """
+    if standard_input.is_meant(path):
+        name = standard_input.NAME
+        source = PipeSource(os.dup(standard_input.fd()), named=False)
+        return SpooledStream(ByteFeed(source, spool.new_folder() / name, name))
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        return SpooledStream(
+            ByteFeed(PipeSource.of(path), spool.copy_of(path, path.name), path.name)
+        )
+    try:
+        head = head_of(path)
+    except OSError:
+        # It tries again and again, and tells why it can't.
+        return FollowedFile(path, newest_first=newest_first)
+    if not head and not FILE_NAME.fullmatch(path.name):
+        return None
+    if method_of(head):
+        copy = spool.copy_of(path, without_suffix(path.name))
+        return SpooledStream(ByteFeed(FileSource(path), copy, path.name))
+    kind_of(head)
+    return FollowedFile(path, newest_first=newest_first)

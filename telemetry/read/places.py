@@ -1,0 +1,73 @@
+"""What users name as a recording, judged before anything is read or drawn."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from mlxdeck.telemetry.read import standard_input
+from mlxdeck.telemetry.read.decompression import SUFFIXES, method_of
+from mlxdeck.telemetry.read.recognition import EXPECTED, HEAD_BYTES, ForeignData, kind_of
+
+_STREAM_SUFFIXES = (".jsonl", ".ndjson")
+
+
+class NoStream(ValueError):
+    """A place that holds no telemetry; the text says why."""
+
+
+def check_place(place: Path, *, may_come: bool = False) -> None:
+    """Raises `NoStream` if nothing there can be read; a place that `may_come` need not be there."""
+    if standard_input.is_meant(place):
+        if standard_input.is_terminal():
+            raise NoStream("nothing is piped into standard input, for which - stands")
+        return
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        if may_come:
+            return
+        raise NoStream(f"no such file or folder: {place}") from None
+    except OSError as error:
+        raise NoStream(f"{place} can't be read: {error.strerror}") from error
+    try:
+        if stat.S_ISDIR(mode):
+            _check_folder(place)
+        elif stat.S_ISREG(mode):
+            _check_file(place)
+    except OSError as error:
+        raise NoStream(f"{place} can't be read: {error.strerror}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """An empty one may be filled by a server."""
+    names = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
+    if names and not any(map(is_stream_name, names)):
+        more = ", ..." if names[2:] else ""
+        held = ", ".join(names[:2])
+        raise NoStream(f"no recording in {folder}, which holds {held}{more}; {EXPECTED}")
+
+
+def _check_file(path: Path) -> None:
+    head = head_of(path)
+    if not method_of(head):
+        try:
+            kind_of(head)
+        except ForeignData as error:
+            raise NoStream(f"{path} {error}") from error
+
+
+def is_stream_name(name: str) -> bool:
+    """Whether a file in a folder may be a recording."""
+    return Path(without_suffix(name)).suffix in _STREAM_SUFFIXES and not name.startswith(".")
+
+
+def without_suffix(name: str) -> str:
+    """The name of a file before it was compressed."""
+    return name if Path(name).suffix not in SUFFIXES else Path(name).stem
+
+
+def head_of(path: Path) -> bytes:
+    """How a plain file begins; raises OSError."""
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
