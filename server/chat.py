@@ -181,6 +181,8 @@ class ChatRequest:
     agent_id: str = ""
     parent_agent_id: str = ""
     """The client's names of the agent that asks and of the one that started it, likewise."""
+    agent_name: str = ""
+    """The kind of agent, where the client tells it in so many words."""
     is_long: bool = field(default=False, repr=False)
     """Whether it is so long that work on it may delay other requests."""
     is_short: bool = field(default=True, compare=False, repr=False)

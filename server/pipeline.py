@@ -81,7 +81,7 @@ class Pipeline:
                 before, n_bytes = accepted, trace.arrival.body_bytes
                 accepted = await self._accept(route, request, before, n_bytes)
                 if before is None:
-                    trace.saw(accepted)
+                    trace.saw(replace(accepted, asked=request))
                 source = self._source(route, accepted, trace, began_s, fresh=fresh)
                 opening = _Opening(holds=bool(others), is_streamed=request.stream)
                 async with aclosing(source) as items:

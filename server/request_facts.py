@@ -150,6 +150,8 @@ class Accepted:
     """The backend's share of the answer's key."""
     removed_parts: tuple[str, ...] = ()
     """What those rules took out, part by part: rule, place and digest."""
+    asked: ChatRequest | None = None
+    """The request as its client wrote it; None if that makes no difference."""
 
 
 @dataclass(frozen=True, slots=True)

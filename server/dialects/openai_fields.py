@@ -23,4 +23,4 @@ def stream_usage(fields: dict[str, Any]) -> bool:
 def session(fields: dict[str, Any]) -> str:
     """What clients name a conversation by, for telemetry alone; nothing about it is an error."""
     key = fields.get("prompt_cache_key") or fields.get("session_id")
-    return key[:64] if isinstance(key, str) else ""
+    return key if isinstance(key, str) else ""

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mlxdeck.server.load import Load
+from mlxdeck.server.observe.agents import Agents
 from mlxdeck.server.observe.model_changes import ModelChanges
 from mlxdeck.server.observe.request_log import request_log
 from mlxdeck.server.observe.request_start import Arrival
+from mlxdeck.server.observe.sent_calls import SentCalls
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t
@@ -63,12 +65,22 @@ class Observer:
         self.totals = Totals()
         self._last = (Load(), time.monotonic())
         self._changes = ModelChanges()
+        self._agents, self._calls = Agents(), SentCalls()
 
     def begin(self, arrival: Arrival, *, counts: bool = True) -> Trace:
         """Follow a request from here on; one that doesn't count leaves no trace outside the log."""
         emitter, totals = (self.emitter, self.totals) if counts else (NullWriter(), Totals())
         totals.requests += 1
-        return Trace(emitter, totals, self.model, self.capture, arrival, request_log(arrival))
+        return Trace(
+            emitter,
+            totals,
+            self.model,
+            self.capture,
+            arrival,
+            request_log(arrival),
+            self._agents,
+            self._calls,
+        )
 
     def look(self, load: Load) -> None:
         """Report what has become of the models since the last look."""

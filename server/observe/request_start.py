@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlxdeck.server.observe.agents import AgentNames
 from mlxdeck.server.observe.captured_content import HASH_DIGITS, as_json, last_user_text
 from mlxdeck.server.request_facts import Accepted
 from mlxdeck.telemetry.schema import events as t
@@ -32,9 +34,16 @@ class Arrival:
         )
 
 
-def request_start(arrival: Arrival, accepted: Accepted, *, full: bool) -> t.RequestStart:
-    """The start of a request that was read; `full` records the client's own texts too."""
-    request, parts = accepted.request, accepted.parts
+def request_start(
+    arrival: Arrival,
+    accepted: Accepted,
+    names: AgentNames,
+    came: Sequence[t.ToolResult],
+    *,
+    capture: str,
+) -> t.RequestStart:
+    """The start of a request that was read, by whom, and with which new results of tools."""
+    request, parts, full = accepted.request, accepted.parts, capture == "full"
     sampling = request.sampling
     return t.RequestStart(
         model=request.model,
@@ -43,9 +52,11 @@ def request_start(arrival: Arrival, accepted: Accepted, *, full: bool) -> t.Requ
         **{name: getattr(sampling, name) for name in SAMPLED},
         n_biased_tokens=len(sampling.logit_bias),
         stop_sequences=sampling.stop_sequences if full else (),
-        conversation_id=request.session_id,
-        agent_id=request.agent_id,
-        parent_agent_id=request.parent_agent_id,
+        conversation_id=names.session_id,
+        agent_id=names.agent_id,
+        parent_agent_id=names.parent_id,
+        agent_name=names.name,
+        agent_task=names.task if capture != "off" else "",
         body_bytes=arrival.body_bytes,
         trace_parent=arrival.trace_parent,
         n_messages=len(request.messages),
@@ -66,5 +77,6 @@ def request_start(arrival: Arrival, accepted: Accepted, *, full: bool) -> t.Requ
         system_hash=parts.system[:HASH_DIGITS],
         tools_hash=parts.tools[:HASH_DIGITS],
         message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),
+        n_failed_results=sum(result.failed for result in came) if came else None,
         last_user_text=last_user_text(request) if full else "",
     )

@@ -23,14 +23,13 @@ from mlxdeck.server.chat import (
 )
 from mlxdeck.server.errors import Cancelled, ServerError
 from mlxdeck.server.joined_events import JoinedEvents
-from mlxdeck.server.observe.captured_content import (
-    answer,
-    parts_of,
-)
+from mlxdeck.server.observe.agents import AgentNames, Agents
+from mlxdeck.server.observe.captured_content import answer, parts_of
 from mlxdeck.server.observe.lookup_event import DIGITS, lookup_event
 from mlxdeck.server.observe.progress_reports import ProgressReports, as_told, progress_of
 from mlxdeck.server.observe.request_log import RequestLog
 from mlxdeck.server.observe.request_start import Arrival, request_start
+from mlxdeck.server.observe.sent_calls import SentCalls
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.request_facts import (
     Accepted,
@@ -68,6 +67,8 @@ class Trace:
     capture: str
     arrival: Arrival
     log: RequestLog | None = None
+    agents: Agents = field(default_factory=Agents)
+    calls: SentCalls = field(default_factory=SentCalls)
     session_id: str = ""
     backend: str = ""
     """The backend that was chosen last, by its name in the settings."""
@@ -90,6 +91,7 @@ class Trace:
     _n_tool_calls: int = 0
     _fell_back_from: str = ""
     _fallback_reason: str = ""
+    _names: AgentNames = AgentNames()
     _reports: ProgressReports = field(init=False)
 
     def __post_init__(self) -> None:
@@ -145,12 +147,14 @@ class Trace:
             self._said.clear()
 
     def _accepted(self, accepted: Accepted) -> None:
-        self.session_id = accepted.request.session_id
-        full = self.capture == "full"
-        self._start(
-            request_start(self.arrival, accepted, full=full),
-            parts_of(accepted.request, accepted.parts) if full else (),
-        )
+        full, asked = self.capture == "full", accepted.asked or accepted.request
+        self._names = names = self.agents.who(asked)
+        self.session_id = names.session_id
+        came = self.calls.results(names.session_id, asked, texts=self.capture != "off")
+        start = request_start(self.arrival, accepted, names, came, capture=self.capture)
+        self._start(start, parts_of(accepted.request, accepted.parts) if full else ())
+        for result in came:
+            self._emit(result)
 
     def _looked_up(self, found: LookedUp) -> None:
         self._miss = miss = found.miss
@@ -297,6 +301,8 @@ class Trace:
         refused = prepared.unconstrained or prepared.loose.get(self._call.name) if prepared else ""
         arguments = "".join(self._arguments)
         raw = arguments.encode("utf-8", "surrogatepass")
+        self.calls.sent(self.session_id, self._call.id)
+        self.agents.called(self._call.name, arguments, self._names)
         self._emit(
             t.ToolCall(
                 name=self._call.name,

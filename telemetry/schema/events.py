@@ -40,6 +40,8 @@ from mlxdeck.telemetry.schema.server_events import ModelUnload as ModelUnload
 from mlxdeck.telemetry.schema.server_events import ServerStop as ServerStop
 from mlxdeck.telemetry.schema.server_events import StreamStart as StreamStart
 from mlxdeck.telemetry.schema.server_events import Tick as Tick
+from mlxdeck.telemetry.schema.tool_events import ToolCall as ToolCall
+from mlxdeck.telemetry.schema.tool_events import ToolResult as ToolResult
 
 
 class RequestStart(Attrs, frozen=True, kw_only=True):
@@ -85,6 +87,10 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """The client's name for the agent that asks, where it runs several; empty for its main one."""
     parent_agent_id: str = named("mlx.agent.parent_id", "")
     """The client's name for the agent that started this one."""
+    agent_name: str = named("gen_ai.agent.name", "")
+    """Its kind, as the call names it that started it: `Explore`."""
+    agent_task: str = named("gen_ai.agent.description", "")
+    """What it has to do, in the few words of that call; with `--capture off`, empty."""
     body_bytes: int | None = named("http.request.body.size", None)
     """Size of the request's body."""
     trace_parent: str = named("mlx.trace_parent", "")
@@ -126,6 +132,8 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """The same of the tools."""
     message_hashes: tuple[str, ...] = named("mlx.hash.messages", ())
     """First 12 hex digits of each message's sha256, in order."""
+    n_failed_results: int | None = named("mlx.tool.failed_results", None)
+    """How many of the results that it brings for the first time failed; absent if there are none."""
     last_user_text: str = named("mlx.last_user_text", "")
     """The user's last text, shortened; only with `--capture full`."""
 
@@ -211,41 +219,6 @@ class FirstToken(Attrs, frozen=True, kw_only=True):
     """Seconds to read the prompt."""
     prefill_tokens: int = always(0, "mlx.prefill_tokens")
     """Prompt tokens that had to be computed, that is: not cached."""
-
-
-class ToolCall(Attrs, frozen=True, kw_only=True):
-    """The model called a tool, or tried to."""
-
-    NAME = "tool_call"
-
-    name: str = named("gen_ai.tool.name", "")
-    """Tool that is called; empty of what could not be read."""
-    call_id: str = named("gen_ai.tool.call.id", "")
-    """Name of the call; the client's next request gives its result by it."""
-    type: str = named("gen_ai.tool.type", "function")
-    """OpenTelemetry's type of tool."""
-    index: int | None = named("mlx.tool.index", None)
-    """Which call of the answer it is, from 0."""
-    parser: str = named("mlx.tool.parser", "")
-    """Format that the call was written in."""
-    parse_ok: bool = always(True, "mlx.tool.parse_ok")
-    """Whether it could be read as a call."""
-    parse_error: str = named("mlx.tool.parse_error", "")
-    """Why it could not."""
-    repaired: bool | None = named("mlx.tool.repaired", None)
-    """Whether its JSON was repaired."""
-    constrained: bool | None = named("mlx.tool.constrained", None)
-    """Whether decoding was constrained to the tool's schema."""
-    unconstrained: str = named("mlx.tool.unconstrained", "")
-    """Why decoding could not be constrained to the schemas; empty if it was, or need not be."""
-    schema_valid: bool | None = named("mlx.tool.schema_valid", None)
-    """Whether the arguments conform to it; absent where that was not judged."""
-    arguments_bytes: int | None = named("mlx.tool.arguments_bytes", None)
-    """Size of the arguments."""
-    arguments_hash: str = named("mlx.tool.arguments_hash", "")
-    """First 12 hex digits of their sha256."""
-    arguments: str = named("gen_ai.tool.call.arguments", "")
-    """The arguments as JSON text; with `--capture off`, empty."""
 
 
 class RequestEnd(Attrs, frozen=True, kw_only=True):
@@ -346,7 +319,7 @@ class Error(Attrs, frozen=True, kw_only=True):
 
 _REQUESTS = (
     *(RequestStart, Content, CacheLookup, RequestProgress, FirstToken),
-    *(ToolCall, RequestEnd, Error),
+    *(ToolCall, ToolResult, RequestEnd, Error),
 )
 _SERVERS = (StreamStart, ServerStop, Tick, ModelUnload, ModelLoad)
 EVENTS: dict[str, type[Attrs]] = {kind.NAME: kind for kind in (*_SERVERS, *_REQUESTS)}

@@ -26,6 +26,7 @@ from mlxdeck.telemetry.schema.events import (
     RequestProgress,
     RequestStart,
     ToolCall,
+    ToolResult,
 )
 from mlxdeck.telemetry.write.records import Record
 
@@ -36,6 +37,7 @@ GROUP = "mlxdeck.telemetry_processors"
 """Entry points of other packages."""
 MAX_MESSAGE, MAX_USER_TEXT = 500, 2_000
 """Characters that are kept."""
+_AGENT = ("agent_id", "parent_agent_id", "agent_name", "agent_task")
 MAX_HELD = 4096
 """Records of requests that may yet turn out to be errors."""
 
@@ -53,6 +55,10 @@ def redact(record: Record) -> Record:
             changes["name"] = _name(attrs.name)
             changes["arguments"] = redacted(attrs.arguments) if attrs.arguments else ""
             changes["parse_error"] = redacted_text(attrs.parse_error)
+        case ToolResult():
+            changes["name"] = _name(attrs.name)
+            changes["call_id"] = _name(attrs.call_id)
+            changes["text"] = redacted_text(attrs.text)[:MAX_MESSAGE]
         case Content():
             # Tools name what they want to be given, which is no secret yet.
             mask = redacted_text if attrs.kind == "tools" else redacted
@@ -64,6 +70,7 @@ def redact(record: Record) -> Record:
             # Clients choose these names, too.
             changes["model"] = _name(attrs.model)
             changes["conversation_id"] = _name(attrs.conversation_id)
+            changes |= {name: _name(getattr(attrs, name)) for name in _AGENT}
             changes["tool_names"] = tuple(map(_name, attrs.tool_names))
             changes["history_notes"] = tuple(map(_name, attrs.history_notes))
             changes["last_user_text"] = redacted_text(attrs.last_user_text)[:MAX_USER_TEXT]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from mlxdeck.server.chat import (
@@ -22,6 +23,7 @@ from mlxdeck.server.chat import (
 )
 from mlxdeck.server.dialects.anthropic.answers import AnthropicEncoder, error_body
 from mlxdeck.server.dialects.anthropic.history import AnthropicHistory
+from mlxdeck.server.dialects.client_names import client_names
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.json_fields import (
     join,
@@ -45,8 +47,6 @@ PASSED_ON = (
     *("x-claude-code-agent-id", "x-claude-code-parent-agent-id"),
 )
 """Headers that belong to a body."""
-MAX_NAME = 64
-"""Maximal length of a client's name of its session or an agent, in characters."""
 _SESSION = re.compile(r"session_([0-9a-fA-F-]{36})")
 _THINKING = {"enabled": True, "adaptive": True, "disabled": False}
 
@@ -102,9 +102,7 @@ def _request(
         effort=_effort(fields),
         template_options=template_options(fields),
         **_answer_schema(fields),
-        session_id=_session(fields.get("metadata"), headers),
-        agent_id=headers.get("x-claude-code-agent-id", "")[:MAX_NAME],
-        parent_agent_id=headers.get("x-claude-code-parent-agent-id", "")[:MAX_NAME],
+        **asdict(client_names(headers, _session(fields.get("metadata")))),
         history_notes=notes.all(),
         unsupported=notes.unsupported,
         client=ClientBody("anthropic", fields, _passed_on(headers)),
@@ -229,13 +227,8 @@ def _answer_schema(fields: dict[str, Any]) -> dict[str, Any]:
     return {"answer_schema": schema, "answer_field": at}
 
 
-def _session(metadata: Any, headers: Mapping[str, str]) -> str:
-    """Claude Code names its session in a header and, as JSON or at the end of an id, in `user_id`.
-
-    Only ever used to group requests in telemetry, so nothing about it is an error.
-    """
-    if session := headers.get("x-claude-code-session-id"):
-        return session[:MAX_NAME]
+def _session(metadata: Any) -> str:
+    """Claude Code names its session as JSON or at the end of an id in `user_id`, too."""
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user_id, str):
         return ""
@@ -245,4 +238,4 @@ def _session(metadata: Any, headers: Mapping[str, str]) -> str:
         session = json.loads(user_id).get("session_id", "")
     except (ValueError, AttributeError, RecursionError):
         return ""
-    return session[:MAX_NAME] if isinstance(session, str) else ""
+    return session if isinstance(session, str) else ""

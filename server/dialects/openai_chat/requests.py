@@ -8,9 +8,11 @@ aren't supported (log probabilities, audio) are noted, and several choices are r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, ClientBody, Sampling, ToolSpec
+from mlxdeck.server.dialects.client_names import client_names
 from mlxdeck.server.dialects.history.message_parts import leading_system
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.json_fields import (
@@ -57,7 +59,6 @@ class OpenAI:
 
     def decode(self, body: bytes, headers: Mapping[str, str]) -> ChatRequest:
         """Read a request for an answer."""
-        del headers
         fields = decode_object(body)
         notes = Notes()
         _refuse(fields, notes)
@@ -84,7 +85,7 @@ class OpenAI:
             template_options=template_options(fields),
             **_answer_schema(fields),
             stream_usage=stream_usage(fields),
-            session_id=session(fields),
+            **asdict(client_names(headers, session(fields))),
             history_notes=notes.all(),
             unsupported=notes.unsupported,
             client=ClientBody("openai", fields),

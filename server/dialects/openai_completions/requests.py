@@ -8,9 +8,11 @@ form of the answer and isn't supported is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from mlxdeck.server.chat import ChatRequest, Message, RawPrompt, Text
+from mlxdeck.server.dialects.client_names import client_names
 from mlxdeck.server.dialects.json_fields import count, limit_tokens, required, typed
 from mlxdeck.server.dialects.openai_completions.answers import CompletionsEncoder
 from mlxdeck.server.dialects.openai_errors import error_body
@@ -34,7 +36,6 @@ class OpenAICompletions:
 
     def decode(self, body: bytes, headers: Mapping[str, str]) -> ChatRequest:
         """Read a request for an answer."""
-        del headers
         fields = decode_object(body)
         _refuse(fields)
         prompt = _prompt(fields)
@@ -51,7 +52,7 @@ class OpenAICompletions:
             raw=RawPrompt(suffix),
             stream=typed(fields.get("stream") or False, bool, "stream"),
             stream_usage=stream_usage(fields),
-            session_id=session(fields),
+            **asdict(client_names(headers, session(fields))),
             answer_form=prompt if typed(fields.get("echo") or False, bool, "echo") else "",
         )
 

@@ -7,21 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlxdeck.server.dialects.base import StoredAnswer
+from mlxdeck.server.dialects.client_names import ClientNames
 from mlxdeck.server.dialects.json_fields import too_deep
 from mlxdeck.server.dialects.openai_responses.tools import ServedTool
 from mlxdeck.server.dialects.sse import to_json
 
 ENCRYPTED = "reasoning.encrypted_content"
 """What a client includes that keeps the conversation itself, thoughts included."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientNames:
-    """The client's names of its conversation and agents."""
-
-    session_id: str = ""
-    agent_id: str = ""
-    parent_agent_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

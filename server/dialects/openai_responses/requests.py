@@ -9,13 +9,14 @@ that name something on OpenAI's servers (conversations, prompts).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
 
 from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, Sampling
 from mlxdeck.server.dialects.base import StoredAnswer
+from mlxdeck.server.dialects.client_names import client_names
 from mlxdeck.server.dialects.history.message_parts import leading_system
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.json_fields import (
@@ -28,7 +29,7 @@ from mlxdeck.server.dialects.json_fields import (
     typed,
 )
 from mlxdeck.server.dialects.openai_errors import error_body
-from mlxdeck.server.dialects.openai_responses.answer_form import AnswerForm, ClientNames, echoed
+from mlxdeck.server.dialects.openai_responses.answer_form import AnswerForm, echoed
 from mlxdeck.server.dialects.openai_responses.answers import ResponsesEncoder, answer_of
 from mlxdeck.server.dialects.openai_responses.history import ResponsesHistory
 from mlxdeck.server.dialects.openai_responses.stored_items import (
@@ -44,8 +45,6 @@ from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError, UnknownPrevious
 from mlxdeck.server.schemas.normalization import answer_schema
 
-MAX_NAME = 64
-"""Maximal length of a client's name of its session or an agent, in characters."""
 _NOT_SERVED = ("background", "conversation", "prompt", "top_logprobs")
 
 
@@ -61,7 +60,7 @@ class OpenAIResponses:
         """Read a request for an answer."""
         fields = decode_object(body)
         _check(fields)
-        form = AnswerForm(fields, _names(headers, fields))
+        form = AnswerForm(fields, client_names(headers, _session(fields)))
         if refers_to := _refers_to(fields):
             # The rest is read with what it refers to.
             return ChatRequest(
@@ -166,9 +165,7 @@ def _request(form: AnswerForm, earlier: list[Any], items: list[Any]) -> ChatRequ
         effort=_effort(fields),
         template_options=template_options(fields),
         **_answer_schema(fields),
-        session_id=form.names.session_id,
-        agent_id=form.names.agent_id,
-        parent_agent_id=form.names.parent_agent_id,
+        **asdict(form.names),
         history_notes=notes.all(),
         unsupported=notes.unsupported,
         answer_form=replace(form, tools=tools.served, items=tuple(items), echo=echoed(fields)),
@@ -241,18 +238,7 @@ def _answer_schema(fields: dict[str, Any]) -> dict[str, Any]:
     return {"answer_schema": schema, "answer_field": at, "answer_strict": strict}
 
 
-def _names(headers: Mapping[str, str], fields: dict[str, Any]) -> ClientNames:
-    """Codex names session and thread in headers; an agent of its own is another thread.
-
-    For telemetry alone, so nothing about it is an error.
-    """
+def _session(fields: dict[str, Any]) -> str:
+    """The session as Codex names it in the body."""
     key = fields.get("prompt_cache_key")
-    session = headers.get("session-id") or headers.get("session_id") or key
-    thread = headers.get("thread-id", "")
-    parent = headers.get("x-codex-parent-thread-id", "")
-    session = session if isinstance(session, str) else ""
-    return ClientNames(
-        session[:MAX_NAME],
-        "" if thread == session else thread[:MAX_NAME],
-        "" if parent == session else parent[:MAX_NAME],
-    )
+    return key if isinstance(key, str) else ""
