@@ -173,7 +173,7 @@ class Settings(ProgramSettings):
     telemetry_keep_files: int = setting(16, whole(1))
     """Number of telemetry files to keep; the oldest files are removed."""
     capture: str = setting("tools", choice("off", "tools", "full"))
-    """Content in telemetry: off for none, tools for the arguments of tool calls, full for all."""
+    """Content in telemetry: off for none, tools for tool calls and failures, full for all."""
     telemetry_sample: float = setting(1.0, number(0, 1))
     """Share of requests to record; requests that end in an error are always recorded."""
     telemetry_processors: str = setting("", text())

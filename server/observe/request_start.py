@@ -38,7 +38,7 @@ def request_start(
     arrival: Arrival,
     accepted: Accepted,
     names: AgentNames,
-    came: Sequence[t.ToolResult],
+    came: Sequence[t.CallResult],
     *,
     capture: str,
 ) -> t.RequestStart:

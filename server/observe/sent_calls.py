@@ -18,7 +18,7 @@ DIGITS = 3
 
 
 @dataclass(slots=True)
-class _Call:
+class _SentCall:
     sent_s: float | None
     is_told: bool = False
 
@@ -27,14 +27,14 @@ class SentCalls:
     """A client sends each result with all later requests; only the first time is told."""
 
     def __init__(self) -> None:
-        self._calls: LruMap[tuple[str, str], _Call] = LruMap(MAX_CALLS)
+        self._calls: LruMap[tuple[str, str], _SentCall] = LruMap(MAX_CALLS)
         """By the session and the call's id, which is unique in it."""
 
     def sent(self, session_id: str, call_id: str) -> None:
         """A call went out."""
-        self._calls.put((session_id, call_id), _Call(time.monotonic()))
+        self._calls.put((session_id, call_id), _SentCall(time.monotonic()))
 
-    def results(self, session_id: str, asked: ChatRequest, *, texts: bool) -> list[t.ToolResult]:
+    def results(self, session_id: str, asked: ChatRequest, *, texts: bool) -> list[t.CallResult]:
         """The results that a request brings for the first time.
 
         With `texts`, those that failed say why.
@@ -44,14 +44,14 @@ class SentCalls:
         for result in new:
             call = self._calls.get((session_id, result.tool_use_id))
             if call is None:
-                call = _Call(None)
+                call = _SentCall(None)
                 self._calls.put((session_id, result.tool_use_id), call)
             if call.is_told:
                 continue
             call.is_told = True
             elapsed_s = None if call.sent_s is None else time.monotonic() - call.sent_s
             found.append(
-                t.ToolResult(
+                t.CallResult(
                     name=names.get(result.tool_use_id, ""),
                     call_id=result.tool_use_id,
                     failed=result.is_error,

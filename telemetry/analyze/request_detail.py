@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -56,7 +57,7 @@ def detail(store: Store, row: int) -> dict[str, Any]:
     found["request"] = next((_fields(a) for a in attrs if isinstance(a, t.RequestStart)), {})
     found["lookups"] = [_fields(a) for a in attrs if isinstance(a, t.CacheLookup)]
     calls = [a for a in attrs if isinstance(a, t.ToolCall)]
-    came = results(store, row, {call.call_id for call in calls if call.call_id})
+    came = results(store, row, calls)
     found["tool_calls"] = [_call(call, came.get(call.call_id)) for call in calls]
     found["errors"] = [_fields(a) for a in attrs if isinstance(a, t.Error)]
     return found | _said(store, row, found["request"], attrs)
@@ -141,8 +142,14 @@ def _call(call: t.ToolCall, result: Result | None) -> dict[str, Any]:
     return {
         **_fields(call),
         "arguments": _json(call.arguments) if call.arguments else None,
-        "result": {"text": result.text, "failed": result.failed} if result else None,
+        "result": _result(result) if result else None,
     }
+
+
+def _result(result: Result) -> dict[str, Any]:
+    known_s = None if math.isnan(result.elapsed_s) else round(result.elapsed_s, 3)
+    text = {"text": result.text} if result.is_whole or result.text else {}
+    return {**text, "failed": result.failed, "bytes": result.n_bytes, "elapsed_s": known_s}
 
 
 def _fields(attrs: t.Attrs) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
-from mlxdeck.telemetry.analyze.stats import Array, hit_tokens
+from mlxdeck.telemetry.analyze.stats import Array, hit_tokens, percentiles
 from mlxdeck.telemetry.columns.record_batch import INVALID, REPAIRED, UNREAD, UNREADABLE
 from mlxdeck.telemetry.schema.figures import EXACT
 from mlxdeck.telemetry.store.store import Store
@@ -29,6 +30,12 @@ class ToolUses:
     """The JSON of the arguments had to be repaired."""
     n_requests: int = 0
     """Requests whose answers have such a call."""
+    n_results: int = 0
+    """Calls whose result a later request has brought."""
+    n_failed: int = 0
+    """Those of them that failed, as the client says."""
+    p95_s: float = math.nan
+    """P95 of the seconds from a call to its result; NaN if none is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +88,15 @@ def calls_of(store: Store, rows: Array) -> Array:
     return np.asarray(chosen[store.calls.rows])
 
 
-def tool_uses(store: Store, rows: Array) -> dict[str, ToolUses]:
-    """The calls of each tool, most first; those that name none are below an empty name."""
+def tool_uses(store: Store, rows: Array, as_of_ts: float = math.inf) -> dict[str, ToolUses]:
+    """The calls of each tool, most first; those that name none are below an empty name.
+
+    Results that came after `as_of_ts` are not known.
+    """
     calls = store.calls
     mine = calls_of(store, rows)
+    came = calls.result_ts[mine] <= as_of_ts
+    failed, elapsed_s = calls.failed[mine] & came, calls.elapsed_s[mine]
     owners, names, faults = calls.rows[mine], calls.names[mine], calls.faults[mine]
     found = defaultdict[str, ToolUses](ToolUses)
     for number in np.unique(names).tolist():
@@ -94,6 +106,13 @@ def tool_uses(store: Store, rows: Array) -> dict[str, ToolUses]:
             int((faults[own] & fault > 0).sum()) for fault in (UNREAD, INVALID, REPAIRED)
         )
         found["" if name == UNREADABLE else name] = ToolUses(
-            int(own.sum()), n_unread, n_invalid, n_repaired, len(np.unique(owners[own]))
+            int(own.sum()),
+            n_unread,
+            n_invalid,
+            n_repaired,
+            len(np.unique(owners[own])),
+            int((own & came).sum()),
+            int((own & failed).sum()),
+            percentiles(elapsed_s[own & came]).p95,
         )
     return dict(sorted(found.items(), key=lambda item: (-item[1].n, item[0])))

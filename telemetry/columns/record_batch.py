@@ -149,6 +149,20 @@ class Calls:
     """Formats that they were written in."""
     faults: GrowableArray
     """What was wrong with each: a sum of `UNREAD`, `REPAIRED` and `INVALID`."""
+    ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Results of tool calls."""
+
+    ts: GrowableArray
+    ids: Sequence[str]
+    """Of their calls."""
+    failed: GrowableArray
+    elapsed_s: GrowableArray
+    packed: Sequence[bytes]
+    """Each as MessagePack of `events.CallResult`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +195,7 @@ class RecordBatch:
     first_tokens: FirstTokens
     calls: Calls
     progress: ProgressPoints
+    results: Results
     ticks: Sequence[fast_decode.DecodedTick]
     headers: Sequence[fast_decode.DecodedHeader]
     stops: Sequence[fast_decode.StreamStopped]
@@ -219,6 +234,7 @@ class RecordBatch:
             first_tokens=_first_tokens(*those(fast_decode.DecodedFirstToken, 0)[:2]),
             calls=_calls(*those(fast_decode.Call, 0)),
             progress=_progress(*those(fast_decode.DecodedProgress, 0)),
+            results=_results(*those(fast_decode.DecodedResult, 0)[1:]),
             ticks=those(fast_decode.DecodedTick)[1],
             headers=those(fast_decode.DecodedHeader)[1],
             stops=those(fast_decode.StreamStopped)[1],
@@ -331,7 +347,20 @@ def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call], times: Grow
     names = Texts.of([call.name or UNREADABLE for call in calls])
     parsers = Texts.of([call.parser for call in calls])
     faults = np.fromiter(map(_faults, calls), np.uint8, len(calls))
-    return Calls(owners, times, names, list(map(_pack, calls)), parsers, faults)
+    ids = [call.call_id for call in calls]
+    return Calls(owners, times, names, list(map(_pack, calls)), parsers, faults, ids)
+
+
+def _results(lines: Sequence[fast_decode.DecodedResult], times: GrowableArray) -> Results:
+    told = [line.attrs for line in lines]
+    elapsed_s = [np.nan if each.elapsed_s is None else each.elapsed_s for each in told]
+    return Results(
+        times,
+        [each.call_id for each in told],
+        np.array([each.failed for each in told], bool),
+        np.array(elapsed_s, np.float32),
+        list(map(_pack, told)),
+    )
 
 
 def _progress(

@@ -135,6 +135,10 @@ class Call(Head, kw_only=True, gc=False, tag=t.ToolCall.NAME):
     attrs: t.ToolCall
 
 
+class DecodedResult(Head, kw_only=True, gc=False, tag=t.CallResult.NAME):
+    attrs: t.CallResult
+
+
 class End(Head, kw_only=True, gc=False, tag=t.RequestEnd.NAME):
     attrs: EndAttrs
 
@@ -177,6 +181,7 @@ Skimmed: TypeAlias = (
     | Start
     | DecodedFirstToken
     | Call
+    | DecodedResult
     | End
     | DecodedTick
     | Lookup

@@ -40,8 +40,8 @@ from mlxdeck.telemetry.schema.server_events import ModelUnload as ModelUnload
 from mlxdeck.telemetry.schema.server_events import ServerStop as ServerStop
 from mlxdeck.telemetry.schema.server_events import StreamStart as StreamStart
 from mlxdeck.telemetry.schema.server_events import Tick as Tick
+from mlxdeck.telemetry.schema.tool_events import CallResult as CallResult
 from mlxdeck.telemetry.schema.tool_events import ToolCall as ToolCall
-from mlxdeck.telemetry.schema.tool_events import ToolResult as ToolResult
 
 
 class RequestStart(Attrs, frozen=True, kw_only=True):
@@ -133,7 +133,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     message_hashes: tuple[str, ...] = named("mlx.hash.messages", ())
     """First 12 hex digits of each message's sha256, in order."""
     n_failed_results: int | None = named("mlx.tool.failed_results", None)
-    """How many of the results that it brings for the first time failed; absent if there are none."""
+    """Results that failed, of those that it brings for the first time; absent if it brings none."""
     last_user_text: str = named("mlx.last_user_text", "")
     """The user's last text, shortened; only with `--capture full`."""
 
@@ -319,7 +319,7 @@ class Error(Attrs, frozen=True, kw_only=True):
 
 _REQUESTS = (
     *(RequestStart, Content, CacheLookup, RequestProgress, FirstToken),
-    *(ToolCall, ToolResult, RequestEnd, Error),
+    *(ToolCall, CallResult, RequestEnd, Error),
 )
 _SERVERS = (StreamStart, ServerStop, Tick, ModelUnload, ModelLoad)
 EVENTS: dict[str, type[Attrs]] = {kind.NAME: kind for kind in (*_SERVERS, *_REQUESTS)}

@@ -211,6 +211,23 @@ FIGURES: tuple[Figure, ...] = (
         event=RequestStart,
     ),
     Figure(
+        *("agent_name", "text", "gen_ai.agent.name", "kind of agent", "the agent's kind"),
+        field="agent",
+        event=RequestStart,
+    ),
+    Figure(
+        *("agent_task", "text", "gen_ai.agent.description", "task", "what the agent has to do"),
+        field="agent",
+        event=RequestStart,
+    ),
+    Figure(
+        *("n_failed_results", "count", "mlx.tool.failed_results", "failed tools"),
+        about="failed results that it brings",
+        field="failed",
+        example="failed>0",
+        event=RequestStart,
+    ),
+    Figure(
         *("finish", "list", "gen_ai.response.finish_reasons", "finish", "why the answer ended"),
         field="finish",
         example="finish:max_tokens",

@@ -41,7 +41,7 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     device: str = named("mlx.device", "")
     """Where MLX computes: `metal` or `cpu`."""
     capture: Capture = named("mlx.capture", "tools")
-    """Captured content: `off`, `tools` (arguments of calls) or `full`."""
+    """Captured content: `off`, `tools` (calls, and results that failed) or `full`."""
     kv_token_bytes: float | None = named("mlx.kv.token_bytes", None)
     """Bytes of a KV state for each token, in layers that keep all; absent if it is unknown."""
     kv_window_tokens: int = named("mlx.kv.window_tokens", 0)

@@ -40,7 +40,7 @@ class ToolCall(Attrs, frozen=True, kw_only=True):
     """The arguments as JSON text; with `--capture off`, empty."""
 
 
-class ToolResult(Attrs, frozen=True, kw_only=True):
+class CallResult(Attrs, frozen=True, kw_only=True):
     """A request brings the result of a call, for the first time."""
 
     NAME = "tool_result"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import GrowableArray, grown
 
 _KINDS = {"rows": np.int32, "names": np.int32, "parsers": np.int32, "faults": np.uint8}
+_ANSWERED = {"result_ts": np.float64, "failed": np.bool_, "elapsed_s": np.float32}
+"""Of a call's result; the moment and the seconds are NaN where none is known."""
 
 
 class CallColumns:
@@ -14,7 +18,10 @@ class CallColumns:
 
     def __init__(self) -> None:
         self._n = 0
-        self._arrays = {name: np.zeros(256, kind) for name, kind in _KINDS.items()}
+        kinds = {**_KINDS, **_ANSWERED}
+        self._arrays: dict[str, GrowableArray] = {
+            name: np.zeros(256, kind) for name, kind in kinds.items()
+        }
 
     def __len__(self) -> int:
         return self._n
@@ -28,11 +35,23 @@ class CallColumns:
     ) -> None:
         """More of them; names and parsers by their numbers."""
         n = self._n + len(rows)
-        for name, values in zip(_KINDS, (rows, names, parsers, faults), strict=True):
+        told = dict(zip(_KINDS, (rows, names, parsers, faults), strict=True))
+        for name in self._arrays:
             if n > len(self._arrays[name]):
                 self._arrays[name] = grown(self._arrays[name], self._n, n)
-            self._arrays[name][self._n : n] = values
+            self._arrays[name][self._n : n] = told.get(name, 0 if name == "failed" else np.nan)
         self._n = n
+
+    def answer(
+        self,
+        numbers: Sequence[int],
+        ts: GrowableArray | Sequence[float],
+        failed: GrowableArray | Sequence[bool],
+        elapsed_s: GrowableArray | Sequence[float],
+    ) -> None:
+        """The results of some calls have come."""
+        for name, values in zip(_ANSWERED, (ts, failed, elapsed_s), strict=True):
+            self._arrays[name][numbers] = values
 
     @property
     def rows(self) -> GrowableArray:
@@ -53,3 +72,18 @@ class CallColumns:
     def faults(self) -> GrowableArray:
         """As `record_batch.Calls` has them."""
         return self._arrays["faults"][: self._n]
+
+    @property
+    def result_ts(self) -> GrowableArray:
+        """When a request brought the result; NaN if none has."""
+        return self._arrays["result_ts"][: self._n]
+
+    @property
+    def failed(self) -> GrowableArray:
+        """Whether its client says that it failed."""
+        return self._arrays["failed"][: self._n]
+
+    @property
+    def elapsed_s(self) -> GrowableArray:
+        """Seconds from the call to its result; NaN if they are not known."""
+        return self._arrays["elapsed_s"][: self._n]

@@ -20,6 +20,7 @@ from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import LOST, OPEN
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
 from mlxdeck.telemetry.store.call_columns import CallColumns
+from mlxdeck.telemetry.store.call_results import CallResults
 from mlxdeck.telemetry.store.id_index import IdIndex
 from mlxdeck.telemetry.store.process_lives import ProcessLives
 from mlxdeck.telemetry.store.progress_history import ProgressHistory
@@ -64,6 +65,7 @@ class Store:
         self.tool_calls = BoundedHistory(MAX_TOOL_CALLS, ToolCallRow)
         self.calls = CallColumns()
         self.progress = ProgressHistory(self.strings)
+        self.results = CallResults(self.calls)
         self.ticks = BoundedHistory(MAX_TICKS, TickRow)
         self._said: dict[str, set[str]] = {}
         self.n_found = 0
@@ -171,6 +173,7 @@ class Store:
         self._arrays["ttft_s"][rows[batch.first_tokens.owners]] = batch.first_tokens.ttft_s
         self._end(batch, rows)
         self._call(batch, rows)
+        self.results.came(batch.results)
         self._tick(batch.ticks)
         self.progress.add(batch.progress, rows[batch.progress.owners])
         for header in batch.headers:
@@ -287,15 +290,16 @@ class Store:
         else:
             for row, number in zip(known, names.tolist(), strict=True):
                 tools[row] = self._with_tool(int(tools[row]), self.strings[number])
-        self.calls.add(
-            called[fresh], names[fresh], self.strings.numbers(calls.parsers)[fresh],
-            calls.faults[fresh],
-        )  # fmt: skip
+        first, parsers = len(self.calls), self.strings.numbers(calls.parsers)
+        self.calls.add(called[fresh], names[fresh], parsers[fresh], calls.faults[fresh])
         if fresh.all():
             self.tool_calls.add(calls.ts, called, calls.packed)
+            self.results.called(first, calls.ids)
         else:
-            packed = [calls.packed[place] for place in np.flatnonzero(fresh).tolist()]
+            places = np.flatnonzero(fresh).tolist()
+            packed = [calls.packed[place] for place in places]
             self.tool_calls.add(calls.ts[fresh], called[fresh], packed)
+            self.results.called(first, [calls.ids[place] for place in places])
 
     def _unheard(self, called: GrowableArray, calls: Calls) -> GrowableArray:
         """Which calls are new: a rewritten file repeats calls that are known."""

@@ -20,13 +20,13 @@ import msgspec
 
 from mlxdeck.telemetry.redact import redacted, redacted_text
 from mlxdeck.telemetry.schema.events import (
+    CallResult,
     Content,
     Error,
     RequestEnd,
     RequestProgress,
     RequestStart,
     ToolCall,
-    ToolResult,
 )
 from mlxdeck.telemetry.write.records import Record
 
@@ -55,7 +55,7 @@ def redact(record: Record) -> Record:
             changes["name"] = _name(attrs.name)
             changes["arguments"] = redacted(attrs.arguments) if attrs.arguments else ""
             changes["parse_error"] = redacted_text(attrs.parse_error)
-        case ToolResult():
+        case CallResult():
             changes["name"] = _name(attrs.name)
             changes["call_id"] = _name(attrs.call_id)
             changes["text"] = redacted_text(attrs.text)[:MAX_MESSAGE]

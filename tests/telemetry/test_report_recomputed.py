@@ -152,8 +152,17 @@ def grouped(path: Path, name: str) -> dict[str, Record]:
     return {key: totals(own) for key, own in found.items()}
 
 
+def results(path: Path) -> dict[str, Record]:
+    """What clients said of calls, by the calls' ids."""
+    told = (json.loads(text) for text in path.read_text().splitlines())
+    came = [line["attrs"] for line in told if line["event"] == "tool_result"]
+    return {attrs["gen_ai.tool.call.id"]: attrs for attrs in reversed(came)}
+
+
 def tools(path: Path) -> dict[str, Record]:
     found: dict[str, Record] = defaultdict(Counter)
+    took: dict[str, list[float | None]] = defaultdict(list)
+    came = results(path)
     for each in requests(path):
         named = set()
         for call in each["calls"] if "end" in each else ():
@@ -163,9 +172,13 @@ def tools(path: Path) -> dict[str, Record]:
             found[name]["n_unreadable"] += not call.get("mlx.tool.parse_ok", True)
             found[name]["n_invalid"] += call.get("mlx.tool.schema_valid") is False
             found[name]["n_repaired"] += bool(call.get("mlx.tool.repaired"))
+            if result := came.get(call.get("gen_ai.tool.call.id", "")):
+                found[name]["n_results"] += 1
+                found[name]["n_failed"] += result["mlx.tool.failed"]
+                took[name].append(result.get("mlx.tool.elapsed_s"))
         for name in named:
             found[name]["n_requests"] += 1
-    return found
+    return {name: {**Counter(uses), "p95_s": rank(took[name], 95)} for name, uses in found.items()}
 
 
 @pytest.fixture(params=["day.jsonl", "made-up"], scope="module")
@@ -214,7 +227,7 @@ def test_report_and_stats_are_what_the_lines_say(
     called = tools(stream)
     assert report["tools"].keys() == called.keys()
     for name, uses in report["tools"].items():
-        assert uses == {key: called[name][key] for key in uses}
+        assert same(uses, {key: called[name].get(key, 0) for key in uses})
 
 
 def test_money_is_tokens_times_prices(stream: Path, capsys: pytest.CaptureFixture[str]) -> None:

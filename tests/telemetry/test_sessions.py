@@ -148,7 +148,8 @@ def test_a_tool_call_is_told_with_what_came_of_it(tmp_path: Path) -> None:
     path = tmp_path / streams.NAME
     path.write_bytes(b"".join(lines))
     answered, unanswered = detail(read([path]), 0)["tool_calls"]
-    assert answered["result"] == {"text": "no such file", "failed": True}
+    expected = {"text": "no such file", "failed": True, "bytes": 12, "elapsed_s": None}
+    assert answered["result"] == expected
     assert unanswered["result"] is None
 
 

@@ -42,7 +42,7 @@ class CallsPanel:
         """List them."""
         calls = self.widget
         calls.scope, calls.now_ts = scope(self._ctx), moment.now_s
-        until_ts = moment.now_s if moment.is_held else self._ctx.as_of_ts
+        until_ts = calls.as_of_ts = moment.now_s if moment.is_held else self._ctx.as_of_ts
         calls.show(self._ctx.listing.calls(until_ts), moment.version)
 
 

@@ -43,8 +43,10 @@ def request(start: t.RequestStart, served: str = "") -> Iterator[tuple[str, str]
     yield "messages", fmt.known(start.n_messages)
     yield "tools", f"{fmt.known(start.n_tools)}  {fmt.one_line(names, 400)}"
     if start.agent_id:
+        kind = f"{start.agent_name} " if start.agent_name else ""
+        task = f", {start.agent_task}" if start.agent_task else ""
         by = f", started by {start.parent_agent_id}" if start.parent_agent_id else ""
-        yield "agent", f"{start.agent_id}{by}"
+        yield "agent", f"{kind}{start.agent_id}{task}{by}"
     yield "left out", ", ".join(start.removed) or "nothing"
     if start.history_notes:
         yield "history", ", ".join(start.history_notes)

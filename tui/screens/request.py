@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
 from rich.table import Table
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
@@ -20,7 +18,7 @@ from textual.widgets import Collapsible, Footer, Static
 
 from mlxdeck.telemetry.analyze.raw_lines import files_of, lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES, NotCaptured, curl, detail
-from mlxdeck.telemetry.analyze.tool_results import Result, results
+from mlxdeck.telemetry.analyze.tool_results import results
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
@@ -29,18 +27,14 @@ from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.outputs.clipboard import copy
 from mlxdeck.tui.present import figure_values, request_summary
+from mlxdeck.tui.present.call_results import calls_table
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.conversation import ConversationView
 from mlxdeck.tui.widgets.request_table import tokens_per_s
-from mlxdeck.tui.widgets.tool_calls import verdict
 from mlxdeck.tui.widgets.waterfall import PhaseSpan, TokenBar, Waterfall
 
 NOT_CAPTURED = "not captured: start the server with --capture full to keep it"
-
-NO_RESULT = "no result was captured: the client tells it in the session's next request"
-MAX_RESULT = 1_500
-"""More characters of a tool's result are not drawn."""
 
 _MARKS = {"open": "◌", "ok": "✓", "error": "✗", "cancelled": "–", "lost": "–"}
 
@@ -199,8 +193,8 @@ class RequestScreen(Screen[None]):
         self.query_one(ConversationView).show(lines, files_of(self._store, self._row))
         calls = [line for line in lines if isinstance(line, t.ToolCall)]
         self.query_one("#calls").display = bool(calls)
-        came = results(self._store, self._row, {call.call_id for call in calls if call.call_id})
-        self.query_one("#calls", Static).update(_calls(calls, came))
+        came = results(self._store, self._row, calls, self._ctx.as_of_ts)
+        self.query_one("#calls", Static).update(calls_table(calls, came))
         pretty = "\n".join(json.dumps(json.loads(line), indent=2) for line in raw)
         shown = highlight(pretty, language="json") if pretty else "the file is gone"
         self.query_one("#lines", Static).update(shown)
@@ -271,36 +265,6 @@ class RequestScreen(Screen[None]):
         if end:
             told += figure_values.others(store, row)
         return request_summary.table(told)
-
-
-def _calls(calls: list[t.ToolCall], came: Mapping[str, Result]) -> Table:
-    """Each call with its arguments, and below it the tool's result."""
-    table = Table.grid(padding=(0, 2))
-    for call in calls:
-        mark, _ = verdict(call)
-        arguments = call.arguments or (NOT_CAPTURED if call.parse_ok else call.parse_error)
-        about = Text.assemble(f"{mark}\n", (call.parser, "dim"))
-        table.add_row(about, Text(call.name or "?", "bold"), Text(_pretty(arguments)))
-        if call.parse_ok:
-            table.add_row("", *_result(came.get(call.call_id)))
-    return table
-
-
-def _result(result: Result | None) -> tuple[Text, Text]:
-    if result is None:
-        return Text("← ", "dim", justify="right"), Text(NO_RESULT, "dim")
-    more = len(result.text) - MAX_RESULT
-    cut = f"\n… {more:,} more characters, in the next request" if more > 0 else ""
-    mark = Text("✗ failed" if result.failed else "←", "bold" if result.failed else "dim")
-    mark.justify = "right"
-    return mark, Text(result.text[:MAX_RESULT].rstrip() + cut)
-
-
-def _pretty(arguments: str) -> str:
-    try:
-        return json.dumps(json.loads(arguments), indent=2, ensure_ascii=False)
-    except ValueError:
-        return arguments
 
 
 def _first(lines: list[t.Attrs | None], kind: type[_Attrs]) -> _Attrs | None:

@@ -1,4 +1,4 @@
-"""The tool calls of all requests, newest first, a line each."""
+"""The tool calls of all requests, newest first, a line each with what came of it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class ToolCallList(VirtualList):
         self._store = store
         self.now_ts = math.nan
         """The shown moment. Calls on another day are shown with a date."""
+        self.as_of_ts = math.inf
+        """Results that came later are not shown."""
 
     def header(self, width: int) -> list[Cell]:
         """Titles, or a text for an empty list."""
@@ -37,6 +39,8 @@ class ToolCallList(VirtualList):
             return [("no tool has been called yet", "muted")]
         names, room = _widths(width)
         texts = [f"{'time':<11}", f"{'tool':<{names + 1}}", f"{'arguments':<{room}}"]
+        if came := _result_cells(width):
+            texts.append(f"  {'result':<{came}}")
         return [(text, "") for text in [*texts, "  format"[: width - sum(map(len, texts))]]]
 
     def cells(self, item: int, width: int) -> list[Cell]:
@@ -54,8 +58,25 @@ class ToolCallList(VirtualList):
             (mark[0] + " ", kind),
             (f"{fmt.filled(call.name or mark[2:], names)} ", "" if call.name else kind),
             (fmt.filled(arguments, room), "muted"),
+            *self._came(call, width),
             (f"  {call.parser}", "muted"),
         ]
+
+    def _came(self, call: ToolCall, width: int) -> list[Cell]:
+        """What the tool gave back, as far as there is room for it."""
+        room = _result_cells(width)
+        if not room:
+            return []
+        told = self._store.results.of(call.call_id, self.as_of_ts)
+        if told is None:
+            return [(" " * (room + 2), "")]
+        result = told.result
+        took = fmt.UNKNOWN if result.elapsed_s is None else fmt.duration(result.elapsed_s)
+        if result.failed:
+            text, kind = f"✗ {result.text.strip() or 'failed'}", "bad"
+        else:
+            text, kind = f"{took:>6} {fmt.size(result.result_bytes):>6}", ""
+        return [(f"  {fmt.filled(text, room)}", kind)]
 
     def chosen(self, item: int) -> None:
         """Ask for the request that made the call."""
@@ -67,4 +88,10 @@ def _widths(width: int) -> tuple[int, int]:
     """Cells for the name and for the arguments; a narrow list leaves the format out."""
     names = 11 if width < 60 else 18
     rest = max(0, width - 11 - names - 1)
-    return names, rest if width < 60 else rest - 12
+    came = _result_cells(width)
+    return names, rest if width < 60 else rest - 12 - (came + 2 if came else 0)
+
+
+def _result_cells(width: int) -> int:
+    """Cells for the result; none in a narrow list."""
+    return 0 if width < 72 else 14 if width < 110 else 34

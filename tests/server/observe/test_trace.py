@@ -149,3 +149,30 @@ async def test_a_clients_span_is_recorded(sent: list[str], told: str, is_read: b
         await server.ended(1)
         (start,) = server.telemetry.named("request.start")
     assert isinstance(start.attrs, t.RequestStart) and start.attrs.trace_parent == told
+
+
+async def test_results_of_tools_are_told_once() -> None:
+    """By the client's ids, with what failures say; a conversation repeats them ever after."""
+    said = json.dumps({"name": "Run", "arguments": {"command": "ls"}})
+    tool = {"name": "Run", "input_schema": {"type": "object"}}
+    engine = EchoEngine(lambda _: f"<tool_call>{said}</tool_call>")
+    async with running(engine) as server:
+        asked = {"role": "user", "content": "x"}
+        message = (await server.ask("x", tools=[tool])).json()
+        (call,) = [each for each in message["content"] if each["type"] == "tool_use"]
+        failed = f"no such file: K={SECRET}"
+        result = {"type": "tool_result", "tool_use_id": call["id"], "content": failed}
+        came = {"role": "user", "content": [{**result, "is_error": True}]}
+        turns = [asked, {"role": "assistant", "content": message["content"]}, came]
+        for messages in (turns, turns, [*turns, {"role": "assistant", "content": "y"}, asked]):
+            sent = body("", messages=messages, tools=[tool])
+            assert (await server.http.post("/v1/messages", json=sent)).status_code == 200
+        await server.ended(4)
+        lines = server.telemetry.lines
+    (told,) = [line.attrs for line in lines if isinstance(line.attrs, t.CallResult)]
+    calls = [line.attrs.call_id for line in lines if isinstance(line.attrs, t.ToolCall)]
+    assert (told.name, told.call_id, told.failed) == ("Run", calls[0], True)
+    assert told.text.startswith("no such file") and MASK in told.text
+    assert told.elapsed_s is not None and told.result_bytes == len(failed)
+    starts = [line.attrs for line in lines if isinstance(line.attrs, t.RequestStart)]
+    assert [start.n_failed_results for start in starts] == [None, 1, None, None]

@@ -1,0 +1,90 @@
+"""Results of tool calls, joined to their calls by id. Calls and results come in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from mlxdeck.telemetry.columns.record_batch import Results
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.call_columns import CallColumns
+
+MAX_WAITING = 20_000
+"""Calls without a result, and results without a call, that may yet find each other."""
+MAX_SHOWN = 20_000
+"""The newest results are kept to be shown; all of them are counted."""
+
+
+class ToolResultRow(NamedTuple):
+    """A result, and the time when a request brought it."""
+
+    ts: float
+    packed: bytes
+
+    @property
+    def result(self) -> t.CallResult:
+        """The result, decoded at each access."""
+        return _unpack(self.packed)
+
+
+_unpack = msgspec.msgpack.Decoder(t.CallResult).decode
+
+
+class CallResults:
+    """Fills in the columns of the calls. For one thread."""
+
+    def __init__(self, calls: CallColumns) -> None:
+        self._calls = calls
+        self._waiting: dict[str, int] = {}
+        """Numbers of calls without a result, by their ids."""
+        self._early: dict[str, tuple[float, bool, float]] = {}
+        """Results whose call has not been read."""
+        self._shown: dict[str, ToolResultRow] = {}
+
+    def called(self, first: int, ids: Sequence[str]) -> None:
+        """Calls were added to the columns, the first of them with that number."""
+        for number, call_id in enumerate(ids, first):
+            if not call_id:
+                continue
+            if (early := self._early.pop(call_id, None)) is not None:
+                ts, failed, elapsed_s = early
+                self._calls.answer([number], [ts], [failed], [elapsed_s])
+            else:
+                self._waiting[call_id] = number
+        _bound(self._waiting)
+
+    def came(self, results: Results) -> None:
+        """Results were read; one that is known changes nothing."""
+        numbers, places = [], []
+        for place, call_id in enumerate(results.ids):
+            if not call_id:
+                continue
+            if (number := self._waiting.pop(call_id, None)) is not None:
+                numbers.append(number)
+                places.append(place)
+            elif call_id not in self._shown:
+                told = (results.ts, results.failed, results.elapsed_s)
+                ts, failed, elapsed_s = (each[place].item() for each in told)
+                self._early[call_id] = (ts, failed, elapsed_s)
+            row = ToolResultRow(float(results.ts[place]), results.packed[place])
+            self._shown.setdefault(call_id, row)
+        if numbers:
+            told = (results.ts[places], results.failed[places], results.elapsed_s[places])
+            self._calls.answer(numbers, *told)
+        _bound(self._early)
+        if len(self._shown) > 2 * MAX_SHOWN:
+            newest = sorted(self._shown.items(), key=lambda each: each[1].ts)[-MAX_SHOWN:]
+            self._shown = dict(newest)
+
+    def of(self, call_id: str, as_of_ts: float) -> ToolResultRow | None:
+        """The result of a call, if it had come by then and is kept."""
+        found = self._shown.get(call_id) if call_id else None
+        return found if found and found.ts <= as_of_ts else None
+
+
+def _bound(waiting: dict[str, int] | dict[str, tuple[float, bool, float]]) -> None:
+    """The oldest give way."""
+    while len(waiting) > MAX_WAITING:
+        del waiting[next(iter(waiting))]

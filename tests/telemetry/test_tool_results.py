@@ -1,0 +1,130 @@
+"""Results of tool calls: joined to their calls, counted by tool, read from captured messages."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlxdeck.telemetry.analyze.session_summary import read
+from mlxdeck.telemetry.analyze.tool_results import results
+from mlxdeck.telemetry.analyze.usage import tool_uses
+from mlxdeck.telemetry.columns.record_batch import batch
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.store import Store
+from tests import streams
+from tests.streams import START_TS, Stream
+
+CALLS = tuple(t.ToolCall(name=name, call_id=f"toolu_{name}") for name in ("Read", "Bash"))
+
+
+def told(name: str, **figures: object) -> t.CallResult:
+    """What a client said of a call."""
+    return t.CallResult(name=name, call_id=f"toolu_{name}", **figures)  # type: ignore[arg-type]
+
+
+def lines() -> list[bytes]:
+    """Two calls in one answer; the next request brings both results, one of a failure."""
+    stream = Stream()
+    return [
+        stream.line(t.RequestStart(), 1, "req_1", "one"),
+        *(stream.line(call, 2, "req_1", "one") for call in CALLS),
+        stream.line(t.RequestEnd(), 2, "req_1", "one"),
+        stream.line(t.RequestStart(n_failed_results=1), 4, "req_2", "one"),
+        stream.line(told("Read", result_bytes=900, elapsed_s=1.5), 4, "req_2", "one"),
+        stream.line(
+            told("Bash", failed=True, result_bytes=7, elapsed_s=2.0, text="exit 1."),
+            *(4, "req_2", "one"),
+        ),
+        stream.line(t.RequestEnd(), 5, "req_2", "one"),
+    ]
+
+
+def stored(pieces: Sequence[bytes]) -> Store:
+    """A store that was fed with pieces of a file."""
+    store = Store()
+    for raw in pieces:
+        found = batch(Path("x.jsonl"), raw)
+        store.feed([found] if found else [])
+    return store
+
+
+@given(st.permutations(range(8)), st.integers(1, 8))
+def test_calls_and_results_find_each_other_in_any_order(order: list[int], size: int) -> None:
+    """In pieces of any size, as parts of a file are read, and where a piece is read again."""
+    shuffled = [lines()[place] for place in order]
+    pieces = [b"".join(shuffled[at : at + size]) for at in range(0, 8, size)]
+    store = stored([*pieces, pieces[0]])
+    row = store.row_of("req_1")
+    uses = tool_uses(store, np.array([row]))
+    assert {name: (each.n, each.n_results, each.n_failed) for name, each in uses.items()} == {
+        "Read": (1, 1, 0),
+        "Bash": (1, 1, 1),
+    }
+    assert (uses["Read"].p95_s, uses["Bash"].p95_s) == (1.5, 2.0)
+
+
+def test_a_result_is_not_known_before_it_came() -> None:
+    """Neither in counts nor in the list; the text of one that failed says why."""
+    store = stored([b"".join(lines())])
+    before = tool_uses(store, np.array([0]), START_TS + 3)
+    assert [(each.n_results, each.n_failed) for each in before.values()] == [(0, 0)] * 2
+    assert math.isnan(before["Read"].p95_s)
+    assert results(store, 0, CALLS, START_TS + 3) == {}
+    came = results(store, 0, CALLS)
+    assert (came["toolu_Bash"].text, came["toolu_Bash"].failed) == ("exit 1.", True)
+    assert came["toolu_Bash"].is_whole and not came["toolu_Read"].is_whole
+
+
+def captured(later: Sequence[tuple[str, str, list[dict[str, object]]]], folder: Path) -> Store:
+    """A request with two calls, and behind it a request of a sub-agent and one that goes on."""
+    stream = Stream()
+    begun = stream.line(t.RequestStart(message_hashes=("h0",)), 1, "req_1", "one")
+    found = [begun, *(stream.line(call, 2, "req_1", "one") for call in CALLS)]
+    found.append(stream.line(t.RequestEnd(), 2, "req_1", "one"))
+    for n in range(5):
+        other = t.RequestStart(agent_id="a1", message_hashes=("x", "y"))
+        found.append(stream.line(other, 3 + n / 10, f"req_a{n}", "one"))
+    hashes = ("h0", *(name for name, _, _ in later))
+    found.append(stream.line(t.RequestStart(message_hashes=hashes), 4, "req_2", "one"))
+    for name, role, blocks in later:
+        part = t.Content(kind="message", role=role, hash=name, content=json.dumps(blocks))
+        found.append(stream.line(part, 4, "req_2", "one"))
+    path = folder / streams.NAME
+    path.write_bytes(b"".join(found))
+    return read([path])
+
+
+def test_captured_results_are_found_by_the_place_of_their_calls(tmp_path: Path) -> None:
+    """Ids in captured messages are not the client's. Agents that work meanwhile don't hide them."""
+    calls: list[dict[str, object]] = [
+        {"type": "tool_use", "id": f"call0000{n}", "name": name, "input": {}}
+        for n, name in ((3, "Read"), (4, "Bash"))
+    ]
+    came: list[dict[str, object]] = [
+        {"type": "tool_result", "tool_use_id": "call00004", "content": "no", "is_error": True},
+        {"type": "tool_result", "tool_use_id": "call00003", "content": "text of a.py"},
+    ]
+    store = captured([("h1", "assistant", calls), ("h2", "user", came)], tmp_path)
+    found = results(store, 0, CALLS)
+    assert {name: (each.text, each.failed) for name, each in found.items()} == {
+        "toolu_Read": ("text of a.py", False),
+        "toolu_Bash": ("no", True),
+    }
+    assert results(store, 0, CALLS, START_TS + 3.9) == {}
+
+
+def test_content_of_any_form_breaks_nothing(tmp_path: Path) -> None:
+    """Blocks of odd types are left out."""
+    odd: list[dict[str, object]] = [
+        {"type": "tool_use", "id": 5, "name": "Read"},
+        {"type": "tool_result", "tool_use_id": ["toolu_Read"]},
+        {"type": "tool_result", "tool_use_id": "toolu_Bash", "content": {"type": "image"}},
+    ]
+    found = results(captured([("h1", "user", odd)], tmp_path), 0, CALLS)
+    assert {name: each.text for name, each in found.items()} == {"toolu_Bash": "(image)"}
