@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.schema.events import CacheLookup
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable, fitting
+from mlxdeck.tui.widgets.time_bars import bar, scale_of
 from tests.streams import Made, Stream
 from tests.tui.running import LAST, REQUESTS, running
 
@@ -80,7 +84,7 @@ async def test_a_request_is_there_while_it_runs(tmp_path: Path) -> None:
         assert "◌" in run.text and "open" in run.text and "6.00s" in run.text
         lookup = CacheLookup(cache="prefix", prompt_tokens=400, matched_tokens=100)
         await run.add(run._stream.line(lookup, 94, "req_7_0005"))
-        assert "400    25%" in run.text
+        assert "400     25%" in run.text
         await run.add(end)
         assert "◌" not in run.text and "50%" in run.text and "25%" not in run.text
 
@@ -100,7 +104,8 @@ def test_columns_go_by_importance() -> None:
         columns, bar = fitting(width)
         assert sum(column.width + 1 for column in columns) + bar <= width
     assert len(fitting(120)[0]) == len(COLUMNS)
-    assert fitting(150)[1] > 0 and not fitting(90)[1]
+    # Half of a terminal of 120 columns shows them, one of 80 has no room.
+    assert all(fitting(width)[1] for width in range(69, 300)) and not fitting(46)[1]
 
 
 def test_every_line_is_as_wide_as_the_table() -> None:
@@ -112,3 +117,25 @@ def test_every_line_is_as_wide_as_the_table() -> None:
     for width in (40, 70, 90, 140, 200):
         _, bar = fitting(width)
         assert sum(len(text) for text, _ in table.cells(0, width)) in {width, width - bar}
+        assert sum(len(text) for text, _ in table.header(width)) == width
+
+
+@given(
+    st.lists(st.floats(0.002, 3000), min_size=2, max_size=8),
+    st.integers(10, 120),
+)
+def test_bars_are_on_one_scale(durations_s: list[float], width: int) -> None:
+    """A longer request never has the shorter bar, and none is longer than the column."""
+    store, stream = Store(), Stream()
+    for number, duration_s in enumerate(durations_s):
+        made = Made(4000.0 + number, duration_s)
+        lines = batch(Path("f"), b"".join(stream.request(made, number)))
+        store.feed([lines] if lines else [])
+    scale_s = scale_of(durations_s)
+    lengths = [
+        sum(len(text) for text, _ in bar(store, row, width, scale_s))
+        for row in range(len(durations_s))
+    ]
+    assert all(1 <= length <= width for length in lengths)
+    ordered = sorted(zip(store.column("duration_s").tolist(), lengths, strict=True))
+    assert [length for _, length in ordered] == sorted(lengths)

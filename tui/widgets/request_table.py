@@ -13,6 +13,7 @@ from mlxdeck.telemetry.schema.figures import CACHES, ERROR, EXACT, MISS, OK, OPE
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import OrderAsked, RequestChosen
 from mlxdeck.tui.text import format as fmt
+from mlxdeck.tui.widgets import time_bars
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 
 _MARKS = {OPEN: ("◌", "accent"), OK: ("✓", "good"), ERROR: ("✗", "bad")}
@@ -71,7 +72,9 @@ def _cached(store: Store, row: int) -> Cell:
     if total <= 0 or known < 0:
         return fmt.UNKNOWN, "muted"
     share = known / total
-    return fmt.percent(share), "good" if share > 0.5 else "" if share > 0 else "muted"
+    mark = _CACHE_MARKS.get(int(store.column("cache")[row]), ("  ", ""))[0]
+    kind = "good" if share > 0.5 else "" if share > 0 else "muted"
+    return f"{mark}{fmt.percent(share):>5}", kind
 
 
 def _speed(store: Store, row: int) -> Cell:
@@ -100,13 +103,13 @@ COLUMNS = (
     Column("time", 8, _time, 8, left=True),
     Column("session", 8, _session, 1, left=True),
     Column("in", 5, _number("input_tokens"), 7),
-    Column("cached", 6, _cached, 6),
+    Column("cached", 7, _cached, 6),
     Column("out", 5, _number("output_tokens"), 5),
     Column("ttft", 5, _seconds("ttft_s"), 4),
     Column("total", 5, _seconds("duration_s"), 9),
     Column("tok/s", 5, _speed, 3),
-    Column("tools", 5, _number("n_tool_calls"), 2),
-    Column("cache", 8, _cache, 6, left=True),
+    Column("tools", 5, _number("n_tool_calls"), 3),
+    Column("cache", 8, _cache, 2, left=True),
     Column("end", 10, _end, 7, left=True),
 )
 
@@ -115,45 +118,30 @@ _DATED = replace(COLUMNS[1], width=15, cell=_dated)
 """Instead, where there are several days."""
 _DOT: Cell = ("·", "muted")
 _UNDER_WAY: dict[str, Cell] = {"": _MARKS[OPEN], "end": (OUTCOMES[OPEN], "accent")}
-MIN_BAR = 20
-"""Where at least so many cells are left, they show where a request's time went."""
+MIN_BAR = 12
+"""Cells of the bars that show where a request's time went."""
 MAX_END = 20
-_PHASES = (
-    ("queue_s", "┄", "warn"),
-    ("load_s", "┄", "warn"),
-    ("prefill_s", "━", "accent"),
-    ("decode_s", "─", "muted"),
-)
-_LEGEND: list[Cell] = [("┄ queue ", "warn"), ("━ prefill ", "accent"), ("─ decode", "muted")]
-_LEGEND_CELLS = sum(len(text) for text, _ in _LEGEND)
+BAR_KEEP = 5
+"""Columns that are less important than this one make room for the bars."""
 
 
 def fitting(width: int, *, dated: bool = False) -> tuple[list[Column], int]:
     """The columns that fit, the least important left out first, and the cells left for bars."""
     columns = [_DATED if dated and column is COLUMNS[1] else column for column in COLUMNS]
-    while _needed(columns) > width and len(columns) > 3:
-        columns.remove(min(columns, key=lambda column: column.keep))
-    left = width - _needed(columns) - (MAX_END - columns[-1].width)
-    return columns, left if left >= MIN_BAR else 0
+    while len(columns) > 3:
+        first = min(columns, key=lambda column: column.keep)
+        wanted = MIN_BAR + 1 if first.keep < BAR_KEEP else 0
+        if _needed(columns) + wanted <= width:
+            break
+        columns.remove(first)
+    left = width - _needed(columns)
+    # What the bars don't take goes to the last column, up to what it can use.
+    bar = left - 1 - max(0, min(MAX_END - columns[-1].width, left - 1 - MIN_BAR))
+    return columns, bar if bar >= MIN_BAR else 0
 
 
 def _needed(columns: list[Column]) -> int:
     return sum(column.width + 1 for column in columns)
-
-
-def _shares(store: Store, row: int, width: int) -> list[Cell]:
-    """The phases as parts of a bar; none for an answer that took no time."""
-    # Not known is no length: NaN is not more than 0.
-    seconds = [max(0.0, float(store.column(name)[row])) for name, _, _ in _PHASES]
-    total_s = sum(seconds)
-    if total_s < 0.001:
-        return []
-    ends = [round(sum(seconds[: n + 1]) / total_s * width) for n in range(len(seconds))]
-    starts = [0, *ends]
-    return [
-        (fill * (end - start), kind)
-        for (_, fill, kind), start, end in zip(_PHASES, starts, ends, strict=False)
-    ]
 
 
 class RequestTable(VirtualList):
@@ -175,7 +163,7 @@ class RequestTable(VirtualList):
         titles = [(text, "") for text in _line(columns, width - bar, lambda c: c.title)]
         if not bar:
             return titles
-        return [*titles, *(_LEGEND if bar > _LEGEND_CELLS else [("where its time went", "")])]
+        return [*titles, *time_bars.legend(self._scale_s, bar)]
 
     def cells(self, item: int, width: int) -> list[Cell]:
         """One request."""
@@ -196,7 +184,16 @@ class RequestTable(VirtualList):
         cells = [(text, made[column.title][1]) for column, text in zip(columns, texts, strict=True)]
         if not bar or self._later(item):
             return cells
-        return cells + _shares(self._store, item, bar - 1)
+        return cells + time_bars.bar(self._store, item, bar, self._scale_s)
+
+    @property
+    def _scale_s(self) -> float:
+        """What a full bar is long: the longest time of the lines that are seen."""
+        last = self.n_items - self.scroll_offset.y
+        seen = self._items[max(0, last - self.scrollable_content_region.height) : max(0, last)]
+        if len(seen):
+            seen = seen[~self._store.later(seen, self.as_of_ts)]
+        return time_bars.scale_of(self._store.column("duration_s")[seen].tolist())
 
     def _fitting(self, width: int) -> tuple[list[Column], int]:
         return fitting(width, dated=fmt.days_apart(self._store.first_ts, self.now_ts))

@@ -101,7 +101,7 @@ GROUPS = (
         Tile("memory", ("memory",), "bytes that MLX holds now"),
         (
             Tile("calls", ("tool calls", "calls"), "tool calls, unreadable ones too", "tools>0"),
-            Tile("unreadable", ("unreadable", "unread", "bad"), "calls that could not be read"),
+            Tile("unreadable", ("unreadable", "unread.", "bad"), "calls that could not be read"),
             Tile("failed", ("failed",), "calls whose results say that the tool failed"),
             Tile("dropped", ("dropped",), "lines of telemetry that could not be written"),
         ),
