@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlxdeck.telemetry.query.filters import ALIASES, FIELDS
-from mlxdeck.telemetry.query.lexer import TERM, quoted, unquoted
-from mlxdeck.telemetry.schema.figures import FIGURES
-from mlxdeck.telemetry.store.store import BETWEEN_TOOLS, Store
+from mlxdeck.telemetry.columns.record_batch import UNREADABLE
+from mlxdeck.telemetry.query.fields import ALIASES, FIELDS, NO_NAME, Field
+from mlxdeck.telemetry.query.lexer import quoted, term_text, tokens, values
+from mlxdeck.telemetry.query.parser import WORDS
+from mlxdeck.telemetry.store.store import Store
 
 
 class Completion(NamedTuple):
@@ -23,45 +24,68 @@ class Completion(NamedTuple):
 
 
 MAX_VALUES = 50
-_APART = re.compile(r'[\s()"]')
+_APART = re.compile(r"""[\s()"'|,&*]""")
 """A value that holds such has to be quoted."""
 
 
 def complete(text: str, cursor: int, store: Store, kept: Iterable[str] = ()) -> list[Completion]:
-    """Fields, kept filters, and values of the store that begin as the word at the cursor does."""
-    begin, within = 0, False
-    for place, character in enumerate(text[:cursor]):
-        within ^= character == '"' and not (within and text[place - 1] == "\\")
-        if not within and (character.isspace() or character == "("):
-            begin = place + 1
-    while text[begin:cursor].startswith(("-", "!")):
-        begin += 1
+    """Fields, kept filters, and values of the store that begin as the word at the cursor does.
+
+    What is typed in full already is not among them.
+    """
+    begin = _begin(text, cursor)
     word = text[begin:cursor]
-    found = TERM.fullmatch(word)
-    if found is None:
-        names = [name for name in FIELDS if name.startswith(word.lower())]
-        signs = {name: ":" if FIELDS[name].numbers is None else ">" for name in names}
-        named = [f"@{name}" for name in kept if word and f"@{name}".startswith(word)]
-        return [
-            *(Completion(name + signs[name], begin, cursor) for name in names),
-            *(Completion(name, begin, cursor) for name in named),
-        ]
-    typed = unquoted(found[3]).lower()
-    values = [
-        value for value in _values(found[1].lower(), store) if value.lower().startswith(typed)
-    ]
-    words = [quoted(value) if _APART.search(value) else value for value in values[:MAX_VALUES]]
-    return [Completion(f"{found[1]}{found[2]}{value}", begin, cursor) for value in words]
+    told = term_text(word)
+    if not told.name:
+        names = [name for name in (*FIELDS, *ALIASES) if name.startswith(word.lower())]
+        found = [f"{name}{sign_of(FIELDS[ALIASES.get(name, name)])}" for name in names]
+        if word:
+            found += [each for each in WORDS if each.startswith(word.lower())]
+            found += [f"@{name}" for name in kept if f"@{name}".startswith(word)]
+        else:
+            found = [each for each in found if each.rstrip(":>") in FIELDS]
+        return [Completion(each, begin, cursor) for each in found if each != word]
+    head = word[: len(word) - len(told.value)]
+    if (field := FIELDS.get(ALIASES.get(told.name, told.name))) is None or field.numbers:
+        return []
+    # The values before the last one of several stay.
+    typed = values(told.value, listed=True)[-1].text.lower()
+    start = len(told.value) - len(re.split(r"[|,]", told.value)[-1]) if '"' not in word else 0
+    head += told.value[:start]
+    fitting = [value for value in known_values(field, store) if value.lower().startswith(typed)]
+    words = [quoted(value) if _APART.search(value) else value for value in fitting[:MAX_VALUES]]
+    texts = [f"{head}{value}" for value in words]
+    return [Completion(each, begin, cursor) for each in texts if each != word]
 
 
-def _values(name: str, store: Store) -> list[str]:
-    if name == "tool":
-        lists = [store.strings[number] for number in np.unique(store.column("tools")).tolist()]
-        return sorted({name for names in lists for name in names.split(BETWEEN_TOOLS) if name})
-    field = ALIASES.get(name, name)
-    figures = [figure for figure in FIGURES if figure.field == field and not figure.is_number]
-    if choices := [choice for figure in figures for choice in figure.choices if choice]:
-        return choices
-    columns = ["session"] if field == "session" else [figure.name for figure in figures]
-    numbers = {int(number) for column in columns for number in np.unique(store.column(column))}
-    return [text for number in sorted(numbers) if (text := store.strings[number])]
+def sign_of(field: Field) -> str:
+    """The sign that is used most with a field."""
+    return ":" if field.numbers is None else ">"
+
+
+def _begin(text: str, cursor: int) -> int:
+    """Where the word at the cursor begins."""
+    for token in tokens(text[:cursor]):
+        if token.kind == "term" and token.end == cursor:
+            return token.start
+    last = [token for token in tokens(text[:cursor]) if token.end == cursor]
+    return last[0].start if last and last[0].text.isalpha() else cursor
+
+
+def known_values(field: Field, store: Store) -> list[str]:
+    """The values that there are of a field, sorted."""
+    if field.choices:
+        return list(field.choices)
+    found = {
+        text
+        for name in field.columns
+        for number in np.unique(store.column(name)).tolist()
+        for text in _several(store.strings[number], field.between)
+    }
+    if UNREADABLE in found:
+        found = found - {UNREADABLE} | {NO_NAME}
+    return sorted(filter(None, found), key=str.lower)
+
+
+def _several(text: str, between: str) -> list[str]:
+    return text.split(between) if between else [text]

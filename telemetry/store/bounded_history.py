@@ -68,6 +68,11 @@ class BoundedHistory(Sequence[_T], Generic[_T]):
         """Whose each is."""
         return self._merged.owners
 
+    @property
+    def values(self) -> _Column:
+        """The value of each, as it was added."""
+        return self._merged.values
+
     def numbered(self, number: int) -> _T | None:
         """The one with a number, if it is still there."""
         found = np.flatnonzero(self.numbers == number)

@@ -7,7 +7,7 @@ from a request's first line on; what comes later fills it in. For one thread.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Sta
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import LOST, OPEN
+from mlxdeck.telemetry.store.argument_search import ArgumentSearch
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
 from mlxdeck.telemetry.store.call_columns import CallColumns
 from mlxdeck.telemetry.store.call_results import CallResults
@@ -25,12 +26,14 @@ from mlxdeck.telemetry.store.id_index import IdIndex
 from mlxdeck.telemetry.store.process_lives import ProcessLives
 from mlxdeck.telemetry.store.progress_history import ProgressHistory
 from mlxdeck.telemetry.store.server_history import ServerHistory
-from mlxdeck.telemetry.store.string_table import StringTable
-from mlxdeck.telemetry.store.table import COLUMNS, RunningRows, Table
+from mlxdeck.telemetry.store.string_table import StringTable, TextTest
+from mlxdeck.telemetry.store.table import COLUMNS, RunningRows, SomeRows, Table
 from mlxdeck.telemetry.store.time_index import TimeIndex
 
 MAX_TOOL_CALLS = 20_000
 MAX_TICKS = 100_000
+MAX_SAID = 8
+"""So many searches are remembered that no filter asks for any more."""
 BETWEEN_TOOLS = "\n"
 
 
@@ -67,6 +70,7 @@ class Store:
         self.progress = ProgressHistory(self.strings)
         self.results = CallResults(self.calls)
         self.ticks = BoundedHistory(MAX_TICKS, TickRow)
+        self._arguments = ArgumentSearch(self.tool_calls)
         self._said: dict[str, set[str]] = {}
         self.n_found = 0
         """How often a text search has found more; results of filters are then out of date."""
@@ -95,6 +99,10 @@ class Store:
     def names(self) -> GrowableArray:
         """The requests' ids over all rows, as UTF-8."""
         return self.ids.texts()
+
+    def some(self, rows: GrowableArray) -> Table:
+        """Some requests."""
+        return SomeRows(self, rows)
 
     def running(self, rows: GrowableArray) -> Table:
         """Some requests as they were before they ended."""
@@ -135,11 +143,33 @@ class Store:
         self._said.setdefault(text, set()).update(request_ids)
         self.n_found += 1
 
+    def forget_said(self, wanted: Collection[str]) -> None:
+        """Drop what searches have found, but for some texts and the latest ones."""
+        others = [text for text in self._said if text not in wanted]
+        for text in others[:-MAX_SAID]:
+            del self._said[text]
+
     def saying(self, text: str) -> GrowableArray:
         """For each row whether it says a text, as far as that was searched for."""
         found = np.zeros(self.n, bool)
         rows = map(self.ids.number, self._said.get(text, ()))
         found[[row for row in rows if row is not None]] = True
+        return found
+
+    def called_with(self, pattern: TextTest, part: str) -> GrowableArray:
+        """For each row whether it called a tool so; as `Table` has it."""
+        found = np.zeros(self.n, bool)
+        found[self._arguments.rows(pattern, part)] = True
+        return found
+
+    def session_starts(self) -> GrowableArray:
+        """For each row whether it is the first request of its session; not of those without."""
+        sessions, last_first = self.column("session"), self.by_start.rows[::-1]
+        first = np.full(len(self.strings), -1, np.int32)
+        first[sessions[last_first]] = last_first
+        # 0 is no session.
+        found = np.zeros(self.n, bool)
+        found[first[1:][first[1:] >= 0]] = True
         return found
 
     def spans(self, row: int) -> list[FileSpan]:

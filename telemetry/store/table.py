@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,8 +10,7 @@ from mlxdeck.telemetry.columns.growable_array import GrowableArray
 from mlxdeck.telemetry.columns.record_batch import KINDS
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import FIGURES, UNKNOWN_NUMBER, told_by
-from mlxdeck.telemetry.store.bounded_history import ToolCallRow
-from mlxdeck.telemetry.store.string_table import StringTable
+from mlxdeck.telemetry.store.string_table import StringTable, TextTest
 
 COLUMNS: dict[str, tuple[Any, float]] = {
     "start_ts": (np.float64, np.nan),
@@ -34,10 +32,6 @@ class Table(Protocol):
     strings: StringTable
 
     @property
-    def tool_calls(self) -> Sequence[ToolCallRow]:
-        """Their tool calls, as far as they are kept."""
-
-    @property
     def n(self) -> int:
         """How many rows there are."""
 
@@ -47,31 +41,68 @@ class Table(Protocol):
     def names(self) -> GrowableArray:
         """The requests' ids over all rows, as UTF-8."""
 
+    def session_starts(self) -> GrowableArray:
+        """For each row whether it is the first request of its session."""
+
     def saying(self, text: str) -> GrowableArray:
         """For each row whether it says a text, as far as that was searched for."""
 
+    def called_with(self, pattern: TextTest, part: str) -> GrowableArray:
+        """For each row whether a pattern is true of a call's arguments, as far as they are kept.
 
-class RunningRows:
-    """Rows of a store without what their end has filled in."""
+        The pattern is true of no text without `part`, which is in lower case.
+        """
+
+
+class SomeRows:
+    """Some rows of a store."""
 
     def __init__(self, store: Table, rows: GrowableArray) -> None:
         self._store = store
         self._rows = rows
         self.strings = store.strings
-        self.tool_calls: Sequence[ToolCallRow] = ()
         self.n = len(rows)
+
+    def column(self, name: str) -> GrowableArray:
+        """Their values."""
+        found: GrowableArray = self._store.column(name)[self._rows]
+        return found
+
+    def names(self) -> GrowableArray:
+        """Their ids."""
+        found: GrowableArray = self._store.names()[self._rows]
+        return found
+
+    def session_starts(self) -> GrowableArray:
+        """Which of them are the first of all in their session."""
+        found: GrowableArray = self._store.session_starts()[self._rows]
+        return found
+
+    def saying(self, text: str) -> GrowableArray:
+        """Which of them say it."""
+        found: GrowableArray = self._store.saying(text)[self._rows]
+        return found
+
+    def called_with(self, pattern: TextTest, part: str) -> GrowableArray:
+        """Which of them called a tool so."""
+        found: GrowableArray = self._store.called_with(pattern, part)[self._rows]
+        return found
+
+
+class RunningRows(SomeRows):
+    """Rows of a store without what their end has filled in."""
 
     def column(self, name: str) -> GrowableArray:
         """The value at the request's start; a later value counts as unknown."""
         if name in KNOWN_EARLY:
-            return self._store.column(name)[self._rows]
+            return super().column(name)
         kind, fill = COLUMNS[name]
         return np.full(self.n, fill, kind)
 
-    def names(self) -> GrowableArray:
-        """Their ids."""
-        return self._store.names()[self._rows]
-
     def saying(self, text: str) -> GrowableArray:
         """None: captured content of a running request counts as unknown."""
+        return np.zeros(self.n, bool)
+
+    def called_with(self, pattern: TextTest, part: str) -> GrowableArray:
+        """None: calls come with the end."""
         return np.zeros(self.n, bool)

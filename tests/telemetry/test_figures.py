@@ -30,7 +30,8 @@ figures.FIGURES = (*figures.FIGURES, added)
 from mlxdeck.telemetry.analyze.request_detail import detail
 from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.export.tables import take, write
-from mlxdeck.telemetry.query.filters import FIELDS, parse
+from mlxdeck.telemetry.query.fields import FIELDS
+from mlxdeck.telemetry.query.filters import parse
 from mlxdeck.tui.app import Dashboard
 from tests.streams import NAME, START_TS, Made, Stream
 from tests.tui.running import Running

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mlxdeck.telemetry.analyze.session_summary import read
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.query.completion import complete
-from mlxdeck.telemetry.query.filters import FIELDS, FilterError, expanded, parse
+from mlxdeck.telemetry.query.fields import FIELDS
+from mlxdeck.telemetry.query.filters import FilterError, expanded, parse
 from mlxdeck.telemetry.query.lexer import quoted, unquoted
 from mlxdeck.telemetry.schema.events import RequestStart
 from mlxdeck.telemetry.store.store import Store

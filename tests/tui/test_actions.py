@@ -10,7 +10,7 @@ from textual.widgets import Input, OptionList
 
 from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.analyze.stats import WINDOWS
-from mlxdeck.telemetry.query.filters import FIELDS
+from mlxdeck.telemetry.query.fields import FIELDS
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.outputs import clipboard
 from mlxdeck.tui.screens.compare import CompareScreen

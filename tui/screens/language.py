@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from textual.binding import Binding
 
-from mlxdeck.telemetry.query.filters import FIELDS
+from mlxdeck.telemetry.query.fields import FIELDS
 from mlxdeck.tui.screens.page import PageScreen
 
 RULES = (

@@ -1,0 +1,217 @@
+"""What can be filtered by: each field, and how it is read from the columns. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mlxdeck.telemetry.columns.growable_array import GrowableArray, comparable
+from mlxdeck.telemetry.columns.record_batch import UNREADABLE
+from mlxdeck.telemetry.query.lexer import Kind
+from mlxdeck.telemetry.query.patterns import TextPattern
+from mlxdeck.telemetry.schema.figures import EXACT, FIGURES, Figure
+from mlxdeck.telemetry.schema.figures import Kind as FigureKind
+from mlxdeck.telemetry.store.store import BETWEEN_TOOLS
+from mlxdeck.telemetry.store.table import Table
+
+Numbers = Callable[[Table, float], GrowableArray]
+"""One value a row as of a moment, NaN where there is none."""
+Texts = Callable[[Table, TextPattern], GrowableArray]
+"""For each row whether a pattern is true of one of its texts."""
+BETWEEN_FINISHES = ", "
+YES, NO = "yes", "no"
+NO_NAME = "unreadable"
+"""What a call that could not be read is found by."""
+OWN_ID = "req_"
+"""How ids of ours begin."""
+FEW = 4
+"""Up to so many texts, a column is faster compared with each than looked up in a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Something to filter by: numbers, or texts."""
+
+    kind: Kind
+    about: str
+    example: str
+    numbers: Numbers | None = None
+    texts: Texts | None = None
+    columns: tuple[str, ...] = ()
+    """Of its texts, for completion."""
+    choices: tuple[str, ...] = ()
+    """All of its values, where no others can be."""
+    between: str = ""
+    """What separates several texts in one."""
+    is_of_others: bool = False
+    """Whether it depends on other requests than its own."""
+    moves: bool = False
+    """Whether it depends on the time that is shown."""
+
+
+def _column(name: str) -> Numbers:
+    def numbers(table: Table, now_ts: float) -> GrowableArray:
+        return comparable(table.column(name))
+
+    return numbers
+
+
+def _hit(table: Table, now_ts: float) -> GrowableArray:
+    total = table.column("input_tokens").astype(float)
+    known = comparable(table.column("cached_tokens"))
+    cached = np.where(table.column("cache") == EXACT, total, known)
+    shares: GrowableArray = np.divide(
+        cached, total, out=np.full(len(total), np.nan), where=total > 0
+    )
+    return shares
+
+
+def _ago(table: Table, now_ts: float) -> GrowableArray:
+    found: GrowableArray = now_ts - table.column("start_ts")
+    return found
+
+
+def coded(*names: str) -> Texts:
+    """Columns of texts by number: each text is looked at once, each row by arithmetic alone."""
+
+    def rows(table: Table, wanted: TextPattern) -> GrowableArray:
+        good = table.strings.matching(wanted)
+        numbers = np.flatnonzero(good)
+        found = np.zeros(table.n, bool)
+        for name in names if len(numbers) else ():
+            column = table.column(name)
+            if len(numbers) > FEW:
+                found |= np.take(good, column)
+                continue
+            for number in numbers:
+                found |= column == number
+        return found
+
+    return rows
+
+
+def _listed(name: str, texts: Sequence[str]) -> Texts:
+    def rows(table: Table, wanted: TextPattern) -> GrowableArray:
+        return np.take(np.array(wanted.among(texts)), table.column(name))
+
+    return rows
+
+
+def _called(table: Table, wanted: TextPattern) -> GrowableArray:
+    """Names of tools; `read` doesn't find what is called unreadable."""
+    if wanted.text in (UNREADABLE, NO_NAME):
+        wanted = TextPattern(UNREADABLE, is_whole=True)
+    return _TOOLS(table, replace(wanted, between=BETWEEN_TOOLS, spared=UNREADABLE))
+
+
+def _ids(table: Table, wanted: TextPattern) -> GrowableArray:
+    names = table.names()
+    if wanted.is_glob:
+        # Rare, and of many requests slow.
+        texts = [name.decode("utf-8", "replace").lower() for name in names.tolist()]
+        return np.array(wanted.among(texts), bool)
+    found = np.zeros(len(names), bool)
+    for word in _spellings(wanted):
+        found |= names == word if wanted.is_whole else np.strings.find(names, word) >= 0
+    return found
+
+
+def _spellings(wanted: TextPattern, before: str = "") -> set[bytes]:
+    """How an id may be written."""
+    return {f"{before}{text}".encode() for text in (wanted.text, wanted.typed or wanted.text)}
+
+
+def anywhere(table: Table, wanted: TextPattern) -> GrowableArray:
+    """What is said of a request: its texts, its tool calls, and how its id begins."""
+    known = "" if wanted.is_glob else wanted.text
+    found: GrowableArray = _SAID(table, wanted) | _called(table, wanted)
+    found |= table.called_with(wanted, known)
+    if wanted.is_whole:
+        return found | _ids(table, wanted)
+    for begins in _spellings(wanted) | _spellings(wanted, OWN_ID):
+        # All of ours begin alike, which nobody looks for.
+        if begins and not OWN_ID.encode().startswith(begins):
+            found |= np.strings.startswith(table.names(), begins)
+    return found
+
+
+def _session_starts(table: Table, wanted: TextPattern) -> GrowableArray:
+    is_first = table.session_starts()
+    yes, no = wanted.among((YES, NO))
+    return is_first & yes | ~is_first & (table.column("session") > 0) & no
+
+
+_LEXED: Mapping[FigureKind, Kind] = {"seconds": "seconds", "tokens": "count", "count": "count"}
+
+
+def _of_figures() -> Iterator[tuple[str, Field]]:
+    """A field for each that the table of figures names."""
+    for figure in FIGURES:
+        if not figure.example:
+            continue
+        if figure.is_number:
+            kind, numbers = _LEXED[figure.kind], _column(figure.name)
+            yield figure.field, Field(kind, figure.about, figure.example, numbers)
+        elif choices := figure.choices:
+            texts, named = _listed(figure.name, choices), tuple(filter(None, choices))
+            yield (
+                figure.field,
+                Field("text", figure.about, figure.example, texts=texts, choices=named),
+            )
+        else:
+            yield figure.field, _of_columns(figure)
+
+
+def _of_columns(figure: Figure) -> Field:
+    columns = tuple(each.name for each in FIGURES if each.field == figure.field)
+    between = BETWEEN_FINISHES if figure.kind == "list" else ""
+    return Field(
+        *("text", figure.about, figure.example, None),
+        *(coded(*columns), columns),
+        between=between,
+    )
+
+
+def _of_texts(figures: Iterable[Figure]) -> tuple[str, ...]:
+    # Figures without a field are no words that a person would look for.
+    return tuple(each.name for each in figures if each.kind in ("text", "list") and each.field)
+
+
+_TOOLS = coded("tools")
+_SAID = coded("session", *_of_texts(FIGURES))
+_COMPUTED = {
+    "hit": Field("share", "share of the prompt from cache", "hit<50%", _hit),
+    "time": Field(
+        *("time", "when it began", "time>14:30", _column("start_ts")),
+        moves=True,
+    ),
+    "ago": Field("seconds", "how long ago it began", "ago<10m", _ago, moves=True),
+    "tool": Field(
+        *("text", "a tool it called, or unreadable", "tool:Read", None),
+        *(_called, ("tools",)),
+        between=BETWEEN_TOOLS,
+    ),
+    "session": Field(
+        *("text", "the client's session", "session:1f2e", None),
+        *(coded("session"), ("session",)),
+    ),
+    "first": Field(
+        *("text", "first of its session", "first:yes", None, _session_starts),
+        choices=(YES, NO),
+        is_of_others=True,
+    ),
+    "id": Field("text", "the request's own name", "id:req_1", texts=_ids),
+    "text": Field("text", "in any of these, or said in it", 'text:"a b"', texts=anywhere),
+}
+FIELDS: Mapping[str, Field] = dict(
+    sorted([*_of_figures(), *_COMPUTED.items()], key=lambda named: named[1].numbers is None)
+)
+"""Numbers first, as they are typed most."""
+ALIASES = {
+    **{"total": "latency", "duration": "latency", "in": "tokens_in", "out": "tokens_out"},
+    **{"end": "finish", "outcome": "status", "api": "dialect", "age": "ago", "reason": "miss"},
+    **{"block": "blame", "started": "time", "turns": "messages"},
+}
+"""What columns and figures are called elsewhere."""

@@ -1,0 +1,58 @@
+"""Which requests called a tool with arguments that hold a text, as far as calls are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlxdeck.telemetry.columns.growable_array import GrowableArray
+from mlxdeck.telemetry.store.bounded_history import BoundedHistory, ToolCallRow
+from mlxdeck.telemetry.store.string_table import TextTest
+
+MAX_WORDS = 8
+"""So many are remembered with what they found."""
+_KEY = b"gen_ai.tool.call.arguments"
+
+
+class ArgumentSearch:
+    """Looks at each call once for a word. For one thread."""
+
+    def __init__(self, calls: BoundedHistory[ToolCallRow]) -> None:
+        self._calls = calls
+        self._found: dict[TextTest, tuple[int, GrowableArray]] = {}
+        """How many calls were looked at, and the rows that they belong to."""
+        self.n_looked = 0
+
+    def rows(self, pattern: TextTest, part: str) -> GrowableArray:
+        """The rows of calls with arguments that a pattern is true of.
+
+        With `part`, it is true of no text without this one, which is in lower case.
+        """
+        calls = self._calls
+        n_known, rows = self._found.pop(pattern, (0, np.zeros(0, np.int64)))
+        fresh = np.flatnonzero(calls.numbers >= n_known)
+        if len(fresh):
+            self.n_looked += len(fresh)
+            good = _matching(calls, fresh, pattern, part)
+            rows, n_known = np.union1d(rows, good), int(calls.numbers.max()) + 1
+        self._found[pattern] = (n_known, rows)
+        if len(self._found) > MAX_WORDS:
+            del self._found[next(iter(self._found))]
+        return rows
+
+
+def _matching(
+    calls: BoundedHistory[ToolCallRow], places: GrowableArray, pattern: TextTest, part: str
+) -> GrowableArray:
+    if part.isascii():
+        # Most calls are told apart without being decoded.
+        word, packed = part.encode(), calls.values
+        places = np.array([at for at in places.tolist() if word in _arguments(packed[at])], int)
+    texts: Sequence[str] = [calls[at].call.arguments.lower() for at in places.tolist()]
+    found: GrowableArray = calls.owners[places][np.array(pattern.among(texts), bool)]
+    return found
+
+
+def _arguments(packed: bytes) -> bytes:
+    return packed[packed.find(_KEY) + len(_KEY) :].lower()
