@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlxdeck.cli.places import place
 from mlxdeck.cli.recordings import streams
 from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.flags import add_flags
@@ -21,7 +21,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "path",
         nargs="?",
-        type=Path,
+        type=place,
         metavar="PATH",
         help="a recording, or a folder of them; - is standard input; default: the server's own",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import FrameType
 
 TYPE_CHECKING = False
@@ -75,6 +75,7 @@ def _leave_on_interrupt() -> None:
 def _run(argv: Sequence[str] | None) -> int:
     import io
 
+    from mlxdeck.cli.places import copied_here
     from mlxdeck.settings.errors import UserError
 
     args = _parsed(sys.argv[1:] if argv is None else list(argv))
@@ -83,7 +84,9 @@ def _run(argv: Sequence[str] | None) -> int:
             # A character that the terminal can't show must not end the command.
             stream.reconfigure(errors="replace")
     try:
-        status = int(args.run(args))
+        # `tui` follows a server itself.
+        with nullcontext() if args.parser.prog.endswith(" tui") else copied_here(args):
+            status = int(args.run(args))
         sys.stdout.flush()
         return status
     except UserError as error:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlxdeck.cli.places import place
 from mlxdeck.cli.settings import dashboard_settings
 from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.flags import add_flags
@@ -25,7 +26,7 @@ def add_places(parser: ArgumentParser, more: Collection[str] = ()) -> None:
     parser.add_argument(
         "paths",
         nargs="*",
-        type=Path,
+        type=place,
         metavar="PATH",
         help="recordings, or folders of them; - is standard input; default: the server's own",
     )

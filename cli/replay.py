@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from pathlib import Path
 
+from mlxdeck.cli.places import place
 from mlxdeck.cli.settings import add_dashboard_flags
 from mlxdeck.cli.tui import dashboard
 
@@ -15,9 +15,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="+",
-        type=Path,
+        type=place,
         metavar="PATH",
-        help="recordings, or folders of them; - is standard input",
+        help="recordings, or folders of them; - is standard input; or the URL of a server",
     )
     parser.add_argument(
         "--speed", type=_speed, default=1.0, metavar="N", help="0.25 to 64, or max; default: 1"

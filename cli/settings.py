@@ -9,7 +9,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mlxdeck.server.config.api_keys import warn_of_visible_key
+from mlxdeck.server.config.api_keys import first_key, warn_of_visible_key
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.settings.declaration import declared
 from mlxdeck.settings.errors import UserError
@@ -63,6 +63,15 @@ def dashboard_settings(args: Namespace) -> DashboardSettings:
     return DashboardSettings.load(
         given, os.environ, Path.cwd(), others=declared(Settings), config=_config(args)
     )
+
+
+def asking_key(args: Namespace) -> str:
+    """The key with which a server is asked; empty if none is set.
+
+    Raises:
+        SettingsError: As `server_settings`.
+    """
+    return first_key(server_settings(args))
 
 
 def _config(args: Namespace) -> str:

@@ -6,7 +6,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mlxdeck.cli.places import ServerUrl, mirrored, place
 from mlxdeck.cli.settings import add_dashboard_flags, dashboard_settings
 from mlxdeck.server.lifecycle.interrupts import interrupts_raise
 from mlxdeck.settings.declaration import declared
@@ -17,6 +19,9 @@ from mlxdeck.telemetry.read.places import NoStream, check_place
 from mlxdeck.tui.launch import show
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
+if TYPE_CHECKING:
+    from mlxdeck.telemetry.mirror.mirror import Mirror
+
 EXAMPLE = "mlxdeck tui --alert-latency-p95-s 30"
 
 
@@ -24,9 +29,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="*",
-        type=Path,
+        type=place,
         metavar="PATH",
-        help="recordings, or folders of them; - is standard input; default: the server's newest",
+        help="recordings, folders, - (standard input) or a server's URL; default: the newest here",
     )
     parser.add_argument(
         "--serve",
@@ -40,9 +45,12 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    paths = args.paths or [dashboard_settings(args).telemetry_folder]
+    places: list[Path | ServerUrl] = args.paths or [dashboard_settings(args).telemetry_folder]
     if args.serve is None:
-        return dashboard(args, paths)
+        with mirrored(args, places) as (paths, mirrors):
+            for mirror in mirrors:
+                _begin(mirror)
+            return dashboard(args, paths, mirrors=mirrors)
     from mlxdeck.tui.outputs.browser import serve
 
     flags = [
@@ -52,7 +60,18 @@ def run(args: Namespace) -> int:
     ]
     own = [sys.executable, "-m", "mlxdeck.cli.main", "tui"]
     with interrupts_raise():
-        return serve([*own, *map(str, paths), *flags], args.serve)
+        return serve([*own, *map(str, places), *flags], args.serve)
+
+
+def _begin(mirror: Mirror) -> None:
+    """Follow a server from now on; raises `UserError` if it can't be asked at first."""
+    from mlxdeck.telemetry.mirror.server_files import ServerFilesError
+
+    try:
+        mirror.step()
+    except ServerFilesError as error:
+        raise UserError(str(error)) from error
+    mirror.start()
 
 
 def dashboard(
@@ -62,6 +81,7 @@ def dashboard(
     replay: bool = False,
     speed: float = 1.0,
     unrecorded: bool = False,
+    mirrors: Sequence[Mirror] = (),
 ) -> int:
     """Run the dashboard with the user's settings; all of a folder that they named is read."""
     settings = dashboard_settings(args)
@@ -77,6 +97,7 @@ def dashboard(
                 replay=replay,
                 speed=speed,
                 unrecorded=unrecorded,
+                mirrors=mirrors,
                 whole_folders=bool(getattr(args, "paths", ())),
             )
         finally:

@@ -44,6 +44,7 @@ from mlxdeck.server.web.incoming_bodies import BoundedRequest
 from mlxdeck.server.web.known_bodies import Decode
 from mlxdeck.server.web.marks import UNRECORDED, limit_s
 from mlxdeck.server.web.request_ids import add_request_ids, client_id, request_id, trace_parent
+from mlxdeck.server.web.telemetry_routes import add_telemetry_routes
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ def create_app(
     app.on_response(add_request_ids)
     app.on_response(partial(add_cors, allowed=settings.hosts_allowed))
     app.exception(ServerError, SanicException, Exception)(on_error)
+    add_telemetry_routes(app, settings.telemetry_folder if settings.telemetry else None, gate)
     _add_routes(app, service)
     return app
 

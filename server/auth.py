@@ -53,8 +53,7 @@ class Gate:
             if not may_be_origin(name, self.allowed):
                 raise _forbidden(origin)
         if self.keys and path not in OPEN_PATHS and not keyless:
-            # Bytes that are no UTF-8 come as surrogates.
-            sent = sent_key(headers).encode("utf-8", "surrogatepass")
+            sent = _bytes_of(sent_key(headers))
             # Compares all keys, so that the time reveals nothing.
             fits = [hmac.compare_digest(sent, key.encode()) for key in self.keys]
             if not any(fits):
@@ -64,7 +63,23 @@ class Gate:
         """A digest of the key that let a request in; empty if there are no keys."""
         if not self.keys:
             return ""
-        return hashlib.sha256(sent_key(headers).encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(_bytes_of(sent_key(headers))).hexdigest()
+
+    def check_first(self, headers: Mapping[str, str]) -> None:
+        """Of several keys, let only the first one see what concerns the clients of all.
+
+        Raises:
+            Forbidden: It is another one.
+        """
+        if self.keys[1:] and not hmac.compare_digest(
+            _bytes_of(sent_key(headers)), self.keys[0].encode()
+        ):
+            raise Forbidden("only the first API key may read the telemetry of all clients")
+
+
+def _bytes_of(key: str) -> bytes:
+    """Bytes that are no UTF-8 come as surrogates."""
+    return key.encode("utf-8", "surrogatepass")
 
 
 def sent_key(headers: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
 from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.analyze.running_servers import stream_end
 from mlxdeck.telemetry.analyze.stats import WINDOWS
+from mlxdeck.telemetry.mirror.mirror import Mirror
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.store.store import Store
@@ -99,6 +100,7 @@ class Dashboard(Replaying):
         memory: Path | None = None,
         unrecorded: bool = False,
         whole_folders: bool = False,
+        mirrors: Sequence[Mirror] = (),
     ) -> None:
         """`memory` is the file of the user's preferences; None keeps no preferences.
 
@@ -106,7 +108,8 @@ class Dashboard(Replaying):
 
         `unrecorded` says that the server beside it has its telemetry turned off.
 
-        `whole_folders`: not only the newest stream; a replay reads all anyway.
+        `whole_folders`: not only the newest stream; a replay reads all anyway. `mirrors` fill some
+        folders with the streams of servers elsewhere.
         """
         super().__init__()
         self._memory = memory
@@ -124,6 +127,7 @@ class Dashboard(Replaying):
             kept,
             labels.get(window or kept.window, WINDOWS[1]),
             unrecorded=unrecorded,
+            mirrors=mirrors,
         )
         self._dashboard = DashboardScreen(self.context)
         self._stale = True

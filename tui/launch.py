@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
+
+if TYPE_CHECKING:
+    from mlxdeck.telemetry.mirror.mirror import Mirror
 
 ENVIRON = {"NUMPY_MADVISE_HUGEPAGE": "0"}
 """numpy reads this when it is imported, also in the helpers.
@@ -30,11 +34,12 @@ def show(
     speed: float = 1.0,
     unrecorded: bool = False,
     whole_folders: bool = False,
+    mirrors: Sequence[Mirror] = (),
 ) -> int:
     """Run the dashboard on files and folders until the user leaves it; return the exit status.
 
     `unrecorded` says that the server beside it has its telemetry turned off; `whole_folders`, that
-    not only the newest stream of a folder is read.
+    not only the newest stream of a folder is read. `mirrors` fill some folders.
     """
     prepare_process()
     from mlxdeck.telemetry.alerts.deliveries import deliveries
@@ -49,5 +54,6 @@ def show(
         memory=settings.home / "dashboard.json",
         unrecorded=unrecorded,
         whole_folders=whole_folders,
+        mirrors=mirrors,
     )
     return run(shown)

@@ -9,7 +9,6 @@ from textual.content import Content
 
 from mlxdeck.telemetry.analyze.running_servers import latest_tick
 from mlxdeck.telemetry.schema.events import Tick
-from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 
@@ -42,6 +41,19 @@ def parts(ctx: Context) -> Iterator[StatusPart]:
         yield StatusPart(
             Content.assemble((long, _ACCENT), searching), Content.styled(short, _ACCENT)
         )
+    yield from _troubles(ctx)
+    if ctx.store.servers.stopped(ctx.clock.now):
+        yield _mark("server stopped", "stopped", _WARN)
+    if ctx.clock.over:
+        yield _last_event(ctx)
+    for text in _models(latest_tick(ctx.store, ctx.clock.now)):
+        yield StatusPart(Content.styled(text, _WARN))
+    yield from map(StatusPart, _server(ctx))
+
+
+def _troubles(ctx: Context) -> Iterator[StatusPart]:
+    """What is crossed, and what could not be read or reached."""
+    source = ctx.source
     if active := ctx.alarm.active:
         some = fmt.counted(len(active), "alert")
         yield _mark("; ".join(alert.text for alert in active), some)
@@ -53,13 +65,11 @@ def parts(ctx: Context) -> Iterator[StatusPart]:
         yield _mark(f"{ctx.store.n_dropped:,} lines dropped", f"{ctx.store.n_dropped:,} dropped")
     if source.refused:
         yield _mark(source.refused, "refused (x)")
-    if ctx.store.servers.stopped(ctx.clock.now):
-        yield _mark("server stopped", "stopped", _WARN)
-    if ctx.clock.over:
-        yield _last_event(ctx)
-    for text in _models(latest_tick(ctx.store, ctx.clock.now)):
-        yield StatusPart(Content.styled(text, _WARN))
-    yield from map(StatusPart, _server(ctx.store, ctx.clock.now))
+    for mirror in ctx.mirrors:
+        if mirror.trouble:
+            yield _mark(mirror.trouble, f"{mirror.place} does not answer")
+        elif not mirror.is_recording:
+            yield _mark(f"telemetry is off on {mirror.place}", "telemetry is off", _WARN)
 
 
 def _last_event(ctx: Context) -> StatusPart:
@@ -108,11 +118,13 @@ def _models(tick: Tick | None) -> Iterator[str]:
         yield from (f"{fmt.one_line(name, MAX_NAME)} loading" for name in tick.loading_models)
 
 
-def _server(store: Store, ts: float) -> Iterator[Content]:
-    """A server's description of itself, as of a moment."""
-    if header := store.servers.header_at(ts):
+def _server(ctx: Context) -> Iterator[Content]:
+    """A server's description of itself as of now; one elsewhere has the address that was asked."""
+    if header := ctx.store.servers.header_at(ctx.clock.now):
         yield Content.assemble((header.model, "b"), f" on {header.device or '?'}")
-        if header.server_port:
+        if ctx.mirrors:
+            yield Content(", ".join(mirror.place for mirror in ctx.mirrors))
+        elif header.server_port:
             yield Content(f"{header.server_address}:{header.server_port}")
         yield Content(f"context {header.context_tokens:,} tokens")
         if header.chip and header.memory_bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from textual.markup import escape
 
@@ -62,11 +61,11 @@ def time_axis(series: Series, window: Window, now_s: float) -> TimeAxis:
     return TimeAxis(series.start_ts, end_ts, (*(f"-{fmt.tick(s)}" for s in ago_s), "now"))
 
 
-def no_stream(places: Sequence[Path], *, replay: bool, unrecorded: bool = False) -> str:
+def no_stream(places: Sequence[str], *, replay: bool, unrecorded: bool = False) -> str:
     """Text shown before the first event, as markup."""
     if unrecorded:
         return _UNRECORDED
-    listed = escape("\n  ".join(map(str, places)))
+    listed = escape("\n  ".join(places))
     return (_NOTHING if replay else _NO_STREAM).format(places=listed)
 
 

@@ -106,7 +106,7 @@ class DashboardScreen(Screen[None]):
         yield Static(id="status")
         yield FilterBar(self._store, self._ctx.ways, id="filter")
         ctx = self._ctx
-        text = no_stream(ctx.places, replay=ctx.clock.replay, unrecorded=ctx.unrecorded)
+        text = no_stream(ctx.place_names, replay=ctx.clock.replay, unrecorded=ctx.unrecorded)
         yield Static(text, id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
 from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
+from mlxdeck.telemetry.mirror.mirror import Mirror
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import SourceChanged
@@ -32,8 +33,16 @@ class Context:
     """Texts that are being looked for, while not all that was captured has been looked through."""
     unrecorded: bool = False
     """Whether the server beside this dashboard has its telemetry turned off."""
+    mirrors: Sequence[Mirror] = ()
+    """They fill some of the places with the streams of servers elsewhere."""
     n_held: int = 0
     """How many requests there were when the view was held."""
+
+    @property
+    def place_names(self) -> list[str]:
+        """Where streams are looked for, as the user named it."""
+        urls = {mirror.folder: mirror.url for mirror in self.mirrors}
+        return [urls.get(path, str(path)) for path in self.places]
 
     @property
     def as_of_ts(self) -> float:

@@ -1,0 +1,1 @@
+"""Streams of servers on other machines, copied here as they grow."""
