@@ -5,6 +5,8 @@ Joining happens once, so that a long answer costs no more for each of its tokens
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mlxdeck.server.chat import (
     Event,
     Ping,
@@ -12,7 +14,12 @@ from mlxdeck.server.chat import (
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
 )
+
+BETWEEN = "\n\n"
+"""Between thinking, text and calls."""
 
 
 class JoinedEvents:
@@ -49,6 +56,31 @@ class JoinedEvents:
         """All of them so far."""
         self._end()
         return list(self._done)
+
+    def tail(self, n_chars: int) -> str:
+        """The end of all texts, thinking and calls included, of at most so many characters."""
+        found: list[str] = []
+        left = n_chars
+        for text in self._backwards():
+            if left <= 0:
+                break
+            found.append(text[-left:])
+            left -= len(text)
+        return "".join(reversed(found))
+
+    def _backwards(self) -> Iterator[str]:
+        yield from reversed(self._pieces)
+        for event in reversed(self._done):
+            match event:
+                case TextDelta(text) | ThinkingDelta(text):
+                    yield BETWEEN
+                    yield text
+                case ToolCallEnd():
+                    yield BETWEEN
+                case ToolCallDelta(text):
+                    yield text
+                case ToolCallStart(name=name):
+                    yield f"{name} "
 
     def clear(self) -> None:
         """Forget all of them."""

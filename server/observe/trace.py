@@ -11,11 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from mlxdeck.server.chat import (
     Event,
     Finished,
     Ping,
     Started,
+    TextDelta,
+    ThinkingDelta,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
@@ -26,7 +30,13 @@ from mlxdeck.server.joined_events import JoinedEvents
 from mlxdeck.server.observe.agents import AgentNames, Agents
 from mlxdeck.server.observe.captured_content import answer, parts_of
 from mlxdeck.server.observe.lookup_event import DIGITS, lookup_event
-from mlxdeck.server.observe.progress_reports import ProgressReports, as_told, progress_of
+from mlxdeck.server.observe.progress_reports import (
+    TAIL_CHARS,
+    ProgressReports,
+    as_told,
+    progress_elsewhere,
+    progress_of,
+)
 from mlxdeck.server.observe.request_log import RequestLog
 from mlxdeck.server.observe.request_start import Arrival, request_start
 from mlxdeck.server.observe.sent_calls import SentCalls
@@ -89,13 +99,15 @@ class Trace:
     _call: ToolCallStart | None = None
     _arguments: list[str] = field(default_factory=list)
     _n_tool_calls: int = 0
+    _n_chars: int = 0
+    """Of the answer, its thinking and the arguments of its calls."""
     _fell_back_from: str = ""
     _fallback_reason: str = ""
     _names: AgentNames = AgentNames()
     _reports: ProgressReports = field(init=False)
 
     def __post_init__(self) -> None:
-        self._reports = ProgressReports(self._emit)
+        self._reports = ProgressReports(self._progress, self._emit)
 
     def saw(self, event: StreamItem) -> None:
         """Something happened to the request, or goes out to its client."""
@@ -110,7 +122,6 @@ class Trace:
                 self._looked_up(event)
             case Prepared():
                 self._prepared = event
-                self._reports.follow(event, self._began_s)
                 self._usage = Usage(event.prompt_tokens, event.cached_tokens)
             case Forwarded():
                 self._forwarded = event
@@ -130,8 +141,24 @@ class Trace:
         return self._cache_result == "exact" and self._cache_tier != "flight"
 
     def progress(self) -> dict[str, Any]:
-        """How far the request is, and since when; empty before its prompt is known."""
-        return as_told(progress_of(self._prepared)) if self._prepared else {}
+        """How far the request is, and since when; empty before it is decoded."""
+        return as_told(self._progress()) if self._started else {}
+
+    def _progress(self) -> t.RequestProgress:
+        if self._prepared:
+            now = progress_of(self._prepared, self._n_chars)
+        else:
+            since_s = self._began_s + (self._ttft_s or 0.0)
+            now = progress_elsewhere(since_s, self._usage, self._n_chars, self._waits_for)
+        text = self._said.tail(TAIL_CHARS)
+        return msgspec.structs.replace(now, text=text) if text else now
+
+    @property
+    def _waits_for(self) -> str:
+        if self._forwarded:
+            return f"the upstream {self.backend}"
+        is_joined = self._cache_tier == "flight"
+        return "another request, which is the same" if is_joined else ""
 
     def _chosen(self, chosen: BackendChosen) -> None:
         self.backend = chosen.backend
@@ -139,8 +166,8 @@ class Trace:
         if chosen.fell_back_from != self._fell_back_from:
             self._fell_back_from, self._fallback_reason = chosen.fell_back_from, chosen.reason
             # Nothing that the other backend did is in a figure of this answer.
-            self._reports.stop()
             self._prepared = self._forwarded = None
+            self._n_chars = 0
             self._usage = self._ttft_s = self._cache_s = None
             self._cache_result = self._cache_tier = ""
             self._miss = Miss()
@@ -155,6 +182,7 @@ class Trace:
         self._start(start, parts_of(accepted.request, accepted.parts) if full else ())
         for result in came:
             self._emit(result)
+        self._reports.follow(self._began_s)
 
     def _looked_up(self, found: LookedUp) -> None:
         self._miss = miss = found.miss
@@ -190,10 +218,13 @@ class Trace:
             self._usage = event.usage
         if self.capture == "full":
             self._said.add(event)
+        if isinstance(event, TextDelta | ThinkingDelta):
+            self._n_chars += len(event.text)
         if isinstance(event, ToolCallStart):
             self._call, self._arguments = event, []
         elif isinstance(event, ToolCallDelta):
             self._arguments.append(event.json)
+            self._n_chars += len(event.json)
         elif isinstance(event, ToolCallEnd):
             self._tool_call(event)
         elif isinstance(event, Finished):

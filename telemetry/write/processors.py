@@ -38,6 +38,10 @@ GROUP = "mlxdeck.telemetry_processors"
 MAX_MESSAGE, MAX_USER_TEXT = 500, 2_000
 """Characters that are kept."""
 _AGENT = ("agent_id", "parent_agent_id", "agent_name", "agent_task")
+MAX_TAIL = 1_500
+"""Of an answer that is being written. More is looked at, or half a secret would stay in front."""
+_WORD = "".join(map(chr, range(ord("!"), ord("~") + 1)))
+"""Characters of words that a secret may be; other scripts have no spaces to wait for."""
 MAX_HELD = 4096
 """Records of requests that may yet turn out to be errors."""
 
@@ -63,6 +67,8 @@ def redact(record: Record) -> Record:
             # Tools name what they want to be given, which is no secret yet.
             mask = redacted_text if attrs.kind == "tools" else redacted
             changes["content"] = mask(attrs.content)
+        case RequestProgress():
+            changes["text"] = _settled(redacted_text(attrs.text)) if attrs.text else ""
         case Error():
             # Cut behind that, or half a secret would stay that nobody knows for one.
             changes["message"] = redacted_text(attrs.message)[:MAX_MESSAGE]
@@ -82,6 +88,11 @@ def redact(record: Record) -> Record:
         return record
     masked = msgspec.structs.replace(attrs, **changes)
     return Record(masked, record.ts, record.mono, record.request_id, session_id)
+
+
+def _settled(text: str) -> str:
+    """The end of a text that still grows, without its last word: it may be half a secret."""
+    return text.rstrip(_WORD)[-MAX_TAIL:]
 
 
 @lru_cache(1024)

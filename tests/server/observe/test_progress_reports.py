@@ -9,9 +9,10 @@ import pytest
 
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.observe import progress_reports
-from mlxdeck.server.observe.progress_reports import ProgressReports
+from mlxdeck.server.observe.progress_reports import ProgressReports, progress_of
 from mlxdeck.server.request_facts import Prepared, Work
 from mlxdeck.telemetry.schema.events import RequestProgress
+from tests.server.backends.upstream.scripted import in_front_of, message, scripted, text
 from tests.server.http import Running, body, running, until
 
 
@@ -92,8 +93,11 @@ def test_no_more_than_four_a_second_and_only_what_is_new(monkeypatch: pytest.Mon
     timers, told = Timers(monkeypatch), list[tuple[float, RequestProgress]]()
     work = Work()
     work.times.submitted_s = timers.now_s
-    following = ProgressReports(lambda each: told.append((timers.now_s, each)))
-    following.follow(Prepared(work, 10, 0), timers.now_s)
+    following = ProgressReports(
+        lambda: progress_of(Prepared(work, 10, 0), 0),
+        lambda each: told.append((timers.now_s, each)),
+    )
+    following.follow(timers.now_s)
     while timers.now_s < 160:
         timers.fire()
         work.n_tokens += 1
@@ -108,3 +112,51 @@ def test_no_more_than_four_a_second_and_only_what_is_new(monkeypatch: pytest.Mon
     assert len(told) == n_told + 1
     following.stop()
     assert not timers.due
+
+
+SECRET = "ghp_0123456789abcdefghijABCDEFGHIJ"
+
+
+@pytest.mark.parametrize("capture", ["tools", "full"])
+async def test_the_text_is_told_as_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, capture: str
+) -> None:
+    """With `--capture full` alone; never a secret, nor a part of one; /v1/status has none of it."""
+    monkeypatch.setattr(progress_reports, "FIRST_S", 0.0)
+    monkeypatch.setattr(progress_reports, "LEAST_S", 0.003)
+    said = f"The first line. The key is {SECRET} and here is the rest of it."
+    engine = EchoEngine(lambda _: said, step_s=0.003)
+    async with running(engine, capture=capture) as server:
+        asking = asyncio.create_task(server.http.post("/v1/messages", json=body("hello")))
+        await until(lambda: any(each.state == "decode" for each in reports(server)))
+        status = (await server.http.get("/v1/status")).json()["requests"]
+        await asking
+        texts = [each.text for each in reports(server)]
+        chars = [each.output_chars or 0 for each in reports(server)]
+    assert "first" not in str(status) and status[0]["state"] == "decode"
+    assert chars == sorted(chars) and chars[-1] > 30
+    assert any(texts) == (capture == "full")
+    if capture == "full":
+        assert len(set(texts)) > 3 and "********" in texts[-1]
+        whole = said.replace(SECRET, "********")
+        assert all(whole.startswith(text) for text in texts)
+
+
+async def test_what_another_server_answers_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for that server, by name, then its answer grows in characters; tokens come last."""
+    monkeypatch.setattr(progress_reports, "FIRST_S", 0.0)
+    monkeypatch.setattr(progress_reports, "LEAST_S", 0.003)
+    whole = message(text("Hello."), text("And more."))
+    cut = whole.index(b"And more.") - 200
+    script = [0.1, whole[:cut], 0.1, whole[cut:]]
+    async with scripted(lambda _: script) as up, in_front_of(up.url) as server:
+        await server.ask("hello", stream=True)
+        (end,) = await server.ended(1)
+        told = reports(server)
+    waiting, written = (
+        next(each for each in told if each.state == state) for state in ("wait", "decode")
+    )
+    assert waiting.waits_for == f"the upstream {end.backend}" and not written.waits_for
+    assert (waiting.output_chars, written.output_chars) == (0, 6)
+    assert (written.prompt_tokens, written.read_tokens) == (10, 10)
+    assert {each.output_tokens for each in told} == {None} and end.output_tokens == 7
