@@ -112,28 +112,11 @@ class Starts:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookups:
-    """Requests that don't end here, of which the prompt is known here."""
-
-    owners: GrowableArray
-    input_tokens: GrowableArray
-    cached_tokens: GrowableArray
-
-
-@dataclass(frozen=True, slots=True)
 class SharedParts:
     """Requests whose system prompt and tools were counted here."""
 
     owners: GrowableArray
     shared_tokens: GrowableArray
-
-
-@dataclass(frozen=True, slots=True)
-class FirstTokens:
-    """Requests that have their first token here."""
-
-    owners: GrowableArray
-    ttft_s: GrowableArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +173,7 @@ class RecordBatch:
     requests: Requests
     ends: Ends
     starts: Starts
-    lookups: Lookups
     shared: SharedParts
-    first_tokens: FirstTokens
     calls: Calls
     progress: ProgressPoints
     results: Results
@@ -219,7 +200,6 @@ class RecordBatch:
             return owners[places], cast("list[_Kind]", found), times[places]
 
         ends = _ends(*those(fast_decode.End, 0))
-        looked = those(fast_decode.Lookup, 0)[:2]
         return cls(
             path=path,
             n_lines=len(lines),
@@ -229,9 +209,7 @@ class RecordBatch:
             requests=_requests([n for n in named.distinct if n], owners, lines, times, offsets),
             ends=ends,
             starts=_starts(*those(fast_decode.Start, 0)[:2]),
-            lookups=_lookups(*looked, ends.owners),
-            shared=_shared(*looked),
-            first_tokens=_first_tokens(*those(fast_decode.DecodedFirstToken, 0)[:2]),
+            shared=_shared(*those(fast_decode.Lookup, 0)[:2]),
             calls=_calls(*those(fast_decode.Call, 0)),
             progress=_progress(*those(fast_decode.DecodedProgress, 0)),
             results=_results(*those(fast_decode.DecodedResult, 0)[1:]),
@@ -318,28 +296,10 @@ def _fill_in(figures: Mapping[str, GrowableArray], early: GrowableArray) -> None
             values[missing & ~unread if figure.kind == "tokens" else missing] = figure.omitted
 
 
-def _lookups(
-    owners: GrowableArray, lines: Sequence[fast_decode.Lookup], ended: GrowableArray
-) -> Lookups:
-    places = np.flatnonzero(~np.isin(owners, ended))
-    found = [lines[place].attrs for place in places.tolist()]
-    return Lookups(
-        owners[places],
-        np.array([attrs.input_tokens for attrs in found], np.int32),
-        np.array([attrs.cached_tokens for attrs in found], np.int32),
-    )
-
-
 def _shared(owners: GrowableArray, lines: Sequence[fast_decode.Lookup]) -> SharedParts:
     shared = np.fromiter((line.attrs.shared_tokens for line in lines), np.int32, len(lines))
     told = np.flatnonzero(shared)
     return SharedParts(owners[told], shared[told])
-
-
-def _first_tokens(
-    owners: GrowableArray, lines: Sequence[fast_decode.DecodedFirstToken]
-) -> FirstTokens:
-    return FirstTokens(owners, np.array([line.attrs.ttft_s for line in lines], np.float32))
 
 
 def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call], times: GrowableArray) -> Calls:

@@ -82,17 +82,9 @@ else:
     EndAttrs = _attrs("EndAttrs", t.RequestEnd, ("operation", str, _OPERATION))
 
 
-class FirstTokenAttrs(msgspec.Struct, gc=False):
-    """Of `events.FirstToken`."""
-
-    ttft_s: _Seconds = msgspec.field(default=0.0, name="gen_ai.server.time_to_first_token")
-
-
 class LookupAttrs(msgspec.Struct, gc=False):
     """Of `events.CacheLookup`."""
 
-    input_tokens: _Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.cache.prompt_tokens")
-    cached_tokens: _Tokens = msgspec.field(default=0, name="mlx.cache.matched_tokens")
     shared_tokens: _Tokens = msgspec.field(default=0, name="mlx.prompt.shared_tokens")
 
 
@@ -128,7 +120,7 @@ class Start(Head, kw_only=True, gc=False, tag=t.RequestStart.NAME):
 
 
 class DecodedFirstToken(Head, kw_only=True, gc=False, tag=t.FirstToken.NAME):
-    attrs: FirstTokenAttrs
+    """Only its place in the file is needed: the end repeats its figures."""
 
 
 class Call(Head, kw_only=True, gc=False, tag=t.ToolCall.NAME):

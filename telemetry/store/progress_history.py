@@ -115,6 +115,13 @@ class ProgressHistory:
         places: list[int] = (np.flatnonzero(self.rows[within] == row) + within.start).tolist()
         return places
 
+    def states(self, n_rows: int, ts: float) -> GrowableArray:
+        """For each row of a store its last state up to a moment, as a place in `STATES`."""
+        found, n = np.zeros(n_rows, np.int8), self.between(-math.inf, ts).stop
+        # Of several points of a row the last one is assigned last.
+        found[self.rows[:n]] = self._arrays["states"][:n]
+        return found
+
     def point(self, place: int) -> ProgressPoint:
         """One of them."""
         at = {name: array[place].item() for name, array in self._arrays.items()}

@@ -198,9 +198,7 @@ class Store:
         self.first_ts = min(self.first_ts or batch.first_ts, batch.first_ts)
         rows = self._rows(batch)
         self._tell(batch.starts, rows)
-        self._look_up(batch, rows)
         self._arrays["shared_tokens"][rows[batch.shared.owners]] = batch.shared.shared_tokens
-        self._arrays["ttft_s"][rows[batch.first_tokens.owners]] = batch.first_tokens.ttft_s
         self._end(batch, rows)
         self._call(batch, rows)
         self.results.came(batch.results)
@@ -272,14 +270,6 @@ class Store:
         known = others.get(batch.path, FileSpan(batch.path, first, last))
         others[batch.path] = FileSpan(batch.path, min(first, known.first), max(last, known.last))
         self._elsewhere[row] = list(others.values())
-
-    def _look_up(self, batch: RecordBatch, rows: GrowableArray) -> None:
-        """Token counts of the prompt while its request runs; the end repeats them."""
-        found = batch.lookups
-        known = ~unknown(found.input_tokens) & np.isnan(self._arrays["end_ts"][rows[found.owners]])
-        running = rows[found.owners[known]]
-        self._arrays["input_tokens"][running] = found.input_tokens[known]
-        self._arrays["cached_tokens"][running] = found.cached_tokens[known]
 
     def _end(self, batch: RecordBatch, rows: GrowableArray) -> None:
         ends, arrays = batch.ends, self._arrays

@@ -26,10 +26,10 @@ def test_each_figure_is_an_attribute_of_its_event(figure: Figure) -> None:
     assert figure.name.endswith("_tokens") == (figure.unit == "tokens")
 
 
-def test_the_first_token_is_decoded_as_its_event_says() -> None:
+def test_progress_is_decoded_as_its_event_says() -> None:
     """By name and name in the line."""
-    known = {field.name: field.encode_name for field in msgspec.structs.fields(t.FirstToken)}
-    for field in msgspec.structs.fields(fast_decode.FirstTokenAttrs):
+    known = {field.name: field.encode_name for field in msgspec.structs.fields(t.RequestProgress)}
+    for field in msgspec.structs.fields(fast_decode.ProgressAttrs):
         assert field.encode_name == known[field.name]
 
 

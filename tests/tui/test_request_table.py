@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdeck.telemetry.columns.record_batch import batch
-from mlxdeck.telemetry.schema.events import CacheLookup
+from mlxdeck.telemetry.schema.events import RequestProgress
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable, fitting
@@ -76,15 +76,40 @@ async def test_a_click_chooses_and_a_second_one_opens(tmp_path: Path) -> None:
         assert run.shown_row == LAST - 2
 
 
+MOVES = (
+    (
+        RequestProgress(state="wait", position=3, waits_for="memory", prompt_tokens=400),
+        ("queued 3rd", "for memory", "400 tokens"),
+    ),
+    (
+        RequestProgress(
+            state="prefill", state_s=2, prompt_tokens=400, cached_tokens=100, read_tokens=300
+        ),
+        ("400", "25%", "reading 75%", "━━", "300 of 400", "100/s", "1.00s left"),
+    ),
+    (
+        RequestProgress(
+            state="decode", state_s=2, prompt_tokens=400, read_tokens=400, output_tokens=36,
+            held=True,
+        ),
+        ("writing, held", "36 tok", "18.0/s"),
+    ),
+    (RequestProgress(state="decode", state_s=2, output_chars=40), ("40 chars", "20.0/s")),
+)  # fmt: skip
+"""Reports, each with what its line then shows."""
+
+
 async def test_a_request_is_there_while_it_runs(tmp_path: Path) -> None:
-    """Marked as open, with its prompt and its time so far, and filled in by its last event."""
+    """Marked as open, with its phase and its time so far, and filled in by its last event."""
     async with running(tmp_path, REQUESTS[:1], size=(180, 30)) as run:
         start, *_, end = run._stream.request(Made(95, cached_tokens=50), 5)
         await run.add(start)
         assert "◌" in run.text and "open" in run.text and "6.00s" in run.text
-        lookup = CacheLookup(cache="prefix", prompt_tokens=400, matched_tokens=100)
-        await run.add(run._stream.line(lookup, 94, "req_7_0005"))
-        assert "400     25%" in run.text
+        await run.press("m")
+        for attrs, words in MOVES:
+            await run.add(run._stream.line(attrs, 95, "req_7_0005"))
+            for each in words:
+                assert each in run.text, (each, run.text)
         await run.add(end)
         assert "◌" not in run.text and "50%" in run.text and "25%" not in run.text
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from textual import events
 
+from mlxdeck.telemetry.analyze.running_progress import RunningProgress, running_progress
 from mlxdeck.telemetry.schema.figures import CACHES, ERROR, EXACT, MISS, OK, OPEN, OUTCOMES, PREFIX
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import OrderAsked, RequestChosen
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets import time_bars
+from mlxdeck.tui.widgets import running_cells, time_bars
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 
 _MARKS = {OPEN: ("◌", "accent"), OK: ("✓", "good"), ERROR: ("✗", "bad")}
@@ -175,14 +176,19 @@ class RequestTable(VirtualList):
                     made[column.title] = column.cell(self._store, item)
         else:
             made = {column.title: column.cell(self._store, item) for column in columns}
-        if made["end"] == _UNDER_WAY["end"] and "total" in made:
+        running = self._reported(item)
+        if running is not None:
+            made |= running_cells.known(running)
+        if self._runs(item) and "total" in made:
             elapsed_s = self.now_ts - float(self._store.column("start_ts")[item])
             made["total"] = (fmt.duration(max(0.0, elapsed_s)), "accent")
         if item == self.marked:
             made[""] = ("A", "accent")
         texts = _line(columns, width - bar, lambda column: made[column.title][0])
         cells = [(text, made[column.title][1]) for column, text in zip(columns, texts, strict=True)]
-        if not bar or self._later(item):
+        if bar and running is not None:
+            return cells + running_cells.bar(running, bar - 1)
+        if not bar or self._runs(item):
             return cells
         return cells + time_bars.bar(self._store, item, bar, self._scale_s)
 
@@ -201,6 +207,15 @@ class RequestTable(VirtualList):
     def _later(self, row: int) -> bool:
         """Whether the request ended after the shown moment."""
         return bool(self._store.later(np.array([row]), self.as_of_ts)[0])
+
+    def _runs(self, row: int) -> bool:
+        """Whether the request runs at the shown moment."""
+        return int(self._store.column("outcome")[row]) == OPEN or self._later(row)
+
+    def _reported(self, row: int) -> RunningProgress | None:
+        if not self._runs(row):
+            return None
+        return running_progress(self._store, row, min(self.as_of_ts, self.now_ts))
 
     def chosen(self, item: int) -> None:
         """Ask for this request's screen."""
