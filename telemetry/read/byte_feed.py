@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
 from mlxdeck.telemetry.read import spool
 from mlxdeck.telemetry.read.decompression import MARK_BYTES, DamagedData, Decompression, method_of
-from mlxdeck.telemetry.read.line_buffer import MAX_LINE_BYTES
+from mlxdeck.telemetry.read.line_buffer import MAX_LINE_BYTES, Region
 from mlxdeck.telemetry.read.recognition import HEAD_BYTES, ForeignData, kind_of
+from mlxdeck.telemetry.transcripts.transcript_feed import TranscriptWriter
 
 _CHUNK_BYTES = 64 << 10
 _CHECK_BYTES = 64 << 20
@@ -48,6 +50,8 @@ class ByteFeed:
         self._out = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._head: bytes | None = b""
         """What has come until it is known what it is; None from then on."""
+        self._transcript: TranscriptWriter | None = None
+        self._region = Region(0)
         self._raw_head: bytes | None = b""
         self._decompression: Decompression | None = None
         self._coming: Iterator[bytes] = iter(())
@@ -107,8 +111,13 @@ class ByteFeed:
                 self._decompression = Decompression(mark)
         if raw:
             self._coming = self._decompression.pieces(raw) if self._decompression else iter([raw])
-        elif self._source.ended and self._head:
-            self._judge(self._head, whole=True)
+        elif self._source.ended:
+            if self._head:
+                self._judge(self._head, whole=True)
+            if self._transcript:
+                self._transcript.take(self._region.rest)
+                self._region.take_rest()
+                self._transcript.settle(inf)
         return bool(raw)
 
     def _take(self, piece: bytes) -> None:
@@ -127,12 +136,18 @@ class ByteFeed:
             if b"\n" not in head:
                 raise ForeignData("is one long line, and no telemetry")
         self._head = None
+        if kind == "transcript":
+            self._transcript = TranscriptWriter(self.path)
         self._write(head)
 
     def _write(self, raw: bytes) -> None:
-        view = memoryview(raw)
-        while view:
-            view = view[os.write(self._out, view) :]
+        if self._transcript:
+            for _, lines in self._region.cut(raw):
+                self._transcript.take(lines)
+        else:
+            view = memoryview(raw)
+            while view:
+                view = view[os.write(self._out, view) :]
         self._written += len(raw)
         if self._written >= self._checked_at:
             self._checked_at = self._written + _CHECK_BYTES
@@ -142,4 +157,6 @@ class ByteFeed:
     def close(self) -> None:
         """Close both ends; the copy stays."""
         self._source.close()
+        if self._transcript:
+            self._transcript.close()
         os.close(self._out)

@@ -14,10 +14,11 @@ from mlxdeck.telemetry.read.byte_sources import FileSource, PipeSource
 from mlxdeck.telemetry.read.decompression import method_of
 from mlxdeck.telemetry.read.followed_file import FollowedFile
 from mlxdeck.telemetry.read.frames import Frame
-from mlxdeck.telemetry.read.places import head_of, without_suffix
-from mlxdeck.telemetry.read.recognition import kind_of
+from mlxdeck.telemetry.read.places import without_suffix
+from mlxdeck.telemetry.read.recognition import head_of, kind_of
 from mlxdeck.telemetry.read.spooled_stream import SpooledStream
 from mlxdeck.telemetry.schema.file_names import FILE_NAME
+from mlxdeck.telemetry.transcripts.transcript_feed import TranscriptFeed
 
 
 class Followed(Protocol):
@@ -49,6 +50,11 @@ class Followed(Protocol):
         """Close it."""
 
 
+def opened_transcripts(folder: Path) -> Followed:
+    """What reads a folder of transcripts as one stream."""
+    return SpooledStream(TranscriptFeed(folder))
+
+
 def opened(path: Path, *, newest_first: bool) -> Followed | None:
     """What reads a path that is no folder; None while it is not there, or empty.
 
@@ -78,5 +84,10 @@ def opened(path: Path, *, newest_first: bool) -> Followed | None:
     if method_of(head):
         copy = spool.copy_of(path, without_suffix(path.name))
         return SpooledStream(ByteFeed(FileSource(path), copy, path.name))
-    kind_of(head)
+    kind = kind_of(head if b"\n" in head else head + b"\n")
+    if kind == "transcript":
+        return SpooledStream(TranscriptFeed(path))
+    if kind is None and b"\n" not in head and not FILE_NAME.fullmatch(path.name):
+        # Its first line is being written.
+        return None
     return FollowedFile(path, newest_first=newest_first)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mlxdeck.telemetry.read import standard_input
 from mlxdeck.telemetry.read.decompression import SUFFIXES, method_of
-from mlxdeck.telemetry.read.recognition import EXPECTED, HEAD_BYTES, ForeignData, kind_of
+from mlxdeck.telemetry.read.recognition import EXPECTED, ForeignData, head_of, kind_of
+from mlxdeck.telemetry.transcripts.transcript_files import projects_in
 
 _STREAM_SUFFIXES = (".jsonl", ".ndjson")
 
@@ -41,6 +42,8 @@ def check_place(place: Path, *, may_come: bool = False) -> None:
 
 def _check_folder(folder: Path) -> None:
     """An empty one may be filled by a server."""
+    if projects_in(folder):
+        return
     names = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
     if names and not any(map(is_stream_name, names)):
         more = ", ..." if names[2:] else ""
@@ -65,9 +68,3 @@ def is_stream_name(name: str) -> bool:
 def without_suffix(name: str) -> str:
     """The name of a file before it was compressed."""
     return name if Path(name).suffix not in SUFFIXES else Path(name).stem
-
-
-def head_of(path: Path) -> bytes:
-    """How a plain file begins; raises OSError."""
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)

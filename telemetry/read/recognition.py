@@ -1,8 +1,9 @@
-"""What data is, by how it begins: telemetry, another program's transcript, or neither. Pure."""
+"""What data is, by how it begins: telemetry, another program's transcript, or neither."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -79,6 +80,12 @@ def kind_of(head: bytes) -> Kind | None:
     if n_foreign > 1:
         raise ForeignData(f"holds no event of mlxdeck; {EXPECTED}")
     return None
+
+
+def head_of(path: Path) -> bytes:
+    """How a plain file begins; raises OSError."""
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _lines(head: bytes) -> Iterator[bytes]:

@@ -44,7 +44,7 @@ class GrowingStreams:
                 raise NoStream(_why(tail.bad[0]))
             if tail.notes and not tail.n_lines:
                 raise NoStream("; ".join(tail.notes))
-            if place.is_dir() and not tail.following:
+            if not tail.following and (place.is_dir() or place.stat().st_size):
                 raise NoStream(f"no recording in {place}; {EXPECTED}")
         return self.store
 

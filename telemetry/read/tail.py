@@ -16,10 +16,11 @@ from mlxdeck.telemetry.columns.record_batch import RecordBatch
 from mlxdeck.telemetry.read import standard_input
 from mlxdeck.telemetry.read.fast_decode import Bad
 from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES
-from mlxdeck.telemetry.read.openings import Followed, opened
+from mlxdeck.telemetry.read.openings import Followed, opened, opened_transcripts
 from mlxdeck.telemetry.read.places import is_stream_name
 from mlxdeck.telemetry.read.recognition import ForeignData
 from mlxdeck.telemetry.schema.file_names import FILE_NAME
+from mlxdeck.telemetry.transcripts.transcript_files import projects_in
 
 MAX_KEPT_BAD_LINES = 500
 MAX_NAMED = 3
@@ -106,13 +107,18 @@ class Tail:
 
     def _look(self) -> None:
         for path in self._paths:
+            if path in self._files:
+                continue
             if os.path.isdir(path):
                 self._look_in(path)
-            elif path not in self._files:
+            else:
                 self._follow(path)
 
     def _look_in(self, folder: Path) -> None:
         """Follow a folder's newest stream, or all, and every one that appears later."""
+        if self._whole_folders and folder not in self._looked and (projects := projects_in(folder)):
+            self._files[folder] = opened_transcripts(projects)
+            return
         try:
             found = {path for path in folder.iterdir() if self._is_wanted(path)}
         except OSError:

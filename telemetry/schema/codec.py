@@ -5,6 +5,7 @@ A line of 0.1 keeps its meaning: omitted values are filled in.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -74,16 +75,22 @@ def encode(
     pid: int,
     request_id: str = "",
     session_id: str = "",
+    unknown: Collection[str] = (),
 ) -> bytes:
     """Write an event as one line, newline included.
 
     What JSON can't hold is replaced: halves of surrogate pairs, and whole numbers beyond 64 bits.
+    `unknown` fields are left out, also of those that every line has.
     """
     try:
         body = _encoder.encode(attrs)
     except (UnicodeEncodeError, OverflowError):
         values = {name: _fit(getattr(attrs, name)) for name in attrs.__struct_fields__}
         body = _encoder.encode(type(attrs)(**values))
+    if unknown:
+        names = {each.encode_name for each in msgspec.structs.fields(attrs) if each.name in unknown}
+        told = msgspec.json.decode(body)
+        body = _encoder.encode({name: value for name, value in told.items() if name not in names})
     envelope = Envelope(
         v=SCHEMA_VERSION,
         ts=ts,

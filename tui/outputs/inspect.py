@@ -63,9 +63,11 @@ def _sections(found: dict[str, Any]) -> Iterator[tuple[str, RenderableType]]:
 
 def _time(found: dict[str, Any]) -> Table:
     told = found["phases_s"].items()
-    phases = {name: seconds or 0.0 for name, seconds in told if seconds or name not in RARE}
+    phases = {name: seconds or 0.0 for name, seconds in told if seconds is not None}
+    phases = {name: seconds for name, seconds in phases.items() if seconds or name not in RARE}
     total_s = max(found["duration_s"] or 0.0, sum(phases.values()), 1e-9)
-    if (rest_s := total_s - sum(phases.values())) > OTHER_SHARE * total_s:
+    rest_s = total_s - sum(phases.values())
+    if phases and rest_s > OTHER_SHARE * total_s:
         phases["other"] = rest_s
     table, before_s = Table.grid(padding=(0, 2)), 0.0
     for name, seconds in phases.items():
@@ -75,7 +77,8 @@ def _time(found: dict[str, Any]) -> Table:
         share = fmt.percent(seconds / total_s)
         table.add_row(name, f"{bar:<{BAR_CELLS}}", f"{fmt.duration(seconds):>7}", f"{share:>5}")
         before_s += seconds
-    table.add_row("total", "", f"{fmt.duration(total_s):>7}", "")
+    total = "not known" if found["duration_s"] is None else fmt.duration(total_s)
+    table.add_row("total", "", f"{total:>7}", "")
     if found["ttft_s"]:
         table.add_row("first token", "", f"{fmt.duration(found['ttft_s']):>7}", "")
     return table

@@ -19,7 +19,7 @@ from textual.widgets import Collapsible, Footer, Static
 from mlxdeck.telemetry.analyze.raw_lines import files_of, lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES, NotCaptured, curl, detail
 from mlxdeck.telemetry.analyze.tool_results import results
-from mlxdeck.telemetry.columns.growable_array import summable
+from mlxdeck.telemetry.columns.growable_array import summable, unknown
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import CACHES, OPEN, OUTCOMES
@@ -227,9 +227,13 @@ class RequestScreen(Screen[None]):
                 return float(getattr(first, name, 0) or 0)
             return float(summable(store.column(name)[[row]])[0])
 
+        def untold(name: str) -> bool:
+            return bool(unknown(store.column(f"{name}_s")[[row]])[0])
+
         # A phase of a running request is not over, or not known yet.
         spans = [
-            PhaseSpan(name, told(f"{name}_s") or (math.nan if running else 0.0)) for name in PHASES
+            PhaseSpan(name, told(f"{name}_s") or (math.nan if running or untold(name) else 0.0))
+            for name in PHASES
         ]
         total_s, done = told("duration_s"), sum(span.known_s for span in spans)
         if running and not done:

@@ -63,7 +63,9 @@ class Waterfall(Widget):
         """
         spans = [span for span in spans if span.seconds > 0 or span.name not in RARE]
         rest = total_s - sum(span.known_s for span in spans)
-        other = [PhaseSpan("other", rest)] if rest > OTHER_SHARE * total_s else []
+        some_known = any(not math.isnan(span.seconds) for span in spans)
+        is_told = some_known and rest > OTHER_SHARE * total_s
+        other = [PhaseSpan("other", rest)] if is_told else []
         self._spans, self._total_s = [*spans, *other], total_s
         self._scale_s = 0.0 if math.isnan(total_s) else max(total_s, scale_s)
         self.refresh(layout=True)
