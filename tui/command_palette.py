@@ -12,6 +12,7 @@ from mlxdeck.tui.panels.registry import PANELS
 ACTIONS = (
     ("Window: next", "Show the next stretch of time: 1m, 5m, 15m, 1h, all", "app.window"),
     ("Pause or resume", "Keep the view as it is; data keeps arriving", "app.pause"),
+    ("Why", "List the requests behind the line at the top", "verdict"),
     ("Filter", "Show only the requests that match", "filter"),
     ("No filter", "Show every request again", "unfilter"),
     ("Filter: keep", "Give the filter that is in force a name", "keep"),

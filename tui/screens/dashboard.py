@@ -32,6 +32,7 @@ from mlxdeck.tui.panels.registry import PANEL_IDS, PANELS, ROWS
 from mlxdeck.tui.present.charts import stands_out
 from mlxdeck.tui.present.status_line import StatusPart, fitted
 from mlxdeck.tui.present.tiles import tile_values
+from mlxdeck.tui.present.verdict import Judgement
 from mlxdeck.tui.present.view_model import (
     no_stream,
 )
@@ -46,6 +47,7 @@ from mlxdeck.tui.widgets.line_chart import LineChart
 from mlxdeck.tui.widgets.plot import MARKERS
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
+from mlxdeck.tui.widgets.verdict_line import VerdictLine
 
 FINDINGS_S = 3600.0
 """How far back findings are looked for."""
@@ -80,6 +82,9 @@ class DashboardScreen(Screen[None]):
         Binding(
             "o", "order", "Order", show=False, tooltip="Newest, slowest, longest requests first"
         ),
+        Binding(
+            "v", "verdict", "Why", show=False, tooltip="The requests behind the line at the top"
+        ),
         Binding("e", "export", "Export", show=False, tooltip="Write the listed requests to a file"),
         Binding("m", "maximize", "Maximize", show=False, tooltip="This panel alone; esc: back"),
         *(
@@ -100,10 +105,12 @@ class DashboardScreen(Screen[None]):
         self._uses = (Total(window_uses), Total(window_uses))
         self._strip_trends = (TimeSeries(), TimeSeries())
         self._panels: dict[str, Panel] = {}
+        self._judgement = Judgement()
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
         yield Static(id="status")
+        yield VerdictLine(id="verdict")
         yield FilterBar(self._store, self._ctx.ways, id="filter")
         ctx = self._ctx
         text = no_stream(ctx.place_names, replay=ctx.clock.replay, unrecorded=ctx.unrecorded)
@@ -139,7 +146,7 @@ class DashboardScreen(Screen[None]):
         window, listing = self._ctx.window, self._ctx.listing
         empty = self._store.n_lines == 0
         self.query_one("#empty").display = empty
-        self.query_one("#panels").display = not empty
+        self.query_one("#panels").display = self.query_one(VerdictLine).display = not empty
         if empty:
             return
         view, strip, filtered = listing.view, self.query_one(KpiStrip), bool(listing.text)
@@ -151,6 +158,7 @@ class DashboardScreen(Screen[None]):
         uses = self._uses[filtered].at(self._store, window, now_s, view)
         flow = output_tokens_per_s(self._store, now_s, view.mask)
         strip.show(tile_values(self._store, total, uses, trends, now_s, flow, window.label))
+        self._show_verdict(now_s)
         moment = self._moment(now_s, total, below)
         for panel in self._panels.values():
             if panel.while_hidden or panel.widget.display:
@@ -159,6 +167,13 @@ class DashboardScreen(Screen[None]):
         self.query_one(FilterBar).tell(len(moment.rows), searching=bool(self._ctx.sought))
         if self._ctx.clock.replay:
             self.query_one(Transport).refresh()
+
+    def _show_verdict(self, now_s: float) -> None:
+        """How things are with all requests, whatever the list is filtered by."""
+        total = self._totals[False].at(self._store, self._ctx.window, now_s)
+        verdict, listed = self._judgement.at(self._ctx, now_s, total), self._ctx.listing.text
+        is_listed = bool(listed) and listed == verdict.filter
+        self.query_one(VerdictLine).show(verdict, is_listed=is_listed)
 
     def _moment(self, now_s: float, total: Summary, below: int | None) -> Moment:
         listing, as_of_ts = self._ctx.listing, self._ctx.as_of_ts
@@ -311,6 +326,15 @@ class DashboardScreen(Screen[None]):
         self.post_message(RequestChosen(table.item, against=table.marked))
         table.marked = -1
         table.refresh()
+
+    def action_verdict(self) -> None:
+        """List the requests behind the verdict, or all of them again."""
+        verdict = self.query_one(VerdictLine).verdict
+        if verdict.filter:
+            is_listed = self._ctx.listing.text == verdict.filter
+            self.post_message(FilterChanged("" if is_listed else verdict.filter))
+        else:
+            self.notify(verdict.advice or "there is no request behind it", timeout=5)
 
     def action_order(self) -> None:
         """The next order of the requests."""

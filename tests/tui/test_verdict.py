@@ -1,0 +1,194 @@
+"""How things are: each trouble by its number, the one that matters most, as of any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
+from mlxdeck.telemetry.alerts.thresholds import Thresholds
+from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
+from mlxdeck.telemetry.columns.record_batch import batch
+from mlxdeck.telemetry.playback_clock import PlaybackClock
+from mlxdeck.telemetry.query.filters import parse
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.store import Store
+from mlxdeck.tui.present.verdict import HOLD_S, Judgement, Look, Verdict, verdicts
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.state.preferences import Preferences
+from mlxdeck.tui.state.request_query import RequestQuery
+from tests.streams import NAME, START_TS, Made, Stream
+from tests.tui.running import running
+
+GOOD = [Made(10 + n, 1.0, 1000, 900, cache="prefix") for n in range(20)]
+BUSY = {"active": 16, "max_active": 16, "max_queued": 8}
+
+
+def context(lines: Iterable[bytes], stream: Stream) -> Context:
+    """A dashboard's state over some lines."""
+    store = Store()
+    found = batch(Path(NAME), b"".join([stream.header(), *lines]))
+    assert found
+    store.feed([found])
+    alarm, query = StreamAlarm(Thresholds()), RequestQuery(store)
+    return Context([], store, PlaybackClock(), query, alarm, Preferences(), WINDOWS[1])
+
+
+def requests(stream: Stream, made: Sequence[Made], at: int = 0) -> list[bytes]:
+    """All their lines."""
+    return [line for n, each in enumerate(made) for line in stream.request(each, at + n)]
+
+
+def told(ctx: Context, at_s: float) -> list[Verdict]:
+    """All verdicts as of a moment."""
+    now_s = START_TS + at_s
+    total = summary(ctx.store, ctx.window, now_s)
+    return list(verdicts(Look(ctx, now_s, total, None)))
+
+
+def missed(stream: Stream, number: int, at_s: float, block: str, reason: str) -> list[bytes]:
+    """A request that had to compute what the one before it had computed already."""
+    name = f"req_m{number}"
+    end = t.RequestEnd(
+        *(),
+        model="made-up", input_tokens=9000, cached_tokens=100, output_tokens=10, duration_s=9.0,
+        ttft_s=8.0, prefill_s=8.0, decode_s=1.0, cache_result="prefix", cache_tier="ram",
+        miss_reason=reason, diverged_block=block,
+    )  # fmt: skip
+    start = t.RequestStart(model="local", n_messages=1)
+    return [
+        stream.line(start, at_s - 9, name, "session0"),
+        stream.line(end, at_s, name, "session0"),
+    ]
+
+
+def test_all_is_well() -> None:
+    """With the share that came from caches; and before anything was asked."""
+    stream = Stream()
+    ctx = context([*requests(stream, GOOD), stream.tick(30)], stream)
+    (only,) = told(ctx, 31)
+    assert (only.mood, only.filter) == ("good", "")
+    assert only.text == "healthy: 20 requests answered, 90% of their prompts from cache"
+    (early,) = told(ctx, 5)
+    assert (early.mood, early.text) == ("note", "nothing ended in the last 5m")
+
+
+def test_each_trouble_is_told_with_its_number_and_its_requests() -> None:
+    """In the order of what matters most; the filter finds as many as the sentence says."""
+    stream = Stream()
+    failed = [Made(40 + n, 1.0, outcome="error", cache="") for n in range(2)]
+    lines = requests(stream, [*GOOD, *failed])
+    for number, at_s in enumerate((50, 60, 70, 80)):
+        lines += missed(stream, number, at_s, "tools.Read", "diverged")
+    for number, fault in enumerate((False, False, False, True)):
+        call = t.ToolCall(name="Read", parser="json_tags", parse_ok=fault, index=number)
+        lines.append(stream.line(call, 80, "req_m3", "session0"))
+    for number in range(6):
+        start = t.RequestStart(model="local", n_messages=1)
+        lines.append(stream.line(start, 84, f"req_w{number}", "session1"))
+    lines.append(stream.tick(82, dropped_lines=0))
+    figures = {"memory_active_bytes": 99 << 20, "memory_limit_bytes": 100 << 20, "dropped_lines": 7}
+    lines.append(stream.tick(95, queued=5, **BUSY, **figures))
+    ctx = context(lines, stream)
+    found = {each.kind: each for each in told(ctx, 95)}
+    assert list(found) == ["dropping", "queue", "memory", "tools", "misses", "errors"]
+    texts = [each.text for each in found.values()]
+    assert texts == [
+        "telemetry is dropping lines: 7 could not be written",
+        "queue 5 of 8, the oldest waits 11.0s",
+        "memory is near its limit: 104MB of 105MB",
+        "3 of 4 tool calls went wrong (3 can't be read or don't fit)",
+        "4 of 4 cache misses begin in tools.Read: its description changes",
+        "2 of 26 requests failed (api_error)",
+    ]
+    n_listed = {
+        kind: int(parse(each.filter).mask(ctx.store).sum())
+        for kind, each in found.items()
+        if each.filter
+    }
+    assert n_listed == {"queue": 6, "memory": 6, "tools": 1, "misses": 4, "errors": 2}
+
+
+@pytest.mark.parametrize(
+    ("block", "reason", "text"),
+    [
+        ("system", "diverged", "begin in system: something in it changes"),
+        ("messages.3", "diverged", "begin in messages.3: an earlier message is not as it was"),
+        ("", "evicted", "they had to give way to others"),
+        ("", "model_changed", "the model was changed"),
+    ],
+)
+def test_who_is_to_blame_for_misses(block: str, reason: str, text: str) -> None:
+    """A block of the prompt, or what happened to what was known; one or two are an accident."""
+    stream = Stream()
+    many = [line for n in range(5) for line in missed(stream, n, 50 + 10 * n, block, reason)]
+    (first, *_) = told(context([*many, stream.tick(95)], stream), 95)
+    assert first.kind == "misses" and first.text.endswith(text)
+    assert first.text.startswith("4 of 4 cache misses")
+    few = [line for n in range(2) for line in missed(stream, n, 50 + 10 * n, block, reason)]
+    assert told(context([*few, stream.tick(95)], stream), 95)[0].mood == "good"
+
+
+def test_a_server_that_ended_badly_comes_first() -> None:
+    """As of the moment, and not before; an end in good order is no trouble."""
+    stream = Stream()
+    start = stream.line(t.RequestStart(model="local"), 35, "req_x", "session0")
+    stop = stream.line(t.ServerStop(), 40)
+    ctx = context([*requests(stream, GOOD), start, stop], stream)
+    assert told(ctx, 39)[0].mood == "good"
+    (first, *_) = told(ctx, 41)
+    assert first.text == "the server ended in the middle of work: 1 request was lost"
+    assert (first.mood, first.filter) == ("bad", "status:lost")
+    ctx = context([*requests(stream, GOOD), stop], stream)
+    (only,) = told(ctx, 41)
+    assert only.text == "the server has stopped, and nothing was lost"
+
+
+def test_refused_requests_are_no_failures() -> None:
+    """They are told as what they are; from a fifth on, failures come before all else."""
+    stream = Stream()
+    full = t.RequestEnd(outcome="error", status=529, error_type="overloaded_error")
+    lines = requests(stream, GOOD)
+    for number in range(6):
+        lines.append(stream.line(t.RequestStart(), 40, f"req_f{number}"))
+        lines.append(stream.line(full, 41, f"req_f{number}"))
+    (first, *_) = told(context(lines, stream), 45)
+    assert first.text == "6 of 26 requests refused: there was no room"
+    failed = [Made(44, 0.5, outcome="error", cache="") for _ in range(8)]
+    lines += requests(stream, failed, 100)
+    (first, *_) = told(context(lines, stream), 45)
+    assert (first.kind, first.text) == ("failing", "8 of 34 requests failed (api_error)")
+
+
+def test_what_is_shown_does_not_flicker() -> None:
+    """More weight at once, less after a while; a jump, or another window, holds nothing."""
+    stream = Stream()
+    lines = requests(stream, GOOD)
+    lines += [stream.tick(30.0), stream.tick(40.0, queued=4, **BUSY), stream.tick(41.0)]
+    ctx, shown = context(lines, stream), Judgement()
+
+    def kind(at_s: float) -> str:
+        total = summary(ctx.store, ctx.window, START_TS + at_s)
+        return shown.at(ctx, START_TS + at_s, total).kind
+
+    assert [kind(at_s) for at_s in (39, 40, 41, 41 + HOLD_S - 1.5)] == ["calm", *["queue"] * 3]
+    assert kind(40.5 + HOLD_S) == "calm"
+    assert [kind(at_s) for at_s in (40, 12)] == ["queue", "calm"]
+    assert kind(40) == "queue"
+    ctx.window = replace(ctx.window, label="x")
+    assert kind(42) == "calm"
+
+
+async def test_the_requests_behind_it_are_one_key_away(tmp_path: Path) -> None:
+    """`v`, or Enter on the line, lists them, and again lists all; it is of all requests."""
+    async with running(tmp_path) as run:
+        assert "▲ 1 of 6 requests failed (api_error)" in run.text.splitlines()[1]
+        await run.press("v")
+        assert run.table.n_items == 1
+        assert "1 of 6 requests failed" in run.text.splitlines()[1]
+        run.app.screen.query_one("#verdict").focus()
+        await run.press("enter")
+        assert run.table.n_items == 6
