@@ -17,6 +17,7 @@ from mlxdeck.settings.sources import flag
 from mlxdeck.telemetry.read import spool, standard_input
 from mlxdeck.telemetry.read.places import NoStream, check_place
 from mlxdeck.tui.launch import show
+from mlxdeck.tui.state.beside import Beside
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 if TYPE_CHECKING:
@@ -48,9 +49,8 @@ def run(args: Namespace) -> int:
     places: list[Path | ServerUrl] = args.paths or [dashboard_settings(args).telemetry_folder]
     if args.serve is None:
         with mirrored(args, places) as (paths, mirrors):
-            for mirror in mirrors:
-                _begin(mirror)
-            return dashboard(args, paths, mirrors=mirrors)
+            follow_from_now(mirrors)
+            return dashboard(args, paths, beside=Beside(mirrors=mirrors))
     from mlxdeck.tui.outputs.browser import serve
 
     flags = [
@@ -63,15 +63,16 @@ def run(args: Namespace) -> int:
         return serve([*own, *map(str, places), *flags], args.serve)
 
 
-def _begin(mirror: Mirror) -> None:
-    """Follow a server from now on; raises `UserError` if it can't be asked at first."""
+def follow_from_now(mirrors: Sequence[Mirror]) -> None:
+    """Copy what is new from now on; raises `UserError` if a server can't be asked at first."""
     from mlxdeck.telemetry.mirror.server_files import ServerFilesError
 
-    try:
-        mirror.step()
-    except ServerFilesError as error:
-        raise UserError(str(error)) from error
-    mirror.start()
+    for mirror in mirrors:
+        try:
+            mirror.step()
+        except ServerFilesError as error:
+            raise UserError(str(error)) from error
+        mirror.start()
 
 
 def dashboard(
@@ -80,8 +81,7 @@ def dashboard(
     *,
     replay: bool = False,
     speed: float = 1.0,
-    unrecorded: bool = False,
-    mirrors: Sequence[Mirror] = (),
+    beside: Beside = Beside(),  # noqa: B008 - it is frozen
 ) -> int:
     """Run the dashboard with the user's settings; all of a folder that they named is read."""
     settings = dashboard_settings(args)
@@ -96,8 +96,7 @@ def dashboard(
                 paths,
                 replay=replay,
                 speed=speed,
-                unrecorded=unrecorded,
-                mirrors=mirrors,
+                beside=beside,
                 whole_folders=bool(getattr(args, "paths", ())),
             )
         finally:

@@ -36,7 +36,7 @@ class PlaybackClock:
         self._wall = wall
         self._held_ts: float | None = None
         self._end_ts: float | None = None
-        self._anchor_ts = 0.0
+        self._anchor_ts = self._begin_ts = 0.0
         self._anchor_wall_s = wall()
 
     @property
@@ -90,12 +90,18 @@ class PlaybackClock:
         passed_s = (self._wall() - self._anchor_wall_s) * self.speed
         return min(self.last_ts, self._anchor_ts + passed_s)
 
-    def bounds(self, first_ts: float, last_ts: float) -> None:
-        """Set the range of the recording. The first call starts to play at its start."""
+    def bounds(self, first_ts: float, last_ts: float, begin_ts: float = math.inf) -> None:
+        """Set the range of the recording. The first call starts to play at its start.
+
+        `begin_ts` is the first moment with something to see: it plays from there, unless the user
+        went somewhere else.
+        """
+        begin_ts = first_ts if math.isinf(begin_ts) else begin_ts
         if not self.last_ts:
-            self._anchor_ts, self._anchor_wall_s = first_ts, self._wall()
-        elif first_ts < self.first_ts and self._anchor_ts == self.first_ts:
-            self._anchor_ts = first_ts
+            self._anchor_wall_s = self._wall()
+        if not self.last_ts or self._anchor_ts == self._begin_ts != begin_ts:
+            self._anchor_ts = begin_ts
+        self._begin_ts = begin_ts
         self.first_ts, self.last_ts = first_ts, last_ts
 
     def toggle(self) -> None:

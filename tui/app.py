@@ -8,6 +8,7 @@ is drawn as of the clock's time; this is the only difference between live and re
 from __future__ import annotations
 
 import gc
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,11 +30,11 @@ from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
 from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.analyze.running_servers import stream_end
 from mlxdeck.telemetry.analyze.stats import WINDOWS
-from mlxdeck.telemetry.mirror.mirror import Mirror
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.command_palette import palette
+from mlxdeck.tui.leaving import Leaving
 from mlxdeck.tui.messages import (
     BatchArrived,
     FilterChanged,
@@ -54,6 +55,7 @@ from mlxdeck.tui.screens.help import HelpScreen
 from mlxdeck.tui.screens.problems import ProblemsScreen
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
+from mlxdeck.tui.state.beside import Beside
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.preferences import recall, remember
 from mlxdeck.tui.state.request_query import RequestQuery
@@ -70,7 +72,7 @@ REST_LOADING = 9
 _DASHBOARD_ACTIONS = {"window", "pause", "newest", "sessions", "problems"}
 
 
-class Dashboard(Replaying):
+class Dashboard(Replaying, Leaving):
     """Shows a telemetry stream, live or as a replay."""
 
     TITLE = "mlxdeck"
@@ -98,18 +100,14 @@ class Dashboard(Replaying):
         limits: Thresholds | None = None,
         ways: Sequence[Delivery] = (),
         memory: Path | None = None,
-        unrecorded: bool = False,
         whole_folders: bool = False,
-        mirrors: Sequence[Mirror] = (),
+        beside: Beside = Beside(),  # noqa: B008 - it is frozen
     ) -> None:
         """`memory` is the file of the user's preferences; None keeps no preferences.
 
         `ways` are told of alerts, but not of those of a replay.
 
-        `unrecorded` says that the server beside it has its telemetry turned off.
-
-        `whole_folders`: not only the newest stream; a replay reads all anyway. `mirrors` fill some
-        folders with the streams of servers elsewhere.
+        `whole_folders`: not only the newest stream; a replay reads all anyway.
         """
         super().__init__()
         self._memory = memory
@@ -126,9 +124,9 @@ class Dashboard(Replaying):
             StreamAlarm(limits or Thresholds(), self._hooks),
             kept,
             labels.get(window or kept.window, WINDOWS[1]),
-            unrecorded=unrecorded,
-            mirrors=mirrors,
+            beside=beside,
         )
+        self.count_running = beside.count_running
         self._dashboard = DashboardScreen(self.context)
         self._stale = True
         self._drawn_s = self._drawn_wall_s = 0.0
@@ -149,7 +147,10 @@ class Dashboard(Replaying):
         self.push_screen(self._dashboard)
         self.set_interval(REDRAW_S, self._redraw)
         self._read()
-        if self.context.unrecorded:
+        self.watch_terminal()
+        for note in self.context.beside.notes:
+            self.notify(note, severity="warning", timeout=15, markup=False)
+        if self.context.beside.unrecorded:
             # Streams of earlier servers may fill the screen.
             self.notify("Telemetry is off: nothing new appears here", severity="warning")
 
@@ -168,7 +169,9 @@ class Dashboard(Replaying):
     def _take(self, message: BatchArrived) -> None:
         self.store.feed([message.batch])
         if self.context.clock.replay:
-            self.context.clock.bounds(self.store.first_ts, self.store.last_ts)
+            ends = self.store.by_end.times
+            begin_ts = float(ends[0]) if len(ends) else math.inf
+            self.context.clock.bounds(self.store.first_ts, self.store.last_ts, begin_ts)
         self._find_end()
         self._stale = True
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mlxdeck.tui.state.beside import Beside
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
-
-if TYPE_CHECKING:
-    from mlxdeck.telemetry.mirror.mirror import Mirror
 
 ENVIRON = {"NUMPY_MADVISE_HUGEPAGE": "0"}
 """numpy reads this when it is imported, also in the helpers.
@@ -32,14 +29,12 @@ def show(
     *,
     replay: bool = False,
     speed: float = 1.0,
-    unrecorded: bool = False,
     whole_folders: bool = False,
-    mirrors: Sequence[Mirror] = (),
+    beside: Beside = Beside(),  # noqa: B008 - it is frozen
 ) -> int:
     """Run the dashboard on files and folders until the user leaves it; return the exit status.
 
-    `unrecorded` says that the server beside it has its telemetry turned off; `whole_folders`, that
-    not only the newest stream of a folder is read. `mirrors` fill some folders.
+    `whole_folders` says that not only the newest stream of a folder is read.
     """
     prepare_process()
     from mlxdeck.telemetry.alerts.deliveries import deliveries
@@ -52,8 +47,7 @@ def show(
         limits=settings.thresholds,
         ways=deliveries(settings.alert_exec, settings.alert_url),
         memory=settings.home / "dashboard.json",
-        unrecorded=unrecorded,
         whole_folders=whole_folders,
-        mirrors=mirrors,
+        beside=beside,
     )
     return run(shown)

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from mlxdeck.server.ops.background import (
     wait_until_ready,
 )
 from mlxdeck.settings.errors import UserError
+from mlxdeck.settings.sources import flag
 
 Say = Callable[[str], None]
 """Takes one line for the user."""
@@ -86,6 +88,58 @@ def _status(settings: Settings) -> dict[str, Any]:
     return body
 
 
+@dataclass(frozen=True, slots=True)
+class FoundServer:
+    """A server that somebody else has started."""
+
+    recording: Path | None
+    """The file that it writes; None if it has no telemetry."""
+    differences: tuple[str, ...]
+    """How it isn't as the settings say, each a sentence for the user."""
+
+
+def found_server(settings: Settings) -> FoundServer | None:
+    """A server that runs at this address and is ready, as it is; None if there is none.
+
+    Raises:
+        AnotherServer: It gives no status to our key.
+        StartFailed: It can't load its model.
+    """
+    if state(settings.url) is None:
+        return None
+    wait_until_ready(settings.url)
+    status = _status(settings)
+    recording = Path(status["telemetry"]) if status.get("telemetry") else None
+    found = [_other_model(settings, status)]
+    limits = status.get("limits") or {}
+    found += [
+        f"it runs with {flag(name)} {limits[name]}, not {getattr(settings, name)}"
+        for name in sorted(limits.keys() & settings.given.keys())
+        if limits[name] != getattr(settings, name)
+    ]
+    if recording and recording.parent != settings.telemetry_folder.resolve():
+        found.append(f"it records in {recording.parent}")
+    return FoundServer(recording, tuple(filter(None, found)))
+
+
+def count_running(settings: Settings) -> int:
+    """How many requests the server has; 0 if it doesn't say."""
+    try:
+        status = _status(settings)
+        found = (status.get("active") or 0) + (status.get("queued") or 0)
+        return max(int(found), len(status.get("requests") or ()))
+    except (AnotherServer, TypeError, ValueError):
+        return 0
+
+
+def _other_model(settings: Settings, status: dict[str, Any]) -> str:
+    """Empty if it is the wanted one, or none was wanted."""
+    wanted = settings.model
+    if "model" not in settings.given or wanted in (status.get("asked_model"), status.get("model")):
+        return ""
+    return f"it serves {status.get('model')}, not {wanted}"
+
+
 def check_same(settings: Settings) -> None:
     """Refuse a server that runs, and would serve something else than the settings say.
 
@@ -93,11 +147,9 @@ def check_same(settings: Settings) -> None:
         AnotherServer: It would.
     """
     status = _status(settings)
-    told, wanted = str(status.get("asked_model", "")), settings.model
-    if "model" in settings.given and told != wanted and status.get("model") != wanted:
+    if other := _other_model(settings, status):
         raise AnotherServer(
-            f"the server on {settings.url} serves {status.get('model')}, not {wanted}: "
-            "stop it, or choose another port with --port"
+            f"the server on {settings.url}: {other}. Stop it, or choose another port with --port"
         )
     recording = status.get("telemetry")
     if recording and Path(recording).parent != settings.telemetry_folder.resolve():

@@ -53,6 +53,20 @@ def test_of_a_stream_that_ended_now_is_its_end() -> None:
     assert clock.now == 5000 and not clock.over
 
 
+def test_a_replay_begins_with_something_to_see() -> None:
+    """Also if that is read later; where the user went meanwhile, it stays."""
+    for moved in (False, True):
+        clock = PlaybackClock(Wall(), replay=True)
+        clock.bounds(100, 200)
+        assert clock.now == 100
+        if moved:
+            clock.seek(150)
+        clock.bounds(100, 300, 120)
+        assert clock.now == (150 if moved else 120)
+        clock.bounds(50, 300, 80)
+        assert clock.now == (150 if moved else 80)
+
+
 @pytest.mark.parametrize("speed", SPEEDS[:-1])
 def test_a_replay_moves_at_its_speed_up_to_the_end(speed: float) -> None:
     """From the recording's start."""

@@ -318,7 +318,7 @@ async def test_a_replay_is_stepped_and_sought(tmp_path: Path) -> None:
         run = Running(app, pilot, tmp_path / "recording.jsonl")
         clock = app.context.clock
         await run.until(lambda: app.store.n == len(REQUESTS))
-        assert "replay" in run.text and clock.now == START_TS
+        assert "replay" in run.text and clock.now == START_TS + REQUESTS[0].end_s
         assert run.table.n_items == 0
         await run.press("right_square_bracket")
         assert clock.now == START_TS + 40 and clock.paused

@@ -11,6 +11,7 @@ from textual.widgets import Input, Static
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.screens.dashboard import DashboardScreen
+from mlxdeck.tui.state.beside import Beside
 from mlxdeck.tui.themes import THEME_NAMES
 from mlxdeck.tui.widgets.line_chart import LineChart
 from tests.streams import NAME, START_TS, Made, Stream
@@ -108,7 +109,7 @@ async def test_question_mark_lists_the_keys(tmp_path: Path) -> None:
 
 async def test_a_server_without_telemetry_is_no_riddle(tmp_path: Path) -> None:
     """The screen says why it stays empty, and what would fill it."""
-    app = Dashboard([tmp_path], unrecorded=True)
+    app = Dashboard([tmp_path], beside=Beside(unrecorded=True))
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.pause()
         shown = app.screen.query_one("#empty", Static)

@@ -212,13 +212,13 @@ async def test_a_maximized_panel_makes_way(tmp_path: Path) -> None:
 async def test_a_panel_alone_has_all_the_room(
     tmp_path: Path, size: tuple[int, int], panel: str
 ) -> None:
-    """Between the line at the top and the keys, in any terminal."""
+    """Between the lines at the top and the keys, in any terminal."""
     async with running(tmp_path, size=size) as run:
         widget = run.app.screen.query_one(f"#{panel}")
         widget.focus()
         await run.press("m")
         assert run.alone == [panel]
-        assert (widget.region.width, widget.region.height) == (size[0], size[1] - 2)
+        assert (widget.region.width, widget.region.height) == (size[0], size[1] - 3)
 
 
 async def test_a_mistake_keeps_the_filter_open(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def _troubles(ctx: Context) -> Iterator[StatusPart]:
         yield _mark(f"{ctx.store.n_dropped:,} lines dropped", f"{ctx.store.n_dropped:,} dropped")
     if source.refused:
         yield _mark(source.refused, "refused (x)")
-    for mirror in ctx.mirrors:
+    for mirror in ctx.beside.mirrors:
         if mirror.trouble:
             yield _mark(mirror.trouble, f"{mirror.place} does not answer")
         elif not mirror.is_recording:
@@ -122,8 +122,8 @@ def _server(ctx: Context) -> Iterator[Content]:
     """A server's description of itself as of now; one elsewhere has the address that was asked."""
     if header := ctx.store.servers.header_at(ctx.clock.now):
         yield Content.assemble((header.model, "b"), f" on {header.device or '?'}")
-        if ctx.mirrors:
-            yield Content(", ".join(mirror.place for mirror in ctx.mirrors))
+        if ctx.beside.mirrors:
+            yield Content(", ".join(mirror.place for mirror in ctx.beside.mirrors))
         elif header.server_port:
             yield Content(f"{header.server_address}:{header.server_port}")
         yield Content(f"context {header.context_tokens:,} tokens")

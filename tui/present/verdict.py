@@ -119,7 +119,7 @@ class Look:
 
 def lost(look: Look) -> Iterator[Verdict]:
     """Servers that don't answer, or ended in the middle of requests."""
-    for mirror in look.ctx.mirrors:
+    for mirror in look.ctx.beside.mirrors:
         if mirror.trouble:
             told = "it is asked again and again; what was copied stays"
             yield Verdict("gone", mirror.trouble, told, mood="bad")

@@ -69,8 +69,14 @@ def no_stream(places: Sequence[str], *, replay: bool, unrecorded: bool = False) 
     return (_NOTHING if replay else _NO_STREAM).format(places=listed)
 
 
-def no_requests(store: Store, *, filtered: bool) -> Sequence[str]:
+def no_requests(store: Store, *, filtered: bool, replay: bool = False) -> Sequence[str]:
     """Text shown while the list of requests is empty."""
+    if replay and not filtered:
+        return [
+            "nothing was asked before this moment  ·  ]: to the first request"
+            if store.n
+            else "there is no request in this recording"
+        ]
     if store.n:
         return ["no request matches  ·  esc: all of them"] if filtered else ["none at this moment"]
     url = server_url(store.header)

@@ -113,7 +113,7 @@ class DashboardScreen(Screen[None]):
         yield VerdictLine(id="verdict")
         yield FilterBar(self._store, self._ctx.ways, id="filter")
         ctx = self._ctx
-        text = no_stream(ctx.place_names, replay=ctx.clock.replay, unrecorded=ctx.unrecorded)
+        text = no_stream(ctx.place_names, replay=ctx.clock.replay, unrecorded=ctx.beside.unrecorded)
         yield Static(text, id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")

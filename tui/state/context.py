@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
 from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
-from mlxdeck.telemetry.mirror.mirror import Mirror
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import SourceChanged
+from mlxdeck.tui.state.beside import Beside
 from mlxdeck.tui.state.preferences import Preferences
 from mlxdeck.tui.state.request_query import RequestQuery, Rows
 
@@ -31,17 +31,14 @@ class Context:
     source: SourceChanged = field(default_factory=lambda: SourceChanged([]))
     sought: frozenset[str] = frozenset()
     """Texts that are being looked for, while not all that was captured has been looked through."""
-    unrecorded: bool = False
-    """Whether the server beside this dashboard has its telemetry turned off."""
-    mirrors: Sequence[Mirror] = ()
-    """They fill some of the places with the streams of servers elsewhere."""
+    beside: Beside = field(default_factory=Beside)
     n_held: int = 0
     """How many requests there were when the view was held."""
 
     @property
     def place_names(self) -> list[str]:
         """Where streams are looked for, as the user named it."""
-        urls = {mirror.folder: mirror.url for mirror in self.mirrors}
+        urls = {mirror.folder: mirror.url for mirror in self.beside.mirrors}
         return [urls.get(path, str(path)) for path in self.places]
 
     @property

@@ -10,13 +10,14 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlxdeck.cli.main import main
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.ops.agent_process import AgentMissing, run_agent
-from mlxdeck.server.ops.agent_session import AnotherServer, endpoint, open_dashboard
+from mlxdeck.server.ops.agent_session import AnotherServer, count_running, endpoint, open_dashboard
 from mlxdeck.server.ops.agents import (
     CLAUDE_MODELS,
     CLAUDE_SMALL_MODELS,
@@ -29,6 +30,7 @@ from mlxdeck.server.ops.agents import (
     variables,
 )
 from mlxdeck.settings.errors import UserError
+from mlxdeck.tui.state.beside import Beside
 from tests.real import Server, free_port, serving
 
 ENDPOINT = Endpoint("http://127.0.0.1:8081", "", "org/model", 65_536)
@@ -195,7 +197,7 @@ def test_a_server_with_another_model_or_home_is_refused(running: Server, tmp_pat
     """Each error says what to do."""
     other = settings_for(running, given={"model": "org/other"})
     with (
-        pytest.raises(AnotherServer, match="not org/other: stop it, or choose another port"),
+        pytest.raises(AnotherServer, match="not org/other. Stop it, or choose another port"),
         endpoint(other, ["false"], print),
     ):
         pytest.fail("it was used")
@@ -206,19 +208,40 @@ def test_a_server_with_another_model_or_home_is_refused(running: Server, tmp_pat
         pytest.fail("it was used")
 
 
-def test_the_dashboard_is_not_shown_beside_another_home(
+def test_the_dashboard_follows_a_server_of_another_home(
     running: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It would wait for ever for a stream that is written elsewhere."""
+    """Where that one records; how it isn't as the settings say is told before and on screen."""
+    shown: list[tuple[Any, Beside]] = []
+
+    def show(_: object, paths: Any, *, beside: Beside, **__: object) -> int:
+        shown.append((paths, beside))
+        return 0
+
     monkeypatch.setenv("MLXDECK_HOME", str(tmp_path))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("mlxdeck.cli.tui.show", lambda *_, **__: pytest.fail("it was shown"))
-    assert main(["up", "--port", running.url.rpartition(":")[2]]) == 2
-    assert "has another home" in capsys.readouterr().err
+    monkeypatch.setattr("mlxdeck.cli.tui.show", show)
+    port = running.url.rpartition(":")[2]
+    assert main(["up", "--port", port, "--model", "org/other", "--max-batch", "3"]) == 0
+    ((paths, beside),) = shown
+    assert paths == [running.telemetry.resolve()]
+    said = "; ".join(beside.notes)
+    assert "it serves echo, not org/other" in said
+    assert "it runs with --max-batch 16, not 3" in said
+    assert f"it records in {running.telemetry.resolve()}" in said
+    assert beside.count_running is None
+    printed = capsys.readouterr().out
+    assert all(note in printed for note in beside.notes)
+
+
+def test_a_server_says_how_many_requests_it_has(running: Server) -> None:
+    """And one that is gone has none."""
+    assert count_running(settings_for(running)) == 0
+    assert count_running(Settings(port=free_port())) == 0
 
 
 def test_without_a_server_nothing_is_printed_for_a_shell() -> None:
