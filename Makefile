@@ -25,7 +25,7 @@ endef
 export SHOW_PROGRESS
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint check format e2e zoo bench shots record schema lock clean
+.PHONY: help run serve dev console test lint check format e2e zoo bench shots record schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,12 @@ run: $(STAMP) ## server in the background, dashboard in this terminal
 
 serve: $(STAMP) ## the server alone; ARGS="--port 8082" passes flags on
 	@$(BIN)/mlxdeck serve $(ARGS)
+
+dev: $(STAMP) ## the dashboard with live styles, over a recording; ARGS="tui" shows a running server
+	@TEXTUAL=debug,devtools $(BIN)/mlxdeck $(if $(ARGS),$(ARGS),replay tests/data/day.jsonl)
+
+console: $(STAMP) ## what the dashboard of `make dev` logs and prints, in a terminal of its own
+	@$(BIN)/textual console $(ARGS)
 
 test: $(STAMP) ## all tests except those with real clients
 	$(PYTEST) $(ARGS)

@@ -1,7 +1,7 @@
 """Run the server in the background, and the dashboard here. Without a terminal, only the server.
 
 A server that crashes, or whose model hangs, is started again. One that runs already is used as it
-is: its own streams are shown, and how it differs from the settings is told.
+is: its own streams are shown, with a note where it differs from the settings.
 """
 
 from __future__ import annotations

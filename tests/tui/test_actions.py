@@ -319,7 +319,10 @@ async def test_a_replay_is_stepped_and_sought(tmp_path: Path) -> None:
         clock = app.context.clock
         await run.until(lambda: app.store.n == len(REQUESTS))
         assert "replay" in run.text and clock.now == START_TS + REQUESTS[0].end_s
-        assert run.table.n_items == 0
+        assert run.table.n_items == 1
+        await run.press("home")
+        await run.until(lambda: run.table.n_items == 0)
+        assert "]: to the first request" in run.text
         await run.press("right_square_bracket")
         assert clock.now == START_TS + 40 and clock.paused
         await run.until(lambda: run.table.n_items == 1)

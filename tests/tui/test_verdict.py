@@ -142,6 +142,10 @@ def test_a_server_that_ended_badly_comes_first() -> None:
     (first, *_) = told(ctx, 41)
     assert first.text == "the server ended in the middle of work: 1 request was lost"
     assert (first.mood, first.filter) == ("bad", "status:lost")
+    tick = Stream(pid=9).tick(42)
+    ctx = context([*requests(stream, GOOD), start, stop, tick], stream)
+    (first, *_) = told(ctx, 43)
+    assert (first.kind, first.mood) == ("restarted", "warn")
     ctx = context([*requests(stream, GOOD), stop], stream)
     (only,) = told(ctx, 41)
     assert only.text == "the server has stopped, and nothing was lost"

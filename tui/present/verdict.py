@@ -7,7 +7,7 @@ stays in sight. Only the newest requests of a window are searched, so that each 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -123,17 +123,31 @@ def lost(look: Look) -> Iterator[Verdict]:
         if mirror.trouble:
             told = "it is asked again and again; what was copied stays"
             yield Verdict("gone", mirror.trouble, told, mood="bad")
-    store, clock = look.store, look.ctx.clock
-    begun = look.begun[store.column("start_ts")[look.begun] >= look.bounds[0]]
-    gone = begun[store.column("outcome")[begun] == LOST]
-    n_lost = int((~store.later(gone, look.now_s)).sum())
-    if n_lost:
-        were = "was" if n_lost == 1 else "were"
-        text = f"the server ended in the middle of work: {fmt.counted(n_lost, 'request')} {were}"
-        yield Verdict("lost", f"{text} lost", "its log says why", "status:lost", "bad")
-    elif clock.over and not store.servers.stopped(look.now_s):
+    store, loss = look.store, _loss(look)
+    if loss and look.tick is None:
+        yield loss
+    elif look.ctx.clock.over and not store.servers.stopped(look.now_s):
         text = f"no word from the server since {fmt.clock(store.last_ts)}: it may have been killed"
         yield Verdict("silent", text, "mlxdeck doctor looks for it", mood="bad")
+
+
+def restarted(look: Look) -> Iterator[Verdict]:
+    """What was lost before a server came that runs now."""
+    loss = _loss(look)
+    if loss and look.tick is not None:
+        yield replace(loss, kind="restarted", mood="warn")
+
+
+def _loss(look: Look) -> Verdict | None:
+    begun, store = look.begun, look.store
+    begun = begun[store.column("start_ts")[begun] >= look.bounds[0]]
+    gone = begun[store.column("outcome")[begun] == LOST]
+    n_lost = int((~store.later(gone, look.now_s)).sum())
+    if not n_lost:
+        return None
+    what = "1 request was lost" if n_lost == 1 else f"{n_lost:,} requests were lost"
+    text = f"the server ended in the middle of work: {what}"
+    return Verdict("lost", text, "its log says why", "status:lost", "bad")
 
 
 def failing(look: Look) -> Iterator[Verdict]:
@@ -289,7 +303,7 @@ def refused(look: Look) -> Iterator[Verdict]:
         yield Verdict("refused", text, "raise --max-waiting, or ask less at once", wanted)
 
 
-JUDGES = (lost, failing, dropping, queue, memory, tools, misses, errors, refused)
+JUDGES = (lost, failing, dropping, queue, memory, tools, misses, restarted, errors, refused)
 """In the order of what matters most."""
 _RANKS = ("gone", "lost", "silent", "failing", *(each.__name__ for each in JUDGES[2:]), "calm")
 
