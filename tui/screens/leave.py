@@ -38,5 +38,5 @@ class LeaveScreen(ModalScreen[bool]):
             box.border_title, box.border_subtitle = "leave?", "q or y leaves · esc stays"
             what = fmt.counted(self._n_running, "request")
             are = "is" if self._n_running == 1 else "are"
-            text = f"{what} {are} running. The server ends with this dashboard, and they with it."
+            text = f"{what} {are} running. Leaving stops the server, which waits a while for them."
             yield Static(Content(text))
