@@ -261,6 +261,7 @@ def make_engine(settings: Settings) -> Engine:
         chat_template=settings.chat_template,
         prompt_lookup=settings.prompt_lookup,
         forced_spans=settings.forced_spans,
+        draft_model=settings.draft_model,
     )
 
 

@@ -102,6 +102,8 @@ class Settings(ProgramSettings):
     """Prompt tokens in one prefill step beside other requests; 0 chooses by the model's speed."""
     prompt_lookup: bool = setting(True, switch())
     """Whether answers that repeat the conversation are written several tokens a pass."""
+    draft_model: str = setting("", text(metavar="MODEL"))
+    """Small model of the same family that guesses what the model writes; empty for none."""
     forced_spans: bool = setting(True, switch())
     """Whether what a grammar leaves no choice about is written in one pass, as keys of a call."""
     context_tokens: int = setting(0, whole(0), group="Model")

@@ -81,7 +81,12 @@ class DraftPlanner:
         length = row.sequence.drafter.length + 1
         if length < MIN_MATCH:
             return False
-        return self._speculation.payoff.pays(row.sequence.acceptance.share(length), n_rows)
+        share = row.sequence.acceptance.share(length)
+        token_share = self._token_share(row.sequence, n_rows)
+        return self._speculation.payoff.pays(share, n_rows, token_share)
+
+    def _token_share(self, sequence: Speculating, n_rows: int) -> float:
+        return sequence.drafter.token_share(self._speculation.payoff.costs.pass_s(n_rows))
 
     def _may_force(self, row: DecodeRow, n_rows: int) -> bool:
         found = self._forcing(row, n_rows)
@@ -122,16 +127,19 @@ class DraftPlanner:
     def _draft(self, row: DecodeRow, pending: int, most: int, n_rows: int) -> RowDraft:
         found = self._forcing(row, n_rows)
         forced = self._cut_at_stop(found.forced_behind(pending, most)) if found else []
-        guess = self._guess(row, pending, most)
+        guess = self._guess(row, pending, most, n_rows)
         if row.sequence is None or guess[: len(forced)] != forced or len(guess) <= len(forced):
             return RowDraft(forced, len(forced))
         length = row.sequence.drafter.length
         return RowDraft(guess, len(forced), length, row.sequence.acceptance.share(length))
 
-    def _guess(self, row: DecodeRow, pending: int, most: int) -> list[int]:
+    def _guess(self, row: DecodeRow, pending: int, most: int, n_rows: int) -> list[int]:
         """A guess, cut where the answer must or would end."""
         if row.sequence is None or not self._can_cut:
             return []
+        if token_share := self._token_share(row.sequence, n_rows):
+            share = row.sequence.acceptance.share(row.sequence.drafter.length)
+            most = min(most, self._speculation.payoff.most_drafted(share, n_rows, token_share))
         guess = self._cut_at_stop(row.sequence.drafter.draft(most))
         for each in row.processors:
             if not guess or not hasattr(each, "takes"):

@@ -15,6 +15,9 @@ class Drafter(Protocol):
     def length(self) -> int:
         """How many tokens speak for the next guess; one more with each token, at most."""
 
+    def token_share(self, pass_s: float | None) -> float:
+        """What one guessed token costs, of a pass that takes so long; None if that isn't known."""
+
     def index(self) -> None:
         """Get ready, while the model runs."""
 
@@ -45,6 +48,11 @@ class NoGuess:
     """A drafter that never guesses."""
 
     length = 0
+
+    def token_share(self, pass_s: float | None) -> float:
+        """Nothing is computed."""
+        del pass_s
+        return 0.0
 
     def index(self) -> None:
         """Nothing has to be made."""

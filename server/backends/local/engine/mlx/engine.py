@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sys
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +34,14 @@ from mlxdeck.server.backends.local.engine.api import (
 from mlxdeck.server.backends.local.engine.hardware.device import device
 from mlxdeck.server.backends.local.engine.hardware.heap import give_back
 from mlxdeck.server.backends.local.engine.hardware.memory_use import memory_limit_bytes, memory_use
+from mlxdeck.server.backends.local.engine.kv_cost import KVCost
 from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptProgress, PromptRow
+from mlxdeck.server.backends.local.engine.mlx.draft_model import (
+    DraftModel,
+    drafter,
+    load_draft_model,
+)
 from mlxdeck.server.backends.local.engine.mlx.drafting import (
-    NoGuess,
     Speculating,
     Speculation,
 )
@@ -48,10 +52,14 @@ from mlxdeck.server.backends.local.engine.mlx.kv_states import (
     empty_lease,
     make_room,
 )
-from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost, n_logits
+from mlxdeck.server.backends.local.engine.mlx.layer_costs import known_cost, n_logits
 from mlxdeck.server.backends.local.engine.mlx.leased_kv import ROOM_TOKENS
 from mlxdeck.server.backends.local.engine.mlx.replay import replay
-from mlxdeck.server.backends.local.engine.mlx.sampling import penalties, sampler
+from mlxdeck.server.backends.local.engine.mlx.sampling import (
+    is_finite,
+    penalties,
+    sampler,
+)
 from mlxdeck.server.backends.local.engine.mlx.thinking import ThinkingBudget
 from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer, read_template
 from mlxdeck.server.backends.local.engine.models.loader import (
@@ -67,12 +75,10 @@ from mlxdeck.server.backends.local.engine.models.model_info import (
     signature,
 )
 from mlxdeck.server.backends.local.engine.speculation.payoff import Acceptance, PassCosts, Payoff
-from mlxdeck.server.backends.local.engine.speculation.prompt_lookup import PromptLookup
 from mlxdeck.server.errors import EngineFailed, one_line
 
 log = logging.getLogger(__name__)
 
-UNFIT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 # The KV cache may take this share of the memory that is free once the model is loaded.
 FREE_MEMORY_SHARE = 0.5
 # What a further token costs of a pass over one, until it is measured: on Metal, reading the weights
@@ -101,10 +107,12 @@ class MlxEngine:
         chat_template: str = "",
         prompt_lookup: bool = True,
         forced_spans: bool = True,
+        draft_model: str = "",
     ) -> None:
         """`max_kv_tokens` bounds how far back the model looks; 0 is as far as it can.
 
         `chat_template` is a file to take instead of the model's own template; empty for none.
+        `draft_model` names a small model that guesses what this one writes; empty for none.
         """
         self._chat_template = chat_template
         self._max_kv_tokens = max_kv_tokens or None
@@ -116,8 +124,10 @@ class MlxEngine:
         self._holding: dict[int, Processor] = {}
         share = TOKEN_SHARES["metal" if device().kind == "metal" else "cpu"]
         self._prompt_lookup = prompt_lookup
+        self._draft_name = draft_model
+        self._draft_model: DraftModel | None = None
         self._speculation: Speculation | None = None
-        if prompt_lookup or forced_spans:
+        if prompt_lookup or forced_spans or draft_model:
             self._speculation = Speculation(Payoff(PassCosts(share)), forces=forced_spans)
 
     def load(self, progress: Progress) -> ModelInfo:
@@ -140,9 +150,18 @@ class MlxEngine:
                 resolved.name, resolved.path, folder, self._context_tokens
             )
         self.tokenizer = MlxTokenizer(wrapper, read_template(self._chat_template))
-        self.grammars = MlxGrammars(wrapper, self._n_logits())
+        self.grammars = MlxGrammars(wrapper, n_logits(self._model))
         self.grammars.prepare()
-        info = replace(info, **self._price(info.context_tokens))
+        if self._draft_name:
+            vocabulary = wrapper._tokenizer.get_vocab()
+            self._draft_model = load_draft_model(
+                self._draft_name, self._models_dir, progress, vocabulary, self._model
+            )
+        cost = known_cost(self._model, self._max_kv_tokens, self._prefill_chunk_tokens)
+        if cost and self._draft_model:
+            cost = KVCost.of((*cost.layers, *self._draft_model.cost().layers))
+        if cost:
+            info = replace(info, kv_cost=cost, kv_bytes=cost.bytes_of(info.context_tokens))
         progress(context_line(info))
         self._is_cuttable = always_cuttable(make_prompt_cache(self._model, self._max_kv_tokens))
         self._stop_tokens = [(token,) for token in sorted(wrapper.eos_token_ids)]
@@ -151,23 +170,6 @@ class MlxEngine:
         self.reset()
         self._model_bytes = int(mx.get_active_memory())
         return replace(info, vocab_tokens=len(wrapper._tokenizer))
-
-    def _price(self, context_tokens: int) -> dict[str, Any]:
-        """What a KV cache costs; where the model's own code can't tell, its config says about."""
-        try:
-            cost = kv_cost(self._model, self._max_kv_tokens, self._prefill_chunk_tokens)
-        # Each architecture fails in its own manner; so will its requests, which are told.
-        except (*UNFIT, RuntimeError) as error:
-            log.warning("the size of the KV cache is not known: %s", one_line(error))
-            return {}
-        return {"kv_cost": cost, "kv_bytes": cost.bytes_of(context_tokens)}
-
-    def _n_logits(self) -> int:
-        try:
-            return n_logits(self._model)
-        # As above; then nothing is forced.
-        except (*UNFIT, RuntimeError):
-            return 0
 
     def spare_bytes(self) -> int:
         """A share of the remaining memory that models may use."""
@@ -197,7 +199,7 @@ class MlxEngine:
         self._detokenizers[uid] = detokenizer
         if speculation := self._speculation:
             speculation.sequences[uid] = Speculating(
-                PromptLookup(tokens) if self._prompt_lookup else NoGuess(),
+                drafter(tokens, self._draft_model, prompt_lookup=self._prompt_lookup),
                 Acceptance(speculation.payoff.acceptance),
             )
         if holding:
@@ -321,6 +323,8 @@ class MlxEngine:
         """Build a new generator; the old one's sequences are lost, and its memory is freed."""
         for running in self._of_sequences:
             running.clear()
+        if self._draft_model:
+            self._draft_model.forget()
         self._batch = Batches(
             self._model,
             stop_tokens=self._stop_tokens,
@@ -345,6 +349,8 @@ class MlxEngine:
             batch.close()
         del batch
         self.__dict__.pop("_model", None)
+        if self._draft_model:
+            self._draft_model.unload()
         self._let_go()
         mx.clear_cache()
         give_back()
@@ -360,6 +366,8 @@ class MlxEngine:
                 )
             try:
                 self._model = yield from load_weights_again(folder.path)
+                if self._draft_model:
+                    yield from self._draft_model.reload()
             # As at the start.
             except Exception as error:
                 raise EngineFailed(f"cannot load {name} again: {one_line(error)}") from error
@@ -379,18 +387,3 @@ def _prefilled(read: PromptProgress) -> Prefilled:
 def kept(tokens: Sequence[int], state: State) -> KVState:
     """A row of a batch, as a view of it: whoever keeps it copies what is new, and drops it."""
     return KVState(list(tokens), state)
-
-
-_EXPONENTS = {mx.float32: 0x7F80_0000, mx.float16: 0x7C00, mx.bfloat16: 0x7F80}
-
-
-def is_finite(logprobs: mx.array, token: int) -> bool:
-    """Whether a token was sampled from valid numbers. `logprobs`, shape [vocab], has been
-    evaluated.
-
-    A single NaN logit makes all log-probabilities NaN. If one is infinite, or all are impossible,
-    the token's own value shows it. Reads the value's bits from memory: an index would be computed.
-    """
-    view = memoryview(logprobs)[token : token + 1]  # type: ignore[arg-type]
-    exponent = _EXPONENTS[logprobs.dtype]
-    return int.from_bytes(view.tobytes(), sys.byteorder) & exponent != exponent

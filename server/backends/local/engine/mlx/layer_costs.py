@@ -7,6 +7,7 @@ MLX knows the shape and type of an array before its values.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,19 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ChunkedKVCache, RotatingKVCache, make_prompt_cache
 
 from mlxdeck.server.backends.local.engine.kv_cost import STEP_TOKENS, KVCost, LayerCost
+from mlxdeck.server.errors import one_line
+
+log = logging.getLogger(__name__)
+
+UNFIT = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+)
 
 
 def kv_cost(model: Any, max_kv_tokens: int | None, chunk_tokens: int) -> KVCost:
@@ -28,10 +42,24 @@ def kv_cost(model: Any, max_kv_tokens: int | None, chunk_tokens: int) -> KVCost:
     return KVCost.of(cost for layer in layers for cost in _costs(layer, chunk_tokens))
 
 
+def known_cost(model: Any, max_kv_tokens: int | None, chunk_tokens: int) -> KVCost | None:
+    """The same; None where the model's own code can't tell, which is told."""
+    try:
+        return kv_cost(model, max_kv_tokens, chunk_tokens)
+    # Each architecture fails in its own manner; so will its requests, which are told.
+    except UNFIT as error:
+        log.warning("the size of the KV cache is not known: %s", one_line(error))
+        return None
+
+
 def n_logits(model: Any) -> int:
-    """How many tokens a model can write. Raises whatever the model's own code raises."""
-    # As above.
-    return int(model(mx.zeros((1, 1), mx.int32), cache=make_prompt_cache(model)).shape[-1])
+    """How many tokens a model can write; 0 where its own code can't tell."""
+    try:
+        # As above.
+        return int(model(mx.zeros((1, 1), mx.int32), cache=make_prompt_cache(model)).shape[-1])
+    # Then nothing is forced.
+    except UNFIT:
+        return 0
 
 
 def _costs(layer: Any, chunk_tokens: int) -> Iterator[LayerCost]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
@@ -149,3 +150,18 @@ def _bias(biases: tuple[tuple[int, float], ...], n_vocab: int) -> mx.array | Non
         return None
     ids, values = zip(*found, strict=True)
     return mx.zeros(n_vocab).at[mx.array(ids)].add(mx.array(values))
+
+
+_EXPONENTS = {mx.float32: 0x7F80_0000, mx.float16: 0x7C00, mx.bfloat16: 0x7F80}
+
+
+def is_finite(logprobs: mx.array, token: int) -> bool:
+    """Whether a token was sampled from valid numbers. `logprobs`, shape [vocab], has been
+    evaluated.
+
+    A single NaN logit makes all log-probabilities NaN. If one is infinite, or all are impossible,
+    the token's own value shows it. Reads the value's bits from memory: an index would be computed.
+    """
+    view = memoryview(logprobs)[token : token + 1]  # type: ignore[arg-type]
+    exponent = _EXPONENTS[logprobs.dtype]
+    return int.from_bytes(view.tobytes(), sys.byteorder) & exponent != exponent

@@ -85,6 +85,10 @@ class PassCosts:
         share = statistics.median(self._share)
         return (1 + share * (n_rows * width - 1)) / (1 + share * (n_rows - 1))
 
+    def pass_s(self, n_rows: int) -> float | None:
+        """Seconds of a pass over one token a row; None before it's known."""
+        return self._known_s(n_rows, 1)
+
     def _known_s(self, n_rows: int, width: int) -> float | None:
         found = self._took_s.get((n_rows, width), ())
         return statistics.median(found) if len(found) >= ENOUGH_SAMPLES else None
@@ -97,6 +101,12 @@ class Draft:
     n_tokens: int
     share: float
     """How many of them are expected to be accepted, one behind the other."""
+    token_share: float = 0.0
+    """What each of them is still to cost, of a pass."""
+
+    def cost(self, width: int) -> float:
+        """What those that such a pass takes are still to cost."""
+        return self.token_share * min(self.n_tokens, width - 1)
 
     def gain(self, width: int) -> float:
         """How many times its tokens a pass of this width is expected to bring, as a logarithm."""
@@ -121,13 +131,18 @@ class Payoff:
         longest = max(each.n_tokens for each in drafts)
         for width in WIDTHS:
             gain = sum(each.gain(width) for each in drafts)
-            gain -= n_rows * math.log(self.costs.ratio(n_rows, width))
+            cost = sum(each.cost(width) for each in drafts)
+            gain -= n_rows * math.log(self.costs.ratio(n_rows, width) + cost)
             if gain > best_gain:
                 best, best_gain = width, gain
             if width > longest:
                 break
         return best
 
-    def pays(self, share: float, n_rows: int) -> bool:
+    def most_drafted(self, share: float, n_rows: int, token_share: float) -> int:
+        """How long a draft may be that is still to be made; 0 if none can pay."""
+        return self.width([Draft(MOST_DRAFT, share, token_share)], n_rows) - 1
+
+    def pays(self, share: float, n_rows: int, token_share: float = 0.0) -> bool:
         """Whether a draft with this share of accepted tokens could pay."""
-        return self.width([Draft(MOST_DRAFT, share)], n_rows) > 1
+        return self.most_drafted(share, n_rows, token_share) > 0

@@ -49,6 +49,11 @@ class PromptLookup:
         self._keys, self._places = keys[order], order + GRAM
         self._search()
 
+    def token_share(self, pass_s: float | None) -> float:
+        """Nothing: it's looked up."""
+        del pass_s
+        return 0.0
+
     def feed(self, token: int) -> None:
         """Take the next token of the answer."""
         if self._n == self._tokens.size:

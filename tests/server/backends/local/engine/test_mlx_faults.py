@@ -17,7 +17,8 @@ from mlxdeck.server.backends.local.backend import LocalBackend
 from mlxdeck.server.backends.local.engine.api import Constraint, SamplingParams, SequenceSpec
 from mlxdeck.server.backends.local.engine.mlx import engine as mlx_engine
 from mlxdeck.server.backends.local.engine.mlx import kv_bytes, kv_states
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine, is_finite
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+from mlxdeck.server.backends.local.engine.mlx.sampling import is_finite
 from mlxdeck.server.backends.local.kv import run_file
 from mlxdeck.server.backends.local.kv.blocks import FileRange
 from tests.real import models_home
