@@ -7,7 +7,7 @@ headers of its own. Codex runs an agent as another thread, opencode as another s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_NAME = 64
 """Maximal length of a name, in characters."""
@@ -19,8 +19,7 @@ _THREAD, _PARENT_THREAD = "thread-id", "x-codex-parent-thread-id"
 _KIND = "x-openai-subagent"
 
 
-@dataclass(frozen=True, slots=True)
-class ClientNames:
+class ClientNames(NamedTuple):
     """The client's names; an empty one is not told."""
 
     session_id: str = ""

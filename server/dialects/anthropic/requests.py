@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from mlxdeck.server.chat import (
@@ -102,7 +101,7 @@ def _request(
         effort=_effort(fields),
         template_options=template_options(fields),
         **_answer_schema(fields),
-        **asdict(client_names(headers, _session(fields.get("metadata")))),
+        **client_names(headers, _session(fields.get("metadata")))._asdict(),
         history_notes=notes.all(),
         unsupported=notes.unsupported,
         client=ClientBody("anthropic", fields, _passed_on(headers)),

@@ -8,7 +8,6 @@ aren't supported (log probabilities, audio) are noted, and several choices are r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from mlxdeck.server.chat import NO_LIMIT_TOKENS, ChatRequest, ClientBody, Sampling, ToolSpec
@@ -85,7 +84,7 @@ class OpenAI:
             template_options=template_options(fields),
             **_answer_schema(fields),
             stream_usage=stream_usage(fields),
-            **asdict(client_names(headers, session(fields))),
+            **client_names(headers, session(fields))._asdict(),
             history_notes=notes.all(),
             unsupported=notes.unsupported,
             client=ClientBody("openai", fields),

@@ -8,7 +8,6 @@ form of the answer and isn't supported is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from mlxdeck.server.chat import ChatRequest, Message, RawPrompt, Text
@@ -52,7 +51,7 @@ class OpenAICompletions:
             raw=RawPrompt(suffix),
             stream=typed(fields.get("stream") or False, bool, "stream"),
             stream_usage=stream_usage(fields),
-            **asdict(client_names(headers, session(fields))),
+            **client_names(headers, session(fields))._asdict(),
             answer_form=prompt if typed(fields.get("echo") or False, bool, "echo") else "",
         )
 

@@ -9,7 +9,7 @@ that name something on OpenAI's servers (conversations, prompts).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -165,7 +165,7 @@ def _request(form: AnswerForm, earlier: list[Any], items: list[Any]) -> ChatRequ
         effort=_effort(fields),
         template_options=template_options(fields),
         **_answer_schema(fields),
-        **asdict(form.names),
+        **form.names._asdict(),
         history_notes=notes.all(),
         unsupported=notes.unsupported,
         answer_form=replace(form, tools=tools.served, items=tuple(items), echo=echoed(fields)),

@@ -181,8 +181,9 @@ def test_a_model_that_cannot_guess_is_refused(tmp_path: Path) -> None:
             loaded(folder, tmp_path, drafts)
 
 
+@pytest.mark.usefixtures("pays")
 def test_two_layers_of_the_built_in_model_guess_for_all_of_it(tmp_path: Path) -> None:
-    """The text stays the same, and what is seldom right is not guessed for long."""
+    """However seldom they are right, the text stays the same."""
     source = resolve("smollm2", models_home(), lambda _: None).path
     cut = tmp_path / "cut"
     cut.mkdir()
@@ -201,17 +202,8 @@ def test_two_layers_of_the_built_in_model_guess_for_all_of_it(tmp_path: Path) ->
     mx.save_safetensors(str(cut / "model.safetensors"), weights, {"format": "mlx"})
     guessed = loaded("smollm2", models_home(), cut)
     prompt = engine.tokenizer.encode("The sea is calm, the sky is blue, and the sea is calm")
-    texts = []
-    for one in (engine, guessed):
-        uid = one.insert(SequenceSpec(prompt, 0, None, N_ANSWER, SamplingParams()))
-        text, n_drafted = list[int](), 0
-        while len(text) < N_ANSWER:
-            for step in one.step():
-                if isinstance(step, Sampled) and step.uid == uid:
-                    text.append(step.token)
-                    n_drafted += step.n_drafted
-        texts.append(text)
-    assert texts[0] == texts[1]
-    assert 0 < n_drafted <= 2 * N_ANSWER
+    expected, *_ = answers(engine, [prompt])
+    texts, n_drafted, n_accepted = answers(guessed, [prompt])
+    assert texts == expected and 0 <= n_accepted < n_drafted
     for one in (engine, guessed):
         one.close()

@@ -311,6 +311,11 @@ class Constant:
     def index(self) -> None:
         """Nothing has to be made."""
 
+    def token_share(self, pass_s: float | None) -> float:
+        """It's known."""
+        del pass_s
+        return 0.0
+
     def feed(self, token: int) -> None:
         """It makes no difference."""
 
