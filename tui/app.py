@@ -207,7 +207,9 @@ class Dashboard(Replaying, Leaving):
     def _filter_by_session(self, message: SessionChosen) -> None:
         if isinstance(self.screen, SessionsScreen):
             self.pop_screen()
-            self.filter_by(f"session={quoted(message.name)}")
+            agent = "main" if message.agent == "" else message.agent
+            only = "" if agent is None else f" agent={quoted(agent)}"
+            self.filter_by(f"session={quoted(message.name)}{only}")
 
     @on(PreferencesChanged)
     def _remember(self) -> None:

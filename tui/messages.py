@@ -66,9 +66,11 @@ class OrderAsked(Message):
 
 @dataclass
 class SessionChosen(Message):
-    """The user wants to see one conversation's requests."""
+    """The user wants to see one conversation's requests, or those of one of its agents."""
 
     name: str
+    agent: str | None = None
+    """The agent's id, empty for the main one; None for all of them."""
 
 
 @dataclass

@@ -1,107 +1,182 @@
-"""Requests grouped by the client's conversation: pure arithmetic over a store."""
+"""Requests grouped by the client's conversation, and in it by agent. Pure: over a store."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 
-from mlxdeck.telemetry.analyze.stats import HitRate, hit_tokens, judged_tokens
-from mlxdeck.telemetry.columns.growable_array import summable
+from mlxdeck.telemetry.analyze.group_totals import GroupTotals, RequestTotals, Rows
+from mlxdeck.telemetry.analyze.raw_lines import lines_of
+from mlxdeck.telemetry.schema import codec
+from mlxdeck.telemetry.schema.events import RequestStart
 from mlxdeck.telemetry.schema.figures import ERROR
 from mlxdeck.telemetry.store.store import Store
 
-NOTHING_KNOWN = HitRate(math.nan, math.nan)
-Rows = np.ndarray[Any, np.dtype[Any]]
+PART = 1 << 15
+"""So many requests are added up without a pause."""
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Totals of one conversation."""
+class Sessions:
+    """Totals of the sessions of some requests, by the numbers of their names in the store."""
 
-    name: str
-    """The client's own; empty for requests of clients that name none."""
-    rows: Rows
-    """Its requests, oldest first."""
-    n_errors: int
-    n_tool_calls: int
-    input_tokens: int
-    output_tokens: int
-    hits: HitRate
-    busy_s: float
-    """The sum of its requests' durations."""
-    first_ts: float
-    last_ts: float
+    def __init__(self, store: Store, rows: Rows, as_of_ts: float = math.inf) -> None:
+        """Of a request that ended after `as_of_ts`, only its start counts."""
+        self._store, self._as_of_ts = store, as_of_ts
+        self.rows = rows
+        self._sessions = store.column("session")[rows]
+        self._totals = GroupTotals(len(store.strings))
+        self._has_agents = np.zeros(len(store.strings), bool)
+
+    def parts(self) -> Iterator[None]:
+        """Add all up, a part at a time."""
+        for begin in range(0, len(self.rows), PART):
+            part = slice(begin, begin + PART)
+            rows, sessions = self.rows[part], self._sessions[part]
+            self._totals.add(self._store, rows, sessions, self._as_of_ts)
+            self._has_agents[sessions[self._store.column("agent")[rows] > 0]] = True
+            yield
+
+    @property
+    def numbers(self) -> Rows:
+        """Of all sessions, the one that was used last at the end."""
+        found = np.flatnonzero(self._totals.sums("n_requests"))
+        return found[np.argsort(self._totals.last_ts[found], kind="stable")]
+
+    def by(self, name: str) -> Rows:
+        """The same, the one with the most of a figure at the end."""
+        numbers = self.numbers
+        return numbers[np.argsort(self._totals.sums(name)[numbers], kind="stable")]
+
+    def totals(self, number: int) -> RequestTotals:
+        """Of one session."""
+        return self._totals.of(number)
+
+    def n_agents(self, number: int) -> int:
+        """How many agents its main one has started, as far as the client names them."""
+        if not self._has_agents[number]:
+            return 0
+        agents = self._store.column("agent")[self.rows[self._sessions == number]]
+        return len(np.unique(agents[agents > 0]))
+
+    def rows_of(self, number: int) -> Rows:
+        """Its requests, oldest first."""
+        own = self.rows[self._sessions == number]
+        starts = self._store.column("start_ts")[own]
+        if np.all(starts[1:] >= starts[:-1]):
+            # As they usually are; to sort a million takes longer than a key may.
+            return np.asarray(own)
+        return np.asarray(own[np.argsort(starts, kind="stable")])
+
+    def first_row(self, number: int) -> int:
+        """Its oldest request."""
+        return int(self._totals.first_rows[number])
+
+    def agents(self, number: int) -> list[SessionAgent]:
+        """Its agents as a tree: each is followed by those that it has started."""
+        return agents(self._store, self.rows_of(number), self._as_of_ts)
 
 
-def _sums(begins: Rows, known: Rows, values: Rows) -> list[Any]:
-    """The sum of what is known of each group of rows."""
-    found: list[Any] = np.add.reduceat(np.where(known, values, 0), begins).tolist()
+def sessions(store: Store, rows: Rows, as_of_ts: float = math.inf) -> Sessions:
+    """The sessions of some requests, added up at once."""
+    found = Sessions(store, rows, as_of_ts)
+    for _ in found.parts():
+        pass
     return found
 
 
-def sessions(store: Store, rows: Rows, as_of_ts: float = math.inf) -> list[Session]:
-    """The sessions of some requests, the one that was used last at the end.
+@dataclass(frozen=True, slots=True)
+class SessionAgent:
+    """One agent of a session."""
 
-    Of a request that ended after `as_of_ts`, only its start counts.
-    """
-    if not len(rows):
-        return []
-    starts = store.column("start_ts")[rows]
-    order = np.lexsort((starts, store.column("session")[rows]))
-    rows, starts = rows[order], starts[order]
-    numbers = store.column("session")[rows]
-    begins = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
+    number: int
+    """Of its id in the store; 0 for the main one, which has none."""
+    id: str
+    name: str
+    """Its kind, as `Explore`; empty if that is not known."""
+    task: str
+    depth: int
+    """How many agents are above it."""
+    is_last: bool
+    """Whether no other one follows that was started by the same agent."""
+    totals: RequestTotals
+    rows: Rows
+    """Its requests, oldest first."""
 
-    known = ~store.later(rows, as_of_ts)
-    sums = partial(_sums, begins, known)
-    exact, prefix = hit_tokens(store, rows)
-    ended = np.where(known, np.fmax(starts, store.column("end_ts")[rows]), starts)
-    columns = zip(
-        np.split(rows, begins[1:]),
-        sums(store.column("outcome")[rows] == ERROR),
-        sums(summable(store.column("n_tool_calls")[rows]).astype(np.int64)),
-        sums(summable(store.column("input_tokens")[rows]).astype(np.int64)),
-        sums(summable(store.column("output_tokens")[rows]).astype(np.int64)),
-        sums(judged_tokens(store, rows).astype(np.int64)),
-        sums(exact.astype(np.int64)),
-        sums(prefix.astype(np.int64)),
-        sums(np.nan_to_num(store.column("duration_s")[rows].astype(np.float64))),
-        starts[begins].tolist(),
-        np.maximum.reduceat(ended, begins).tolist(),
-        strict=True,
-    )
-    found = [
-        Session(
-            name=store.text("session", int(own[0])),
-            rows=own,
-            n_errors=n_errors,
-            n_tool_calls=n_calls,
-            input_tokens=read,
-            output_tokens=written,
-            hits=HitRate(repeated / judged, known / judged) if judged else NOTHING_KNOWN,
-            busy_s=busy_s,
-            first_ts=first_ts,
-            last_ts=last_ts,
+
+def agents(store: Store, rows: Rows, as_of_ts: float = math.inf) -> list[SessionAgent]:
+    """The agents of a session's requests, oldest first below the one that started them."""
+    numbers, groups = np.unique(store.column("agent")[rows], return_inverse=True)
+    totals = GroupTotals(len(numbers))
+    totals.add(store, rows, groups, as_of_ts)
+    places = {int(numbers[place]): place for place in np.argsort(totals.first_ts, kind="stable")}
+    own = {number: rows[groups == place] for number, place in places.items()}
+    found = []
+    for number, depth, is_last in _in_order(own, _parents(store, own)):
+        name, task = (
+            store.strings[_last(store, each, own[number])] for each in ("agent_name", "agent_task")
         )
-        for (
-            own,
-            n_errors,
-            n_calls,
-            read,
-            written,
-            judged,
-            repeated,
-            known,
-            busy_s,
-            first_ts,
-            last_ts,
-        ) in columns
-    ]
-    return sorted(found, key=lambda session: session.last_ts)
+        id_, total = store.strings[number] if number else "", totals.of(places[number])
+        found.append(SessionAgent(number, id_, name, task, depth, is_last, total, own[number]))
+    return found
+
+
+def _parents(store: Store, own: Mapping[int, Rows]) -> dict[int, int]:
+    """The agent that started each; the main one where that one is not known."""
+    told = {number: _last(store, "parent_agent", rows) for number, rows in own.items() if number}
+    return {number: parent if parent in own else 0 for number, parent in told.items()}
+
+
+def _in_order(
+    numbers: Collection[int], parents: Mapping[int, int]
+) -> Iterator[tuple[int, int, bool]]:
+    """Each agent, how deep it stands, and whether it is the last one there."""
+    below: dict[int, list[int]] = {}
+    for number, parent in parents.items():
+        below.setdefault(parent, []).append(number)
+    listed = set[int]()
+    # Also those that say that they started one another, which nothing leads to.
+    for first in (0, *numbers):
+        stack = [(first, 1 if first else 0, True)]
+        while stack:
+            number, depth, is_last = stack.pop()
+            if number in listed:
+                continue
+            listed.add(number)
+            if number in numbers:
+                yield number, depth, is_last
+            started = below.get(number, [])
+            stack += [(each, depth + 1, each == started[-1]) for each in reversed(started)]
+
+
+def _last(store: Store, name: str, rows: Rows) -> int:
+    """The last text of a column that is not empty, by its number; 0 if there is none."""
+    numbers = store.column(name)[rows]
+    told = np.flatnonzero(numbers)
+    return int(numbers[told[-1]]) if len(told) else 0
+
+
+_NAMES = ("session", "agent", "agent_name", "agent_task")
+
+
+def session_names(store: Store, rows: Rows, text: str) -> Rows:
+    """Numbers of the sessions with a text in their name, or in that or the task of an agent."""
+    found = np.zeros(len(rows), bool)
+    for name in _NAMES:
+        column = store.column(name)[rows]
+        there = np.flatnonzero(np.bincount(column)).tolist() if len(rows) else []
+        has = np.zeros(len(store.strings), bool)
+        has[[number for number in there if text.lower() in store.strings[number].lower()]] = True
+        found |= has[column]
+    return np.asarray(np.unique(store.column("session")[rows[found]]))
+
+
+def user_text(store: Store, row: int) -> str:
+    """What the user said last in a request, where the server records it. Reads the file."""
+    told = (codec.decode(raw).attrs for raw in lines_of(store, row))
+    return next((each.last_user_text for each in told if isinstance(each, RequestStart)), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class _Attrs(msgspec.Struct):
     error: str = msgspec.field(default="", name="message")
     system: str = msgspec.field(default="", name="mlx.hash.system")
     messages: tuple[str, ...] = msgspec.field(default=(), name="mlx.hash.messages")
+    user_text: str = msgspec.field(default="", name="mlx.last_user_text")
 
 
 class _Line(msgspec.Struct):
@@ -101,6 +102,17 @@ class Search:
         if self._escaped not in content.lower():
             return False
         return any(self._wanted in text.lower() for text in _texts(msgspec.json.decode(content)))
+
+
+class UserSearch(Search):
+    """The same among the users' own last texts alone."""
+
+    @property
+    def _marks(self) -> tuple[bytes, ...]:
+        return _MARKS[-1:]
+
+    def _says(self, attrs: _Attrs) -> bool:
+        return self._wanted in attrs.user_text.lower()
 
 
 def _texts(value: Any) -> Iterator[str]:

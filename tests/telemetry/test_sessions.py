@@ -16,7 +16,8 @@ from mlxdeck.telemetry.analyze.raw_lines import content
 from mlxdeck.telemetry.analyze.request_detail import NotCaptured, curl, detail
 from mlxdeck.telemetry.analyze.request_diff import diff, parting
 from mlxdeck.telemetry.analyze.session_summary import read
-from mlxdeck.telemetry.analyze.sessions import error_groups, sessions
+from mlxdeck.telemetry.analyze.sessions import agents, error_groups, session_names, sessions
+from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.export.tables import COLUMNS, FORMATS, ExportError, take, write
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.file_names import stream_files
@@ -35,27 +36,83 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_sessions_add_up_what_their_requests_cost(store: Store) -> None:
-    """The one that was used last comes last."""
-    first, last = sessions(store, np.arange(store.n))
-    assert (first.name, last.name) == ("session0", "session1")
-    assert first.rows.tolist() == [0, 2, 4]
+    """The one that was used last comes last, or the one with the most of a figure."""
+    found = sessions(store, np.arange(store.n))
+    numbers = found.numbers.tolist()
+    assert [store.strings[number] for number in numbers] == ["session0", "session1"]
+    first, last = map(found.totals, numbers)
+    assert found.rows_of(numbers[0]).tolist() == [0, 2, 4]
     assert (first.input_tokens, first.n_tool_calls, last.n_errors) == (12_200, 1, 1)
     assert first.hits.total == pytest.approx((1000 + 480) / 12_200)
     assert first.busy_s == pytest.approx(11.25)
     assert last.last_ts - streams.START_TS == 90
+    assert found.by("input_tokens").tolist() == numbers[::-1]
 
 
-def test_sessions_know_nothing_of_later(store: Store) -> None:
+def test_sessions_know_nothing_of_later(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that ended after the moment counts as one that began, and no more."""
+    monkeypatch.setattr("mlxdeck.telemetry.analyze.sessions.PART", 2)
     rows = np.arange(store.n)
     ends = store.column("end_ts")[rows]
     ts = float(np.sort(ends)[2])
     later = sessions(store, rows[store.column("start_ts")[rows] <= ts], ts)
     done = sessions(store, rows[ends <= ts])
-    figures = ("n_errors", "n_tool_calls", "input_tokens", "output_tokens", "busy_s")
-    total = {name: sum(getattr(each, name) for each in later) for name in figures}
-    assert total == {name: sum(getattr(each, name) for each in done) for name in figures}
-    assert all(each.last_ts <= ts for each in later)
+    for number in later.numbers.tolist():
+        here, there = later.totals(number), done.totals(number)
+        for name in ("n_errors", "n_tool_calls", "input_tokens", "output_tokens", "busy_s"):
+            assert getattr(here, name) == getattr(there, name)
+        assert here.last_ts <= ts
+
+
+def agents_told(*told: tuple[str, str, float]) -> Store:
+    """A store of requests of one session: agent, its parent, and when."""
+    stream, lines = Stream(), []
+    for n, (agent, parent, at_s) in enumerate(told):
+        kind, task = ("Explore", f"Look at {agent}") if agent else ("", "")
+        begun = t.RequestStart(
+            agent_id=agent, parent_agent_id=parent, agent_name=kind, agent_task=task
+        )
+        lines.append(stream.line(begun, at_s, f"req_{n}", "one"))
+        end = t.RequestEnd(input_tokens=10, cached_tokens=5, duration_s=1)
+        lines.append(stream.line(end, at_s + 1, f"req_{n}", "one"))
+    found = batch(Path("x.jsonl"), b"".join(lines))
+    store = Store()
+    store.feed([found] if found else [])
+    return store
+
+
+def test_a_session_is_a_tree_of_agents() -> None:
+    """Each below the one that started it, in the order of time; totals are each one's own."""
+    store = agents_told(
+        *(("", "", 1), ("b", "a", 5), ("a", "", 2), ("c", "", 9), ("a", "", 7), ("d", "gone", 10))
+    )
+    found = sessions(store, np.arange(store.n))
+    (number,) = found.numbers.tolist()
+    tree = found.agents(number)
+    assert [(each.id, each.depth, each.is_last) for each in tree] == [
+        *(("", 0, True), ("a", 1, False), ("b", 2, True), ("c", 1, False), ("d", 1, True))
+    ]
+    assert (tree[1].name, tree[1].task) == ("Explore", "Look at a")
+    assert tree[1].rows.tolist() == [2, 4] and tree[1].totals.input_tokens == 20
+    assert found.n_agents(number) == 4
+    assert sum(each.totals.n_requests for each in tree) == found.totals(number).n_requests
+
+
+def test_agents_that_started_each_other_are_all_there() -> None:
+    """A ring, and one that started itself: what a client says may be wrong."""
+    store = agents_told(("a", "b", 1), ("b", "a", 2), ("c", "c", 3))
+    tree = agents(store, np.arange(store.n))
+    assert sorted(each.id for each in tree) == ["a", "b", "c"]
+
+
+def test_sessions_are_found_by_their_agents() -> None:
+    """By name, kind and task; upper and lower case are the same."""
+    store = agents_told(("", "", 1), ("a17", "", 2))
+    rows = np.arange(store.n)
+    for text in ("ONE", "a17", "explore", "look at a17"):
+        assert session_names(store, rows, text).tolist() == [store.column("session")[0]]
+    assert not len(session_names(store, rows, "nobody"))
+    assert not len(session_names(store, rows[:0], "one"))
 
 
 def test_failures_are_grouped_by_their_type(tmp_path: Path) -> None:

@@ -212,4 +212,5 @@ def test_what_nobody_knows_is_no_miss() -> None:
     assert (total.input_tokens, total.hits.total, total.ttft_p50) == (1000, 0.5, 0.5)
     series = TimeSeries().series(store, WINDOWS[-1], store.last_ts, 1)
     assert float(series.prefix[-1]) == 0.5
-    assert {each.hits.total for each in sessions(store, store.by_end.rows)} == {0.5}
+    added = sessions(store, store.by_end.rows)
+    assert {added.totals(number).hits.total for number in added.numbers} == {0.5}

@@ -1,110 +1,81 @@
-"""The sessions: one line a conversation, as the client names them, and the requests of one."""
+"""The sessions as a tree of agents; the turns of one as columns, and its requests as a list."""
 
 from __future__ import annotations
 
-import math
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.markup import escape
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.timer import Timer
+from textual.widgets import Footer, Input, Static
+from textual.worker import get_current_worker
 
-from mlxdeck.telemetry.analyze.sessions import Session, sessions
-from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui.messages import SessionChosen
+from mlxdeck.telemetry.analyze.group_totals import Rows
+from mlxdeck.telemetry.analyze.sessions import Sessions, session_names, user_text
+from mlxdeck.telemetry.read.content_search import UserSearch
+from mlxdeck.tui.present.misses import misses_in_words
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.request_table import RequestTable
-from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
+from mlxdeck.tui.widgets.session_tree import SessionTree, TreeLine
+from mlxdeck.tui.widgets.turn_strip import TurnStrip
 
-_TITLES = (
-    *(("turns", 6), ("prompt", 7), ("cached", 7), ("written", 8), ("tools", 6), ("errors", 7)),
-    *(("busy", 7), ("length", 7)),
+AT_ONCE = 200_000
+"""So many requests are added up before anything is drawn; more of them in parts."""
+REST = 9
+"""Adding up in parts rests for so many times as long as it took."""
+ORDERS = (
+    ("", "last used"),
+    ("n_requests", "most turns"),
+    ("input_tokens", "longest prompts"),
+    ("n_misses", "most misses"),
+    ("n_errors", "most errors"),
+    ("busy_s", "busiest"),
 )
+MIN_CHARS = 3
+"""What users said is searched for at least so much."""
+TYPING_S = 0.3
+"""A search waits so long for the next key."""
 
 
-class SessionList(VirtualList):
-    """The one that was used last comes first."""
+@dataclass
+class UserSaid(Message):
+    """Requests were found in which the user says a text."""
 
-    BINDINGS = [Binding("enter", "choose", "Filter by it")]
+    text: str
+    ids: set[str]
+
+
+class TurnTable(RequestTable):
+    """Tells where its cursor is."""
 
     @dataclass
-    class Moved(Message):
-        """The cursor is on another session."""
+    class RowMoved(Message):
+        """The cursor is on another request."""
 
-        session: Session
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("sessions", id=id)
-        self._found: dict[int, Session] = {}
-        """By the number of its name in the store, so that the cursor stays on it."""
-        self._day_ts = math.nan
-
-    def show_sessions(
-        self, found: list[Session], store: Store, day_ts: float, version: object
-    ) -> None:
-        """List these sessions. Times on another day than `day_ts` are shown as a date."""
-        numbers = [int(store.column("session")[each.rows[0]]) for each in found]
-        self._found = dict(zip(numbers, found, strict=True))
-        self._day_ts = day_ts
-        self.show(np.array(numbers, np.int64), version)
-
-    @property
-    def session(self) -> Session | None:
-        """The one under the cursor."""
-        return self._found.get(self.item)
-
-    def header(self, width: int) -> list[Cell]:
-        """Titles."""
-        titles = "".join(f"{title:>{room}}" for title, room in _TITLES)
-        return [(f"{'last':<9}{'session':<{_room(width)}}{titles}", "")]
-
-    def cells(self, item: int, width: int) -> list[Cell]:
-        """Last use, name, and totals of a session."""
-        session, room = self._found[item], _room(width)
-        texts = (
-            f"{len(session.rows):,}",
-            fmt.count(session.input_tokens),
-            fmt.percent(session.hits.total),
-            fmt.count(session.output_tokens),
-            f"{session.n_tool_calls:,}",
-            f"{session.n_errors:,}" + ("!" if session.n_errors else ""),
-            fmt.duration(session.busy_s),
-            fmt.duration(session.last_ts - session.first_ts),
-        )
-        return [
-            (f"{fmt.clock(session.last_ts, self._day_ts)} ", "muted"),
-            (fmt.filled(session.name or "(unnamed)", room - 1) + " ", ""),
-            *(
-                (f"{text:>{cells}}", "bad" if title == "errors" and session.n_errors else "")
-                for text, (title, cells) in zip(texts, _TITLES, strict=True)
-            ),
-        ]
+        row: int
 
     def moved(self, item: int) -> None:
-        """Its requests are wanted beside it."""
-        self.post_message(self.Moved(self._found[item]))
-
-    def chosen(self, item: int) -> None:
-        """Ask for its requests alone."""
-        self.post_message(SessionChosen(self._found[item].name))
-
-
-def _room(width: int) -> int:
-    return max(9, min(38, width - 9 - sum(room for _, room in _TITLES)))
+        """The strip above shows the same one."""
+        self.post_message(self.RowMoved(item))
 
 
 class SessionsScreen(Screen[None]):
     """Choosing one filters the dashboard by it; choosing one of its requests opens that."""
 
     BINDINGS = [
-        Binding("tab", "app.focus_next", "Its requests"),
-        Binding("escape,s", "app.pop_screen", "Back"),
+        Binding("tab", "app.focus_next", "Its turns"),
+        Binding("slash", "find", "Find", key_display="/", tooltip="Sessions by name or agent"),
+        Binding("o", "order", "Order", tooltip="Newest, longest, most misses first"),
+        Binding("escape,s", "leave", "Back"),
     ]
 
     def __init__(self, context: Context, request: int = -1) -> None:
@@ -113,42 +84,171 @@ class SessionsScreen(Screen[None]):
         self._ctx = context
         self._request = request
         self._version = 0
+        self._order = 0
+        self._wanted = ""
+        self._said = set[str]()
+        """Requests in which the user says what is looked for."""
+        self._found: Sessions | None = None
+        self._next: Sessions | None = None
+        """Those that are being added up, and how far that is."""
+        self._adding: Iterator[None] | None = None
+        self._began_s = self._rest_until_s = 0.0
+        self._timer: Timer | None = None
+        self._asked: dict[int, str] = {}
+        """What the user of a session asked first, by the session."""
 
     def compose(self) -> ComposeResult:
-        """The list, and below it the requests of the one under the cursor."""
+        """The tree, below it the turns of the line under the cursor, and its requests."""
         yield Static(id="title")
-        yield SessionList(id="sessions")
-        yield RequestTable(self._ctx.store, id="turns")
+        yield Input(placeholder="a session, an agent, or what it had to do", id="find")
+        yield SessionTree(self._ctx.store, self._text_of, id="sessions")
+        yield TurnStrip(self._ctx.store, id="strip")
+        yield TurnTable(self._ctx.store, id="turns")
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        listed = self.query_one(SessionList)
+        self.query_one("#find").display = False
+        listed = self.query_one(SessionTree)
         listed.focus()
         self.show_sessions()
-        if self._request >= 0:
-            listed.go_to(int(self._ctx.store.column("session")[self._request]))
 
     def show_sessions(self) -> None:
         """As they are by now; the cursor stays on its own."""
-        rows, listed = self._ctx.rows, self.query_one(SessionList)
-        found = sessions(self._ctx.store, rows, self._ctx.as_of_ts)
+        ctx, rests_s = self._ctx, self._rest_until_s - time.monotonic()
+        if rests_s > 0:
+            self._timer = self._timer or self.set_timer(rests_s, self.show_sessions)
+        elif self._adding is None:
+            self._timer, self._began_s = None, time.monotonic()
+            self._next = Sessions(ctx.store, ctx.rows, ctx.as_of_ts)
+            self._adding = self._next.parts()
+            self._add(at_once=len(self._next.rows) <= AT_ONCE)
+
+    def _add(self, *, at_once: bool = False) -> None:
+        """Add up one part after the other, between keys."""
+        for _ in self._adding or ():
+            if not at_once:
+                self.call_later(self._add)
+                return
+        self._adding, self._found = None, self._next
+        now_s = time.monotonic()
+        # Of many requests, news are shown now and then only.
+        self._rest_until_s = now_s + REST * (now_s - self._began_s) if not at_once else 0.0
         self._version += 1
+        self._list()
+
+    def _list(self) -> None:
+        if (found := self._found) is None:
+            return
+        column, first = ORDERS[self._order]
+        numbers = found.by(column) if column else found.numbers
+        n_all = len(numbers)
+        if self._wanted:
+            numbers = numbers[np.isin(numbers, self._matching(found))]
+        n_shown = fmt.counted(n_all, "session")
+        if self._wanted:
+            n_shown = f"{len(numbers):,} of {n_shown}"
         self.query_one("#title", Static).update(
-            f"[b]{fmt.counted(len(found), 'session')}[/b]  ·  "
-            f"{fmt.counted(len(rows), 'request')}  ·  enter filters by one"
+            f"[b]{n_shown}[/b]  ·  {fmt.counted(len(found.rows), 'request')}  ·  {first} first"
         )
-        listed.show_sessions(found, self._ctx.store, self._ctx.clock.now, self._version)
-        if session := listed.session:
-            self._show_turns(session)
+        listed = self.query_one(SessionTree)
+        listed.empty = ["no session has that"] if self._wanted else ["no request is listed"]
+        version = (self._version, self._order, self._wanted, len(self._said))
+        listed.show_sessions(found, numbers, self._ctx.clock.now, version)
+        if self._request >= 0:
+            session = int(self._ctx.store.column("session")[self._request])
+            listed.go_to(TreeLine(session).item)
+            self._request = -1
+        if line := listed.line:
+            self._show_turns(line)
 
-    @on(SessionList.Moved)
-    def _follow(self, message: SessionList.Moved) -> None:
-        self._show_turns(message.session)
+    def _matching(self, found: Sessions) -> Rows:
+        """The sessions that have what is looked for in a name, in a task, or in their own words."""
+        store, rows = self._ctx.store, found.rows
+        said = [row for name in self._said if (row := store.row_of(name)) is not None]
+        named = session_names(store, rows, self._wanted)
+        return np.concatenate([named, store.column("session")[said]])
 
-    def _show_turns(self, session: Session) -> None:
-        turns, ctx = self.query_one("#turns", RequestTable), self._ctx
-        title = f"requests of {escape(session.name) or 'no session'}"
+    def _text_of(self, session: int) -> str:
+        """What its user asked first, as far as that was recorded."""
+        if session not in self._asked and self._found:
+            self._asked[session] = user_text(self._ctx.store, self._found.first_row(session))
+        return self._asked.get(session, "")
+
+    @on(SessionTree.Moved)
+    def _follow(self, message: SessionTree.Moved) -> None:
+        self._show_turns(message.line)
+
+    @on(TurnStrip.Stepped)
+    def _follow_strip(self, message: TurnStrip.Stepped) -> None:
+        self.query_one(TurnTable).go_to(message.row)
+
+    @on(TurnTable.RowMoved)
+    def _follow_table(self, message: TurnTable.RowMoved) -> None:
+        self.query_one(TurnStrip).select(message.row)
+
+    def _show_turns(self, line: TreeLine) -> None:
+        assert self._found
+        turns, ctx, agent = self.query_one(TurnTable), self._ctx, line.agent
+        rows = agent.rows if agent else self._found.rows_of(line.session)
+        name = ctx.store.strings[line.session] or "no session"
+        if agent:
+            name = f"{agent.name or agent.id or 'main'} in {name}"
+        title = f"requests of {escape(name)}"
         if turns.border_title != title:
             turns.border_title, turns.cursor = title, 0
         turns.as_of_ts, turns.now_ts = ctx.as_of_ts, ctx.clock.now
-        turns.show(session.rows, (session.name, self._version))
+        turns.show(rows, (line.item, self._version))
+        strip = self.query_one(TurnStrip)
+        missed = misses_in_words(ctx.store, rows, ctx.as_of_ts)
+        strip.border_title = f"turns  [$success]█[/] cached  [$primary]█[/] computed  ·  {missed}"
+        strip.show(rows, ctx.as_of_ts, turns.item)
+
+    def action_order(self) -> None:
+        """The next order of the sessions."""
+        self._order = (self._order + 1) % len(ORDERS)
+        self._list()
+        self.query_one(SessionTree).action_newest()
+
+    def action_find(self) -> None:
+        """Look for sessions."""
+        field = self.query_one("#find", Input)
+        field.display = True
+        field.focus()
+
+    def action_leave(self) -> None:
+        """Show all sessions again, or go back."""
+        field = self.query_one("#find", Input)
+        if not field.display:
+            self.app.pop_screen()
+            return
+        field.display, field.value = False, ""
+        self.query_one(SessionTree).focus()
+
+    @on(Input.Changed, "#find")
+    def _find(self, message: Input.Changed) -> None:
+        self._wanted = message.value.strip().lower()
+        self._said = set()
+        self.workers.cancel_group(self, "find")
+        if len(self._wanted) >= MIN_CHARS:
+            self._search(self._wanted)
+        self._list()
+
+    @on(Input.Submitted, "#find")
+    def _found_it(self) -> None:
+        self.query_one(SessionTree).focus()
+
+    @work(thread=True, group="find", exit_on_error=True)
+    def _search(self, text: str) -> None:
+        """Look through what users said, as far as it was recorded."""
+        worker, search, more = get_current_worker(), UserSearch(text), True
+        time.sleep(TYPING_S)
+        while more and not worker.is_cancelled:
+            ids, more = search.look(map(Path, self._ctx.source.following))
+            if ids and not worker.is_cancelled:
+                self.post_message(UserSaid(text, ids))
+
+    @on(UserSaid)
+    def _note_said(self, message: UserSaid) -> None:
+        if message.text == self._wanted:
+            self._said |= message.ids
+            self._list()
