@@ -68,6 +68,7 @@ bench: $(STAMP) ## measure, and print the figures
 
 shots: $(STAMP) ## write screenshots/ from the real dashboard
 	$(BIN)/python -m tests.shots $(ARGS)
+	$(BIN)/python -m tests.movie
 
 record: $(STAMP) ## record a session with the real client, for the dashboard
 	$(BIN)/python -m tests.record $(ARGS)

@@ -2,7 +2,8 @@
 
 Writes into `tests/data/`, from which screenshots are made and against which the dashboard is
 tested: `recording.jsonl`, a session with the real model; `captured.jsonl`, a short one with its
-texts; `day.jsonl`, a day of agents against scripted answers. `ARGS="day"` makes one of them alone.
+texts; `day.jsonl` and `afternoon.jsonl`, agents against scripted answers; `families.jsonl`, tiny
+models of several families. `ARGS="day"` makes one of them alone.
 All that happens in them happened; only what names this machine is taken out.
 """
 
@@ -20,14 +21,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlxdeck.telemetry.schema.events import StreamStart
+from tests.cleaned import cleaned
 from tests.e2e.client import claude
 from tests.real import ROOT, Server, serving
+from tests.scripted.afternoon import record as scripted_afternoon
 from tests.scripted.day import record as scripted_day
+from tests.zoo.models import build
 
 FOLDER = ROOT / "tests" / "data"
-HOME = "/home/me"
-"""What the temporary folder of a recording is called in it."""
 
 WEATHER = {
     "name": "get_weather",
@@ -51,12 +52,14 @@ TOPICS = ("the sea", "a small dog", "winter", "bread", "the moon", "trains", "an
 RULES = "You help with a Python project. Answer in one sentence. Read files before you edit. "
 GUIDE = "You are a helpful guide. "
 GUIDED = "5f0c2d7e-guide"
+FAMILIES = {"qwen3": "qwen3", "llama": "llama3_1"}
+"""Architectures, and whose tokenizer and template each gets."""
 PAUSE_S = 6.0
 """How long somebody thinks."""
 
 
-def ask(server: Server, *turns: str, session: str = GUIDED, **fields: Any) -> Any:
-    """A conversation over the Messages API; None if it is refused."""
+def ask(server: Server, *turns: Any, session: str = GUIDED, **fields: Any) -> Any:
+    """A conversation over the Messages API, of texts or blocks; None if it is refused."""
     roles = ("user", "assistant")
     messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]
     body = {"model": "local", "max_tokens": 48, "temperature": 0, "messages": messages, **fields}
@@ -127,14 +130,21 @@ def tools(server: Server, session: str = GUIDED) -> None:
         ):
             ask(server, f"Use {name}, please.", begun, tools=[tool], session=session)
         forced = {"type": "tool", "name": name}
-        ask(
-            server,
-            f"Use {name} for Paris.",
-            tools=[tool],
-            tool_choice=forced,
-            max_tokens=64,
-            session=session,
-        )
+        asked = f"Use {name} for Paris."
+        told: dict[str, Any] = {"tools": [tool], "max_tokens": 64, "session": session}
+        answer = ask(server, asked, tool_choice=forced, **told)
+        for failed in (False, True):
+            results = [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": each["id"],
+                    "content": "It is not there." if failed else "Rain, 12 degrees.",
+                    "is_error": failed,
+                }
+                for each in answer["content"]
+                if each["type"] == "tool_use"
+            ]
+            ask(server, asked, answer["content"], results, **told)
 
 
 def together(server: Server, max_tokens: int, session: str) -> None:
@@ -199,26 +209,50 @@ def day() -> None:
         write(scripted_day(Path(folder)), "day.jsonl", Path(folder))
 
 
+def afternoon() -> None:
+    """Three people with Claude Code, at the pace of a large model, with what was said."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        write(scripted_afternoon(Path(folder)), "afternoon.jsonl", Path(folder), theirs=True)
+
+
+def families() -> None:
+    """Tiny models of several families, one server after the other at the same address."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        for name, vocabulary in FAMILIES.items():
+            model = build(Path(folder) / f"tiny-{name}", name, vocabulary)
+            with serving("--model", str(model), home=home) as server:
+                rules = RULES * 4
+                for text in ("Say something.", "Say something.", "Say something else."):
+                    ask(server, text, system=rules, session=f"{name}-tries", temperature=1, seed=7)
+                ask(server, "Read it.", tools=[READ], tool_choice={"type": "any"}, system=rules)
+                together(server, 16, f"{name}-stories")
+                ask(server, "Too much.", temperature="hot")
+                time.sleep(1.5)
+        write(files(home), "families.jsonl", Path(folder))
+
+
 def files(home: Path) -> list[Path]:
     """What a server has recorded, in the order of its files."""
     return sorted((home / "telemetry").glob("*.jsonl"))
 
 
-def write(recorded: list[Path], name: str, folder: Path) -> None:
-    """Put files of telemetry into one, without what names this machine."""
-    lines = []
-    for raw in (raw for path in recorded for raw in path.read_text("utf-8").splitlines()):
-        line = json.loads(raw.replace(str(folder), HOME))
-        if line["event"] == StreamStart.NAME:
-            line["attrs"] |= {"host.name": "host", "host.cpu.model.name": "x86_64"}
-            line["attrs"]["server.port"] = 8081
-        lines.append(json.dumps(line, separators=(",", ":")))
+def write(recorded: list[Path], name: str, folder: Path, *, theirs: bool = False) -> None:
+    """Put files of telemetry into one, without what isn't ours, see `cleaned`."""
+    raw = (line for path in recorded for line in path.read_text("utf-8").splitlines())
+    lines = list(cleaned(raw, folder, theirs=theirs))
     target = FOLDER / name
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{name}: {len(lines)} lines, {target.stat().st_size // 1000} KB")
 
 
-KINDS = {"recording": recording, "captured": captured, "day": day}
+KINDS = {
+    "recording": recording,
+    "captured": captured,
+    "day": day,
+    "afternoon": afternoon,
+    "families": families,
+}
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
     python -m tests.shots [NAME...]
 
-The clock stands just before the recording's server stops, so that a run gives the same pictures
-again, of a server that runs.
+Those of the main screen and of requests show `afternoon.jsonl`. Its server stopped in the middle of
+its work, and the clock stands at its last moments: so each run gives the same pictures, of a server
+that runs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from textual.pilot import Pilot
 from mlxdeck.telemetry.analyze import session_summary
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.app import Dashboard
+from mlxdeck.tui.themes import THEME_NAMES
 
 ROOT = Path(__file__).parent.parent
 RECORDINGS = ROOT / "tests" / "data"
@@ -31,8 +34,11 @@ FONT = "DejaVu Sans Mono"
 """Has braille and box drawing, and is everywhere; the pictures name a font that must be fetched."""
 ZOOM = 2
 BEFORE_END_S = 0.2
-WINDOW = "5m"
+WINDOW = "15m"
 """What the recording is long."""
+SUFFIXES = ("", "light", "contrast")
+"""What stands behind a picture's name, in the order of `THEME_NAMES`."""
+SIZES = ((80, 24), (120, 36), (160, 48), (250, 60))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +48,41 @@ class Shot:
     name: str
     size: tuple[int, int] = (120, 36)
     keys: tuple[str, ...] = ()
-    recording: str = "recording.jsonl"
+    theme: int = 0
+    """Which of `THEME_NAMES`."""
+    recording: str = "afternoon.jsonl"
     replay_at: float | None = None
     """The share of the recording at which a replay stands; None shows it live."""
 
 
-CAPTURED = "captured.jsonl"
+def _mains() -> list[Shot]:
+    """The main screen in every size and theme."""
+    found = []
+    for size in SIZES:
+        for theme, name in enumerate(SUFFIXES):
+            told = (f"{size[0]}x{size[1]}" if size != (120, 36) else "", name)
+            label = "-".join(filter(None, ("dashboard", *told)))
+            found.append(Shot(label, size, theme=theme))
+    return found
+
+
+TALL = (120, 48)
 SHOTS = (
-    Shot("dashboard"),
-    Shot("dashboard-light", keys=("d",)),
-    Shot("dashboard-80x24", (80, 24)),
-    Shot("dashboard-250x60", (250, 60), keys=("3", "6")),
+    *_mains(),
     Shot("dashboard-log", keys=("l",)),
-    Shot("cursor", keys=("o", "shift+tab", "shift+tab", *["left"] * 17, "enter")),
+    Shot("cursor", keys=("shift+tab", *["left"] * 17, "enter")),
     Shot("replay", replay_at=0.6),
     Shot("replay-80x24", (80, 24), replay_at=0.6),
-    Shot("filter", keys=("slash", *"cache:prefix latency>1s")),
-    Shot("sessions", keys=("s",)),
-    Shot("compare", (120, 48), keys=("down", "c", "down", "down", "c"), recording=CAPTURED),
-    Shot("request", (120, 48), keys=("down", "down", "enter"), recording=CAPTURED),
-    Shot("request-light", (120, 48), keys=("d", "down", "down", "enter"), recording=CAPTURED),
-    Shot("request-80x24", (80, 24), keys=("down", "down", "enter"), recording=CAPTURED),
-    Shot("help", (120, 48), keys=("question_mark",)),
-    Shot("filter-help", (120, 48), keys=("slash", "f1")),
+    Shot("filter", keys=("slash", *"cache:prefix latency>10s")),
+    Shot("filter-help", TALL, keys=("slash", "f1")),
+    Shot("sessions", TALL, keys=("s",)),
+    Shot("sessions-light", TALL, keys=("s",), theme=1),
+    Shot("request", TALL, keys=(*["down"] * 9, "enter")),
+    Shot("request-light", TALL, keys=(*["down"] * 9, "enter"), theme=1),
+    Shot("request-80x24", (80, 24), keys=(*["down"] * 9, "enter")),
+    Shot("running", TALL, keys=("enter",)),
+    Shot("compare", TALL, keys=(*["down"] * 9, "c", "down", "c")),
+    Shot("help", TALL, keys=("question_mark",)),
 )
 
 
@@ -82,6 +100,7 @@ async def shown(shot: Shot, recordings: Path = RECORDINGS) -> AsyncIterator[Dash
     now_s = expected.last_ts - BEFORE_END_S
     app = Dashboard([recording], clock=lambda: now_s, window=WINDOW, replay=replay)
     async with app.run_test(size=shot.size) as pilot:
+        app.theme = THEME_NAMES[shot.theme]
         await loaded(pilot, app, expected.n_lines)
         if shot.replay_at is not None:
             length_s = expected.last_ts - expected.first_ts
@@ -94,14 +113,14 @@ async def shown(shot: Shot, recordings: Path = RECORDINGS) -> AsyncIterator[Dash
         yield app
 
 
-async def take(shot: Shot, folder: Path) -> None:
-    """Write what is shown, as SVG and as PNG."""
+async def take(shot: Shot, folder: Path) -> Path:
+    """Write what is shown as a PNG."""
     async with shown(shot) as app:
         svg = app.export_screenshot(title="mlxdeck")
     svg = svg.replace("Fira Code", FONT)
-    (folder / f"{shot.name}.svg").write_text(svg, encoding="utf-8")
-    png = resvg_py.svg_to_bytes(svg_string=svg, zoom=ZOOM)
-    (folder / f"{shot.name}.png").write_bytes(bytes(png))
+    png = folder / f"{shot.name}.png"
+    png.write_bytes(bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=ZOOM)))
+    return png
 
 
 async def loaded(pilot: Pilot[None], app: Dashboard, n_lines: int) -> None:
@@ -112,16 +131,20 @@ async def loaded(pilot: Pilot[None], app: Dashboard, n_lines: int) -> None:
     await pilot.pause()
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Take all pictures, or those whose names are given."""
-    wanted = set(arguments)
+def _taken(shot: Shot) -> Path:
     os.environ["TZ"] = "UTC"
     time.tzset()
+    return asyncio.run(take(shot, FOLDER))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Take all pictures, or those whose names are given, a few at the same time."""
+    wanted = set(arguments)
     FOLDER.mkdir(exist_ok=True)
-    for shot in SHOTS:
-        if not wanted or shot.name in wanted:
-            asyncio.run(take(shot, FOLDER))
-            print(FOLDER / f"{shot.name}.png")
+    shots = [shot for shot in SHOTS if not wanted or shot.name in wanted]
+    with ProcessPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for path in pool.map(_taken, shots):
+            print(path)
 
 
 if __name__ == "__main__":

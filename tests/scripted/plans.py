@@ -23,7 +23,7 @@ from tests.scripted.engine import Reply
 
 LANGUAGES = ("python", "javascript", "go", "yaml", "markdown", "sql", "rust", "json")
 FINISHED = "There is nothing left to do."
-_TURN = re.compile(r"<(user|assistant)>(.*?)</\1>", re.DOTALL)
+TURN = re.compile(r"<(user|assistant)>(.*?)</\1>", re.DOTALL)
 _MARK = re.compile(r"\[\[([a-z]+)-([0-9.]+) ([^\]\s]+)\]\]")
 
 
@@ -243,7 +243,7 @@ PLANS: dict[str, Callable[[Task], list[Step]]] = {
 def reply(prompt: str) -> Reply:
     """The answer to a prompt as `ByteTokenizer` renders it."""
     kind, number, folder, n_answers = "", "", "", 0
-    for found in _TURN.finditer(prompt):
+    for found in TURN.finditer(prompt):
         if found[1] == "assistant":
             n_answers += 1
         elif marks := _MARK.findall(found[2]):

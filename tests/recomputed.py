@@ -1,0 +1,224 @@
+"""What a stream says as of a moment, read with nothing of telemetry/: one record a request.
+
+Slow and simple, so that the dashboard's figures can be held against it. A line counts if its time
+is not after the moment.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Line = Mapping[str, Any]
+NAN = math.nan
+IN = "gen_ai.usage.input_tokens"
+OUT = "gen_ai.usage.output_tokens"
+CACHED = "gen_ai.usage.cache_read.input_tokens"
+DURATION = "gen_ai.server.request.duration"
+TTFT = "gen_ai.server.time_to_first_token"
+NEAR = ("", "ram", "flight")
+OMITTED = {"outcome": "ok", OUT: 0, CACHED: 0, DURATION: 0.0, "mlx.tool_calls": 0}
+"""What lines of 0.1 left out; later ones name their operation."""
+
+
+def read(path: Path) -> list[Line]:
+    """Every line of a file."""
+    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request, as far as it was known."""
+
+    id: str
+    number: int
+    """How many others had a line in the file before its first one."""
+    pid: int
+    start_ts: float
+    session: str
+    start: dict[str, Any] = field(default_factory=dict)
+    end: dict[str, Any] | None = None
+    end_ts: float = math.inf
+    calls: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)
+    """Names of the tools that it called, as far as one may filter by them."""
+    lost_ts: float = math.inf
+    """When its server stopped, if it has no end."""
+
+    @property
+    def outcome(self) -> str:
+        """How it ended."""
+        if self.end is not None:
+            return str(self.end["outcome"])
+        return "open" if self.lost_ts == math.inf else "lost"
+
+    def told(self, name: str, unknown: Any = NAN) -> Any:
+        """A figure of its end."""
+        return (self.end or {}).get(name, unknown)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its whole answer was known."""
+        return bool(self.told("mlx.cache.result", "") == "exact")
+
+    @property
+    def known_tokens(self) -> int:
+        """Prompt tokens that were not computed."""
+        return int(self.told(IN if self.is_exact else CACHED, 0))
+
+    @property
+    def judged_tokens(self) -> int:
+        """Prompt tokens, if it is known how many of them came from a cache."""
+        is_judged = self.is_exact or not math.isnan(self.told(CACHED))
+        return int(self.told(IN, 0)) if is_judged else 0
+
+
+Predicate = Callable[[Asked], bool]
+
+
+@dataclass(slots=True)
+class Known:
+    """All of a stream as of a moment."""
+
+    requests: list[Asked]
+    """In the order of the file."""
+    first_ts: float
+    ticks: list[Line]
+    stopped: dict[int, float]
+
+    def ended(self, start_ts: float, end_ts: float, wanted: Predicate) -> list[Asked]:
+        """Those that ended between two moments, the earliest first."""
+        found = [
+            each
+            for each in self.requests
+            if each.end is not None and start_ts <= each.end_ts <= end_ts and wanted(each)
+        ]
+        return sorted(found, key=lambda each: (each.end_ts, each.number))
+
+
+def replayed(lines: Sequence[Line], moment_ts: float) -> Known:
+    """What is shown of a moment when all lines are known.
+
+    Of a request that ends later, or is lost later, it isn't told which tools it called.
+    """
+    found, whole = known(lines, moment_ts), known(lines)
+    over = {each.id: min(each.end_ts, each.lost_ts) for each in whole.requests}
+    for each in found.requests:
+        if moment_ts < over[each.id] < math.inf:
+            each.called = []
+    return found
+
+
+def known(lines: Iterable[Line], moment_ts: float = math.inf) -> Known:
+    """What the lines say up to a moment."""
+    requests: dict[str, Asked] = {}
+    ticks: list[Line] = []
+    stopped: dict[int, float] = {}
+    first_ts, servers = math.inf, list[tuple[Any, float, int]]()
+    for line in lines:
+        ts, event, attrs = line["ts"], line["event"], line["attrs"]
+        if ts > moment_ts:
+            continue
+        first_ts = min(first_ts, ts)
+        if event == "tick":
+            ticks.append(line)
+        elif event == "server.stop":
+            stopped[line["pid"]] = max(ts, stopped.get(line["pid"], 0))
+        elif event == "stream.start" and attrs.get("server.port"):
+            address = (attrs.get("host.name"), attrs["server.address"], attrs["server.port"])
+            servers.append((address, ts, line["pid"]))
+        if name := line.get("request_id"):
+            _add(requests, name, line)
+    _note_killed(servers, stopped)
+    for each in requests.values():
+        if each.end is None and each.start_ts <= stopped.get(each.pid, 0):
+            each.lost_ts = stopped[each.pid]
+    return Known(list(requests.values()), first_ts, ticks, stopped)
+
+
+def _old(attrs: dict[str, Any]) -> dict[str, Any]:
+    """An end that a server of 0.1 wrote."""
+    whole = OMITTED | attrs
+    if not whole.get(TTFT):
+        whole.pop(TTFT, None)
+    if IN not in whole:
+        # It never came as far as to read the prompt.
+        del whole[OUT], whole[CACHED]
+    return whole
+
+
+def _note_killed(servers: list[tuple[Any, float, int]], stopped: dict[int, float]) -> None:
+    """Two processes can't listen at one address: the one before had been killed."""
+    servers.sort(key=lambda server: server[1])
+    for place, (address, _, pid) in enumerate(servers):
+        later = [each for each in servers[place + 1 :] if each[0] == address and each[2] != pid]
+        if later:
+            stopped[pid] = max(later[0][1], stopped.get(pid, 0))
+
+
+def _add(requests: dict[str, Asked], name: str, line: Line) -> None:
+    new = Asked(name, len(requests), line["pid"], line["ts"], line.get("session_id", ""))
+    each = requests.setdefault(name, new)
+    each.start_ts = min(each.start_ts, line["ts"])
+    each.session = each.session or line.get("session_id", "")
+    if line["event"] == "request.start":
+        each.start = dict(line["attrs"])
+    elif line["event"] == "tool_call":
+        each.calls.append((line["ts"], line["attrs"]))
+        each.called.append(line["attrs"].get("gen_ai.tool.name", ""))
+    elif line["event"] == "request.end":
+        attrs = dict(line["attrs"])
+        each.end, each.end_ts = (
+            (attrs if "gen_ai.operation.name" in attrs else _old(attrs)),
+            line["ts"],
+        )
+
+
+def rank(values: Iterable[float], percent: float) -> float:
+    """A percentile by nearest rank of what is known."""
+    found = sorted(value for value in values if not math.isnan(value))
+    return found[max(0, math.ceil(percent / 100 * len(found)) - 1)] if found else NAN
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Figures of some requests that have ended."""
+
+    n_requests: int
+    n_errors: int
+    durations: tuple[float, float, float]
+    n_answers: int
+    ttft_p50: float
+    exact: float
+    prefix: float
+    slower: float
+    input_tokens: int
+    output_tokens: int
+
+
+def totals(ended: Sequence[Asked]) -> Totals:
+    """Everything that can be added up or ranked."""
+    good = [each for each in ended if each.outcome == "ok"]
+    times = [each.told(DURATION) for each in good]
+    judged = sum(each.judged_tokens for each in ended)
+
+    def share(chosen: Predicate) -> float:
+        tokens = sum(each.known_tokens for each in ended if chosen(each))
+        return tokens / judged if judged else NAN
+
+    return Totals(
+        len(ended),
+        sum(each.outcome == "error" for each in ended),
+        (rank(times, 50), rank(times, 95), rank(times, 99)),
+        sum(not math.isnan(each) for each in times),
+        rank((each.told(TTFT) for each in good), 50),
+        share(lambda each: each.is_exact),
+        share(lambda each: not each.is_exact),
+        share(lambda each: each.told("mlx.cache.tier", "") not in NEAR) if judged else 0.0,
+        sum(int(each.told(IN, 0)) for each in ended),
+        sum(int(each.told(OUT, 0)) for each in ended),
+    )
