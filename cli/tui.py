@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--serve",
         nargs="?",
-        type=int,
+        type=_port,
         const=8090,
         metavar="PORT",
         help="show the dashboard in a browser, on this machine only; default port: 8090",
@@ -51,6 +51,10 @@ def run(args: Namespace) -> int:
         with mirrored(args, places) as (paths, mirrors):
             follow_from_now(mirrors)
             return dashboard(args, paths, beside=Beside(mirrors=mirrors))
+    named = [each for each in places if isinstance(each, Path)]
+    if any(map(standard_input.is_meant, named)):
+        raise UserError("--serve: standard input can't be shown to everyone who comes")
+    check_places(named, may_come=True)
     from mlxdeck.tui.outputs.browser import serve
 
     flags = [
@@ -73,6 +77,12 @@ def follow_from_now(mirrors: Sequence[Mirror]) -> None:
         except ServerFilesError as error:
             raise UserError(str(error)) from error
         mirror.start()
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and text.isascii() and 0 < int(text) < 65536):
+        raise ArgumentTypeError("expected a port, from 1 to 65535")
+    return int(text)
 
 
 def dashboard(

@@ -55,7 +55,7 @@ def _check_file(path: Path) -> None:
     head = head_of(path)
     if not method_of(head):
         try:
-            kind_of(head)
+            kind_of(head, n_odd=1)
         except ForeignData as error:
             raise NoStream(f"{path} {error}") from error
 

@@ -57,8 +57,10 @@ class _FirstLine(msgspec.Struct):
 _decode = msgspec.json.Decoder(_FirstLine).decode
 
 
-def kind_of(head: bytes) -> Kind | None:
+def kind_of(head: bytes, *, n_odd: int = 2) -> Kind | None:
     """What data is that begins like this; None if no whole line of it tells.
+
+    So many odd lines, and no other ones, are none of ours: a single one may be torn.
 
     Raises:
         ForeignData: It is something else, beyond doubt.
@@ -77,7 +79,7 @@ def kind_of(head: bytes) -> Kind | None:
             return "transcript"
         n_foreign += 1
     _refuse_binary(head)
-    if n_foreign > 1:
+    if n_foreign >= n_odd:
         raise ForeignData(f"holds no event of mlxdeck; {EXPECTED}")
     return None
 

@@ -142,7 +142,8 @@ class Tail:
         if others := sorted(name for name in others if not name.startswith(".")):
             more = ", ..." if len(others) > MAX_NAMED else ""
             named = ", ".join(others[:MAX_NAMED])
-            self._foreign[folder] = f"{folder}: {len(others)} other files skipped: {named}{more}"
+            n_files = f"{len(others)} other file{'s' if others[1:] else ''}"
+            self._foreign[folder] = f"{folder}: {n_files} skipped: {named}{more}"
 
     def _is_wanted(self, path: Path) -> bool:
         if not self._whole_folders:

@@ -88,7 +88,8 @@ def encode(
         values = {name: _fit(getattr(attrs, name)) for name in attrs.__struct_fields__}
         body = _encoder.encode(type(attrs)(**values))
     if unknown:
-        names = {each.encode_name for each in msgspec.structs.fields(attrs) if each.name in unknown}
+        pairs = zip(attrs.__struct_fields__, attrs.__struct_encode_fields__, strict=True)
+        names = {encoded for name, encoded in pairs if name in unknown}
         told = msgspec.json.decode(body)
         body = _encoder.encode({name: value for name, value in told.items() if name not in names})
     envelope = Envelope(

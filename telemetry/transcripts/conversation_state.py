@@ -76,7 +76,6 @@ class Conversation:
     asked: str = ""
     """The user's last text."""
     shape: str = ""
-    told_shape: str = ""
     params: Params = field(default_factory=Params)
     open: OpenRequest | None = None
     ended: OpenRequest | None = None

@@ -139,7 +139,6 @@ class Conversion:
             self._calls.pop(came.call_id, None)
         found.unsent.clear()
         found.results.clear()
-        found.told_shape = found.shape
 
     def _begin_late(
         self, found: Conversation, line: TranscriptLine, name: str, model: str, ts: float

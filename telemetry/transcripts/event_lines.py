@@ -47,6 +47,7 @@ class EventLines:
 
     def __init__(self) -> None:
         self._seq = 0
+        self._told_shapes = set[str]()
 
     def _line(
         self,
@@ -81,7 +82,8 @@ class EventLines:
         for role, digest, content in found.unsent:
             part = t.Content(kind="message", role=role, hash=digest, content=content)
             yield self._line(found, request, part, ts)
-        if shape and found.shape != found.told_shape:
+        if shape and found.shape not in self._told_shapes:
+            self._told_shapes.add(found.shape)
             system = t.Content(
                 kind="system", role="system", hash=shape.system_hash, content=shape.system
             )

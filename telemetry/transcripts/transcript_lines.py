@@ -93,14 +93,15 @@ class TranscriptLine(msgspec.Struct):
             return None
 
 
-_WANTED = (b'"user"', b'"assistant"', b'"system"', b'"api-request"', b'"api-request-shape"')
+_HEAD_BYTES = 200
 _OTHERS = (b'{"type":"api-request-blob"', b'{"type":"progress"', b'{"type":"file-history')
 _decode = msgspec.json.Decoder(TranscriptLine).decode
 
 
 def line_of(raw: bytes) -> TranscriptLine | None:
     """One line; None if it has nothing for us, or another form."""
-    if raw.startswith(_OTHERS) or not any(mark in raw for mark in _WANTED):
+    if raw.startswith(_OTHERS) or b'"attachment":{' in raw[:_HEAD_BYTES]:
+        # Long, and many.
         return None
     try:
         return _decode(raw)

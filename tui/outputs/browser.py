@@ -6,12 +6,16 @@ therefore refuses every request that doesn't come from its own page.
 
 from __future__ import annotations
 
+import os
 import shlex
+import socket
 from collections.abc import Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from textual_serve.server import Server
+
+from mlxdeck.settings.errors import UserError
 
 HOST, PORT = "127.0.0.1", 8090
 """This machine only: anyone who can connect can read the streams."""
@@ -49,6 +53,24 @@ class OwnServer(Server):
 
 
 def serve(command: Sequence[str], port: int = PORT) -> int:
-    """Run `command` for everyone who comes, until it is interrupted."""
+    """Run `command` for everyone who comes, until it is interrupted.
+
+    Raises:
+        UserError: The port can't be had.
+    """
+    _try(port)
     OwnServer(shlex.join(command), host=HOST, port=port, title="mlxdeck").serve()
     return 0
+
+
+def _try(port: int) -> None:
+    """Ask for a port as the server will; it tells of nothing but a traceback."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            raise UserError(
+                f"port {port} can't be had ({why}): --serve PORT takes another"
+            ) from error
