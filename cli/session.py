@@ -11,6 +11,7 @@ from functools import partial
 
 from mlxdeck.cli.settings import add_server_flags, server_settings
 from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
+from mlxdeck.settings.sources import flag
 
 say = partial(print, file=sys.stderr, flush=True)
 """Standard output is the agent's."""
@@ -41,7 +42,8 @@ def run_session(args: Namespace, command: Sequence[str]) -> int:
         if warning := narrow_window(server, command):
             say(f"mlxdeck: {warning}")
         if args.dashboard:
-            open_dashboard([*DASHBOARD, str(settings.telemetry_folder)], say)
+            where = f"{flag('telemetry_dir')}={settings.telemetry_folder}"
+            open_dashboard([*DASHBOARD, where], say)
         began_ts = time.time()
         own = environment(server, command, os.environ)
         status = run_agent(command_line(server, command), own)

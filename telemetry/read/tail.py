@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mlxdeck.telemetry.analyze.sentences import counted
 from mlxdeck.telemetry.columns.record_batch import RecordBatch
 from mlxdeck.telemetry.read import standard_input
 from mlxdeck.telemetry.read.fast_decode import Bad
@@ -142,8 +143,8 @@ class Tail:
         if others := sorted(name for name in others if not name.startswith(".")):
             more = ", ..." if len(others) > MAX_NAMED else ""
             named = ", ".join(others[:MAX_NAMED])
-            n_files = f"{len(others)} other file{'s' if others[1:] else ''}"
-            self._foreign[folder] = f"{folder}: {n_files} skipped: {named}{more}"
+            read, skipped = counted(len(found), "recording"), counted(len(others), "other file")
+            self._foreign[folder] = f"{folder}: {read}, {skipped} skipped: {named}{more}"
 
     def _is_wanted(self, path: Path) -> bool:
         if not self._whole_folders:

@@ -25,8 +25,8 @@ from mlxdeck.telemetry.transcripts.transcript_lines import Params, TranscriptLin
 
 SETTLED_S = 3.0
 """An answer is over if for so long no block has followed its last one."""
-LOST_S = 1200.0
-"""A request without an answer is over after so long: the client waits no longer."""
+LOST_S = 3700.0
+"""A request without an answer is over after so long: `mlxdeck claude` has it wait for an hour."""
 _SYNTHETIC = "<synthetic>"
 """The model of what the client itself says in the model's place."""
 CANCELLED = 499

@@ -47,7 +47,8 @@ class ProblemsScreen(PageScreen):
 def _summary(ctx: Context) -> str:
     source, store = ctx.source, ctx.store
     found = [f"{source.n_bad:,} bad lines of {store.n_lines + source.n_bad:,}"]
-    found += source.notes
+    if source.notes:
+        found += [f"{fmt.counted(len(source.following), 'file')} read", *source.notes]
     if source.refused:
         found.append(f"refused: {source.refused}")
     if store.n_dropped:
