@@ -145,6 +145,8 @@ class Conversion:
     ) -> Iterator[bytes]:
         """A request of which the first thing known is what came of it."""
         asked_ts = found.asked_ts
+        if line.duration_ms is not None and line.duration_ms >= 0:
+            asked_ts = ts - line.duration_ms / 1000
         known = asked_ts is not None and asked_ts <= ts
         start_ts = asked_ts if asked_ts is not None and known else ts
         name = line.request_ref or line.request_id or name

@@ -72,6 +72,8 @@ class TranscriptLine(msgspec.Struct):
     """The API's name of the request."""
     request_ref: str | None = msgspec.field(default=None, name="requestRef")
     """The `id` of the line `api-request` that this answers; only in later versions."""
+    duration_ms: float | None = msgspec.field(default=None, name="durationMs")
+    """How long the request took; only in the first versions."""
     is_api_error: bool | None = msgspec.field(default=None, name="isApiErrorMessage")
     status: Any = msgspec.field(default=None, name="apiErrorStatus")
     error: Any = None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlxdeck.telemetry.analyze.request_detail import detail
 from mlxdeck.telemetry.read.places import check_place
@@ -16,7 +18,9 @@ from mlxdeck.telemetry.read.streams import GrowingStreams, read_streams
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, OK, OPEN
 from mlxdeck.telemetry.store.store import Store
+from mlxdeck.telemetry.transcripts.conversion import Conversion
 from mlxdeck.telemetry.transcripts.transcript_feed import TranscriptFeed
+from mlxdeck.telemetry.transcripts.transcript_lines import line_of
 from tests.transcripts import SESSION, START_TS, Transcript, call, text
 
 
@@ -72,15 +76,17 @@ def test_what_a_transcript_does_not_tell_is_unknown(tmp_path: Path) -> None:
     """Phases and first tokens never are known; no time is made up."""
     made = Transcript()
     made.answers("1", text("Goes on."), 3)
+    made.answers("0", text("As the first versions say."), 3.5, durationMs=400)
     made.says("and?", 4)
     made.asks("two", 5)
     store = read_streams([made.write(tmp_path / "a.jsonl")])
     names = ("ttft_s", "queue_s", "prefill_s", "decode_s", "tokenize_s")
-    for row in (0, 1):
+    for row in (0, 1, 2):
         assert figures(store, row, *names) == [None] * 5
-        assert np.isnan(store.column("duration_s")[row])
-    assert store.column("outcome").tolist() == [OK, CANCELLED]
-    assert figures(store, 1, "status", "input_tokens", "output_tokens") == [None] * 3
+    durations_s = [figures(store, row, "duration_s")[0] for row in (0, 1, 2)]
+    assert durations_s == [None, pytest.approx(0.4), None]
+    assert store.column("outcome").tolist() == [OK, OK, CANCELLED]
+    assert figures(store, 2, "status", "input_tokens", "output_tokens") == [None] * 3
 
 
 def test_failures_and_interruptions(tmp_path: Path) -> None:
@@ -187,6 +193,29 @@ def test_transcripts_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert store.column("outcome").tolist() == [OK, OK]
     assert store.n_lines == store.feed([]) + store.n_lines
     tail.close()
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=30), st.booleans())
+def test_it_is_the_same_however_it_grew(sizes: list[int], announced: bool) -> None:
+    """Line by line, or torn anywhere."""
+    raw, at = task(announced=announced).raw, 0
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{SESSION}.jsonl"
+        path.write_bytes(raw[: raw.index(b"\n") + 1])
+        feed, at = TranscriptFeed(path, clock=lambda: START_TS), path.stat().st_size
+        for size in sizes:
+            feed.feed(1 << 20)
+            with path.open("ab") as file:
+                file.write(raw[at : at + size])
+            at += size
+        with path.open("ab") as file:
+            file.write(raw[at:])
+        feed.feed(1 << 20)
+        feed.close()
+        written = feed.path.read_bytes()
+        conversion = Conversion()
+        lines = (line for each in raw.splitlines() if (line := line_of(each)))
+        assert written == b"".join(event for line in lines for event in conversion.take(line))
 
 
 def test_a_transcript_may_be_compressed_or_lack_its_end(tmp_path: Path) -> None:
