@@ -16,6 +16,8 @@ from mlxdeck.telemetry.transcripts.transcript_lines import line_of
 
 NAME = "transcripts.jsonl"
 _CHUNK_BYTES = 256 << 10
+_SHRINKS = 4
+"""Events are shorter than the lines that they are made of: at least so much."""
 _LOOK_S = 2.0
 """Between two looks for new files."""
 _RECENT_S = 86_400.0
@@ -105,13 +107,14 @@ class TranscriptFeed:
         self._writer = TranscriptWriter(self.path)
         self._known: dict[Path, _Reading] = {}
         self._queue: deque[_Reading] = deque()
+        self._left_bytes = 0
         self._looked_s = 0.0
         self._begun = False
 
     @property
     def unread_bytes(self) -> int:
         """How much is left of all files."""
-        return sum(each.unread_bytes for each in self._queue)
+        return self._left_bytes
 
     @property
     def pending(self) -> bool:
@@ -122,23 +125,27 @@ class TranscriptFeed:
         """Read about so much."""
         self._begun = True
         self._look()
-        left = max_bytes
+        goal_bytes = self._left_bytes - max_bytes * _SHRINKS
         try:
-            while self._queue and left > 0:
-                reading = self._queue[0]
-                for raw in reading.lines():
-                    left -= len(raw)
-                    self._writer.take(raw)
-                if not reading.unread_bytes:
-                    self._queue.popleft()
+            while self._queue and self._left_bytes > goal_bytes:
+                self._read(self._queue[0])
             if not self._queue:
+                self._left_bytes = 0
                 self._writer.settle(self._clock())
-            if left < max_bytes and not spool.has_room(self.path):
+            elif not spool.has_room(self.path):
                 self.note = "the disk is nearly full, so no more transcripts are read"
                 self._queue.clear()
         except OSError as error:
             self.trouble = f"{self._place}: {error.strerror}"
             self._queue.clear()
+
+    def _read(self, reading: _Reading) -> None:
+        before_bytes = reading.unread_bytes
+        for raw in reading.lines():
+            self._writer.take(raw)
+        self._left_bytes -= max(1, before_bytes - reading.unread_bytes)
+        if not reading.unread_bytes:
+            self._queue.popleft()
 
     def _look(self) -> None:
         """Find files that are new, or have grown."""
@@ -155,6 +162,7 @@ class TranscriptFeed:
         for reading in self._known.values():
             if (everywhere or reading.written_ts > recent_ts) and reading.look():
                 self._queue.append(reading)
+                self._left_bytes += reading.unread_bytes
 
     def _add(self, file: TranscriptFile) -> None:
         self._known[file.path] = _Reading(file)
