@@ -27,10 +27,10 @@ GOOD = [Made(10 + n, 1.0, 1000, 900, cache="prefix") for n in range(20)]
 BUSY = {"active": 16, "max_active": 16, "max_queued": 8}
 
 
-def context(lines: Iterable[bytes], stream: Stream) -> Context:
-    """A dashboard's state over some lines."""
+def context(lines: Iterable[bytes], stream: Stream | None = None) -> Context:
+    """A dashboard's state over some lines, of a server's stream or of none."""
     store = Store()
-    found = batch(Path(NAME), b"".join([stream.header(), *lines]))
+    found = batch(Path(NAME), b"".join([*([stream.header()] if stream else []), *lines]))
     assert found
     store.feed([found])
     alarm, query = StreamAlarm(Thresholds()), RequestQuery(store)
@@ -149,6 +149,15 @@ def test_a_server_that_ended_badly_comes_first() -> None:
     ctx = context([*requests(stream, GOOD), stop], stream)
     (only,) = told(ctx, 41)
     assert only.text == "the server has stopped, and nothing was lost"
+
+
+def test_a_server_is_missed_only_where_there_was_one() -> None:
+    """What Claude Code wrote down itself is of no server; a stream that is silent had one."""
+    stream = Stream()
+    for of, kinds in ((stream, ["bad"]), (None, ["good"])):
+        ctx = context(requests(stream, GOOD), of)
+        ctx.clock.end_at(START_TS + 30)
+        assert [each.mood for each in told(ctx, 31)] == kinds
 
 
 def test_refused_requests_are_no_failures() -> None:
