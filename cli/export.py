@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlxdeck.cli.recordings import add_places, add_since, period_of, streams
+from mlxdeck.cli.recordings import add_filter, add_places, add_since, filter_of, period_of, streams
 from mlxdeck.settings.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,14 +32,13 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--request", default="", metavar="ID", help="only this request; the start of its id"
     )
-    parser.add_argument(
-        "--where", default="", metavar="FILTER", help="only these, as the dashboard filters them"
-    )
+    add_filter(parser)
     add_since(parser)
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.telemetry.analyze.selection import matching, one_request
+    from mlxdeck.telemetry.analyze.report import rows_of
+    from mlxdeck.telemetry.analyze.selection import one_request
     from mlxdeck.telemetry.export.tables import ExportError
 
     if args.calls and args.otlp:
@@ -50,7 +49,8 @@ def run(args: Namespace) -> int:
         if args.request:
             rows = one_request(store, args.request)
         else:
-            rows = matching(store, files, period_of(args, store), args.where)
+            period = period_of(args, store)
+            rows = rows_of(store, period, where=filter_of(args, recorded, period.until_ts))
         if not len(rows):
             raise UserError("no request is like that")
         print(_sent(args, store, files, rows) if args.otlp else _written(args, store, files, rows))

@@ -6,12 +6,13 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from mlxdeck.cli.places import place
-from mlxdeck.cli.recordings import streams
+from mlxdeck.cli.recordings import add_filter, filter_of, streams
 from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.flags import add_flags
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 if TYPE_CHECKING:
+    from mlxdeck.telemetry.query.filters import Filter
     from mlxdeck.telemetry.store.store import Store
 
 EXAMPLE = "mlxdeck inspect tests/data/recording.jsonl --json"
@@ -32,6 +33,7 @@ def add(parser: ArgumentParser) -> None:
         metavar="REQUEST",
         help="start of its id; default: the last request",
     )
+    add_filter(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print JSON")
     how.add_argument("--curl", action="store_true", help="print a curl command that sends it again")
@@ -44,8 +46,10 @@ def run(args: Namespace) -> int:
     from mlxdeck.tui.outputs.inspect import show
 
     args.paths = [args.path] if args.path else []
-    store = streams(args).store
-    told = detail(store, _row(store, args.request))
+    recorded = streams(args)
+    store = recorded.store
+    where = filter_of(args, recorded, store.last_ts)
+    told = detail(store, _row(store, args.request, where))
     if args.json:
         print(shown_json(told, indent=2))
     elif args.curl:
@@ -58,10 +62,14 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _row(store: Store, begins: str) -> int:
-    """The request whose id begins like this; of all, the last one."""
+def _row(store: Store, begins: str, where: Filter | None) -> int:
+    """The request whose id begins like this; of all, the last one that matches."""
     if not begins:
-        return int(store.by_start.rows[-1])
+        rows = store.by_start.rows
+        rows = rows if where is None else rows[where.mask(store, store.last_ts)[rows]]
+        if not len(rows):
+            raise UserError("no request matches")
+        return int(rows[-1])
     found = next(filter(None, map(store.ids.starting_with, (begins, f"req_{begins}"))), [])
     if len(found) != 1:
         raise UserError(

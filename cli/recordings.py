@@ -17,6 +17,7 @@ from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 if TYPE_CHECKING:
     from mlxdeck.telemetry.analyze.report import Period
+    from mlxdeck.telemetry.query.filters import Filter
     from mlxdeck.telemetry.read.streams import GrowingStreams
     from mlxdeck.telemetry.store.store import Store
 
@@ -41,6 +42,40 @@ def add_since(parser: ArgumentParser) -> None:
         metavar="PERIOD",
         help="how far back, such as 12h or 7d, or a date; from now, or from a recording's end",
     )
+
+
+def add_filter(parser: ArgumentParser) -> None:
+    """Which requests count."""
+    parser.add_argument(
+        *("--filter", "--where"),
+        dest="where",
+        default="",
+        metavar="FILTER",
+        help="only these, as the dashboard filters them, such as 'tool:Read latency>2s'",
+    )
+
+
+def filter_of(args: Namespace, recorded: GrowingStreams, until_ts: float) -> Filter | None:
+    """The filter, once content is searched for its texts; a value that none has is told.
+
+    Raises:
+        UserError: It can't be understood.
+    """
+    from mlxdeck.telemetry.analyze.selection import Selection
+    from mlxdeck.telemetry.query.hints import unmatched
+
+    if not args.where:
+        return None
+    if isinstance(args.where, str):
+        try:
+            args.where = Selection(args.where)
+        except ValueError as error:
+            raise UserError(f"--filter: {error}") from error
+    args.where.search(recorded.store, recorded.files)
+    wanted: Filter = args.where.filter
+    if told := unmatched(wanted, recorded.store, until_ts):
+        print(f"mlxdeck: {told}", file=sys.stderr)
+    return wanted
 
 
 def places(args: Namespace) -> list[Path]:

@@ -6,7 +6,15 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlxdeck.cli.recordings import add_places, add_since, period_of, streams, streams_of
+from mlxdeck.cli.recordings import (
+    add_filter,
+    add_places,
+    add_since,
+    filter_of,
+    period_of,
+    streams,
+    streams_of,
+)
 from mlxdeck.settings.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +28,7 @@ EXAMPLE = "mlxdeck report --since 7d"
 def add(parser: ArgumentParser) -> None:
     add_places(parser)
     add_since(parser)
+    add_filter(parser)
     parser.add_argument(
         "--session", default="", metavar="ID", help="only this session; the start of its id"
     )
@@ -55,15 +64,17 @@ def run(args: Namespace) -> int:
     from mlxdeck.telemetry.control_characters import shown_json
     from mlxdeck.telemetry.export.html_report import html_page
 
-    store = streams(args).store
+    recorded = streams(args)
+    store = recorded.store
     period = period_of(args, store)
+    where = filter_of(args, recorded, period.until_ts)
     names = ShownNames(anonymous=args.share)
-    made = report(store, period, session=args.session, prices=args.price, names=names)
+    made = report(store, period, session=args.session, where=where, prices=args.price, names=names)
     against = _against(args, store, period)
     if args.json:
         print(shown_json(as_json(made, against), indent=1))
     elif args.html:
-        steps = series(store, rows_of(store, period, args.session), period)
+        steps = series(store, rows_of(store, period, args.session, where), period)
         _write(args.html, html_page(made, steps, against))
     else:
         print("\n".join([*report_lines(made), *(comparison_lines(against) if against else ())]))
@@ -77,14 +88,18 @@ def _against(args: Namespace, store: Store, period: Period) -> Comparison | None
     if not args.against:
         return None
     if (path := Path(args.against)).exists():
-        other = streams_of([path]).store
+        recorded = streams_of([path])
+        other = recorded.store
+        if args.where:
+            args.where.again().search(other, recorded.files)
         before = (other, everything(other))
     else:
         try:
             before = (store, compared(args.against, period))
         except ValueError as error:
             raise UserError(f"--against: {error}") from error
-    return compare(before, (store, period), args.session)
+    where = args.where.filter if args.where else None
+    return compare(before, (store, period), args.session, where)
 
 
 def _write(path: Path, page: str) -> None:

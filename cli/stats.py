@@ -7,7 +7,15 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, NoReturn
 
-from mlxdeck.cli.recordings import add_places, add_since, period_of, places, streams
+from mlxdeck.cli.recordings import (
+    add_filter,
+    add_places,
+    add_since,
+    filter_of,
+    period_of,
+    places,
+    streams,
+)
 from mlxdeck.cli.settings import dashboard_settings
 from mlxdeck.settings.declaration import declared
 from mlxdeck.settings.errors import UserError
@@ -17,7 +25,6 @@ from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 if TYPE_CHECKING:
     from mlxdeck.telemetry.analyze.report import Period
     from mlxdeck.telemetry.read.streams import GrowingStreams
-    from mlxdeck.telemetry.store.store import Store
 
 EXAMPLE = "mlxdeck stats --json --since 1h --watch"
 INTERVAL_S = 5.0
@@ -27,6 +34,7 @@ ALERTS = tuple(name for name in declared(DashboardSettings) if name.startswith("
 def add(parser: ArgumentParser) -> None:
     add_places(parser, ALERTS)
     add_since(parser)
+    add_filter(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument(
         "--watch",
@@ -46,7 +54,7 @@ def run(args: Namespace) -> int:
     if args.watch is None and given:
         raise UserError(f"{flag(given[0])}: alerts need --watch")
     if args.watch is None:
-        _print(args, streams(args, may_be_empty=True).store)
+        _print(args, streams(args, may_be_empty=True))
         return 0
     try:
         _watch(args, GrowingStreams(places(args)))
@@ -68,7 +76,7 @@ def _watch(args: Namespace, streams: GrowingStreams) -> NoReturn:
     try:
         while True:
             store = streams.read(wait=False)
-            for alert in alarm.look(store, _print(args, store)):
+            for alert in alarm.look(store, _print(args, streams)):
                 _note(f"{alert.title}: {shown(alert.text)}")
             time.sleep(args.watch)
     finally:
@@ -78,14 +86,15 @@ def _watch(args: Namespace, streams: GrowingStreams) -> NoReturn:
                 _note(hooks.losses)
 
 
-def _print(args: Namespace, store: Store) -> Period:
+def _print(args: Namespace, recorded: GrowingStreams) -> Period:
     from mlxdeck.telemetry.analyze.report import figures
     from mlxdeck.telemetry.analyze.report_json import as_json, with_server
     from mlxdeck.telemetry.analyze.report_text import figure_lines
     from mlxdeck.telemetry.control_characters import shown_json
 
+    store = recorded.store
     period = period_of(args, store)
-    made = figures(store, period)
+    made = figures(store, period, where=filter_of(args, recorded, period.until_ts))
     if args.json:
         print(shown_json(with_server(as_json(made), store)), flush=True)
     else:

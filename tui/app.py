@@ -62,7 +62,7 @@ from mlxdeck.tui.state.request_query import RequestQuery
 from mlxdeck.tui.themes import THEME_NAMES
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.transport import Transport
-from mlxdeck.tui.workers.search_worker import search
+from mlxdeck.tui.workers.search_worker import TYPING_S, search
 from mlxdeck.tui.workers.tail_worker import follow
 
 REDRAW_S = 0.15
@@ -120,7 +120,7 @@ class Dashboard(Replaying, Leaving):
             list(paths),
             store,
             PlaybackClock(clock, replay=replay, speed=speed),
-            RequestQuery(store, kept.kept),
+            RequestQuery(store, kept.kept, lambda: self.context.clock.now),
             StreamAlarm(limits or Thresholds(), self._hooks),
             kept,
             labels.get(window or kept.window, WINDOWS[1]),
@@ -223,7 +223,7 @@ class Dashboard(Replaying, Leaving):
 
     @on(FilterChanged)
     def _filter(self, message: FilterChanged) -> None:
-        self.filter_by(message.text, done=message.done)
+        self.filter_by(message.text, typed_at=message.typed_at)
 
     @on(RedrawAsked)
     @on(Transport.Toggled)
@@ -232,36 +232,36 @@ class Dashboard(Replaying, Leaving):
             self.action_pause()
         self.redraw_now()
 
-    def filter_by(self, text: str, *, done: bool = True) -> None:
-        """Show the matching requests.
+    def filter_by(self, text: str, *, typed_at: int = -1) -> None:
+        """Show the matching requests; while it is typed, those of what is finished.
 
         With a mistake in `text`, keep the old filter and show the mistake.
         """
-        screen = self.screen
+        screen, listing = self.screen, self.context.listing
         if isinstance(screen, DashboardScreen):
-            screen.filter_by(text)
-            if done:
-                screen.query_one(RequestTable).focus()
-        self._look_for(self.context.listing.said)
-        if done and self.context.listing.text:
-            self.context.ways.used(self.context.listing.text)
+            screen.filter_by(text, typed_at)
+        self._look_for(listing.said, 0.0 if typed_at < 0 else TYPING_S)
+        if typed_at < 0 and listing.text:
+            self.context.ways.used(listing.text)
         self.redraw_now()
 
-    def _look_for(self, texts: frozenset[str]) -> None:
+    def _look_for(self, texts: frozenset[str], after_s: float) -> None:
         if texts != self._sought:
             self._sought = self.context.sought = texts
             self.workers.cancel_group(self, "search")
+            self.store.forget_said(texts)
             if texts:
-                self._search(texts)
+                self._search(texts, after_s)
 
     @work(thread=True, group="search", exit_on_error=True)
-    def _search(self, texts: frozenset[str]) -> None:
-        context = self.context
-        search(self, texts, lambda: [*map(Path, context.source.following)], get_current_worker())
+    def _search(self, texts: frozenset[str], after_s: float) -> None:
+        context, worker = self.context, get_current_worker()
+        search(self, texts, lambda: [*map(Path, context.source.following)], worker, after_s)
 
     @on(Searched)
     def _note_found(self, message: Searched) -> None:
         self.store.note_said(message.text, message.ids)
+        self.context.listing.look_again()
         self._stale = True
 
     @on(SearchedAll)

@@ -75,10 +75,10 @@ class SessionChosen(Message):
 
 @dataclass
 class FilterChanged(Message):
-    """Another filter was typed; `done` if the user is finished with it."""
+    """Another filter is wanted; while it is typed, `typed_at` is where the cursor is."""
 
     text: str
-    done: bool = True
+    typed_at: int = -1
 
 
 @dataclass

@@ -16,6 +16,7 @@ import numpy as np
 
 from mlxdeck.telemetry.analyze.report import TIMES, Period, rows_of
 from mlxdeck.telemetry.analyze.stats import Array, hit_tokens, judged_tokens, nearest_rank
+from mlxdeck.telemetry.query.filters import Filter
 from mlxdeck.telemetry.schema.figures import ERROR, OK
 from mlxdeck.telemetry.store.store import Store
 
@@ -79,11 +80,14 @@ class Comparison:
 
 
 def compare(
-    before: tuple[Store, Period], now: tuple[Store, Period], session: str = ""
+    before: tuple[Store, Period],
+    now: tuple[Store, Period],
+    session: str = "",
+    where: Filter | None = None,
 ) -> Comparison:
     """Every figure of two periods, which may be in different stores."""
     chance = np.random.default_rng(SEED)
-    sides = [(store, rows_of(store, period, session)) for store, period in (before, now)]
+    sides = [(store, rows_of(store, period, session, where)) for store, period in (before, now)]
     found = [*_times(sides, chance), _hit_rate(sides, chance), _error_rate(sides, chance)]
     return Comparison(before[1], now[1], 1 - LEVEL, found)
 

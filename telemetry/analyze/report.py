@@ -24,6 +24,7 @@ from mlxdeck.telemetry.analyze.stats import (
 from mlxdeck.telemetry.analyze.token_costs import Saved, saved, seconds, total
 from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, call_totals, tier_hits, tool_uses
 from mlxdeck.telemetry.columns.growable_array import summable
+from mlxdeck.telemetry.query.filters import Filter
 from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, OK
 from mlxdeck.telemetry.store.store import Store
 
@@ -106,16 +107,17 @@ def report(
     period: Period,
     *,
     session: str = "",
+    where: Filter | None = None,
     prices: Prices | None = None,
     names: ShownNames | None = None,
 ) -> Report:
-    """The requests that ended in a period, of all sessions or of one.
+    """The requests that ended in a period, of all sessions or of one, that match a filter.
 
     `session` is the beginning of its name.
     """
     names = names or ShownNames()
-    rows = rows_of(store, period, session)
-    totals = figures(store, period, session=session, prices=prices)
+    rows = rows_of(store, period, session, where)
+    totals = figures(store, period, session=session, where=where, prices=prices)
     return Report(
         **{field.name: getattr(totals, field.name) for field in fields(totals)},
         models=groups(store, rows, _model_numbers(store, rows), names.model),
@@ -127,10 +129,15 @@ def report(
 
 
 def figures(
-    store: Store, period: Period, *, session: str = "", prices: Prices | None = None
+    store: Store,
+    period: Period,
+    *,
+    session: str = "",
+    where: Filter | None = None,
+    prices: Prices | None = None,
 ) -> ReportFigures:
     """The totals alone."""
-    rows = rows_of(store, period, session)
+    rows = rows_of(store, period, session, where)
     outcome = store.column("outcome")[rows]
     good = rows[outcome == OK]
     n_input, n_output = total(store, "input_tokens", rows), total(store, "output_tokens", rows)
@@ -141,7 +148,7 @@ def figures(
         n_ok=len(good),
         n_errors=int((outcome == ERROR).sum()),
         n_cancelled=int((outcome == CANCELLED).sum()),
-        n_open=_n_open(store, period, session),
+        n_open=len(_open_rows(store, period, session, where)),
         errors=_counted(store, "error_type", rows[outcome == ERROR]),
         input_tokens=n_input,
         output_tokens=n_output,
@@ -156,21 +163,23 @@ def figures(
     )
 
 
-def rows_of(store: Store, period: Period, session: str = "") -> Array:
-    """The requests that ended in a period, oldest end first."""
+def rows_of(store: Store, period: Period, session: str = "", where: Filter | None = None) -> Array:
+    """The requests that ended in a period, oldest end first; of a session, and of a filter."""
     rows = store.by_end.between(period.from_ts, period.until_ts)
-    return rows[_in_session(store, rows, session)] if session else rows
+    return _chosen(store, rows, period, session, where)
 
 
-def _in_session(store: Store, rows: Array, session: str) -> Array:
-    names = store.strings.texts(store.column("session")[rows])
-    return np.fromiter((name.startswith(session) for name in names), bool, len(rows))
-
-
-def _n_open(store: Store, period: Period, session: str) -> int:
+def _open_rows(store: Store, period: Period, session: str, where: Filter | None) -> Array:
     rows = store.by_start.between(period.from_ts, period.until_ts)
     rows = rows[np.isnan(store.column("end_ts")[rows])]
-    return int(_in_session(store, rows, session).sum()) if session else len(rows)
+    return _chosen(store, rows, period, session, where)
+
+
+def _chosen(store: Store, rows: Array, period: Period, session: str, where: Filter | None) -> Array:
+    if session:
+        names = store.strings.texts(store.column("session")[rows])
+        rows = rows[np.fromiter((name.startswith(session) for name in names), bool, len(rows))]
+    return rows if where is None else rows[where.mask(store, period.until_ts)[rows]]
 
 
 def _counted(store: Store, name: str, rows: Array) -> dict[str, int]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mlxdeck.telemetry.analyze.report import Period, rows_of
 from mlxdeck.telemetry.analyze.stats import Array
 from mlxdeck.telemetry.query.filters import parse
 from mlxdeck.telemetry.read.content_search import Search
@@ -27,18 +26,23 @@ def one_request(store: Store, begins: str) -> Array:
     return np.array(rows, np.int64)
 
 
-def matching(store: Store, files: Sequence[Path], period: Period, where: str) -> Array:
-    """The rows of requests that ended in a period and match a filter. Reads files for its texts.
+class Selection:
+    """A filter as a command takes it, and its searches through captured content."""
 
-    Raises:
-        ValueError: The filter can't be understood.
-    """
-    wanted = parse(where)
-    for text in wanted.said:
-        search, more = Search(text), True
-        while more:
-            ids, more = search.look(files)
-            store.note_said(text, ids)
-    rows = rows_of(store, period)
-    found: Array = rows[wanted.mask(store)[rows]]
-    return found
+    def __init__(self, where: str) -> None:
+        """Raises `ValueError` for a filter that can't be understood."""
+        self._where = where
+        self.filter = parse(where)
+        self._searches = {text: Search(text) for text in self.filter.said}
+
+    def again(self) -> Selection:
+        """The same for other files."""
+        return Selection(self._where)
+
+    def search(self, store: Store, files: Sequence[Path]) -> None:
+        """Search files to their present end for the filter's texts; later, what was added."""
+        for text, each in self._searches.items():
+            more = True
+            while more:
+                ids, more = each.look(files)
+                store.note_said(text, ids)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlxdeck.telemetry.columns.record_batch import UNREADABLE
-from mlxdeck.telemetry.query.fields import ALIASES, FIELDS, NO_NAME, Field
+from mlxdeck.telemetry.query.fields import ALIASES, FIELDS, MAIN, NO_NAME, Field
 from mlxdeck.telemetry.query.lexer import quoted, term_text, tokens, values
 from mlxdeck.telemetry.query.parser import WORDS
 from mlxdeck.telemetry.store.store import Store
@@ -79,9 +79,11 @@ def known_values(field: Field, store: Store) -> list[str]:
     found = {
         text
         for name in field.columns
-        for number in np.unique(store.column(name)).tolist()
+        for number in store.strings.held(name) or np.unique(store.column(name)).tolist()
         for text in _several(store.strings[number], field.between)
     }
+    if field is FIELDS["agent"]:
+        found.add(MAIN)
     if UNREADABLE in found:
         found = found - {UNREADABLE} | {NO_NAME}
     return sorted(filter(None, found), key=str.lower)

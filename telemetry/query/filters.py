@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +48,16 @@ class Filter:
         """Whether a request matches or not because of others."""
         return any(_field(term).is_of_others for term in terms(self.node))
 
-    @property
-    def moves(self) -> bool:
-        """Whether a request may cease to match as time goes by."""
-        return any(_field(term).moves for term in terms(self.node))
+    def as_of(self, now_ts: float) -> Hashable:
+        """While this value is the same, the same requests match as time goes by."""
+        found: list[Hashable] = []
+        for term in terms(self.node):
+            field = _field(term)
+            if field.moves:
+                found.append(int(now_ts))
+            elif field.kind == "time":
+                found += [interval("time", term.sign, each.text)(now_ts) for each in term.values]
+        return tuple(found)
 
     def mask(self, table: Table, now_ts: float = math.nan) -> GrowableArray:
         """For each row whether it matches; without a moment, as of the last start."""
@@ -143,7 +149,7 @@ def _text_look(field: Field, term: Term, value: Value) -> Look:
 def _texts(field: Field, wanted: TextPattern) -> Look:
     texts = field.texts
     assert texts is not None
-    return lambda table, now_ts: texts(table, wanted)
+    return lambda table, now_ts: texts(table, wanted, now_ts)
 
 
 def parse(text: str, kept: Mapping[str, str] | None = None, typed: Typed | None = None) -> Filter:

@@ -83,8 +83,9 @@ class Parser:
 
     def _may_become(self, word: str) -> bool:
         if word.startswith("@"):
-            return word[1:] not in self._kept
-        return any(name.startswith(word) for name in (*FIELDS, *ALIASES, *WORDS))
+            names = [f"@{name}".lower() for name in self._kept]
+            return word not in names and any(name.startswith(word) for name in names)
+        return any(name.startswith(word) for name in (*FIELDS, *ALIASES, *WORDS, "-", "!"))
 
     @property
     def _may_go_on(self) -> bool:
@@ -150,10 +151,10 @@ def term(token: Token) -> Node:
     """
     told = term_text(token.text)
     if told.name == "":
-        if not told.value.strip("<>=:~|&"):
+        if told.value.startswith(("<", ">", "=", "~", ":")):
             raise FilterError("a field is missing, as in latency>2s", token.start, token.end)
         found = tuple(values(told.value, listed=False))
-        return Term("", ":", found, token.start, token.end)
+        return Term("", ":", found)
     name = ALIASES.get(told.name, told.name)
     field = FIELDS.get(name)
     if field is None:
@@ -164,7 +165,7 @@ def term(token: Token) -> Node:
     found = tuple(values(told.value, listed=field.numbers is None))
     if problem := _problem(name, field, sign, found):
         raise FilterError(problem, token.start, token.end)
-    made = Term(name, sign, found, token.start, token.end)
+    made = Term(name, sign, found)
     return made if sign == told.sign else Not(made)
 
 

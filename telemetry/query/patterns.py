@@ -51,7 +51,7 @@ def pattern(sign: str, value: Value, between: str = "") -> TextPattern:
     """Of `:` a part is enough, of `=` it is all of the text; a `*` makes it a pattern of all."""
     is_glob = "*" in value.text and not value.is_quoted
     whole = sign == "=" or is_glob
-    return TextPattern(value.text.lower(), whole, is_glob, between, value.text)
+    return TextPattern(value.text.lower(), whole, is_glob, between, typed=value.text)
 
 
 def part(text: str) -> TextPattern:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from mlxdeck.telemetry.query.lexer import Value
@@ -16,8 +16,6 @@ class Term:
     name: str
     sign: str
     values: tuple[Value, ...]
-    start: int = field(default=0, compare=False)
-    end: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

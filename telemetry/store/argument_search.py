@@ -12,6 +12,7 @@ from mlxdeck.telemetry.store.string_table import TextTest
 
 MAX_WORDS = 8
 """So many are remembered with what they found."""
+_LENGTH_BYTES = {b"\xd9": 1, b"\xda": 2, b"\xdb": 4}
 _KEY = b"gen_ai.tool.call.arguments"
 
 
@@ -22,18 +23,16 @@ class ArgumentSearch:
         self._calls = calls
         self._found: dict[TextTest, tuple[int, GrowableArray]] = {}
         """How many calls were looked at, and the rows that they belong to."""
-        self.n_looked = 0
 
     def rows(self, pattern: TextTest, part: str) -> GrowableArray:
         """The rows of calls with arguments that a pattern is true of.
 
-        With `part`, it is true of no text without this one, which is in lower case.
+        With `part`, it is true of just the texts that hold this one, which is in lower case.
         """
         calls = self._calls
         n_known, rows = self._found.pop(pattern, (0, np.zeros(0, np.int64)))
         fresh = np.flatnonzero(calls.numbers >= n_known)
         if len(fresh):
-            self.n_looked += len(fresh)
             good = _matching(calls, fresh, pattern, part)
             rows, n_known = np.union1d(rows, good), int(calls.numbers.max()) + 1
         self._found[pattern] = (n_known, rows)
@@ -45,14 +44,25 @@ class ArgumentSearch:
 def _matching(
     calls: BoundedHistory[ToolCallRow], places: GrowableArray, pattern: TextTest, part: str
 ) -> GrowableArray:
-    if part.isascii():
-        # Most calls are told apart without being decoded.
+    if part and part.isascii():
+        # Most calls need not be decoded.
         word, packed = part.encode(), calls.values
-        places = np.array([at for at in places.tolist() if word in _arguments(packed[at])], int)
+        held = [word in _arguments(packed[at]) for at in places.tolist()]
+        return _owners(calls, places, held)
     texts: Sequence[str] = [calls[at].call.arguments.lower() for at in places.tolist()]
-    found: GrowableArray = calls.owners[places][np.array(pattern.among(texts), bool)]
+    return _owners(calls, places, pattern.among(texts))
+
+
+def _owners(
+    calls: BoundedHistory[ToolCallRow], places: GrowableArray, good: list[bool]
+) -> GrowableArray:
+    found: GrowableArray = calls.owners[places][np.array(good, bool)]
     return found
 
 
 def _arguments(packed: bytes) -> bytes:
-    return packed[packed.find(_KEY) + len(_KEY) :].lower()
+    """The text of the last field of a call, as UTF-8 in lower case."""
+    begin = packed.find(_KEY) + len(_KEY)
+    head = packed[begin : begin + 1]
+    # Behind the key is the kind of text, and for all but short ones 1, 2 or 4 bytes of length.
+    return packed[begin + 1 + _LENGTH_BYTES.get(head, 0) :].lower() if head else b""

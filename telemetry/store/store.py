@@ -119,6 +119,14 @@ class Store:
         ended: GrowableArray = self.column("end_ts")[rows] > ts
         return ended | np.isin(rows, lost) if lost else ended
 
+    def ended_after(self, ts: float) -> GrowableArray:
+        """The requests that had begun by a moment, and ended, or were lost, only after it."""
+        lost = [row for row, (lost_ts, _) in self._lost.items() if lost_ts > ts]
+        ended = self.by_end.rows[self.by_end.until(ts) :]
+        rows = np.concatenate([ended, np.array(lost, ended.dtype)])
+        found: GrowableArray = rows[self.column("start_ts")[rows] <= ts]
+        return found
+
     @property
     def n_dropped(self) -> int:
         """Lines that servers say they could not write."""
@@ -161,6 +169,10 @@ class Store:
         found = np.zeros(self.n, bool)
         found[self._arguments.rows(pattern, part)] = True
         return found
+
+    def states(self, now_ts: float) -> GrowableArray:
+        """For each row its last state up to a moment, as `Table` has it."""
+        return self.progress.states(self.n, now_ts)
 
     def session_starts(self) -> GrowableArray:
         """For each row whether it is the first request of its session; not of those without."""
@@ -236,7 +248,7 @@ class Store:
         arrays["first_offset"][fresh] = requests.first_offsets[new]
         arrays["last_offset"][fresh] = requests.last_offsets[new]
         arrays["file"][fresh] = file
-        arrays["session"][rows] = self.strings.numbers(requests.sessions)
+        arrays["session"][rows] = self.strings.numbers(requests.sessions, "session")
         self.by_start.add(fresh, requests.begun_ts[new])
         stays = new.copy()
         stays[batch.ends.owners] = False
@@ -296,7 +308,7 @@ class Store:
             # A value that this event lacks may be known from an earlier one.
             array[own] = np.where(missing, array[own], values) if missing.any() else values
         for name, texts in told.texts.items():
-            self._arrays[name][own] = self.strings.numbers(texts)
+            self._arrays[name][own] = self.strings.numbers(texts, name)
 
     def _call(self, batch: RecordBatch, rows: GrowableArray) -> None:
         calls = batch.calls

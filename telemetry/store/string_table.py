@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Set
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ class StringTable:
     def __init__(self) -> None:
         self._numbers = {"": 0}
         self._texts = [""]
+        self._held: dict[str, set[int]] = {}
         self._lowered: list[str] = []
         """Made when a text is looked for."""
         self._matching: dict[TextTest, GrowableArray] = {}
@@ -39,10 +40,16 @@ class StringTable:
             self._texts.append(text)
         return number
 
-    def numbers(self, texts: Texts) -> GrowableArray:
-        """The numbers of a column of texts."""
+    def numbers(self, texts: Texts, column: str = "") -> GrowableArray:
+        """The numbers of some texts; that they are in a named column is remembered."""
         own: GrowableArray = np.array([self.number(text) for text in texts.distinct], np.int32)
+        if column:
+            self._held.setdefault(column, set()).update(own.tolist())
         return own[texts.places] if len(own) else own
+
+    def held(self, column: str) -> Set[int]:
+        """The numbers of all texts that were in a column whose name was given with them."""
+        return self._held.get(column, set())
 
     def texts(self, numbers: GrowableArray) -> GrowableArray:
         """The texts of some numbers."""

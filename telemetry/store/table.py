@@ -44,13 +44,16 @@ class Table(Protocol):
     def session_starts(self) -> GrowableArray:
         """For each row whether it is the first request of its session."""
 
+    def states(self, now_ts: float) -> GrowableArray:
+        """For each row its last state up to a moment, as a place in `STATES`, while it runs."""
+
     def saying(self, text: str) -> GrowableArray:
         """For each row whether it says a text, as far as that was searched for."""
 
     def called_with(self, pattern: TextTest, part: str) -> GrowableArray:
         """For each row whether a pattern is true of a call's arguments, as far as they are kept.
 
-        The pattern is true of no text without `part`, which is in lower case.
+        With `part`, it is true of just the texts that hold this one, which is in lower case.
         """
 
 
@@ -76,6 +79,11 @@ class SomeRows:
     def session_starts(self) -> GrowableArray:
         """Which of them are the first of all in their session."""
         found: GrowableArray = self._store.session_starts()[self._rows]
+        return found
+
+    def states(self, now_ts: float) -> GrowableArray:
+        """Their states."""
+        found: GrowableArray = self._store.states(now_ts)[self._rows]
         return found
 
     def saying(self, text: str) -> GrowableArray:

@@ -120,7 +120,7 @@ def test_requests_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path, out = str(RECORDINGS[2]), str(tmp_path / "out.jsonl")
     ends = ended(lines(RECORDINGS[2]))
     exact = {name for name, end in ends.items() if end.get("mlx.cache.result") == "exact"}
-    assert main(["export", path, "--where", "cache:exact", "--to", out]) == 0
+    assert main(["export", path, "--filter", "cache:exact", "--to", out]) == 0
     assert {record["request_id"] for record in lines(Path(out))} == exact
     one = next(iter(ends))
     assert main(["export", path, "--request", one.removeprefix("req_"), "--to", out]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,19 @@ def test_a_page_is_one_file_with_its_own_style(
         assert "<svg" in text and "prefers-color-scheme" in text
         assert ("scripted-30b" in text) == (not share) == ("dd999e6c" in text)
     capsys.readouterr()
+
+
+def test_commands_count_what_a_filter_matches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Report, figures and one request alike; a mistake and a value that none has are told."""
+    path = str(write(tmp_path / NAME, [Made(10, tool="Read"), Made(20), Made(30, tool="Bash")]))
+    for command in ("report", "stats"):
+        assert main([command, path, "--json", "--filter", "tool:Read"]) == 0
+        assert json.loads(capsys.readouterr().out)["n_requests"] == 1
+    assert main(["inspect", path, "--json", "--filter", "tool:*"]) == 0
+    assert json.loads(capsys.readouterr().out)["request_id"] == "req_7_0002"
+    assert main(["stats", path, "--filter", "tool:Raed"]) == 0
+    assert "tool: no Raed; Read?" in capsys.readouterr().err
+    assert main(["stats", path, "--filter", "status:errr"]) == 2
+    assert "status: no errr; error?" in capsys.readouterr().err

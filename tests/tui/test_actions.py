@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input, OptionList
+from textual.widgets import OptionList
 
 from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.analyze.stats import WINDOWS
-from mlxdeck.telemetry.query.fields import FIELDS
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.outputs import clipboard
 from mlxdeck.tui.screens.compare import CompareScreen
@@ -23,86 +22,6 @@ from mlxdeck.tui.widgets.transport import Transport
 from tests.streams import NAME, START_TS, Stream, write
 from tests.telemetry.test_sessions import captured
 from tests.tui.running import LAST, REQUESTS, Running, running
-
-
-async def test_a_filter_narrows_lists_and_figures(tmp_path: Path) -> None:
-    """While it is typed; escape shows everything again."""
-    async with running(tmp_path) as run:
-        await run.press("slash", *"tool:Read")
-        await run.until(lambda: run.table.n_items == 1)
-        assert run.figure("requests") == "1" and "1 match" in run.text
-        await run.press("enter")
-        assert "/ tool:Read" in run.text and run.app.context.ways.filters == ["tool:Read"]
-        await run.press("escape")
-        await run.until(lambda: run.table.n_items == len(REQUESTS))
-
-
-async def test_a_mistake_in_a_filter_is_told(tmp_path: Path) -> None:
-    """Until it is mended."""
-    async with running(tmp_path) as run:
-        await run.press("slash", *"latncy>2s")
-        await run.until(lambda: "did you mean latency" in run.text)
-        await run.press("escape")
-        await run.until(lambda: "did you mean" not in run.text)
-        assert run.table.n_items == len(REQUESTS)
-
-
-async def test_a_filter_is_completed(tmp_path: Path) -> None:
-    """The right arrow takes what is shown, the down arrow the first choice."""
-    async with running(tmp_path) as run:
-        await run.press("slash", *"lat")
-        await run.pilot.pause(0.1)
-        await run.press("right")
-        assert run.app.screen.query_one(Input).value == "latency>"
-        run.app.screen.query_one(Input).value = "tool:"
-        run.app.screen.query_one(Input).cursor_position = 5
-        await run.press("down")
-        assert run.app.screen.query_one(Input).value == "tool:Bash"
-
-
-async def test_a_filter_is_kept_under_a_name(tmp_path: Path) -> None:
-    """Then @name stands for it, in other filters too; it is offered, and in the palette."""
-    async with running(tmp_path) as run:
-        await run.press("slash", *"tool:Read or tool:Bash", "ctrl+s", *"with tools", "enter")
-        ways = run.app.context.ways
-        assert ways.kept == {"with-tools": "tool:Read or tool:Bash"}
-        field = run.app.screen.query_one(Input)
-        field.value = "@with-tools latency>2.5s"
-        await run.until(lambda: run.table.n_items == 1)
-        field.value, field.cursor_position = "@wi", 3
-        await run.press("down")
-        assert field.value == "@with-tools"
-        field.value = "@other"
-        await run.until(lambda: "there are @with-tools" in run.text)
-        commands = {each.title: each for each in run.app.get_system_commands(run.app.screen)}
-        assert "Filter: with-tools" in commands
-        commands["Forget filter: with-tools"].callback()
-        assert ways.kept == {}
-
-
-async def test_f1_explains_the_filter_language(tmp_path: Path) -> None:
-    """Every field, in words; escape goes back to what was typed."""
-    async with running(tmp_path, size=(120, 60)) as run:
-        run.app.context.ways.kept["slow"] = "latency>9s"
-        await run.press("slash", *"tool", "f1")
-        assert all(field.example in run.text for field in FIELDS.values())
-        assert "@slow" in run.text and "latency>9s" in run.text
-        await run.press("escape", *":Re")
-        assert run.app.screen.query_one(Input).value == "tool:Re"
-
-
-async def test_up_brings_back_filters_that_were_used(tmp_path: Path) -> None:
-    """The latest first, and round again."""
-    async with running(tmp_path) as run:
-        for text in ("tool:Read", "tool:Bash"):
-            await run.press("slash", *text, "enter", "escape")
-        await run.press("slash", "up")
-        field = run.app.screen.query_one(Input)
-        assert field.value == "tool:Bash"
-        await run.press("up")
-        assert field.value == "tool:Read"
-        await run.press("up")
-        assert field.value == "tool:Bash"
 
 
 async def test_x_lists_what_could_not_be_read(tmp_path: Path) -> None:

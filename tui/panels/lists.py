@@ -25,7 +25,9 @@ class RequestsPanel:
         table, filtered = self.widget, bool(self._ctx.listing.text)
         table.scope = scope(self._ctx)
         table.as_of_ts, table.now_ts = self._ctx.as_of_ts, moment.now_s
-        table.empty = no_requests(self._ctx.store, filtered=filtered, replay=self._ctx.clock.replay)
+        hint = "" if len(moment.rows) else self._ctx.listing.hint
+        replay = self._ctx.clock.replay
+        table.empty = no_requests(self._ctx.store, filtered=filtered, replay=replay, hint=hint)
         table.show(moment.rows, moment.version)
 
 

@@ -24,6 +24,7 @@ TOLD_ELSEWHERE = {
     *("model", "served", "finish", "error_type", "outcome", "cache", "agent", "parent_agent"),
     *("agent_name", "agent_task"),
     *("tier", "status", "provider", "tools_hash", "max_tokens", "ended_by", "let_go"),
+    *("dialect", "n_messages", "agent_name", "agent_task"),
 }
 """Figures that have their own place on the request screen."""
 

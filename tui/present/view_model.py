@@ -69,8 +69,10 @@ def no_stream(places: Sequence[str], *, replay: bool, unrecorded: bool = False) 
     return (_NOTHING if replay else _NO_STREAM).format(places=listed)
 
 
-def no_requests(store: Store, *, filtered: bool, replay: bool = False) -> Sequence[str]:
-    """Text shown while the list of requests is empty."""
+def no_requests(
+    store: Store, *, filtered: bool, replay: bool = False, hint: str = ""
+) -> Sequence[str]:
+    """Text shown while the list of requests is empty; `hint` is what the filter may have meant."""
     if replay and not filtered:
         return [
             "nothing was asked before this moment  ·  ]: to the first request"
@@ -78,7 +80,8 @@ def no_requests(store: Store, *, filtered: bool, replay: bool = False) -> Sequen
             else "there is no request in this recording"
         ]
     if store.n:
-        return ["no request matches  ·  esc: all of them"] if filtered else ["none at this moment"]
+        told = ["no request matches  ·  esc: all of them", *filter(None, [hint])]
+        return told if filtered else ["none at this moment"]
     url = server_url(store.header)
     port = "" if url == DEFAULT_SERVER else f" --port {url.rpartition(':')[2]}"
     return [

@@ -30,7 +30,7 @@ from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.waterfall import PhaseSpan, Waterfall
 
 _TIMES = {figure.title for figure in FIGURES if figure.kind == "seconds"}
-_TOLD_ABOVE = ("tools_hash", "max_tokens")
+_TOLD_ABOVE = ("tools_hash", "max_tokens", "dialect", "n_messages")
 _DIFF_STYLES = {"+": "$text-success", "-": "$text-error", "@": "$dim"}
 SAME_SHARE, SAME_S = 0.05, 0.001
 """Times that differ by less than one of these are shown as equal."""

@@ -56,6 +56,7 @@ FINDINGS_S = 3600.0
 class DashboardScreen(Screen[None]):
     """Draws the state that the application passes to `show`. Holds only the widgets' state."""
 
+    AUTO_FOCUS = ""
     BINDINGS = [
         Binding("tab", "app.focus_next", "Next panel", show=False),
         # Before other bindings, so that text typed right after `/` is already in the filter.
@@ -130,10 +131,12 @@ class DashboardScreen(Screen[None]):
             for chart in self.query(LineChart):
                 chart.set_marker(self._ctx.ways.marker)
         self._show_panels()
-        self.query_one(RequestTable).focus()
+        self._focus_list()
 
     def on_screen_resume(self) -> None:
         """What came while another screen was open is drawn."""
+        if self.focused is None and self.is_mounted:
+            self._focus_list()
         self.post_message(RedrawAsked())
 
     def show(self, now_s: float, *, below: int | None = None) -> None:
@@ -164,7 +167,9 @@ class DashboardScreen(Screen[None]):
             if panel.while_hidden or panel.widget.display:
                 yield
                 panel.show(moment)
-        self.query_one(FilterBar).tell(len(moment.rows), searching=bool(self._ctx.sought))
+        bar = self.query_one(FilterBar)
+        if bar.display:
+            bar.tell(len(moment.rows), listing.hint, searching=bool(self._ctx.sought))
         if self._ctx.clock.replay:
             self.query_one(Transport).refresh()
 
@@ -196,15 +201,35 @@ class DashboardScreen(Screen[None]):
         searched = Period(now_s - FINDINGS_S, now_s)
         return self._ctx.alarm.look(self._store, searched, total, fires=is_live)
 
-    def filter_by(self, text: str) -> None:
-        """Set a filter, or show its mistake."""
-        bar = self.query_one(FilterBar)
+    def filter_by(self, text: str, typed_at: int = -1) -> None:
+        """Set a filter, or show its mistake; a filter that is typed is one without its end."""
+        bar, listing = self.query_one(FilterBar), self._ctx.listing
         try:
-            self._ctx.listing.set(text)
+            if typed_at >= 0:
+                listing.type(text, typed_at)
+            else:
+                listing.set(text)
         except FilterError as error:
-            bar.mistake(str(error))
-        else:
-            bar.mistake("")
+            if not bar.display:
+                self.notify(str(error), title=text, severity="error", markup=False)
+            bar.mistake(error, go=typed_at < 0)
+            return
+        bar.mistake(None)
+        if typed_at < 0:
+            is_left = self.focused is not None and bar not in self.focused.ancestors
+            bar.close()
+            if not is_left:
+                self._focus_list()
+
+    def _focus_list(self) -> None:
+        """Give the requests the focus, or where they are hidden the first panel that is shown."""
+        widgets = [self.query_one(f"#{panel}") for panel in ("requests", *PANEL_IDS)]
+        shown = [each for each in widgets if each.id in self._shown and each.can_focus]
+        self.set_focus(shown[0] if shown else None)
+
+    @property
+    def _shown(self) -> set[str]:
+        return {self.alone} if self.alone else set(PANEL_IDS) - set(self._ctx.ways.hidden)
 
     def show_status(self, told: Iterable[StatusPart]) -> None:
         """The line at the top."""
@@ -214,7 +239,7 @@ class DashboardScreen(Screen[None]):
             self.query_one("#status", Static).update(text, layout=False)
 
     def _show_panels(self) -> None:
-        shown = {self.alone} if self.alone else set(PANEL_IDS) - set(self._ctx.ways.hidden)
+        shown = self._shown
         self.set_class(bool(self.alone), "-alone")
         for panel in PANEL_IDS:
             widget = self.query_one(f"#{panel}")
@@ -223,6 +248,8 @@ class DashboardScreen(Screen[None]):
         for row in ROWS:
             panels = {kind.id for kind in PANELS if kind.row == row}
             self.query_one(f"#{row}").set_class(shown.isdisjoint(panels), "-off")
+        if self.focused is None or self.focused.id in PANEL_IDS and self.focused.id not in shown:
+            self._focus_list()
 
     def action_panel(self, panel: str) -> None:
         """Show or hide a panel."""
@@ -284,7 +311,7 @@ class DashboardScreen(Screen[None]):
 
     def action_language(self) -> None:
         """Show the filter language."""
-        self.app.push_screen(LanguageScreen(self._ctx.ways.kept))
+        self.app.push_screen(LanguageScreen(self._ctx.ways.kept, self.size.width))
 
     def action_keep(self) -> None:
         """Give the filter that is in force a name."""

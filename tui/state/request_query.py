@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mlxdeck.telemetry.analyze.time_series import EVERYTHING, View
-from mlxdeck.telemetry.query.filters import Filter, parse
+from mlxdeck.telemetry.query.filters import Filter, FilterError, Typed, parse
+from mlxdeck.telemetry.query.growing_mask import GrowingMask
+from mlxdeck.telemetry.query.hints import unmatched
+from mlxdeck.telemetry.query.syntax import written
 from mlxdeck.telemetry.store.store import Store
 
 Rows = np.ndarray[Any, np.dtype[Any]]
@@ -39,15 +42,25 @@ ORDERS = (
 class RequestQuery:
     """A view of a store. Calls are in the order of time, oldest first, as rows are by default."""
 
-    def __init__(self, store: Store, kept: Mapping[str, str] | None = None) -> None:
-        """`kept` are the filters that have names."""
+    def __init__(
+        self,
+        store: Store,
+        kept: Mapping[str, str] | None = None,
+        now: Callable[[], float] = lambda: math.nan,
+    ) -> None:
+        """`kept` are the filters that have names, `now` is the moment that is shown."""
         self._store = store
         self._kept = {} if kept is None else kept
+        self._now = now
         self.text = ""
+        """The filter in force; empty if everything matches."""
+        self._asked = Filter()
+        self._without: Filter | None = None
+        """While a filter is typed, the same without the word at the cursor."""
+        self._problem = ""
+        """Why that word can't be understood."""
         self.order = ORDERS[0]
-        self._filter: Filter = parse("")
-        self._mask_of: object = None
-        self._mask = np.zeros(0, bool)
+        self._use(Filter(), "")
 
     def set(self, text: str) -> None:
         """Filter by this from now on.
@@ -55,33 +68,72 @@ class RequestQuery:
         Raises:
             FilterError: It can't be understood; the old one stays.
         """
-        self._filter = parse(text, self._kept)
-        self.text = text.strip()
-        self._mask_of = None
+        self._asked, self._without, self._problem = parse(text, self._kept), None, ""
+        self._use(self._asked, text.strip())
+
+    def type(self, text: str, cursor: int) -> None:
+        """Filter by what is typed so far, as far as it is finished.
+
+        The word at the cursor counts if something matches it, and it may not become a field.
+
+        Raises:
+            FilterError: What is finished can't be understood; the old filter stays.
+        """
+        without = parse(text, self._kept, Typed(cursor, counts=False))
+        try:
+            asked, problem = parse(text, self._kept, Typed(cursor, counts=True)), ""
+        except FilterError as error:
+            asked, problem = without, str(error)
+        self._asked, self._without, self._problem = asked, without, problem
+        self.look_again()
+
+    def look_again(self) -> None:
+        """A search has found more: the word that is being typed may count now."""
+        without = self._without
+        if without is None:
+            return
+        self._use(self._asked, written(self._asked.node))
+        if self._asked.node != without.node and not self._matches_some():
+            self._use(without, written(without.node))
+
+    def _use(self, wanted: Filter, text: str) -> None:
+        if text and text == self.text:
+            return
+        self._filter, self.text = wanted, text if wanted.node else ""
+        self._mask = GrowingMask(self._store, wanted)
+
+    def _matches_some(self) -> bool:
+        mask = self.mask
+        return mask is None or bool(mask.any())
 
     @property
     def said(self) -> frozenset[str]:
         """Texts to search for in captured content."""
-        return self._filter.said
+        return self._asked.said
 
     @property
-    def mask(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    def mask(self) -> Rows | None:
         """For each row of the store whether it matches; None if everything does."""
-        if not self.text:
-            return None
-        if self._mask_of != self.version:
-            self._mask, self._mask_of = self._filter.mask(self._store), self.version
-        return self._mask
+        return self._mask.at(self._now()) if self.text else None
 
     @property
     def version(self) -> object:
         """While this value is the same, the list at a moment is the same."""
-        return self._store.n_lines, self._store.n_found, self.text, self.order
+        return self._store.n_lines, self.text, self.order, self._mask.key(self._now())
 
     @property
     def view(self) -> View:
         """The filter for computed figures, with a key that changes when its result may change."""
-        return View(self.mask, (self.text, self._store.n_found)) if self.text else EVERYTHING
+        if not self.text:
+            return EVERYTHING
+        return View(self.mask, (self.text, self._mask.key(self._now())))
+
+    @property
+    def hint(self) -> str:
+        """A value that no request has, or what is not finished; empty if there is none."""
+        told = self._problem or unmatched(self._asked, self._store, self._now())
+        is_left_out = self._filter.node != self._asked.node
+        return told or ("nothing matches the last word" if is_left_out else "")
 
     def rows(self, as_of_ts: float = math.inf, below: int | None = None) -> Rows:
         """Requests that had begun by `as_of_ts`, in the chosen order.
@@ -91,29 +143,34 @@ class RequestQuery:
         rows = self._store.by_start.between(-math.inf, as_of_ts)
         if below is not None:
             rows = rows[rows < below]
-        later = np.zeros(len(rows), bool)
-        if not math.isinf(as_of_ts):
-            later = self._store.later(rows, as_of_ts)
-        mask = self.mask
-        if mask is not None:
-            chosen = mask[rows]
-            if later.any():
-                # How they ended was not known then.
-                chosen[later] = self._filter.mask(self._store.running(rows[later]))
-            rows, later = rows[chosen], later[chosen]
+        if (mask := self._mask_as_of(as_of_ts)) is not None:
+            rows = rows[mask[rows]]
         # A copy: the index keeps changing while a view is in use.
-        return self._ordered(rows, later) if self.order.column else rows.copy()
+        return self._ordered(rows, as_of_ts) if self.order.column else rows.copy()
 
-    def _ordered(self, rows: Rows, later: Rows) -> Rows:
+    def _mask_as_of(self, as_of_ts: float) -> Rows | None:
+        """The mask, where requests that ended later match as they did while they ran."""
+        mask = self.mask
+        if mask is None or math.isinf(as_of_ts):
+            return mask
+        later = self._store.ended_after(as_of_ts)
+        if len(later):
+            mask = mask.copy()
+            # How they ended was not known then.
+            mask[later] = self._filter.mask(self._store.running(later), self._now())
+        return mask
+
+    def _ordered(self, rows: Rows, as_of_ts: float) -> Rows:
         """Sorted by a figure, the lowest first; unknown figures come before all others."""
         values = self._store.column(self.order.column)[rows].astype(np.float32)
-        values[later] = np.nan
+        if not math.isinf(as_of_ts):
+            values[self._store.later(rows, as_of_ts)] = np.nan
         # One request after the other where figures are the same.
         return rows[np.argsort(np.nan_to_num(values, nan=-1.0), kind="stable")]
 
     def calls(self, as_of_ts: float = math.inf) -> Rows:
         """The numbers of the tool calls that were made by then."""
-        calls, mask = self._store.tool_calls, self.mask
+        calls, mask = self._store.tool_calls, self._mask_as_of(as_of_ts)
         n_known = calls.until(as_of_ts)
         numbers = calls.numbers[:n_known]
         if mask is None:
