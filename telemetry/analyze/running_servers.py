@@ -6,16 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.telemetry.store.bounded_history import TickRow
+from mlxdeck.telemetry.store.process_lives import SILENT_S
 from mlxdeck.telemetry.store.store import Store
 
 TICK_FRESH_S = 15.0
 """An older tick says nothing of now: a server ticks every ten seconds even when idle."""
 TREND_TICKS = 40
 """How many ticks back a trend goes."""
-
-
-SILENT_S = 60.0
-"""A stream whose last line is older has ended: its server would have ticked."""
 
 
 def stream_end(store: Store, wall_ts: float) -> float | None:

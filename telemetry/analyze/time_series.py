@@ -1,8 +1,7 @@
 """A window in buckets; each update computes only the buckets that have changed.
 
-A bucket's edges are whole multiples of its length. So a request stays in its bucket while the
-window moves on, and the lines of a chart don't flicker. A closed bucket is computed again only if a
-request arrives late. On a live stream, an update therefore computes only the open bucket.
+A closed bucket is computed again only if a request arrives late. On a live stream, an update
+therefore computes only the open bucket.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from mlxdeck.telemetry.analyze.stats import (
     slower_tiers,
     trailing_ranks,
 )
+from mlxdeck.telemetry.analyze.time_grid import TimeGrid, time_grid
 from mlxdeck.telemetry.analyze.token_flow import at_end, while_running
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import ERROR, OK
@@ -29,16 +29,24 @@ from mlxdeck.telemetry.store.progress_history import FLOWS
 from mlxdeck.telemetry.store.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
-SUMS = ("n", "input", "exact", "prefix", "slower", "errors", "calls", *FLOWS, "points")
+SUMS = (
+    "n",
+    "input",
+    "exact",
+    "prefix",
+    "slower",
+    "slower_exact",
+    "errors",
+    "calls",
+    *FLOWS,
+    "points",
+)
 """Sums of each bucket, over the requests that ended in it, and the tokens that came in it."""
 RANKED: Mapping[str, tuple[slice, Sequence[float]]] = {
     "duration_s": (slice(0, len(RANKS)), RANKS),
     "ttft_s": (slice(len(RANKS), None), RANKS[:1]),
 }
 """Columns with percentiles: the place of their percentiles in the result, and the ranks."""
-COARSER = 1.125
-"""Buckets of "all" grow by this factor with the stream, and stay the same between steps."""
-MIN_BUCKET_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ class Series:
     bucket_s: float
     n: Array
     """Requests that ended in each bucket."""
+    active: Array
+    """Whether a request ended in it, or reported progress."""
     durations: Array
     """Shape (3, buckets): P50, P95 and P99 in seconds; NaN if they were not requested."""
     ttft: Array
@@ -68,29 +78,14 @@ class Series:
     prefix: Array
     slower: Array
     """Hit rates from 0 to 1: whole answers, cached states, and what of both was not in memory."""
+    slower_exact: Array
+    """What of the whole answers was not in memory."""
     errors: Array
     n_tool_calls: Array
     output_tokens: Array
     """Tokens written a second, counted as they come."""
     computed_tokens: Array
     """Prompt tokens read a second, without those from cache, counted as they are read."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """Buckets with what comes before them, and where each begins among the rows by end."""
-
-    first: int
-    """The first bucket's number: how many of its length since 1970."""
-    bucket_s: float
-    edges: Array
-    point_edges: Array
-    """The same among the points of `store.progress`."""
-
-    @property
-    def counts(self) -> Array:
-        """Requests and points: a bucket with as many of both as before is as before."""
-        return np.stack([np.diff(self.edges), np.diff(self.point_edges)])
 
 
 class TimeSeries:
@@ -115,7 +110,7 @@ class TimeSeries:
         self, store: Store, window: Window, now_s: float, n_buckets: int, view: View = EVERYTHING
     ) -> Series:
         """The window as it is at a moment."""
-        grid = self._grid(store, window, now_s, n_buckets)
+        grid = time_grid(store, window, now_s, n_buckets, self._look_back - 1)
         rewritten = (store.n_rewritten, store.progress.n_sorted)
         key = (window, grid.bucket_s, n_buckets, view.key, rewritten)
         stale = self._stale(key, grid)
@@ -126,22 +121,7 @@ class TimeSeries:
         self._key, self._first, self._counts = key, grid.first, grid.counts
         return self._made(grid)
 
-    def _grid(self, store: Store, window: Window, now_s: float, n_buckets: int) -> _Grid:
-        start_ts, end_ts = bounds(store, window, now_s)
-        bucket_s = max((end_ts - start_ts) / n_buckets, MIN_BUCKET_S)
-        if window.length_s is None:
-            bucket_s = COARSER ** float(np.ceil(np.log(bucket_s) / np.log(COARSER)))
-        n_all = n_buckets + self._look_back - 1
-        first = int(np.floor(end_ts / bucket_s)) - n_all + 1
-        starts = (first + np.arange(n_all + 1)) * bucket_s
-        edges, point_edges = (
-            np.append(np.minimum(np.searchsorted(times, starts[:-1]), n), n)
-            for times in (store.by_end.times, store.progress.times)
-            for n in [int(np.searchsorted(times, end_ts, side="right"))]
-        )
-        return _Grid(first, bucket_s, edges, point_edges)
-
-    def _stale(self, key: Hashable, grid: _Grid) -> Array:
+    def _stale(self, key: Hashable, grid: TimeGrid) -> Array:
         """Which buckets must be computed; the other buckets' values move to their new place."""
         n_all, moved = grid.counts.shape[1], grid.first - self._first
         if key != self._key or not 0 <= moved < n_all:
@@ -154,7 +134,7 @@ class TimeSeries:
             self._ranks = np.roll(self._ranks, -moved, axis=1)
         return np.asarray((self._counts != grid.counts).any(axis=0))
 
-    def _sum(self, store: Store, grid: _Grid, first: int, last: int, mask: Array | None) -> None:
+    def _sum(self, store: Store, grid: TimeGrid, first: int, last: int, mask: Array | None) -> None:
         rows, edges = _rows(store, grid, first, last, mask)
         self._sums[0, first : last + 1] = np.diff(edges)
         # One after the other: each is as long as the store may be.
@@ -169,7 +149,9 @@ class TimeSeries:
             self._sums[SUMS.index(name), first : last + 1] += _added_up(values, edges - edges[0])
         self._sums[-1, first : last + 1] = np.diff(edges)
 
-    def _rank(self, store: Store, grid: _Grid, first: int, last: int, mask: Array | None) -> None:
+    def _rank(
+        self, store: Store, grid: TimeGrid, first: int, last: int, mask: Array | None
+    ) -> None:
         """Of the windows that end with these buckets, as far as all of them is known."""
         first = max(first, self._look_back - 1)
         if first > last or not self._ranked:
@@ -183,13 +165,14 @@ class TimeSeries:
             found = trailing_ranks(known, within, self._look_back, ranks)
             self._ranks[place, first : last + 1] = found
 
-    def _made(self, grid: _Grid) -> Series:
+    def _made(self, grid: TimeGrid) -> Series:
         shown = slice(self._look_back - 1, None)
         own = dict(zip(SUMS, self._sums, strict=True))
         trailing = {name: _trailing(values, self._look_back) for name, values in own.items()}
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = {
-                name: trailing[name] / trailing["input"] for name in ("exact", "prefix", "slower")
+                name: trailing[name] / trailing["input"]
+                for name in ("exact", "prefix", "slower", "slower_exact")
             }
             some = np.where(trailing["n"] + trailing["points"] > 0, 1.0, np.nan)
             some /= grid.bucket_s * self._look_back
@@ -197,11 +180,13 @@ class TimeSeries:
             start_ts=(grid.first + self._look_back - 1) * grid.bucket_s,
             bucket_s=grid.bucket_s,
             n=own["n"][shown].astype(np.int64),
+            active=(own["n"] + own["points"] > 0)[shown],
             durations=self._ranks[:-1, shown].copy(),
             ttft=self._ranks[-1, shown].copy(),
             exact=shares["exact"][shown],
             prefix=shares["prefix"][shown],
             slower=shares["slower"][shown],
+            slower_exact=shares["slower_exact"][shown],
             errors=own["errors"][shown].copy(),
             n_tool_calls=own["calls"][shown].copy(),
             output_tokens=(trailing["output"] * some)[shown],
@@ -210,7 +195,7 @@ class TimeSeries:
 
 
 def _rows(
-    store: Store, grid: _Grid, first: int, last: int, mask: Array | None
+    store: Store, grid: TimeGrid, first: int, last: int, mask: Array | None
 ) -> tuple[Array, Array]:
     """The rows of some buckets, where each of these begins among them, and the end."""
     edges = grid.edges[first : last + 2]
@@ -230,7 +215,9 @@ def _summed(store: Store, rows: Array) -> Iterator[Array]:
     calls = summable(store.column("n_tool_calls")[rows])
     exact, prefix = hit_tokens(store, rows)
     yield from (read, exact, prefix)
-    yield np.where(slower_tiers(store, rows), exact + prefix, 0)
+    slower = slower_tiers(store, rows)
+    yield np.where(slower, exact + prefix, 0)
+    yield np.where(slower, exact, 0)
     yield store.column("outcome")[rows] == ERROR
     yield calls
     yield from at_end(store, rows).values()

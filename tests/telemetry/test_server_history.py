@@ -8,9 +8,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry.analyze.running_servers import SILENT_S, stream_end
+from mlxdeck.telemetry.analyze.running_servers import stream_end
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.process_lives import SILENT_S
 from mlxdeck.telemetry.store.server_history import ServerMark
 from mlxdeck.telemetry.store.store import Store
 from tests.streams import START_TS, Made, Stream

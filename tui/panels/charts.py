@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from mlxdeck.telemetry.analyze.scatter import Scatter
 from mlxdeck.telemetry.analyze.time_series import TimeSeries
 from mlxdeck.tui.panels.panel import Moment
 from mlxdeck.tui.present.charts import CHARTS
-from mlxdeck.tui.present.view_model import nothing_in, time_axis
+from mlxdeck.tui.present.moments import marks, ticks
+from mlxdeck.tui.present.view_model import nothing_in
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.line_chart import LineChart
-from mlxdeck.tui.widgets.plot import Axis
+from mlxdeck.tui.widgets.line_chart import LineChart, Picture
+from mlxdeck.tui.widgets.scale import Axis
+from mlxdeck.tui.widgets.time_axis import TimeAxis
 
-LOOK_BACK = 8
-"""Each point of a chart takes in what ended in the eighth of the window before it."""
 MAX_KEPT = 12
 
 
@@ -27,40 +30,48 @@ class ChartPanel:
         self._chart = CHARTS[name]
         self.widget = LineChart(axis, name, id=name)
         self.widget.threshold = threshold
-        self._trends: dict[tuple[int, bool], TimeSeries] = {}
+        self._kept: dict[tuple[int, bool], tuple[TimeSeries, Scatter]] = {}
         """By the number of buckets, and whether it is filtered: the unfiltered one stays."""
 
     def show(self, moment: Moment) -> None:
         """Draw the window."""
-        window, listing, chart = self._ctx.window, self._ctx.listing, self.widget
-        filtered = bool(listing.text)
-        look_back = max(1, chart.n_buckets // LOOK_BACK)
-        trend = self._kept(chart.n_buckets, look_back, filtered=filtered)
-        drawn = trend.series(self._ctx.store, window, moment.now_s, chart.n_buckets, listing.view)
-        lines, values = self._chart.lines(drawn, moment.total)
-        chart.look_back = look_back
-        n_requests = moment.total.n_requests
-        hint = "" if n_requests else nothing_in(self._ctx.store, window, filtered=filtered)
-        chart.show(lines, time_axis(drawn, window, moment.now_s), values, hint)
-        span_s = drawn.bucket_s * look_back
-        each = f"  each point: last {fmt.tick(round(span_s, 1))}"
-        title = self._chart.title(moment.total)
-        chart.border_title = title + (each if chart.n_buckets > 48 else "")
+        ctx, chart = self._ctx, self.widget
+        n_buckets, filtered = chart.n_buckets, bool(ctx.listing.text)
+        chart.look_back = max(1, n_buckets // self._chart.look_back)
+        series, scatter = self._of(n_buckets, filtered=filtered)
+        wanted = (ctx.store, ctx.window, moment.now_s, n_buckets, ctx.listing.view)
+        made = series.series(*wanted)
+        if self._chart.has_dots:
+            scatter.look(*wanted)
+        drawn = self._chart.draw(made, moment.total, scatter)
+        empty = not moment.total.n_requests
+        hint = nothing_in(ctx.store, ctx.window, filtered=filtered) if empty else ""
+        times = TimeAxis(
+            made.start_ts,
+            made.start_ts + made.bucket_s * n_buckets,
+            ticks(ctx, moment.now_s, moment.axis_cells),
+            marks(ctx.store, made.start_ts, moment.now_s),
+        )
+        picture = Picture(times, n_buckets, hint=hint, **drawn._asdict())
+        version = (times.placed(n_buckets), scatter.version, drawn.ends, drawn.cap, hint)
+        told = (each.tobytes() for each in picture.figures)
+        chart.show(replace(picture, version=(*version, *told)))
+        chart.border_title = self._chart.title(moment.total)
 
-    def _kept(self, n_buckets: int, look_back: int, *, filtered: bool) -> TimeSeries:
+    def _of(self, n_buckets: int, *, filtered: bool) -> tuple[TimeSeries, Scatter]:
         key = (n_buckets, filtered)
-        if key not in self._trends:
-            if len(self._trends) > MAX_KEPT:
+        if key not in self._kept:
+            if len(self._kept) > MAX_KEPT:
                 # Of sizes that the window had once.
-                self._trends.clear()
-            self._trends[key] = TimeSeries(look_back, self._chart.ranked)
-        return self._trends[key]
+                self._kept.clear()
+            self._kept[key] = TimeSeries(self.widget.look_back, self._chart.ranked), Scatter()
+        return self._kept[key]
 
 
 def latency(ctx: Context, name: str) -> ChartPanel:
     """How long answers took."""
     limit = ctx.alarm.limits.latency_p95_s
-    panel = ChartPanel(ctx, name, Axis(fmt.tick, fmt.duration), limit)
+    panel = ChartPanel(ctx, name, Axis(fmt.tick, fmt.duration, of_time=True), limit)
     if ctx.ways.log_scale:
         panel.widget.toggle_log()
     return panel

@@ -27,6 +27,8 @@ class Moment:
     """The listed requests, in their order."""
     version: object
     """While it is the same, so are the lists."""
+    axis_cells: int = 40
+    """Width of the narrowest chart: its times have room below all of them."""
     is_held: bool = False
     """Whether the view is paused."""
 

@@ -8,10 +8,7 @@ from textual.markup import escape
 
 from mlxdeck.telemetry.analyze.request_detail import DEFAULT_SERVER, server_url
 from mlxdeck.telemetry.analyze.stats import Window
-from mlxdeck.telemetry.analyze.time_series import Series
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.line_chart import TimeAxis
 
 _NO_STREAM = """[b]No stream yet[/b]
 
@@ -41,24 +38,6 @@ To see its requests, leave out [b]--no-telemetry[/b], [b]MLXDECK_TELEMETRY=0[/b]
 [b]telemetry = false[/b] in mlxdeck.toml. [b]mlxdeck config[/b] shows which one is set.
 
 [b]q[/b] leaves and ends the server."""
-
-STEPS = {60.0: 4, 300.0: 5, 900.0: 3, 3600.0: 4}
-"""Into how many parts the axis of a window is divided, so that each is a round time."""
-N_STEPS = 4
-
-
-def time_axis(series: Series, window: Window, now_s: float) -> TimeAxis:
-    """Labels of a chart's time axis: how long ago, or the time of day."""
-    n_buckets = len(series.n)
-    length_s = series.bucket_s * n_buckets
-    end_ts = series.start_ts + length_s
-    if window.length_s is None:
-        shares = [n / N_STEPS for n in range(N_STEPS)]
-        texts = [fmt.moment(series.start_ts + share * length_s, length_s) for share in shares]
-        return TimeAxis(series.start_ts, end_ts, (*texts, fmt.moment(now_s, length_s)))
-    n_steps = STEPS.get(window.length_s, N_STEPS)
-    ago_s = [window.length_s * n / n_steps for n in range(n_steps, 0, -1)]
-    return TimeAxis(series.start_ts, end_ts, (*(f"-{fmt.tick(s)}" for s in ago_s), "now"))
 
 
 def no_stream(places: Sequence[str], *, replay: bool, unrecorded: bool = False) -> str:

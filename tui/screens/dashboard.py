@@ -186,7 +186,8 @@ class DashboardScreen(Screen[None]):
         second = int(now_s) if self._store.n_open else 0
         version = (listing.version, as_of_ts, below, second)
         rows = listing.rows(as_of_ts, below)
-        return Moment(now_s, total, rows, version, is_held=below is not None)
+        cells = min((each.n_buckets for each in self.query(LineChart) if each.display), default=40)
+        return Moment(now_s, total, rows, version, cells, is_held=below is not None)
 
     def alerts(self, now_s: float) -> list[Alert]:
         """Thresholds that the window's figures have newly crossed, without any filter.
@@ -274,12 +275,14 @@ class DashboardScreen(Screen[None]):
     @on(LineChart.Chosen)
     def _find(self, message: LineChart.Chosen) -> None:
         """Move the table's cursor to the most notable request up to that moment."""
-        ended = self._store.by_end.between(message.start_ts, message.end_ts)
-        mask = self._ctx.listing.mask
-        shown = ended if mask is None else ended[mask[ended]]
-        row = stands_out(str(message.chart.id), self._store, shown)
-        if row >= 0:
-            self.query_one(RequestTable).go_to(row)
+        store, mask = self._store, self._ctx.listing.mask
+        for start_ts in (message.column_ts, message.start_ts):
+            ended = store.by_end.between(start_ts, message.end_ts)
+            shown = ended if mask is None else ended[mask[ended]]
+            row = stands_out(str(message.chart.id), store, shown)
+            if row >= 0:
+                self.query_one(RequestTable).go_to(row)
+                return
 
     @on(Click)
     def _alone(self, event: Click) -> None:

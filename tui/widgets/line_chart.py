@@ -1,9 +1,9 @@
-"""Lines over time, drawn line by line; a cursor shows the values of one moment."""
+"""A chart over time: dots, lines or a stack, drawn line by line; a cursor tells one moment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.segment import Segment
@@ -17,32 +17,74 @@ from textual.widget import Widget
 
 from mlxdeck.tui.messages import RedrawAsked
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.plot import MARKERS, Axis, Drawing, Plot, PlotLine, Tone, cell
+from mlxdeck.tui.widgets import plot
+from mlxdeck.tui.widgets.canvas import INKS, Canvas, Ink
+from mlxdeck.tui.widgets.plot import MARKERS, Array, PlotArea, PlotDots, PlotLine
+from mlxdeck.tui.widgets.scale import Axis, Scale
+from mlxdeck.tui.widgets.time_axis import TimeAxis, spread
 
-_GUTTER = 8
+GUTTER = 8
 """Cells left of the plot: six for a number, one between, one for the axis."""
-_LEGEND_MARKS = ("━", "╍", "┅")
-_COLOURS: dict[Tone, str] = {
+_GRID, _FRAME, _RULE, _CURSOR, _MARK = ("┈", "."), ("▁", "_"), ("╌", "-"), ("│", "|"), ("┊", ":")
+"""Each in Unicode and in ASCII. With braille, grid and frame are rows of dots."""
+_EIGHTHS = " ▁▂▃▄▅▆▇█"
+COLOURS: dict[Ink, str] = {
     "good": "$success",
     "calm": "$primary",
     "warn": "$warning",
     "bad": "$error",
+    "muted": "$dim",
+    "plain": "$foreground",
 }
-_RULE, _GRID, _CURSOR = ("╌", "-"), ("┈", " "), ("│", "|")
-"""Each in Unicode and in ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
-class TimeAxis:
-    """The horizontal axis: which stretch of time, and texts spread evenly over it."""
+class LegendItem:
+    """What the legend says of one thing that is drawn."""
 
-    start_ts: float = 0.0
-    end_ts: float = 0.0
-    texts: tuple[str, ...] = ()
+    mark: str
+    ink: Ink
+    label: str
+    total: str
+    """Its figure, over the window."""
+    at: Callable[[int], str]
+    """Its figure in a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a chart draws."""
+
+    times: TimeAxis = field(default_factory=TimeAxis)
+    n_columns: int = 0
+    """Buckets of time, one for each column of cells."""
+    lines: Sequence[PlotLine] = ()
+    areas: Sequence[PlotArea] = ()
+    dots: PlotDots | None = None
+    ends: tuple[float, float] = (float("nan"), float("nan"))
+    """The lowest value above zero, and the highest that has to be in sight."""
+    cap: float = float("nan")
+    """Where a linear scale ends, if not at the highest: dots above it are in its highest line."""
+    legend: Sequence[LegendItem] = ()
+    hint: str = ""
+    """Text in the middle of an empty chart."""
+    version: object = None
+    """While it is the same, so is the picture."""
+
+    @property
+    def figures(self) -> list[Array]:
+        """Of lines and areas, one value a column each."""
+        return [*(each.values for each in self.lines), *(each.values for each in self.areas)]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        has_dots = self.dots is not None and bool(self.dots.counts.any())
+        return not has_dots and all(np.isnan(values).all() for values in self.figures)
 
 
 class LineChart(Widget, can_focus=True):
-    """A chart of up to three lines; `show` gives it something to draw."""
+    """Draws a `Picture`."""
 
     ALLOW_MAXIMIZE = False
     BINDINGS = [
@@ -50,10 +92,7 @@ class LineChart(Widget, can_focus=True):
         Binding("right", "look(1)", "Look on", show=False, tooltip="Values of a moment later"),
         Binding("enter", "choose", "Find", tooltip="The most notable request of that moment"),
     ]
-    COMPONENT_CLASSES = {
-        *("chart--good", "chart--calm", "chart--warn", "chart--bad"),
-        *("chart--axis", "chart--grid", "chart--cursor"),
-    }
+    COMPONENT_CLASSES = {f"chart--{ink}" for ink in INKS if ink}
     DEFAULT_CSS = """
     LineChart {
         border: round $frame;
@@ -66,17 +105,22 @@ class LineChart(Widget, can_focus=True):
     LineChart > .chart--calm { color: $primary; }
     LineChart > .chart--warn { color: $warning; }
     LineChart > .chart--bad { color: $error; }
+    LineChart > .chart--muted { color: $dim; }
+    LineChart > .chart--plain { color: $foreground; }
     LineChart > .chart--axis { color: $dim; }
     LineChart > .chart--grid { color: $grid; }
-    LineChart > .chart--cursor { color: $dim; }
+    LineChart > .chart--mark { color: $accent; }
+    LineChart > .chart--cursor { color: $foreground; }
     """
 
     @dataclass
     class Chosen(Message):
-        """The user points at a moment: what ended up to it, from `start_ts` on?"""
+        """The user points at a moment: what ended in it?"""
 
         chart: LineChart
         start_ts: float
+        """Of the column; or where the figures begin that it shows."""
+        column_ts: float
         end_ts: float
 
     def __init__(self, axis: Axis, title: str, *, id: str | None = None) -> None:
@@ -88,14 +132,10 @@ class LineChart(Widget, can_focus=True):
         self.threshold: float | None = None
         """A value that is drawn as a line across."""
         self.look_back = 1
-        """So many buckets go into each value."""
-        self.hint = ""
-        """Text in the middle of an empty chart."""
+        """So many buckets go into each value of a line."""
         self.cursor = -1
         """The column whose values the legend shows; -1 for none."""
-        self._lines: list[PlotLine] = []
-        self._times = TimeAxis()
-        self._values: Sequence[str] = ()
+        self._picture = Picture()
         self._canvas: list[Strip] | None = None
 
     @property
@@ -103,23 +143,11 @@ class LineChart(Widget, can_focus=True):
         """How many buckets it can show: one for each column of cells."""
         return max(8, self._plot_size().width)
 
-    def show(
-        self, lines: list[PlotLine], times: TimeAxis, values: Sequence[str], hint: str = ""
-    ) -> None:
-        """Draw these; the legend names each line and one of the `values`.
-
-        Where there is nothing to draw the `hint` says why.
-        """
-        same = len(lines) == len(self._lines) and all(
-            np.array_equal(new.values, old.values, equal_nan=True)
-            for new, old in zip(lines, self._lines, strict=True)
-        )
-        self._values = values
-        moved = (times.texts, hint) != (self._times.texts, self.hint)
-        self.hint = hint
-        self._lines, self._times = lines, times
+    def show(self, picture: Picture) -> None:
+        """Draw this; nothing is drawn if it is the same picture as before."""
+        before, self._picture = self._picture, picture
         self._show_legend()
-        if not same or moved:
+        if picture.version is None or picture.version != before.version:
             self._redraw()
 
     def toggle_log(self) -> None:
@@ -131,6 +159,7 @@ class LineChart(Widget, can_focus=True):
     def set_marker(self, marker: str) -> None:
         """Draw with one of `MARKERS`: not every terminal has every character."""
         self.marker = marker
+        self._show_legend()
         self._redraw()
 
     def notify_style_update(self) -> None:
@@ -153,13 +182,13 @@ class LineChart(Widget, can_focus=True):
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Show the values under the mouse."""
         offset = event.get_content_offset(self)
-        self._look_at(offset.x - _GUTTER if offset else -1)
+        self._look_at(offset.x - GUTTER if offset else -1)
 
     def on_click(self, event: events.Click) -> None:
         """Choose the request behind that moment; the screen handles double clicks."""
         offset = event.get_content_offset(self)
         if event.chain == 1 and offset:
-            self._look_at(offset.x - _GUTTER)
+            self._look_at(offset.x - GUTTER)
             self.action_choose()
 
     def action_look(self, step: int) -> None:
@@ -169,11 +198,11 @@ class LineChart(Widget, can_focus=True):
 
     def action_choose(self) -> None:
         """Ask for the request behind the moment under the cursor."""
-        if self.cursor >= 0 and self._lines:
-            n_buckets, bucket = len(self._lines[0].values), self._bucket()
-            bucket_s = (self._times.end_ts - self._times.start_ts) / n_buckets
-            end_ts = self._times.start_ts + (bucket + 1) * bucket_s
-            self.post_message(self.Chosen(self, end_ts - self.look_back * bucket_s, end_ts))
+        if self.cursor >= 0 and self._picture.n_columns:
+            bucket_s = self._picture.times.length_s / self._picture.n_columns
+            end_ts = self._picture.times.start_ts + (self._column() + 1) * bucket_s
+            start_ts = end_ts - self.look_back * bucket_s
+            self.post_message(self.Chosen(self, start_ts, end_ts - bucket_s, end_ts))
 
     def _look_at(self, column: int) -> None:
         column = column if 0 <= column < self._plot_size().width else -1
@@ -182,24 +211,23 @@ class LineChart(Widget, can_focus=True):
             self._show_legend()
             self._redraw()
 
-    def _bucket(self) -> int:
-        n_buckets = len(self._lines[0].values)
+    def _column(self) -> int:
+        n_columns = self._picture.n_columns
         # The values may still be those of another width.
-        return min(n_buckets - 1, self.cursor * n_buckets // self._plot_size().width)
+        return min(n_columns - 1, self.cursor * n_columns // self._plot_size().width)
 
     def _show_legend(self) -> None:
-        parts, values = ["log scale"] if self.log_scale else [], self._values
-        if self.cursor >= 0 and self._lines:
-            at, n_buckets = self._bucket(), len(self._lines[0].values)
-            length_s = self._times.end_ts - self._times.start_ts
-            moment = self._times.start_ts + length_s * (at + 1) / n_buckets
-            parts.append(f"[b]{fmt.moment(moment, length_s)}[/b]")
-            values = [self._axis.value(float(line.values[at])) for line in self._lines]
-        parts += [
-            f"[{_COLOURS[line.tone]}]{mark}[/] {line.label} {value}"
-            for mark, line, value in zip(_LEGEND_MARKS, self._lines, values, strict=False)
+        picture, told = self._picture, ["log scale"] if self.log_scale else []
+        has_cursor = self.cursor >= 0 and picture.n_columns > 0
+        if has_cursor:
+            times, at = picture.times, self._column()
+            moment = times.start_ts + times.length_s * (at + 1) / picture.n_columns
+            told.append(f"[b]{fmt.moment(moment, times.length_s)}[/b]")
+        items = [
+            (item, item.at(self._column()) if has_cursor else item.total) for item in picture.legend
         ]
-        self.border_subtitle = "  ".join(parts)
+        plain = int(self.marker == "ascii")
+        self.border_subtitle = "  ".join([*told, *fitted(items, self.size.width - 4, plain)])
 
     def _redraw(self) -> None:
         self._canvas = None
@@ -212,69 +240,156 @@ class LineChart(Widget, can_focus=True):
         return self._canvas[y] if y < len(self._canvas) else Strip.blank(self.size.width)
 
     def _plot_size(self) -> Size:
-        return Size(max(4, self.size.width - _GUTTER), max(1, self.size.height - 1))
+        return Size(max(4, self.size.width - GUTTER), max(1, self.size.height - 1))
+
+    def _scale(self, n_rows: int) -> Scale:
+        low, high = self._picture.ends
+        if self.log_scale and low > 0:
+            return Scale.of_decades(low, high, n_rows)
+        cap = self._picture.cap
+        is_clipped = cap < high
+        return Scale.of(cap if is_clipped else high, self._axis, n_rows, clipped=is_clipped)
 
     def _draw(self) -> list[Strip]:
-        plot = Plot.of(self._lines, self._axis, self._plot_size(), log=self.log_scale)
-        drawing, labels, ruled = plot.draw(self._lines), plot.labels(), plot.row(self.threshold)
-        strips = [
-            self._line(drawing, y, labels.get(y), ruled=y == ruled) for y in range(plot.size.height)
-        ]
-        if self.hint and not drawing.masks.any():
-            strips[plot.size.height // 2] = self._hint(plot.size.width)
-        return [*strips, self._bottom(plot.size.width)]
+        size, picture = self._plot_size(), self._picture
+        scale, canvas = self._scale(size.height), Canvas(size.height, size.width)
+        self._draw_ground(canvas, scale, size)
+        if picture.areas:
+            self._draw_areas(canvas, scale, size.width)
+        self._draw_columns(canvas, size)
+        if picture.dots is not None or picture.lines:
+            self._draw_figures(canvas, scale, size.width)
+        if picture.hint and picture.is_empty:
+            text = fmt.one_line(picture.hint, size.width).center(size.width)
+            canvas.write(size.height // 2, 0, text, "axis")
+        left = self._labels(scale)
+        styles = {ink: self._ink(ink) for ink in INKS}
+        strips = []
+        for y in range(size.height):
+            segments = [Segment(left[y], styles["axis"])]
+            for run in canvas.runs(y):
+                style = styles[run.ink]
+                if run.ground:
+                    style += Style(bgcolor=styles[run.ground].color)
+                segments.append(Segment(run.text, style))
+            strips.append(self._strip(segments))
+        return [*strips, self._strip([Segment(self._bottom(size.width), styles["axis"])])]
 
-    def _hint(self, width: int) -> Strip:
-        axis = self.get_component_rich_style("chart--axis")
-        text = fmt.one_line(self.hint, width).center(width)
-        return self._on_background([Segment(" " * (_GUTTER - 1) + "│" + text, axis)])
+    def _ink(self, ink: Ink) -> Style:
+        if not ink:
+            return Style()
+        found = self.get_component_rich_style(f"chart--{ink}")
+        return Style(color=found.color, bold=found.bold)
 
-    def _line(self, drawing: Drawing, y: int, label: float | None, *, ruled: bool) -> Strip:
-        axis = self.get_component_rich_style("chart--axis")
-        text = "" if label is None else self._axis.text(label)
-        left = f"{text:>{_GUTTER - 2}} ┤" if text else " " * (_GUTTER - 1) + "│"
-        segments = [Segment(left, axis)]
-        styles = [self.get_component_rich_style(f"chart--{line.tone}") for line in self._lines]
-        cursor = self.get_component_rich_style("chart--cursor")
+    def _labels(self, scale: Scale) -> list[str]:
+        plain = self.marker == "ascii"
+        left = [" " * (GUTTER - 1) + ("|" if plain else "│")] * scale.n_rows
+        top = scale.line(scale.n_dots - 1)
+        for label in scale.labels():
+            line = scale.line(label.dot)
+            text = self._axis.text(label.value)
+            if scale.clipped and line == top:
+                text = f"{text}+"
+            left[line] = f"{text:>{GUTTER - 2}} {'+' if plain else '┤'}"
+        return left
+
+    def _draw_ground(self, canvas: Canvas, scale: Scale, size: Size) -> None:
+        """Grid, frame and threshold, each in the row of dots of its value."""
         plain = int(self.marker == "ascii")
-        empty, filling = " ", Style()
-        if ruled:
-            empty, filling = _RULE[plain], self.get_component_rich_style("chart--bad")
-        elif text:
-            empty, filling = _GRID[plain], self.get_component_rich_style("chart--grid")
-        run, before = "", filling
-        masks, owners = drawing.masks[y].tolist(), drawing.owners[y].tolist()
-        for x, (mask, owner) in enumerate(zip(masks, owners, strict=True)):
-            style = styles[owner] if mask else cursor if x == self.cursor else filling
-            if style != before:
-                segments.append(Segment(run, before))
-                run, before = "", style
-            if mask:
-                run += cell(mask, owner, self.marker)
-            else:
-                run += _CURSOR[plain] if x == self.cursor else empty
-        return self._on_background([*segments, Segment(run, before)])
+        braille = self.marker == "braille"
+        for label in scale.labels():
+            line, is_frame = scale.line(label.dot), label.dot == 0
+            sign = ord((_FRAME if is_frame else _GRID)[plain])
+            if braille:
+                mask = plot.row_mask(label.dot)
+                # The frame is a whole row of dots, the grid every second one.
+                sign = plot.BLANK + (mask | mask << 3 if is_frame and mask < 8 else mask)
+                sign = plot.BLANK + 0xC0 if is_frame else sign
+            canvas.put((line, slice(0, size.width)), sign, "axis" if is_frame else "grid")
+        dot = scale.dot(self.threshold)
+        if dot >= 0:
+            canvas.put((scale.line(dot), slice(0, size.width)), ord(_RULE[plain]), "bad")
 
-    def _bottom(self, width: int) -> Strip:
-        axis = self.get_component_rich_style("chart--axis")
-        text = spread(self._times.texts, width)
-        return self._on_background([Segment(" " * _GUTTER + text, axis)])
+    def _draw_areas(self, canvas: Canvas, scale: Scale, width: int) -> None:
+        plain, areas = int(self.marker == "ascii"), self._picture.areas
+        lower, upper, rows = plot.stacked([each.values for each in areas], scale, width)
+        layers: Sequence[PlotArea | None] = (*areas, None)
+        for n, area in enumerate(areas):
+            is_solid = area.fill[0] == "█" and not plain
+            full = (lower == n) if is_solid else np.where(rows >= 2, lower, upper) == n
+            canvas.put(full, ord(area.fill[plain]), area.ink, area.ink if is_solid else "")
+        for n, area in enumerate(areas if not plain else ()):
+            for above, other in enumerate(layers):
+                # Where a layer ends within a cell, what is above it is the cell's background.
+                seen = other is not None and other.fill[0] == "█"
+                ground: Ink = other.ink if other is not None and seen else ""
+                place = above if other is not None else -1
+                for height in (1, 2, 3) if area.fill[0] == "█" else ():
+                    cells = (lower == n) & (upper == place) & (rows == height)
+                    canvas.put(cells, ord(_EIGHTHS[2 * height]), area.ink, ground)
 
-    def _on_background(self, segments: list[Segment]) -> Strip:
+    def _draw_columns(self, canvas: Canvas, size: Size) -> None:
+        """Marks of servers, each with its word where there is room, and the cursor."""
+        plain, times = int(self.marker == "ascii"), self._picture.times
+        placed = [(times.column(mark.ts, size.width), mark.text) for mark in times.marks]
+        ends = [column for column, _ in [*placed, (size.width, "")][1:]]
+        for (column, text), end in zip(placed, ends, strict=True):
+            canvas.put((slice(None), column), ord(_MARK[plain]), "mark")
+            if column + 1 + len(text) < end + (end == size.width):
+                canvas.write(0, column + 1, text, "mark")
+        if self.cursor >= 0:
+            canvas.put((slice(None), self.cursor), ord(_CURSOR[plain]), "cursor")
+
+    def _draw_figures(self, canvas: Canvas, scale: Scale, width: int) -> None:
+        """Dots, and lines over them; where there are few dots, lines pass behind them."""
+        dots, lines = self._picture.dots, self._picture.lines
+        plain = int(self.marker == "ascii")
+        drawing = plot.drawn_lines([each.values for each in lines], scale, width)
+        inked = drawing.owners >= 0
+        if dots is not None:
+            counts = dots.on(scale)
+            if counts.shape[2] != width:
+                # Of another width; it is drawn again at once.
+                counts = np.zeros((len(dots.kinds), scale.n_rows, width), np.int32)
+            shown = plot.shown_kinds(counts, dots.notable)
+            for n, kind in enumerate(dots.kinds):
+                canvas.put(shown == n, ord(kind.mark[plain]), kind.ink)
+            is_dense = (shown >= 0).sum(axis=0) * 4 > scale.n_rows
+            inked &= (shown < 0) | is_dense[None, :]
+        codes = plot.glyphs(drawing.masks, np.maximum(drawing.owners, 0), self.marker)
+        for n, line in enumerate(lines):
+            own = inked & (drawing.owners == n)
+            canvas.put(own, codes[own], line.ink)
+
+    def _bottom(self, width: int) -> str:
+        times = self._picture.times
+        texts = [tick.text for tick in times.ticks]
+        placed = zip(times.tick_columns(width), texts, strict=True)
+        return " " * GUTTER + spread(list(placed), width)
+
+    def _strip(self, segments: list[Segment]) -> Strip:
         strip = Strip(segments).adjust_cell_length(self.size.width)
-        return strip.apply_style(Style(bgcolor=self.rich_style.bgcolor))
+        ground = Style(bgcolor=self.rich_style.bgcolor)
+        return Strip([Segment(each.text, ground + (each.style or ground)) for each in strip])
 
 
-def spread(texts: Sequence[str], width: int) -> str:
-    """Texts at even distances, the first and the last at the ends; as many as don't touch."""
-    last = len(texts) - 1
-    for step in (step for step in range(1, last + 1) if last % step == 0):
-        line = ""
-        for n in range(0, last + 1, step):
-            at = round((width - len(texts[n])) * n / last)
-            if at < len(line) + bool(line):
-                break
-            line = line.ljust(at) + texts[n]
-        else:
-            return line
-    return " " * width
+def fitted(items: Sequence[tuple[LegendItem, str]], width: int, plain: int = 0) -> list[str]:
+    """As much of a legend as there is room for, as markup: the last figures and items go first.
+
+    Marks hold a character in Unicode and one in ASCII.
+    """
+    n = len(items)
+    choices = [(shown, full) for shown in range(n, 0, -1) for full in range(shown, shown // 2, -1)]
+
+    def cells(shown: int, full: int) -> int:
+        texts = [f"{item.label} {value}".rstrip() for item, value in items[:full]]
+        texts += [item.label for item, _ in items[full:shown]]
+        return sum(len(text) + 4 for text in texts)
+
+    found = (each for each in choices if cells(*each) <= width)
+    n_shown, n_full = next(found, (min(n, 1), 0))
+    return [
+        f"[{COLOURS[item.ink]}]{item.mark[plain]}[/] {item.label}"
+        + (f" {value}" if n < n_full and value else "")
+        for n, (item, value) in enumerate(items[:n_shown])
+    ]

@@ -1,31 +1,34 @@
-"""Lines over time on a grid of cells: pure arithmetic, without a terminal.
+"""Lines, stacked areas and dots over time, on a grid of cells: pure arithmetic.
 
-Each value spans its bucket as a step, so that a single request in a quiet hour is visible. Buckets
-without a request stay empty. Lines differ in dash pattern as well as in colour.
+Everything lies on the rows of dots of one `Scale`: lines, dots, areas, and the grid below them. A
+column of cells is a bucket of time. Where nothing happened, nothing is drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from textual.geometry import Size
+
+from mlxdeck.tui.widgets.canvas import Ink
+from mlxdeck.tui.widgets.scale import DOTS, Scale
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Tone = Literal["good", "calm", "warn", "bad"]
 
 # Bits of the dots of a braille cell, [row][column], https://www.unicode.org/charts/PDF/U2800.pdf.
-_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8)
-_BLANK = 0x2800
+BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8)
+BLANK = 0x2800
 # The same dots as quarters of a cell: bits of top left, top right, bottom left, bottom right.
 _QUARTERS = (0x03, 0x18, 0x44, 0xA0)
 _BLOCKS = " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"
 MARKERS = ("braille", "block", "ascii")
-_ASCII = ("*", "o", ".")
+_ASCII = ("*", "+", ".")
 # Which of four dots in a row are drawn: solid, dashed, dotted.
 _DASHES = ((1, 1, 1, 1), (1, 1, 1, 0), (1, 0, 1, 0))
+LINE_MARKS = ("━*", "╍+", "┅.")
+"""Of each line in the legend: in Unicode and in ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,43 @@ class PlotLine:
 
     label: str
     values: Array
-    """One value a bucket; NaN for none."""
-    tone: Tone
+    """One value a column; NaN for none."""
+    ink: Ink
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
-    """The vertical axis: format of its round numbers, format of values, and a fixed top, if any."""
+class PlotArea:
+    """One layer of a stack; the first one is at the bottom."""
 
-    text: Callable[[float], str]
-    value: Callable[[float], str]
-    top: float | None = None
+    label: str
+    values: Array
+    """Its height, one value a column; NaN for none."""
+    ink: Ink
+    fill: str
+    """Its character, one in Unicode and one in ASCII."""
+
+
+@dataclass(frozen=True, slots=True)
+class DotKind:
+    """What a dot says."""
+
+    label: str
+    mark: str
+    """Its character, one in Unicode and one in ASCII."""
+    ink: Ink
+
+
+@dataclass(frozen=True, slots=True)
+class PlotDots:
+    """Dots of several kinds, counted where they lie on a scale."""
+
+    kinds: Sequence[DotKind]
+    counts: Array
+    """How many dots of each kind are in each column: shape (kinds, columns)."""
+    on: Callable[[Scale], Array]
+    """How many there are in each cell: shape (kinds, lines from the top, columns)."""
+    notable: int
+    """The kind that is seen also where it is rare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,107 +86,82 @@ class Drawing:
     """The line whose colour a cell has; -1 for none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A grid of cells and the range of values that it spans."""
-
-    size: Size
-    low: float
-    high: float
-    log: bool = False
-
-    @classmethod
-    def of(cls, lines: Sequence[PlotLine], axis: Axis, size: Size, *, log: bool) -> Plot:
-        """A range in which all lines fit; a logarithmic one only if there is a value for it."""
-        values = [line.values[~np.isnan(line.values)] for line in lines]
-        known = np.concatenate(values) if values else np.array([])
-        if log and len(known) and (positive := known[known > 0]).size:
-            low = float(10 ** np.floor(np.log10(positive.min())))
-            return cls(size, low, max(nice_top(float(positive.max())), low * 10), log=True)
-        top = axis.top or (nice_top(float(known.max())) if len(known) else 1.0)
-        return cls(size, 0.0, top)
-
-    def draw(self, lines: Sequence[PlotLine]) -> Drawing:
-        """All lines; where they meet, their colours take turns, so that none is hidden."""
-        shape = (self.size.height, self.size.width)
-        masks, owners = np.zeros(shape, np.uint8), np.full(shape, -1, np.int8)
-        drawn = [self._dots(line.values, dash) for line, dash in zip(lines, _DASHES, strict=False)]
-        columns = np.arange(self.size.width)
-        for index, dots in enumerate(drawn):
-            masks |= dots
-            owners[(dots > 0) & ((owners < 0) | (columns % len(drawn) == index))] = index
-        return Drawing(masks, owners)
-
-    def row(self, value: float | None) -> int:
-        """The line of cells that a value lies in; -1 if it is not in sight."""
-        if not value or not self.low <= value <= self.high:
-            return -1
-        rows = self.size.height * 4
-        (height,) = self._heights(np.array([value]), rows)
-        return int((rows - 1 - height) // 4)
-
-    def labels(self) -> dict[int, float]:
-        """Labels of the axis, by the line of cells that they are in."""
-        height = self.size.height
-        if self.log:
-            decades = np.arange(np.log10(self.low), np.log10(self.high) + 1e-9)
-            step = int(np.ceil(len(decades) / max(1, height // 2)))
-            values = 10.0 ** decades[::step]
-            shares = np.log(values / self.low) / np.log(self.high / self.low)
-        else:
-            shares = np.linspace(0, 1, 5 if height >= 9 else 3 if height >= 4 else 2)
-            values = self.low + (self.high - self.low) * shares
-        return {
-            round((height - 1) * (1 - share)): value
-            for share, value in zip(shares.tolist(), values.tolist(), strict=True)
-        }
-
-    def _dots(self, values: Array, dash: tuple[int, ...]) -> Array:
-        """One line as braille masks."""
-        rows, columns = self.size.height * 4, self.size.width * 2
-        grid = np.zeros((rows, columns), bool)
-        heights = self._heights(values, rows)
-        bucket_of = np.minimum(np.arange(columns) * len(values) // columns, len(values) - 1)
-        before = -1
-        for x, height in enumerate(heights[bucket_of]):
-            if height < 0:
-                before = -1
-                continue
-            if dash[x % 4]:
-                grid[rows - 1 - height, x] = True
-            if before >= 0 and before != height:
-                first, last = sorted((before, height))
-                grid[rows - 1 - last : rows - first, x] = True
-            before = height
-        cells = grid.reshape(self.size.height, 4, self.size.width, 2)
-        masks: Array = (cells * _DOTS[None, :, None, :]).sum(axis=(1, 3)).astype(np.uint8)
-        return masks
-
-    def _heights(self, values: Array, rows: int) -> Array:
-        """Dot rows from the bottom; -1 where there is no value."""
-        known = ~np.isnan(values)
-        filled = np.where(known, values, self.low)
-        if self.log:
-            share = np.log(np.maximum(filled, self.low) / self.low) / np.log(self.high / self.low)
-        else:
-            share = (filled - self.low) / (self.high - self.low)
-        heights = np.clip(np.round(share * (rows - 1)), 0, rows - 1).astype(int)
-        return np.where(known, heights, -1)
+def drawn_lines(values: Sequence[Array], scale: Scale, width: int) -> Drawing:
+    """All lines; where they meet, their colours take turns, so that none is hidden."""
+    shape = (scale.n_rows, width)
+    masks, owners = np.zeros(shape, np.uint8), np.full(shape, -1, np.int8)
+    drawn = [
+        _line_dots(scale.dots(each), scale, width, dash)
+        for each, dash in zip(values, _DASHES, strict=False)
+    ]
+    columns = np.arange(width)
+    for index, dots in enumerate(drawn):
+        masks |= dots
+        owners[(dots > 0) & ((owners < 0) | (columns % len(drawn) == index))] = index
+    return Drawing(masks, owners)
 
 
-def cell(mask: int, owner: int, marker: str) -> str:
-    """Dots as a character of one of `MARKERS`."""
+def _line_dots(heights: Array, scale: Scale, width: int, dash: tuple[int, ...]) -> Array:
+    """One line as braille masks."""
+    rows, columns = scale.n_dots, width * 2
+    grid = np.zeros((rows, columns), bool)
+    column_of = np.minimum(np.arange(columns) * len(heights) // columns, len(heights) - 1)
+    before = -1
+    for x, height in enumerate(heights[column_of].tolist()):
+        if height < 0:
+            before = -1
+            continue
+        if dash[x % 4]:
+            grid[rows - 1 - height, x] = True
+        if before >= 0 and before != height:
+            first, last = sorted((before, height))
+            grid[rows - 1 - last : rows - first, x] = True
+        before = height
+    cells = grid.reshape(scale.n_rows, DOTS, width, 2)
+    masks: Array = (cells * BITS[None, :, None, :]).sum(axis=(1, 3)).astype(np.uint8)
+    return masks
+
+
+def row_mask(dot: int) -> int:
+    """A row of dots, given from the bottom, as the mask of a cell that has one dot of it."""
+    return int(BITS[DOTS - 1 - dot % DOTS, 0])
+
+
+def glyphs(masks: Array, owners: Array, marker: str) -> Array:
+    """Dots as code points of one of `MARKERS`."""
     if marker == "braille":
-        return chr(_BLANK + mask)
+        return BLANK + masks.astype(np.uint32)
     if marker == "ascii":
-        return _ASCII[owner]
-    return _BLOCKS[sum(1 << n for n, bits in enumerate(_QUARTERS) if mask & bits)]
+        return np.array([ord(each) for each in _ASCII], np.uint32)[owners]
+    quarters = np.zeros(masks.shape, np.uint8)
+    for n, bits in enumerate(_QUARTERS):
+        quarters |= ((masks & bits) > 0).astype(np.uint8) << n
+    return np.array([ord(each) for each in _BLOCKS], np.uint32)[quarters]
 
 
-def nice_top(value: float) -> float:
-    """The next number above that is round, and so are its quarters."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** np.floor(np.log10(value))
-    steps = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10)
-    return float(next(step * power for step in steps if value <= step * power * 1.001))
+def stacked(values: Sequence[Array], scale: Scale, width: int) -> tuple[Array, Array, Array]:
+    """Layers on cells: the lower layer of each cell and the upper one, and rows of the lower one.
+
+    Each of the shape (height, width); -1 is no layer. A cell of one layer has it twice.
+    """
+    column_of = np.minimum(np.arange(width) * len(values[0]) // max(1, width), len(values[0]) - 1)
+    tops = np.nan_to_num(np.cumsum(np.stack(values)[:, column_of], axis=0))
+    # A layer of any height is seen; what is full ends in the highest row.
+    ends = np.where(tops > 0, scale.dots(tops) + 1, 0)
+    dots = np.arange(scale.n_dots)
+    layers = (dots[None, :, None] >= ends[:, None, :]).sum(axis=0).astype(np.int8)
+    layers[layers == len(values)] = -1
+    cells = layers.reshape(scale.n_rows, DOTS, width)[::-1]
+    lower, upper = cells[:, 0], cells[:, -1]
+    return lower, upper, (cells == lower[:, None, :]).sum(axis=1)
+
+
+def shown_kinds(counts: Array, notable: int) -> Array:
+    """Of each cell the kind that is drawn there: the most frequent; -1 where there is no dot.
+
+    The `notable` kind is drawn already where it is a quarter.
+    """
+    total = counts.sum(axis=0)
+    kinds = np.where(total > 0, counts.argmax(axis=0), -1)
+    is_notable = (total > 0) & (counts[notable] * 4 >= total)
+    return np.asarray(np.where(is_notable, notable, kinds))

@@ -1,0 +1,59 @@
+"""A grid of cells that layers are drawn on, one over the other: characters and inks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Ink = Literal[
+    "", "axis", "grid", "mark", "cursor", "good", "calm", "warn", "bad", "muted", "plain",
+]  # fmt: skip
+"""What a cell is drawn with: a style of the chart."""
+INKS: tuple[Ink, ...] = (
+    "", "axis", "grid", "mark", "cursor", "good", "calm", "warn", "bad", "muted", "plain",
+)  # fmt: skip
+
+
+class CellRun(NamedTuple):
+    """Cells beside each other that are drawn alike."""
+
+    text: str
+    ink: Ink
+    ground: Ink
+    """What is behind them; empty for the widget's own."""
+
+
+class Canvas:
+    """Cells, as (height, width)."""
+
+    def __init__(self, height: int, width: int) -> None:
+        shape = (height, width)
+        self._codes = np.full(shape, ord(" "), np.uint32)
+        self._inks = np.zeros(shape, np.int8)
+        self._grounds = np.zeros(shape, np.int8)
+
+    def put(self, where: Any, codes: Any, ink: Ink, ground: Ink = "") -> None:
+        """Draw characters, given as code points, in some cells."""
+        self._codes[where] = codes
+        self._inks[where] = INKS.index(ink)
+        self._grounds[where] = INKS.index(ground)
+
+    def write(self, line: int, column: int, text: str, ink: Ink) -> None:
+        """Draw a text, as far as there is room, over what stands behind it."""
+        width = self._codes.shape[1]
+        text = text[: max(0, width - column)]
+        cells = (line, slice(column, column + len(text)))
+        self._codes[cells] = [ord(each) for each in text]
+        self._inks[cells] = INKS.index(ink)
+
+    def runs(self, line: int) -> Iterator[CellRun]:
+        """A line from left to right."""
+        inks, grounds = self._inks[line], self._grounds[line]
+        turns = np.flatnonzero((np.diff(inks) != 0) | (np.diff(grounds) != 0)) + 1
+        text = self._codes[line].astype("<u4").tobytes().decode("utf-32-le")
+        for first, end in pairwise([0, *turns.tolist(), len(text)]):
+            yield CellRun(text[first:end], INKS[inks[first]], INKS[grounds[first]])
