@@ -12,7 +12,7 @@ from mlxdeck.telemetry.analyze.stats import Summary
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.request_query import Rows
 
-RowName = Literal["charts", "lists"]
+RowName = Literal["charts", "times", "lists"]
 """The rows of the dashboard that hold panels, from top to bottom; each is a container's id."""
 
 
@@ -59,3 +59,5 @@ class PanelKind:
     row: RowName
     new: Callable[[Context, str], Panel]
     """Makes one; gets the id."""
+    from_columns: int = 0
+    """It is shown at first where the terminal is so wide."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlxdeck.tui.panels import charts, lists
+from mlxdeck.tui.panels import charts, lists, timeline
 from mlxdeck.tui.panels.panel import PanelKind, RowName
 
 PANELS = (
@@ -12,7 +12,10 @@ PANELS = (
     PanelKind("requests", "requests", "lists", lists.RequestsPanel),
     PanelKind("calls", "tool calls", "lists", lists.CallsPanel),
     PanelKind("errors", "errors", "lists", lists.ErrorsPanel),
+    PanelKind(
+        "timeline", "timeline", "times", timeline.TimelinePanel, from_columns=timeline.FROM_COLUMNS
+    ),
 )
-ROWS: tuple[RowName, ...] = ("charts", "lists")
+ROWS: tuple[RowName, ...] = ("charts", "times", "lists")
 """From top to bottom. How high each is, is in `app.tcss`."""
 PANEL_IDS = tuple(kind.id for kind in PANELS)

@@ -41,6 +41,7 @@ from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.request_query import ORDERS, SortOrder
+from mlxdeck.tui.widgets.canvas_widget import CanvasWidget
 from mlxdeck.tui.widgets.filter_bar import FilterBar
 from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.line_chart import LineChart
@@ -128,7 +129,7 @@ class DashboardScreen(Screen[None]):
     def on_mount(self) -> None:
         self.query_one(Transport).display = self._ctx.clock.replay
         if self._ctx.ways.marker in MARKERS:
-            for chart in self.query(LineChart):
+            for chart in self.query(CanvasWidget):
                 chart.set_marker(self._ctx.ways.marker)
         self._show_panels()
         self._focus_list()
@@ -186,7 +187,8 @@ class DashboardScreen(Screen[None]):
         second = int(now_s) if self._store.n_open else 0
         version = (listing.version, as_of_ts, below, second)
         rows = listing.rows(as_of_ts, below)
-        cells = min((each.n_buckets for each in self.query(LineChart) if each.display), default=40)
+        shown = (each.n_buckets for each in self.query(CanvasWidget) if each.display)
+        cells = min(shown, default=40)
         return Moment(now_s, total, rows, version, cells, is_held=below is not None)
 
     def alerts(self, now_s: float) -> list[Alert]:
@@ -230,7 +232,7 @@ class DashboardScreen(Screen[None]):
 
     @property
     def _shown(self) -> set[str]:
-        return {self.alone} if self.alone else set(PANEL_IDS) - set(self._ctx.ways.hidden)
+        return {self.alone} if self.alone else self._wanted()
 
     def show_status(self, told: Iterable[StatusPart]) -> None:
         """The line at the top."""
@@ -238,6 +240,20 @@ class DashboardScreen(Screen[None]):
         if not text.is_same(self._status):
             self._status = text
             self.query_one("#status", Static).update(text, layout=False)
+
+    def _wanted(self) -> set[str]:
+        """The panels that are shown where there is room for them."""
+        ways, width = self._ctx.ways, self.app.size.width
+        return {
+            kind.id
+            for kind in PANELS
+            if kind.id not in ways.hidden and (width >= kind.from_columns or kind.id in ways.asked)
+        }
+
+    def on_resize(self) -> None:
+        """Some panels are there in a wide terminal."""
+        if self.is_mounted:
+            self._show_panels()
 
     def _show_panels(self) -> None:
         shown = self._shown
@@ -254,11 +270,13 @@ class DashboardScreen(Screen[None]):
 
     def action_panel(self, panel: str) -> None:
         """Show or hide a panel."""
-        hidden = self._ctx.ways.hidden
-        if panel in hidden:
-            hidden.remove(panel)
-        elif len(hidden) < len(PANELS) - 1:
-            hidden.append(panel)
+        ways, wanted = self._ctx.ways, self._wanted()
+        if panel not in wanted:
+            ways.hidden = [each for each in ways.hidden if each != panel]
+            ways.asked = [*ways.asked, panel]
+        elif len(wanted) > 1:
+            ways.hidden = [*ways.hidden, panel]
+            ways.asked = [each for each in ways.asked if each != panel]
         self._show_alone("")
 
     def action_maximize(self) -> None:
@@ -287,7 +305,7 @@ class DashboardScreen(Screen[None]):
     @on(Click)
     def _alone(self, event: Click) -> None:
         """Two clicks on a chart show it alone, and two more all of them again."""
-        if event.chain == 2 and isinstance(event.widget, LineChart):
+        if event.chain == 2 and isinstance(event.widget, CanvasWidget):
             self._show_alone("" if self.alone else str(event.widget.id))
 
     def action_log(self) -> None:
@@ -298,10 +316,10 @@ class DashboardScreen(Screen[None]):
 
     def action_marker(self) -> None:
         """The next kind of dots."""
-        for chart in self.query(LineChart):
-            following = MARKERS.index(chart.marker) + 1
-            chart.set_marker(MARKERS[following % len(MARKERS)])
-            self._ctx.ways.marker = chart.marker
+        following = MARKERS.index(self.query_one("#latency", LineChart).marker) + 1
+        self._ctx.ways.marker = MARKERS[following % len(MARKERS)]
+        for chart in self.query(CanvasWidget):
+            chart.set_marker(self._ctx.ways.marker)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """In a text the filter's key is a character."""

@@ -18,6 +18,8 @@ class Preferences:
     theme: str = ""
     hidden: list[str] = field(default_factory=lambda: ["throughput", "errors"])
     """Panels that are not shown."""
+    asked: list[str] = field(default_factory=list)
+    """Panels that are shown in any width, though at first only in a wide terminal."""
     filters: list[str] = field(default_factory=list)
     """Used before, the latest first."""
     kept: dict[str, str] = field(default_factory=dict)
@@ -48,6 +50,7 @@ def recall(path: Path | None) -> Preferences:
         if name in _WRITTEN and type(value) is type(getattr(ways, name, None)):
             setattr(ways, name, value)
     ways.hidden = [each for each in ways.hidden if isinstance(each, str)]
+    ways.asked = [each for each in ways.asked if isinstance(each, str)]
     ways.kept = {name: text for name, text in ways.kept.items() if isinstance(text, str)}
     ways.known = set(ways.kept)
     ways.filters = [each for each in ways.filters if isinstance(each, str)]

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding
 from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from mlxdeck.tui.messages import RedrawAsked
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets import plot
-from mlxdeck.tui.widgets.canvas import INKS, Canvas, Ink
+from mlxdeck.tui.widgets.canvas import Canvas, Ink
+from mlxdeck.tui.widgets.canvas_widget import COLOURS, CanvasWidget
 from mlxdeck.tui.widgets.plot import MARKERS, Array, PlotArea, PlotDots, PlotLine
 from mlxdeck.tui.widgets.scale import Axis, Scale
 from mlxdeck.tui.widgets.time_axis import TimeAxis, spread
@@ -28,14 +27,6 @@ GUTTER = 8
 _GRID, _FRAME, _RULE, _CURSOR, _MARK = ("┈", "."), ("▁", "_"), ("╌", "-"), ("│", "|"), ("┊", ":")
 """Each in Unicode and in ASCII. With braille, grid and frame are rows of dots."""
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
-COLOURS: dict[Ink, str] = {
-    "good": "$success",
-    "calm": "$primary",
-    "warn": "$warning",
-    "bad": "$error",
-    "muted": "$dim",
-    "plain": "$foreground",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +74,7 @@ class Picture:
         return not has_dots and all(np.isnan(values).all() for values in self.figures)
 
 
-class LineChart(Widget, can_focus=True):
+class LineChart(CanvasWidget, can_focus=True):
     """Draws a `Picture`."""
 
     ALLOW_MAXIMIZE = False
@@ -92,26 +83,6 @@ class LineChart(Widget, can_focus=True):
         Binding("right", "look(1)", "Look on", show=False, tooltip="Values of a moment later"),
         Binding("enter", "choose", "Find", tooltip="The most notable request of that moment"),
     ]
-    COMPONENT_CLASSES = {f"chart--{ink}" for ink in INKS if ink}
-    DEFAULT_CSS = """
-    LineChart {
-        border: round $frame;
-        border-title-color: $foreground;
-        border-subtitle-color: $dim;
-        padding: 0 1 0 0;
-    }
-    LineChart:focus { border: round $primary; }
-    LineChart > .chart--good { color: $success; }
-    LineChart > .chart--calm { color: $primary; }
-    LineChart > .chart--warn { color: $warning; }
-    LineChart > .chart--bad { color: $error; }
-    LineChart > .chart--muted { color: $dim; }
-    LineChart > .chart--plain { color: $foreground; }
-    LineChart > .chart--axis { color: $dim; }
-    LineChart > .chart--grid { color: $grid; }
-    LineChart > .chart--mark { color: $accent; }
-    LineChart > .chart--cursor { color: $foreground; }
-    """
 
     @dataclass
     class Chosen(Message):
@@ -136,7 +107,6 @@ class LineChart(Widget, can_focus=True):
         self.cursor = -1
         """The column whose values the legend shows; -1 for none."""
         self._picture = Picture()
-        self._canvas: list[Strip] | None = None
 
     @property
     def n_buckets(self) -> int:
@@ -148,29 +118,24 @@ class LineChart(Widget, can_focus=True):
         before, self._picture = self._picture, picture
         self._show_legend()
         if picture.version is None or picture.version != before.version:
-            self._redraw()
+            self.redraw()
 
     def toggle_log(self) -> None:
         """Switch between a linear and a logarithmic scale; only the latter says so."""
         self.log_scale = not self.log_scale
         self._show_legend()
-        self._redraw()
+        self.redraw()
 
     def set_marker(self, marker: str) -> None:
         """Draw with one of `MARKERS`: not every terminal has every character."""
         self.marker = marker
         self._show_legend()
-        self._redraw()
-
-    def notify_style_update(self) -> None:
-        """Draw again in the theme's colours."""
-        self._canvas = None
-        super().notify_style_update()
+        self.redraw()
 
     def on_resize(self) -> None:
         """It has room for other buckets now."""
         self.cursor = -1
-        self._redraw()
+        self.redraw()
         self.post_message(RedrawAsked())
 
     def on_blur(self) -> None:
@@ -209,7 +174,7 @@ class LineChart(Widget, can_focus=True):
         if column != self.cursor:
             self.cursor = column
             self._show_legend()
-            self._redraw()
+            self.redraw()
 
     def _column(self) -> int:
         n_columns = self._picture.n_columns
@@ -227,17 +192,7 @@ class LineChart(Widget, can_focus=True):
             (item, item.at(self._column()) if has_cursor else item.total) for item in picture.legend
         ]
         plain = int(self.marker == "ascii")
-        self.border_subtitle = "  ".join([*told, *fitted(items, self.size.width - 4, plain)])
-
-    def _redraw(self) -> None:
-        self._canvas = None
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        """One line of cells, from the picture that is drawn once for each change."""
-        if self._canvas is None:
-            self._canvas = self._draw()
-        return self._canvas[y] if y < len(self._canvas) else Strip.blank(self.size.width)
+        self.border_subtitle = "  ".join([*told, *fitted(items, self.size.width - 2, plain)])
 
     def _plot_size(self) -> Size:
         return Size(max(4, self.size.width - GUTTER), max(1, self.size.height - 1))
@@ -250,7 +205,8 @@ class LineChart(Widget, can_focus=True):
         is_clipped = cap < high
         return Scale.of(cap if is_clipped else high, self._axis, n_rows, clipped=is_clipped)
 
-    def _draw(self) -> list[Strip]:
+    def draw(self) -> list[Strip]:
+        """All lines: the plot, and the times below it."""
         size, picture = self._plot_size(), self._picture
         scale, canvas = self._scale(size.height), Canvas(size.height, size.width)
         self._draw_ground(canvas, scale, size)
@@ -263,23 +219,8 @@ class LineChart(Widget, can_focus=True):
             text = fmt.one_line(picture.hint, size.width).center(size.width)
             canvas.write(size.height // 2, 0, text, "axis")
         left = self._labels(scale)
-        styles = {ink: self._ink(ink) for ink in INKS}
-        strips = []
-        for y in range(size.height):
-            segments = [Segment(left[y], styles["axis"])]
-            for run in canvas.runs(y):
-                style = styles[run.ink]
-                if run.ground:
-                    style += Style(bgcolor=styles[run.ground].color)
-                segments.append(Segment(run.text, style))
-            strips.append(self._strip(segments))
-        return [*strips, self._strip([Segment(self._bottom(size.width), styles["axis"])])]
-
-    def _ink(self, ink: Ink) -> Style:
-        if not ink:
-            return Style()
-        found = self.get_component_rich_style(f"chart--{ink}")
-        return Style(color=found.color, bold=found.bold)
+        strips = [self.strip(left[y], canvas.runs(y)) for y in range(size.height)]
+        return [*strips, self.line([Segment(self._bottom(size.width), self.ink("axis"))])]
 
     def _labels(self, scale: Scale) -> list[str]:
         plain = self.marker == "ascii"
@@ -367,11 +308,6 @@ class LineChart(Widget, can_focus=True):
         placed = zip(times.tick_columns(width), texts, strict=True)
         return " " * GUTTER + spread(list(placed), width)
 
-    def _strip(self, segments: list[Segment]) -> Strip:
-        strip = Strip(segments).adjust_cell_length(self.size.width)
-        ground = Style(bgcolor=self.rich_style.bgcolor)
-        return Strip([Segment(each.text, ground + (each.style or ground)) for each in strip])
-
 
 def fitted(items: Sequence[tuple[LegendItem, str]], width: int, plain: int = 0) -> list[str]:
     """As much of a legend as there is room for, as markup: the last figures and items go first.
@@ -384,7 +320,7 @@ def fitted(items: Sequence[tuple[LegendItem, str]], width: int, plain: int = 0) 
     def cells(shown: int, full: int) -> int:
         texts = [f"{item.label} {value}".rstrip() for item, value in items[:full]]
         texts += [item.label for item, _ in items[full:shown]]
-        return sum(len(text) + 4 for text in texts)
+        return sum(len(text) + 4 for text in texts) - 2
 
     found = (each for each in choices if cells(*each) <= width)
     n_shown, n_full = next(found, (min(n, 1), 0))

@@ -1,0 +1,43 @@
+"""The panel of overlapping requests."""
+
+from __future__ import annotations
+
+from mlxdeck.telemetry.analyze.request_lanes import Lanes
+from mlxdeck.telemetry.analyze.request_spans import request_spans
+from mlxdeck.telemetry.analyze.time_grid import span_s
+from mlxdeck.tui.panels.panel import Moment
+from mlxdeck.tui.present.moments import ticks
+from mlxdeck.tui.present.view_model import nothing_in
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.widgets.time_axis import TimeAxis
+from mlxdeck.tui.widgets.timeline import Timeline
+
+FROM_COLUMNS = 180
+"""So wide a terminal shows it at first."""
+
+
+class TimelinePanel:
+    """Requests of the window, each in a lane of its agent."""
+
+    while_hidden = False
+
+    def __init__(self, ctx: Context, name: str) -> None:
+        self._ctx = ctx
+        self._lanes = Lanes()
+        self.widget = Timeline(ctx.store, id=name)
+
+    def show(self, moment: Moment) -> None:
+        """Draw the window as it is at a moment."""
+        ctx, store, now_s = self._ctx, self._ctx.store, moment.now_s
+        start_ts = now_s - span_s(store, ctx.window, now_s)
+        spans = request_spans(store, start_ts, now_s, ctx.listing.mask)
+        times = TimeAxis(start_ts, now_s, ticks(ctx, now_s, moment.axis_cells))
+        lanes = self._lanes.place(store, spans)
+        n_lanes, n = len(lanes), moment.total.n_requests
+        hint = nothing_in(store, ctx.window, filtered=bool(ctx.listing.text))
+        cell_s = times.length_s / self.widget.n_buckets
+        version = (int(now_s / cell_s), len(spans), moment.version, ctx.window, n_lanes)
+        self.widget.show(lanes, times, hint, version)
+        n_ended = sum(not span.runs for span in spans)
+        shown = f": the last {n_ended} of {n:,}" if n_ended < n else ""
+        self.widget.border_title = f"timeline{shown}"

@@ -1,0 +1,100 @@
+"""What draws a canvas: the styles of its inks, and strips that are made once for each change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+from mlxdeck.tui.widgets.canvas import INKS, CellRun, Ink
+
+COLOURS: dict[Ink, str] = {
+    "good": "$success",
+    "calm": "$primary",
+    "warn": "$warning",
+    "bad": "$error",
+    "muted": "$dim",
+    "plain": "$foreground",
+}
+"""The same in markup."""
+
+
+class CanvasWidget(Widget):
+    """Subclasses draw all their lines at once, and say when they are out of date."""
+
+    COMPONENT_CLASSES = {f"chart--{ink}" for ink in INKS if ink}
+    DEFAULT_CSS = """
+    CanvasWidget {
+        border: round $frame;
+        border-title-color: $foreground;
+        border-subtitle-color: $dim;
+        padding: 0 1 0 0;
+    }
+    CanvasWidget:focus { border: round $primary; }
+    CanvasWidget > .chart--good { color: $success; }
+    CanvasWidget > .chart--calm { color: $primary; }
+    CanvasWidget > .chart--warn { color: $warning; }
+    CanvasWidget > .chart--bad { color: $error; }
+    CanvasWidget > .chart--muted { color: $dim; }
+    CanvasWidget > .chart--plain { color: $foreground; }
+    CanvasWidget > .chart--axis { color: $dim; }
+    CanvasWidget > .chart--grid { color: $grid; }
+    CanvasWidget > .chart--mark { color: $accent; }
+    CanvasWidget > .chart--cursor { color: $foreground; }
+    """
+    _strips: Sequence[Strip] | None = None
+
+    @property
+    def n_buckets(self) -> int:
+        """How many buckets of time it can show: one for each column of cells."""
+        raise NotImplementedError
+
+    def set_marker(self, marker: str) -> None:
+        """Draw with one of `MARKERS`: not every terminal has every character."""
+        raise NotImplementedError
+
+    def draw(self) -> Sequence[Strip]:
+        """All lines, from the top."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Something has changed."""
+        self._strips = None
+        self.refresh()
+
+    def notify_style_update(self) -> None:
+        """Draw again in the theme's colours."""
+        self._strips = None
+        super().notify_style_update()
+
+    def render_line(self, y: int) -> Strip:
+        """One line of cells."""
+        if self._strips is None:
+            self._strips = self.draw()
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
+
+    def ink(self, name: Ink) -> Style:
+        """The style of an ink; of none, an empty one."""
+        if not name:
+            return Style()
+        found = self.get_component_rich_style(f"chart--{name}")
+        return Style(color=found.color, bold=found.bold)
+
+    def strip(self, left: str, runs: Iterable[CellRun]) -> Strip:
+        """A text at the left in the axis' colour, and a line of a canvas."""
+        segments = [Segment(left, self.ink("axis"))]
+        for run in runs:
+            style = self.ink(run.ink)
+            if run.ground:
+                style += Style(bgcolor=self.ink(run.ground).color)
+            segments.append(Segment(run.text, style))
+        return self.line(segments)
+
+    def line(self, segments: list[Segment]) -> Strip:
+        """Segments on the widget's own ground, as wide as it is."""
+        ground = Style(bgcolor=self.rich_style.bgcolor)
+        strip = Strip(segments).adjust_cell_length(self.size.width)
+        return Strip([Segment(each.text, ground + (each.style or ground)) for each in strip])
