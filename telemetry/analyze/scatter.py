@@ -20,10 +20,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 KINDS = ("exact", "prefix", "miss", "error", "cut off")
 """Answers by what came from a cache, errors, and what was cancelled or lost."""
 _ERROR, _CUT_OFF = 3, 4
-_KIND_OF = np.full((len(OUTCOMES), len(CACHES)), _CUT_OFF, np.int8)
-_KIND_OF[OK] = 2
-_KIND_OF[OK, [EXACT, PREFIX, MISS]] = [0, 1, 2]
-_KIND_OF[ERROR] = _ERROR
+_TABLE = np.full((len(OUTCOMES), len(CACHES)), _CUT_OFF, np.int8)
+_TABLE[OK] = 2
+_TABLE[OK, [EXACT, PREFIX, MISS]] = [0, 1, 2]
+_TABLE[ERROR] = _ERROR
+_KIND_OF = _TABLE.ravel()
+"""By outcome and cache, one number of both: as many bytes as a request has of each."""
 RowOf = Callable[[Array], Array]
 """The line of cells of each latency."""
 
@@ -98,7 +100,7 @@ class Scatter:
         for first, last in _runs(self._stale):
             durations, kinds, columns = self._dots(first, last)
             size = last - first + 1
-            places = (kinds * np.int64(n_rows) + row_of(durations)) * size + columns
+            places = (kinds * np.int32(n_rows) + row_of(durations)) * np.int32(size) + columns
             found = np.bincount(places, minlength=len(KINDS) * n_rows * size)
             self._cells[:, :, first : last + 1] = found.reshape(len(KINDS), n_rows, size)
         self._stale[:] = False
@@ -107,12 +109,14 @@ class Scatter:
     def _measure(self, first: int, last: int) -> None:
         durations, kinds, columns = self._dots(first, last)
         size = last - first + 1
-        found = np.bincount(kinds * np.int64(size) + columns, minlength=len(KINDS) * size)
+        found = np.bincount(kinds * np.int32(size) + columns, minlength=len(KINDS) * size)
         self._columns[:, first : last + 1] = found.reshape(len(KINDS), size)
         self._ends[:, first : last + 1] = np.nan
-        some, begins = np.unique(columns, return_index=True)
+        begins = np.searchsorted(columns, np.arange(size))
+        some = np.flatnonzero(np.diff(begins, append=len(columns)))
         if len(some):
-            positive = np.where(durations > 0, durations, np.inf)
+            begins = begins[some]
+            positive = np.where(durations > 0, durations, np.float32(np.inf))
             lowest = np.minimum.reduceat(positive, begins)
             self._ends[0, first + some] = np.where(np.isinf(lowest), np.nan, lowest)
             self._ends[1, first + some] = np.maximum.reduceat(durations, begins)
@@ -121,18 +125,19 @@ class Scatter:
         """Latency, kind and column of each request of some columns."""
         store, grid = self._store, self._grid
         if store is None or grid is None:
-            return np.zeros(0), np.zeros(0, np.int8), np.zeros(0, np.int64)
+            return np.zeros(0, np.float32), np.zeros(0, np.int8), np.zeros(0, np.int32)
         edges = grid.edges[first : last + 2]
         rows = store.by_end.rows[edges[0] : edges[-1]]
-        columns = np.repeat(np.arange(last - first + 1), np.diff(edges))
+        columns = np.repeat(np.arange(last - first + 1, dtype=np.int32), np.diff(edges))
         durations = store.column("duration_s")[rows]
         chosen = ~np.isnan(durations)
         if self._mask is not None:
             chosen &= self._mask[rows]
         if not chosen.all():
             rows, columns, durations = rows[chosen], columns[chosen], durations[chosen]
-        kinds = _KIND_OF[store.column("outcome")[rows], store.column("cache")[rows]]
-        return durations, kinds, columns
+        kinds = store.column("outcome")[rows] * np.int8(len(CACHES))
+        kinds += store.column("cache")[rows]
+        return durations, _KIND_OF.take(kinds), columns
 
 
 def _runs(flags: Array) -> list[tuple[int, int]]:

@@ -83,7 +83,9 @@ class Scale:
         known = ~np.isnan(values)
         filled = np.where(known, values, self.low)
         if self.log:
-            shares = np.log(np.maximum(filled, self.low) / self.low) / np.log(self.high / self.low)
+            # By a plain number, so that a million of 32 bits stay so.
+            shares = np.log(np.maximum(filled, self.low) / self.low)
+            shares /= math.log(self.high / self.low)
         else:
             shares = (filled - self.low) / (self.high - self.low)
         rows = np.rint(np.clip(shares, 0, 1) * (self.n_dots - 1)).astype(np.int32)
