@@ -21,21 +21,21 @@ class Asker(NamedTuple):
 
 
 @dataclass(slots=True)
-class Lane:
+class AgentLane:
     """Requests of one agent that don't overlap."""
 
     label: str
     spans: list[RequestSpan] = field(default_factory=list)
 
 
-class Lanes:
+class AgentLanes:
     """Keeps each request in its lane while time goes on."""
 
     def __init__(self) -> None:
         self._lane_of: dict[int, int] = {}
         """Of each shown request, the number of its lane among those of its agent."""
 
-    def place(self, store: Store, spans: Sequence[RequestSpan]) -> list[Lane]:
+    def place(self, store: Store, spans: Sequence[RequestSpan]) -> list[AgentLane]:
         """The lanes from top to bottom: the session that began last first, then its agents.
 
         `spans` are in the order of their start.
@@ -50,7 +50,7 @@ class Lanes:
         for asker, place in began.items():
             first.setdefault(asker.session, place)
         kept: dict[int, int] = {}
-        lanes: list[Lane] = []
+        lanes: list[AgentLane] = []
         shown = -1
         for asker in sorted(askers, key=lambda each: (-first[each.session], began[each])):
             own = self._own(askers[asker], kept)
@@ -61,19 +61,21 @@ class Lanes:
         self._lane_of = kept
         return lanes
 
-    def _own(self, spans: Sequence[RequestSpan], kept: dict[int, int]) -> list[Lane]:
+    def _own(self, spans: Sequence[RequestSpan], kept: dict[int, int]) -> list[AgentLane]:
         """The lanes of one agent: a request has its old one, or the first that is free."""
-        lanes: dict[int, Lane] = {}
+        lanes: dict[int, AgentLane] = {}
         for span in spans:
             if span.row in self._lane_of:
-                lanes.setdefault(self._lane_of[span.row], Lane("")).spans.append(span)
+                lanes.setdefault(self._lane_of[span.row], AgentLane("")).spans.append(span)
         for span in spans:
             number = self._lane_of.get(span.row, -1)
             if number < 0:
                 number = 0
-                while any(_overlap(span, other) for other in lanes.get(number, Lane("")).spans):
+                while any(
+                    _overlap(span, other) for other in lanes.get(number, AgentLane("")).spans
+                ):
                     number += 1
-                lanes.setdefault(number, Lane("")).spans.append(span)
+                lanes.setdefault(number, AgentLane("")).spans.append(span)
             kept[span.row] = number
         for lane in lanes.values():
             lane.spans.sort(key=lambda span: (span.start_ts, span.row))

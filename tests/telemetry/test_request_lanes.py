@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry.analyze.request_lanes import Lanes
+from mlxdeck.telemetry.analyze.request_lanes import AgentLanes
 from mlxdeck.telemetry.analyze.request_spans import MAX_SPANS, request_spans
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.store.store import Store
@@ -32,7 +32,7 @@ def test_lanes_hold_what_does_not_overlap_and_stay(
     requests: list[Made], moments: list[int]
 ) -> None:
     """As time goes on, each request of a moment has one place, beside those of its session."""
-    store, lanes, before = loaded(requests), Lanes(), dict[int, str]()
+    store, lanes, before = loaded(requests), AgentLanes(), dict[int, str]()
     for now_s in moments:
         now_ts = START_TS + now_s
         spans = request_spans(store, now_ts - 60, now_ts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlxdeck.telemetry.analyze.request_lanes import Lanes
+from mlxdeck.telemetry.analyze.request_lanes import AgentLanes
 from mlxdeck.telemetry.analyze.request_spans import request_spans
 from mlxdeck.telemetry.analyze.time_grid import span_s
 from mlxdeck.tui.panels.panel import Moment
@@ -23,7 +23,7 @@ class TimelinePanel:
 
     def __init__(self, ctx: Context, name: str) -> None:
         self._ctx = ctx
-        self._lanes = Lanes()
+        self._lanes = AgentLanes()
         self.widget = Timeline(ctx.store, id=name)
 
     def show(self, moment: Moment) -> None:

@@ -43,12 +43,13 @@ class Canvas:
         self._grounds[where] = INKS.index(ground)
 
     def write(self, line: int, column: int, text: str, ink: Ink) -> None:
-        """Draw a text, as far as there is room, over what stands behind it."""
+        """Draw a text, as far as there is room."""
         width = self._codes.shape[1]
         text = text[: max(0, width - column)]
         cells = (line, slice(column, column + len(text)))
         self._codes[cells] = [ord(each) for each in text]
         self._inks[cells] = INKS.index(ink)
+        self._grounds[cells] = 0
 
     def runs(self, line: int) -> Iterator[CellRun]:
         """A line from left to right."""

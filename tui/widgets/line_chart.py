@@ -210,9 +210,16 @@ class LineChart(CanvasWidget, can_focus=True):
         size, picture = self._plot_size(), self._picture
         scale, canvas = self._scale(size.height), Canvas(size.height, size.width)
         self._draw_ground(canvas, scale, size)
+        plain, marks = int(self.marker == "ascii"), self._mark_columns(size.width)
+        for column, _ in marks:
+            canvas.put((slice(None), column), ord(_MARK[plain]), "mark")
         if picture.areas:
+            # Over the marks, which are at moments of little traffic.
             self._draw_areas(canvas, scale, size.width)
-        self._draw_columns(canvas, size)
+        for column, text in marks:
+            canvas.write(0, column, _MARK[plain] + text, "mark")
+        if self.cursor >= 0:
+            canvas.put((slice(None), self.cursor), ord(_CURSOR[plain]), "cursor")
         if picture.dots is not None or picture.lines:
             self._draw_figures(canvas, scale, size.width)
         if picture.hint and picture.is_empty:
@@ -269,17 +276,15 @@ class LineChart(CanvasWidget, can_focus=True):
                     cells = (lower == n) & (upper == place) & (rows == height)
                     canvas.put(cells, ord(_EIGHTHS[2 * height]), area.ink, ground)
 
-    def _draw_columns(self, canvas: Canvas, size: Size) -> None:
-        """Marks of servers, each with its word where there is room, and the cursor."""
-        plain, times = int(self.marker == "ascii"), self._picture.times
-        placed = [(times.column(mark.ts, size.width), mark.text) for mark in times.marks]
-        ends = [column for column, _ in [*placed, (size.width, "")][1:]]
-        for (column, text), end in zip(placed, ends, strict=True):
-            canvas.put((slice(None), column), ord(_MARK[plain]), "mark")
-            if column + 1 + len(text) < end + (end == size.width):
-                canvas.write(0, column + 1, text, "mark")
-        if self.cursor >= 0:
-            canvas.put((slice(None), self.cursor), ord(_CURSOR[plain]), "cursor")
+    def _mark_columns(self, width: int) -> list[tuple[int, str]]:
+        """Where servers changed, and the word for it, where there is room for that."""
+        times = self._picture.times
+        placed = {times.column(mark.ts, width): mark.text for mark in times.marks}
+        columns = [*placed, width + 1]
+        return [
+            (column, text if column + 1 + len(text) < columns[n] else "")
+            for n, (column, text) in enumerate(placed.items(), 1)
+        ]
 
     def _draw_figures(self, canvas: Canvas, scale: Scale, width: int) -> None:
         """Dots, and lines over them; where there are few dots, lines pass behind them."""

@@ -9,7 +9,7 @@ from textual import events
 from textual.binding import Binding
 from textual.strip import Strip
 
-from mlxdeck.telemetry.analyze.request_lanes import Lane
+from mlxdeck.telemetry.analyze.request_lanes import AgentLane
 from mlxdeck.telemetry.analyze.request_spans import RequestSpan
 from mlxdeck.telemetry.schema.figures import ERROR, EXACT, OK
 from mlxdeck.telemetry.store.store import Store
@@ -52,7 +52,7 @@ class Timeline(CanvasWidget, can_focus=True):
         self.marker = MARKERS[0]
         self.item = -1
         """The request under the cursor; -1 for none."""
-        self._lanes: list[Lane] = []
+        self._lanes: list[AgentLane] = []
         self._times = TimeAxis()
         self._hint = ""
         self._top = 0
@@ -71,7 +71,7 @@ class Timeline(CanvasWidget, can_focus=True):
     def _n_lines(self) -> int:
         return max(1, self.size.height - 1)
 
-    def show(self, lanes: list[Lane], times: TimeAxis, hint: str, version: object) -> None:
+    def show(self, lanes: list[AgentLane], times: TimeAxis, hint: str, version: object) -> None:
         """Draw these lanes; nothing is drawn if `version` is the same as before."""
         if version == self._version:
             return
