@@ -1,4 +1,4 @@
-"""Requests that overlap, each in a lane: those of an agent beside each other. Pure."""
+"""Requests that overlap, each in a lane: an agent keeps its own, near its session's. Pure."""
 
 from __future__ import annotations
 
@@ -22,10 +22,21 @@ class Asker(NamedTuple):
 
 @dataclass(slots=True)
 class AgentLane:
-    """Requests of one agent that don't overlap."""
+    """Requests that don't overlap; its name is that of who asked last."""
 
-    label: str
+    label: str = ""
     spans: list[RequestSpan] = field(default_factory=list)
+    asker: Asker = Asker(0, 0)
+
+    def add(self, span: RequestSpan, asker: Asker) -> None:
+        """One more request, whenever it was."""
+        if not self.spans or span.start_ts >= self.spans[-1].start_ts:
+            self.asker = asker
+        self.spans.append(span)
+
+    def has_room(self, span: RequestSpan) -> bool:
+        """Whether none of its requests runs at the same time."""
+        return not any(_overlap(span, other) for other in reversed(self.spans))
 
 
 class AgentLanes:
@@ -33,53 +44,42 @@ class AgentLanes:
 
     def __init__(self) -> None:
         self._lane_of: dict[int, int] = {}
-        """Of each shown request, the number of its lane among those of its agent."""
+        """Of each shown request, the number of its lane."""
 
     def place(self, store: Store, spans: Sequence[RequestSpan]) -> list[AgentLane]:
-        """The lanes from top to bottom: the session that began last first, then its agents.
-
-        `spans` are in the order of their start.
-        """
+        """The lanes that are in use. `spans` are in the order of their start."""
         sessions, agents = store.column("session"), store.column("agent")
-        askers: dict[Asker, list[RequestSpan]] = {}
+        askers = {span.row: Asker(int(sessions[span.row]), int(agents[span.row])) for span in spans}
+        kept = {row: lane for row, lane in self._lane_of.items() if row in askers}
+        lanes = [AgentLane() for _ in range(max(kept.values(), default=-1) + 1)]
         for span in spans:
-            asker = Asker(int(sessions[span.row]), int(agents[span.row]))
-            askers.setdefault(asker, []).append(span)
-        began = {asker: place for place, asker in enumerate(askers)}
-        first: dict[int, int] = {}
-        for asker, place in began.items():
-            first.setdefault(asker.session, place)
-        kept: dict[int, int] = {}
-        lanes: list[AgentLane] = []
-        shown = -1
-        for asker in sorted(askers, key=lambda each: (-first[each.session], began[each])):
-            own = self._own(askers[asker], kept)
-            label = _label(store, asker, own[0].spans[0].row, is_first=asker.session != shown)
-            shown = asker.session
-            own[0].label = label
-            lanes += own
+            if span.row in kept:
+                lanes[kept[span.row]].add(span, askers[span.row])
+        for span in spans:
+            if span.row not in kept:
+                number = _lane_for(lanes, span, askers[span.row])
+                if number == len(lanes):
+                    lanes.append(AgentLane())
+                lanes[number].add(span, askers[span.row])
+                kept[span.row] = number
         self._lane_of = kept
-        return lanes
-
-    def _own(self, spans: Sequence[RequestSpan], kept: dict[int, int]) -> list[AgentLane]:
-        """The lanes of one agent: a request has its old one, or the first that is free."""
-        lanes: dict[int, AgentLane] = {}
-        for span in spans:
-            if span.row in self._lane_of:
-                lanes.setdefault(self._lane_of[span.row], AgentLane("")).spans.append(span)
-        for span in spans:
-            number = self._lane_of.get(span.row, -1)
-            if number < 0:
-                number = 0
-                while any(
-                    _overlap(span, other) for other in lanes.get(number, AgentLane("")).spans
-                ):
-                    number += 1
-                lanes.setdefault(number, AgentLane("")).spans.append(span)
-            kept[span.row] = number
-        for lane in lanes.values():
+        shown = [lane for lane in lanes if lane.spans]
+        for lane in shown:
             lane.spans.sort(key=lambda span: (span.start_ts, span.row))
-        return [lanes[number] for number in sorted(lanes)]
+            lane.label = _label(store, lane.asker, lane.spans[-1].row)
+        return shown
+
+
+def _lane_for(lanes: Sequence[AgentLane], span: RequestSpan, asker: Asker) -> int:
+    """The agent's own lane, else a free one beside its session's, else a new one."""
+    free = [number for number, lane in enumerate(lanes) if lane.has_room(span)]
+    own = [number for number in free if lanes[number].asker == asker]
+    if own:
+        return own[0]
+    near = [number for number, lane in enumerate(lanes) if lane.asker.session == asker.session]
+    if near and free:
+        return min(free, key=lambda number: (min(abs(number - each) for each in near), number))
+    return free[0] if free else len(lanes)
 
 
 def _overlap(one: RequestSpan, other: RequestSpan) -> bool:
@@ -90,9 +90,9 @@ def _end(span: RequestSpan) -> float:
     return math.inf if span.runs else span.end_ts
 
 
-def _label(store: Store, asker: Asker, row: int, *, is_first: bool) -> str:
+def _label(store: Store, asker: Asker, row: int) -> str:
     session = store.strings[asker.session][:MAX_NAME] or "·"
     if not asker.agent:
-        return session if is_first else "└ main"
+        return session
     name = store.text("agent_name", row) or store.strings[asker.agent][:MAX_NAME]
-    return f"{session} {name}" if is_first else f"└ {name}"
+    return f"{session} {name}"

@@ -11,7 +11,7 @@ from mlxdeck.telemetry.schema.figures import OPEN
 from mlxdeck.telemetry.store.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
-MAX_SPANS = 300
+MAX_SPANS = 500
 MAX_BEGUN = 2_000
 """So many of those that began last are looked at for ones that still run."""
 

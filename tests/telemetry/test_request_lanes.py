@@ -45,10 +45,13 @@ def test_lanes_hold_what_does_not_overlap_and_stay(
         for lane in drawn:
             for one, other in zip(lane.spans, lane.spans[1:], strict=False):
                 assert one.end_ts <= other.start_ts
-            assert len({int(store.column("session")[span.row]) for span in lane.spans}) == 1
-        sessions = [int(store.column("session")[lane.spans[0].row]) for lane in drawn]
-        turns = sum(a != b for a, b in zip(sessions, sessions[1:], strict=False))
-        assert turns == max(0, len(set(sessions)) - 1)
+            last = lane.spans[-1].row
+            assert lane.label == store.text("session", last)[:8]
+        n_most = max(
+            (sum(a.start_ts <= b.start_ts < max(a.end_ts, a.start_ts + 1) or a.runs for a in spans)
+            for b in spans), default=0,
+        )  # fmt: skip
+        assert len(moments) > 1 or len(drawn) <= n_most
         for span in spans:
             assert span.start_ts <= span.read_ts <= span.write_ts <= span.end_ts <= now_ts
         place = {s.row: str(lanes._lane_of[s.row]) for lane in drawn for s in lane.spans}

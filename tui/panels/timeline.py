@@ -25,19 +25,21 @@ class TimelinePanel:
         self._ctx = ctx
         self._lanes = AgentLanes()
         self.widget = Timeline(ctx.store, id=name)
+        self._version: object = None
 
     def show(self, moment: Moment) -> None:
         """Draw the window as it is at a moment."""
-        ctx, store, now_s = self._ctx, self._ctx.store, moment.now_s
-        start_ts = now_s - span_s(store, ctx.window, now_s)
-        spans = request_spans(store, start_ts, now_s, ctx.listing.mask)
-        times = TimeAxis(start_ts, now_s, ticks(ctx, now_s, moment.axis_cells))
-        lanes = self._lanes.place(store, spans)
-        n_lanes, n = len(lanes), moment.total.n_requests
+        ctx, store, now_s, widget = self._ctx, self._ctx.store, moment.now_s, self.widget
+        length_s = span_s(store, ctx.window, now_s)
+        step = int(now_s / length_s * widget.n_buckets)
+        version = (step, moment.version, ctx.window, widget.n_buckets, moment.axis_cells)
+        if version == self._version:
+            return
+        self._version = version
+        spans = request_spans(store, now_s - length_s, now_s, ctx.listing.mask)
+        times = TimeAxis(now_s - length_s, now_s, ticks(ctx, now_s, moment.axis_cells))
         hint = nothing_in(store, ctx.window, filtered=bool(ctx.listing.text))
-        cell_s = times.length_s / self.widget.n_buckets
-        version = (int(now_s / cell_s), len(spans), moment.version, ctx.window, n_lanes)
-        self.widget.show(lanes, times, hint, version)
-        n_ended = sum(not span.runs for span in spans)
+        widget.show(self._lanes.place(store, spans), times, hint)
+        n_ended, n = sum(not span.runs for span in spans), moment.total.n_requests
         shown = f": the last {n_ended} of {n:,}" if n_ended < n else ""
-        self.widget.border_title = f"timeline{shown}"
+        widget.border_title = f"timeline{shown}"

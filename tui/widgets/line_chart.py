@@ -277,12 +277,20 @@ class LineChart(CanvasWidget, can_focus=True):
                     canvas.put(cells, ord(_EIGHTHS[2 * height]), area.ink, ground)
 
     def _mark_columns(self, width: int) -> list[tuple[int, str]]:
-        """Where servers changed, and the word for it, where there is room for that."""
+        """Where servers changed, and the word for it, where there is room beside the data."""
         times = self._picture.times
         placed = {times.column(mark.ts, width): mark.text for mark in times.marks}
         columns = [*placed, width + 1]
+        stack = [each.values for each in self._picture.areas]
+        full = np.any(~np.isnan(stack), axis=0) if stack else np.zeros(width, bool)
         return [
-            (column, text if column + 1 + len(text) < columns[n] else "")
+            (
+                column,
+                text
+                if column + 1 + len(text) < columns[n]
+                and not full[column : column + 1 + len(text)].any()
+                else "",
+            )
             for n, (column, text) in enumerate(placed.items(), 1)
         ]
 

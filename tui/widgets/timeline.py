@@ -56,7 +56,6 @@ class Timeline(CanvasWidget, can_focus=True):
         self._times = TimeAxis()
         self._hint = ""
         self._top = 0
-        self._version: object = None
 
     @property
     def n_buckets(self) -> int:
@@ -71,11 +70,8 @@ class Timeline(CanvasWidget, can_focus=True):
     def _n_lines(self) -> int:
         return max(1, self.size.height - 1)
 
-    def show(self, lanes: list[AgentLane], times: TimeAxis, hint: str, version: object) -> None:
-        """Draw these lanes; nothing is drawn if `version` is the same as before."""
-        if version == self._version:
-            return
-        self._version = version
+    def show(self, lanes: list[AgentLane], times: TimeAxis, hint: str) -> None:
+        """Draw these lanes."""
         self._lanes, self._times, self._hint = lanes, times, hint
         if self._place() is None:
             self.item = -1
