@@ -144,7 +144,7 @@ def _hits(drawn: Series, total: Summary, scatter: Scatter) -> Drawn:
     near_exact = drawn.exact - drawn.slower_exact
     near_prefix = drawn.exact + drawn.prefix - drawn.slower - near_exact
     areas = [
-        PlotArea("exact", _where(shown, near_exact), "good", "█#"),
+        PlotArea("exact", _where(shown, near_exact), "good", "▓#"),
         PlotArea("prefix", _where(shown, near_prefix), "calm", "█+"),
         PlotArea("not in memory", _where(shown, drawn.slower), "warn", "▒~"),
         PlotArea("computed", _where(shown, 1 - drawn.exact - drawn.prefix), "muted", "░."),

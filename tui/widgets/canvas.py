@@ -23,8 +23,6 @@ class CellRun(NamedTuple):
 
     text: str
     ink: Ink
-    ground: Ink
-    """What is behind them; empty for the widget's own."""
 
 
 class Canvas:
@@ -34,13 +32,11 @@ class Canvas:
         shape = (height, width)
         self._codes = np.full(shape, ord(" "), np.uint32)
         self._inks = np.zeros(shape, np.int8)
-        self._grounds = np.zeros(shape, np.int8)
 
-    def put(self, where: Any, codes: Any, ink: Ink, ground: Ink = "") -> None:
+    def put(self, where: Any, codes: Any, ink: Ink) -> None:
         """Draw characters, given as code points, in some cells."""
         self._codes[where] = codes
         self._inks[where] = INKS.index(ink)
-        self._grounds[where] = INKS.index(ground)
 
     def write(self, line: int, column: int, text: str, ink: Ink) -> None:
         """Draw a text, as far as there is room."""
@@ -49,12 +45,11 @@ class Canvas:
         cells = (line, slice(column, column + len(text)))
         self._codes[cells] = [ord(each) for each in text]
         self._inks[cells] = INKS.index(ink)
-        self._grounds[cells] = 0
 
     def runs(self, line: int) -> Iterator[CellRun]:
         """A line from left to right."""
-        inks, grounds = self._inks[line], self._grounds[line]
-        turns = np.flatnonzero((np.diff(inks) != 0) | (np.diff(grounds) != 0)) + 1
+        inks = self._inks[line]
+        turns = np.flatnonzero(np.diff(inks) != 0) + 1
         text = self._codes[line].astype("<u4").tobytes().decode("utf-32-le")
         for first, end in pairwise([0, *turns.tolist(), len(text)]):
-            yield CellRun(text[first:end], INKS[inks[first]], INKS[grounds[first]])
+            yield CellRun(text[first:end], INKS[inks[first]])

@@ -85,13 +85,8 @@ class CanvasWidget(Widget):
 
     def strip(self, left: str, runs: Iterable[CellRun]) -> Strip:
         """A text at the left in the axis' colour, and a line of a canvas."""
-        segments = [Segment(left, self.ink("axis"))]
-        for run in runs:
-            style = self.ink(run.ink)
-            if run.ground:
-                style += Style(bgcolor=self.ink(run.ground).color)
-            segments.append(Segment(run.text, style))
-        return self.line(segments)
+        told = [Segment(run.text, self.ink(run.ink)) for run in runs]
+        return self.line([Segment(left, self.ink("axis")), *told])
 
     def line(self, segments: list[Segment]) -> Strip:
         """Segments on the widget's own ground, as wide as it is."""

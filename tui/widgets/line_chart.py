@@ -26,7 +26,7 @@ GUTTER = 8
 """Cells left of the plot: six for a number, one between, one for the axis."""
 _GRID, _FRAME, _RULE, _CURSOR, _MARK = ("┈", "."), ("▁", "_"), ("╌", "-"), ("│", "|"), ("┊", ":")
 """Each in Unicode and in ASCII. With braille, grid and frame are rows of dots."""
-_EIGHTHS = " ▁▂▃▄▅▆▇█"
+_EIGHTHS, _SOLID = " ▁▂▃▄▅▆▇█", "█"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,22 +259,17 @@ class LineChart(CanvasWidget, can_focus=True):
             canvas.put((scale.line(dot), slice(0, size.width)), ord(_RULE[plain]), "bad")
 
     def _draw_areas(self, canvas: Canvas, scale: Scale, width: int) -> None:
+        """Each cell in the layer that has most of it; the end of what is solid by eighths."""
         plain, areas = int(self.marker == "ascii"), self._picture.areas
         lower, upper, rows = plot.stacked([each.values for each in areas], scale, width)
-        layers: Sequence[PlotArea | None] = (*areas, None)
+        shown = np.where(rows >= 2, lower, upper)
         for n, area in enumerate(areas):
-            is_solid = area.fill[0] == "█" and not plain
-            full = (lower == n) if is_solid else np.where(rows >= 2, lower, upper) == n
-            canvas.put(full, ord(area.fill[plain]), area.ink, area.ink if is_solid else "")
-        for n, area in enumerate(areas if not plain else ()):
-            for above, other in enumerate(layers):
-                # Where a layer ends within a cell, what is above it is the cell's background.
-                seen = other is not None and other.fill[0] == "█"
-                ground: Ink = other.ink if other is not None and seen else ""
-                place = above if other is not None else -1
-                for height in (1, 2, 3) if area.fill[0] == "█" else ():
-                    cells = (lower == n) & (upper == place) & (rows == height)
-                    canvas.put(cells, ord(_EIGHTHS[2 * height]), area.ink, ground)
+            canvas.put(shown == n, ord(area.fill[plain]), area.ink)
+        solid = [n for n, area in enumerate(areas) if area.fill[0] == _SOLID and not plain]
+        for n in solid:
+            for height in (1, 2, 3):
+                ends = (lower == n) & (rows == height) & ~np.isin(upper, solid)
+                canvas.put(ends, ord(_EIGHTHS[2 * height]), areas[n].ink)
 
     def _mark_columns(self, width: int) -> list[tuple[int, str]]:
         """Where servers changed, and the word for it, where there is room beside the data."""

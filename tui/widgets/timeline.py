@@ -215,8 +215,7 @@ class Timeline(CanvasWidget, can_focus=True):
             phases = (*phases[:last], (phases[last][0], end + 1, *phases[last][2:]))
         for first, after, mark, ink in phases:
             shown: Ink = "plain" if is_chosen else ink
-            ground: Ink = shown if mark is _WRITE and not plain else ""
-            canvas.put((line, slice(first, after)), ord(mark[plain]), shown, ground)
+            canvas.put((line, slice(first, after)), ord(mark[plain]), shown)
         signs: list[tuple[tuple[str, str], Ink]] = []
         if span.runs:
             signs.append((_RUNS, "plain"))
