@@ -29,10 +29,12 @@ from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
 from mlxdeck.server.dialects.base import Dialect, RecallingDialect, StoredAnswer
 from mlxdeck.server.dialects.plug_ins import plugged_dialects
+from mlxdeck.server.dialects.refused_bodies import refused_body
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadHttp, ServerError, let_go
 from mlxdeck.server.lifecycle.draining import Drain
 from mlxdeck.server.lifecycle.running_request import RunningRequest
+from mlxdeck.server.observe.agents import AgentNames
 from mlxdeck.server.observe.request_start import Arrival
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.server.plug_ins import PlugInFault
@@ -237,10 +239,8 @@ async def answer(
     running.progress = trace.progress
     try:
         async with running.cut_short():
-            await request.unpack()
-            chat = await _read(request, dialect, dialect.decode, service, running)
+            chat = await _known(request, dialect, service, running, trace)
         request.drop()
-        chat = replace(chat, owner=running.owner, model=chat.model or service.observer.model)
         running.model, running.phase = chat.model, "prepare"
         fresh = "no-cache" in request.headers.get("cache-control", "")
         async with aclosing(service.pipeline.run(chat, trace, fresh=fresh)) as events:
@@ -297,6 +297,30 @@ async def _read(
     """A body as its dialect reads it, with the stored answers to which it refers."""
     chat = await service.requests.decode(how, request.body, request.headers)
     return await service.stored.recall(dialect, chat, running.owner, service.lanes)
+
+
+async def _known(
+    request: BoundedRequest,
+    dialect: Dialect,
+    service: Service,
+    running: RunningRequest,
+    trace: Trace,
+) -> ChatRequest:
+    """The request of a body; of one that is refused, the trace gets the names in it."""
+    try:
+        await request.unpack()
+        chat = await _read(request, dialect, dialect.decode, service, running)
+    except ServerError:
+        found = refused_body(request.body, request.headers)
+        names = found.names
+        trace.unread(
+            found.model,
+            AgentNames(names.session_id, names.agent_id, names.parent_agent_id, names.agent_name),
+        )
+        raise
+    chat = replace(chat, owner=running.owner, model=chat.model or service.observer.model)
+    trace.read(chat)
+    return chat
 
 
 async def _ready(running: RunningRequest, service: Service) -> None:

@@ -27,10 +27,17 @@ class Arrival:
     trace_parent: str = ""
     """The client's span, as its header `traceparent` names it."""
 
-    def unread(self) -> t.RequestStart:
-        """The start of a request whose body could not be read."""
+    def unread(self, model: str, names: AgentNames) -> t.RequestStart:
+        """The start of a request whose body could not be read, but for the names in it."""
         return t.RequestStart(
-            dialect=self.dialect, body_bytes=self.body_bytes, trace_parent=self.trace_parent
+            model=model,
+            dialect=self.dialect,
+            conversation_id=names.session_id,
+            agent_id=names.agent_id,
+            parent_agent_id=names.parent_id,
+            agent_name=names.name,
+            body_bytes=self.body_bytes,
+            trace_parent=self.trace_parent,
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from mlxdeck.server.chat import (
+    ChatRequest,
     Event,
     Finished,
     Ping,
@@ -45,6 +46,7 @@ from mlxdeck.server.request_facts import (
     Accepted,
     BackendChosen,
     BadCall,
+    Digests,
     FirstTokenDrawn,
     Forwarded,
     LookedUp,
@@ -104,6 +106,7 @@ class Trace:
     _fell_back_from: str = ""
     _fallback_reason: str = ""
     _names: AgentNames = AgentNames()
+    _read: ChatRequest | None = None
     _reports: ProgressReports = field(init=False)
 
     def __post_init__(self) -> None:
@@ -248,7 +251,7 @@ class Trace:
     def failed(self, error: ServerError, phase: str) -> None:
         """The request ends in an error."""
         if not self._started:
-            self._start(self.arrival.unread())
+            self._refused()
         if isinstance(error, Cancelled):
             # As if its client had left.
             return
@@ -261,6 +264,24 @@ class Trace:
                 retryable=error.retryable,
             )
         )
+
+    def read(self, request: ChatRequest) -> None:
+        """The request was decoded. A backend may still refuse it."""
+        self._read = request
+
+    def unread(self, model: str, names: AgentNames) -> None:
+        """Its body is refused; so much is known of it all the same."""
+        self.session_id = names.session_id
+        self._start(self.arrival.unread(model, names))
+
+    def _refused(self) -> None:
+        if self._read is None:
+            self.unread("", AgentNames())
+            return
+        self._names = names = self.agents.who(self._read)
+        self.session_id = names.session_id
+        accepted = Accepted(self._read, Digests("", "", ()), (), (), None)
+        self._start(request_start(self.arrival, accepted, names, (), capture=self.capture))
 
     def close(self) -> None:
         """End the trace; without `finished` or `failed` before, the client has left."""

@@ -16,7 +16,7 @@ from mlxdeck.telemetry.columns.growable_array import unknown
 from mlxdeck.telemetry.control_characters import CONTROLS, shown_json
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.schema.figures import CACHES, FIGURES, OUTCOMES, Figure
+from mlxdeck.telemetry.schema.figures import CACHES, FIGURES, OPEN, OUTCOMES, Figure
 from mlxdeck.telemetry.store.store import Store
 
 PHASES = ("tokenize", "cache", "queue", "load", "prefill", "decode")
@@ -59,6 +59,9 @@ def detail(store: Store, row: int) -> dict[str, Any]:
     calls = [a for a in attrs if isinstance(a, t.ToolCall)]
     came = results(store, row, calls)
     found["tool_calls"] = [_call(call, came.get(call.call_id)) for call in calls]
+    reports = [a for a in attrs if isinstance(a, t.RequestProgress)]
+    if reports and found["outcome"] == OUTCOMES[OPEN]:
+        found["progress"] = _fields(reports[-1])
     found["errors"] = [_fields(a) for a in attrs if isinstance(a, t.Error)]
     return found | _said(store, row, found["request"], attrs)
 

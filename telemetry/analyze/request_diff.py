@@ -103,7 +103,7 @@ def settings(start: t.RequestStart) -> Iterator[tuple[str, str]]:
     yield "model", start.model
     yield "dialect", start.dialect
     yield "streamed", "yes" if start.stream else "no"
-    yield "max_tokens", f"{start.max_tokens:,}"
+    yield "max_tokens", f"{start.max_tokens:,}" if start.max_tokens else "?"
     for name in ("temperature", "top_p", "top_k"):
         value = getattr(start, name)
         yield name, "model's own" if value is None else f"{value:g}"

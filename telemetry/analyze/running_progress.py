@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mlxdeck.telemetry.schema.events import FirstToken
 from mlxdeck.telemetry.store.progress_history import ProgressPoint
 from mlxdeck.telemetry.store.store import Store
 
-RATE_S = 5.0
+RATE_S = 10.0
 """How far back a speed looks."""
 LEAST_S = 0.4
 """From a shorter time no speed is computed."""
@@ -100,3 +101,28 @@ def _done(point: ProgressPoint) -> int:
     if point.state == "decode":
         return point.output_tokens if point.output_tokens >= 0 else point.output_chars
     return -1
+
+
+def phases_s(
+    of: RunningProgress | None, first: FirstToken | None, age_s: float
+) -> dict[str, float]:
+    """Seconds of the phases so far, of a request that runs since `age_s`; NaN for unknown ones.
+
+    The phase that it is in grows. Before its first token, what came before that phase is the queue.
+    """
+    if first is not None:
+        found = {
+            "tokenize": first.tokenize_s,
+            "cache": first.cache_s,
+            "queue": first.queue_s,
+            "load": first.load_s or math.nan,
+            "prefill": first.prefill_s,
+        }
+        return found | {"decode": max(0.0, age_s - first.ttft_s)}
+    if of is None:
+        return {}
+    now = {"prepare": "tokenize", "wait": "queue", "prefill": "prefill", "decode": "decode"}
+    found = {now[of.state]: min(of.state_s, age_s)} if of.state in now else {}
+    if of.state == "prefill":
+        found["queue"] = max(0.0, age_s - of.state_s)
+    return found

@@ -220,7 +220,7 @@ def _summed(store: Store, rows: Array) -> Iterator[Array]:
     yield np.where(slower, exact, 0)
     yield store.column("outcome")[rows] == ERROR
     yield calls
-    yield from at_end(store, rows).values()
+    yield from at_end(store, rows, read).values()
 
 
 def _added_up(values: Array, edges: Array) -> Array:

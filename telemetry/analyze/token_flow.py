@@ -30,12 +30,16 @@ def judged_tokens(store: Store, rows: Array) -> Array:
     return tokens
 
 
-def at_end(store: Store, rows: Array) -> dict[str, Array]:
-    """Of requests that ended the tokens of each of `FLOWS` that count only at their end."""
+def at_end(store: Store, rows: Array, judged: Array) -> dict[str, Array]:
+    """Of requests that ended the tokens of each of `FLOWS` that count only at their end.
+
+    `judged` are their `judged_tokens`.
+    """
     known = summable(store.column("cached_tokens")[rows])
+    computed = np.subtract(judged, known, out=known)
     found = {
         "output": summable(store.column("output_tokens")[rows]),
-        "computed": np.maximum(judged_tokens(store, rows) - known, 0),
+        "computed": np.maximum(computed, 0, out=computed),
     }
     if len(store.progress):
         for name in FLOWS:
@@ -59,7 +63,7 @@ def tokens_between(
     """The tokens of each of `FLOWS` that came between two moments, both included."""
     rows = store.by_end.between(start_ts, end_ts)
     rows = rows if mask is None else rows[mask[rows]]
-    ended = at_end(store, rows)
+    ended = at_end(store, rows, judged_tokens(store, rows))
     running = while_running(store, store.progress.between(start_ts, end_ts), mask)
     return {
         name: int(ended[name].sum(dtype=np.int64) + running[name].sum(dtype=np.int64))

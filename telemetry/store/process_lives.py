@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+
+from mlxdeck.telemetry.columns.growable_array import GrowableArray
 
 SILENT_S = 60.0
 """A server ticks every ten seconds: after so long without a line, its process has been ended."""
@@ -20,11 +21,11 @@ class ProcessLives:
         """A process has begun the first file of its run."""
         self._began[pid] = max(ts, self._began.get(pid, 0.0))
 
-    def heard(self, pids: Iterable[int], times: Iterable[float]) -> None:
+    def heard(self, pids: GrowableArray, times: GrowableArray) -> None:
         """Processes have written lines."""
-        for pid, ts in zip(pids, times, strict=True):
-            if ts > self._heard.get(pid, 0.0):
-                self._heard[pid] = ts
+        for pid in set(pids.tolist()):
+            ts = float(times[pids == pid].max())
+            self._heard[pid] = max(ts, self._heard.get(pid, 0.0))
 
     def left_ts(self, pid: int, start_ts: float, now_ts: float) -> float:
         """Since when a request, which began at `start_ts`, has no process; infinity if it has one.

@@ -98,10 +98,9 @@ class ProgressHistory:
     def counted(self, name: str, rows: GrowableArray) -> GrowableArray:
         """Of some requests the tokens that their points have counted."""
         self._merge()
-        counted = self._counted[name]
-        found = np.zeros(len(rows), np.int32)
-        known = rows < len(counted)
-        found[known] = counted[rows[known]]
+        if not len(rows):
+            return np.zeros(0, np.int32)
+        found: GrowableArray = self._room(name, int(rows.max()) + 1)[rows]
         return found
 
     def between(self, start_ts: float, end_ts: float) -> slice:
@@ -147,7 +146,8 @@ class ProgressHistory:
         self._waiting.clear()
         order = np.argsort(found["ts"], kind="stable")
         found = {name: values[order] for name, values in found.items()}
-        last_ts = self._arrays["ts"][self._n - 1] if self._n else -math.inf
+        begin = int(np.searchsorted(self._arrays["ts"][: self._n], found["ts"][0], side="right"))
+        is_late = np.isin(self._arrays["rows"][begin : self._n], found["rows"]).any()
         first, n = self._n, self._n + len(order)
         for name, array in self._arrays.items():
             if n > len(array):
@@ -155,20 +155,31 @@ class ProgressHistory:
             if name in found:
                 self._arrays[name][first:n] = found[name]
         self._n = n
-        if found["ts"][0] < last_ts or n > self._limit * 5 // 4:
-            self._sort()
-            first = 0
+        if is_late or self._is_full:
+            # Points of one request in the wrong order, or points that have to go.
+            self.n_sorted += 1
+            self._sort(0)
+            for counted in self._counted.values():
+                counted[:] = 0
+            self._count(0)
+            return
         self._count(first)
+        if begin < first:
+            # Of several processes, each in its own order.
+            self._sort(begin)
 
-    def _sort(self) -> None:
-        """Put all in order, and drop the oldest."""
-        self.n_sorted += 1
-        order = np.argsort(self._arrays["ts"][: self._n], kind="stable")[-self._limit :]
-        self._n = len(order)
+    @property
+    def _is_full(self) -> bool:
+        return self._n > self._limit * 5 // 4
+
+    def _sort(self, begin: int) -> None:
+        """Put those from a place on in order, and drop the oldest of all if there are too many."""
+        order = begin + np.argsort(self._arrays["ts"][begin : self._n], kind="stable")
+        if self._is_full:
+            order = order[-self._limit :]
         for array in self._arrays.values():
-            array[: self._n] = array[order]
-        for counted in self._counted.values():
-            counted[:] = 0
+            array[begin : begin + len(order)] = array[order]
+        self._n = begin + len(order)
 
     def _count(self, first: int) -> None:
         """Compute the tokens of the points from a place on; those before it are counted."""
@@ -179,9 +190,15 @@ class ProgressHistory:
         computed = np.where(read < 0, 0, read - np.maximum(a["cached_tokens"][new], 0))
         order = np.lexsort((np.arange(len(rows)), rows))
         for name, values in zip(FLOWS, (a["output_tokens"][new], computed), strict=True):
-            if longest > len(self._counted[name]):
-                self._counted[name] = grown(self._counted[name], len(self._counted[name]), longest)
-            a[name][new][order] = _growth(rows[order], values[order], self._counted[name])
+            counted = self._room(name, longest)
+            a[name][new][order] = _growth(rows[order], values[order], counted)
+
+    def _room(self, name: str, n_rows: int) -> GrowableArray:
+        """What is counted, for so many rows at least."""
+        counted = self._counted[name]
+        if n_rows > len(counted):
+            counted = self._counted[name] = grown(counted, len(counted), n_rows)
+        return counted
 
 
 def _growth(rows: GrowableArray, values: GrowableArray, counted: GrowableArray) -> GrowableArray:

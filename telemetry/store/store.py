@@ -228,7 +228,7 @@ class Store:
     def _tick(self, ticks: Sequence[DecodedTick]) -> None:
         times, pids = np.array([line.ts for line in ticks]), np.array([line.pid for line in ticks])
         self.ticks.add(times, pids, [line.attrs for line in ticks])
-        self._lives.heard(pids.tolist(), times.tolist())
+        self._lives.heard(pids, times)
         for tick in ticks:
             self._drop(tick.pid, tick.attrs.dropped_lines)
 
@@ -239,6 +239,7 @@ class Store:
     def _rows(self, batch: RecordBatch) -> GrowableArray:
         """The row of each request of a batch, with its beginning and its place noted."""
         requests, n_before = batch.requests, self.n
+        self._lives.heard(requests.pids, requests.begun_ts)
         rows: GrowableArray = self.ids.numbers(requests.names)
         self._grow(n_before)
         arrays, file = self._arrays, self.strings.number(str(batch.path))

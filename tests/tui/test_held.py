@@ -10,7 +10,7 @@ import pytest
 from textual.widgets import Input
 
 from mlxdeck.telemetry.alerts.thresholds import Thresholds
-from mlxdeck.telemetry.schema.events import ServerStop
+from mlxdeck.telemetry.schema.events import RequestProgress, ServerStop
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.screens.request import RequestScreen
 from mlxdeck.tui.screens.sessions import SessionsScreen
@@ -73,10 +73,13 @@ async def test_a_replay_knows_nothing_of_later(
 
 
 async def test_a_replay_does_not_know_yet_what_is_lost(tmp_path: Path) -> None:
-    """Neither in the list nor in a filter nor on its screen, before its server stopped."""
+    """Neither in the list nor in a filter nor on its screen; and no report of later."""
     stream = Stream()
     lines = stream.request(Made(90, 10.0), 0)[:2]
     path = tmp_path / NAME
+    for at_s, read in ((82, 21), (88, 52)):
+        report = RequestProgress(state="prefill", prompt_tokens=100, read_tokens=read)
+        lines.append(stream.line(report, at_s, "req_7_0000"))
     path.write_bytes(b"".join([stream.header(), *lines, stream.line(ServerStop(), 95)]))
     app = Dashboard([path], clock=lambda: 1000.0, replay=True)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -86,10 +89,15 @@ async def test_a_replay_does_not_know_yet_what_is_lost(tmp_path: Path) -> None:
             app.context.clock.hold_at(START_TS + at_s)
             app.filter_by(f"status:{outcome}")
             await run.until(lambda: run.table.n_items == 1)
-            assert f" {outcome} " in run.text
+            assert (" reading 21% " if outcome == "open" else " lost ") in run.text
             assert ("server stopped" in run.text) == (outcome == "lost")
             await run.press("enter")
             assert f"{'◌' if outcome == 'open' else '–'} {outcome}" in run.text
+            if outcome == "open":
+                assert "reading 21%" in run.text
+                app.context.clock.hold_at(START_TS + 89)
+                app.redraw_now()
+                await run.until(lambda: "reading 52%" in run.text)
             await run.press("escape")
 
 

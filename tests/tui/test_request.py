@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.events import FirstToken
@@ -100,7 +101,11 @@ async def test_what_was_captured_is_shown(tmp_path: Path) -> None:
     """The user's words, an error's message, what was left out of the prompt."""
     stream = Stream(pid=9)
     start = t.RequestStart(
-        model="m", last_user_text="why is it slow?", removed=("nonce",), temperature=0.5
+        model="m",
+        n_messages=1,
+        last_user_text="why is it slow?",
+        removed=("nonce",),
+        temperature=0.5,
     )
     error = t.Error(error_type="overloaded", message="too many", phase="queue")
     extra = [
@@ -181,3 +186,37 @@ async def test_bars_span_what_they_say(tmp_path: Path) -> None:
         bar = run.app.screen.query_one(TokenBar)
         cells = str(bar.render()).splitlines()[0]
         assert abs(len(cells) - bar.content_size.width) <= 1
+
+
+async def test_a_running_request_is_seen_moving_until_it_ends(tmp_path: Path) -> None:
+    """Phase, bar, speed and time left; then the text as it is written; nothing once it is over."""
+    stream = Stream(pid=9)
+    captured = t.StreamStart(model="m", capture="full")
+    extra = [stream.line(captured, 93), stream.line(t.RequestStart(model="m"), 94, "req_x")]
+    read: dict[str, Any] = {
+        "state": "prefill",
+        "state_s": 2.0,
+        "prompt_tokens": 58_000,
+        "cached_tokens": 2_000,
+    }
+    written: dict[str, Any] = {
+        "state": "decode",
+        "state_s": 1.0,
+        "read_tokens": 58_000,
+        "held": True,
+    }
+    steps = (
+        (t.RequestProgress(**read, read_tokens=12_000), ("reading 21%", "━━", "12,000 of 58,000")),
+        (t.RequestProgress(**read, read_tokens=30_000), ("reading 52%", "14.0k/s", "2.00s left")),
+        (
+            t.RequestProgress(**written, output_tokens=18, text="# Notes\n[b]not markup[/b]"),
+            ("writing, held", "18 tok", "18.0/s", "# Notes", "[b]not markup[/b]"),
+        ),
+    )  # fmt: skip
+    async with running(tmp_path, extra=extra, size=TALL) as run:
+        await run.press("enter")
+        for attrs, words in steps:
+            await run.add(stream.line(attrs, 98, "req_x"))
+            assert not [each for each in words if each not in run.text], run.text
+        await run.add(stream.line(t.RequestEnd(outcome="cancelled", duration_s=5.0), 99, "req_x"))
+        assert "writing" not in run.text.partition("raw events")[0] and "– cancelled" in run.text

@@ -16,7 +16,7 @@ PARAMETERS = (
     *("max_tokens", "temperature", "top_p", "top_k", "sampling", "stops at"),
     *("tool_choice", "thinking", "answer"),
 )
-USUAL = ("model's own", "as usual", "nothing else", "auto", "text")
+USUAL = ("?", "model's own", "as usual", "nothing else", "auto", "text")
 
 
 def table(told: Iterable[tuple[str, str]]) -> Table:
@@ -35,18 +35,17 @@ def request(start: t.RequestStart, served: str = "") -> Iterator[tuple[str, str]
     names = ", ".join(start.tool_names)
     size = math.nan if start.body_bytes is None else start.body_bytes
     if is_unread(start):
+        if start.model:
+            yield "model", start.model
         yield "sent", f"{start.dialect}, {fmt.size(size)}; refused unread"
+        yield from _agent(start)
         return
     yield "model", f"{start.model}, served by {served}" if served else start.model
     yield "sent", f"{start.dialect}, {streamed}, {fmt.size(size)}"
     yield "parameters", parameters(start)
     yield "messages", fmt.known(start.n_messages)
     yield "tools", f"{fmt.known(start.n_tools)}  {fmt.one_line(names, 400)}"
-    if start.agent_id:
-        kind = f"{start.agent_name} " if start.agent_name else ""
-        task = f", {start.agent_task}" if start.agent_task else ""
-        by = f", started by {start.parent_agent_id}" if start.parent_agent_id else ""
-        yield "agent", f"{kind}{start.agent_id}{task}{by}"
+    yield from _agent(start)
     yield "left out", ", ".join(start.removed) or "nothing"
     if start.history_notes:
         yield "history", ", ".join(start.history_notes)
@@ -54,9 +53,17 @@ def request(start: t.RequestStart, served: str = "") -> Iterator[tuple[str, str]
         yield "put as", ", ".join(start.regrouped)
 
 
+def _agent(start: t.RequestStart) -> Iterator[tuple[str, str]]:
+    if start.agent_id:
+        kind = f"{start.agent_name} " if start.agent_name else ""
+        task = f", {start.agent_task}" if start.agent_task else ""
+        by = f", started by {start.parent_agent_id}" if start.parent_agent_id else ""
+        yield "agent", f"{kind}{start.agent_id}{task}{by}"
+
+
 def is_unread(start: t.RequestStart) -> bool:
     """Whether it was refused before its body was decoded."""
-    return start.n_messages is None and not start.model
+    return start.n_messages is None
 
 
 def parameters(start: t.RequestStart) -> str:

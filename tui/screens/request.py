@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -18,8 +19,13 @@ from textual.widgets import Collapsible, Footer, Static
 
 from mlxdeck.telemetry.analyze.raw_lines import files_of, lines_of
 from mlxdeck.telemetry.analyze.request_detail import PHASES, NotCaptured, curl, detail
+from mlxdeck.telemetry.analyze.running_progress import (
+    RunningProgress,
+    phases_s,
+    running_progress,
+)
 from mlxdeck.telemetry.analyze.tool_results import results
-from mlxdeck.telemetry.columns.growable_array import summable, unknown
+from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import CACHES, OPEN, OUTCOMES
@@ -30,11 +36,19 @@ from mlxdeck.tui.present import figure_values, request_summary
 from mlxdeck.tui.present.call_results import calls_table
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
+from mlxdeck.tui.widgets.conversation import NOT_CAPTURED as TEXT_NOT_CAPTURED
 from mlxdeck.tui.widgets.conversation import ConversationView
+from mlxdeck.tui.widgets.live_progress import LiveProgress
 from mlxdeck.tui.widgets.request_table import tokens_per_s
 from mlxdeck.tui.widgets.waterfall import PhaseSpan, TokenBar, Waterfall
 
 NOT_CAPTURED = "not captured: start the server with --capture full to keep it"
+
+TEXT_REFUSED = "The request was refused before its text was kept."
+HOW_TO_SEE = "to see the text as it is written: start the server with --capture full"
+
+MAX_REPORTS = 3
+"""More reports of progress are not drawn among the raw events."""
 
 _MARKS = {"open": "◌", "ok": "✓", "error": "✗", "cancelled": "–", "lost": "–"}
 
@@ -62,11 +76,14 @@ class RequestScreen(Screen[None]):
         self._store = context.store
         self._row = row
         self._shown: object = None
+        self._drawn: object = None
+        self._lines: list[tuple[bytes, t.Attrs | None]] = []
 
     def compose(self) -> ComposeResult:
         """From the overview to the raw lines."""
         yield Static(id="title")
         with VerticalScroll(id="body"):
+            yield LiveProgress(id="progress")
             yield Waterfall(id="waterfall")
             yield TokenBar(id="tokens")
             yield Static(id="facts")
@@ -79,6 +96,7 @@ class RequestScreen(Screen[None]):
     def on_mount(self) -> None:
         body = self.query_one("#body")
         for name, title in (
+            ("progress", "now"),
             ("waterfall", "time"),
             ("tokens", "tokens"),
             ("facts", "request"),
@@ -173,29 +191,74 @@ class RequestScreen(Screen[None]):
             self.app.bell()
 
     def refresh_row(self) -> None:
-        """Draw again if more of the request is known by now."""
-        if self.is_mounted and self._shown != self._version:
-            self._show()
+        """Draw what is new: of a request that only has come further, that alone."""
+        if not self.is_mounted:
+            return
+        if self._shown != self._version:
+            self._read()
+            if self._drawn != self._settled:
+                self._show()
+                return
+        if self._outcome == OUTCOMES[OPEN]:
+            self._show_progress()
 
     @property
     def _version(self) -> object:
-        return self._store.spans(self._row), self._outcome
+        running = self._outcome == OUTCOMES[OPEN]
+        # The lines of a recording are all there, and become known as its moment moves on.
+        known_ts = self._ctx.as_of_ts if running else math.inf
+        return self._store.spans(self._row), self._outcome, known_ts
 
-    def _show(self) -> None:
+    @property
+    def _settled(self) -> object:
+        """While it is the same, nothing is new but reports."""
+        n_others = sum(not isinstance(attrs, t.RequestProgress) for _, attrs in self._lines)
+        return self._row, self._outcome, n_others
+
+    def _read(self) -> None:
         self._shown = self._version
         read = [(raw, codec.decode(raw)) for raw in lines_of(self._store, self._row)]
         # Lines later than the shown moment are not known yet.
-        read = [(raw, line) for raw, line in read if line.ts <= self._ctx.as_of_ts]
-        raw, lines = [raw for raw, _ in read], [line.attrs for _, line in read]
+        self._lines = [(raw, line.attrs) for raw, line in read if line.ts <= self._ctx.as_of_ts]
+
+    def _show_progress(self) -> None:
+        """How far it is, if it runs, and where its time went so far."""
+        running, of, text = self._outcome == OUTCOMES[OPEN], None, ""
+        lines = [attrs for _, attrs in self._lines]
+        if running:
+            of = running_progress(self._store, self._row, self._now_ts)
+            reports = [attrs for attrs in lines if isinstance(attrs, t.RequestProgress)]
+            text = reports[-1].text if reports else ""
+            if of is not None and of.state == "decode" and not text and not self._is_captured:
+                text = HOW_TO_SEE
+        self.query_one(LiveProgress).show(of, text)
+        self._show_time(lines, of)
+
+    @property
+    def _now_ts(self) -> float:
+        return min(self._ctx.as_of_ts, self._ctx.clock.now)
+
+    @property
+    def _is_captured(self) -> bool:
+        """Whether its server keeps texts."""
+        started_ts = float(self._store.column("start_ts")[self._row])
+        header = self._store.servers.header_at(started_ts)
+        return header is not None and header.capture == "full"
+
+    def _show(self) -> None:
+        self._read()
+        self._drawn = self._settled
+        lines = [attrs for _, attrs in self._lines]
         self._show_title()
-        self._show_time(lines)
+        self._show_progress()
         self.query_one("#facts", Static).update(self._facts(lines))
-        self.query_one(ConversationView).show(lines, files_of(self._store, self._row))
+        missing = TEXT_REFUSED if self._is_captured else TEXT_NOT_CAPTURED
+        self.query_one(ConversationView).show(lines, files_of(self._store, self._row), missing)
         calls = [line for line in lines if isinstance(line, t.ToolCall)]
         self.query_one("#calls").display = bool(calls)
         came = results(self._store, self._row, calls, self._ctx.as_of_ts)
         self.query_one("#calls", Static).update(calls_table(calls, came))
-        pretty = "\n".join(json.dumps(json.loads(line), indent=2) for line in raw)
+        pretty = "\n".join(_pretty(self._lines))
         shown = highlight(pretty, language="json") if pretty else "the file is gone"
         self.query_one("#lines", Static).update(shown)
 
@@ -214,52 +277,57 @@ class RequestScreen(Screen[None]):
             parts.append(f"session {escape(session[:8])}")
         self.query_one("#title", Static).update("  ·  ".join(parts))
 
-    def _show_time(self, lines: list[t.Attrs | None]) -> None:
-        """For a running request, show the figures of its first token and its prompt."""
-        store, row = self._store, self._row
-        running = self._outcome == OUTCOMES[OPEN]
-        first = _first(lines, t.FirstToken) or t.FirstToken()
-        prompt = [line for line in lines if isinstance(line, t.CacheLookup) and line.prompt_tokens]
+    def _show_time(self, lines: list[t.Attrs | None], of: RunningProgress | None) -> None:
+        if self._outcome == OUTCOMES[OPEN]:
+            self._show_time_so_far(lines, of)
+            return
 
         def told(name: str) -> float:
-            """A figure of the request's end, or of its first token."""
-            if running:
-                return float(getattr(first, name, 0) or 0)
-            return float(summable(store.column(name)[[row]])[0])
+            """A figure of the request's end; 0 for an unknown one."""
+            return float(summable(self._store.column(name)[[self._row]])[0])
 
-        def untold(name: str) -> bool:
-            return bool(unknown(store.column(f"{name}_s")[[row]])[0])
-
-        # A phase of a running request is not over, or not known yet.
+        # A recording of another program knows no phases.
         spans = [
-            PhaseSpan(name, told(f"{name}_s") or (math.nan if running or untold(name) else 0.0))
-            for name in PHASES
+            PhaseSpan(name, float(self._store.column(f"{name}_s")[self._row])) for name in PHASES
         ]
-        total_s, done = told("duration_s"), sum(span.known_s for span in spans)
-        if running and not done:
-            total_s = math.nan
-        self.query_one(Waterfall).show(spans, done if total_s <= 0 else total_s)
+        total_s = told("duration_s") or sum(span.known_s for span in spans)
+        self.query_one(Waterfall).show(spans, total_s)
         total, cached, out = (
             int(told(name)) for name in ("input_tokens", "cached_tokens", "output_tokens")
         )
-        if running and prompt:
-            total, cached = prompt[-1].prompt_tokens or 0, prompt[-1].matched_tokens or 0
         self.query_one(TokenBar).show(cached, total - cached, out)
+
+    def _show_time_so_far(self, lines: list[t.Attrs | None], of: RunningProgress | None) -> None:
+        """Of a running request: what is over, and what grows."""
+        age_s = max(0.0, self._now_ts - float(self._store.column("start_ts")[self._row]))
+        first = _first(lines, t.FirstToken)
+        known = phases_s(of, first, age_s)
+        spans = [PhaseSpan(name, known.get(name, math.nan)) for name in PHASES]
+        self.query_one(Waterfall).show(spans, age_s if known else math.nan)
+        prompt = [line for line in lines if isinstance(line, t.CacheLookup) and line.prompt_tokens]
+        total, cached = (of.prompt_tokens, of.cached_tokens) if of else (0, 0)
+        if prompt:
+            total, cached = prompt[-1].prompt_tokens or 0, prompt[-1].matched_tokens or 0
+        total, cached = max(0, total), max(0, cached)
+        self.query_one(TokenBar).show(cached, total - cached, max(0, of.output_tokens if of else 0))
 
     def _facts(self, lines: list[t.Attrs | None]) -> Table:
         store, row = self._store, self._row
         start, end = _first(lines, t.RequestStart), _first(lines, t.RequestEnd)
         error = _first(lines, t.Error)
         first = _first(lines, t.FirstToken)
-        served = end.model if end else "…"
+        # Who refuses a request doesn't serve it.
+        served = end.model if end and end.output_tokens is not None else ""
         told = list(request_summary.request(start, served)) if start else []
         if start and not request_summary.is_unread(start):
-            told.append(("asked", start.last_user_text or NOT_CAPTURED))
+            unsaid = "no text of the user's" if self._is_captured else NOT_CAPTURED
+            told.append(("asked", start.last_user_text or unsaid))
         for lookup in (line for line in lines if isinstance(line, t.CacheLookup)):
             told.append((f"{lookup.cache} cache", request_summary.lookup(lookup)))
         ttft_s = end.ttft_s if end and end.ttft_s else first.ttft_s if first else math.nan
-        told.append(("first token", fmt.duration(ttft_s)))
-        if end:
+        if not math.isnan(ttft_s):
+            told.append(("first token", fmt.duration(ttft_s)))
+        if end and not math.isnan(tokens_per_s(store, row)):
             told.append(("speed", f"{fmt.rate(tokens_per_s(store, row))} tokens/s"))
         if end and end.finish_reasons:
             why = " (it repeated itself)" if end.ended_by == "loop" else ""
@@ -273,3 +341,14 @@ class RequestScreen(Screen[None]):
 
 def _first(lines: list[t.Attrs | None], kind: type[_Attrs]) -> _Attrs | None:
     return next((line for line in lines if isinstance(line, kind)), None)
+
+
+def _pretty(read: list[tuple[bytes, t.Attrs | None]]) -> Iterator[str]:
+    """Lines as they are written; of many reports of progress, the last ones."""
+    reports = [n for n, (_, attrs) in enumerate(read) if isinstance(attrs, t.RequestProgress)]
+    left_out = set(reports[:-MAX_REPORTS])
+    for n, (raw, _) in enumerate(read):
+        if n not in left_out:
+            yield json.dumps(json.loads(raw), indent=2)
+        elif n == reports[0]:
+            yield f"// {fmt.counted(len(left_out), 'earlier report')} of progress"

@@ -25,9 +25,18 @@ def phase(of: RunningProgress) -> str:
             return of.state or "open"
 
 
-def figures(of: RunningProgress) -> str:
-    """What there is to count: `12,400 of 58,000  850/s  54s left`, `231 tok  18.0/s`."""
-    return "  ".join(_figures(of))
+def figures(of: RunningProgress, width: int) -> str:
+    """What there is to count: `12,400 of 58,000  850/s  54s left`, `231 tok  18.0/s`.
+
+    As many of them as fit into a width in cells; what is not ours is cut.
+    """
+    found = ""
+    for each in _figures(of):
+        longer = f"{found}  {each}" if found else each
+        if len(longer) > width and (found or of.state in ("prefill", "decode")):
+            break
+        found = longer
+    return fmt.one_line(found, width)
 
 
 def sentence(of: RunningProgress) -> str:

@@ -46,17 +46,19 @@ class ConversationView(Vertical):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._shown: list[Block] | None = None
+        self._shown: tuple[list[Block], str] | None = None
 
-    def show(self, lines: Sequence[t.Attrs | None], paths: Sequence[Path]) -> None:
-        """Show the captured conversation, or how to capture it."""
+    def show(
+        self, lines: Sequence[t.Attrs | None], paths: Sequence[Path], missing: str = NOT_CAPTURED
+    ) -> None:
+        """Show the captured conversation, or why it is `missing`."""
         blocks = list(_blocks(lines, paths))
-        if blocks == self._shown:
+        if (blocks, missing) == self._shown:
             return
-        self._shown = blocks
+        self._shown = (blocks, missing)
         self.remove_children()
         if not blocks:
-            self.mount(Static(NOT_CAPTURED, markup=False))
+            self.mount(Static(missing, markup=False))
             return
         shown = blocks[-MAX_BLOCKS:]
         if len(shown) < len(blocks):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 
-from rich.cells import cell_len
-
 from mlxdeck.telemetry.analyze.running_progress import RunningProgress
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.text.running_texts import figures, phase
 from mlxdeck.tui.widgets.virtual_list import Cell
 
-BAR_CELLS = 12
-"""As long as the text behind it leaves room."""
-LEAST_CELLS = 4
+BAR_CELLS = 16
+"""Where there are figures behind it."""
+LEAST_CELLS = 8
 
 
 def known(of: RunningProgress) -> dict[str, Cell]:
@@ -32,13 +30,13 @@ def known(of: RunningProgress) -> dict[str, Cell]:
 
 def bar(of: RunningProgress, width: int) -> list[Cell]:
     """How much of the prompt is read, and what that is in figures; of others the figures alone."""
-    text = figures(of)
     if of.state != "prefill" or math.isnan(of.read_share):
         kind = "warn" if of.state == "wait" else "accent"
-        return [(fmt.filled(text, width), kind)]
-    cells = min(BAR_CELLS, max(LEAST_CELLS, width - cell_len(text) - 1), width)
+        return [(fmt.filled(figures(of, width), width), kind)]
+    text = figures(of, width - LEAST_CELLS - 1)
+    cells = min(BAR_CELLS, width - len(text) - 1) if text else width
     done = round(of.read_share * cells)
-    found = [("━" * done, "accent"), ("─" * (cells - done), "muted")]
-    if width > cells + 1:
+    found: list[Cell] = [("━" * done, "accent"), ("─" * (cells - done), "muted")]
+    if text:
         found.append((fmt.filled(f" {text}", width - cells), "accent"))
     return found

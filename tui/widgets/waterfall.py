@@ -148,7 +148,8 @@ class TokenBar(Widget):
             cells = max(1, round(n / total * self.size.width)) if n else 0
             text.append(fill * cells, style)
             legend.append(f"{fill} ", style)
-            share = f" ({fmt.percent(n / prompt)} of the prompt)" if name == "cached" else ""
+            is_share = name == "cached" and prompt > 0
+            share = f" ({fmt.percent(n / prompt)} of the prompt)" if is_share else ""
             legend.append(f"{n:,} {name}{share}   ")
         text.truncate(self.size.width)
         return text + legend

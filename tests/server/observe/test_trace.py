@@ -176,3 +176,40 @@ async def test_results_of_tools_are_told_once() -> None:
     assert told.elapsed_s is not None and told.result_bytes == len(failed)
     starts = [line.attrs for line in lines if isinstance(line.attrs, t.RequestStart)]
     assert [start.n_failed_results for start in starts] == [None, 1, None, None]
+
+
+LONG = {"messages": [{"role": "user", "content": "x" * 999}]}
+REFUSED: list[tuple[str, dict[str, object]]] = [
+    ("/v1/messages", {"messages": [{"role": "nobody", "content": "x"}]}),
+    ("/v1/messages", {**LONG, "metadata": {"user_id": '{"session_id": "s1"}'}}),
+    ("/v1/chat/completions", {"messages": "none", "prompt_cache_key": "s1"}),
+    ("/v1/responses", {"input": 7, "prompt_cache_key": "s1"}),
+]
+
+
+@pytest.mark.parametrize(("path", "fields"), REFUSED)
+async def test_a_refused_request_stays_in_its_session(path: str, fields: dict[str, object]) -> None:
+    """By header or body, with its model and agent; refused by its API or for its length."""
+    headers = {"x-claude-code-session-id": "s1"} if "_" not in "".join(fields) else {}
+    headers |= {"x-claude-code-agent-id": "a1"}
+    sent = {"model": "mine", "max_tokens": 9, **fields}
+    async with running(EchoEngine(context_tokens=200), capture="full") as server:
+        answer = await server.http.post(path, json=sent, headers=headers)
+        (end,) = await server.ended(1)
+        lines = server.telemetry.lines
+    (start,) = (line.attrs for line in lines if isinstance(line.attrs, t.RequestStart))
+    assert (answer.status_code, end.outcome) == (400, "error")
+    assert (start.model, start.agent_id, start.conversation_id) == ("mine", "a1", "s1")
+    assert {line.session_id for line in lines if line.request_id} == {"s1"}
+
+
+@pytest.mark.parametrize("raw", [b"", b"[1]", b'"x"', b"{" * 9_000, b'{"model": 7}', b"\xff\xfe"])
+async def test_a_body_that_tells_nothing_is_refused_as_before(raw: bytes) -> None:
+    """A 400, with one start and one end in telemetry, and the session of the head."""
+    async with running() as server:
+        sent = await server.http.post(
+            "/v1/messages", content=raw, headers={"x-claude-code-session-id": "s1"}
+        )
+        (end,) = await server.ended(1)
+        (start,) = server.telemetry.named("request.start")
+    assert (sent.status_code, end.status, start.session_id) == (400, 400, "s1")
