@@ -139,11 +139,14 @@ def _tools(of: Report) -> Iterator[str]:
     if not of.tools:
         return
     yield ""
-    yield f"{'by tool':<40}{'calls':>9}{'unreadable':>12}{'not valid':>11}{'repaired':>10}"
+    yield (
+        f"{'by tool':<40}{'calls':>9}{'unreadable':>12}{'not valid':>11}{'repaired':>10}"
+        f"{'results':>9}{'failed':>8}{'P95':>10}"
+    )
     for name, uses in list(of.tools.items())[:MAX_ROWS]:
         yield (
             f"  {name:<38}{uses.n:>9,}{uses.n_unreadable:>12,}{uses.n_invalid:>11,}"
-            f"{uses.n_repaired:>10,}"
+            f"{uses.n_repaired:>10,}{uses.n_results:>9,}{uses.n_failed:>8,}{_span(uses.p95_s):>10}"
         )
     if len(of.tools) > MAX_ROWS:
         yield f"  and {len(of.tools) - MAX_ROWS:,} more; --json lists all"

@@ -126,6 +126,7 @@ def _told(name: str, calls: ToolUses) -> str:
         for n, what in (
             (calls.n_unreadable, "unreadable"),
             (calls.n_invalid, "not as its schema says"),
+            (calls.n_failed, "failed"),
         )
         if n
     ]

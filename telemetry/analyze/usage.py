@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +35,8 @@ class ToolUses:
     """Those of them that failed, as the client says."""
     p95_s: float = math.nan
     """P95 of the seconds from a call to its result; NaN if none is known."""
+    argument_bytes: int = 0
+    """Of all calls, as far as it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ class CallTotals:
     """Also those that could not be read."""
     n_unreadable: int
     n_repaired: int
+    n_results: int
+    """Calls whose result a later request has brought."""
+    n_failed: int
+    """Those of them that failed, as the client says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +78,26 @@ def tier_hits(store: Store, rows: Array) -> dict[str, TierHits]:
     return dict(sorted(found.items()))
 
 
-def call_totals(store: Store, rows: Array) -> CallTotals:
-    """The calls that some requests made."""
-    faults = store.calls.faults[calls_of(store, rows)]
+def call_totals(store: Store, rows: Array, as_of_ts: float = math.inf) -> CallTotals:
+    """The calls that some requests made. Results that came after `as_of_ts` are not known."""
+    mine = calls_of(store, rows)
+    faults, came = store.calls.faults[mine], store.calls.result_ts[mine] <= as_of_ts
     return CallTotals(
-        len(faults), *(int((faults & fault > 0).sum()) for fault in (UNREAD, REPAIRED))
+        n=len(faults),
+        n_unreadable=_n_with(faults, UNREAD),
+        n_repaired=_n_with(faults, REPAIRED),
+        n_results=int(np.count_nonzero(came)),
+        n_failed=int(np.count_nonzero(store.calls.failed[mine] & came)),
     )
+
+
+def _n_with(faults: Array, fault: int) -> int:
+    return int(np.count_nonzero(faults & fault))
+
+
+def n_results(store: Store, as_of_ts: float) -> int:
+    """How many results of calls had come by then."""
+    return int(np.count_nonzero(store.calls.result_ts <= as_of_ts))
 
 
 def calls_of(store: Store, rows: Array) -> Array:
@@ -98,21 +117,22 @@ def tool_uses(store: Store, rows: Array, as_of_ts: float = math.inf) -> dict[str
     came = calls.result_ts[mine] <= as_of_ts
     failed, elapsed_s = calls.failed[mine] & came, calls.elapsed_s[mine]
     owners, names, faults = calls.rows[mine], calls.names[mine], calls.faults[mine]
-    found = defaultdict[str, ToolUses](ToolUses)
-    for number in np.unique(names).tolist():
+    sizes = np.maximum(calls.argument_bytes[mine], 0)
+    found = {}
+    for number in np.flatnonzero(np.bincount(names)).tolist():
         own = names == number
-        name = store.strings[number]
-        n_unread, n_invalid, n_repaired = (
-            int((faults[own] & fault > 0).sum()) for fault in (UNREAD, INVALID, REPAIRED)
-        )
+        name, own_faults, known = store.strings[number], faults[own], own & came
+        asked = np.zeros(store.n, bool)
+        asked[owners[own]] = True
         found["" if name == UNREADABLE else name] = ToolUses(
-            int(own.sum()),
-            n_unread,
-            n_invalid,
-            n_repaired,
-            len(np.unique(owners[own])),
-            int((own & came).sum()),
-            int((own & failed).sum()),
-            percentiles(elapsed_s[own & came]).p95,
+            n=len(own_faults),
+            n_unreadable=_n_with(own_faults, UNREAD),
+            n_invalid=_n_with(own_faults, INVALID),
+            n_repaired=_n_with(own_faults, REPAIRED),
+            n_requests=int(np.count_nonzero(asked)),
+            n_results=int(np.count_nonzero(known)),
+            n_failed=int(np.count_nonzero(own & failed)),
+            p95_s=percentiles(elapsed_s[known]).p95,
+            argument_bytes=int(sizes[own].sum(dtype=np.float64)),
         )
     return dict(sorted(found.items(), key=lambda item: (-item[1].n, item[0])))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlxdeck.telemetry.analyze.stats import Array, Window, bounds
+from mlxdeck.telemetry.analyze.time_series import View
 from mlxdeck.telemetry.analyze.token_costs import Saved, saved
-from mlxdeck.telemetry.analyze.usage import CallTotals, call_totals
+from mlxdeck.telemetry.analyze.usage import CallTotals, ToolUses, call_totals, n_results, tool_uses
 from mlxdeck.telemetry.schema.figures import ERROR
 from mlxdeck.telemetry.store.store import Store
 
@@ -30,11 +31,27 @@ def window_uses(
     store: Store, window: Window, now_s: float, mask: Array | None = None
 ) -> WindowUses:
     """Of all of them, or those of a mask."""
-    rows = store.by_end.between(*bounds(store, window, now_s))
-    rows = rows if mask is None else rows[mask[rows]]
+    rows = _ended(store, window, now_s, mask)
     failed = rows[store.column("outcome")[rows] == ERROR]
     return WindowUses(
         n_refused=int(np.isin(store.column("status")[failed], REFUSED).sum()),
         saved=saved(store, rows),
-        calls=call_totals(store, rows),
+        calls=call_totals(store, rows, now_s),
     )
+
+
+def window_tools(
+    store: Store, window: Window, now_s: float, mask: Array | None = None
+) -> dict[str, ToolUses]:
+    """The calls of each tool in a window, by requests that ended in it."""
+    return tool_uses(store, _ended(store, window, now_s, mask), now_s)
+
+
+def as_of_results(store: Store, now_s: float, view: View) -> View:
+    """The same choice of requests; another one as soon as another result has come."""
+    return View(view.mask, (view.key, n_results(store, now_s)))
+
+
+def _ended(store: Store, window: Window, now_s: float, mask: Array | None) -> Array:
+    rows = store.by_end.between(*bounds(store, window, now_s))
+    return rows if mask is None else rows[mask[rows]]

@@ -133,6 +133,8 @@ class Calls:
     faults: GrowableArray
     """What was wrong with each: a sum of `UNREAD`, `REPAIRED` and `INVALID`."""
     ids: Sequence[str]
+    argument_bytes: GrowableArray
+    """Size of the arguments of each; less than 0 if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +310,11 @@ def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call], times: Grow
     parsers = Texts.of([call.parser for call in calls])
     faults = np.fromiter(map(_faults, calls), np.uint8, len(calls))
     ids = [call.call_id for call in calls]
-    return Calls(owners, times, names, list(map(_pack, calls)), parsers, faults, ids)
+    sizes = (-1 if call.arguments_bytes is None else call.arguments_bytes for call in calls)
+    argument_bytes = np.fromiter(sizes, np.int64, len(calls))
+    return Calls(
+        owners, times, names, list(map(_pack, calls)), parsers, faults, ids, argument_bytes
+    )
 
 
 def _results(lines: Sequence[fast_decode.DecodedResult], times: GrowableArray) -> Results:

@@ -8,7 +8,11 @@ import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import GrowableArray, grown
 
-_KINDS = {"rows": np.int32, "names": np.int32, "parsers": np.int32, "faults": np.uint8}
+_KINDS = {
+    **dict.fromkeys(("rows", "names", "parsers"), np.int32),
+    "faults": np.uint8,
+    "argument_bytes": np.float32,
+}
 _ANSWERED = {"result_ts": np.float64, "failed": np.bool_, "elapsed_s": np.float32}
 """Of a call's result; the moment and the seconds are NaN where none is known."""
 
@@ -32,10 +36,11 @@ class CallColumns:
         names: GrowableArray,
         parsers: GrowableArray,
         faults: GrowableArray,
+        argument_bytes: GrowableArray,
     ) -> None:
         """More of them; names and parsers by their numbers."""
         n = self._n + len(rows)
-        told = dict(zip(_KINDS, (rows, names, parsers, faults), strict=True))
+        told = dict(zip(_KINDS, (rows, names, parsers, faults, argument_bytes), strict=True))
         for name in self._arrays:
             if n > len(self._arrays[name]):
                 self._arrays[name] = grown(self._arrays[name], self._n, n)
@@ -72,6 +77,11 @@ class CallColumns:
     def faults(self) -> GrowableArray:
         """As `record_batch.Calls` has them."""
         return self._arrays["faults"][: self._n]
+
+    @property
+    def argument_bytes(self) -> GrowableArray:
+        """Size of its arguments; less than 0 if it is not known."""
+        return self._arrays["argument_bytes"][: self._n]
 
     @property
     def result_ts(self) -> GrowableArray:

@@ -324,7 +324,8 @@ class Store:
             for row, number in zip(known, names.tolist(), strict=True):
                 tools[row] = self._with_tool(int(tools[row]), self.strings[number])
         first, parsers = len(self.calls), self.strings.numbers(calls.parsers)
-        self.calls.add(called[fresh], names[fresh], parsers[fresh], calls.faults[fresh])
+        told = (names, parsers, calls.faults, calls.argument_bytes)
+        self.calls.add(called[fresh], *(values[fresh] for values in told))
         if fresh.all():
             self.tool_calls.add(calls.ts, called, calls.packed)
             self.results.called(first, calls.ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlxdeck.tui.panels import charts, lists, timeline
+from mlxdeck.tui.panels import charts, lists, timeline, tools
 from mlxdeck.tui.panels.panel import PanelKind, RowName
 
 PANELS = (
@@ -15,6 +15,7 @@ PANELS = (
     PanelKind(
         "timeline", "timeline", "times", timeline.TimelinePanel, from_columns=timeline.FROM_COLUMNS
     ),
+    PanelKind("tools", "tools", "lists", tools.ToolsPanel),
 )
 ROWS: tuple[RowName, ...] = ("charts", "times", "lists")
 """From top to bottom. How high each is, is in `app.tcss`."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from mlxdeck.telemetry.analyze.running_servers import summed_ticks
 from mlxdeck.telemetry.analyze.stats import Summary
 from mlxdeck.telemetry.analyze.time_series import Series
+from mlxdeck.telemetry.analyze.usage import CallTotals
 from mlxdeck.telemetry.analyze.window_uses import WindowUses
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.telemetry.store.store import Store
@@ -49,6 +50,7 @@ def tile_values(
         "tokens saved": KpiValue(fmt.count(uses.saved.tokens)),
         "time saved": KpiValue(fmt.duration(uses.saved.seconds)),
         "calls": KpiValue(fmt.count(calls.n)),
+        "failed": _failed(calls),
         "unreadable": _fault(calls.n_unreadable, mood="warn"),
         "dropped": _fault(store.n_dropped),
         **_now(store, now_s),
@@ -63,6 +65,15 @@ def _few(n: int, needed: int) -> str:
 def _fault(n: int, mood: Mood = "bad") -> KpiValue:
     """A count that should be 0."""
     return KpiValue(fmt.count(n), mood=mood if n else "", mark="!" if n else "")
+
+
+def _failed(calls: CallTotals) -> KpiValue:
+    """How many calls failed, of those whose result is known."""
+    if not calls.n_results:
+        return KpiValue(fmt.UNKNOWN)
+    bad = calls.n_failed > 0
+    text = f"{fmt.count(calls.n_failed)}/{fmt.count(calls.n_results)}"
+    return KpiValue(text, mood="bad" if bad else "", mark="!" if bad else "")
 
 
 def _trend(values: Iterable[float]) -> tuple[float, ...]:
@@ -101,5 +112,5 @@ def _memory(store: Store, recent: list[Tick]) -> KpiValue:
         "bad" if full else "",
         float(limit_bytes) or None,
         "!" if full else "",
-        f"of {fmt.size(limit_bytes)}" if limit_bytes else "memory",
+        f"of {fmt.size(limit_bytes, digits=0)}" if limit_bytes else "memory",
     )

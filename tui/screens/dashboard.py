@@ -18,7 +18,7 @@ from mlxdeck.telemetry.analyze.report import Period
 from mlxdeck.telemetry.analyze.stats import Summary, summary
 from mlxdeck.telemetry.analyze.time_series import TimeSeries, Total
 from mlxdeck.telemetry.analyze.token_flow import output_tokens_per_s
-from mlxdeck.telemetry.analyze.window_uses import window_uses
+from mlxdeck.telemetry.analyze.window_uses import as_of_results, window_uses
 from mlxdeck.telemetry.query.filters import NAME, FilterError, expanded
 from mlxdeck.tui.messages import (
     FilterChanged,
@@ -159,7 +159,9 @@ class DashboardScreen(Screen[None]):
         trends = self._strip_trends[filtered].series(
             self._store, window, now_s, strip.n_buckets, view
         )
-        uses = self._uses[filtered].at(self._store, window, now_s, view)
+        uses = self._uses[filtered].at(
+            self._store, window, now_s, as_of_results(self._store, now_s, view)
+        )
         flow = output_tokens_per_s(self._store, now_s, view.mask)
         strip.show(tile_values(self._store, total, uses, trends, now_s, flow, window.label))
         self._show_verdict(now_s)

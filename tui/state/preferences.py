@@ -16,7 +16,7 @@ class Preferences:
 
     window: str = "5m"
     theme: str = ""
-    hidden: list[str] = field(default_factory=lambda: ["throughput", "errors"])
+    hidden: list[str] = field(default_factory=lambda: ["throughput", "errors", "tools"])
     """Panels that are not shown."""
     asked: list[str] = field(default_factory=list)
     """Panels that are shown in any width, though at first only in a wide terminal."""

@@ -67,14 +67,14 @@ def known(n: int | None) -> str:
     return UNKNOWN if n is None else f"{n:,}"
 
 
-def size(n_bytes: float) -> str:
+def size(n_bytes: float, digits: int = 1) -> str:
     """`0B`, `512KB`, `612MB`, `1.4GB`, `137GB`, in powers of 1000 as `du --si` does."""
     if math.isnan(n_bytes):
         return UNKNOWN
     for unit, power in (("GB", 9), ("MB", 6), ("KB", 3)):
         if n_bytes >= 0.9995 * 10**power:
             value = n_bytes / 10**power
-            return f"{value:.{1 if unit == 'GB' and value < 99.95 else 0}f}{unit}"
+            return f"{value:.{digits if unit == 'GB' and value < 99.95 else 0}f}{unit}"
     return f"{n_bytes:.0f}B"
 
 

@@ -102,7 +102,7 @@ GROUPS = (
         (
             Tile("calls", ("tool calls", "calls"), "tool calls, unreadable ones too", "tools>0"),
             Tile("unreadable", ("unreadable", "unread.", "bad"), "calls that could not be read"),
-            Tile("failed", ("failed",), "calls whose results say that the tool failed"),
+            Tile("failed", ("failed",), "calls that failed, of those whose result is known"),
             Tile("dropped", ("dropped",), "lines of telemetry that could not be written"),
         ),
     ),

@@ -1,0 +1,33 @@
+"""The panel of tools: the calls of the window, by tool."""
+
+from __future__ import annotations
+
+from mlxdeck.telemetry.analyze.stats import bounds
+from mlxdeck.telemetry.analyze.time_series import Total
+from mlxdeck.telemetry.analyze.tool_schemas import ToolSchemas
+from mlxdeck.telemetry.analyze.window_uses import as_of_results, window_tools
+from mlxdeck.tui.panels.panel import Moment
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.widgets.tool_table import ToolTable
+
+
+class ToolsPanel:
+    """As the tiles count them: of requests that ended in the window, as filtered."""
+
+    while_hidden = False
+
+    def __init__(self, ctx: Context, name: str) -> None:
+        self._ctx = ctx
+        self._uses = Total(window_tools)
+        self._schemas = ToolSchemas(ctx.store)
+        self.widget = ToolTable(id=name)
+
+    def show(self, moment: Moment) -> None:
+        """List the tools."""
+        store, window, now_s = self._ctx.store, self._ctx.window, moment.now_s
+        view = as_of_results(store, now_s, self._ctx.listing.view)
+        uses = self._uses.at(store, window, now_s, view)
+        rows = store.by_end.between(*bounds(store, window, now_s))
+        label = "in all" if window.length_s is None else f"in the last {window.label}"
+        self.widget.border_title = f"tools called {label}"
+        self.widget.show_tools(uses, self._schemas.tokens(rows), (id(uses), self._ctx.listing.text))
