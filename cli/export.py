@@ -75,10 +75,12 @@ def _sent(args: Namespace, store: Store, files: Sequence[Path], rows: Any) -> st
         from mlxdeck.telemetry.export.otlp.sending import exporters, send
     except ImportError as error:
         raise UserError("--otlp needs more packages: pip install mlxdeck[otlp]") from error
+    from mlxdeck.telemetry.analyze.sentences import counted
     from mlxdeck.telemetry.remote_url import remote_url
 
     sent = send(_lines(store, files, rows), *exporters(remote_url(args.otlp)))
-    return f"sent {sent.n_requests} requests as {sent.n_spans} spans, and their metrics"
+    requests, spans = counted(sent.n_requests, "request"), counted(sent.n_spans, "span")
+    return f"sent {requests} as {spans}, and their metrics"
 
 
 def _lines(store: Store, files: Sequence[Path], rows: Any) -> Iterator[RequestLines]:

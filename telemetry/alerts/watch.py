@@ -86,7 +86,8 @@ def limited_figures(
         yield LimitedFigure("error_rate", "errors", failed, limit, text)
     if limits.queue:
         queued = tick.queued if tick else None
-        text = f"{queued} requests wait, over {limits.queue}"
+        wait = "request waits" if queued == 1 else "requests wait"
+        text = f"{queued} {wait}, over {limits.queue}"
         yield LimitedFigure("queue", "queue", queued, limits.queue, text)
     if limits.memory_bytes:
         held = tick.memory_active_bytes if tick else None

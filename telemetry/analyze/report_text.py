@@ -50,14 +50,14 @@ def _summary(of: ReportFigures) -> Iterator[str]:
     bad += [f"{of.n_open:,} without an end"] * bool(of.n_open)
     yield f"{counted(of.n_requests, 'request')}{''.join(f', {each}' for each in bad)}"
     yield (
-        f"{of.input_tokens:,} tokens read, {of.output_tokens:,} written;"
+        f"{counted(of.input_tokens, 'token')} read, {of.output_tokens:,} written;"
         f" clients waited {span(of.busy_s)} in all"
     )
     saved = of.saved
     if saved.tokens:
         time = f", about {span(saved.seconds)}" if saved.seconds > 0 else ""
         yield (
-            f"saved by caches: {saved.tokens:,} tokens"
+            f"saved by caches: {counted(saved.tokens, 'token')}"
             f" ({percent(saved.tokens, of.input_tokens)} of those read){time}"
         )
     if of.money:

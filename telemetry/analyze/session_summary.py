@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxdeck.telemetry.analyze.sentences import span
+from mlxdeck.telemetry.analyze.sentences import counted, span
 from mlxdeck.telemetry.analyze.stats import Percentiles, percentiles
 from mlxdeck.telemetry.analyze.token_costs import saved, total
 from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, tier_hits, tool_uses
@@ -90,9 +90,9 @@ def session_summary(of: SessionFigures, recordings: Sequence[Path] = ()) -> list
     """Figures as lines for a terminal; a line says so if nothing was asked."""
     if not of.n_requests:
         return ["no requests in this session"]
-    noun = "request" if of.n_requests == 1 else "requests"
     lines = [
-        f"{span(of.duration_s)}: {of.n_requests:,} {noun}, {of.input_tokens:,} tokens read, "
+        f"{span(of.duration_s)}: {counted(of.n_requests, 'request')},"
+        f" {counted(of.input_tokens, 'token')} read, "
         f"{of.output_tokens:,} written"
     ]
     for name, values in (("latency", of.latency), ("first token", of.ttft)):
@@ -112,7 +112,8 @@ def _cache_lines(of: SessionFigures) -> list[str]:
     if not of.input_tokens:
         return []
     tiers = [
-        f"{name} {hits.n_requests} of {of.n_requests} requests, {hits.n_tokens:,} tokens"
+        f"{name} {hits.n_requests:,} of {counted(of.n_requests, 'request')},"
+        f" {counted(hits.n_tokens, 'token')}"
         for name, hits in of.tiers.items()
     ]
     saved = f", about {span(of.saved_s)} saved" if of.saved_s > 0 else ""

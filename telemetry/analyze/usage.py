@@ -117,7 +117,7 @@ def tool_uses(store: Store, rows: Array, as_of_ts: float = math.inf) -> dict[str
     came = calls.result_ts[mine] <= as_of_ts
     failed, elapsed_s = calls.failed[mine] & came, calls.elapsed_s[mine]
     owners, names, faults = calls.rows[mine], calls.names[mine], calls.faults[mine]
-    sizes = np.maximum(calls.argument_bytes[mine], 0)
+    sizes = calls.argument_bytes[mine]
     found = {}
     for number in np.flatnonzero(np.bincount(names)).tolist():
         own = names == number

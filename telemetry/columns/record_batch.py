@@ -134,7 +134,6 @@ class Calls:
     """What was wrong with each: a sum of `UNREAD`, `REPAIRED` and `INVALID`."""
     ids: Sequence[str]
     argument_bytes: GrowableArray
-    """Size of the arguments of each; less than 0 if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +309,8 @@ def _calls(owners: GrowableArray, lines: Sequence[fast_decode.Call], times: Grow
     parsers = Texts.of([call.parser for call in calls])
     faults = np.fromiter(map(_faults, calls), np.uint8, len(calls))
     ids = [call.call_id for call in calls]
-    sizes = (-1 if call.arguments_bytes is None else call.arguments_bytes for call in calls)
-    argument_bytes = np.fromiter(sizes, np.int64, len(calls))
-    return Calls(
-        owners, times, names, list(map(_pack, calls)), parsers, faults, ids, argument_bytes
-    )
+    sizes = np.array([call.arguments_bytes or 0 for call in calls], np.int64)
+    return Calls(owners, times, names, list(map(_pack, calls)), parsers, faults, ids, sizes)
 
 
 def _results(lines: Sequence[fast_decode.DecodedResult], times: GrowableArray) -> Results:

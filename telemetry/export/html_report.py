@@ -57,11 +57,12 @@ def _body(of: Report, steps: ReportSeries, against: Comparison | None) -> Iterat
 
 def _tiles(of: Report) -> Iterator[str]:
     failed = f"{of.n_errors:,} failed, {of.n_cancelled:,} cancelled"
+    saved = of.saved.tokens
     tiles = [
         ("requests", f"{of.n_requests:,}", failed),
         ("tokens read", f"{of.input_tokens:,}", f"{of.output_tokens:,} written"),
         ("clients waited", span(of.busy_s), f"P95 {span(of.times['duration'].p95)} a request"),
-        ("from caches", percent(of.saved.tokens, of.input_tokens), f"{of.saved.tokens:,} tokens"),
+        ("from caches", percent(saved, of.input_tokens), counted(saved, "token")),
     ]
     if of.saved.seconds > 0:
         tiles.append(("time saved", span(of.saved.seconds), "estimated"))
@@ -210,9 +211,14 @@ def _known(seconds: float) -> str:
 
 
 def _tools(of: Report) -> Iterator[str]:
-    names = ("tool", "calls", "unreadable", "not valid", "repaired")
+    names = ("tool", "calls", "unreadable", "not valid", "repaired", "results", "failed", "P95")
     rows = [
-        (name, *(f"{n:,}" for n in (uses.n, uses.n_unreadable, uses.n_invalid, uses.n_repaired)))
+        (
+            name,
+            *(f"{n:,}" for n in (uses.n, uses.n_unreadable, uses.n_invalid, uses.n_repaired)),
+            *(f"{n:,}" for n in (uses.n_results, uses.n_failed)),
+            _known(uses.p95_s),
+        )
         for name, uses in list(of.tools.items())[:MAX_ROWS]
     ]
     if rows:

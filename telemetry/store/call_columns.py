@@ -80,7 +80,7 @@ class CallColumns:
 
     @property
     def argument_bytes(self) -> GrowableArray:
-        """Size of its arguments; less than 0 if it is not known."""
+        """Size of its arguments; 0 if it is not known."""
         return self._arrays["argument_bytes"][: self._n]
 
     @property

@@ -172,6 +172,7 @@ def tools(path: Path) -> dict[str, Record]:
             found[name]["n_unreadable"] += not call.get("mlx.tool.parse_ok", True)
             found[name]["n_invalid"] += call.get("mlx.tool.schema_valid") is False
             found[name]["n_repaired"] += bool(call.get("mlx.tool.repaired"))
+            found[name]["argument_bytes"] += call.get("mlx.tool.arguments_bytes", 0)
             if result := came.get(call.get("gen_ai.tool.call.id", "")):
                 found[name]["n_results"] += 1
                 found[name]["n_failed"] += result["mlx.tool.failed"]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlxdeck.tui.screens.compare import _longer
 from mlxdeck.tui.text import format as fmt
 
 NAN = math.nan
@@ -26,6 +27,26 @@ NAN = math.nan
 def test_duration(seconds: float, text: str) -> None:
     """Three digits, in the unit that suits."""
     assert fmt.duration(seconds) == text
+
+
+@given(st.floats(0, 3500))
+def test_what_is_shown_is_known_as_a_number(seconds: float) -> None:
+    """A difference of two durations is that of the texts that stand beside it."""
+    text = fmt.duration(seconds)
+    assert fmt.duration(fmt.shown_s(seconds)) == text
+    if text.endswith("ms"):
+        assert fmt.shown_s(seconds) == pytest.approx(float(text[:-2]) / 1000)
+    elif text[:-1].replace(".", "").isdigit() and "m" not in text:
+        assert fmt.shown_s(seconds) == pytest.approx(float(text[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("one_s", "other_s", "text"),
+    [(0.5366, 0.2344, "-303ms  0.44×"), (0.2344, 0.5366, "+303ms  2.3×"), (1.0, 1.001, "")],
+)
+def test_a_change_is_that_of_the_shown_times(one_s: float, other_s: float, text: str) -> None:
+    """537 ms and 234 ms differ by 303 ms, whatever their next digits are."""
+    assert _longer(one_s, other_s) == text
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,6 @@ class ToolsPanel:
         view = as_of_results(store, now_s, self._ctx.listing.view)
         uses = self._uses.at(store, window, now_s, view)
         rows = store.by_end.between(*bounds(store, window, now_s))
-        label = "in all" if window.length_s is None else f"in the last {window.label}"
+        label = "since the start" if window.length_s is None else f"in the last {window.label}"
         self.widget.border_title = f"tools called {label}"
         self.widget.show_tools(uses, self._schemas.tokens(rows), (id(uses), self._ctx.listing.text))

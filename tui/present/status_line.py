@@ -62,7 +62,10 @@ def _troubles(ctx: Context) -> Iterator[StatusPart]:
             f"{fmt.counted(source.n_bad, 'bad line')} (x)", f"{source.n_bad:,} bad (x)", _WARN
         )
     if ctx.store.n_dropped:
-        yield _mark(f"{ctx.store.n_dropped:,} lines dropped", f"{ctx.store.n_dropped:,} dropped")
+        yield _mark(
+            f"{fmt.counted(ctx.store.n_dropped, 'line')} dropped",
+            f"{ctx.store.n_dropped:,} dropped",
+        )
     if source.refused:
         yield _mark(source.refused, "refused (x)")
     for mirror in ctx.beside.mirrors:

@@ -33,7 +33,7 @@ def tile_values(
         "requests": KpiValue(
             fmt.count(summary.n_requests),
             _trend(series.n),
-            note="in all" if window_label == "all" else f"in {window_label}",
+            note="since start" if window_label == "all" else f"in {window_label}",
         ),
         "errors": _fault(summary.n_errors),
         "refused": _fault(uses.n_refused),

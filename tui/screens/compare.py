@@ -166,6 +166,8 @@ class CompareScreen(Screen[None]):
 
 def _longer(one_s: float, other_s: float) -> str:
     """By how much time B differs from A, and how many times as long it took."""
+    # Of the values as they are shown, so that the difference is theirs.
+    one_s, other_s = fmt.shown_s(one_s), fmt.shown_s(other_s)
     change_s = other_s - one_s
     if math.isnan(change_s) or abs(change_s) < max(SAME_S, SAME_SHARE * max(one_s, other_s)):
         return ""

@@ -52,7 +52,7 @@ def _summary(ctx: Context) -> str:
     if source.refused:
         found.append(f"refused: {source.refused}")
     if store.n_dropped:
-        found.append(f"{store.n_dropped:,} lines the server could not write")
+        found.append(f"{fmt.counted(store.n_dropped, 'line')} the server could not write")
     if store.n_unknown:
         found.append(f"{store.n_unknown:,} of events that this version doesn't know")
     return "\n".join(found)

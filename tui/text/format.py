@@ -19,12 +19,9 @@ def duration(seconds: float) -> str:
         return UNKNOWN if seconds else "0"
     if abs(seconds) < 0.00005:
         return f"{seconds * 1e6:.0f}µs"
-    if seconds < 0.01:
-        return f"{seconds * 1000:.1f}ms"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f}ms"
     if seconds < 59.95:
-        return f"{seconds:.{2 if seconds < 9.995 else 1}f}s"
+        unit, digits = _step(seconds)
+        return f"{seconds * (1000 if unit == 'ms' else 1):.{digits}f}{unit}"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
@@ -32,6 +29,23 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours}h{minutes:02d}m"
     return f"{hours // 24}d{hours % 24:02d}h"
+
+
+def _step(seconds: float) -> tuple[str, int]:
+    """The unit of less than a minute, and the digits after the point."""
+    if seconds < 0.9995:
+        return "ms", 1 if seconds < 0.01 else 0
+    return "s", 2 if seconds < 9.995 else 1
+
+
+def shown_s(seconds: float) -> float:
+    """A duration as `duration` shows it, where that is exact to the second or finer."""
+    if math.isnan(seconds) or abs(seconds) < 0.00005:
+        return seconds
+    if seconds >= 59.95:
+        return float(round(seconds))
+    unit, digits = _step(seconds)
+    return round(seconds, digits + (3 if unit == "ms" else 0))
 
 
 def tick(seconds: float) -> str:
