@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlxdeck.telemetry.analyze.stats import Array, hit_tokens
+from mlxdeck.telemetry.analyze.stats import Array
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import EXACT, OK
 from mlxdeck.telemetry.store.store import Store
@@ -23,19 +23,20 @@ class TokenCosts:
 
 def total(store: Store, name: str, rows: Array) -> int:
     """The sum of a column of whole numbers over some rows, as far as they are known."""
-    return int(summable(store.column(name)[rows]).astype(np.int64).sum())
+    return int(summable(store.column(name)[rows]).sum(dtype=np.int64))
 
 
 def seconds(store: Store, name: str, rows: Array) -> float:
     """The sum of a column of seconds over some rows, as far as they are known."""
-    return float(np.nan_to_num(store.column(name)[rows].astype(np.float64)).sum())
+    values = store.column(name)[rows]
+    return float(values.sum(dtype=np.float64, where=~np.isnan(values)))
 
 
 def token_costs(store: Store, rows: Array) -> TokenCosts:
     """Of the requests among some rows that were computed and succeeded."""
-    whole = store.column("cache")[rows] == EXACT
-    told = rows[~whole & (store.column("outcome")[rows] == OK)]
-    n_read = total(store, "input_tokens", told) - int(hit_tokens(store, told)[1].sum())
+    computed = rows[store.column("cache")[rows] != EXACT]
+    told = computed[store.column("outcome")[computed] == OK]
+    n_read = total(store, "input_tokens", told) - total(store, "cached_tokens", told)
     n_written = total(store, "output_tokens", told)
     return TokenCosts(
         seconds(store, "prefill_s", told) / n_read if n_read > 0 else math.nan,
@@ -57,8 +58,8 @@ class Saved:
 
 def saved(store: Store, rows: Array) -> Saved:
     """By whole answers and by states together."""
-    cost = token_costs(store, rows)
-    exact, prefix = hit_tokens(store, rows)
-    n_known = int(exact.sum(dtype=np.int64) + prefix.sum(dtype=np.int64))
-    n_repeated = total(store, "output_tokens", rows[store.column("cache")[rows] == EXACT])
-    return Saved(n_known, n_repeated, n_known * cost.read_s + n_repeated * cost.write_s)
+    cost, whole = token_costs(store, rows), store.column("cache")[rows] == EXACT
+    repeated, computed = rows[whole], rows[~whole]
+    n_known = total(store, "input_tokens", repeated) + total(store, "cached_tokens", computed)
+    n_written = total(store, "output_tokens", repeated)
+    return Saved(n_known, n_written, n_known * cost.read_s + n_written * cost.write_s)
