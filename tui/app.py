@@ -12,13 +12,11 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from textual import constants, on, work
 from textual.app import SystemCommand
 from textual.binding import Binding
-from textual.markup import escape
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input
@@ -33,7 +31,7 @@ from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.store.store import Store
-from mlxdeck.tui.command_palette import palette
+from mlxdeck.tui.command_palette import kept_filters, palette
 from mlxdeck.tui.leaving import Leaving
 from mlxdeck.tui.messages import (
     BatchArrived,
@@ -380,11 +378,7 @@ class Dashboard(Replaying, Leaving):
         """Textual's own commands, and every action of this application."""
         yield from super().get_system_commands(screen)
         yield from palette(screen, lambda action: self._allowed(action, screen))
-        for name, text in self.context.ways.kept.items():
-            act = partial(self.filter_by, text)
-            yield SystemCommand(f"Filter: {escape(name)}", escape(text), act)
-            forget = partial(self._forget, name)
-            yield SystemCommand(f"Forget filter: {escape(name)}", escape(text), forget)
+        yield from kept_filters(self.context.ways.kept, self.filter_by, self._forget)
 
 
 def settle_memory() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 
 from textual.app import SystemCommand
+from textual.markup import escape
 from textual.screen import Screen
 
 from mlxdeck.tui.panels.registry import PANELS
@@ -48,6 +50,15 @@ def palette(screen: Screen[object], allowed: Callable[[str], bool]) -> Iterator[
         holder = screen.app if action.startswith("app.") else screen
         if allowed(name) and hasattr(holder, f"action_{name}"):
             yield SystemCommand(title, text, _runner(screen, action))
+
+
+def kept_filters(
+    filters: Mapping[str, str], use: Callable[[str], None], forget: Callable[[str], None]
+) -> Iterator[SystemCommand]:
+    """A command for each filter that has a name, and one that takes the name away."""
+    for name, text in filters.items():
+        yield SystemCommand(f"Filter: {escape(name)}", escape(text), partial(use, text))
+        yield SystemCommand(f"Forget filter: {escape(name)}", escape(text), partial(forget, name))
 
 
 def _runner(screen: Screen[object], action: str) -> Callable[[], Awaitable[None]]:

@@ -37,7 +37,7 @@ def test_a_folder_is_all_of_its_streams_and_a_period_cuts(tmp_path: Path) -> Non
 def test_a_file_that_is_no_stream_is_refused_by_its_name(tmp_path: Path) -> None:
     """Text, a compressed file, a missing one; an empty one is a stream without requests."""
     (tmp_path / "a.txt").write_text("hello\n")
-    with pytest.raises(NoStream, match=r"a\.txt is no stream of telemetry: JSON is malformed"):
+    with pytest.raises(NoStream, match=r"a\.txt holds no event of mlxdeck"):
         read_streams([tmp_path / "a.txt"])
     (tmp_path / "a.gz").write_bytes(b"\x1f\x8b\x08\x00rest\n")
     with pytest.raises(NoStream, match="the middle of its gzip data"):
@@ -92,7 +92,7 @@ def test_commands_refuse_what_is_no_stream_and_say_what_is_missing(
     (tmp_path / "empty.jsonl").touch()
     for command in ("report", "stats", "why"):
         assert main([command, str(tmp_path / "a.txt")]) == 2
-        assert "is no stream of telemetry" in capsys.readouterr().err
+        assert "holds no event of mlxdeck" in capsys.readouterr().err
     for command in ("report", "why"):
         assert main([command, str(tmp_path / "empty.jsonl")]) == 2
         assert "no requests are recorded" in capsys.readouterr().err

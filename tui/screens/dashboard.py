@@ -9,8 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import Click
-from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
 from mlxdeck.telemetry.alerts.watch import Alert
@@ -28,7 +26,7 @@ from mlxdeck.tui.messages import (
     RequestChosen,
 )
 from mlxdeck.tui.panels.panel import Moment, Panel
-from mlxdeck.tui.panels.registry import PANEL_IDS, PANELS, ROWS
+from mlxdeck.tui.panels.registry import PANELS, ROWS
 from mlxdeck.tui.present.charts import stands_out
 from mlxdeck.tui.present.status_line import StatusPart, fitted
 from mlxdeck.tui.present.tiles import tile_values
@@ -39,6 +37,7 @@ from mlxdeck.tui.present.view_model import (
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
+from mlxdeck.tui.screens.panel_screen import PanelScreen
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.request_query import ORDERS, SortOrder
 from mlxdeck.tui.widgets.canvas_widget import CanvasWidget
@@ -54,7 +53,7 @@ FINDINGS_S = 3600.0
 """How far back findings are looked for."""
 
 
-class DashboardScreen(Screen[None]):
+class DashboardScreen(PanelScreen):
     """Draws the state that the application passes to `show`. Holds only the widgets' state."""
 
     AUTO_FOCUS = ""
@@ -96,12 +95,9 @@ class DashboardScreen(Screen[None]):
     ]
 
     def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._ctx = context
+        super().__init__(context)
         self._store = context.store
         self._status = Content()
-        self.alone = ""
-        """The panel that is shown alone; empty for none."""
         # Series without a filter stay while there is a filter.
         self._totals = (Total(summary), Total(summary))
         self._uses = (Total(window_uses), Total(window_uses))
@@ -131,13 +127,13 @@ class DashboardScreen(Screen[None]):
         if self._ctx.ways.marker in MARKERS:
             for chart in self.query(CanvasWidget):
                 chart.set_marker(self._ctx.ways.marker)
-        self._show_panels()
-        self._focus_list()
+        self.show_panels()
+        self.focus_list()
 
     def on_screen_resume(self) -> None:
         """What came while another screen was open is drawn."""
         if self.focused is None and self.is_mounted:
-            self._focus_list()
+            self.focus_list()
         self.post_message(RedrawAsked())
 
     def show(self, now_s: float, *, below: int | None = None) -> None:
@@ -224,17 +220,7 @@ class DashboardScreen(Screen[None]):
             is_left = self.focused is not None and bar not in self.focused.ancestors
             bar.close()
             if not is_left:
-                self._focus_list()
-
-    def _focus_list(self) -> None:
-        """Give the requests the focus, or where they are hidden the first panel that is shown."""
-        widgets = [self.query_one(f"#{panel}") for panel in ("requests", *PANEL_IDS)]
-        shown = [each for each in widgets if each.id in self._shown and each.can_focus]
-        self.set_focus(shown[0] if shown else None)
-
-    @property
-    def _shown(self) -> set[str]:
-        return {self.alone} if self.alone else self._wanted()
+                self.focus_list()
 
     def show_status(self, told: Iterable[StatusPart]) -> None:
         """The line at the top."""
@@ -242,55 +228,6 @@ class DashboardScreen(Screen[None]):
         if not text.is_same(self._status):
             self._status = text
             self.query_one("#status", Static).update(text, layout=False)
-
-    def _wanted(self) -> set[str]:
-        """The panels that are shown where there is room for them."""
-        ways, width = self._ctx.ways, self.app.size.width
-        return {
-            kind.id
-            for kind in PANELS
-            if kind.id not in ways.hidden and (width >= kind.from_columns or kind.id in ways.asked)
-        }
-
-    def on_resize(self) -> None:
-        """Some panels are there in a wide terminal."""
-        if self.is_mounted:
-            self._show_panels()
-
-    def _show_panels(self) -> None:
-        shown = self._shown
-        self.set_class(bool(self.alone), "-alone")
-        for panel in PANEL_IDS:
-            widget = self.query_one(f"#{panel}")
-            widget.set_class(panel not in shown, "-off")
-            widget.set_class(panel == self.alone, "-only")
-        for row in ROWS:
-            panels = {kind.id for kind in PANELS if kind.row == row}
-            self.query_one(f"#{row}").set_class(shown.isdisjoint(panels), "-off")
-        if self.focused is None or self.focused.id in PANEL_IDS and self.focused.id not in shown:
-            self._focus_list()
-
-    def action_panel(self, panel: str) -> None:
-        """Show or hide a panel."""
-        ways, wanted = self._ctx.ways, self._wanted()
-        if panel not in wanted:
-            ways.hidden = [each for each in ways.hidden if each != panel]
-            ways.asked = [*ways.asked, panel]
-        elif len(wanted) > 1:
-            ways.hidden = [*ways.hidden, panel]
-            ways.asked = [each for each in ways.asked if each != panel]
-        self._show_alone("")
-
-    def action_maximize(self) -> None:
-        """The focused panel alone, or all of them again."""
-        focused = self.focused.id if self.focused else None
-        self._show_alone("" if self.alone or focused not in PANEL_IDS else str(focused))
-
-    def _show_alone(self, panel: str) -> None:
-        """Show one panel and no other; with none, all that are wanted."""
-        self.alone = panel
-        self._show_panels()
-        self.call_after_refresh(self.post_message, RedrawAsked())
 
     @on(LineChart.Chosen)
     def _find(self, message: LineChart.Chosen) -> None:
@@ -303,12 +240,6 @@ class DashboardScreen(Screen[None]):
             if row >= 0:
                 self.query_one(RequestTable).go_to(row)
                 return
-
-    @on(Click)
-    def _alone(self, event: Click) -> None:
-        """Two clicks on a chart show it alone, and two more all of them again."""
-        if event.chain == 2 and isinstance(event.widget, CanvasWidget):
-            self._show_alone("" if self.alone else str(event.widget.id))
 
     def action_log(self) -> None:
         """Latency on a linear or a logarithmic scale."""
