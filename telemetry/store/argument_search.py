@@ -62,7 +62,10 @@ def _owners(
 
 def _arguments(packed: bytes) -> bytes:
     """The text of the last field of a call, as UTF-8 in lower case."""
-    begin = packed.find(_KEY) + len(_KEY)
+    at = packed.find(_KEY)
+    if at < 0:
+        return b""
+    begin = at + len(_KEY)
     head = packed[begin : begin + 1]
     # Behind the key is the kind of text, and for all but short ones 1, 2 or 4 bytes of length.
-    return packed[begin + 1 + _LENGTH_BYTES.get(head, 0) :].lower() if head else b""
+    return packed[begin + 1 + _LENGTH_BYTES.get(head, 0) :].lower()

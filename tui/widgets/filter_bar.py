@@ -158,7 +158,8 @@ class FilterBar(Vertical):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while it is typed."""
         event.stop()
-        if not self.display:
+        if not self.display or event.value != self._line.value:
+            # It is closed, or something else was typed meanwhile.
             return
         if event.value != self._set:
             self._cycle, self._hides_choices = [], False
