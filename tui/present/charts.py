@@ -15,6 +15,7 @@ from mlxdeck.telemetry.analyze.scatter import KINDS, Scatter
 from mlxdeck.telemetry.analyze.stats import Summary
 from mlxdeck.telemetry.analyze.time_series import Series
 from mlxdeck.telemetry.columns.growable_array import summable
+from mlxdeck.telemetry.schema.figures import OK
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui.text import format as fmt
@@ -28,6 +29,8 @@ GAP = 32
 FAR = 3.0
 """Latencies so many times over P99 don't make the scale; they are drawn at its top."""
 ABOVE = 1.5
+NO_ANSWER_S = 1e9
+"""Less than any answer takes."""
 MIN_FAR = 100
 """Requests below which every dot is in its place."""
 DOT_KINDS = (
@@ -135,7 +138,9 @@ def _line_items(
 
 
 def _duration(store: Store, rows: Rows) -> Values:
-    return np.asarray(store.column("duration_s")[rows], np.float64)
+    """Of answers; other dots explain a moment only where there is no answer."""
+    seconds = np.asarray(store.column("duration_s")[rows], np.float64)
+    return np.where(store.column("outcome")[rows] == OK, seconds, seconds - NO_ANSWER_S)
 
 
 def _hits(drawn: Series, total: Summary, scatter: Scatter) -> Drawn:
