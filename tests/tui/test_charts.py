@@ -85,7 +85,9 @@ def test_a_stack_is_as_high_as_its_shares(shares: list[list[float]], n_rows: int
     table = np.array(shares).T
     assume((table.sum(axis=0) > 0.01).all())
     table /= table.sum(axis=0)
-    lower, upper, _ = stacked(list(table), Scale.of(1, SHARE, n_rows), len(shares))
+    lower, upper, n_lower = stacked(list(table), Scale.of(1, SHARE, n_rows), len(shares))
+    lowest = np.where(lower == 0, n_lower, 0).sum(axis=0)
+    np.testing.assert_array_equal(lowest, np.rint(table[0] * n_rows * DOTS))
     assert (lower >= 0).all() and (upper >= 0).all() and (upper >= lower).all()
     empty = [np.full(3, NAN)] * 4
     assert (stacked(empty, Scale.of(1, SHARE, n_rows), 3)[0] == -1).all()

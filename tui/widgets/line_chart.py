@@ -183,16 +183,19 @@ class LineChart(CanvasWidget, can_focus=True):
 
     def _show_legend(self) -> None:
         picture, told = self._picture, ["log scale"] if self.log_scale else []
+        room = self.size.width - 3 - sum(len(text) + 2 for text in told)
         has_cursor = self.cursor >= 0 and picture.n_columns > 0
         if has_cursor:
             times, at = picture.times, self._column()
             moment = times.start_ts + times.length_s * (at + 1) / picture.n_columns
-            told.append(f"[b]{fmt.moment(moment, times.length_s)}[/b]")
+            text = fmt.moment(moment, times.length_s)
+            told.append(f"[b]{text}[/b]")
+            room -= len(text) + 2
         items = [
             (item, item.at(self._column()) if has_cursor else item.total) for item in picture.legend
         ]
         plain = int(self.marker == "ascii")
-        self.border_subtitle = "  ".join([*told, *fitted(items, self.size.width - 2, plain)])
+        self.border_subtitle = "  ".join([*told, *fitted(items, room, plain)])
 
     def _plot_size(self) -> Size:
         return Size(max(4, self.size.width - GUTTER), max(1, self.size.height - 1))

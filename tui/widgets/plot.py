@@ -146,8 +146,7 @@ def stacked(values: Sequence[Array], scale: Scale, width: int) -> tuple[Array, A
     """
     column_of = np.minimum(np.arange(width) * len(values[0]) // max(1, width), len(values[0]) - 1)
     tops = np.nan_to_num(np.cumsum(np.stack(values)[:, column_of], axis=0))
-    # A layer of any height is seen; what is full ends in the highest row.
-    ends = np.where(tops > 0, scale.dots(tops) + 1, 0)
+    ends = np.rint(tops / scale.high * scale.n_dots)
     dots = np.arange(scale.n_dots)
     layers = (dots[None, :, None] >= ends[:, None, :]).sum(axis=0).astype(np.int8)
     layers[layers == len(values)] = -1

@@ -58,7 +58,7 @@ class Scale:
     @classmethod
     def of(cls, highest: float, axis: Axis, n_rows: int, *, clipped: bool = False) -> Scale:
         """From zero up to the first round value that is not below the highest; NaN for none."""
-        n_steps = max(1, min(MAX_STEPS, n_rows // 2))
+        n_steps = max(1, min(MAX_STEPS, (n_rows - 1) // 2))
         highest = axis.top or (highest if highest > 0 else 1.0)
         step = (round_time if axis.of_time else round_up)(highest / n_steps)
         n = max(1, math.ceil(highest / step - 1e-6))
