@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +105,25 @@ async def _used(path: Path, n_requests: int) -> float:
         while app.store.n < n_requests or app.context.source.loaded < 1:
             await asyncio.sleep(KEY_PAUSE_S)
         await pilot.pause()
-        keys = {
+        keys: dict[str, Callable[[], object]] = {
+            "a key: filter by a free word": lambda: app.filter_by("bas"),
+            "a key: filter by its next letter": lambda: app.filter_by("bash"),
             "a key: filter by error": lambda: app.filter_by("status:error or latency>9s"),
             "a key: no filter": lambda: app.filter_by(""),
             "a key: seek to the start": app.action_go_start,
             "a key: seek to the end": app.action_go_end,
             "a key: seek to the middle": lambda: app._seek("50%"),
             "a key: cursor down": lambda: app.screen.query_one(RequestTable).action_move(1),
+            **{
+                f"a key: show {name}": partial(app.screen.run_action, f"panel('{name}')")
+                for name in app.context.ways.hidden
+            },
             "a key: sessions": app.action_sessions,
         }
         for name, act in keys.items():
             began_s = time.perf_counter()
-            act()
+            if isawaitable(asked := act()):
+                await asked
             await pilot.pause()
             took_ms = (time.perf_counter() - began_s) * 1000
             slowest_ms = max(slowest_ms, took_ms)
