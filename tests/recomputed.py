@@ -46,6 +46,8 @@ class Asked:
     calls: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     called: list[str] = field(default_factory=list)
     """Names of the tools that it called, as far as one may filter by them."""
+    came: list[tuple[float, int, int]] = field(default_factory=list)
+    """Tokens that were written and read while it ran, and when."""
     lost_ts: float = math.inf
     """When its server stopped, if it has no end."""
 
@@ -89,6 +91,8 @@ class Known:
     first_ts: float
     ticks: list[Line]
     stopped: dict[int, float]
+    results: dict[str, bool]
+    """Whether the tool failed, by the id of the call, of the results that have come."""
 
     def ended(self, start_ts: float, end_ts: float, wanted: Predicate) -> list[Asked]:
         """Those that ended between two moments, the earliest first."""
@@ -118,6 +122,7 @@ def known(lines: Iterable[Line], moment_ts: float = math.inf) -> Known:
     requests: dict[str, Asked] = {}
     ticks: list[Line] = []
     stopped: dict[int, float] = {}
+    results: dict[str, bool] = {}
     first_ts, servers = math.inf, list[tuple[Any, float, int]]()
     for line in lines:
         ts, event, attrs = line["ts"], line["event"], line["attrs"]
@@ -126,6 +131,8 @@ def known(lines: Iterable[Line], moment_ts: float = math.inf) -> Known:
         first_ts = min(first_ts, ts)
         if event == "tick":
             ticks.append(line)
+        elif event == "tool_result":
+            results.setdefault(attrs["gen_ai.tool.call.id"], attrs.get("mlx.tool.failed", False))
         elif event == "server.stop":
             stopped[line["pid"]] = max(ts, stopped.get(line["pid"], 0))
         elif event == "stream.start" and attrs.get("server.port"):
@@ -137,7 +144,7 @@ def known(lines: Iterable[Line], moment_ts: float = math.inf) -> Known:
     for each in requests.values():
         if each.end is None and each.start_ts <= stopped.get(each.pid, 0):
             each.lost_ts = stopped[each.pid]
-    return Known(list(requests.values()), first_ts, ticks, stopped)
+    return Known(list(requests.values()), first_ts, ticks, stopped, results)
 
 
 def _old(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +177,11 @@ def _add(requests: dict[str, Asked], name: str, line: Line) -> None:
     elif line["event"] == "tool_call":
         each.calls.append((line["ts"], line["attrs"]))
         each.called.append(line["attrs"].get("gen_ai.tool.name", ""))
+    elif line["event"] == "request.progress":
+        told = line["attrs"]
+        n_read = told["mlx.progress.read_tokens"] - told[CACHED]
+        before = [int(sum(point[place] for point in each.came)) for place in (1, 2)]
+        each.came.append((line["ts"], max(0, told[OUT] - before[0]), max(0, n_read - before[1])))
     elif line["event"] == "request.end":
         attrs = dict(line["attrs"])
         each.end, each.end_ts = (
@@ -222,3 +234,55 @@ def totals(ended: Sequence[Asked]) -> Totals:
         sum(int(each.told(IN, 0)) for each in ended),
         sum(int(each.told(OUT, 0)) for each in ended),
     )
+
+
+@dataclass(slots=True)
+class Calls:
+    """Tool calls of some requests."""
+
+    n: int = 0
+    n_unreadable: int = 0
+    n_repaired: int = 0
+    n_results: int = 0
+    n_failed: int = 0
+
+
+def calls(ended: Iterable[Asked], results: Mapping[str, bool]) -> dict[str, Calls]:
+    """By tool; what could not be read has no name."""
+    found: dict[str, Calls] = {}
+    for _, call in (made for each in ended for made in each.calls):
+        own = found.setdefault(call.get("gen_ai.tool.name", ""), Calls())
+        own.n += 1
+        own.n_unreadable += not call.get("mlx.tool.parse_ok", True)
+        own.n_repaired += bool(call.get("mlx.tool.repaired"))
+        if (name := call.get("gen_ai.tool.call.id", "")) in results:
+            own.n_results += 1
+            own.n_failed += results[name]
+    return found
+
+
+def saved(ended: Sequence[Asked]) -> tuple[int, float]:
+    """Prompt tokens that were not computed, and the seconds that all of it would have taken."""
+    done = [each for each in ended if each.outcome == "ok" and not each.is_exact]
+    n_read = sum(int(each.told(IN, 0)) - each.known_tokens for each in done)
+    n_written = sum(int(each.told(OUT, 0)) for each in done)
+    read_s = sum(each.told("mlx.prefill_s", 0.0) for each in done) / n_read if n_read else NAN
+    write_s = sum(each.told("mlx.decode_s", 0.0) for each in done) / n_written if n_written else NAN
+    n_known = sum(each.known_tokens for each in ended)
+    n_repeated = sum(int(each.told(OUT, 0)) for each in ended if each.is_exact)
+    return n_known, n_known * read_s + n_repeated * write_s
+
+
+def tokens_between(known: Known, start_ts: float, end_ts: float) -> tuple[int, int]:
+    """Tokens that were written, and that were read anew, as they came; the rest at the end."""
+    n_written = n_read = 0
+    for each in known.requests:
+        for ts, written, read in each.came:
+            if start_ts <= ts <= end_ts:
+                n_written, n_read = n_written + written, n_read + read
+        if each.end is not None and start_ts <= each.end_ts <= end_ts:
+            before = [int(sum(point[place] for point in each.came)) for place in (1, 2)]
+            n_computed = each.judged_tokens - int(each.told(CACHED, 0))
+            n_written += max(0, int(each.told(OUT, 0)) - before[0])
+            n_read += max(0, n_computed - before[1])
+    return n_written, n_read

@@ -19,10 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlxdeck.telemetry.analyze.group_totals import RequestTotals
 from mlxdeck.telemetry.analyze.session_summary import read as read_store
-from mlxdeck.telemetry.analyze.sessions import error_groups
+from mlxdeck.telemetry.analyze.sessions import error_groups, sessions
 from mlxdeck.telemetry.analyze.stats import WINDOWS, Window, summary
 from mlxdeck.telemetry.analyze.time_series import TimeSeries
+from mlxdeck.telemetry.analyze.token_flow import tokens_between
+from mlxdeck.telemetry.analyze.window_uses import window_tools, window_uses
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.state.request_query import ORDERS, RequestQuery
 from tests import recomputed as again
@@ -139,6 +142,43 @@ def test_totals_are_those_of_the_lines(look: tuple[str, float, str], window: Win
 
 
 @exactly
+@given(looks(), st.sampled_from(WINDOWS))
+def test_tiles_and_tools_are_those_of_the_lines(
+    look: tuple[str, float, str], window: Window
+) -> None:
+    """What was refused and saved, and the calls of each tool with what became of them."""
+    name, now_s, text = look
+    for store, known in both(name, now_s):
+        ended = known.ended(*bounds(known, window, now_s), FILTERS[text])
+        listing = RequestQuery(store)
+        listing.set(text)
+        uses = window_uses(store, window, now_s, listing.mask)
+        codes = [each.told("http.response.status_code") for each in ended]
+        assert uses.n_refused == sum(code in (429, 503, 529) for code in codes)
+        tokens, seconds = again.saved(ended)
+        assert uses.saved.tokens == tokens
+        assert same(uses.saved.seconds, seconds)
+        wanted = again.calls(ended, known.results)
+        found = window_tools(store, window, now_s, listing.mask)
+        assert found.keys() == wanted.keys()
+        for field in ("n", "n_unreadable", "n_repaired", "n_results", "n_failed"):
+            counts = {tool: getattr(each, field) for tool, each in wanted.items()}
+            assert {tool: getattr(each, field) for tool, each in found.items()} == counts
+            assert getattr(uses.calls, field) == sum(counts.values())
+
+
+@exactly
+@given(st.sampled_from(NAMES), st.integers(0, 8), st.floats(0.5, 900))
+def test_tokens_count_when_they_come(name: str, place: int, length_s: float) -> None:
+    """By what requests tell while they run; what is left counts at their end."""
+    now_s = moments(name)[place]
+    for store, known in both(name, now_s):
+        got = tokens_between(store, now_s - length_s, now_s)
+        wanted = again.tokens_between(known, now_s - length_s, now_s)
+        assert (got["output"], got["computed"]) == wanted
+
+
+@exactly
 @given(looks(), st.sampled_from(ORDERS))
 def test_lists_are_those_of_the_lines(look: tuple[str, float, str], order: Any) -> None:
     """Requests in each order, their tool calls, and their errors by kind."""
@@ -158,7 +198,7 @@ def test_lists_are_those_of_the_lines(look: tuple[str, float, str], order: Any) 
             for call in made
             if call is not None
         ]
-        assert text or calls == all_calls(chosen)
+        assert calls == all_calls(chosen)
         ended = rows[store.column("end_ts")[rows] <= now_s]
         groups = {each.kind: (each.n, each.last_ts) for each in error_groups(store, ended)}
         assert groups == failures(chosen)
@@ -196,6 +236,45 @@ def failures(chosen: Sequence[Asked]) -> dict[str, tuple[int, float]]:
             n, last_ts = found.get(kind, (0, 0.0))
             found[kind] = (n + 1, max(last_ts, each.end_ts))
     return found
+
+
+@exactly
+@given(looks())
+def test_sessions_and_agents_are_those_of_the_lines(look: tuple[str, float, str]) -> None:
+    """Requests, errors, calls, tokens, hit rate and time of each session, and of its agents."""
+    name, now_s, text = look
+    for store, known in both(name, now_s):
+        wanted: dict[str, list[Asked]] = {}
+        for each in known.requests:
+            if FILTERS[text](each):
+                wanted.setdefault(each.session, []).append(each)
+        listing = RequestQuery(store)
+        listing.set(text)
+        found = sessions(store, listing.rows(now_s), now_s)
+        named = {store.strings[int(number)]: int(number) for number in found.numbers}
+        assert named.keys() == wanted.keys()
+        for session, own in wanted.items():
+            compare(found.totals(named[session]), own)
+            agents: dict[str, list[Asked]] = {}
+            for each in own:
+                agents.setdefault(each.start.get("gen_ai.agent.id", ""), []).append(each)
+            tree = {each.id: each for each in found.agents(named[session])}
+            assert tree.keys() == agents.keys()
+            for agent, its_own in agents.items():
+                compare(tree[agent].totals, its_own)
+
+
+def compare(got: RequestTotals, own: Sequence[Asked]) -> None:
+    """The totals of some requests."""
+    total = again.totals(own)
+    assert (got.n_requests, got.n_errors) == (len(own), total.n_errors)
+    assert (got.input_tokens, got.output_tokens) == (total.input_tokens, total.output_tokens)
+    assert got.n_tool_calls == sum(each.told("mlx.tool_calls", 0) for each in own)
+    assert got.n_failed_results == sum(each.start.get("mlx.tool.failed_results", 0) for each in own)
+    assert same((got.hits.exact, got.hits.prefix), (total.exact, total.prefix))
+    assert same(got.busy_s, sum(each.told(DURATION, 0.0) for each in own))
+    assert got.first_ts == min(each.start_ts for each in own)
+    assert got.last_ts == max(each.end_ts if each.end else each.start_ts for each in own)
 
 
 @settings(exactly, max_examples=40)
