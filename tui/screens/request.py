@@ -192,7 +192,8 @@ class RequestScreen(Screen[None]):
 
     def refresh_row(self) -> None:
         """Draw what is new: of a request that only has come further, that alone."""
-        if not self.is_mounted:
+        if not self.is_mounted or not self.query(LiveProgress):
+            # Not there yet, or gone already, as the application ends.
             return
         if self._shown != self._version:
             self._read()
