@@ -284,7 +284,7 @@ def test_a_real_collector_gets_spans_and_metrics(
         for span in scope.spans
     ]
     assert sum(span.name.startswith("chat") for span in spans) == n_requests
-    assert f"sent {n_requests} requests as {len(spans)} spans" in capsys.readouterr().out
+    assert f"sent {n_requests:,} requests as {len(spans):,} spans" in capsys.readouterr().out
     resource = {each.key for each in traces[0].resource_spans[0].resource.attributes}
     assert {"service.name", "service.version"} <= resource
     (raw,) = taken["/v1/metrics"]
