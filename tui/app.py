@@ -29,7 +29,6 @@ from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.analyze.running_servers import stream_end
 from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.telemetry.playback_clock import PlaybackClock
-from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.command_palette import kept_filters, palette
 from mlxdeck.tui.leaving import Leaving
@@ -207,9 +206,7 @@ class Dashboard(Replaying, Leaving):
     def _filter_by_session(self, message: SessionChosen) -> None:
         if isinstance(self.screen, SessionsScreen):
             self.pop_screen()
-            agent = "main" if message.agent == "" else message.agent
-            only = "" if agent is None else f" agent={quoted(agent)}"
-            self.filter_by(f"session={quoted(message.name)}{only}")
+            self.filter_by(message.filter)
 
     @on(PreferencesChanged)
     def _remember(self) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
+from mlxdeck.telemetry.analyze.shown_names import MAIN
 from mlxdeck.telemetry.columns.record_batch import RecordBatch
+from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.read.tail import BadLine
 
 
@@ -71,6 +73,12 @@ class SessionChosen(Message):
     name: str
     agent: str | None = None
     """The agent's id, empty for the main one; None for all of them."""
+
+    @property
+    def filter(self) -> str:
+        """What finds them."""
+        only = "" if self.agent is None else f" agent={quoted(self.agent or MAIN)}"
+        return f"session={quoted(self.name)}{only}"
 
 
 @dataclass

@@ -22,7 +22,7 @@ TOLD_ELSEWHERE = {
     ),
     *("input_tokens", "cached_tokens", "output_tokens", "n_tool_calls"),
     *("model", "served", "finish", "error_type", "outcome", "cache", "agent", "parent_agent"),
-    *("agent_name", "agent_task"),
+    *("agent_name", "agent_task", "dialect", "n_messages"),
     *("tier", "status", "provider", "tools_hash", "max_tokens", "ended_by", "let_go"),
     *("dialect", "n_messages", "agent_name", "agent_task"),
 }
