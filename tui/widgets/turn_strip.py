@@ -178,10 +178,11 @@ class TurnStrip(Widget, can_focus=True):
     def _mark(self, turn: TurnBar, cells: int) -> tuple[str, Style]:
         is_here = turn.row == self._row
         mark = "▲" if is_here and turn.mark == " " else turn.mark
-        kind = "cursor" if is_here else "bad" if turn.mark == "✗" else "muted"
+        has_failed = turn.mark == "✗"
+        kind = "bad" if has_failed else "cursor" if is_here else "muted"
         style = self.get_component_rich_style(f"strip--{kind}")
-        if is_here and turn.mark != " ":
-            style = self.get_component_rich_style("strip--bad") + Style(reverse=True)
+        if is_here and has_failed:
+            style += Style(reverse=True)
         bar = max(1, cells - 1)
         # Without the component's ground, which is not that of this widget.
         style = Style(color=style.color, bold=style.bold, reverse=style.reverse)
