@@ -179,7 +179,7 @@ class SessionTree(VirtualList):
             count = f" {n_agents}" if n_agents else ""
         room -= len(count)
         if text:
-            shown = [(f"{name[:8]:<8} ", "muted"), (fmt.filled(text, room - 9), "")]
+            shown = [(f"{name[:8] or '·':<8} ", "muted"), (fmt.filled(text, room - 9), "")]
         else:
             shown = [(fmt.filled(name or "(unnamed)", room), "")]
         return [(f"{mark} ", "accent"), *shown, (f"{count} ", "accent")]
