@@ -175,8 +175,7 @@ class Dashboard(Replaying, Leaving):
     def _find_end(self) -> None:
         clock = self.context.clock
         clock.end_at(stream_end(self.store, clock.wall))
-        if not clock.replay:
-            self.store.lose_silent(clock.wall)
+        self.store.lose_silent(clock.wall)
 
     @on(SourceChanged)
     def _note_source(self, message: SourceChanged) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from mlxdeck.server.dialects.anthropic.requests import _session as session_of
+from mlxdeck.server.dialects.anthropic.requests import session_of
 from mlxdeck.server.dialects.client_names import MAX_NAME, ClientNames, client_names
 from mlxdeck.server.dialects.openai_fields import session
 

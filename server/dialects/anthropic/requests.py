@@ -101,7 +101,7 @@ def _request(
         effort=_effort(fields),
         template_options=template_options(fields),
         **_answer_schema(fields),
-        **client_names(headers, _session(fields.get("metadata")))._asdict(),
+        **client_names(headers, session_of(fields.get("metadata")))._asdict(),
         history_notes=notes.all(),
         unsupported=notes.unsupported,
         client=ClientBody("anthropic", fields, _passed_on(headers)),
@@ -226,7 +226,7 @@ def _answer_schema(fields: dict[str, Any]) -> dict[str, Any]:
     return {"answer_schema": schema, "answer_field": at}
 
 
-def _session(metadata: Any) -> str:
+def session_of(metadata: Any) -> str:
     """Claude Code names its session as JSON or at the end of an id in `user_id`, too."""
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user_id, str):
