@@ -11,6 +11,8 @@ from mlxdeck.telemetry.analyze.request_spans import RequestSpan
 from mlxdeck.telemetry.store.store import Store
 
 MAX_NAME = 8
+LATE_S = 2.0
+"""So much later than it happened, a line is still news."""
 
 
 class Asker(NamedTuple):
@@ -45,9 +47,18 @@ class AgentLanes:
     def __init__(self) -> None:
         self._lane_of: dict[int, int] = {}
         """Of each shown request, the number of its lane."""
+        self._running: set[int] = set()
+        self._now_ts = math.inf
 
-    def place(self, store: Store, spans: Sequence[RequestSpan]) -> list[AgentLane]:
-        """The lanes that are in use. `spans` are in the order of their start."""
+    def place(self, store: Store, spans: Sequence[RequestSpan], now_ts: float) -> list[AgentLane]:
+        """The lanes that are in use at a moment. `spans` are in the order of their start.
+
+        Lanes are kept while time goes on. What was read late, and another filter or window, places
+        all requests anew: then they lie as if all had been known.
+        """
+        if now_ts <= self._now_ts or any(self._is_late(span) for span in spans):
+            self._lane_of = {}
+        self._running, self._now_ts = {span.row for span in spans if span.runs}, now_ts
         sessions, agents = store.column("session"), store.column("agent")
         askers = {span.row: Asker(int(sessions[span.row]), int(agents[span.row])) for span in spans}
         kept = {row: lane for row, lane in self._lane_of.items() if row in askers}
@@ -68,6 +79,13 @@ class AgentLanes:
             lane.spans.sort(key=lambda span: (span.start_ts, span.row))
             lane.label = _label(store, lane.asker, lane.spans[-1].row)
         return shown
+
+    def _is_late(self, span: RequestSpan) -> bool:
+        """Whether it was thought otherwise of the moment before."""
+        known_ts = self._now_ts - LATE_S
+        if span.row not in self._lane_of:
+            return span.start_ts < known_ts
+        return span.row in self._running and not span.runs and span.end_ts < known_ts
 
 
 def _lane_for(lanes: Sequence[AgentLane], span: RequestSpan, asker: Asker) -> int:

@@ -32,11 +32,11 @@ def test_lanes_hold_what_does_not_overlap_and_stay(
     requests: list[Made], moments: list[int]
 ) -> None:
     """As time goes on, each request of a moment has one place, beside those of its session."""
-    store, lanes, before = loaded(requests), AgentLanes(), dict[int, str]()
+    store, lanes, before, last_s = loaded(requests), AgentLanes(), dict[int, str](), -1
     for now_s in moments:
         now_ts = START_TS + now_s
         spans = request_spans(store, now_ts - 60, now_ts)
-        drawn = lanes.place(store, spans)
+        drawn = lanes.place(store, spans, now_ts)
         assert sorted(s.row for lane in drawn for s in lane.spans) == sorted(s.row for s in spans)
         wanted = {n for n, made in enumerate(requests) if made.end_s >= now_s - 60}
         wanted &= {n for n, made in enumerate(requests) if made.end_s - made.duration_s <= now_s}
@@ -55,8 +55,10 @@ def test_lanes_hold_what_does_not_overlap_and_stay(
         for span in spans:
             assert span.start_ts <= span.read_ts <= span.write_ts <= span.end_ts <= now_ts
         place = {s.row: str(lanes._lane_of[s.row]) for lane in drawn for s in lane.spans}
-        assert all(place[row] == before[row] for row in place.keys() & before.keys())
-        before = place
+        assert now_s == last_s or all(
+            place[row] == before[row] for row in place.keys() & before.keys()
+        )
+        before, last_s = place, now_s
 
 
 def test_of_many_requests_the_last_ones_are_drawn() -> None:
@@ -68,3 +70,17 @@ def test_of_many_requests_the_last_ones_are_drawn() -> None:
     last = spans[-1]
     assert (round(last.write_ts - last.start_ts, 3), last.runs) == (0.25, False)
     assert request_spans(store, START_TS, START_TS + 100, store.column("start_ts") < 0) == []
+
+
+@given(made_spans, st.integers(1, 160))
+def test_lanes_are_the_same_however_a_stream_was_read(requests: list[Made], now_s: int) -> None:
+    """In one go, or line by line while it is drawn."""
+    stream, store, lanes = Stream(), Store(), AgentLanes()
+    now_ts, drawn = START_TS + now_s, []
+    for number, made in enumerate(requests):
+        for line in stream.request(made, number):
+            found = batch(Path("f"), line)
+            store.feed([found] if found else [])
+            drawn = lanes.place(store, request_spans(store, now_ts - 60, now_ts), now_ts)
+    spans = request_spans(store, now_ts - 60, now_ts)
+    assert drawn == AgentLanes().place(store, spans, now_ts)
