@@ -26,7 +26,7 @@ from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.session_tree import SessionTree, TreeLine
-from mlxdeck.tui.widgets.turn_strip import TurnStrip
+from mlxdeck.tui.widgets.turn_strip import COMPUTED, TurnStrip
 
 AT_ONCE = 200_000
 """So many requests are added up before anything is drawn; more of them in parts."""
@@ -200,7 +200,9 @@ class SessionsScreen(Screen[None]):
         turns.show(rows, (line.item, self._version))
         strip = self.query_one(TurnStrip)
         missed = misses_in_words(ctx.store, rows, ctx.as_of_ts)
-        strip.border_title = f"turns  [$success]█[/] cached  [$primary]█[/] computed  ·  {missed}"
+        strip.border_title = (
+            f"turns  [$success]█[/] cached  [$primary]{COMPUTED}[/] computed  ·  {missed}"
+        )
         strip.show(rows, ctx.as_of_ts, turns.item)
 
     def action_order(self) -> None:

@@ -25,6 +25,8 @@ Rows = np.ndarray[Any, np.dtype[Any]]
 MAX_CELLS = 4
 """So wide is a turn at most, with the gap behind it."""
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
+COMPUTED = "▒"
+"""Not by its colour alone is it another part than what was cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,8 @@ class TurnStrip(Widget, can_focus=True):
         whole, known = (max(0, min(8, each - below)) for each in (whole, known))
         if whole == 8 and 0 < known < 8:
             return _EIGHTHS[known], Style(color=cached, bgcolor=computed)
+        if whole == 8 and not known:
+            return COMPUTED, Style(color=computed)
         # A cell has two colours, and one of them is the ground above the column.
         colour = cached if known and known * 2 >= whole else computed
         return _EIGHTHS[whole], Style(color=colour)
