@@ -45,9 +45,10 @@ def _matching(
     calls: BoundedHistory[ToolCallRow], places: GrowableArray, pattern: TextTest, part: str
 ) -> GrowableArray:
     if part and part.isascii():
-        # Most calls need not be decoded.
-        word, packed = part.encode(), calls.values
-        held = [word in _arguments(packed[at]) for at in places.tolist()]
+        # Most calls need not be decoded, and of most it is enough to look at them as a whole.
+        word = part.encode()
+        packed: list[bytes] = calls.values[places].tolist()
+        held = [word in each.lower() and word in _arguments(each) for each in packed]
         return _owners(calls, places, held)
     texts: Sequence[str] = [calls[at].call.arguments.lower() for at in places.tolist()]
     return _owners(calls, places, pattern.among(texts))
