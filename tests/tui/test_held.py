@@ -93,8 +93,10 @@ async def test_a_replay_does_not_know_yet_what_is_lost(tmp_path: Path) -> None:
             assert ("server stopped" in run.text) == (outcome == "lost")
             await run.press("enter")
             assert f"{'◌' if outcome == 'open' else '–'} {outcome}" in run.text
-            if outcome == "open":
-                assert "reading 21%" in run.text
+            if outcome == "lost":
+                assert "last seen" in run.text and "reading 52%" in run.text
+            else:
+                assert "reading 21%" in run.text and " now " in run.text
                 app.context.clock.hold_at(START_TS + 89)
                 app.redraw_now()
                 await run.until(lambda: "reading 52%" in run.text)

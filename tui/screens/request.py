@@ -28,7 +28,7 @@ from mlxdeck.telemetry.analyze.tool_results import results
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.schema.figures import CACHES, OPEN, OUTCOMES
+from mlxdeck.telemetry.schema.figures import CACHES, LOST, OPEN, OUTCOMES
 from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.outputs.clipboard import copy
@@ -47,6 +47,7 @@ NOT_CAPTURED = "not captured: start the server with --capture full to keep it"
 TEXT_REFUSED = "The request was refused before its text was kept."
 HOW_TO_SEE = "to see the text as it is written: start the server with --capture full"
 
+NOT_ENDED = (OUTCOMES[OPEN], OUTCOMES[LOST])
 MAX_REPORTS = 3
 """More reports of progress are not drawn among the raw events."""
 
@@ -77,6 +78,7 @@ class RequestScreen(Screen[None]):
         self._row = row
         self._shown: object = None
         self._drawn: object = None
+        self._last_ts = math.nan
         self._lines: list[tuple[bytes, t.Attrs | None]] = []
 
     def compose(self) -> ComposeResult:
@@ -96,7 +98,6 @@ class RequestScreen(Screen[None]):
     def on_mount(self) -> None:
         body = self.query_one("#body")
         for name, title in (
-            ("progress", "now"),
             ("waterfall", "time"),
             ("tokens", "tokens"),
             ("facts", "request"),
@@ -220,23 +221,29 @@ class RequestScreen(Screen[None]):
         self._shown = self._version
         read = [(raw, codec.decode(raw)) for raw in lines_of(self._store, self._row)]
         # Lines later than the shown moment are not known yet.
-        self._lines = [(raw, line.attrs) for raw, line in read if line.ts <= self._ctx.as_of_ts]
+        read = [(raw, line) for raw, line in read if line.ts <= self._ctx.as_of_ts]
+        self._lines = [(raw, line.attrs) for raw, line in read]
+        self._last_ts = max((line.ts for _, line in read), default=math.nan)
 
     def _show_progress(self) -> None:
-        """How far it is, if it runs, and where its time went so far."""
-        running, of, text = self._outcome == OUTCOMES[OPEN], None, ""
+        """How far it is, or was when its server was lost, and where its time went so far."""
+        of, text = None, ""
         lines = [attrs for _, attrs in self._lines]
-        if running:
+        if self._outcome in NOT_ENDED:
             of = running_progress(self._store, self._row, self._now_ts)
             reports = [attrs for attrs in lines if isinstance(attrs, t.RequestProgress)]
             text = reports[-1].text if reports else ""
             if of is not None and of.state == "decode" and not text and not self._is_captured:
                 text = HOW_TO_SEE
-        self.query_one(LiveProgress).show(of, text)
+        live = self.query_one(LiveProgress)
+        live.border_title = "now" if self._outcome == OUTCOMES[OPEN] else "last seen"
+        live.show(of, text)
         self._show_time(lines, of)
 
     @property
     def _now_ts(self) -> float:
+        if self._outcome == OUTCOMES[LOST]:
+            return self._last_ts
         return min(self._ctx.as_of_ts, self._ctx.clock.now)
 
     @property
@@ -279,7 +286,7 @@ class RequestScreen(Screen[None]):
         self.query_one("#title", Static).update("  ·  ".join(parts))
 
     def _show_time(self, lines: list[t.Attrs | None], of: RunningProgress | None) -> None:
-        if self._outcome == OUTCOMES[OPEN]:
+        if self._outcome in NOT_ENDED:
             self._show_time_so_far(lines, of)
             return
 
