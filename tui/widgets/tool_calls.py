@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 
-from mlxdeck.telemetry.schema.events import ToolCall
+from mlxdeck.telemetry.schema.events import CallResult, ToolCall
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
+
+WITH_RESULT, WITH_FORMAT = 56, 84
+"""In so many cells a list has these columns too."""
+_TAG = re.compile(r"^\s*<[\w-]{1,40}>")
 
 
 def verdict(call: ToolCall) -> Cell:
@@ -37,11 +42,12 @@ class ToolCallList(VirtualList):
         """Titles, or a text for an empty list."""
         if not self._store.tool_calls:
             return [("no tool has been called yet", "muted")]
-        names, room = _widths(width)
-        texts = [f"{'time':<11}", f"{'tool':<{names + 1}}", f"{'arguments':<{room}}"]
-        if came := _result_cells(width):
-            texts.append(f"  {'result':<{came}}")
-        return [(text, "") for text in [*texts, "  format"[: width - sum(map(len, texts))]]]
+        names, room, came = _widths(width)
+        cells = {"time": 11, "tool": names + 1, "arguments": room}
+        if came:
+            cells |= {"": 2, "result": came}
+        titles = "".join(f"{fmt.one_line(title, n):<{n}}" for title, n in cells.items())
+        return [(titles + ("  format" if width >= WITH_FORMAT else ""), "")]
 
     def cells(self, item: int, width: int) -> list[Cell]:
         """Time, verdict, name, arguments and, if there is room, the format they came in."""
@@ -51,32 +57,25 @@ class ToolCallList(VirtualList):
             return []
         call = row.call
         mark, kind = verdict(call)
-        names, room = _widths(width)
-        arguments = call.arguments or (call.parse_error if not call.parse_ok else "(not captured)")
-        return [
+        names, room, came = _widths(width)
+        told = self._store.results.of(call.call_id, self.as_of_ts)
+        result = told.result if told else None
+        text = call.arguments or (call.parse_error if not call.parse_ok else "(not captured)")
+        said, how = _in_words(result) if result else ("", "")
+        if result and result.failed:
+            mark, kind = "✗ failed", "bad"
+        cells = [
             (f"{fmt.clock(row.ts, self.now_ts)} ", "muted"),
             (mark[0] + " ", kind),
             (f"{fmt.filled(call.name or mark[2:], names)} ", "" if call.name else kind),
-            (fmt.filled(arguments, room), "muted"),
-            *self._came(call, width),
-            (f"  {call.parser}", "muted"),
         ]
-
-    def _came(self, call: ToolCall, width: int) -> list[Cell]:
-        """What the tool gave back, as far as there is room for it."""
-        room = _result_cells(width)
-        if not room:
-            return []
-        told = self._store.results.of(call.call_id, self.as_of_ts)
-        if told is None:
-            return [(" " * (room + 2), "")]
-        result = told.result
-        took = fmt.UNKNOWN if result.elapsed_s is None else fmt.duration(result.elapsed_s)
-        if result.failed:
-            text, kind = f"✗ {result.text.strip() or 'failed'}", "bad"
-        else:
-            text, kind = f"{took:>6} {fmt.size(result.result_bytes):>6}", ""
-        return [(f"  {fmt.filled(text, room)}", kind)]
+        if not came and how:
+            # What went wrong says more than what was asked.
+            return [*cells, (fmt.filled(said, room), how)]
+        cells.append((fmt.filled(text, room), "muted"))
+        if came:
+            cells.append((f"  {fmt.filled(said, came)}", how))
+        return [*cells, (f"  {call.parser}", "muted")] if width >= WITH_FORMAT else cells
 
     def chosen(self, item: int) -> None:
         """Ask for the request that made the call."""
@@ -84,14 +83,18 @@ class ToolCallList(VirtualList):
             self.post_message(RequestChosen(row.row))
 
 
-def _widths(width: int) -> tuple[int, int]:
-    """Cells for the name and for the arguments; a narrow list leaves the format out."""
-    names = 11 if width < 60 else 18
-    rest = max(0, width - 11 - names - 1)
-    came = _result_cells(width)
-    return names, rest if width < 60 else rest - 12 - (came + 2 if came else 0)
+def _in_words(result: CallResult) -> Cell:
+    """Time and size of a result; of a failure, what it says."""
+    if result.failed:
+        # Claude Code puts its own errors into tags.
+        return f"✗ {_TAG.sub('', result.text).strip() or 'failed'}", "bad"
+    took = fmt.UNKNOWN if result.elapsed_s is None else fmt.duration(result.elapsed_s)
+    return f"{took:>6} {fmt.size(result.result_bytes):>6}", ""
 
 
-def _result_cells(width: int) -> int:
-    """Cells for the result; none in a narrow list."""
-    return 0 if width < 72 else 14 if width < 110 else 34
+def _widths(width: int) -> tuple[int, int, int]:
+    """Cells for the name, for the arguments, and for the result, which a narrow list lacks."""
+    names = 11 if width < WITH_RESULT else 18
+    came = 0 if width < WITH_RESULT else 14 if width < 130 else 34
+    rest = width - 11 - names - 1 - (came + 2 if came else 0) - (12 if width >= WITH_FORMAT else 0)
+    return names, max(0, rest), came

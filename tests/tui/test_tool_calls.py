@@ -1,0 +1,23 @@
+"""The list of tool calls: what each asked, and what came of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlxdeck.tui.widgets.tool_calls import ToolCallList
+from tests.streams import START_TS
+from tests.telemetry.test_tool_results import lines, stored
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 90, 140])
+def test_a_result_is_shown_in_every_width(width: int) -> None:
+    """A failure by its mark and its words, as soon as it has come; each line fits."""
+    calls = ToolCallList(stored([b"".join(lines())]))
+    for as_of_ts, marks, has_come in ((START_TS + 3, "✓✓", False), (START_TS + 9, "✓✗", True)):
+        calls.as_of_ts = as_of_ts
+        shown = ["".join(text for text, _ in calls.cells(item, width)) for item in (0, 1)]
+        assert all(len(text) <= width for text in shown)
+        assert "".join(text[9] for text in shown) == marks
+        assert ("exit 1." in shown[1]) == (has_come and width > 24)
+        assert ("1.50s" in shown[0]) == (has_come and width >= 60)
+    assert len(calls.header(width)[0][0]) <= width
