@@ -53,7 +53,8 @@ class ChartPanel:
             marks(ctx.store, made.start_ts, moment.now_s),
         )
         picture = Picture(times, n_buckets, hint=hint, **drawn._asdict())
-        version = (times.placed(n_buckets), scatter.version, drawn.ends, drawn.cap, hint)
+        dots = (ctx.listing.view.key, scatter.version, drawn.ends, drawn.cap)
+        version = (times.placed(n_buckets), dots, hint)
         told = (each.tobytes() for each in picture.figures)
         chart.show(replace(picture, version=(*version, *told)))
         chart.border_title = self._chart.title(moment.total)

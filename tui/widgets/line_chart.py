@@ -26,6 +26,8 @@ GUTTER = 8
 """Cells left of the plot: six for a number, one between, one for the axis."""
 _GRID, _FRAME, _RULE, _CURSOR, _MARK = ("┈", "."), ("▁", "_"), ("╌", "-"), ("│", "|"), ("┊", ":")
 """Each in Unicode and in ASCII. With braille, grid and frame are rows of dots."""
+_LOWEST = 0xC0
+"""Both dots of a cell's lowest row."""
 _EIGHTHS, _SOLID = " ▁▂▃▄▅▆▇█", "█"
 
 
@@ -247,15 +249,12 @@ class LineChart(CanvasWidget, can_focus=True):
     def _draw_ground(self, canvas: Canvas, scale: Scale, size: Size) -> None:
         """Grid, frame and threshold, each in the row of dots of its value."""
         plain = int(self.marker == "ascii")
-        braille = self.marker == "braille"
         for label in scale.labels():
             line, is_frame = scale.line(label.dot), label.dot == 0
             sign = ord((_FRAME if is_frame else _GRID)[plain])
-            if braille:
-                mask = plot.row_mask(label.dot)
+            if self.marker == "braille":
                 # The frame is a whole row of dots, the grid every second one.
-                sign = plot.BLANK + (mask | mask << 3 if is_frame and mask < 8 else mask)
-                sign = plot.BLANK + 0xC0 if is_frame else sign
+                sign = plot.BLANK + (_LOWEST if is_frame else plot.row_mask(label.dot))
             canvas.put((line, slice(0, size.width)), sign, "axis" if is_frame else "grid")
         dot = scale.dot(self.threshold)
         if dot >= 0:

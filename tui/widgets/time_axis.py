@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,10 +83,10 @@ def clock_ticks(start_ts: float, end_ts: float, width: int) -> tuple[TimeTick, .
     return tuple(ticks)
 
 
-def _step(length_s: float, width: int, cells_of: object) -> float:
+def _step(length_s: float, width: int, cells_of: Callable[[float], int]) -> float:
     """The shortest round step whose texts have room."""
     for step_s in STEPS_S:
-        if step_s * width >= (cells_of(step_s) + GAP) * length_s:  # type: ignore[operator]
+        if step_s * width >= (cells_of(step_s) + GAP) * length_s:
             return step_s
     n_days = 1
     while n_days * DAY_S * width < (len("24 Nov") + GAP) * length_s:
