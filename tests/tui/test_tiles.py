@@ -60,6 +60,15 @@ def test_what_is_there_at_each_size() -> None:
             assert {part.tile for line in lines for part in line if part.tile} == {*group.tiles}
 
 
+def test_a_long_figure_takes_the_room_of_a_short_one() -> None:
+    """At 80 columns each group has 37 cells: all figures of health are there, of failures too."""
+    health = GROUPS[-1]
+    texts = ("18.9GB", "418", "3 !", "14/415 !", "0")
+    told = {tile.name: KpiValue(text) for tile, text in zip(health.tiles, texts, strict=True)}
+    lines = laid_out(health, told, 37, 2)
+    assert {part.tile for line in lines for part in line if part.tile} == {*health.tiles}
+
+
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=30), st.integers(1, 5))
 def test_bars_are_as_high_as_their_values(values: list[float], height: int) -> None:
     """The highest fills its column, and an equal one is as high as it."""

@@ -122,20 +122,32 @@ class _Layout:
 
     def in_columns(self) -> list[Line]:
         """Title and large figure, and the others in columns beside both; empty without room."""
-        n_columns = -(-len(self.group.others) // self.height)
-        beside = min((self.width - ROW_VALUE) // n_columns - 2, MAX_COLUMN)
-        labels = next((each for each in self._labels if self._cells(each, 0) <= beside), None)
         large_value = self._value(self.group.large)
-        if labels is None or len(large_value.text) > ROW_VALUE:
+        room = self.width - ROW_VALUE
+        fitting = ((each, self._column_cells(each)) for each in self._labels)
+        labels, widths = next((each for each in fitting if sum(each[1]) <= room), ([], []))
+        if not labels or len(large_value.text) > ROW_VALUE:
             return []
+        spare = (room - sum(widths)) // len(widths)
         lines = [
             [TilePart(self.group.title.ljust(ROW_VALUE), "title", self.group.large)],
             [large_value._replace(text=large_value.text.ljust(ROW_VALUE))],
             *([TilePart(" " * ROW_VALUE)] for _ in range(self.height - 2)),
         ]
         for place, label in enumerate(labels):
-            lines[place % self.height] += [TilePart("  "), *self._stat(place, label, beside)]
+            column, line = divmod(place, self.height)
+            beside = min(widths[column] + spare - 2, MAX_COLUMN)
+            lines[line] += [TilePart("  "), *self._stat(place, label, beside)]
         return lines
+
+    def _column_cells(self, labels: Sequence[str]) -> list[int]:
+        """What each column takes, with the gap before it, where one is as high as the group."""
+        needed = [
+            len(label) + 3 + len(self.values[tile.name].text)
+            for tile, label in zip(self.group.others, labels, strict=True)
+        ]
+        height = self.height
+        return [max(needed[n : n + height]) for n in range(0, len(needed), height)]
 
     def in_two_lines(self) -> list[Line]:
         """The title, and below it as many figures as have room."""
