@@ -37,11 +37,6 @@ class ServerHistory:
         self._stops: set[tuple[float, int]] = set()
         self._marks: list[ServerMark] | None = None
 
-    @property
-    def any_stopped(self) -> bool:
-        """Whether one of them has stopped."""
-        return bool(self._stopped)
-
     def stopped_ts(self, pid: int) -> float:
         """When a process reported its stop, or was found dead; 0 if it still runs."""
         return self._stopped.get(pid, 0.0)
