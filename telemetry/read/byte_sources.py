@@ -15,10 +15,14 @@ class FileSource:
         """Raises OSError if it can't be opened."""
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._at = 0
+        self._left_bytes: int | None = None
+        """How much was left when it was closed."""
 
     @property
     def unread_bytes(self) -> int:
-        """How much of it is left."""
+        """How much of it is left; once it is closed, how much was."""
+        if self._left_bytes is not None:
+            return self._left_bytes
         return max(0, os.fstat(self._fd).st_size - self._at)
 
     @property
@@ -34,6 +38,7 @@ class FileSource:
 
     def close(self) -> None:
         """Close it."""
+        self._left_bytes = self.unread_bytes
         os.close(self._fd)
 
 

@@ -101,8 +101,10 @@ def test_a_torn_or_damaged_file_is_read_as_far_as_it_goes(
         path.write_bytes(COMPRESS[suffix](recording) + rest)
         streams = GrowingStreams([path])
         assert streams.read().n == len(MADE)
-        assert said in streams.notes[0] and path.name in streams.notes[0]
+        notes = streams.notes
+        assert said in notes[0] and path.name in notes[0]
         streams.close()
+        assert streams.notes == notes
 
 
 def test_a_fifo_is_followed_until_its_writer_ends(tmp_path: Path, recording: bytes) -> None:
