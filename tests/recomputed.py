@@ -261,9 +261,9 @@ def calls(ended: Iterable[Asked], results: Mapping[str, bool]) -> dict[str, Call
     return found
 
 
-def saved(ended: Sequence[Asked]) -> tuple[int, float]:
-    """Prompt tokens that were not computed, and the seconds that all of it would have taken."""
-    done = [each for each in ended if each.outcome == "ok" and not each.is_exact]
+def saved(ended: Sequence[Asked], before: Sequence[Asked]) -> tuple[int, float]:
+    """Prompt tokens that were not computed, and what all of it would have taken as `before`."""
+    done = [each for each in before if each.outcome == "ok" and not each.is_exact]
     n_read = sum(int(each.told(IN, 0)) - each.known_tokens for each in done)
     n_written = sum(int(each.told(OUT, 0)) for each in done)
     read_s = sum(each.told("mlx.prefill_s", 0.0) for each in done) / n_read if n_read else NAN

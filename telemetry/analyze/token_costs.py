@@ -56,9 +56,14 @@ class Saved:
     """What they would have taken at the speed of those that were computed; NaN if none was."""
 
 
-def saved(store: Store, rows: Array) -> Saved:
-    """By whole answers and by states together."""
-    cost, whole = token_costs(store, rows), store.column("cache")[rows] == EXACT
+def saved(store: Store, rows: Array, computed_rows: Array | None = None) -> Saved:
+    """By whole answers and by states together.
+
+    The speed is that of `computed_rows`, or of the same rows. Where hardly anything was computed,
+    a few tokens bear the whole time of a pass, and others have to tell the speed.
+    """
+    cost = token_costs(store, rows if computed_rows is None else computed_rows)
+    whole = store.column("cache")[rows] == EXACT
     repeated, computed = rows[whole], rows[~whole]
     n_known = total(store, "input_tokens", repeated) + total(store, "cached_tokens", computed)
     n_written = total(store, "output_tokens", repeated)

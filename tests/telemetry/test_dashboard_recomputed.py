@@ -155,7 +155,7 @@ def test_tiles_and_tools_are_those_of_the_lines(
         uses = window_uses(store, window, now_s, listing.mask)
         codes = [each.told("http.response.status_code") for each in ended]
         assert uses.n_refused == sum(code in (429, 503, 529) for code in codes)
-        tokens, seconds = again.saved(ended)
+        tokens, seconds = again.saved(ended, known.ended(-math.inf, now_s, lambda _: True))
         assert uses.saved.tokens == tokens
         assert same(uses.saved.seconds, seconds)
         wanted = again.calls(ended, known.results)

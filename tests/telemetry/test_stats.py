@@ -21,6 +21,7 @@ from mlxdeck.telemetry.analyze.stats import (
     trailing_ranks,
 )
 from mlxdeck.telemetry.analyze.time_series import TimeSeries
+from mlxdeck.telemetry.analyze.window_uses import window_uses
 from mlxdeck.telemetry.columns.record_batch import RecordBatch, batch
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.schema import events as t
@@ -214,3 +215,20 @@ def test_what_nobody_knows_is_no_miss() -> None:
     assert float(series.prefix[-1]) == 0.5
     added = sessions(store, store.by_end.rows)
     assert {added.totals(number).hits.total for number in added.numbers} == {0.5}
+
+
+def test_time_saved_is_at_one_speed_in_every_window_and_filter() -> None:
+    """Where hardly a token was computed, or none, the time of a pass is not the time of a token."""
+    store = loaded(
+        [
+            Made(10, 2.0, 1000, 0),
+            Made(200, 1.0, 1000, 999, cache="prefix"),
+            Made(210, 0.001, 1000, 1000, 0, cache="exact"),
+        ]
+    )
+    now_s, exact = START_TS + 220, np.array([False, False, True])
+    short, whole = (window_uses(store, window, now_s).saved for window in (WINDOWS[0], WINDOWS[-1]))
+    assert short == whole and whole.tokens == 1999
+    assert whole.seconds == pytest.approx(1999 * 1.5 / 1001)
+    assert window_uses(store, WINDOWS[0], now_s, exact).saved.seconds == pytest.approx(1.5 / 1.001)
+    assert math.isnan(window_uses(store, WINDOWS[0], START_TS, exact).saved.seconds)

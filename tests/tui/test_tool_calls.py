@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
@@ -20,4 +21,15 @@ def test_a_result_is_shown_in_every_width(width: int) -> None:
         assert "".join(text[9] for text in shown) == marks
         assert ("exit 1." in shown[1]) == (has_come and width > 24)
         assert ("1.50s" in shown[0]) == (has_come and width >= 60)
+    calls.show(np.arange(2), 1)
+    assert calls.header(width)[0][0].startswith("time ")
     assert len(calls.header(width)[0][0]) <= width
+
+
+def test_an_empty_list_says_why() -> None:
+    """Also where there are calls, but none yet at a replay's moment, or none that matches."""
+    calls = ToolCallList(stored([b"".join(lines())]))
+    assert calls.header(40) == [("no tool has been called yet", "muted")]
+    calls.scope = "that match"
+    assert calls.header(40) == [("no tool call matches", "muted")]
+    assert len(calls.header(12)[0][0]) <= 12

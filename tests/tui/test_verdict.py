@@ -74,6 +74,8 @@ def test_all_is_well() -> None:
     assert only.text == "healthy: 20 requests answered, 90% of their prompts from cache"
     (early,) = told(ctx, 5)
     assert (early.mood, early.text) == ("note", "nothing ended in the last 5m")
+    (first,) = told(context(Stream().request(Made(10), 1), Stream()), 11)
+    assert first.text == "healthy: 1 request answered, 0% of its prompt from cache"
 
 
 def test_each_trouble_is_told_with_its_number_and_its_requests() -> None:

@@ -323,7 +323,8 @@ def calm(look: Look) -> Verdict:
         return Verdict("calm", text, mood="note")
     parts = [f"{fmt.counted(total.n_requests, 'request')} answered"]
     if not np.isnan(total.hits.total):
-        parts.append(f"{fmt.percent(total.hits.total)} of their prompts from cache")
+        whose = "its prompt" if total.n_requests == 1 else "their prompts"
+        parts.append(f"{fmt.percent(total.hits.total)} of {whose} from cache")
     return Verdict("calm", f"healthy: {', '.join(parts)}", mood="good")
 
 

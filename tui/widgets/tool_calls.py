@@ -40,8 +40,9 @@ class ToolCallList(VirtualList):
 
     def header(self, width: int) -> list[Cell]:
         """Titles, or a text for an empty list."""
-        if not self._store.tool_calls:
-            return [("no tool has been called yet", "muted")]
+        if not self.n_items:
+            text = "no tool call matches" if self.scope else "no tool has been called yet"
+            return [(fmt.one_line(text, width), "muted")]
         names, room, came = _widths(width)
         cells = {"time": 11, "tool": names + 1, "arguments": room}
         if came:
