@@ -36,12 +36,18 @@ def token_costs(store: Store, rows: Array) -> TokenCosts:
     """Of the requests among some rows that were computed and succeeded."""
     computed = rows[store.column("cache")[rows] != EXACT]
     told = computed[store.column("outcome")[computed] == OK]
-    n_read = total(store, "input_tokens", told) - total(store, "cached_tokens", told)
-    n_written = total(store, "output_tokens", told)
+    # Tokens of unknown time would make the others look cheap; transcripts tell no phases.
+    read, written = (_timed(store, name, told) for name in ("prefill_s", "decode_s"))
+    n_read = total(store, "input_tokens", read) - total(store, "cached_tokens", read)
+    n_written = total(store, "output_tokens", written)
     return TokenCosts(
-        seconds(store, "prefill_s", told) / n_read if n_read > 0 else math.nan,
-        seconds(store, "decode_s", told) / n_written if n_written > 0 else math.nan,
+        seconds(store, "prefill_s", read) / n_read if n_read > 0 else math.nan,
+        seconds(store, "decode_s", written) / n_written if n_written > 0 else math.nan,
     )
+
+
+def _timed(store: Store, name: str, rows: Array) -> Array:
+    return rows[~np.isnan(store.column(name)[rows])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdeck.telemetry.analyze.request_detail import detail
+from mlxdeck.telemetry.analyze.token_costs import TokenCosts, token_costs
 from mlxdeck.telemetry.read.places import check_place
 from mlxdeck.telemetry.read.streams import GrowingStreams, read_streams
 from mlxdeck.telemetry.read.tail import Tail
@@ -21,6 +24,7 @@ from mlxdeck.telemetry.store.store import Store
 from mlxdeck.telemetry.transcripts.conversion import Conversion
 from mlxdeck.telemetry.transcripts.transcript_feed import TranscriptFeed
 from mlxdeck.telemetry.transcripts.transcript_lines import line_of
+from tests.streams import Made, write
 from tests.transcripts import SESSION, START_TS, Transcript, call, text
 
 
@@ -73,7 +77,7 @@ def test_a_transcript_is_a_recording(tmp_path: Path, announced: bool) -> None:
 
 
 def test_what_a_transcript_does_not_tell_is_unknown(tmp_path: Path) -> None:
-    """Phases and first tokens never are known; no time is made up."""
+    """Phases and first tokens never are known; no time is made up, and none counts as zero."""
     made = Transcript()
     made.answers("1", text("Goes on."), 3)
     made.answers("0", text("As the first versions say."), 3.5, durationMs=400)
@@ -87,6 +91,12 @@ def test_what_a_transcript_does_not_tell_is_unknown(tmp_path: Path) -> None:
     assert durations_s == [None, pytest.approx(0.4), None]
     assert store.column("outcome").tolist() == [OK, OK, CANCELLED]
     assert figures(store, 2, "status", "input_tokens", "output_tokens") == [None] * 3
+    costs = token_costs(store, np.arange(store.n))
+    assert math.isnan(costs.read_s) and math.isnan(costs.write_s)
+    # Nor do these requests make those of a server look fast.
+    both = read_streams([write(tmp_path / "server.jsonl", [Made(9)]), tmp_path / "a.jsonl"])
+    assert both.n == 4
+    assert token_costs(both, np.arange(both.n)) == TokenCosts(0.005, 0.05)
 
 
 def test_failures_and_interruptions(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdeck.telemetry.columns.record_batch import batch
+from mlxdeck.telemetry.read.streams import read_streams
 from mlxdeck.telemetry.schema.events import RequestProgress
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable, fitting
 from mlxdeck.tui.widgets.time_bars import bar, scale_of
 from tests.streams import Made, Stream
+from tests.transcripts import Transcript, text
 from tests.tui.running import LAST, REQUESTS, running
 
 MANY = [Made(float(n % 90 + 1), 0.5) for n in range(200)]
@@ -143,6 +145,16 @@ def test_every_line_is_as_wide_as_the_table() -> None:
         _, bar = fitting(width)
         assert sum(len(text) for text, _ in table.cells(0, width)) in {width, width - bar}
         assert sum(len(text) for text, _ in table.header(width)) == width
+
+
+def test_an_unknown_status_is_not_a_number(tmp_path: Path) -> None:
+    """A transcript may tell an error without one."""
+    made = Transcript()
+    said = {"role": "assistant", "model": "<synthetic>", "content": [text("It broke")]}
+    made.add("assistant", 5, message=said, isApiErrorMessage=True, error="max_output_tokens")
+    table = RequestTable(read_streams([made.write(tmp_path / "a.jsonl")]))
+    (end,) = [cell for cell, _ in table.cells(0, 120) if "max_output" in cell]
+    assert end.strip() == "max_output_tokens"
 
 
 @given(

@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
 def _step(seconds: float) -> tuple[str, int]:
     """The unit of less than a minute, and the digits after the point."""
     if seconds < 0.9995:
-        return "ms", 1 if seconds < 0.01 else 0
+        return "ms", 1 if seconds < 0.00995 else 0
     return "s", 2 if seconds < 9.995 else 1
 
 

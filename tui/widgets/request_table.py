@@ -95,7 +95,8 @@ def _end(store: Store, row: int) -> Cell:
         reason = store.text("finish", row)
         return reason, "warn" if reason == "max_tokens" else ""
     if outcome == ERROR:
-        return f"{store.column('status')[row]} {store.text('error_type', row)}", "bad"
+        status, kind = int(store.column("status")[row]), store.text("error_type", row)
+        return kind if status < 0 else f"{status} {kind}", "bad"
     return OUTCOMES[outcome], "accent" if outcome == OPEN else "warn"
 
 
