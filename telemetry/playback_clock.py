@@ -61,6 +61,11 @@ class PlaybackClock:
         """Whether it stands at the end of a live stream that has ended."""
         return self._end_ts is not None
 
+    @property
+    def shows_end(self) -> bool:
+        """Whether that end is what is shown; a view may be held at a moment before it."""
+        return self._end_ts is not None and self.now >= self._end_ts
+
     def end_at(self, ts: float | None) -> None:
         """Stand at the end of a live stream; None for one that goes on."""
         self._end_ts = None if self.replay else ts

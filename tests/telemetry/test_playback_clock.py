@@ -49,8 +49,12 @@ def test_of_a_stream_that_ended_now_is_its_end() -> None:
         each.end_at(4500)
     assert (clock.now, clock.unheld, clock.over) == (4500, 4500, True)
     assert (replay.now, replay.over, clock.wall) == (100, False, 5000)
+    assert clock.shows_end and not replay.shows_end
+    clock.hold_at(4499)
+    assert clock.over and not clock.shows_end
+    clock.toggle()
     clock.end_at(None)
-    assert clock.now == 5000 and not clock.over
+    assert clock.now == 5000 and not clock.over and not clock.shows_end
 
 
 def test_a_replay_begins_with_something_to_see() -> None:

@@ -248,6 +248,8 @@ async def test_an_old_stream_is_shown_as_it_was_at_its_end(tmp_path: Path) -> No
         assert run.figure("requests") == "6" and "nothing in" not in run.text
         top = run.text.splitlines()[0]
         assert "■ ended" in top and "last event 21 Sep" in top and "24h58m ago" in top
+        # Its last tick says that a request runs.
+        assert {run.figure(name) for name in ("running", "queue", "memory")} == {"–"}
         await run.add(Stream(8).tick(90_000))
         await run.until(lambda: not run.app.context.clock.over)
         assert run.figure("requests") == "0" and "● live" in run.text.splitlines()[0]

@@ -153,6 +153,17 @@ def test_a_server_that_ended_badly_comes_first() -> None:
     assert only.text == "the server has stopped, and nothing was lost"
 
 
+def test_a_killed_server_has_no_queue_any_more() -> None:
+    """Its last tick still tells of one; what it left behind is lost, and is listed."""
+    stream = Stream()
+    start = stream.line(t.RequestStart(model="local"), 35, "req_x", "session0")
+    ctx = context([*requests(stream, GOOD), start, stream.tick(36, queued=7, **BUSY)], stream)
+    assert told(ctx, 36)[0].kind == "queue"
+    ctx.store.lose_silent(START_TS + 200)
+    ctx.clock.end_at(START_TS + 36)
+    assert [(each.kind, each.filter) for each in told(ctx, 36)] == [("lost", "status:lost")]
+
+
 def test_a_server_is_missed_only_where_there_was_one() -> None:
     """What Claude Code wrote down itself is of no server; a stream that is silent had one."""
     stream = Stream()

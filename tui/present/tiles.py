@@ -26,8 +26,13 @@ def tile_values(
     now_s: float,
     flow: float,
     window_label: str,
+    *,
+    gone: bool = False,
 ) -> dict[str, KpiValue]:
-    """Every tile, by its name in `GROUPS`; `flow` is of tokens written a second."""
+    """Every tile, by its name in `GROUPS`; `flow` is of tokens written a second.
+
+    With `gone`, no server is left that something could be told of.
+    """
     duration, hits, calls = summary.duration, summary.hits, uses.calls
     return {
         "requests": KpiValue(
@@ -53,7 +58,7 @@ def tile_values(
         "failed": _failed(calls),
         "unreadable": _fault(calls.n_unreadable, mood="warn"),
         "dropped": _fault(store.n_dropped),
-        **_now(store, now_s),
+        **({} if gone else _now(store, now_s)),
     }
 
 

@@ -102,7 +102,9 @@ class Look:
 
     @cached_property
     def tick(self) -> Tick | None:
-        """What the servers say of themselves now."""
+        """What the servers say of themselves now; None of servers that are gone."""
+        if self.ctx.clock.shows_end:
+            return None
         return latest_tick(self.store, self.now_s)
 
     @cached_property

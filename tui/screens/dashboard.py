@@ -159,7 +159,8 @@ class DashboardScreen(PanelScreen):
             self._store, window, now_s, as_of_results(self._store, now_s, view)
         )
         flow = output_tokens_per_s(self._store, now_s, view.mask)
-        strip.show(tile_values(self._store, total, uses, trends, now_s, flow, window.label))
+        gone, label = self._ctx.clock.shows_end, window.label
+        strip.show(tile_values(self._store, total, uses, trends, now_s, flow, label, gone=gone))
         self._show_verdict(now_s)
         moment = self._moment(now_s, total, below)
         for panel in self._panels.values():
