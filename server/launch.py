@@ -166,6 +166,8 @@ async def _run(
     never ends.
     """
     signals.attach()
+    # In a terminal, Sanic would advise to use flags that aren't ours.
+    os.environ["SANIC_IGNORE_PRODUCTION_WARNING"] = "1"
     service: Service = app.ctx.service
     # Nothing is accepted before there is a service that could say that it loads.
     server: Any = await app.create_server(

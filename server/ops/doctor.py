@@ -266,7 +266,8 @@ def telemetry(settings: Settings) -> Finding:
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         return Finding("note", f"{nearest} cannot be written to", "choose another --telemetry-dir")
     sizes = [path.stat().st_size for path in folder.glob("*.jsonl")]
-    return Finding("ok", f"{len(sizes)} files, {sum(sizes) / 1e6:,.1f} MB in {folder}")
+    files = "1 file" if len(sizes) == 1 else f"{len(sizes)} files"
+    return Finding("ok", f"{files}, {sum(sizes) / 1e6:,.1f} MB in {folder}")
 
 
 def backends(settings: Settings) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -108,6 +109,18 @@ def test_a_signal_ends_a_server_that_is_ready(settings: Settings, number: signal
 
     assert launch.serve(settings, stopping(said, "ready on", number), at_end) == 0
     assert said[-1].startswith("mlxdeck ready on") and n_files == [1]
+
+
+def test_a_terminal_shows_our_words_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where output goes to one, Sanic has advice for developers of its own."""
+    monkeypatch.setattr("sanic.mixins.startup.is_atty", lambda: True)
+    monkeypatch.delenv("SANIC_IGNORE_PRODUCTION_WARNING", raising=False)
+    told: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.getLogger("sanic.error"), "handle", told.append)
+    assert launch.serve(settings, stopping([], "ready on", signal.SIGINT)) == 0
+    assert [each.getMessage() for each in told] == []
 
 
 def test_a_reader_that_is_gone_is_no_reason_to_end(settings: Settings) -> None:

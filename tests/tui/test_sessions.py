@@ -76,6 +76,7 @@ async def test_a_session_is_found_by_what_was_said_in_it(tmp_path: Path) -> None
             assert "3 sessions" in run.text and "session0" in run.text
         await run.press("slash", *"sun")
         assert "0 of 3 sessions" in run.text and "no session has that" in run.text
+        assert "requests of" not in run.text and "█" not in run.text
         await run.press("escape", "o", "o")
         assert "longest prompts first" in run.text
         await run.press("escape")

@@ -72,6 +72,8 @@ def test_all_is_well() -> None:
     (only,) = told(ctx, 31)
     assert (only.mood, only.filter) == ("good", "")
     assert only.text == "healthy: 20 requests answered, 90% of their prompts from cache"
+    (first,) = told(context(requests(stream, GOOD[:1]), stream), 31)
+    assert first.text == "healthy: 1 request answered, 90% of its prompt from cache"
     (early,) = told(ctx, 5)
     assert (early.mood, early.text) == ("note", "nothing ended in the last 5m")
     (first,) = told(context(Stream().request(Made(10), 1), Stream()), 11)

@@ -160,6 +160,8 @@ class SessionsScreen(Screen[None]):
             self._request = -1
         if line := listed.line:
             self._show_turns(line)
+        else:
+            self._show_no_turns()
 
     def _matching(self, found: Sessions) -> Rows:
         """The sessions that have what is looked for in a name, in a task, or in their own words."""
@@ -204,6 +206,13 @@ class SessionsScreen(Screen[None]):
             f"turns  [$success]█[/] cached  [$primary]{COMPUTED}[/] computed  ·  {missed}"
         )
         strip.show(rows, ctx.as_of_ts, turns.item)
+
+    def _show_no_turns(self) -> None:
+        """No session is listed, so those of the last one are of none."""
+        turns, strip, none = self.query_one(TurnTable), self.query_one(TurnStrip), np.zeros(0, int)
+        turns.border_title, strip.border_title = "requests", "turns"
+        turns.show(none, (-1, self._version))
+        strip.show(none, self._ctx.as_of_ts, -1)
 
     def action_order(self) -> None:
         """The next order of the sessions."""

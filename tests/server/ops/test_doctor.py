@@ -192,7 +192,7 @@ def test_telemetry_folder(tmp_path: Path) -> None:
     assert "cannot be written" in doctor.telemetry(in_the_way).what
     (tmp_path / "a.jsonl").write_text("x" * 1_500_000)
     here = doctor.telemetry(Settings(telemetry_dir=str(tmp_path)))
-    assert here == Finding("ok", f"1 files, 1.5 MB in {tmp_path}")
+    assert here == Finding("ok", f"1 file, 1.5 MB in {tmp_path}")
 
 
 def test_file_of_settings_is_named(tmp_path: Path) -> None:
