@@ -246,5 +246,6 @@ ALIASES = {
     **{"total": "latency", "duration": "latency", "in": "tokens_in", "out": "tokens_out"},
     **{"end": "finish", "outcome": "status", "api": "dialect", "age": "ago", "reason": "miss"},
     **{"block": "blame", "started": "time", "turns": "messages"},
+    **{"calls": "tools", "progress": "phase"},
 }
 """What columns and figures are called elsewhere."""

@@ -85,7 +85,8 @@ def tokens(text: str) -> Iterator[Token]:
         part, at = found[place], found.end()
         bracket: TokenKind = "(" if part == "(" else ")"
         kind = bracket if place == 1 else _OPERATORS.get(part.lower(), "term")
-        yield Token("term" if place == 4 and part in ("-", "!") else kind, part, found.start(place))
+        # A dash between blanks is a text: `a - b`.
+        yield Token("term" if place == 4 and part == "-" else kind, part, found.start(place))
 
 
 def term_text(text: str) -> TermText:

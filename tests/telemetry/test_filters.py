@@ -81,6 +81,9 @@ MATCHES: dict[str, list[int]] = {
     '"a.py"': [1, 4],
     'text:"a.py" tool:Bash': [4],
     "!status:ok": [3, 5],
+    "! status:ok": [3, 5],
+    "tool:Bash ! (status:error)": [4],
+    "calls>0 progress:ended": [1, 4],
     # A request that was refused has no tokens, neither many nor few.
     "tokens_in<10k": [1, 2, 4, 5],
     "tokens_out>=0": [0, 1, 2, 4, 5],
@@ -157,6 +160,7 @@ def test_every_field_has_an_example_that_works(store: Store, name: str) -> None:
         ("a)", "a ( is missing"),
         ("a or", "something to look for is missing"),
         ("not", "something to look for is missing"),
+        ("a !", "something to look for is missing"),
         ("and a", "something to look for is missing"),
         ("(" * 5000, "at most 100 words"),
         ("a " * 5000, "at most 100 words"),
