@@ -52,6 +52,8 @@ class UserSaid(Message):
 
     text: str
     ids: set[str]
+    searches: bool
+    """Whether more may be found."""
 
 
 class TurnTable(RequestTable):
@@ -88,6 +90,7 @@ class SessionsScreen(Screen[None]):
         self._wanted = ""
         self._said = set[str]()
         """Requests in which the user says what is looked for."""
+        self._searches = False
         self._found: Sessions | None = None
         self._next: Sessions | None = None
         """Those that are being added up, and how far that is."""
@@ -151,8 +154,9 @@ class SessionsScreen(Screen[None]):
             f"[b]{n_shown}[/b]  ·  {fmt.counted(len(found.rows), 'request')}  ·  {first} first"
         )
         listed = self.query_one(SessionTree)
-        listed.empty = ["no session has that"] if self._wanted else ["no request is listed"]
-        version = (self._version, self._order, self._wanted, len(self._said))
+        none = "searching…" if self._searches else "no session has that"
+        listed.empty = [none if self._wanted else "no request is listed"]
+        version = (self._version, self._order, self._wanted, len(self._said), self._searches)
         listed.show_sessions(found, numbers, self._ctx.clock.now, version)
         if self._request >= 0:
             session = int(self._ctx.store.column("session")[self._request])
@@ -240,7 +244,8 @@ class SessionsScreen(Screen[None]):
         self._wanted = message.value.strip().lower()
         self._said = set()
         self.workers.cancel_group(self, "find")
-        if len(self._wanted) >= MIN_CHARS:
+        self._searches = len(self._wanted) >= MIN_CHARS
+        if self._searches:
             self._search(self._wanted)
         self._list()
 
@@ -255,11 +260,12 @@ class SessionsScreen(Screen[None]):
         time.sleep(TYPING_S)
         while more and not worker.is_cancelled:
             ids, more = search.look(map(Path, self._ctx.source.following))
-            if ids and not worker.is_cancelled:
-                self.post_message(UserSaid(text, ids))
+            if not worker.is_cancelled and (ids or not more):
+                self.post_message(UserSaid(text, ids, more))
 
     @on(UserSaid)
     def _note_said(self, message: UserSaid) -> None:
         if message.text == self._wanted:
             self._said |= message.ids
+            self._searches = message.searches
             self._list()
