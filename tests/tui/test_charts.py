@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.tui.present.charts import joined
+from mlxdeck.tui.present.view_model import nothing_in
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.line_chart import LegendItem, LineChart, fitted
 from mlxdeck.tui.widgets.plot import drawn_lines, shown_kinds, stacked
@@ -251,6 +252,10 @@ async def test_an_empty_chart_says_what_would_help(tmp_path: Path) -> None:
         run.app.filter_by("tool:none")
         await run.settle()
         assert "no match yet" in run.text
+        # A longer window is no help where the shown one holds everything.
+        window, begin_ts = WINDOWS[1], START_TS + REQUESTS[0].end_s
+        told = [nothing_in(run.app.store, window, begin_ts + s, filtered=True) for s in (299, 300)]
+        assert told == ["no match yet", "no match in the last 5m  ·  w: longer"]
 
 
 async def test_each_request_is_a_dot_of_its_kind(tmp_path: Path) -> None:

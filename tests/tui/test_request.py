@@ -218,5 +218,6 @@ async def test_a_running_request_is_seen_moving_until_it_ends(tmp_path: Path) ->
         for attrs, words in steps:
             await run.add(stream.line(attrs, 98, "req_x"))
             assert not [each for each in words if each not in run.text], run.text
+            assert "There is no text of it" in run.text and "was refused" not in run.text
         await run.add(stream.line(t.RequestEnd(outcome="cancelled", duration_s=5.0), 99, "req_x"))
         assert "writing" not in run.text.partition("raw events")[0] and "– cancelled" in run.text

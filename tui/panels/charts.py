@@ -45,7 +45,8 @@ class ChartPanel:
             scatter.look(*wanted)
         drawn = self._chart.draw(made, moment.total, scatter)
         empty = not moment.total.n_requests
-        hint = nothing_in(ctx.store, ctx.window, filtered=filtered) if empty else ""
+        where = ctx.store, ctx.window, moment.now_s
+        hint = nothing_in(*where, filtered=filtered) if empty else ""
         times = TimeAxis(
             made.start_ts,
             made.start_ts + made.bucket_s * n_buckets,

@@ -38,7 +38,7 @@ class TimelinePanel:
         self._version = version
         spans = request_spans(store, now_s - length_s, now_s, ctx.listing.mask)
         times = TimeAxis(now_s - length_s, now_s, ticks(ctx, now_s, moment.axis_cells))
-        hint = nothing_in(store, ctx.window, filtered=bool(ctx.listing.text))
+        hint = nothing_in(store, ctx.window, now_s, filtered=bool(ctx.listing.text))
         widget.show(self._lanes.place(store, spans, now_s), times, hint)
         n_ended, n = sum(not span.runs for span in spans), moment.total.n_requests
         shown = f": the last {n_ended} of {n:,}" if n_ended < n else ""

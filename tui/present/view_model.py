@@ -71,9 +71,10 @@ def no_requests(
     ]
 
 
-def nothing_in(store: Store, window: Window, *, filtered: bool) -> str:
+def nothing_in(store: Store, window: Window, now_s: float, *, filtered: bool) -> str:
     """Why a chart is empty, and what would help."""
     what = "no match" if filtered else "nothing"
-    if window.length_s is None or not store.n:
+    if window.length_s is None or not store.by_end.until(now_s - window.length_s):
+        # A longer window has no more.
         return f"{what} yet"
     return f"{what} in the last {window.label}  ·  w: longer"

@@ -28,7 +28,7 @@ from mlxdeck.telemetry.analyze.tool_results import results
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.schema.figures import CACHES, LOST, OPEN, OUTCOMES
+from mlxdeck.telemetry.schema.figures import CACHES, ERROR, LOST, OPEN, OUTCOMES
 from mlxdeck.telemetry.store.time_index import Rows
 from mlxdeck.tui.messages import RequestChosen
 from mlxdeck.tui.outputs.clipboard import copy
@@ -45,6 +45,7 @@ from mlxdeck.tui.widgets.waterfall import PhaseSpan, TokenBar, Waterfall
 NOT_CAPTURED = "not captured: start the server with --capture full to keep it"
 
 TEXT_REFUSED = "The request was refused before its text was kept."
+TEXT_MISSING = "There is no text of it in the recording."
 HOW_TO_SEE = "to see the text as it is written: start the server with --capture full"
 
 NOT_ENDED = (OUTCOMES[OPEN], OUTCOMES[LOST])
@@ -260,7 +261,9 @@ class RequestScreen(Screen[None]):
         self._show_title()
         self._show_progress()
         self.query_one("#facts", Static).update(self._facts(lines))
-        missing = TEXT_REFUSED if self._is_captured else TEXT_NOT_CAPTURED
+        missing = TEXT_NOT_CAPTURED
+        if self._is_captured:
+            missing = TEXT_REFUSED if self._outcome == OUTCOMES[ERROR] else TEXT_MISSING
         self.query_one(ConversationView).show(lines, files_of(self._store, self._row), missing)
         calls = [line for line in lines if isinstance(line, t.ToolCall)]
         self.query_one("#calls").display = bool(calls)
