@@ -35,6 +35,7 @@ MAX_TICKS = 100_000
 MAX_SAID = 8
 """So many searches are remembered that no filter asks for any more."""
 BETWEEN_TOOLS = "\n"
+_ALWAYS_TOLD = {"start_ts", "end_ts", "outcome", "shared_tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Store:
 
     def __init__(self) -> None:
         self._arrays = {name: np.zeros(1024, kind) for name, (kind, _) in COLUMNS.items()}
+        self._untold = {name for name, (_, fill) in COLUMNS.items() if fill} - _ALWAYS_TOLD
+        """Columns of which no value is known: they take no memory."""
         self.strings = StringTable()
         self.ids = IdIndex()
         self.by_start = TimeIndex()
@@ -90,6 +93,9 @@ class Store:
 
     def column(self, name: str) -> GrowableArray:
         """One column over all rows; a view that the next `feed` may outdate."""
+        if name in self._untold:
+            kind, fill = COLUMNS[name]
+            return np.broadcast_to(np.asarray(fill, kind), self.n)
         return self._arrays[name][: self.n]
 
     def text(self, name: str, row: int) -> str:
@@ -264,7 +270,7 @@ class Store:
         for name, array in self._arrays.items():
             if self.n > len(array):
                 self._arrays[name] = grown(array, n_before, self.n)
-            if fill := COLUMNS[name][1]:
+            if (fill := COLUMNS[name][1]) and name not in self._untold:
                 self._arrays[name][n_before : self.n] = fill
 
     def _note(self, row: int, batch: RecordBatch, place: int, file: int) -> None:
@@ -306,10 +312,18 @@ class Store:
         own = rows[told.owners]
         for name, values in told.figures.items():
             array, missing = self._arrays[name], unknown(values)
+            if name in self._untold:
+                if missing.all():
+                    continue
+                self._untold.remove(name)
+                array[: self.n] = COLUMNS[name][1]
             # A value that this event lacks may be known from an earlier one.
             array[own] = np.where(missing, array[own], values) if missing.any() else values
         for name, texts in told.texts.items():
-            self._arrays[name][own] = self.strings.numbers(texts, name)
+            numbers, array = self.strings.numbers(texts, name), self._arrays[name]
+            # Where nothing is told and nothing was, no memory is taken.
+            if numbers.any() or array[own].any():
+                array[own] = numbers
 
     def _call(self, batch: RecordBatch, rows: GrowableArray) -> None:
         calls = batch.calls

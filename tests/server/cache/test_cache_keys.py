@@ -47,6 +47,7 @@ OTHERS: dict[str, Any] = {
     "session_id": "abc",
     "agent_id": "a1",
     "parent_agent_id": "a0",
+    "agent_name": "Explore",
     "history_notes": ("told compaction 1",),
     "is_long": True,
     "is_short": False,
