@@ -91,7 +91,7 @@ def _tokens(service: Service) -> Iterator[Metric]:
     yield _counter("generation_tokens", "Tokens that the model wrote.", totals.output_tokens)
     text = "Generated tokens that a grammar forced, without a pass of their own."
     yield _counter("forced_tokens", text, totals.forced_tokens)
-    text = "Tokens guessed from the conversation, which the model verified."
+    text = "Tokens guessed from the conversation or by a draft model, which the model verified."
     yield _counter("draft_tokens", text, totals.drafted_tokens)
     text = "Guessed tokens that the model wrote too, without a pass of their own."
     yield _counter("accepted_tokens", text, totals.accepted_tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mlxdeck.telemetry.schema.events import Tick
+from mlxdeck.telemetry.schema.events import StreamStart, Tick
 from mlxdeck.telemetry.store.bounded_history import TickRow
 from mlxdeck.telemetry.store.process_lives import SILENT_S
 from mlxdeck.telemetry.store.store import Store
@@ -24,8 +24,23 @@ def stream_end(store: Store, wall_ts: float) -> float | None:
     if not store.n_lines:
         return None
     silent = abs(wall_ts - store.last_ts) > SILENT_S
-    stopped = store.servers.stopped(wall_ts) and latest_tick(store, wall_ts) is None
-    return store.last_ts if silent or stopped else None
+    return store.last_ts if silent or all_stopped(store, wall_ts) else None
+
+
+def all_stopped(store: Store, now_s: float) -> bool:
+    """Whether the newest server of a moment has stopped, and no other one runs."""
+    return store.servers.stopped(now_s) and latest_tick(store, now_s) is None
+
+
+def header_at(store: Store, now_s: float) -> StreamStart | None:
+    """What the newest server that runs at a moment says of itself; else the newest of all."""
+    place = store.ticks.until(now_s)
+    running = {
+        row.pid
+        for row in store.ticks[max(0, place - TREND_TICKS) : place]
+        if row.ts >= now_s - TICK_FRESH_S and not row.ts <= store.stopped_ts(row.pid) <= now_s
+    }
+    return store.servers.header_at(now_s, running)
 
 
 def latest_tick(store: Store, now_s: float) -> Tick | None:

@@ -252,7 +252,7 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     forced_tokens: int | None = named("mlx.held.forced_tokens", None)
     """Tokens of it that its grammar left no choice about, written without a pass of their own."""
     drafted_tokens: int | None = named("mlx.lookup.drafted_tokens", None)
-    """Tokens that were guessed from the conversation, and verified."""
+    """Tokens that were guessed, from the conversation or by a draft model, and verified."""
     accepted_tokens: int | None = named("mlx.lookup.accepted_tokens", None)
     """Those of them that are the answer's, written without a pass of their own."""
     duration_s: float = always(0.0, "gen_ai.server.request.duration")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from mlxdeck.telemetry.schema import events as t
@@ -46,13 +47,17 @@ class ServerHistory:
         started_ts, pid = self._newest
         return 0 < started_ts <= self.stopped_ts(pid) <= ts
 
-    def header_at(self, ts: float) -> t.StreamStart | None:
-        """What the newest server of a moment says of itself; of an earlier moment, the first."""
+    def header_at(self, ts: float, running: Collection[int] = ()) -> t.StreamStart | None:
+        """What the newest server of a moment says of itself; of an earlier moment, the first.
+
+        `running` are processes that go before all others.
+        """
         if not self._headers:
             return None
         began = [each for each in self._headers if each.ts <= ts]
         if began:
-            return max(began, key=lambda each: each.ts).attrs
+            first = [each for each in began if each.pid in running]
+            return max(first or began, key=lambda each: each.ts).attrs
         return min(self._headers, key=lambda each: each.ts).attrs
 
     def began(self, ts: float, pid: int, header: t.StreamStart) -> None:

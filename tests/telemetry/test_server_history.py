@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry.analyze.running_servers import stream_end
+from mlxdeck.telemetry.analyze.running_servers import all_stopped, header_at, stream_end
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.process_lives import SILENT_S
@@ -66,3 +66,15 @@ def test_a_stream_has_ended_when_its_servers_have() -> None:
     assert stream_end(store, last_ts + 2) == last_ts + 1
     store = fed([*lines, one.line(t.ServerStop(), 11), two.tick(12)])
     assert stream_end(store, last_ts + 3) is None
+
+
+def test_of_several_servers_the_line_tells_of_one_that_runs() -> None:
+    """However old it is; once none runs, of the newest."""
+    one, two = Stream(1), Stream(2)
+    other = t.StreamStart(model="large", server_address="127.0.0.1", server_port=8082)
+    lines = [one.line(header("small"), 0), two.line(other, 5), two.line(t.ServerStop(), 20)]
+    lines += [one.tick(30), one.line(t.ServerStop(), 40)]
+    store = fed(lines)
+    told = {at: header_at(store, START_TS + at) for at in (10, 31, 41)}
+    assert [each.model for each in told.values() if each] == ["large", "small", "large"]
+    assert [all_stopped(store, START_TS + at) for at in told] == [False, False, True]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from textual.content import Content
 
-from mlxdeck.telemetry.analyze.running_servers import latest_tick
+from mlxdeck.telemetry.analyze.running_servers import all_stopped, header_at, latest_tick
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
@@ -42,7 +42,7 @@ def parts(ctx: Context) -> Iterator[StatusPart]:
             Content.assemble((long, _ACCENT), searching), Content.styled(short, _ACCENT)
         )
     yield from _troubles(ctx)
-    if ctx.store.servers.stopped(ctx.clock.now):
+    if all_stopped(ctx.store, ctx.clock.now):
         yield _mark("server stopped", "stopped", _WARN)
     if ctx.clock.over:
         yield _last_event(ctx)
@@ -123,7 +123,7 @@ def _models(tick: Tick | None) -> Iterator[str]:
 
 def _server(ctx: Context) -> Iterator[Content]:
     """A server's description of itself as of now; one elsewhere has the address that was asked."""
-    if header := ctx.store.servers.header_at(ctx.clock.now):
+    if header := header_at(ctx.store, ctx.clock.now):
         yield Content.assemble((header.model, "b"), f" on {header.device or '?'}")
         if ctx.beside.mirrors:
             yield Content(", ".join(mirror.place for mirror in ctx.beside.mirrors))

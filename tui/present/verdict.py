@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from mlxdeck.telemetry.analyze.finding import Traffic
-from mlxdeck.telemetry.analyze.running_servers import latest_tick
+from mlxdeck.telemetry.analyze.running_servers import all_stopped, latest_tick
 from mlxdeck.telemetry.analyze.sentences import listed
 from mlxdeck.telemetry.analyze.shown_names import ShownNames
 from mlxdeck.telemetry.analyze.stats import Array, Summary, bounds
@@ -315,7 +315,7 @@ def calm(look: Look) -> Verdict:
     tick, total, store = look.tick, look.total, look.store
     if tick is not None and tick.loading_models:
         return Verdict("calm", f"loading {fmt.one_line(tick.loading_models[0], 40)}", mood="note")
-    if store.servers.stopped(look.now_s):
+    if all_stopped(store, look.now_s):
         return Verdict("calm", "the server has stopped, and nothing was lost", mood="note")
     if not total.n_requests:
         span = look.ctx.window.label
