@@ -161,6 +161,10 @@ def test_a_killed_server_has_no_queue_any_more() -> None:
     start = stream.line(t.RequestStart(model="local"), 35, "req_x", "session0")
     ctx = context([*requests(stream, GOOD), start, stream.tick(36, queued=7, **BUSY)], stream)
     assert told(ctx, 36)[0].kind == "queue"
+    # It may only be slow.
+    (silent,) = told(ctx, 60)
+    assert silent.text == "no word from the server for 24.0s, with 1 request running"
+    assert (silent.mood, silent.filter) == ("warn", "phase:running")
     ctx.store.lose_silent(START_TS + 200)
     ctx.clock.end_at(START_TS + 36)
     assert [(each.kind, each.filter) for each in told(ctx, 36)] == [("lost", "status:lost")]

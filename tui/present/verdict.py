@@ -131,6 +131,11 @@ def lost(look: Look) -> Iterator[Verdict]:
     elif store.header and look.ctx.clock.over and not store.servers.stopped(look.now_s):
         text = f"no word from the server since {fmt.clock(store.last_ts)}: it may have been killed"
         yield Verdict("silent", text, "mlxdeck doctor looks for it", mood="bad")
+    elif look.tick is None and len(look.open_rows) and (ticks := store.ticks.until(look.now_s)):
+        silent_s = look.now_s - store.ticks[ticks - 1].ts
+        running = fmt.counted(len(look.open_rows), "request")
+        text = f"no word from the server for {fmt.duration(silent_s)}, with {running} running"
+        yield Verdict("silent", text, "mlxdeck doctor looks for it", "phase:running")
 
 
 def restarted(look: Look) -> Iterator[Verdict]:
