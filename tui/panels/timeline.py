@@ -26,6 +26,7 @@ class TimelinePanel:
         self._lanes = AgentLanes()
         self.widget = Timeline(ctx.store, id=name)
         self._version: object = None
+        self._was_loading = True
 
     def show(self, moment: Moment) -> None:
         """Draw the window as it is at a moment."""
@@ -39,6 +40,10 @@ class TimelinePanel:
         spans = request_spans(store, now_s - length_s, now_s, ctx.listing.mask)
         times = TimeAxis(now_s - length_s, now_s, ticks(ctx, now_s, moment.axis_cells))
         hint = nothing_in(store, ctx.window, now_s, filtered=bool(ctx.listing.text))
+        if self._was_loading:
+            # What happened to be read first doesn't decide where the rest lies.
+            self._lanes = AgentLanes()
+        self._was_loading = ctx.source.loaded < 1
         widget.show(self._lanes.place(store, spans, now_s), times, hint)
         n_ended, n = sum(not span.runs for span in spans), moment.total.n_requests
         shown = f": the last {n_ended} of {n:,}" if n_ended < n else ""
