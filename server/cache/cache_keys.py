@@ -20,7 +20,7 @@ ASIDE = frozenset(
     {
         *("model", "stream", "stream_usage", "history_notes", "is_long", "answer_field"),
         *("is_short", "body_key"),
-        *("session_id", "agent_id", "parent_agent_id", "refers_to", "answer_form"),
+        *("session_id", "agent_id", "parent_agent_id", "agent_name", "refers_to", "answer_form"),
         # A backend for which these decide anything says so by its share of the key.
         *("client", "owner", "unsupported"),
     }
