@@ -221,6 +221,16 @@ async def test_over_ssh_the_terminal_copies(
         assert run.app.clipboard == "text"
 
 
+async def test_dialogs_fit_a_small_terminal(tmp_path: Path) -> None:
+    """Their right edge, too, is on the screen."""
+    async with running(tmp_path, size=(40, 12)) as run:
+        for key in ("e", "x", "question_mark"):
+            await run.press(key)
+            (box, *_) = run.app.screen.children
+            assert box.region.x >= 0 and box.region.right <= 40, key
+            await run.press("escape")
+
+
 async def replaying(tmp_path: Path) -> Dashboard:
     """A dashboard over a recording, whose wall clock stands still."""
     path = write(tmp_path / "recording.jsonl", REQUESTS)

@@ -77,6 +77,7 @@ def _key() -> int:
 def test_columns_of_tools_go_by_importance(width: int) -> None:
     """No line is longer than the table."""
     table = ToolTable()
+    assert len(table.header(width)[0][0]) <= width
     uses = ToolUses(12_345, 999, 1, 12, 3, 5, 4, math.nan, 123_456)
     table._tools = {0: ("mcp__a_long_server_name__and_a_tool", uses, 1234.0)}
     for cells in (table.header(width), table.cells(0, width)):

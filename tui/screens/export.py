@@ -28,7 +28,7 @@ class ExportScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     ExportScreen { align: center middle; }
     ExportScreen > Vertical {
-        width: 44; height: auto; background: $surface; padding: 0 1;
+        width: 44; max-width: 95%; height: auto; background: $surface; padding: 0 1;
         border: round $primary; border-title-color: $foreground;
         border-subtitle-color: $dim;
     }

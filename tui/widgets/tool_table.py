@@ -102,7 +102,7 @@ class ToolTable(VirtualList):
     def header(self, width: int) -> list[Cell]:
         """Titles, or that nothing was called."""
         if not self._tools:
-            return [("no tool has been called in this window", "muted")]
+            return [(fmt.one_line("no calls in this window", width), "muted")]
         columns = _fitting(width)
         titles = [
             (
