@@ -54,6 +54,9 @@ class FreePasses:
         """Any pass takes as long as one over a token a row."""
         return 1.0
 
+    def pass_s(self, n_rows: int) -> float | None:
+        """It's not known."""
+
 
 class Recorder:
     """Records what an engine does, from its first use on."""

@@ -77,12 +77,14 @@ def pays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def answers(engine: MlxEngine, prompts: list[list[int]]) -> tuple[list[list[int]], int, int]:
+def answers(
+    engine: MlxEngine, prompts: list[list[int]], n_answer: int = N_ANSWER
+) -> tuple[list[list[int]], int, int]:
     """What is written to each, all at once; how many tokens were drafted and accepted."""
     if engine._speculation:
         engine._speculation.payoff = Payoff(FreePasses(0.0))
     found: dict[int, list[int]] = {
-        engine.insert(SequenceSpec(each, 0, None, N_ANSWER, SamplingParams())): []
+        engine.insert(SequenceSpec(each, 0, None, n_answer, SamplingParams())): []
         for each in prompts
     }
     n_drafted = n_accepted = n_ended = 0
@@ -202,8 +204,8 @@ def test_two_layers_of_the_built_in_model_guess_for_all_of_it(tmp_path: Path) ->
     mx.save_safetensors(str(cut / "model.safetensors"), weights, {"format": "mlx"})
     guessed = loaded("smollm2", models_home(), cut)
     prompt = engine.tokenizer.encode("The sea is calm, the sky is blue, and the sea is calm")
-    expected, *_ = answers(engine, [prompt])
-    texts, n_drafted, n_accepted = answers(guessed, [prompt])
+    expected, *_ = answers(engine, [prompt], 8)
+    texts, n_drafted, n_accepted = answers(guessed, [prompt], 8)
     assert texts == expected and 0 <= n_accepted < n_drafted
     for one in (engine, guessed):
         one.close()
