@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import resvg_py
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.pilot import Pilot
 
 from mlxdeck.telemetry.analyze import session_summary
@@ -30,6 +35,7 @@ from mlxdeck.tui.themes import THEME_NAMES
 ROOT = Path(__file__).parent.parent
 RECORDINGS = ROOT / "tests" / "data"
 FOLDER = ROOT / "screenshots"
+_BLOCKS = re.compile("(█+)")
 FONT = "DejaVu Sans Mono"
 """Has braille and box drawing, and is everywhere; the pictures name a font that must be fetched."""
 ZOOM = 2
@@ -91,14 +97,43 @@ def read(recording: Path) -> Store:
     return session_summary.read([recording])
 
 
+class _FullCells(LineFilter):
+    """Draws full blocks as a background: in a picture, the font leaves lines between rows."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same cells."""
+        del background
+        return [each for segment in segments for each in self._parts(segment)]
+
+    def _parts(self, segment: Segment) -> Iterator[Segment]:
+        style = segment.style or Style()
+        for text in _BLOCKS.split(segment.text):
+            if text.startswith("█") and style.color and not style.reverse:
+                yield Segment(" " * len(text), style + Style(bgcolor=style.color))
+            elif text:
+                yield Segment(text, segment.style, segment.control)
+
+
+class PicturedDashboard(Dashboard):
+    """The dashboard as a terminal without gaps between its rows draws it."""
+
+    CSS_PATH = str(ROOT / "tui" / "app.tcss")
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """The dashboard's, and one for pictures."""
+        return [*super().get_line_filters(), _FullCells()]
+
+
 @asynccontextmanager
-async def shown(shot: Shot, recordings: Path = RECORDINGS) -> AsyncIterator[Dashboard]:
+async def shown(
+    shot: Shot, recordings: Path = RECORDINGS, kind: type[Dashboard] = Dashboard
+) -> AsyncIterator[Dashboard]:
     """The dashboard without a terminal, at what a picture shows."""
     recording = recordings / shot.recording
     expected = read(recording)
     replay = shot.replay_at is not None
     now_s = expected.last_ts - BEFORE_END_S
-    app = Dashboard([recording], clock=lambda: now_s, window=WINDOW, replay=replay)
+    app = kind([recording], clock=lambda: now_s, window=WINDOW, replay=replay)
     async with app.run_test(size=shot.size) as pilot:
         app.theme = THEME_NAMES[shot.theme]
         await loaded(pilot, app, expected.n_lines)
@@ -115,7 +150,7 @@ async def shown(shot: Shot, recordings: Path = RECORDINGS) -> AsyncIterator[Dash
 
 async def take(shot: Shot, folder: Path) -> Path:
     """Write what is shown as a PNG."""
-    async with shown(shot) as app:
+    async with shown(shot, kind=PicturedDashboard) as app:
         svg = app.export_screenshot(title="mlxdeck")
     svg = svg.replace("Fira Code", FONT)
     png = folder / f"{shot.name}.png"
