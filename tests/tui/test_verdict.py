@@ -170,6 +170,25 @@ def test_a_killed_server_has_no_queue_any_more() -> None:
     assert [(each.kind, each.filter) for each in told(ctx, 36)] == [("lost", "status:lost")]
 
 
+def test_what_runs_before_anything_has_ended_is_listed() -> None:
+    """The line says how many run, and leads to them."""
+    stream = Stream()
+    start = stream.line(t.RequestStart(model="local"), 35, "req_x", "session0")
+    (only,) = told(context([start, stream.tick(36)], stream), 36)
+    assert (only.text, only.filter) == ("1 request running", "phase:running")
+
+
+def test_conversations_that_begin_differently_are_no_changed_history() -> None:
+    """Another first message is mostly another conversation; a later one is an edited history."""
+    texts = []
+    for block in ("messages.0", "messages.4"):
+        stream = Stream()
+        lines = [each for n in range(5) for each in missed(stream, n, 20 + n, block, "diverged")]
+        texts.append(told(context([*requests(stream, GOOD), *lines], stream), 31)[0])
+    assert "another conversation" in texts[0].text and "system prompt" in texts[0].advice
+    assert "not as it was" in texts[1].text and "append" in texts[1].advice
+
+
 def test_a_server_is_missed_only_where_there_was_one() -> None:
     """What Claude Code wrote down itself is of no server; a stream that is silent had one."""
     stream = Stream()

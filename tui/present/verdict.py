@@ -271,6 +271,8 @@ def _changes(block: str) -> str:
     kind, _, name = block.partition(".")
     if kind == "tools" and name:
         return f"{block}: its description changes"
+    if block == "messages.0":
+        return f"{block}: another conversation, or another beginning"
     if kind == "messages":
         return f"{block}: an earlier message is not as it was"
     return f"{block}: something in it changes"
@@ -279,6 +281,8 @@ def _changes(block: str) -> str:
 def _advice(block: str) -> str:
     if block.startswith("tools"):
         return "keep tools and their order the same"
+    if block == "messages.0":
+        return "put what conversations share into the system prompt"
     if block.startswith("messages"):
         return "let the client only append"
     return "put what varies last, or leave it out"
@@ -327,7 +331,7 @@ def calm(look: Look) -> Verdict:
         idle = "nothing was asked yet" if span == "all" else f"nothing ended in the last {span}"
         running = len(look.open_rows)
         text = f"{fmt.counted(running, 'request')} running" if running else idle
-        return Verdict("calm", text, mood="note")
+        return Verdict("calm", text, filter="phase:running" if running else "", mood="note")
     parts = [f"{fmt.counted(total.n_requests, 'request')} answered"]
     if not np.isnan(total.hits.total):
         whose = "its prompt" if total.n_requests == 1 else "their prompts"
