@@ -15,7 +15,10 @@ PROGRAMS = ("mlxdeck", "make", "curl", "uv", "eval", "export", "claude", "mkdir"
 _BLOCK = re.compile(r"(?m)(?<=\n\n)(?: {4}.*\n?)+")
 _COMMENT = re.compile(r"\s{2,}#\s.*$")
 
-SCREENS = ("mlxdeck tui", "mlxdeck tui FILE FOLDER", "mlxdeck replay FILE")
+SCREENS = (
+    *("mlxdeck tui", "mlxdeck tui FILE FOLDER", "mlxdeck replay FILE"),
+    *("mlxdeck tui ~/.claude", "mlxdeck tui http://HOST:PORT"),
+)
 """They are run in a terminal, and left with a key."""
 
 NOT_RUN = {
@@ -35,6 +38,7 @@ NOT_RUN = {
     "claude": "needs a terminal",
     "mlxdeck tui --serve": "runs until it is stopped; tests/tui/ runs it",
     "mlxdeck up --alert*": "runs until it is stopped; tests/tui/ runs up",
+    "ssh *": "needs another machine; tests/cli/ runs the pipe",
     "mlxdeck tui --alert*": "runs until it is stopped; tests/telemetry/ runs alerts",
     "mlxdeck stats *--watch*": "the same",
     "mlxdeck rm cache": "asks for consent, and not while a server runs",

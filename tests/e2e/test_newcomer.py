@@ -64,6 +64,8 @@ def words(server: Server) -> dict[str, str]:
         "FILE": str(RECORDING),
         "FOLDER": str(RECORDING.parent),
         "ID": request,
+        "HOST": "127.0.0.1",
+        "PORT": server.url.rpartition(":")[2],
         "COMMAND": "echo",
         "ARGUMENTS": "done",
         "ANSWER": str(answer),
