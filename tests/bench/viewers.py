@@ -23,10 +23,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.widgets import DataTable
 
 from mlxdeck.telemetry.analyze.session_summary import read
+from mlxdeck.tui.themed import Themed
 from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable
 from tests.bench.competitors import environment
 
@@ -100,7 +101,7 @@ def against_toolong(path: Path, n_requests: int) -> None:
         print(f"{name:<20}{row.first_s:>10.2f} s{row.loaded_s:>10.2f} s{row.memory_mb:>9.0f} MB")
 
 
-class _Tables(App[None]):
+class _Tables(Themed):
     """A table of each kind over the same requests."""
 
     def __init__(self, path: Path) -> None:
