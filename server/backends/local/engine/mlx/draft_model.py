@@ -28,14 +28,14 @@ from mlxdeck.server.backends.local.engine.mlx.kv_states import always_cuttable
 from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost
 from mlxdeck.server.backends.local.engine.models.loader import (
     hold,
-    load_weights,
+    load_model,
     load_weights_again,
     resolve,
 )
 from mlxdeck.server.backends.local.engine.models.model_folder import fit_to_load
 from mlxdeck.server.backends.local.engine.speculation.payoff import BUCKETS
 from mlxdeck.server.backends.local.engine.speculation.prompt_lookup import MIN_MATCH, PromptLookup
-from mlxdeck.server.errors import EngineFailed, one_line
+from mlxdeck.server.errors import EngineFailed
 
 READ_TOKENS = 512
 """How much of a prompt is read beside one step of the large model."""
@@ -60,13 +60,8 @@ def load_draft_model(
     resolved = resolve(name, models_dir, progress)
     progress(f"loading {resolved.name}, which guesses")
     with fit_to_load(resolved.path) as folder:
-        try:
-            small, wrapper, _ = load_weights(folder.path)
-            can_cut = always_cuttable(make_prompt_cache(small))
-        # Each architecture fails in its own manner on a folder without a valid model.
-        except Exception as error:
-            raise EngineFailed(f"cannot load {resolved.name}: {one_line(error)}") from error
-    if not can_cut:
+        small, wrapper = load_model(resolved.name, folder.path)
+    if not always_cuttable(make_prompt_cache(small)):
         raise EngineFailed(
             f"{resolved.name} can't take a wrong guess back: choose a draft model whose layers all"
             " have full attention"

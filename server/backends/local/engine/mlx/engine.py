@@ -64,7 +64,7 @@ from mlxdeck.server.backends.local.engine.mlx.thinking import ThinkingBudget
 from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer, read_template
 from mlxdeck.server.backends.local.engine.models.loader import (
     hold,
-    load_weights,
+    load_model,
     load_weights_again,
     resolve,
 )
@@ -138,14 +138,7 @@ class MlxEngine:
             self._let_go = hold(resolved.path, self)
             for note in folder.notes:
                 progress(f"warning: {note}")
-            try:
-                self._model, wrapper, _ = load_weights(folder.path)
-            # Each architecture fails in its own manner on a folder without a valid model.
-            except Exception as error:
-                raise EngineFailed(
-                    f"cannot load {resolved.name}: {one_line(error)}; do its config.json and its"
-                    " weights belong together? A newer mlx-lm may know it"
-                ) from error
+            self._model, wrapper = load_model(resolved.name, folder.path)
             info = self._info = model_info(
                 resolved.name, resolved.path, folder, self._context_tokens
             )

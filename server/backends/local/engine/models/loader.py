@@ -76,6 +76,23 @@ def resolve(name: str, cache_dir: Path, progress: Progress) -> ResolvedModel:
     return ResolvedModel(name, _complete(fetched(name)), "hub")
 
 
+def load_model(name: str, path: Path) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder, as `load_weights` loads it.
+
+    Raises:
+        EngineFailed: It holds no valid model; the text names it.
+    """
+    try:
+        model, tokenizer, _ = load_weights(path)
+    # Each architecture fails in its own manner on a folder without a valid model.
+    except Exception as error:
+        raise EngineFailed(
+            f"cannot load {name}: {one_line(error)}; do its config.json and its weights belong"
+            " together? A newer mlx-lm may know it"
+        ) from error
+    return model, tokenizer
+
+
 def load_weights(path: Path) -> tuple[Any, Any, dict[str, Any]]:
     """Load a folder with mlx-lm: model, tokenizer and config.
 
