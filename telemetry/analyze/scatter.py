@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlxdeck.telemetry.analyze.stats import Window
-from mlxdeck.telemetry.analyze.time_grid import TimeGrid, time_grid
+from mlxdeck.telemetry.analyze.time_grid import TimeGrid, runs, time_grid
 from mlxdeck.telemetry.analyze.time_series import EVERYTHING, View
 from mlxdeck.telemetry.schema.figures import CACHES, ERROR, EXACT, MISS, OK, OUTCOMES, PREFIX
 from mlxdeck.telemetry.store.store import Store
@@ -71,7 +71,7 @@ class Scatter:
         self._store, self._grid, self._mask = store, grid, view.mask
         self._stale |= changed
         self.version += bool(moved or changed.any())
-        for first, last in _runs(changed):
+        for first, last in runs(changed):
             self._measure(first, last)
 
     @property
@@ -97,7 +97,7 @@ class Scatter:
             self._scale = scale
             self._cells = np.zeros((len(KINDS), n_rows, len(self._stale)), np.int32)
             self._stale[:] = True
-        for first, last in _runs(self._stale):
+        for first, last in runs(self._stale):
             durations, kinds, columns = self._dots(first, last)
             size = last - first + 1
             places = (kinds * np.int32(n_rows) + row_of(durations)) * np.int32(size) + columns
@@ -138,9 +138,3 @@ class Scatter:
         kinds = store.column("outcome")[rows] * np.int8(len(CACHES))
         kinds += store.column("cache")[rows]
         return durations, _KIND_OF.take(kinds), columns
-
-
-def _runs(flags: Array) -> list[tuple[int, int]]:
-    """The first and the last place of each stretch that is set."""
-    turns = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(first), int(end) - 1) for first, end in turns.reshape(-1, 2)]

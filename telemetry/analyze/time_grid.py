@@ -60,3 +60,9 @@ def time_grid(
         for n in [int(np.searchsorted(times, now_s, side="right"))]
     )
     return TimeGrid(first, bucket_s, edges, point_edges)
+
+
+def runs(flags: Array) -> list[tuple[int, int]]:
+    """The first and the last bucket of each stretch that is set."""
+    turns = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(first), int(end) - 1) for first, end in turns.reshape(-1, 2)]

@@ -21,7 +21,7 @@ from mlxdeck.telemetry.analyze.stats import (
     slower_tiers,
     trailing_ranks,
 )
-from mlxdeck.telemetry.analyze.time_grid import TimeGrid, time_grid
+from mlxdeck.telemetry.analyze.time_grid import TimeGrid, runs, time_grid
 from mlxdeck.telemetry.analyze.token_flow import at_end, while_running
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import ERROR, OK
@@ -114,9 +114,9 @@ class TimeSeries:
         rewritten = (store.n_rewritten, store.progress.n_sorted)
         key = (window, grid.bucket_s, n_buckets, view.key, rewritten)
         stale = self._stale(key, grid)
-        for first, last in _runs(stale):
+        for first, last in runs(stale):
             self._sum(store, grid, first, last, view.mask)
-        for first, last in _runs(_trailing(stale.astype(int), self._look_back) > 0):
+        for first, last in runs(_trailing(stale.astype(int), self._look_back) > 0):
             self._rank(store, grid, first, last, view.mask)
         self._key, self._first, self._counts = key, grid.first, grid.counts
         return self._made(grid)
@@ -229,12 +229,6 @@ def _added_up(values: Array, edges: Array) -> Array:
     if some.any():
         sums[some] = np.add.reduceat(values, edges[:-1][some], dtype=np.int64)
     return sums
-
-
-def _runs(flags: Array) -> list[tuple[int, int]]:
-    """The first and the last place of each stretch that is set."""
-    turns = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(first), int(end) - 1) for first, end in turns.reshape(-1, 2)]
 
 
 def _trailing(values: Array, look_back: int) -> Array:
