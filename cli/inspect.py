@@ -64,17 +64,18 @@ def run(args: Namespace) -> int:
 
 def _row(store: Store, begins: str, where: Filter | None) -> int:
     """The request whose id begins like this; of all, the last one that matches."""
+    from mlxdeck.telemetry.analyze.selection import one_request
+
     if not begins:
         rows = store.by_start.rows
         rows = rows if where is None else rows[where.mask(store, store.last_ts)[rows]]
         if not len(rows):
             raise UserError("no request matches")
         return int(rows[-1])
-    found = next(filter(None, map(store.ids.starting_with, (begins, f"req_{begins}"))), [])
-    if len(found) != 1:
-        raise UserError(
-            f"{len(found)} request ids begin with {begins}: give more of the id"
-            if found
-            else f"no request {begins} is recorded there"
-        )
-    return int(found[0])
+    try:
+        rows = one_request(store, begins)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if not len(rows):
+        raise UserError(f"no request {begins} is recorded there")
+    return int(rows[0])
