@@ -16,38 +16,16 @@ from mlxdeck.telemetry.read.followed_file import FollowedFile
 from mlxdeck.telemetry.read.frames import Frame
 from mlxdeck.telemetry.read.places import without_suffix
 from mlxdeck.telemetry.read.recognition import head_of, kind_of
-from mlxdeck.telemetry.read.spooled_stream import SpooledStream
+from mlxdeck.telemetry.read.spooled_stream import Growing, SpooledStream
 from mlxdeck.telemetry.schema.file_names import FILE_NAME
 from mlxdeck.telemetry.transcripts.transcript_feed import TranscriptFeed
 
 
-class Followed(Protocol):
+class Followed(Growing, Protocol):
     """What reads one stream; for one thread."""
-
-    path: Path
-    """The plain file with its lines."""
-
-    @property
-    def trouble(self) -> str:
-        """Why it can't be read; empty if it can."""
-
-    @property
-    def note(self) -> str:
-        """What else a person should know; else empty."""
-
-    @property
-    def pending(self) -> bool:
-        """Whether it is known that more will come."""
-
-    @property
-    def unread_bytes(self) -> int:
-        """How much is left."""
 
     def read(self, max_bytes: int) -> Iterator[Frame]:
         """Unread data, up to about `max_bytes`."""
-
-    def close(self) -> None:
-        """Close it."""
 
 
 def opened_transcripts(folder: Path) -> Followed:

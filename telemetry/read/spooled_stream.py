@@ -10,13 +10,15 @@ from mlxdeck.telemetry.read.followed_file import FollowedFile
 from mlxdeck.telemetry.read.frames import Frame
 
 
-class Feed(Protocol):
-    """What writes a copy, piece by piece. No call waits."""
+class Growing(Protocol):
+    """Where lines come from, and how things are there."""
 
     path: Path
-    """The copy."""
-    trouble: str
-    """Why nothing can be read; else empty."""
+    """The plain file with the lines."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it can't be read; empty if it can."""
 
     @property
     def note(self) -> str:
@@ -28,13 +30,17 @@ class Feed(Protocol):
 
     @property
     def unread_bytes(self) -> int:
-        """How much is left to copy."""
+        """How much is left."""
+
+    def close(self) -> None:
+        """Close it; a copy stays."""
+
+
+class Feed(Growing, Protocol):
+    """What writes a copy, piece by piece. No call waits."""
 
     def feed(self, max_bytes: int) -> None:
         """Copy about so much."""
-
-    def close(self) -> None:
-        """Close it; the copy stays."""
 
 
 class SpooledStream:

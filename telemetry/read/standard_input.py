@@ -6,8 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-PLACE = Path("-")
-"""What stands for it among paths."""
 NAME = "standard input"
 _NAMES = {"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
 _TERMINAL = "/dev/tty"
