@@ -64,7 +64,7 @@ def found_in(folder: Path) -> list[TranscriptFile]:
     Sessions that ended first come first, as later ones may repeat what they hold. An agent comes
     behind whoever started it.
     """
-    files = [_file(path) for path in _paths(folder)]
+    files = [one_file(path) for path in _paths(folder)]
     written = {each.path.stem: _mtime(each.path) for each in files if not each.agent}
 
     def order(each: TranscriptFile) -> tuple[float, bool, int, str]:
@@ -76,11 +76,7 @@ def found_in(folder: Path) -> list[TranscriptFile]:
 
 
 def one_file(path: Path) -> TranscriptFile:
-    """A single file that was named."""
-    return _file(path)
-
-
-def _file(path: Path) -> TranscriptFile:
+    """A single file: what its name and its folder tell."""
     agent = path.stem.removeprefix(_AGENT) if path.name.startswith(_AGENT) else ""
     in_session = path.parent.name == "subagents"
     session = path.parent.parent.name if in_session else ""
