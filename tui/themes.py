@@ -7,10 +7,12 @@ theme of high contrast text has 7:1. A test measures this on what is drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from textual.color import Color
 from textual.theme import Theme
 
+_GROUNDS = ("background", "surface", "panel")
 _ROLES = ("primary", "secondary", "success", "warning", "error", "accent")
 
 
@@ -37,21 +39,8 @@ def _theme(name: str, *, dark: bool, **colours: str) -> Theme:
         "input-selection-background": chosen,
         "input-selection-foreground": foreground,
     }
-    return Theme(
-        name=name,
-        dark=dark,
-        variables=variables,
-        foreground=foreground,
-        background=colours["background"],
-        surface=colours["surface"],
-        panel=colours["panel"],
-        primary=colours["primary"],
-        secondary=colours["secondary"],
-        success=colours["success"],
-        warning=colours["warning"],
-        error=colours["error"],
-        accent=colours["accent"],
-    )
+    own: Any = {each: colours[each] for each in ("foreground", *_GROUNDS, *_ROLES)}
+    return Theme(name=name, dark=dark, variables=variables, **own)
 
 
 THEMES = (

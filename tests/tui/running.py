@@ -12,9 +12,10 @@ from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.panels.registry import PANEL_IDS
 from mlxdeck.tui.screens.request import RequestScreen
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.kpi import KpiStrip
 from mlxdeck.tui.widgets.request_table import RequestTable
-from mlxdeck.tui.widgets.tiles import UNKNOWN, KpiValue
+from mlxdeck.tui.widgets.tiles import KpiValue
 from tests.streams import NAME, START_TS, Made, Stream, write
 
 NOW_S = 100.0
@@ -65,7 +66,7 @@ class Running:
 
     def figure(self, name: str) -> str:
         """What a tile at the top says."""
-        return self.app.screen.query_one(KpiStrip).values.get(name, KpiValue(UNKNOWN)).text
+        return self.app.screen.query_one(KpiStrip).values.get(name, KpiValue(fmt.UNKNOWN)).text
 
     async def press(self, *keys: str) -> None:
         """Press keys, and let what they do come to rest."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -13,9 +13,7 @@ Ink = Literal[
     "", "axis", "grid", "mark", "cursor", "good", "calm", "warn", "bad", "muted", "plain",
 ]  # fmt: skip
 """What a cell is drawn with: a style of the chart."""
-INKS: tuple[Ink, ...] = (
-    "", "axis", "grid", "mark", "cursor", "good", "calm", "warn", "bad", "muted", "plain",
-)  # fmt: skip
+INKS: tuple[Ink, ...] = get_args(Ink)
 
 
 class CellRun(NamedTuple):

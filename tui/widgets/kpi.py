@@ -12,8 +12,9 @@ from textual.containers import Grid
 from textual.widget import Widget
 
 from mlxdeck.tui.messages import FilterChanged
+from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.kpi_layout import Line, laid_out
-from mlxdeck.tui.widgets.tiles import GROUPS, UNKNOWN, KpiValue, TileGroup
+from mlxdeck.tui.widgets.tiles import GROUPS, KpiValue, TileGroup
 
 
 class KpiGroup(Widget):
@@ -47,7 +48,9 @@ class KpiGroup(Widget):
 
     def show(self, values: Mapping[str, KpiValue]) -> None:
         """Show the figures of this group."""
-        own = {tile.name: values.get(tile.name, KpiValue(UNKNOWN)) for tile in self._group.tiles}
+        own = {
+            tile.name: values.get(tile.name, KpiValue(fmt.UNKNOWN)) for tile in self._group.tiles
+        }
         if own != self._values:
             self._values = own
             self.refresh()

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Mood = Literal["", "good", "warn", "bad"]
-UNKNOWN = "–"
 
 
 @dataclass(frozen=True, slots=True)
