@@ -121,18 +121,16 @@ class SessionTree(VirtualList):
         """The lines from top to bottom, turned round: a list draws its last item first."""
         assert self._found
         self._lines = {}
-        items: list[int] = []
-        unfolded = self._unfolded.intersection(self._numbers.tolist())
-        if not unfolded:
-            self.show(self._numbers[:] << _AGENT_BITS, (self._version, ()))
-            return
-        for number in self._numbers[::-1].tolist():
-            items.append(number << _AGENT_BITS)
-            for agent in self._found.agents(number) if number in unfolded else ():
+        places: list[int] = []
+        unfolded = np.flatnonzero(np.isin(self._numbers, list(self._unfolded)))
+        for place in unfolded.tolist():
+            number = int(self._numbers[place])
+            for agent in reversed(self._found.agents(number)):
                 line = TreeLine(number, agent)
                 self._lines[line.item] = line
-                items.append(line.item)
-        self.show(np.array(items[::-1], np.int64), (self._version, tuple(sorted(unfolded))))
+                places.append(place)
+        items = np.insert(self._numbers << _AGENT_BITS, places, list(self._lines))
+        self.show(items, (self._version, tuple(self._numbers[unfolded].tolist())))
 
     def _agents_of(self, session: int) -> int:
         if session not in self._n_agents and self._found:
