@@ -170,17 +170,19 @@ class RequestTable(VirtualList):
     def cells(self, item: int, width: int) -> list[Cell]:
         """One request."""
         columns, bar = self._fitting(width)
-        if self._later(item):
+        is_later = self._later(item)
+        runs = is_later or int(self._store.column("outcome")[item]) == OPEN
+        if is_later:
             made = {column.title: _UNDER_WAY.get(column.title, _DOT) for column in columns}
             for column in columns:
                 if column.title in ("time", "session"):
                     made[column.title] = column.cell(self._store, item)
         else:
             made = {column.title: column.cell(self._store, item) for column in columns}
-        running = self._reported(item)
+        running = self._reported(item) if runs else None
         if running is not None:
             made |= running_cells.known(running)
-        if self._runs(item) and "total" in made:
+        if runs and "total" in made:
             elapsed_s = self.now_ts - float(self._store.column("start_ts")[item])
             made["total"] = (fmt.duration(max(0.0, elapsed_s)), "accent")
         if item == self.marked:
@@ -189,7 +191,7 @@ class RequestTable(VirtualList):
         cells = [(text, made[column.title][1]) for column, text in zip(columns, texts, strict=True)]
         if bar and running is not None:
             return cells + running_cells.bar(running, bar - 1)
-        if not bar or self._runs(item):
+        if not bar or runs:
             return cells
         return cells + time_bars.bar(self._store, item, bar, self._scale_s)
 
@@ -209,13 +211,7 @@ class RequestTable(VirtualList):
         """Whether the request ended after the shown moment."""
         return bool(self._store.later(np.array([row]), self.as_of_ts)[0])
 
-    def _runs(self, row: int) -> bool:
-        """Whether the request runs at the shown moment."""
-        return int(self._store.column("outcome")[row]) == OPEN or self._later(row)
-
     def _reported(self, row: int) -> RunningProgress | None:
-        if not self._runs(row):
-            return None
         return running_progress(self._store, row, min(self.as_of_ts, self.now_ts))
 
     def chosen(self, item: int) -> None:
