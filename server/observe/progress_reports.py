@@ -66,8 +66,8 @@ def progress_elsewhere(
 
 
 def as_told(progress: RequestProgress) -> dict[str, Any]:
-    """The same for `/v1/status`: what is known, and nothing that the model has written."""
-    told = msgspec.structs.asdict(msgspec.structs.replace(progress, text=""))
+    """The same for `/v1/status`: what is known."""
+    told = msgspec.structs.asdict(progress)
     is_waiting = progress.state == "wait"
     return {
         name: value

@@ -110,7 +110,7 @@ class Trace:
     _reports: ProgressReports = field(init=False)
 
     def __post_init__(self) -> None:
-        self._reports = ProgressReports(self._progress, self._emit)
+        self._reports = ProgressReports(self._report, self._emit)
 
     def saw(self, event: StreamItem) -> None:
         """Something happened to the request, or goes out to its client."""
@@ -149,11 +149,13 @@ class Trace:
 
     def _progress(self) -> t.RequestProgress:
         if self._prepared:
-            now = progress_of(self._prepared, self._n_chars)
-        else:
-            since_s = self._began_s + (self._ttft_s or 0.0)
-            now = progress_elsewhere(since_s, self._usage, self._n_chars, self._waits_for)
-        text = self._said.tail(TAIL_CHARS)
+            return progress_of(self._prepared, self._n_chars)
+        since_s = self._began_s + (self._ttft_s or 0.0)
+        return progress_elsewhere(since_s, self._usage, self._n_chars, self._waits_for)
+
+    def _report(self) -> t.RequestProgress:
+        """The same with the end of what is written, for telemetry alone."""
+        now, text = self._progress(), self._said.tail(TAIL_CHARS)
         return msgspec.structs.replace(now, text=text) if text else now
 
     @property
