@@ -9,7 +9,7 @@ import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import GrowableArray, comparable
 from mlxdeck.telemetry.columns.record_batch import STATES, UNREADABLE
-from mlxdeck.telemetry.query.lexer import Kind
+from mlxdeck.telemetry.query.lexer import Kind, quoted
 from mlxdeck.telemetry.query.patterns import TextPattern
 from mlxdeck.telemetry.schema.figures import EXACT, FIGURES, OPEN, Figure
 from mlxdeck.telemetry.schema.figures import Kind as FigureKind
@@ -143,6 +143,11 @@ def anywhere(table: Table, wanted: TextPattern, now_ts: float) -> GrowableArray:
         if begins and not OWN_ID.encode().startswith(begins):
             found |= np.strings.startswith(table.names(), begins)
     return found
+
+
+def called_by(tool: str) -> str:
+    """A filter of the requests that called a tool; of an empty name, of unreadable calls."""
+    return f"tool={quoted(tool)}" if tool else f"tool:{NO_NAME}"
 
 
 def _agents(table: Table, wanted: TextPattern, now_ts: float) -> GrowableArray:

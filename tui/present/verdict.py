@@ -21,6 +21,7 @@ from mlxdeck.telemetry.analyze.stats import Array, Summary, bounds
 from mlxdeck.telemetry.analyze.usage import calls_of
 from mlxdeck.telemetry.analyze.window_uses import REFUSED
 from mlxdeck.telemetry.columns.record_batch import INVALID, UNREAD, UNREADABLE
+from mlxdeck.telemetry.query.fields import called_by
 from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.telemetry.schema.figures import ERROR, LOST, OPEN
@@ -232,7 +233,7 @@ def tools(look: Look) -> Iterator[Verdict]:
     }
     wanted = ["failed>0"] if failed.any() else []
     for name in sorted(called)[:MAX_NAMED]:
-        wanted.append("tool:unreadable" if name == UNREADABLE else f"tool={quoted(name)}")
+        wanted.append(called_by("" if name == UNREADABLE else name))
     most = "most: " if len(first) > 1 else ""
     yield Verdict("tools", text, f"{most}{listed(first, 1)}", " or ".join(wanted))
 

@@ -10,7 +10,7 @@ import numpy as np
 from textual.binding import Binding
 
 from mlxdeck.telemetry.analyze.usage import ToolUses
-from mlxdeck.telemetry.query.lexer import quoted
+from mlxdeck.telemetry.query.fields import called_by
 from mlxdeck.tui.messages import FilterChanged
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
@@ -134,8 +134,7 @@ class ToolTable(VirtualList):
     def chosen(self, item: int) -> None:
         """Show the requests that called it."""
         name = self._tools[item][0]
-        wanted = "tool:unreadable" if name == UNREADABLE else f"tool={quoted(name)}"
-        self.post_message(FilterChanged(wanted))
+        self.post_message(FilterChanged(called_by("" if name == UNREADABLE else name)))
 
 
 def _failed(uses: ToolUses) -> float:
