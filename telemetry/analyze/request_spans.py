@@ -35,14 +35,18 @@ def request_spans(
 ) -> list[RequestSpan]:
     """Requests that ran between two moments, by their start; of many, those that ended last."""
     ended = store.by_end.between(start_ts, now_ts)
-    begun = store.by_start.between(-np.inf, now_ts)[-MAX_BEGUN:]
-    runs = store.later(begun, now_ts) | (store.column("outcome")[begun] == OPEN)
-    running = begun[runs]
+    running = still_running(store, store.by_start.between(-np.inf, now_ts)[-MAX_BEGUN:], now_ts)
     if mask is not None:
         ended, running = ended[mask[ended]], running[mask[running]]
     found = [_running(store, row, now_ts) for row in running[-MAX_SPANS:].tolist()]
     found += [_ended(store, row) for row in ended[-MAX_SPANS:].tolist()]
     return sorted(found, key=lambda span: (span.start_ts, span.row))
+
+
+def still_running(store: Store, begun: Array, now_ts: float) -> Array:
+    """Those of some requests, which had begun by a moment, that had not ended by then."""
+    runs = store.later(begun, now_ts) | (store.column("outcome")[begun] == OPEN)
+    return np.asarray(begun[runs])
 
 
 def _ended(store: Store, row: int) -> RequestSpan:

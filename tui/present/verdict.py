@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from mlxdeck.telemetry.analyze.finding import Traffic
+from mlxdeck.telemetry.analyze.request_spans import still_running
 from mlxdeck.telemetry.analyze.running_servers import all_stopped, latest_tick
 from mlxdeck.telemetry.analyze.sentences import listed
 from mlxdeck.telemetry.analyze.shown_names import ShownNames
@@ -24,7 +25,7 @@ from mlxdeck.telemetry.columns.record_batch import INVALID, UNREAD, UNREADABLE
 from mlxdeck.telemetry.query.fields import called_by
 from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.schema.events import Tick
-from mlxdeck.telemetry.schema.figures import ERROR, LOST, OPEN
+from mlxdeck.telemetry.schema.figures import ERROR, LOST
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 
@@ -97,9 +98,7 @@ class Look:
     @cached_property
     def open_rows(self) -> Array:
         """Those that run now, the oldest first."""
-        begun, store = self.begun, self.store
-        runs = store.column("outcome")[begun] == OPEN
-        return np.asarray(begun[runs | store.later(begun, self.now_s)])
+        return still_running(self.store, self.begun, self.now_s)
 
     @cached_property
     def tick(self) -> Tick | None:
