@@ -15,7 +15,7 @@ from mlxdeck.telemetry.analyze.sessions import SessionAgent, Sessions
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import SessionChosen
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
+from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList, fitting_columns
 
 MIN_NAME = 24
 """Columns give way where the name would have fewer cells."""
@@ -229,11 +229,6 @@ class SessionTree(VirtualList):
 
 def _fitting(width: int) -> tuple[list[SessionColumn], int]:
     """The columns that fit, the least important left out first, and the cells of the name."""
-    columns = list(COLUMNS)
-    while _left(columns, width) < MIN_NAME and len(columns) > 1:
-        columns.remove(min(columns, key=lambda column: column.keep))
-    return columns, max(9, _left(columns, width))
-
-
-def _left(columns: list[SessionColumn], width: int) -> int:
-    return width - _TIME_CELLS - sum(column.width for column in columns)
+    columns = fitting_columns(COLUMNS, width - _TIME_CELLS - MIN_NAME)
+    left = width - _TIME_CELLS - sum(column.width for column in columns)
+    return columns, max(9, left)

@@ -13,7 +13,7 @@ from mlxdeck.telemetry.analyze.usage import ToolUses
 from mlxdeck.telemetry.query.fields import called_by
 from mlxdeck.tui.messages import FilterChanged
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
+from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList, fitting_columns
 
 UNREADABLE = "(unreadable)"
 MIN_NAME, MAX_NAME = 10, 32
@@ -142,15 +142,8 @@ def _failed(uses: ToolUses) -> float:
 
 
 def _fitting(width: int) -> list[ToolColumn]:
-    columns = list(COLUMNS)
-    while len(columns) > 1 and MIN_NAME + _needed(columns) > width:
-        columns.remove(min(columns, key=lambda column: column.keep))
-    return columns
-
-
-def _needed(columns: list[ToolColumn]) -> int:
-    return sum(column.width for column in columns)
+    return fitting_columns(COLUMNS, width - MIN_NAME)
 
 
 def _name_width(width: int, columns: list[ToolColumn]) -> int:
-    return max(1, min(MAX_NAME, width - _needed(columns)))
+    return max(1, min(MAX_NAME, width - sum(column.width for column in columns)))

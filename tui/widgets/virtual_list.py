@@ -6,8 +6,8 @@ cursor on the newest item stays on the newest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from rich.segment import Segment
@@ -24,6 +24,29 @@ Items = np.ndarray[Any, np.dtype[Any]]
 """Numbers that mean something to a subclass, oldest first."""
 Cell = tuple[str, str]
 """A text and the component class that styles it; empty for plain."""
+
+
+class ListColumn(Protocol):
+    """A column that may have to go."""
+
+    @property
+    def width(self) -> int:
+        """In cells."""
+
+    @property
+    def keep(self) -> int:
+        """Columns with the lowest number go first when there is no room."""
+
+
+_Column = TypeVar("_Column", bound=ListColumn)
+
+
+def fitting_columns(columns: Iterable[_Column], width: int) -> list[_Column]:
+    """Those that fit in a width, in their order; one is left in any case."""
+    found = list(columns)
+    while len(found) > 1 and sum(column.width for column in found) > width:
+        found.remove(min(found, key=lambda column: column.keep))
+    return found
 
 
 class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
