@@ -31,9 +31,7 @@ from mlxdeck.tui.present.charts import stands_out
 from mlxdeck.tui.present.status_line import StatusPart, fitted
 from mlxdeck.tui.present.tiles import tile_values
 from mlxdeck.tui.present.verdict import Judgement
-from mlxdeck.tui.present.view_model import (
-    no_stream,
-)
+from mlxdeck.tui.present.view_model import no_stream
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
 from mlxdeck.tui.screens.language import LanguageScreen
