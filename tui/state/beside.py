@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mlxdeck.telemetry.mirror.mirror import Mirror
+if TYPE_CHECKING:
+    from mlxdeck.telemetry.mirror.mirror import Mirror
 
 
 @dataclass(frozen=True, slots=True)
