@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlxdeck.telemetry.columns.record_batch import batch
+from mlxdeck.telemetry.read.streams import GrowingStreams
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store.store import Store
 
 START_TS = 1_790_000_000.0
 NAME = "mlxdeck-20260921-131320-7.jsonl"
@@ -101,3 +104,26 @@ def write(path: Path, requests: Iterable[Made], pid: int = 7) -> Path:
     lines.append(stream.tick(last_s, active=1, queued=2, output_tokens_per_s=21.5))
     path.write_bytes(b"".join(lines))
     return path
+
+
+def read_streams(places: Sequence[Path]) -> Store:
+    """Everything that files and folders hold by now; raises as `GrowingStreams`."""
+    streams = GrowingStreams(places)
+    try:
+        return streams.read()
+    finally:
+        streams.close()
+
+
+def fed(store: Store, steps: Iterable[Iterable[Made]]) -> Iterator[float]:
+    """Feed a store step by step; after each, the moment that is shown then."""
+    stream, number, now_ts = Stream(), 0, START_TS
+    for step in steps:
+        lines = []
+        for made in step:
+            lines += stream.request(made, number)
+            number += 1
+        found = batch(Path("f"), b"".join(lines))
+        store.feed([found] if found else [])
+        now_ts = max(now_ts + 7, store.last_ts - 5)
+        yield now_ts

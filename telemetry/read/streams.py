@@ -69,14 +69,5 @@ class GrowingStreams:
             tail.close()
 
 
-def read_streams(places: Sequence[Path]) -> Store:
-    """Everything that files and folders hold by now; raises as `GrowingStreams`."""
-    streams = GrowingStreams(places)
-    try:
-        return streams.read()
-    finally:
-        streams.close()
-
-
 def _why(bad: BadLine) -> str:
     return f"{bad.path} is no stream of telemetry: {bad.reason}; {EXPECTED}"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.telemetry.read.streams import read_streams
 from mlxdeck.telemetry.schema.figures import OK
 from mlxdeck.telemetry.store.store import Store
 from tests.real import serving
 from tests.scripted.day import PROGRAM, Desk
+from tests.streams import read_streams
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -11,8 +11,7 @@ from mlxdeck.telemetry.analyze.comparison import N_DRAWS, Comparison, compare, d
 from mlxdeck.telemetry.analyze.comparison_text import comparison_lines
 from mlxdeck.telemetry.analyze.periods import everything
 from mlxdeck.telemetry.analyze.stats import nearest_rank
-from mlxdeck.telemetry.read.streams import read_streams
-from tests.streams import NAME, Made, write
+from tests.streams import NAME, Made, read_streams, write
 
 
 def drawn(folder: Path, seed: int, times: float = 1.0, failing: float = 0.0, n: int = 300) -> Path:

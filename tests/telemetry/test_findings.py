@@ -9,9 +9,8 @@ import pytest
 from mlxdeck.telemetry.analyze.finding import ReportFinding
 from mlxdeck.telemetry.analyze.findings import findings
 from mlxdeck.telemetry.analyze.shown_names import ShownNames
-from mlxdeck.telemetry.read.streams import read_streams
 from tests.corpora.day.stream import lines
-from tests.streams import NAME
+from tests.streams import NAME, read_streams
 from tests.telemetry.planted import PLANTED, clean, planted, session, write
 
 DATA = Path(__file__).parents[1] / "data"

@@ -14,8 +14,7 @@ from mlxdeck.telemetry.analyze.report import Period, report
 from mlxdeck.telemetry.analyze.report_text import report_lines
 from mlxdeck.telemetry.analyze.shown_names import ShownNames
 from mlxdeck.telemetry.read.places import NoStream
-from mlxdeck.telemetry.read.streams import read_streams
-from tests.streams import NAME, START_TS, Made, write
+from tests.streams import NAME, START_TS, Made, read_streams, write
 
 DATA = Path(__file__).parents[1] / "data"
 

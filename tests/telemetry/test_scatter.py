@@ -14,7 +14,7 @@ from mlxdeck.telemetry.analyze.time_series import View
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.state.request_query import RequestQuery
-from tests.streams import START_TS, Made, Stream
+from tests.streams import START_TS, Made, Stream, fed
 from tests.telemetry.test_stats import made_requests
 
 N_ROWS, N_COLUMNS = 6, 20
@@ -35,17 +35,10 @@ def test_dots_that_are_kept_up_equal_those_made_anew(
     steps: list[list[Made]], window: Window, filtered: bool
 ) -> None:
     """One for each request of the window, whatever came before."""
-    stream, store, kept = Stream(), Store(), Scatter()
-    listing, number, now_ts = RequestQuery(store), 0, START_TS
+    store, kept = Store(), Scatter()
+    listing = RequestQuery(store)
     listing.set("status:ok" if filtered else "")
-    for step in steps:
-        lines = []
-        for made in step:
-            lines += stream.request(made, number)
-            number += 1
-        found = batch(Path("f"), b"".join(lines))
-        store.feed([found] if found else [])
-        now_ts = max(now_ts + 7, store.last_ts - 5)
+    for now_ts in fed(store, steps):
         kept.look(store, window, now_ts, N_COLUMNS, listing.view)
         anew = Scatter()
         anew.look(store, window, now_ts, N_COLUMNS, View(listing.mask))

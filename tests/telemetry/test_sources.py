@@ -16,10 +16,10 @@ from mlxdeck.telemetry.analyze.request_detail import detail
 from mlxdeck.telemetry.read import byte_feed, decompression, spool
 from mlxdeck.telemetry.read.decompression import DamagedData, Decompression, method_of, zstd
 from mlxdeck.telemetry.read.places import NoStream, check_place
-from mlxdeck.telemetry.read.streams import GrowingStreams, read_streams
+from mlxdeck.telemetry.read.streams import GrowingStreams
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.store.store import Store
-from tests.streams import NAME, Made, Stream, write
+from tests.streams import NAME, Made, Stream, read_streams, write
 
 MADE = [Made(n, tool="Read") for n in range(1, 6)]
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": zstd.compress}

@@ -26,7 +26,7 @@ from mlxdeck.telemetry.store.id_index import IdIndex
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.telemetry.store.time_index import TimeIndex
 from mlxdeck.tui.state.request_query import RequestQuery
-from tests.streams import START_TS, Made, Stream, write
+from tests.streams import START_TS, Made, Stream, fed, write
 
 made_requests = st.builds(
     Made,
@@ -152,17 +152,10 @@ def test_a_chart_that_is_kept_up_equals_one_made_anew(
     steps: list[list[Made]], window: Window, look_back: int, filtered: bool
 ) -> None:
     """After every few requests, late ones too, and as the window moves on."""
-    stream, store, kept = Stream(), Store(), TimeSeries(look_back)
-    listing, number, now_ts = RequestQuery(store), 0, START_TS
+    store, kept = Store(), TimeSeries(look_back)
+    listing = RequestQuery(store)
     listing.set("status:ok" if filtered else "")
-    for step in steps:
-        lines = []
-        for made in step:
-            lines += stream.request(made, number)
-            number += 1
-        found = batch(Path("f"), b"".join(lines))
-        store.feed([found] if found else [])
-        now_ts = max(now_ts + 7, store.last_ts - 5)
+    for now_ts in fed(store, steps):
         got = kept.series(store, window, now_ts, 20, listing.view)
         anew = TimeSeries(look_back).series(store, window, now_ts, 20, View(listing.mask))
         for name in Series.__slots__:

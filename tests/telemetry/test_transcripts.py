@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from mlxdeck.telemetry.analyze.request_detail import detail
 from mlxdeck.telemetry.analyze.token_costs import TokenCosts, token_costs
 from mlxdeck.telemetry.read.places import check_place
-from mlxdeck.telemetry.read.streams import GrowingStreams, read_streams
+from mlxdeck.telemetry.read.streams import GrowingStreams
 from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, OK, OPEN
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.telemetry.transcripts.conversion import Conversion
 from mlxdeck.telemetry.transcripts.transcript_feed import TranscriptFeed
 from mlxdeck.telemetry.transcripts.transcript_lines import line_of
-from tests.streams import Made, write
+from tests.streams import Made, read_streams, write
 from tests.transcripts import SESSION, START_TS, Transcript, call, text
 
 

@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdeck.telemetry.columns.record_batch import batch
-from mlxdeck.telemetry.read.streams import read_streams
 from mlxdeck.telemetry.schema.events import RequestProgress
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.widgets.request_table import COLUMNS, RequestTable, fitting
 from mlxdeck.tui.widgets.time_bars import bar, scale_of
-from tests.streams import Made, Stream
+from tests.streams import Made, Stream, read_streams
 from tests.transcripts import Transcript, text
 from tests.tui.running import LAST, REQUESTS, running
 
