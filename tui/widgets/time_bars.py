@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.text import format as fmt
+from mlxdeck.tui.widgets.scale import round_time
 from mlxdeck.tui.widgets.virtual_list import Cell
 
 _PHASES = (
@@ -18,16 +19,13 @@ _PHASES = (
 _LEGEND: tuple[Cell, ...] = (("┄ queue ", "warn"), ("━ read ", "accent"), ("─ write ", ""))
 _LEGEND_CELLS = sum(len(text) for text, _ in _LEGEND)
 MIN_SHOWN_S = 0.001
-_ROUND_S = (
-    *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0),
-    *(1200.0, 1800.0, 3600.0, 7200.0, 18_000.0, 36_000.0),
-)
+MIN_SCALE_S = 0.01
 
 
 def scale_of(seconds: Iterable[float]) -> float:
     """The shortest round time that none of some times is longer than; NaN counts for none."""
     longest_s = max((each for each in seconds if not math.isnan(each)), default=0.0)
-    return next((each for each in _ROUND_S if longest_s <= each), longest_s)
+    return round_time(max(longest_s, MIN_SCALE_S))
 
 
 def legend(scale_s: float, width: int) -> list[Cell]:
