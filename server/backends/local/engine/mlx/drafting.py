@@ -1,9 +1,9 @@
-"""Who is guessed for in a batch, by what, and what its logits processors have to be able to do."""
+"""Who is guessed for in a batch, and by what."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from mlxdeck.server.backends.local.engine.speculation.payoff import Acceptance, Payoff
 
@@ -26,22 +26,6 @@ class Drafter(Protocol):
 
     def draft(self, most_tokens: int) -> list[int]:
         """Guess."""
-
-
-class DraftProcessor(Protocol):
-    """A logits processor that can look at the places of a draft, one by one, and go back."""
-
-    def takes(self, tokens: list[int]) -> int:
-        """How many of these tokens it lets through behind those that it was called with.
-
-        The first is drawn already, and the others are a draft.
-        """
-
-    def mark(self) -> Any:
-        """The state behind the token that it was called with last."""
-
-    def back(self, mark: Any) -> None:
-        """Return to that state."""
 
 
 class NoGuess:
