@@ -38,11 +38,13 @@ def queueing(traffic: Traffic) -> Iterator[ReportFinding]:
     waits = len(places) >= MIN_REQUESTS and total_s >= QUEUE_SHARE * traffic.waited_s
     if not waits and len(refused) < max(MIN_REQUESTS, 0.02 * len(traffic.rows)):
         return
-    evidence = [
-        f"{counted(len(places), 'request')} waited {span(QUEUED_S)} or longer,"
-        f" {span(total_s)} together: {percent(total_s, traffic.waited_s)} of the time",
-        f"the slowest twentieth waited {span(nearest_rank(waits_s, (95,))[0])} or longer",
-    ]
+    evidence = []
+    if len(places):
+        evidence += [
+            f"{counted(len(places), 'request')} waited {span(QUEUED_S)} or longer,"
+            f" {span(total_s)} together: {percent(total_s, traffic.waited_s)} of the time",
+            f"the slowest twentieth waited {span(nearest_rank(waits_s, (95,))[0])} or longer",
+        ]
     if len(refused):
         evidence.append(f"{counted(len(refused), 'request')} were refused: the queue was full")
     shown = np.union1d(places, refused)
@@ -58,7 +60,7 @@ def queueing(traffic: Traffic) -> Iterator[ReportFinding]:
         ),
         len(shown),
         traffic.ids(shown, waits_s[shown]),
-        total_s,
+        total_s or None,
     )
 
 

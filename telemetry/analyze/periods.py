@@ -39,7 +39,12 @@ def since(text: str, end_ts: float) -> float:
         ValueError: It is neither.
     """
     length = length_s(text)
-    return moment(text) if length is None else end_ts - length
+    return moment(text) if length is None else _before(end_ts, length)
+
+
+def _before(end_ts: float, length: float) -> float:
+    """So long before; at most 1970, as there is no date of ten thousand years ago."""
+    return max(end_ts - length, min(end_ts, 0.0))
 
 
 def everything(store: Store) -> Period:
@@ -66,11 +71,17 @@ def compared(text: str, own: Period) -> Period:
         ValueError: The text is no period.
     """
     if (length := length_s(text)) is not None:
-        return Period(own.from_ts - length, own.from_ts)
+        return _ordered(_before(own.from_ts, length), own.from_ts, text)
     begin, dots, end = text.partition(BETWEEN)
     if not dots:
         raise ValueError(
             "expected a telemetry file, a length such as 7d, or two dates such as"
             f" 2026-11-01{BETWEEN}2026-11-08, got {text!r}"
         )
-    return Period(moment(begin), moment(end))
+    return _ordered(moment(begin), moment(end), text)
+
+
+def _ordered(from_ts: float, until_ts: float, text: str) -> Period:
+    if until_ts <= from_ts:
+        raise ValueError(f"expected a period that ends after it begins, got {text!r}")
+    return Period(from_ts, until_ts)

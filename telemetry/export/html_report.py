@@ -40,7 +40,8 @@ def _body(of: Report, steps: ReportSeries, against: Comparison | None) -> Iterat
     yield "<h1>mlxdeck report</h1>"
     yield f'<p class="quiet">{dated(of.period.from_ts)} to {dated(of.period.until_ts)}</p>'
     if not of.n_requests:
-        yield "<p>No request ended in this period.</p>"
+        open_ones = f" {of.n_open:,} without an end." if of.n_open else ""
+        yield f"<p>No request ended in this period.{open_ones}</p>"
         return
     yield from _tiles(of)
     yield from _findings(of.findings)

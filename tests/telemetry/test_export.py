@@ -179,7 +179,9 @@ def test_a_request_is_a_span_with_its_figures(path: Path) -> None:
     for span in found:
         if span.kind.name == "INTERNAL":
             assert span.name in ("queue", "prefill", "decode")
-            assert span.parent in [each.context for each in roots.values()]
+            (root,) = [each for each in roots.values() if each.context == span.parent]
+            moments = (root.start_time, span.start_time, span.end_time, root.end_time)
+            assert list(moments) == sorted(moments)
     texts = " ".join(span.to_json() for span in found)
     told = [each["attrs"].get("gen_ai.tool.call.arguments") for each in lines(path)]
     assert not any(each in texts for each in told if each and len(each) > 20)
@@ -255,7 +257,8 @@ def collector() -> Iterator[tuple[str, dict[str, list[bytes]]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             taken[self.path].append(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
+            self.send_response(302 if "moved" in self.path else 200)
+            self.send_header("location", "/v1/traces")
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -290,6 +293,16 @@ def test_a_real_collector_gets_spans_and_metrics(
     (raw,) = taken["/v1/metrics"]
     found = ExportMetricsServiceRequest.FromString(raw).resource_metrics[0].scope_metrics[0]
     assert "gen_ai.server.request.duration" in [metric.name for metric in found.metrics]
+
+
+def test_a_redirect_is_not_followed_and_not_taken_for_success(
+    collector: tuple[str, dict[str, list[bytes]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was sent nowhere is told."""
+    url, taken = collector
+    assert main(["export", str(RECORDINGS[2]), "--otlp", f"{url}/moved"]) == 2
+    assert "does not take spans" in capsys.readouterr().err
+    assert list(taken) == ["/moved/v1/traces"]
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,17 @@ def test_an_answer_that_may_be_short_is_not_cut(tmp_path: Path) -> None:
     assert found(write(tmp_path / NAME, [*clean(), *short])) == []
 
 
+def test_a_full_queue_tells_who_was_refused_and_no_wait_that_was_none(tmp_path: Path) -> None:
+    """Requests that are refused at once wait for nothing."""
+    refused = session(
+        "refused", 20, outcome="error", status=529, error_type="overloaded_error",
+        reached="prepare", calls=(),
+    )  # fmt: skip
+    (one,) = found(write(tmp_path / NAME, [*clean(), *refused]))
+    assert (one.name, one.saves_s) == ("queueing", None)
+    assert one.evidence == ("20 requests were refused: the queue was full",)
+
+
 def test_a_shared_finding_names_nobody(tmp_path: Path) -> None:
     """Numbers in place of sessions, tools, models and requests."""
     for each in found(planted(tmp_path, *PLANTED), ShownNames(anonymous=True)):

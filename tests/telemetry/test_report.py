@@ -67,9 +67,41 @@ def test_periods_are_lengths_or_dates() -> None:
     assert compared("12h", own) == Period(1_000_000.0 - 43_200, 1_000_000.0)
     found = compared("2026-11-01..2026-11-02", own)
     assert found.until_ts - found.from_ts == 86_400
-    for wrong in ("", "week", "2026-11-01", "2026-99-01..2026-11-02"):
+    backwards = ("0d", "2026-11-02..2026-11-01", "2026-11-01..2026-11-01")
+    for wrong in ("", "week", "2026-11-01", "2026-99-01..2026-11-02", *backwards):
         with pytest.raises(ValueError, match="expected"):
             compared(wrong, own)
+
+
+@pytest.mark.parametrize("length", ["999999d", "999999999d", "99999999999999999999w"])
+def test_a_length_beyond_all_dates_means_everything(
+    length: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the own period and of the one before it."""
+    path = str(write(tmp_path / NAME, [Made(10), Made(20)]))
+    for words in (["--since", length], ["--since", "5s", "--against", length]):
+        assert main(["report", path, *words]) == 0
+        assert "1970-01-01" in capsys.readouterr().out
+        assert main(["report", path, *words, "--html", str(tmp_path / "a.html")]) == 0
+        capsys.readouterr()
+    assert main(["stats", path, "--since", length, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_requests"] == 2
+
+
+def test_requests_of_a_killed_server_are_told_though_none_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As text and as a page."""
+    path = write(tmp_path / NAME, [Made(10), Made(20)])
+    kept = [line for line in path.read_text().splitlines(True) if '"request.end"' not in line]
+    path.write_text("".join(kept))
+    for command in ("report", "stats"):
+        assert main([command, str(path)]) == 0
+        told = capsys.readouterr().out
+        assert told == "no request ended in this period; 2 without an end\n"
+    page = tmp_path / "a.html"
+    assert main(["report", str(path), "--html", str(page)]) == 0
+    assert "No request ended in this period. 2 without an end." in page.read_text()
 
 
 def test_the_lines_of_a_shared_report_name_nobody() -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import requests as http
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
@@ -35,10 +36,18 @@ def exporters(url: str) -> tuple[SpanExporter, MetricExporter]:
     """Those of the SDK; `OTEL_EXPORTER_OTLP_HEADERS` may hold a key for the collector."""
     # Its own messages repeat what `send` says.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    session = http.Session()
+    session.hooks["response"].append(_refuse_redirect)
     return (
-        OTLPSpanExporter(f"{url}/v1/traces", timeout=TIMEOUT_S),
-        OTLPMetricExporter(f"{url}/v1/metrics", timeout=TIMEOUT_S),
+        OTLPSpanExporter(f"{url}/v1/traces", timeout=TIMEOUT_S, session=session),
+        OTLPMetricExporter(f"{url}/v1/metrics", timeout=TIMEOUT_S, session=session),
     )
+
+
+def _refuse_redirect(response: http.Response, **_: object) -> None:
+    """The exporter follows none, and counts it as taken."""
+    if response.is_redirect:
+        raise http.TooManyRedirects("redirects are not followed")
 
 
 def send(

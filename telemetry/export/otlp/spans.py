@@ -93,7 +93,11 @@ def _phases(request: RequestLines, own: SpanContext, of: Resource) -> Iterator[R
     found = {"queue": (queue_ns, prefill_ns), "prefill": (prefill_ns, at_ns)}
     if decode_s is not None:
         found["decode"] = (at_ns, at_ns + _ns(decode_s))
-    for name, (start_ns, end_ns) in found.items():
+    until_ns = _ns(request.lines[-1].ts)
+    from_ns = until_ns - _ns(end.duration_s) if isinstance(end, RequestEnd) else queue_ns
+    for name, times_ns in found.items():
+        # The first token's line is written a moment after it came.
+        start_ns, end_ns = (min(max(at_ns, from_ns), until_ns) for at_ns in times_ns)
         yield ReadableSpan(
             name=name,
             context=_context(f"{first.request_id} {name}", own.trace_id),
