@@ -8,7 +8,7 @@ import numpy as np
 
 from mlxdeck.telemetry.analyze.finding import MIN_REQUESTS, ReportFinding, Traffic
 from mlxdeck.telemetry.analyze.sentences import counted, percent, span
-from mlxdeck.telemetry.analyze.stats import nearest_rank
+from mlxdeck.telemetry.analyze.stats import Array, nearest_rank
 
 QUEUE_SHARE = 0.2
 """Of the time: with less, a larger batch would slow down each request by more than it saves."""
@@ -113,9 +113,8 @@ def long_conversations(traffic: Traffic) -> Iterator[ReportFinding]:
     limit = max(MIN_LONG_TOKENS, LONG_TIMES * float(np.median(lengths[judged])))
     per_token_s = traffic.known("decode_s") / np.maximum(n_out - 1, 1)
     long, short = judged[lengths[judged] >= limit], judged[lengths[judged] < limit / 2]
-    header = traffic.store.header
-    window = header.context_tokens if header else 0
-    near = judged[lengths[judged] >= NEAR_WINDOW * window] if window else judged[:0]
+    windows = _windows(traffic)[judged]
+    near = judged[(windows > 0) & (lengths[judged] >= NEAR_WINDOW * windows)]
     lost_s, evidence = 0.0, []
     if len(long) >= MIN_REQUESTS and len(short) >= MIN_REQUESTS:
         usual_s, now_s = (float(np.median(per_token_s[each])) for each in (short, long))
@@ -127,9 +126,10 @@ def long_conversations(traffic: Traffic) -> Iterator[ReportFinding]:
                 f" {span(usual_s)}: {counted(len(long), 'request')}"
             )
     if len(near) >= max(MIN_REQUESTS, NEAR_SHARE * len(judged)):
+        sizes = np.unique(windows[np.isin(judged, near)])
         evidence.append(
             f"{counted(len(near), 'request')} fill {NEAR_WINDOW:.0%} of the window of"
-            f" {window:,} tokens, or more"
+            f" {' to '.join(f'{size:,}' for size in sizes[[0, -1][: len(sizes)]])} tokens, or more"
         )
     if not evidence:
         return
@@ -148,3 +148,14 @@ def long_conversations(traffic: Traffic) -> Iterator[ReportFinding]:
         traffic.ids(shown, lengths[shown]),
         lost_s or None,
     )
+
+
+def _windows(traffic: Traffic) -> Array:
+    """How many tokens the server of each request looked back; 0 if it is unknown."""
+    found, times = np.zeros(len(traffic.rows), np.int64), traffic.column("end_ts")
+    for model, own in traffic.groups(np.arange(len(traffic.rows)), "served"):
+        if not (servers := traffic.store.servers.windows(model)):
+            continue
+        began, windows = map(np.array, zip(*servers, strict=True))
+        found[own] = windows[np.maximum(np.searchsorted(began, times[own], "right") - 1, 0)]
+    return found

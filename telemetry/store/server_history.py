@@ -60,6 +60,14 @@ class ServerHistory:
             return max(first or began, key=lambda each: each.ts).attrs
         return min(self._headers, key=lambda each: each.ts).attrs
 
+    def windows(self, model: str) -> list[tuple[float, int]]:
+        """When each server with a model began, and how many tokens it looks back, in order.
+
+        Of all servers if none names the model.
+        """
+        own = [each for each in self._headers if each.attrs.model == model] or self._headers
+        return sorted((each.ts, each.attrs.context_tokens) for each in own)
+
     def began(self, ts: float, pid: int, header: t.StreamStart) -> None:
         """A file begins. Two processes can't listen at one address: the one before was killed."""
         self._headers.append(_Header(ts, pid, header))

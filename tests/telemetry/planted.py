@@ -156,13 +156,13 @@ PLANTED: dict[str, Callable[[], list[Turn]]] = {
 """By the name of the finding; each also shows what belongs to it and nothing else."""
 
 
-def write(path: Path, turns: Iterable[Turn]) -> Path:
-    """A stream of some requests, one after the other."""
-    stream, at_s = Stream(), 1.0
-    lines = [stream.line(t.StreamStart(model="made-up", context_tokens=WINDOW), 0)]
+def write(path: Path, turns: Iterable[Turn], *, began_s: float = 0.0, window: int = WINDOW) -> Path:
+    """A stream of some requests, one after the other; its process is named by its beginning."""
+    stream, at_s = Stream(pid=7 + int(began_s)), began_s + 1.0
+    lines = [stream.line(t.StreamStart(model="made-up", context_tokens=window), began_s)]
     for number, turn in enumerate(turns):
         at_s += 0.1
-        lines += _lines(stream, turn, f"req_{number:05}", at_s)
+        lines += _lines(stream, turn, f"req_{began_s:.0f}_{number:05}", at_s)
         at_s += turn.duration_s
     path.write_bytes(b"".join(lines))
     return path

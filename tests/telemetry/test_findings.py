@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mlxdeck.telemetry.analyze.findings import findings
 from mlxdeck.telemetry.analyze.shown_names import ShownNames
 from tests.corpora.day.stream import lines
 from tests.streams import NAME, read_streams
-from tests.telemetry.planted import PLANTED, clean, planted, session, write
+from tests.telemetry.planted import PLANTED, WINDOW, clean, planted, session, write
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -90,6 +91,22 @@ def test_an_answer_that_may_be_short_is_not_cut(tmp_path: Path) -> None:
     """A client that allows few tokens wants no more."""
     short = session("titles", 30, finish="max_tokens", output_tokens=64, max_tokens=64)
     assert found(write(tmp_path / NAME, [*clean(), *short])) == []
+
+
+@pytest.mark.parametrize("windows", [(14_000, WINDOW), (WINDOW, 14_000)])
+def test_a_conversation_is_near_the_window_of_its_own_server(
+    tmp_path: Path, windows: tuple[int, int]
+) -> None:
+    """Of several servers in one folder, whichever was started last."""
+    turns = [turn for number in range(3) for turn in session(f"long {number}", 4)]
+    near = [replace(turn, input_tokens=12_000, cached_tokens=11_600) for turn in turns]
+    for number, window in enumerate(windows):
+        write(tmp_path / f"{number}-{NAME}", near, began_s=1e5 * number, window=window)
+    (one,) = found(tmp_path)
+    assert (one.name, one.n_requests) == ("long_conversations", len(near))
+    assert "the window of 14,000 tokens" in one.evidence[0]
+    first = "req_0_" if windows[0] == 14_000 else "req_100000_"
+    assert all(request.startswith(first) for request in one.requests)
 
 
 def test_a_full_queue_tells_who_was_refused_and_no_wait_that_was_none(tmp_path: Path) -> None:
