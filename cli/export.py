@@ -54,20 +54,24 @@ def run(args: Namespace) -> int:
         if not len(rows):
             raise UserError("no request is like that")
         print(_sent(args, store, files, rows) if args.otlp else _written(args, store, files, rows))
-    except (ExportError, ValueError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{error.filename or args.to}: {error.strerror or error}") from error
+    except (ExportError, ValueError) as error:
         raise UserError(str(error)) from error
     return 0
 
 
 def _written(args: Namespace, store: Store, files: Sequence[Path], rows: Any) -> str:
+    from mlxdeck.telemetry.analyze.sentences import counted
     from mlxdeck.telemetry.export.tables import CALL_KINDS, calls, take, write, write_records
 
-    if args.calls:
-        write_records(calls(_lines(store, files, rows)), CALL_KINDS, args.to)
-    else:
+    requests = counted(len(rows), "request")
+    if not args.calls:
         write(take(store, rows), args.to)
-    what = "requests with their tool calls" if args.calls else "requests"
-    return f"wrote {args.to}: {len(rows)} {what}"
+        return f"wrote {args.to}: {requests}"
+    told = list(calls(_lines(store, files, rows)))
+    write_records(told, CALL_KINDS, args.to)
+    return f"wrote {args.to}: {counted(len(told), 'tool call')} of {requests}"
 
 
 def _sent(args: Namespace, store: Store, files: Sequence[Path], rows: Any) -> str:
@@ -78,7 +82,12 @@ def _sent(args: Namespace, store: Store, files: Sequence[Path], rows: Any) -> st
     from mlxdeck.telemetry.analyze.sentences import counted
     from mlxdeck.telemetry.remote_url import remote_url
 
-    sent = send(_lines(store, files, rows), *exporters(remote_url(args.otlp)))
+    made = exporters(remote_url(args.otlp))
+    try:
+        sent = send(_lines(store, files, rows), *made)
+    finally:
+        for each in made:
+            each.shutdown()
     requests, spans = counted(sent.n_requests, "request"), counted(sent.n_spans, "span")
     return f"sent {requests} as {spans}, and their metrics"
 

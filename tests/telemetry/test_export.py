@@ -83,7 +83,9 @@ def test_a_table_holds_every_figure_of_every_request(
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_table_of_calls_holds_each_call(kind: str, tmp_path: Path) -> None:
+def test_a_table_of_calls_holds_each_call(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With its request and session, by the names of the event's fields."""
     written = tmp_path / f"calls.{kind}"
     assert main(["export", str(RECORDINGS[2]), "--calls", "--to", str(written)]) == 0
@@ -94,6 +96,8 @@ def test_a_table_of_calls_holds_each_call(kind: str, tmp_path: Path) -> None:
         if each["event"] == "tool_call" and each["request_id"] in ends
     ]
     found = rows(written)
+    n_calls, n_requests = f"{len(told)} tool calls", f"{len(ends)} requests"
+    assert capsys.readouterr().out == f"wrote {written}: {n_calls} of {n_requests}\n"
     assert {*found[0]} == {*CALL_KINDS}
     assert sorted((row["request_id"], row["name"], row["arguments"]) for row in found) == sorted(
         (
@@ -180,8 +184,8 @@ def test_a_request_is_a_span_with_its_figures(path: Path) -> None:
         if span.kind.name == "INTERNAL":
             assert span.name in ("queue", "prefill", "decode")
             (root,) = [each for each in roots.values() if each.context == span.parent]
-            moments = (root.start_time, span.start_time, span.end_time, root.end_time)
-            assert list(moments) == sorted(moments)
+            moments = [root.start_time, span.start_time, span.end_time, root.end_time]
+            assert moments == sorted(each or 0 for each in moments)
     texts = " ".join(span.to_json() for span in found)
     told = [each["attrs"].get("gen_ai.tool.call.arguments") for each in lines(path)]
     assert not any(each in texts for each in told if each and len(each) > 20)

@@ -47,6 +47,7 @@ def exporters(url: str) -> tuple[SpanExporter, MetricExporter]:
 def _refuse_redirect(response: http.Response, **_: object) -> None:
     """The exporter follows none, and counts it as taken."""
     if response.is_redirect:
+        response.close()
         raise http.TooManyRedirects("redirects are not followed")
 
 
