@@ -37,7 +37,7 @@ MAY_ALSO_IMPORT = {
     "mlxdeck.server.admin.metrics": {"prometheus_client"},
     "mlxdeck.server.dialects.json_parts": {"numpy"},
     "mlxdeck.telemetry.export.tables": {"pyarrow"},
-    "mlxdeck.telemetry.export.otlp": {"opentelemetry"},
+    "mlxdeck.telemetry.export.otlp": {"opentelemetry", "requests"},
     "mlxdeck.cli.completion": {"shtab"},
     "mlxdeck.tui.outputs.browser": {"textual_serve", "aiohttp"},
     "mlxdeck.server.schemas": {"jsonschema", "re2"},
