@@ -62,7 +62,7 @@ def filter_of(args: Namespace, recorded: GrowingStreams, until_ts: float) -> Fil
         UserError: It can't be understood.
     """
     from mlxdeck.telemetry.analyze.selection import Selection
-    from mlxdeck.telemetry.query.hints import unmatched
+    from mlxdeck.telemetry.query.hints import Hints
 
     if not args.where:
         return None
@@ -73,7 +73,7 @@ def filter_of(args: Namespace, recorded: GrowingStreams, until_ts: float) -> Fil
             raise UserError(f"--filter: {error}") from error
     args.where.search(recorded.store, recorded.files)
     wanted: Filter = args.where.filter
-    if told := unmatched(wanted, recorded.store, until_ts):
+    if told := Hints(recorded.store, wanted).at(until_ts):
         print(f"mlxdeck: {told}", file=sys.stderr)
     return wanted
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import GrowableArray
@@ -38,7 +40,7 @@ class GrowingMask:
         self._whole, self._told, self._running = whole, told, store.open_rows
         return self._mask
 
-    def key(self, now_ts: float) -> object:
+    def key(self, now_ts: float) -> Hashable:
         """While this value is the same, the mask only changes by what is new."""
         store, wanted = self._store, self._wanted
         n_others = store.n if wanted.is_of_others else 0

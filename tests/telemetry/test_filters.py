@@ -19,6 +19,7 @@ from mlxdeck.telemetry.query.completion import complete
 from mlxdeck.telemetry.query.fields import FIELDS, anywhere
 from mlxdeck.telemetry.query.filters import FilterError, expanded, parse
 from mlxdeck.telemetry.query.growing_mask import GrowingMask
+from mlxdeck.telemetry.query.hints import Hints
 from mlxdeck.telemetry.query.lexer import quoted, unquoted
 from mlxdeck.telemetry.query.patterns import TextPattern
 from mlxdeck.telemetry.query.syntax import written
@@ -27,7 +28,7 @@ from mlxdeck.telemetry.store.argument_search import MAX_WORDS
 from mlxdeck.telemetry.store.store import MAX_SAID, Store
 from mlxdeck.telemetry.store.string_table import MAX_PATTERNS
 from mlxdeck.tui.state.request_query import RequestQuery
-from tests.streams import START_TS, Made, Stream, write
+from tests.streams import START_TS, Made, Stream, fed, write
 
 REQUESTS = (
     Made(40, 8.0, 10_000, 0, 40, cache="miss"),
@@ -342,6 +343,35 @@ def test_what_is_half_typed_is_told(store: Store) -> None:
         query.type("status:errr ", 12)
     with pytest.raises(FilterError, match="status: no errr"):
         query.set("status:errr")
+
+
+def test_what_no_request_can_have_is_told(store: Store) -> None:
+    """Times outside what is recorded, and figures that none has: what there is instead."""
+    query, last_ts = RequestQuery(store), float(store.by_start.times[-1])
+    day = time.strftime("%Y-%m-%d", time.localtime(last_ts - 5 * 86_400))
+    for text, hint in [
+        ("hit>150%", "hit: there are 0% to "),
+        ("latency>9h", "latency: there are "),
+        (f"time:{day}", "time: nothing began then; requests began from 20"),
+        (f"time:{day}T14:00..15:00", "time: nothing began then"),
+        ("ago>9h", "ago: nothing began then"),
+        ("ago<9h hit>=0%", ""),
+        ("status:ok or hit>150%", "hit: "),
+        ("time>2020-01-01", ""),
+    ]:
+        query.set(text)
+        assert query.hint.startswith(hint) and bool(hint) == bool(query.hint), (text, query.hint)
+
+
+def test_a_hint_looks_only_at_what_is_new() -> None:
+    """Each request once, however often the hint is asked for."""
+    store = Store()
+    hints = Hints(store, parse("tool:Raed hit>150%"))
+    steps = [[Made(10 * n + k, 1.0, tool="Read") for k in range(5)] for n in range(6)]
+    for n, _ in enumerate(fed(store, steps), 1):
+        for _ in range(3):
+            assert hints.at().startswith("tool: no Raed")
+        assert hints.n_looked == 5 * n
 
 
 NAMES = st.sampled_from(["", "a", "b", "Read", "read me"])

@@ -16,10 +16,11 @@ from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.query.filters import parse
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.store import Store
+from mlxdeck.tui.present.blamed_misses import BlamedMisses
 from mlxdeck.tui.present.verdict import HOLD_S, Judgement, Look, Verdict, verdicts
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.state.preferences import Preferences
-from mlxdeck.tui.state.request_query import RequestQuery
+from mlxdeck.tui.state.request_query import ORDERS, RequestQuery
 from tests.streams import NAME, START_TS, Made, Stream
 from tests.tui.running import running
 
@@ -108,12 +109,13 @@ def test_each_trouble_is_told_with_its_number_and_its_requests() -> None:
         "4 of 4 cache misses begin in tools.Read: its description changes",
         "2 of 26 requests failed (api_error)",
     ]
-    n_listed = {
-        kind: int(parse(each.filter).mask(ctx.store).sum())
-        for kind, each in found.items()
-        if each.filter
-    }
-    assert n_listed == {"queue": 6, "memory": 6, "tools": 1, "misses": 4, "errors": 2}
+    n_listed = {kind: len(each.rows) for kind, each in found.items() if each.rows is not None}
+    assert n_listed == {"queue": 5, "memory": 6, "tools": 1, "misses": 4, "errors": 2}
+    for each in found.values():
+        assert (each.rows is None) is not bool(each.filter)
+        if each.rows is not None:
+            # The filter alone finds others of their kind too, whenever they were.
+            assert parse(each.filter).mask(ctx.store)[each.rows].all()
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,42 @@ def test_refused_requests_are_no_failures() -> None:
     assert (first.kind, first.text) == ("failing", "8 of 34 requests failed (api_error)")
 
 
+def test_the_list_is_of_the_requests_that_are_counted() -> None:
+    """Of the window and the moment, in any order, also for tiles; another filter ends it."""
+    stream = Stream()
+    failed = [Made(10.0 * n, 1.0, outcome="error", cache="") for n in range(1, 9)]
+    ctx = context(requests(stream, failed), stream)
+    query = ctx.listing
+    for label, at_s, n in (("1m", 85, 6), ("1m", 45, 4), ("all", 85, 8)):
+        ctx.window = next(each for each in WINDOWS if each.label == label)
+        (verdict, *_) = told(ctx, at_s)
+        assert verdict.text == f"{n} of {n} requests failed (api_error)"
+        query.set(verdict.filter)
+        query.choose(verdict.rows)
+        for order in ORDERS:
+            query.order = order
+            assert len(query.rows(START_TS + at_s)) == n
+        assert query.mask is not None and query.mask.sum() == n
+        assert summary(ctx.store, WINDOWS[-1], START_TS + 90, query.view.mask).n_requests == n
+    key = query.version
+    query.choose(verdict.rows[1:] if verdict.rows is not None else None)
+    assert query.version != key
+    query.set("status:error code!=429")
+    assert len(query.rows()) == 8 and not query.is_chosen
+
+
+def test_misses_are_judged_only_when_other_requests_ended() -> None:
+    """Not at each look, as time passes."""
+    stream = Stream()
+    lines = [line for n in range(5) for line in missed(stream, n, 50 + n, "system", "diverged")]
+    ctx, shown = context(lines, stream), BlamedMisses()
+    for at_s, n_computed in ((60, 1), (61, 1), (90, 1), (350.5, 2), (351.5, 3), (351.9, 3)):
+        now_s = START_TS + at_s
+        look = Look(ctx, now_s, summary(ctx.store, ctx.window, now_s), misses=shown)
+        list(verdicts(look))
+        assert shown.n_computed == n_computed, at_s
+
+
 def test_what_is_shown_does_not_flicker() -> None:
     """More weight at once, less after a while; a jump, or another window, holds nothing."""
     stream = Stream()
@@ -239,7 +277,25 @@ async def test_the_requests_behind_it_are_one_key_away(tmp_path: Path) -> None:
         assert "▲ 1 of 6 requests failed (api_error)" in run.text.splitlines()[1]
         await run.press("v")
         assert run.table.n_items == 1
+        assert "behind the line at the top" in run.text
         assert "1 of 6 requests failed" in run.text.splitlines()[1]
         run.app.screen.query_one("#verdict").focus()
         await run.press("enter")
         assert run.table.n_items == 6
+
+
+async def test_the_list_follows_the_line_while_it_is_open(tmp_path: Path) -> None:
+    """Requests that fail are added, and those that leave the window are not listed."""
+    old = [Made(1.0 + n, 0.5, outcome="error", cache="") for n in range(3)]
+    async with running(tmp_path, [*old, *GOOD], now_s=70) as run:
+        await run.press("w", "w", "w", "w")
+        assert run.app.context.window.label == "1m"
+        await run.add_request(Made(60, 1.0, outcome="error", cache=""))
+        assert "1 of 21 requests failed" in run.text
+        await run.press("v")
+        assert run.table.n_items == 1
+        await run.add_request(Made(65, 1.0, outcome="error", cache=""))
+        assert "2 of 22 requests failed" in run.text
+        assert run.table.n_items == 2 and run.figure("errors").startswith("2")
+        await run.press("v")
+        assert run.table.n_items == 25

@@ -67,4 +67,6 @@ class ErrorsPanel:
 
 def scope(ctx: Context) -> str:
     """What a list is of, for the figures above are of the window."""
+    if ctx.listing.is_chosen:
+        return "behind the line at the top"
     return "that match" if ctx.listing.text else ""

@@ -7,25 +7,23 @@ stays in sight. Only the newest requests of a window are searched, so that each 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from mlxdeck.telemetry.analyze.finding import Traffic
 from mlxdeck.telemetry.analyze.request_spans import still_running
 from mlxdeck.telemetry.analyze.running_servers import all_stopped, latest_tick
 from mlxdeck.telemetry.analyze.sentences import listed
-from mlxdeck.telemetry.analyze.shown_names import ShownNames
 from mlxdeck.telemetry.analyze.stats import Array, Summary, bounds
 from mlxdeck.telemetry.analyze.usage import calls_of
 from mlxdeck.telemetry.analyze.window_uses import REFUSED
 from mlxdeck.telemetry.columns.record_batch import INVALID, UNREAD, UNREADABLE
 from mlxdeck.telemetry.query.fields import called_by
-from mlxdeck.telemetry.query.lexer import quoted
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.telemetry.schema.figures import ERROR, LOST
+from mlxdeck.tui.present.blamed_misses import REASONS, BlamedMisses
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 
@@ -41,8 +39,6 @@ MIN_SHARE = 0.05
 FAILING_SHARE = 0.2
 """From so many failures on, nothing else matters more."""
 NEAR_LIMIT = 0.95
-LOST_SHARE = 0.1
-"""Of a prompt: a miss that has so much computed again is one that clients notice."""
 WAITS_S = 2.0
 """A shorter wait is none."""
 HOLD_S = 3.0
@@ -51,12 +47,6 @@ MAX_STEP_S = 30.0
 """A larger step of time is a jump: nothing is held over it."""
 STICKS = 0.8
 """Another block is to blame only if this share of what it costs is more than the one before."""
-REASONS = {
-    "evicted": ("they had to give way to others", "raise --prefix-cache-bytes"),
-    "model_changed": ("the model was changed", "the next turns find what they need"),
-    "expired": ("what was known had become too old", "raise --answer-max-age-s"),
-}
-"""Reasons of misses without a block to blame: what happened, and what helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +59,30 @@ class Verdict:
     advice: str = ""
     """What helps, or what `Enter` shows."""
     filter: str = ""
-    """Lists the requests behind it; empty if there are none."""
+    """Finds the requests behind it, and others of their kind; empty if there are none."""
     mood: Mood = "warn"
+    rows: Array | None = field(default=None, compare=False)
+    """Those that it counts."""
 
 
 class Look:
     """What is recorded, as of a moment; parts are computed once they are needed."""
 
-    def __init__(self, ctx: Context, now_s: float, total: Summary, before: Verdict | None) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        now_s: float,
+        total: Summary,
+        before: Verdict | None = None,
+        misses: BlamedMisses | None = None,
+    ) -> None:
         """`total` is of the whole window; `before` is what was shown last."""
         self.ctx = ctx
         self.store = ctx.store
         self.now_s = now_s
         self.total = total
         self.before = before
+        self.misses = misses or BlamedMisses()
         self.bounds = bounds(ctx.store, ctx.window, now_s)
 
     @cached_property
@@ -135,7 +135,8 @@ def lost(look: Look) -> Iterator[Verdict]:
         silent_s = look.now_s - store.ticks[ticks - 1].ts
         running = fmt.counted(len(look.open_rows), "request")
         text = f"no word from the server for {fmt.duration(silent_s)}, with {running} running"
-        yield Verdict("silent", text, "mlxdeck doctor looks for it", "phase:running")
+        advice = "mlxdeck doctor looks for it"
+        yield Verdict("silent", text, advice, "phase:running", rows=look.open_rows)
 
 
 def restarted(look: Look) -> Iterator[Verdict]:
@@ -149,12 +150,12 @@ def _loss(look: Look) -> Verdict | None:
     begun, store = look.begun, look.store
     begun = begun[store.column("start_ts")[begun] >= look.bounds[0]]
     gone = begun[store.column("outcome")[begun] == LOST]
-    n_lost = int((~store.later(gone, look.now_s)).sum())
-    if not n_lost:
+    gone = gone[~store.later(gone, look.now_s)]
+    if not (n_lost := len(gone)):
         return None
     what = "1 request was lost" if n_lost == 1 else f"{n_lost:,} requests were lost"
     text = f"the server ended in the middle of work: {what}"
-    return Verdict("lost", text, "its log says why", "status:lost", "bad")
+    return Verdict("lost", text, "its log says why", "status:lost", "bad", gone)
 
 
 def failing(look: Look) -> Iterator[Verdict]:
@@ -195,7 +196,7 @@ def queue(look: Look) -> Iterator[Verdict]:
     text = f"queue {size}, the oldest waits {fmt.duration(oldest_s)}"
     is_full = most is not None and tick.queued >= NEAR_LIMIT * most
     advice = "the next ones are refused" if is_full else ""
-    yield Verdict("queue", text, advice, "status:open", "bad" if is_full else "warn")
+    yield Verdict("queue", text, advice, "status:open", "bad" if is_full else "warn", waiting)
 
 
 def memory(look: Look) -> Iterator[Verdict]:
@@ -208,7 +209,7 @@ def memory(look: Look) -> Iterator[Verdict]:
         text = f"memory is near its limit: {used} of {limit}"
         advice = "a smaller --prefix-cache-bytes or --max-batch leaves more room"
         running = "status:open" if len(look.open_rows) else ""
-        yield Verdict("memory", text, advice, running, "bad")
+        yield Verdict("memory", text, advice, running, "bad", look.open_rows)
 
 
 def tools(look: Look) -> Iterator[Verdict]:
@@ -234,37 +235,28 @@ def tools(look: Look) -> Iterator[Verdict]:
     for name in sorted(called)[:MAX_NAMED]:
         wanted.append(called_by("" if name == UNREADABLE else name))
     most = "most: " if len(first) > 1 else ""
-    yield Verdict("tools", text, f"{most}{listed(first, 1)}", " or ".join(wanted))
+    advice, callers = f"{most}{listed(first, 1)}", np.unique(store.calls.rows[bad])
+    yield Verdict("tools", text, advice, " or ".join(wanted), rows=callers)
 
 
 def misses(look: Look) -> Iterator[Verdict]:
     """Prompts that had to be computed again, and what they have in common."""
     if len(look.rows) < MIN_REQUESTS:
         return
-    traffic = Traffic(look.store, look.rows, ShownNames())
-    lost_tokens = traffic.lost_tokens
-    told = traffic.is_any("miss_reason", "diverged", *REASONS) & traffic.computed
-    missed = np.flatnonzero(told & (lost_tokens >= LOST_SHARE * traffic.known("input_tokens")))
-    found = []
-    for name, field in (("blame", "blame"), ("miss_reason", "miss")):
-        for subject, own in traffic.groups(missed, name):
-            if subject not in ("", "diverged") and len(own) >= MIN_REQUESTS:
-                saved_s = float(traffic.read_s(lost_tokens)[own].sum())
-                found.append((saved_s, subject, len(own), f"{field}={quoted(subject)}"))
-    found = [each for each in found if traffic.matters(each[0])]
+    found = look.misses.of(look.store, look.rows)
     if not found:
         return
-    worst = max(found)
-    kept = [each for each in found if look.before and look.before.filter == each[3]]
-    if kept and kept[0][0] >= STICKS * worst[0]:
+    worst = max(found, key=lambda each: each.saves_s)
+    kept = [each for each in found if look.before and look.before.filter == each.filter]
+    if kept and kept[0].saves_s >= STICKS * worst.saves_s:
         worst = kept[0]
-    _, subject, n, wanted = worst
-    of = f"{n:,} of {len(missed):,} cache misses"
-    if subject in REASONS:
-        what, advice = REASONS[subject]
-        yield Verdict("misses", f"{of}: {what}", advice, wanted)
+    of = f"{len(worst.rows):,} of {worst.n_missed:,} cache misses"
+    if worst.subject in REASONS:
+        what, advice = REASONS[worst.subject]
+        text = f"{of}: {what}"
     else:
-        yield Verdict("misses", f"{of} begin in {_changes(subject)}", _advice(subject), wanted)
+        text, advice = f"{of} begin in {_changes(worst.subject)}", _advice(worst.subject)
+    yield Verdict("misses", text, advice, worst.filter, rows=worst.rows)
 
 
 def _changes(block: str) -> str:
@@ -302,7 +294,7 @@ def _errors(look: Look, failed: Array, kind: str) -> Verdict:
     text = f"{look.n(len(failed), 'request')} failed ({what})"
     codes = "".join(f" code!={code}" for code in REFUSED)
     is_bad = kind == "failing"
-    return Verdict(kind, text, "", f"status:error{codes}", "bad" if is_bad else "warn")
+    return Verdict(kind, text, "", f"status:error{codes}", "bad" if is_bad else "warn", failed)
 
 
 def refused(look: Look) -> Iterator[Verdict]:
@@ -311,7 +303,8 @@ def refused(look: Look) -> Iterator[Verdict]:
     if len(turned_away):
         text = f"{look.n(len(turned_away), 'request')} refused: there was no room"
         wanted = " or ".join(f"code={code}" for code in REFUSED)
-        yield Verdict("refused", text, "raise --max-waiting, or ask less at once", wanted)
+        advice = "raise --max-waiting, or ask less at once"
+        yield Verdict("refused", text, advice, wanted, rows=turned_away)
 
 
 JUDGES = (lost, failing, dropping, queue, memory, tools, misses, restarted, errors, refused)
@@ -331,7 +324,8 @@ def calm(look: Look) -> Verdict:
         idle = "nothing was asked yet" if span == "all" else f"nothing ended in the last {span}"
         running = len(look.open_rows)
         text = f"{fmt.counted(running, 'request')} running" if running else idle
-        return Verdict("calm", text, filter="phase:running" if running else "", mood="note")
+        wanted = "phase:running" if running else ""
+        return Verdict("calm", text, filter=wanted, mood="note", rows=look.open_rows)
     parts = [f"{fmt.counted(total.n_requests, 'request')} answered"]
     if not np.isnan(total.hits.total):
         whose = "its prompt" if total.n_requests == 1 else "their prompts"
@@ -355,6 +349,8 @@ class Judgement:
 
     def __init__(self) -> None:
         self._shown: Verdict | None = None
+        self._look: Look | None = None
+        self._misses = BlamedMisses()
         self._scope: object = None
         self._looked_s = self._true_s = 0.0
 
@@ -363,10 +359,17 @@ class Judgement:
         step_s = now_s - self._looked_s
         if self._scope != ctx.window or not 0 <= step_s <= MAX_STEP_S:
             self._shown = None
-        best = next(verdicts(Look(ctx, now_s, total, self._shown)))
+        self._look = Look(ctx, now_s, total, self._shown, self._misses)
+        best = next(verdicts(self._look))
         shown = self._shown
         is_over = shown is None or now_s - self._true_s >= HOLD_S
         if shown is None or is_over or _RANKS.index(best.kind) <= _RANKS.index(shown.kind):
             shown, self._true_s = best, now_s
         self._shown, self._scope, self._looked_s = shown, ctx.window, now_s
         return shown
+
+    def of_kind(self, kind: str) -> Verdict | None:
+        """The verdict of a kind, at the same moment, though another one may matter more."""
+        if self._shown is None or self._look is None or self._shown.kind == kind:
+            return self._shown
+        return next((each for each in verdicts(self._look) if each.kind == kind), None)

@@ -30,7 +30,7 @@ from mlxdeck.tui.panels.registry import PANELS, ROWS
 from mlxdeck.tui.present.charts import stands_out
 from mlxdeck.tui.present.status_line import StatusPart, fitted
 from mlxdeck.tui.present.tiles import tile_values
-from mlxdeck.tui.present.verdict import Judgement
+from mlxdeck.tui.present.verdict import Judgement, Verdict
 from mlxdeck.tui.present.view_model import no_stream
 from mlxdeck.tui.screens.ask import AskScreen
 from mlxdeck.tui.screens.export import ExportScreen
@@ -102,6 +102,8 @@ class DashboardScreen(PanelScreen):
         self._strip_trends = (TimeSeries(), TimeSeries())
         self._panels: dict[str, Panel] = {}
         self._judgement = Judgement()
+        self._listed: Verdict | None = None
+        """The verdict whose requests are listed, and its filter with them."""
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -147,6 +149,8 @@ class DashboardScreen(PanelScreen):
         self.query_one("#panels").display = self.query_one(VerdictLine).display = not empty
         if empty:
             return
+        self._show_verdict(now_s)
+        yield
         view, strip, filtered = listing.view, self.query_one(KpiStrip), bool(listing.text)
         total = self._totals[filtered].at(self._store, window, now_s, view)
         yield
@@ -159,7 +163,6 @@ class DashboardScreen(PanelScreen):
         flow = output_tokens_per_s(self._store, now_s, view.mask)
         gone, label = self._ctx.clock.shows_end, window.label
         strip.show(tile_values(self._store, total, uses, trends, now_s, flow, label, gone=gone))
-        self._show_verdict(now_s)
         moment = self._moment(now_s, total, below)
         for panel in self._panels.values():
             if panel.while_hidden or panel.widget.display:
@@ -172,10 +175,21 @@ class DashboardScreen(PanelScreen):
             self.query_one(Transport).refresh()
 
     def _show_verdict(self, now_s: float) -> None:
-        """How things are with all requests, whatever the list is filtered by."""
+        """How things are with all requests, whatever the list is filtered by.
+
+        While the requests behind it are listed, they are those that it counts now.
+        """
         total = self._totals[False].at(self._store, self._ctx.window, now_s)
-        verdict, listed = self._judgement.at(self._ctx, now_s, total), self._ctx.listing.text
-        is_listed = bool(listed) and listed == verdict.filter
+        verdict, listing = self._judgement.at(self._ctx, now_s, total), self._ctx.listing
+        if self._listed is not None and listing.text != self._listed.filter:
+            self._listed = None
+        if self._listed is not None:
+            # Of a trouble that is over, those stay that it was about last.
+            self._listed = self._judgement.of_kind(self._listed.kind) or self._listed
+            if listing.text != self._listed.filter:
+                listing.set(self._listed.filter)
+            listing.choose(self._listed.rows)
+        is_listed = self._listed is not None and self._listed.kind == verdict.kind
         self.query_one(VerdictLine).show(verdict, is_listed=is_listed)
 
     def _moment(self, now_s: float, total: Summary, below: int | None) -> Moment:
@@ -311,7 +325,8 @@ class DashboardScreen(PanelScreen):
         """List the requests behind the verdict, or all of them again."""
         verdict = self.query_one(VerdictLine).verdict
         if verdict.filter:
-            is_listed = self._ctx.listing.text == verdict.filter
+            is_listed = self._listed is not None and self._listed.kind == verdict.kind
+            self._listed = None if is_listed else verdict
             self.post_message(FilterChanged("" if is_listed else verdict.filter))
         else:
             self.notify(verdict.advice or "there is no request behind it", timeout=5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from mlxdeck.telemetry.analyze.time_series import EVERYTHING, View
 from mlxdeck.telemetry.query.filters import Filter, FilterError, Typed, parse
 from mlxdeck.telemetry.query.growing_mask import GrowingMask
-from mlxdeck.telemetry.query.hints import unmatched
+from mlxdeck.telemetry.query.hints import Hints
 from mlxdeck.telemetry.query.syntax import written
 from mlxdeck.telemetry.store.store import Store
 
@@ -60,6 +60,9 @@ class RequestQuery:
         self._problem = ""
         """Why that word can't be understood."""
         self.order = ORDERS[0]
+        self._chosen: Rows | None = None
+        self._n_choices = 0
+        self._hints = Hints(store, self._asked)
         self._use(Filter(), "")
 
     def set(self, text: str) -> None:
@@ -68,7 +71,7 @@ class RequestQuery:
         Raises:
             FilterError: It can't be understood; the old one stays.
         """
-        self._asked, self._without, self._problem = parse(text, self._kept), None, ""
+        self._ask(parse(text, self._kept), None, "")
         self._use(self._asked, text.strip())
 
     def type(self, text: str, cursor: int) -> None:
@@ -84,8 +87,31 @@ class RequestQuery:
             asked, problem = parse(text, self._kept, Typed(cursor, counts=True)), ""
         except FilterError as error:
             asked, problem = without, str(error)
-        self._asked, self._without, self._problem = asked, without, problem
+        self._ask(asked, without, problem)
         self.look_again()
+
+    def _ask(self, asked: Filter, without: Filter | None, problem: str) -> None:
+        if asked != self._asked:
+            self._hints = Hints(self._store, asked)
+        self._asked, self._without, self._problem = asked, without, problem
+        self.choose(None)
+
+    def choose(self, rows: Rows | None) -> None:
+        """List just these of the requests that had begun, whatever the filter finds.
+
+        Another filter ends it, and so does None.
+        """
+        is_same = rows is self._chosen or (
+            rows is not None and self._chosen is not None and np.array_equal(rows, self._chosen)
+        )
+        if not is_same:
+            self._chosen = None if rows is None else rows.copy()
+            self._n_choices += 1
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether requests are listed that were chosen one by one."""
+        return self._chosen is not None
 
     def look_again(self) -> None:
         """A search has found more: the word that is being typed may count now."""
@@ -114,24 +140,35 @@ class RequestQuery:
     @property
     def mask(self) -> Rows | None:
         """For each row of the store whether it matches; None if everything does."""
+        if self._chosen is not None:
+            mask = np.zeros(self._store.n, bool)
+            mask[self._chosen] = True
+            return mask
         return self._mask.at(self._now()) if self.text else None
 
     @property
     def version(self) -> object:
         """While this value is the same, the list at a moment is the same."""
-        return self._store.n_lines, self.text, self.order, self._mask.key(self._now())
+        return self._store.n_lines, self.order, self._key
+
+    @property
+    def _key(self) -> Hashable:
+        """While this value is the same, what matches only changes by what is new."""
+        if self._chosen is not None:
+            return self._n_choices
+        return self.text, self._mask.key(self._now())
 
     @property
     def view(self) -> View:
         """The filter for computed figures, with a key that changes when its result may change."""
-        if not self.text:
-            return EVERYTHING
-        return View(self.mask, (self.text, self._mask.key(self._now())))
+        return View(self.mask, self._key) if self.text or self.is_chosen else EVERYTHING
 
     @property
     def hint(self) -> str:
         """A value that no request has, or what is not finished; empty if there is none."""
-        told = self._problem or unmatched(self._asked, self._store, self._now())
+        if self.is_chosen:
+            return "those behind the line at the top"
+        told = self._problem or self._hints.at(self._now())
         is_left_out = self._filter.node != self._asked.node
         return told or ("nothing matches the last word" if is_left_out else "")
 
@@ -151,7 +188,7 @@ class RequestQuery:
     def _mask_as_of(self, as_of_ts: float) -> Rows | None:
         """The mask, where requests that ended later match as they did while they ran."""
         mask = self.mask
-        if mask is None or math.isinf(as_of_ts):
+        if mask is None or math.isinf(as_of_ts) or self.is_chosen:
             return mask
         later = self._store.ended_after(as_of_ts)
         if len(later):
