@@ -41,12 +41,14 @@ POINT_KINDS: Mapping[str, Any] = {
 """Numbers of a `request.progress`, and how they are kept."""
 
 _Kind = TypeVar("_Kind", bound=fast_decode.Head)
+TEXT_NUMBER = np.uint8
+"""For numbers of texts: there are few different ones, and a column becomes wider when it has to."""
 KINDS: Mapping[Kind, Any] = {
     "seconds": np.float32,
     "tokens": np.int32,
     "count": np.int16,
-    "text": np.int32,
-    "list": np.int32,
+    "text": TEXT_NUMBER,
+    "list": TEXT_NUMBER,
     "choice": np.int8,
 }
 """Type of the column of each kind of figure. Texts are numbers in a table of texts."""

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlxdeck.telemetry.columns.growable_array import GrowableArray, grown, unknown
+from mlxdeck.telemetry.columns.column_set import ColumnSet
+from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
 from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Starts
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
@@ -54,9 +55,7 @@ class Store:
     """Every request of the streams."""
 
     def __init__(self) -> None:
-        self._arrays = {name: np.zeros(1024, kind) for name, (kind, _) in COLUMNS.items()}
-        self._untold = {name for name, (_, fill) in COLUMNS.items() if fill} - _ALWAYS_TOLD
-        """Columns of which no value is known: they take no memory."""
+        self._columns = ColumnSet(COLUMNS, _ALWAYS_TOLD)
         self.strings = StringTable()
         self.ids = IdIndex()
         self.by_start = TimeIndex()
@@ -93,14 +92,11 @@ class Store:
 
     def column(self, name: str) -> GrowableArray:
         """One column over all rows; a view that the next `feed` may outdate."""
-        if name in self._untold:
-            kind, fill = COLUMNS[name]
-            return np.broadcast_to(np.asarray(fill, kind), self.n)
-        return self._arrays[name][: self.n]
+        return self._columns[name]
 
     def text(self, name: str, row: int) -> str:
         """A cell of a column of texts."""
-        return self.strings[int(self._arrays[name][row])]
+        return self.strings[int(self._columns[name][row])]
 
     def names(self) -> GrowableArray:
         """The requests' ids over all rows, as UTF-8."""
@@ -193,7 +189,7 @@ class Store:
     def spans(self, row: int) -> list[FileSpan]:
         """The ranges of files with a request's lines, sorted by file name."""
         file, first, last = (
-            int(self._arrays[name][row]) for name in ("file", "first_offset", "last_offset")
+            int(self._columns[name][row]) for name in ("file", "first_offset", "last_offset")
         )
         own = FileSpan(Path(self.strings[file]), first, last)
         return sorted([own, *self._elsewhere.get(row, ())], key=lambda span: span.path.name)
@@ -216,7 +212,8 @@ class Store:
         self.first_ts = min(self.first_ts or batch.first_ts, batch.first_ts)
         rows = self._rows(batch)
         self._tell(batch.starts, rows)
-        self._arrays["shared_tokens"][rows[batch.shared.owners]] = batch.shared.shared_tokens
+        shared = batch.shared
+        self._columns.put("shared_tokens", rows[shared.owners], shared.shared_tokens)
         self._end(batch, rows)
         self._call(batch, rows)
         self.results.came(batch.results)
@@ -247,15 +244,15 @@ class Store:
         requests, n_before = batch.requests, self.n
         self._lives.heard(requests.pids, requests.begun_ts)
         rows: GrowableArray = self.ids.numbers(requests.names)
-        self._grow(n_before)
-        arrays, file = self._arrays, self.strings.number(str(batch.path))
+        columns, file = self._columns, self.strings.number(str(batch.path))
+        columns.grow(self.n)
         new = rows >= n_before
         fresh = rows[new]
-        arrays["start_ts"][fresh] = requests.begun_ts[new]
-        arrays["first_offset"][fresh] = requests.first_offsets[new]
-        arrays["last_offset"][fresh] = requests.last_offsets[new]
-        arrays["file"][fresh] = file
-        arrays["session"][rows] = self.strings.numbers(requests.sessions, "session")
+        columns.put("start_ts", fresh, requests.begun_ts[new])
+        columns.put("first_offset", fresh, requests.first_offsets[new])
+        columns.put("last_offset", fresh, requests.last_offsets[new])
+        columns.put("file", fresh, file)
+        columns.put("session", rows, self.strings.numbers(requests.sessions, "session"))
         self.by_start.add(fresh, requests.begun_ts[new])
         stays = new.copy()
         stays[batch.ends.owners] = False
@@ -266,24 +263,17 @@ class Store:
             self._find_again(int(rows[place]), float(requests.begun_ts[place]))
         return rows
 
-    def _grow(self, n_before: int) -> None:
-        for name, array in self._arrays.items():
-            if self.n > len(array):
-                self._arrays[name] = grown(array, n_before, self.n)
-            if (fill := COLUMNS[name][1]) and name not in self._untold:
-                self._arrays[name][n_before : self.n] = fill
-
     def _note(self, row: int, batch: RecordBatch, place: int, file: int) -> None:
         """More lines of a known request; they may be earlier, or in another file."""
-        requests, arrays = batch.requests, self._arrays
+        requests, columns = batch.requests, self._columns
         self.n_rewritten += row not in self._open
-        if requests.begun_ts[place] < arrays["start_ts"][row]:
-            arrays["start_ts"][row] = requests.begun_ts[place]
+        if requests.begun_ts[place] < columns["start_ts"][row]:
+            columns.put("start_ts", row, requests.begun_ts[place])
             self.by_start.move([row], [requests.begun_ts[place]])
         first, last = int(requests.first_offsets[place]), int(requests.last_offsets[place])
-        if arrays["file"][row] == file:
-            arrays["first_offset"][row] = min(first, arrays["first_offset"][row])
-            arrays["last_offset"][row] = max(last, arrays["last_offset"][row])
+        if columns["file"][row] == file:
+            columns.put("first_offset", row, min(first, columns["first_offset"][row]))
+            columns.put("last_offset", row, max(last, columns["last_offset"][row]))
             return
         others = {span.path: span for span in self._elsewhere.get(row, ())}
         known = others.get(batch.path, FileSpan(batch.path, first, last))
@@ -291,13 +281,13 @@ class Store:
         self._elsewhere[row] = list(others.values())
 
     def _end(self, batch: RecordBatch, rows: GrowableArray) -> None:
-        ends, arrays = batch.ends, self._arrays
+        ends = batch.ends
         if not len(ends.owners):
             return
         ended = rows[ends.owners]
-        before = arrays["end_ts"][ended]
+        before = self._columns["end_ts"][ended]
         self._tell(ends, rows)
-        arrays["end_ts"][ended] = ends.ts
+        self._columns.put("end_ts", ended, ends.ts)
         fresh, moved = np.isnan(before), before != ends.ts
         self.by_end.add(ended[fresh], ends.ts[fresh])
         if np.any(moved & ~fresh):
@@ -309,21 +299,20 @@ class Store:
 
     def _tell(self, told: Starts | Ends, rows: GrowableArray) -> None:
         """Take in the figures of some events."""
-        own = rows[told.owners]
+        own, columns = rows[told.owners], self._columns
         for name, values in told.figures.items():
-            array, missing = self._arrays[name], unknown(values)
-            if name in self._untold:
-                if missing.all():
+            missing = unknown(values)
+            if missing.any():
+                if columns.is_untold(name) and missing.all():
                     continue
-                self._untold.remove(name)
-                array[: self.n] = COLUMNS[name][1]
-            # A value that this event lacks may be known from an earlier one.
-            array[own] = np.where(missing, array[own], values) if missing.any() else values
+                # A value that this event lacks may be known from an earlier one.
+                values = np.where(missing, columns[name][own], values)
+            columns.put(name, own, values)
         for name, texts in told.texts.items():
-            numbers, array = self.strings.numbers(texts, name), self._arrays[name]
+            numbers = self.strings.numbers(texts, name)
             # Where nothing is told and nothing was, no memory is taken.
-            if numbers.any() or array[own].any():
-                array[own] = numbers
+            if numbers.any() or columns[name][own].any():
+                columns.put(name, own, numbers)
 
     def _call(self, batch: RecordBatch, rows: GrowableArray) -> None:
         calls = batch.calls
@@ -331,12 +320,13 @@ class Store:
             return
         called, names = rows[calls.owners], self.strings.numbers(calls.names)
         fresh = self._unheard(called, calls)
-        tools, known = self._arrays["tools"], called.tolist()
-        if len(set(known)) == len(known) and not tools[called].any():
-            tools[called] = names
+        columns, known = self._columns, called.tolist()
+        if len(set(known)) == len(known) and not columns["tools"][called].any():
+            columns.put("tools", called, names)
         else:
             for row, number in zip(known, names.tolist(), strict=True):
-                tools[row] = self._with_tool(int(tools[row]), self.strings[number])
+                listed = self._with_tool(int(columns["tools"][row]), self.strings[number])
+                columns.put("tools", row, listed)
         first, parsers = len(self.calls), self.strings.numbers(calls.parsers)
         told = (names, parsers, calls.faults, calls.argument_bytes)
         self.calls.add(called[fresh], *(values[fresh] for values in told))
@@ -352,7 +342,7 @@ class Store:
     def _unheard(self, called: GrowableArray, calls: Calls) -> GrowableArray:
         """Which calls are new: a rewritten file repeats calls that are known."""
         fresh = np.ones(len(called), bool)
-        for place in np.flatnonzero(self._arrays["tools"][called]).tolist():
+        for place in np.flatnonzero(self._columns["tools"][called]).tolist():
             row = ToolCallRow(float(calls.ts[place]), int(called[place]), calls.packed[place])
             near = slice(
                 *np.searchsorted(self.tool_calls.times, [row.ts, np.nextafter(row.ts, np.inf)])
@@ -372,12 +362,12 @@ class Store:
     def lose_silent(self, now_ts: float = -math.inf) -> None:
         """Give up running requests whose process has stopped, or is silent at a moment."""
         for row, pid in list(self._open.items()):
-            start_ts, stopped_ts = float(self._arrays["start_ts"][row]), self.stopped_ts(pid)
+            start_ts, stopped_ts = float(self._columns["start_ts"][row]), self.stopped_ts(pid)
             left_ts = self._lives.left_ts(pid, start_ts, now_ts)
             if start_ts <= stopped_ts or left_ts < math.inf:
                 del self._open[row]
                 self._lost[row] = (stopped_ts if start_ts <= stopped_ts else left_ts, pid)
-                self._arrays["outcome"][row] = LOST
+                self._columns.put("outcome", row, LOST)
 
     def _find_again(self, row: int, ts: float) -> None:
         """A line has come of a request that may have been given up."""
@@ -385,4 +375,4 @@ class Store:
         if ts > left_ts:
             del self._lost[row]
             self._open[row] = pid
-            self._arrays["outcome"][row] = OPEN
+            self._columns.put("outcome", row, OPEN)

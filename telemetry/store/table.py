@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import GrowableArray
-from mlxdeck.telemetry.columns.record_batch import KINDS
+from mlxdeck.telemetry.columns.record_batch import KINDS, TEXT_NUMBER
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import FIGURES, UNKNOWN_NUMBER, told_by
 from mlxdeck.telemetry.store.string_table import StringTable, TextTest
@@ -16,12 +16,12 @@ COLUMNS: dict[str, tuple[Any, float]] = {
     "start_ts": (np.float64, np.nan),
     "end_ts": (np.float64, np.nan),
     **{figure.name: (KINDS[figure.kind], figure.unknown) for figure in FIGURES},
-    **dict.fromkeys(("session", "tools", "file"), (np.int32, 0)),
+    **dict.fromkeys(("session", "tools", "file"), (TEXT_NUMBER, 0)),
     "shared_tokens": (np.int32, UNKNOWN_NUMBER),
-    "first_offset": (np.int64, 0),
-    "last_offset": (np.int64, 0),
+    "first_offset": (np.uint32, 0),
+    "last_offset": (np.uint32, 0),
 }
-"""Type of each column, and the value for a request with only a first line."""
+"""Type of each column at first, and the value for a request with only a first line."""
 KNOWN_EARLY = {"start_ts", "session", "file", *(each.name for each in told_by(t.RequestStart))}
 """Columns that are known before a request ends."""
 
