@@ -62,6 +62,16 @@ class Exchange(TimedHttp):
                     self.recv_buffer.clear()
                     await self.protocol.receive_more()
 
+    async def read(self) -> bytes | None:
+        """A part of a body. Behind its end, it is heard again whether the client leaves.
+
+        Sanic stops reading when its buffer is full, and would go on with the next request only.
+        """
+        part = await super().read()
+        if not self.request_body and (transport := self.protocol.transport) is not None:
+            transport.resume_reading()
+        return part
+
     async def _receive(self) -> None:
         await self.protocol.receive_more()
         if self.stage is Stage.REQUEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -34,6 +35,9 @@ def main() -> None:
     """Run one part, which the command line names."""
     module, _, function = PARTS[sys.argv[1]].partition(":")
     getattr(import_module(module), function)()
+    # As a server ends: MLX may still be freeing an engine thread's memory, and needs Python for it.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -242,10 +242,11 @@ async def test_pings_come_while_the_prompt_is_read() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_leaves_cancels(stream: bool) -> None:
-    """The engine is free soon after, and telemetry tells how far it came."""
+@pytest.mark.parametrize("n_more", [0, 200_000])
+async def test_a_client_that_leaves_cancels(stream: bool, n_more: int) -> None:
+    """The engine is free soon after, however long the body was; telemetry tells how far it came."""
     async with running(EchoEngine(step_s=0.005)) as server:
-        asking = asyncio.create_task(server.ask("q" * 500, stream=stream))
+        asking = asyncio.create_task(server.ask("q" * 500, stream=stream, more="x" * n_more))
         await until(lambda: server.service.backend.status.load.output_tokens)
         asking.cancel()
         (end,) = await server.ended(1)
