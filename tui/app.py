@@ -166,8 +166,7 @@ class Dashboard(Replaying, Leaving):
     def _take(self, message: BatchArrived) -> None:
         self.store.feed([message.batch])
         if self.context.clock.replay:
-            ends = self.store.by_end.times
-            begin_ts = float(ends[0]) if len(ends) else math.inf
+            begin_ts = self.store.by_end.first_ts
             self.context.clock.bounds(self.store.first_ts, self.store.last_ts, begin_ts)
         self._find_end()
         self._stale = True

@@ -12,8 +12,12 @@ GrowableArray: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 _LARGE = 1 << 20
 _MAPPED_BYTES = 1 << 18
 _OWN_PAGES = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-_WIDER = {np.dtype(np.uint8): np.uint16, np.dtype(np.uint16): np.int32}
-_WIDER[np.dtype(np.uint32)] = np.int64
+_WIDER = {
+    np.dtype(np.uint8): (np.uint16, 2**8),
+    np.dtype(np.uint16): (np.int32, 2**16),
+    np.dtype(np.uint32): (np.int64, 2**32),
+}
+"""By type: the next wider one, and the first number that needs it."""
 
 
 def zeros(n: int, kind: Any) -> GrowableArray:
@@ -44,8 +48,8 @@ def wide_enough(column: GrowableArray, n_used: int, highest: float) -> GrowableA
     Only columns of unsigned numbers become wider.
     """
     kind = column.dtype
-    while kind in _WIDER and highest > np.iinfo(kind).max:
-        kind = np.dtype(_WIDER[kind])
+    while kind in _WIDER and highest >= _WIDER[kind][1]:
+        kind = np.dtype(_WIDER[kind][0])
     if kind == column.dtype:
         return column
     wider = zeros(len(column), kind)

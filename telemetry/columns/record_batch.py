@@ -6,9 +6,9 @@ to do. A repeated text occurs once a batch; this also makes the transfer between
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import repeat, zip_longest
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -75,7 +75,7 @@ class Texts:
         if len(distinct) < 2:
             # As most are: nothing has to be looked up for each value.
             return cls(list(distinct), np.zeros(len(values), np.int32))
-        places = {text: place for place, text in enumerate(distinct)}
+        places = dict(zip(distinct, range(len(distinct)), strict=True))
         found = np.fromiter(map(places.__getitem__, values), np.int32, len(values))
         return cls(list(places), found)
 
@@ -246,43 +246,51 @@ def _requests(
 
 
 def _ends(owners: GrowableArray, lines: Sequence[fast_decode.End], times: GrowableArray) -> Ends:
-    attrs = [line.attrs for line in lines]
-    figures = _numbers(_ENDS, attrs)
-    operations = [each.operation for each in attrs]
+    told = _transposed([line.attrs for line in lines])
+    figures = _numbers(_ENDS, told)
+    # The last one of `fast_decode.EndAttrs`.
+    operations = told[-1] if told else ()
     if not all(operations):
-        _fill_in(figures, np.fromiter((not each for each in operations), bool, len(attrs)))
-    return Ends(owners, times, figures, _texts(_ENDS, attrs))
+        _fill_in(figures, np.fromiter((not each for each in operations), bool, len(lines)))
+    return Ends(owners, times, figures, _texts(_ENDS, told))
 
 
 def _starts(owners: GrowableArray, lines: Sequence[fast_decode.Start]) -> Starts:
-    attrs = [line.attrs for line in lines]
-    return Starts(owners, _numbers(_STARTS, attrs), _texts(_STARTS, attrs))
+    told = _transposed([line.attrs for line in lines])
+    return Starts(owners, _numbers(_STARTS, told), _texts(_STARTS, told))
 
 
-def _numbers(figures: Iterable[Figure], attrs: Sequence[Any]) -> dict[str, GrowableArray]:
+def _transposed(attrs: Sequence[msgspec.Struct]) -> list[tuple[Any, ...]]:
+    """Each attribute of all of them, in the order of the figures; empty for none of them."""
+    return list(zip(*map(msgspec.structs.astuple, attrs), strict=True))
+
+
+def _numbers(
+    figures: Sequence[Figure], told: Sequence[tuple[Any, ...]]
+) -> dict[str, GrowableArray]:
     """Columns of numbers and of choices."""
     found = {}
-    for figure in figures:
-        values: Iterable[Any] = map(attrgetter(figure.name), attrs)
+    for figure, values in zip_longest(figures, told[: len(figures)], fillvalue=()):
+        kind, n = KINDS[figure.kind], len(values)
         if figure.kind == "choice":
             codes = {text: place for place, text in enumerate(figure.choices)}
-            values = map(codes.get, values, repeat(figure.otherwise))
-        elif not figure.is_number:
-            continue
-        found[figure.name] = np.fromiter(values, KINDS[figure.kind], len(attrs))
+            coded = map(codes.get, values, repeat(figure.otherwise))
+            found[figure.name] = np.fromiter(coded, kind, n)
+        elif figure.is_number and values.count(figure.unknown) == n:
+            found[figure.name] = np.full(n, figure.unknown, kind)
+        elif figure.is_number:
+            found[figure.name] = np.fromiter(values, kind, n)
     return found
 
 
-def _texts(figures: Iterable[Figure], attrs: Sequence[Any]) -> dict[str, Texts]:
+def _texts(figures: Sequence[Figure], told: Sequence[tuple[Any, ...]]) -> dict[str, Texts]:
     """Columns of texts, as far as there are any."""
     found = {}
-    for figure in figures:
-        if figure.kind in ("text", "list"):
-            values = list(map(attrgetter(figure.name), attrs))
-            if figure.kind == "list":
-                values = list(map(", ".join, values))
-            if any(values):
-                found[figure.name] = Texts.of(values)
+    for figure, values in zip(figures, told, strict=False):
+        if figure.kind in ("text", "list") and any(values):
+            joined = list(map(", ".join, values)) if figure.kind == "list" else values
+            if any(joined):
+                found[figure.name] = Texts.of(joined)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ class TimeIndex:
         self._rows[:n], self._times[:n] = self._rows[: self._n][stay], self._times[: self._n][stay]
         self._n = n
         self.add(rows, times)
+
+    @property
+    def first_ts(self) -> float:
+        """The earliest time; infinity of no rows. Nothing is merged for it."""
+        known = [np.min(times) for _, times in self._waiting]
+        return float(min([*self._times[: min(1, self._n)], *known], default=math.inf))
 
     @property
     def rows(self) -> Rows:

@@ -219,8 +219,11 @@ def test_the_newest_are_kept_in_order(
 def test_rows_that_move_stay_in_order() -> None:
     """A request that turns out to have begun earlier."""
     order = TimeIndex()
+    assert order.first_ts == math.inf
     order.add([0, 1, 2], [10.0, 20.0, 30.0])
+    assert order.first_ts == 10
     order.move([2], [5.0])
+    assert order.first_ts == 5
     order.add([3], [15.0])
     assert order.rows.tolist() == [2, 0, 3, 1]
     assert order.between(10, 15).tolist() == [0, 3] and order.until(9) == 1
