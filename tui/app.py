@@ -8,7 +8,6 @@ is drawn as of the clock's time; this is the only difference between live and re
 from __future__ import annotations
 
 import gc
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat, zip_longest
+from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -270,7 +270,7 @@ def _numbers(
 ) -> dict[str, GrowableArray]:
     """Columns of numbers and of choices."""
     found = {}
-    for figure, values in zip_longest(figures, told[: len(figures)], fillvalue=()):
+    for figure, values in zip(figures, told, strict=False):
         kind, n = KINDS[figure.kind], len(values)
         if figure.kind == "choice":
             codes = {text: place for place, text in enumerate(figure.choices)}
