@@ -27,6 +27,7 @@ from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
 from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.analyze.running_servers import stream_end
 from mlxdeck.telemetry.analyze.stats import WINDOWS
+from mlxdeck.telemetry.analyze.time_series import PART_ROWS
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.command_palette import kept_filters, palette
@@ -124,7 +125,8 @@ class Dashboard(Replaying, Leaving):
         )
         self.count_running = beside.count_running
         self._dashboard = DashboardScreen(self.context)
-        self._stale = True
+        self._stale, self._asked = True, False
+        """Whether something has changed, and whether a view that is held is to be drawn anyway."""
         self._drawn_s = self._drawn_wall_s = 0.0
         self._rest_until_s = 0.0
         self._parts: Iterator[None] | None = None
@@ -279,10 +281,11 @@ class Dashboard(Replaying, Leaving):
             self._draw_on()
 
     def _draw_on(self) -> None:
-        """While a long file loads, draw one part and then handle pending keys; else draw all at
-        once.
+        """Of many requests, and while a long file loads, draw one part and then handle pending
+        keys; else draw all at once.
         """
-        began_s, at_once = time.monotonic(), self.context.source.loaded >= 1
+        loading = self.context.source.loaded < 1
+        began_s, at_once = time.monotonic(), not loading and self.store.n <= PART_ROWS
         for _ in self._parts or ():
             if not at_once:
                 self.call_later(self._draw_on)
@@ -290,20 +293,25 @@ class Dashboard(Replaying, Leaving):
         else:
             self._parts = None
         self._took_s += time.monotonic() - began_s
-        rest = REST if at_once else REST_LOADING
+        rest = REST_LOADING if loading else REST
         self._rest_until_s = time.monotonic() + rest * self._took_s
 
     def _drawing(self, now_s: float) -> Iterator[None]:
         clock, screen = self.context.clock, self.screen
         # A view that is held doesn't hold its alerts.
+        if self.context.source.loaded >= 1:
+            yield from self._dashboard.adding_up(clock.unheld)
         for alert in self._dashboard.alerts(clock.unheld):
             self.notify(alert.text, title=f"! {alert.title}", severity="warning", markup=False)
         yield
         if isinstance(screen, DashboardScreen) and screen.is_mounted:
             # What comes from here on is drawn the next time.
             self._stale = False
+            asked, self._asked = self._asked, False
             if clock.replay or not clock.paused:
                 yield from screen.drawing(now_s)
+            elif asked:
+                yield from screen.drawing(now_s, below=self.context.n_held)
             screen.show_status(status_line.parts(self.context))
         elif isinstance(screen, RequestScreen):
             screen.refresh_row()
@@ -359,13 +367,10 @@ class Dashboard(Replaying, Leaving):
 
     def redraw_now(self) -> None:
         """Draw at the next opportunity, even if nothing changed."""
-        self._stale, self._rest_until_s, self._parts = True, 0.0, None
+        self._stale, self._asked, self._rest_until_s, self._parts = True, True, 0.0, None
         if not self.screen_stack:
             # A widget requested this while the screens were being removed.
             return
-        screen, clock = self.screen, self.context.clock
-        if clock.paused and not clock.replay and isinstance(screen, DashboardScreen):
-            screen.show(clock.now, below=self.context.n_held)
         self._redraw()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

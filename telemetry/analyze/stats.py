@@ -7,6 +7,7 @@ than a cached "hello". Exact and prefix hits never overlap, so they add up.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from mlxdeck.telemetry.analyze.token_flow import at_end, while_running
 from mlxdeck.telemetry.analyze.token_flow import judged_tokens as judged_tokens
-from mlxdeck.telemetry.analyze.token_flow import tokens_between
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import ERROR, EXACT, OK
 from mlxdeck.telemetry.store.store import Store
@@ -153,35 +154,85 @@ def bounds(store: Store, window: Window, now_s: float) -> tuple[float, float]:
     return now_s - window.length_s, now_s
 
 
+class SummarySums:
+    """The figures of a window, added up in parts."""
+
+    def __init__(self) -> None:
+        self._sums: Counter[str] = Counter()
+        self._known: dict[str, list[Array]] = {"duration_s": [], "ttft_s": []}
+        """Seconds of answers, for percentiles."""
+
+    def add(self, store: Store, rows: Array) -> None:
+        """More requests."""
+        outcome, judged = store.column("outcome")[rows], judged_tokens(store, rows)
+        exact, prefix = hit_tokens(store, rows)
+        told = {
+            "errors": outcome == ERROR,
+            "judged": judged,
+            "exact": exact,
+            "prefix": prefix,
+            "slower": np.where(slower_tiers(store, rows), exact + prefix, 0),
+            **at_end(store, rows, judged),
+        }
+        for name in _SUMMED:
+            told[name] = summable(store.column(name)[rows])
+        self._sums["n"] += len(rows)
+        for name, values in told.items():
+            self._sums[name] += int(values.sum(dtype=np.int64))
+        good = rows[outcome == OK]
+        for name, parts in self._known.items():
+            values = store.column(name)[good]
+            parts.append(values[~np.isnan(values)])
+
+    def found(self, store: Store, window: Window, now_s: float, mask: Array | None) -> Summary:
+        """The figures of all that were added."""
+        sums = self._sums
+        points = store.progress.between(*bounds(store, window, now_s))
+        running = while_running(store, points, mask)
+        durations, ttfts = map(self._joined, self._known)
+        return Summary(
+            n_requests=sums["n"],
+            n_errors=sums["errors"],
+            duration=percentiles(durations),
+            ttft_p50=nearest_rank(ttfts, RANKS[:1])[0],
+            hits=_shares(*(sums[name] for name in ("judged", "exact", "prefix", "slower"))),
+            input_tokens=sums["input_tokens"],
+            output_tokens=sums["output_tokens"],
+            n_tool_calls=sums["n_tool_calls"],
+            written_tokens=sums["output"] + int(running["output"].sum(dtype=np.int64)),
+            computed_tokens=sums["computed"] + int(running["computed"].sum(dtype=np.int64)),
+        )
+
+    def _joined(self, name: str) -> Array:
+        parts = self._known[name]
+        if len(parts) != 1:
+            parts[:] = [np.concatenate(parts) if parts else np.zeros(0, np.float32)]
+        return parts[0]
+
+
+_SUMMED = ("input_tokens", "output_tokens", "n_tool_calls")
+
+
 def summary(store: Store, window: Window, now_s: float, mask: Array | None = None) -> Summary:
     """The figures of a window, over all requests or those of a mask."""
     rows = store.by_end.between(*bounds(store, window, now_s))
-    rows = rows if mask is None else rows[mask[rows]]
-    good = rows[store.column("outcome")[rows] == OK]
-    ttft_s = store.column("ttft_s")[good]
-    came = tokens_between(store, *bounds(store, window, now_s), mask)
-    return Summary(
-        n_requests=len(rows),
-        n_errors=int((store.column("outcome")[rows] == ERROR).sum()),
-        duration=percentiles(store.column("duration_s")[good]),
-        ttft_p50=nearest_rank(ttft_s[~np.isnan(ttft_s)], RANKS[:1])[0],
-        hits=hit_rate(store, rows),
-        input_tokens=int(summable(store.column("input_tokens")[rows]).sum()),
-        output_tokens=int(summable(store.column("output_tokens")[rows]).sum()),
-        n_tool_calls=int(summable(store.column("n_tool_calls")[rows]).sum()),
-        written_tokens=came["output"],
-        computed_tokens=came["computed"],
-    )
+    sums = SummarySums()
+    sums.add(store, rows if mask is None else rows[mask[rows]])
+    return sums.found(store, window, now_s, mask)
 
 
 def hit_rate(store: Store, rows: Array) -> HitRate:
     """How much of the prompts of some requests was known."""
-    total = judged_tokens(store, rows).sum()
-    if not total:
-        return HitRate(float("nan"), float("nan"))
     exact, prefix = hit_tokens(store, rows)
     slower = np.where(slower_tiers(store, rows), exact + prefix, 0)
-    return HitRate(*(float(part.sum() / total) for part in (exact, prefix, slower)))
+    parts = (judged_tokens(store, rows), exact, prefix, slower)
+    return _shares(*(int(part.sum(dtype=np.int64)) for part in parts))
+
+
+def _shares(judged: int, exact: int, prefix: int, slower: int) -> HitRate:
+    if not judged:
+        return HitRate(float("nan"), float("nan"))
+    return HitRate(exact / judged, prefix / judged, slower / judged)
 
 
 def hit_tokens(store: Store, rows: Array) -> tuple[Array, Array]:

@@ -66,3 +66,19 @@ def runs(flags: Array) -> list[tuple[int, int]]:
     """The first and the last bucket of each stretch that is set."""
     turns = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return [(int(first), int(end) - 1) for first, end in turns.reshape(-1, 2)]
+
+
+def first_run(
+    flags: Array, edges: Array, max_rows: int, min_buckets: int = 1
+) -> tuple[int, int] | None:
+    """The first and the last bucket of the first stretch that is set; None if nothing is.
+
+    Of a long one the beginning: `min_buckets`, or more of them with at most `max_rows` requests.
+    """
+    if not flags.any():
+        return None
+    first = int(flags.argmax())
+    rest = flags[first:]
+    n_set = len(rest) if rest.all() else int(rest.argmin())
+    few = int(np.searchsorted(edges, edges[first] + max_rows, side="right")) - 1 - first
+    return first, first + min(n_set, max(few, min_buckets)) - 1

@@ -6,22 +6,21 @@ therefore computes only the open bucket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
 from mlxdeck.telemetry.analyze.stats import (
     RANKS,
     Window,
-    bounds,
     hit_tokens,
     judged_tokens,
     slower_tiers,
     trailing_ranks,
 )
-from mlxdeck.telemetry.analyze.time_grid import TimeGrid, runs, time_grid
+from mlxdeck.telemetry.analyze.time_grid import TimeGrid, first_run, time_grid
 from mlxdeck.telemetry.analyze.token_flow import at_end, while_running
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import ERROR, OK
@@ -47,6 +46,9 @@ RANKED: Mapping[str, tuple[slice, Sequence[float]]] = {
     "ttft_s": (slice(len(RANKS), None), RANKS[:1]),
 }
 """Columns with percentiles: the place of their percentiles in the result, and the ranks."""
+
+PART_ROWS = 1 << 17
+"""So many requests are added up without a pause: a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,10 @@ class TimeSeries:
         self._key: Hashable = None
         self._first = 0
         self._counts = np.zeros((2, 0), np.int64)
+        self._unsummed = self._unranked = np.zeros(0, bool)
+        """Buckets that have to be computed."""
+        self.n_looked = 0
+        """Requests that were looked at."""
         self._sums = np.zeros((len(SUMS), 0))
         self._ranks = np.zeros((len(RANKS) + 1, 0))
 
@@ -110,32 +116,56 @@ class TimeSeries:
         self, store: Store, window: Window, now_s: float, n_buckets: int, view: View = EVERYTHING
     ) -> Series:
         """The window as it is at a moment."""
-        grid = time_grid(store, window, now_s, n_buckets, self._look_back - 1)
-        rewritten = (store.n_rewritten, store.progress.n_sorted)
-        key = (window, grid.bucket_s, n_buckets, view.key, rewritten)
-        stale = self._stale(key, grid)
-        for first, last in runs(stale):
-            self._sum(store, grid, first, last, view.mask)
-        for first, last in runs(_trailing(stale.astype(int), self._look_back) > 0):
-            self._rank(store, grid, first, last, view.mask)
-        self._key, self._first, self._counts = key, grid.first, grid.counts
-        return self._made(grid)
+        while not self.advance(store, window, now_s, n_buckets, view):
+            pass
+        return self._made(self._grid(store, window, now_s, n_buckets))
 
-    def _stale(self, key: Hashable, grid: TimeGrid) -> Array:
+    def advance(
+        self, store: Store, window: Window, now_s: float, n_buckets: int, view: View = EVERYTHING
+    ) -> bool:
+        """Compute some buckets more; whether `series` has nothing left to do."""
+        grid = self._grid(store, window, now_s, n_buckets)
+        rewritten = (store.n_rewritten, store.progress.n_sorted)
+        self._note((window, grid.bucket_s, n_buckets, view.key, rewritten), grid)
+        if (run := first_run(self._unsummed, grid.edges, PART_ROWS)) is not None:
+            self._unsummed[run[0] : run[1] + 1] = False
+            self._sum(store, grid, *run, view.mask)
+        # Buckets before them are looked at again, so fewer at a time would cost more.
+        elif (run := first_run(self._unranked, grid.edges, PART_ROWS, self._look_back)) is not None:
+            self._unranked[run[0] : run[1] + 1] = False
+            self._rank(store, grid, *run, view.mask)
+        return not (self._unsummed.any() or self._unranked.any())
+
+    def _grid(self, store: Store, window: Window, now_s: float, n_buckets: int) -> TimeGrid:
+        return time_grid(store, window, now_s, n_buckets, self._look_back - 1)
+
+    def _note(self, key: Hashable, grid: TimeGrid) -> None:
         """Which buckets must be computed; the other buckets' values move to their new place."""
         n_all, moved = grid.counts.shape[1], grid.first - self._first
         if key != self._key or not 0 <= moved < n_all:
             self._counts = np.full((2, n_all), -1)
+            self._unsummed, self._unranked = np.ones(n_all, bool), np.ones(n_all, bool)
             self._sums = np.zeros((len(SUMS), n_all))
             self._ranks = np.full((len(RANKS) + 1, n_all), np.nan)
         elif moved:
             self._counts = np.hstack([self._counts[:, moved:], np.full((2, moved), -1)])
+            self._unsummed, self._unranked = (
+                np.roll(each, -moved) for each in (self._unsummed, self._unranked)
+            )
             self._sums = np.roll(self._sums, -moved, axis=1)
             self._ranks = np.roll(self._ranks, -moved, axis=1)
-        return np.asarray((self._counts != grid.counts).any(axis=0))
+        stale = (self._counts != grid.counts).any(axis=0)
+        self._unsummed |= stale
+        if self._ranked:
+            self._unranked |= _trailing(stale.astype(int), self._look_back) > 0
+            self._unranked[: self._look_back - 1] = False
+        else:
+            self._unranked[:] = False
+        self._key, self._first, self._counts = key, grid.first, grid.counts
 
     def _sum(self, store: Store, grid: TimeGrid, first: int, last: int, mask: Array | None) -> None:
         rows, edges = _rows(store, grid, first, last, mask)
+        self.n_looked += len(rows)
         self._sums[0, first : last + 1] = np.diff(edges)
         # One after the other: each is as long as the store may be.
         for place, values in enumerate(_summed(store, rows), 1):
@@ -152,10 +182,7 @@ class TimeSeries:
     def _rank(
         self, store: Store, grid: TimeGrid, first: int, last: int, mask: Array | None
     ) -> None:
-        """Of the windows that end with these buckets, as far as all of them is known."""
-        first = max(first, self._look_back - 1)
-        if first > last or not self._ranked:
-            return
+        """Of the windows that end with these buckets."""
         rows, edges = _rows(store, grid, first - self._look_back + 1, last, mask)
         rows, edges = _those(rows, edges, store.column("outcome")[rows] == OK)
         for name in self._ranked:
@@ -235,28 +262,3 @@ def _trailing(values: Array, look_back: int) -> Array:
     """The sum of each value and those before it, `look_back` in all."""
     until = np.concatenate([np.zeros(look_back), np.cumsum(values)])
     return np.asarray(until[look_back:] - until[:-look_back])
-
-
-_T = TypeVar("_T")
-
-
-class Total(Generic[_T]):
-    """A window's figures, computed again only if its requests are other ones than last time."""
-
-    def __init__(self, find: Callable[[Store, Window, float, Array | None], _T]) -> None:
-        """`find` computes them over all requests of a window, or over those of a mask."""
-        self._find = find
-        self._key: Hashable = None
-        self._found: _T | None = None
-
-    def at(self, store: Store, window: Window, now_s: float, view: View = EVERYTHING) -> _T:
-        """The figures at a moment."""
-        start_ts, end_ts = bounds(store, window, now_s)
-        order = store.by_end
-        first = int(np.searchsorted(order.times, start_ts))
-        points = store.progress.between(start_ts, end_ts)
-        rewritten = (store.n_rewritten, store.progress.n_sorted)
-        key = (first, order.until(end_ts), points.start, points.stop, view.key, rewritten)
-        if self._found is None or key != self._key:
-            self._key, self._found = key, self._find(store, window, now_s, view.mask)
-        return self._found

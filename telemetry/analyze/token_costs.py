@@ -68,9 +68,26 @@ def saved(store: Store, rows: Array, computed_rows: Array | None = None) -> Save
     The speed is that of `computed_rows`, or of the same rows. Where hardly anything was computed,
     a few tokens bear the whole time of a pass, and others have to tell the speed.
     """
-    cost = token_costs(store, rows if computed_rows is None else computed_rows)
-    whole = store.column("cache")[rows] == EXACT
-    repeated, computed = rows[whole], rows[~whole]
-    n_known = total(store, "input_tokens", repeated) + total(store, "cached_tokens", computed)
-    n_written = total(store, "output_tokens", repeated)
-    return Saved(n_known, n_written, n_known * cost.read_s + n_written * cost.write_s)
+    sums = SavedSums()
+    sums.add(store, rows)
+    return sums.worth(token_costs(store, rows if computed_rows is None else computed_rows))
+
+
+class SavedSums:
+    """The same added up in parts."""
+
+    def __init__(self) -> None:
+        self._n_known = self._n_written = 0
+
+    def add(self, store: Store, rows: Array) -> None:
+        """More requests."""
+        whole = store.column("cache")[rows] == EXACT
+        repeated, computed = rows[whole], rows[~whole]
+        self._n_known += total(store, "input_tokens", repeated)
+        self._n_known += total(store, "cached_tokens", computed)
+        self._n_written += total(store, "output_tokens", repeated)
+
+    def worth(self, cost: TokenCosts) -> Saved:
+        """What they saved, at what a token costs."""
+        seconds = self._n_known * cost.read_s + self._n_written * cost.write_s
+        return Saved(self._n_known, self._n_written, seconds)

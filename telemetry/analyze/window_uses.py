@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlxdeck.telemetry.analyze.stats import Array, Window, bounds
-from mlxdeck.telemetry.analyze.time_series import View
-from mlxdeck.telemetry.analyze.token_costs import Saved, saved
-from mlxdeck.telemetry.analyze.usage import CallTotals, ToolUses, call_totals, n_results, tool_uses
+from mlxdeck.telemetry.analyze.token_costs import Saved, SavedSums, token_costs
+from mlxdeck.telemetry.analyze.usage import CallTotals, ToolUses, call_totals, tool_uses
 from mlxdeck.telemetry.schema.figures import ERROR
 from mlxdeck.telemetry.store.store import Store
 
@@ -29,18 +28,37 @@ class WindowUses:
     calls: CallTotals
 
 
+class UsesSums:
+    """These figures, added up in parts."""
+
+    def __init__(self) -> None:
+        self._n_refused = 0
+        self._saved = SavedSums()
+
+    def add(self, store: Store, rows: Array) -> None:
+        """More requests."""
+        failed = rows[store.column("outcome")[rows] == ERROR]
+        self._n_refused += int(np.isin(store.column("status")[failed], REFUSED).sum())
+        self._saved.add(store, rows)
+
+    def found(self, store: Store, window: Window, now_s: float, mask: Array | None) -> WindowUses:
+        """The figures of all that were added."""
+        # Neither the window nor the filter changes how fast the server is.
+        newest = store.by_end.between(-np.inf, now_s)[-MAX_SPEED_ROWS:]
+        return WindowUses(
+            self._n_refused,
+            self._saved.worth(token_costs(store, newest)),
+            call_totals(store, _ended(store, window, now_s, mask), now_s),
+        )
+
+
 def window_uses(
     store: Store, window: Window, now_s: float, mask: Array | None = None
 ) -> WindowUses:
     """Of all of them, or those of a mask."""
-    rows = _ended(store, window, now_s, mask)
-    failed = rows[store.column("outcome")[rows] == ERROR]
-    return WindowUses(
-        n_refused=int(np.isin(store.column("status")[failed], REFUSED).sum()),
-        # Neither the window nor the filter changes how fast the server is.
-        saved=saved(store, rows, store.by_end.between(-np.inf, now_s)[-MAX_SPEED_ROWS:]),
-        calls=call_totals(store, rows, now_s),
-    )
+    sums = UsesSums()
+    sums.add(store, _ended(store, window, now_s, mask))
+    return sums.found(store, window, now_s, mask)
 
 
 def window_tools(
@@ -48,11 +66,6 @@ def window_tools(
 ) -> dict[str, ToolUses]:
     """The calls of each tool in a window, by requests that ended in it."""
     return tool_uses(store, _ended(store, window, now_s, mask), now_s)
-
-
-def as_of_results(store: Store, now_s: float, view: View) -> View:
-    """The same choice of requests; another one as soon as another result has come."""
-    return View(view.mask, (view.key, n_results(store, now_s)))
 
 
 def _ended(store: Store, window: Window, now_s: float, mask: Array | None) -> Array:

@@ -21,6 +21,8 @@ class TimeIndex:
         self._rows: Rows = np.zeros(1024, np.int32)
         self._times: Times = np.zeros(1024, np.float64)
         self._waiting: list[tuple[Any, Any]] = []
+        self.n_inserted = 0
+        """How often rows were put in front of others, so that those have other places."""
 
     def add(self, rows: Any, times: Any) -> None:
         """More rows, each with its time, in any order."""
@@ -32,6 +34,7 @@ class TimeIndex:
         self._merge()
         stay = ~np.isin(self._rows[: self._n], rows)
         n = int(stay.sum())
+        self.n_inserted += 1
         self._rows[:n], self._times[:n] = self._rows[: self._n][stay], self._times[: self._n][stay]
         self._n = n
         self.add(rows, times)
@@ -71,6 +74,7 @@ class TimeIndex:
         self._waiting.clear()
         # Only rows later than the earliest new one have to move.
         begin = int(np.searchsorted(self._times[: self._n], times.min(), side="right"))
+        self.n_inserted += begin < self._n
         rows = np.concatenate([self._rows[begin : self._n], rows])
         times = np.concatenate([self._times[begin : self._n], times])
         order = np.argsort(times, kind="stable")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mlxdeck.telemetry.analyze.scatter import Scatter
-from mlxdeck.telemetry.analyze.time_series import TimeSeries
+from mlxdeck.telemetry.analyze.stats import Window
+from mlxdeck.telemetry.analyze.time_series import TimeSeries, View
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.panels.panel import Moment
 from mlxdeck.tui.present.charts import CHARTS
 from mlxdeck.tui.present.moments import marks, ticks
@@ -33,13 +35,23 @@ class ChartPanel:
         self._kept: dict[tuple[int, bool], tuple[TimeSeries, Scatter]] = {}
         """By the number of buckets, and whether it is filtered: the unfiltered one stays."""
 
+    def advance(self, moment: Moment) -> bool:
+        """Some buckets more."""
+        self.widget.look_back = max(1, self.widget.n_buckets // self._chart.look_back)
+        series, _ = self._of(self.widget.n_buckets, filtered=bool(self._ctx.listing.text))
+        return series.advance(*self._wanted(moment))
+
+    def _wanted(self, moment: Moment) -> tuple[Store, Window, float, int, View]:
+        ctx, n_buckets = self._ctx, self.widget.n_buckets
+        return ctx.store, ctx.window, moment.now_s, n_buckets, ctx.listing.view
+
     def show(self, moment: Moment) -> None:
         """Draw the window."""
         ctx, chart = self._ctx, self.widget
         n_buckets, filtered = chart.n_buckets, bool(ctx.listing.text)
         chart.look_back = max(1, n_buckets // self._chart.look_back)
         series, scatter = self._of(n_buckets, filtered=filtered)
-        wanted = (ctx.store, ctx.window, moment.now_s, n_buckets, ctx.listing.view)
+        wanted = self._wanted(moment)
         made = series.series(*wanted)
         if self._chart.has_dots:
             scatter.look(*wanted)

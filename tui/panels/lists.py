@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlxdeck.telemetry.analyze.sessions import error_groups
-from mlxdeck.tui.panels.panel import Moment
+from mlxdeck.tui.panels.panel import Moment, QuickPanel
 from mlxdeck.tui.present.view_model import no_requests
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.widgets.error_list import ErrorList
@@ -11,7 +11,7 @@ from mlxdeck.tui.widgets.request_table import RequestTable
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
 
 
-class RequestsPanel:
+class RequestsPanel(QuickPanel):
     """The requests that match, whenever they were."""
 
     while_hidden = True
@@ -31,7 +31,7 @@ class RequestsPanel:
         table.show(moment.rows, moment.version)
 
 
-class CallsPanel:
+class CallsPanel(QuickPanel):
     """Their tool calls."""
 
     while_hidden = True
@@ -48,7 +48,7 @@ class CallsPanel:
         calls.show(self._ctx.listing.calls(until_ts), moment.version)
 
 
-class ErrorsPanel:
+class ErrorsPanel(QuickPanel):
     """Their errors, grouped."""
 
     while_hidden = False

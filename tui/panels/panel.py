@@ -33,6 +33,15 @@ class Moment:
     """Whether the view is paused."""
 
 
+class QuickPanel:
+    """A panel that computes little."""
+
+    def advance(self, moment: Moment) -> bool:
+        """Nothing has to be computed before."""
+        del moment
+        return True
+
+
 class Panel(Protocol):
     """One panel of one dashboard. It lives as long as its widget."""
 
@@ -43,6 +52,9 @@ class Panel(Protocol):
     @property
     def while_hidden(self) -> bool:
         """Whether it is kept up to date while it is hidden, as other parts of the screen ask it."""
+
+    def advance(self, moment: Moment) -> bool:
+        """Compute a part of what `show` needs, if that takes long; whether nothing is left."""
 
     def show(self, moment: Moment) -> None:
         """Draw what changed."""

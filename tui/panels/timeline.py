@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlxdeck.telemetry.analyze.request_lanes import AgentLanes
 from mlxdeck.telemetry.analyze.request_spans import request_spans
 from mlxdeck.telemetry.analyze.time_grid import span_s
-from mlxdeck.tui.panels.panel import Moment
+from mlxdeck.tui.panels.panel import Moment, QuickPanel
 from mlxdeck.tui.present.moments import ticks
 from mlxdeck.tui.present.view_model import nothing_in
 from mlxdeck.tui.state.context import Context
@@ -16,7 +16,7 @@ FROM_COLUMNS = 180
 """So wide a terminal shows it at first."""
 
 
-class TimelinePanel:
+class TimelinePanel(QuickPanel):
     """Requests of the window, each in a lane of its agent."""
 
     while_hidden = False

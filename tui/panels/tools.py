@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from mlxdeck.telemetry.analyze.stats import bounds
-from mlxdeck.telemetry.analyze.time_series import Total
+from mlxdeck.telemetry.analyze.stats import Window, bounds
+from mlxdeck.telemetry.analyze.time_series import View
 from mlxdeck.telemetry.analyze.tool_schemas import ToolSchemas
-from mlxdeck.telemetry.analyze.window_uses import as_of_results, window_tools
+from mlxdeck.telemetry.analyze.usage import n_results
+from mlxdeck.telemetry.analyze.window_total import AtOnce, Total
+from mlxdeck.telemetry.analyze.window_uses import window_tools
+from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.panels.panel import Moment
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.widgets.tool_table import ToolTable
@@ -18,15 +21,23 @@ class ToolsPanel:
 
     def __init__(self, ctx: Context, name: str) -> None:
         self._ctx = ctx
-        self._uses = Total(window_tools)
+        self._uses = Total(lambda: AtOnce(window_tools))
         self._schemas = ToolSchemas(ctx.store)
         self.widget = ToolTable(id=name)
+
+    def advance(self, moment: Moment) -> bool:
+        """Count them."""
+        return self._uses.advance(*self._asked(moment))
+
+    def _asked(self, moment: Moment) -> tuple[Store, Window, float, View, int]:
+        store, now_s = self._ctx.store, moment.now_s
+        came = n_results(store, now_s)
+        return store, self._ctx.window, now_s, self._ctx.listing.view, came
 
     def show(self, moment: Moment) -> None:
         """List the tools."""
         store, window, now_s = self._ctx.store, self._ctx.window, moment.now_s
-        view = as_of_results(store, now_s, self._ctx.listing.view)
-        uses = self._uses.at(store, window, now_s, view)
+        uses = self._uses.at(*self._asked(moment))
         rows = store.by_end.between(*bounds(store, window, now_s))
         label = "since the start" if window.length_s is None else f"in the last {window.label}"
         self.widget.border_title = f"tools called {label}"

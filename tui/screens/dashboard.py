@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from textual import on
 from textual.app import ComposeResult
@@ -13,10 +14,12 @@ from textual.widgets import Footer, Input, Static
 
 from mlxdeck.telemetry.alerts.watch import Alert
 from mlxdeck.telemetry.analyze.report import Period
-from mlxdeck.telemetry.analyze.stats import Summary, summary
-from mlxdeck.telemetry.analyze.time_series import TimeSeries, Total
+from mlxdeck.telemetry.analyze.stats import Summary, SummarySums
+from mlxdeck.telemetry.analyze.time_series import EVERYTHING, TimeSeries, View
 from mlxdeck.telemetry.analyze.token_flow import output_tokens_per_s
-from mlxdeck.telemetry.analyze.window_uses import as_of_results, window_uses
+from mlxdeck.telemetry.analyze.usage import n_results
+from mlxdeck.telemetry.analyze.window_total import Total, in_parts
+from mlxdeck.telemetry.analyze.window_uses import UsesSums
 from mlxdeck.telemetry.query.filters import NAME, FilterError, expanded
 from mlxdeck.tui.messages import (
     FilterChanged,
@@ -97,9 +100,9 @@ class DashboardScreen(PanelScreen):
         self._store = context.store
         self._status = Content()
         # Series without a filter stay while there is a filter.
-        self._totals = (Total(summary), Total(summary))
-        self._uses = (Total(window_uses), Total(window_uses))
-        self._strip_trends = (TimeSeries(), TimeSeries())
+        self._totals = (Total(SummarySums), Total(SummarySums))
+        self._uses = (Total(UsesSums), Total(UsesSums))
+        self._strip_trends = tuple(TimeSeries(ranked=("duration_s",)) for _ in range(2))
         self._panels: dict[str, Panel] = {}
         self._judgement = Judgement()
         self._listed: Verdict | None = None
@@ -143,29 +146,27 @@ class DashboardScreen(PanelScreen):
 
     def drawing(self, now_s: float, *, below: int | None = None) -> Iterator[None]:
         """The same in parts, for over many requests all of it takes long."""
-        window, listing = self._ctx.window, self._ctx.listing
+        listing = self._ctx.listing
         empty = self._store.n_lines == 0
         self.query_one("#empty").display = empty
         self.query_one("#panels").display = self.query_one(VerdictLine).display = not empty
         if empty:
             return
+        filtered = bool(listing.text)
+        for each in {False, filtered}:
+            yield from self.adding_up(now_s, filtered=each)
         self._show_verdict(now_s)
         yield
-        view, strip, filtered = listing.view, self.query_one(KpiStrip), bool(listing.text)
-        total = self._totals[filtered].at(self._store, window, now_s, view)
-        yield
-        trends = self._strip_trends[filtered].series(
-            self._store, window, now_s, strip.n_buckets, view
+        # The verdict may have changed what is listed.
+        filtered = bool(listing.text)
+        total = self._totals[filtered].at(
+            self._store, self._ctx.window, now_s, self._view(filtered)
         )
-        uses = self._uses[filtered].at(
-            self._store, window, now_s, as_of_results(self._store, now_s, view)
-        )
-        flow = output_tokens_per_s(self._store, now_s, view.mask)
-        gone, label = self._ctx.clock.shows_end, window.label
-        strip.show(tile_values(self._store, total, uses, trends, now_s, flow, label, gone=gone))
         moment = self._moment(now_s, total, below)
+        yield from self._showing_tiles(now_s, total, filtered=filtered)
         for panel in self._panels.values():
             if panel.while_hidden or panel.widget.display:
+                yield from in_parts(partial(panel.advance, moment))
                 yield
                 panel.show(moment)
         bar = self.query_one(FilterBar)
@@ -173,6 +174,35 @@ class DashboardScreen(PanelScreen):
             bar.tell(len(moment.rows), listing.hint, searching=bool(self._ctx.sought))
         if self._ctx.clock.replay:
             self.query_one(Transport).refresh()
+
+    def _view(self, filtered: bool) -> View:
+        return self._ctx.listing.view if filtered else EVERYTHING
+
+    def adding_up(self, now_s: float, *, filtered: bool = False) -> Iterator[None]:
+        """Find the window's figures, in parts."""
+        total = self._totals[filtered]
+        # What comes meanwhile is among the rows of the filter, too.
+        return in_parts(
+            lambda: total.advance(self._store, self._ctx.window, now_s, self._view(filtered))
+        )
+
+    def _showing_tiles(self, now_s: float, total: Summary, *, filtered: bool) -> Iterator[None]:
+        store, window, strip = self._store, self._ctx.window, self.query_one(KpiStrip)
+        trends, uses = self._strip_trends[filtered], self._uses[filtered]
+        n, came = strip.n_buckets, n_results(store, now_s)
+        yield from in_parts(
+            lambda: (
+                trends.advance(store, window, now_s, n, self._view(filtered))
+                and uses.advance(store, window, now_s, self._view(filtered), came)
+            )
+        )
+        view = self._view(filtered)
+        series = trends.series(store, window, now_s, n, view)
+        used = uses.at(store, window, now_s, view, came)
+        flow = output_tokens_per_s(store, now_s, view.mask)
+        gone = self._ctx.clock.shows_end
+        told = tile_values(store, total, used, series, now_s, flow, window.label, gone=gone)
+        strip.show(told)
 
     def _show_verdict(self, now_s: float) -> None:
         """How things are with all requests, whatever the list is filtered by.
