@@ -26,16 +26,17 @@ from mlxdeck.server.backends.local.scheduler.fair_share import FairShare
 from mlxdeck.server.backends.local.scheduler.pace import Speeds
 
 PREFILL_SHARE = 0.5
-"""Seconds of reading for each second of writing."""
-SMALL_SHARE = 1.0
-"""The same while a small prompt is read: both take twice their time."""
-PAUSE_STEPS = 3.0
+"""Seconds of reading for each second of writing. With the wait for a pass, a short answer takes
+less than twice its time."""
+PAUSE_STEPS = 2.0
 """How long a pass may be if others wait, in decode steps."""
 BURST_SHARE = 2
 """Small prompts that come together are read in one pass of so large a part of a chunk, also beside
 what is written."""
 WHOLE_PASSES = 2
 """A prompt that is no longer than so many passes is read in one, and can share it."""
+MOST_PADDED = 2
+"""Who shares a pass is at most so many times as long as who is read for his turn."""
 LEAST_TOKENS = 16
 """A pass reads at least so many: the weights are read for a single one too."""
 AGE_STEPS = 16
@@ -78,8 +79,9 @@ class StepPlanner:
         self._credit_s = 0.0
         """Time that passes may still take from those that are written."""
         self._share = FairShare(chunk_tokens)
-        self._most = self._at_once = chunk_tokens
-        """Tokens of this step's pass over a part of a prompt, or over whole ones."""
+        self._most = self._at_once = self._whole = chunk_tokens
+        """Tokens of this step's pass: over a part of a prompt, over whole ones, and the longest
+        prompt that is read as a whole."""
 
     def plan(
         self,
@@ -103,13 +105,15 @@ class StepPlanner:
         most = self._most_tokens(speeds)
         small = [each for each in readings if self._is_small(each)]
         large = [each for each in readings if not self._is_small(each)]
-        self._earn(n_decoding, SMALL_SHARE if small else PREFILL_SHARE, most, speeds)
+        self._earn(n_decoding, most, speeds)
         if n_decoding or expects or (small and len(readings) > 1):
             self._busy_step = self._step
         if not n_decoding and self._step - self._busy_step > QUIET_STEPS:
             most = self._lone_tokens(speeds)
         self._most = min(most, self._share.most)
         self._at_once = self._at_once_tokens(n_decoding, most)
+        is_soon = n_decoding > 0 or expects or len(readings) == 1
+        self._whole = self._whole_tokens(most, speeds, is_soon)
         chosen: Reading | None = None
         if large and self._step - self._large_step >= AGE_STEPS:
             chosen = self._choose(large)
@@ -148,6 +152,16 @@ class StepPlanner:
             return self._chunk
         return self._fixed or max(most, self._chunk // BURST_SHARE)
 
+    def _whole_tokens(self, most: int, speeds: Speeds, is_soon: bool) -> int:
+        """The longest prompt that is read as a whole; `is_soon` if others want a step soon.
+
+        If several prompts wait and nothing else, then the shortest may take as long as a lone one.
+        """
+        if self._fixed:
+            return most
+        whole = WHOLE_PASSES * most
+        return whole if is_soon else max(whole, self._lone_tokens(speeds))
+
     def _part(self, reading: Reading) -> int:
         """How much of a prompt a pass reads."""
         left = reading.left_tokens
@@ -155,15 +169,14 @@ class StepPlanner:
 
     def _is_whole(self, reading: Reading) -> bool:
         """Whether a prompt is read at once."""
-        limit = self._most if self._fixed else WHOLE_PASSES * self._most
-        limit = min(limit, self._at_once, self._share.most)
+        limit = min(self._whole, self._at_once, self._share.most)
         return not reading.is_begun and reading.left_tokens <= limit
 
-    def _earn(self, n_decoding: int, share: float, most: int, speeds: Speeds) -> None:
+    def _earn(self, n_decoding: int, most: int, speeds: Speeds) -> None:
         if not n_decoding:
             self._credit_s = 0.0
             return
-        self._credit_s += share * speeds.decode_s
+        self._credit_s += PREFILL_SHARE * speeds.decode_s
         self._credit_s = min(self._credit_s, speeds.pass_over_s(most))
 
     def _may_read(self, reading: Reading, n_decoding: int, speeds: Speeds) -> bool:
@@ -189,6 +202,8 @@ class StepPlanner:
         for each in sorted(small, key=lambda each: (each.left_tokens, each.uid)):
             n = max(longest, each.left_tokens)
             if each is chosen or n * (len(found) + 1) > self._at_once or not self._is_whole(each):
+                continue
+            if n > max(self._most, MOST_PADDED * chosen.left_tokens):
                 continue
             if self._share.allows(each.session, each.left_tokens):
                 longest = n

@@ -210,6 +210,37 @@ def test_short_prompts_that_come_together_share_a_pass() -> None:
     assert len(simulation.passes[0]) == 8
 
 
+SLOW = Speeds(decode_s=0.03, pass_s=0.03, token_s=0.004)
+"""A processor without a GPU."""
+
+
+def test_prompts_that_come_together_share_a_pass_on_a_slow_machine() -> None:
+    """Nothing else is there that would gain by small passes."""
+    simulation = Simulation(*(Request(124, 8) for _ in range(8)), speeds=SLOW).run(1)
+    assert len(simulation.passes[0]) == CHUNK // 124
+
+
+@pytest.mark.parametrize("speeds", [SPEEDS, SLOW])
+def test_a_short_prompt_is_not_padded_to_a_longer_one(speeds: Speeds) -> None:
+    """It would wait for what is read of the other."""
+    planner = StepPlanner(CHUNK)
+    readings = [Reading(1, 150, "a", False), Reading(2, 8, "b", False)]
+    assert [read.uids for read in planner.plan(readings, 0, speeds)] == [(2,)]
+
+
+@pytest.mark.parametrize("n_beside", [120, 250, 1_700])
+def test_a_short_answer_beside_a_prompt_takes_less_than_twice_its_time(n_beside: int) -> None:
+    """The wait for the pass that has begun included, on a slow machine."""
+    alone = Simulation(Request(2, 8), speeds=SLOW)
+    alone.until_done(0)
+    simulation = Simulation(Request(n_beside), speeds=SLOW)
+    simulation.planner.plan([Reading(9, 1, "c", False)], 1, SLOW)
+    simulation.step()
+    simulation.requests = (*simulation.requests, Request(2, 8))
+    simulation.until_done(1)
+    assert simulation.now_s < 2 * alone.now_s
+
+
 REQUESTS = st.lists(
     st.builds(
         Request,
