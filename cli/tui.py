@@ -95,7 +95,8 @@ def dashboard(
 ) -> int:
     """Run the dashboard with the user's settings; all of a folder that they named is read."""
     settings = dashboard_settings(args)
-    check_places(paths, may_come=not replay)
+    is_named = bool(getattr(args, "paths", ()))
+    check_places(paths, may_come=not replay, is_named=is_named)
     if any(map(standard_input.is_meant, paths)):
         _give_keyboard_its_place()
     # The terminal has to be put back as it was.
@@ -107,18 +108,18 @@ def dashboard(
                 replay=replay,
                 speed=speed,
                 beside=beside,
-                whole_folders=bool(getattr(args, "paths", ())),
+                whole_folders=is_named,
             )
         finally:
             # A signal may end the process before Python's own end.
             spool.remove()
 
 
-def check_places(paths: Sequence[Path], *, may_come: bool) -> None:
+def check_places(paths: Sequence[Path], *, may_come: bool, is_named: bool = True) -> None:
     """Raises `UserError` if one can't be read; those that `may_come` need not be there."""
     for path in paths:
         try:
-            check_place(path, may_come=may_come)
+            check_place(path, may_come=may_come, is_named=is_named)
         except NoStream as error:
             raise UserError(str(error)) from error
 

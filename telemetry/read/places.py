@@ -17,8 +17,12 @@ class NoStream(ValueError):
     """A place that holds no telemetry; the text says why."""
 
 
-def check_place(place: Path, *, may_come: bool = False) -> None:
-    """Raises `NoStream` if nothing there can be read; a place that `may_come` need not be there."""
+def check_place(place: Path, *, may_come: bool = False, is_named: bool = True) -> None:
+    """Raises `NoStream` if nothing there can be read.
+
+    A place that `may_come` need not be there. One that the user didn't name is the folder of a
+    server, which will write there, whatever lies in it.
+    """
     if standard_input.is_meant(place):
         if standard_input.is_terminal():
             raise NoStream("nothing is piped into standard input, for which - stands")
@@ -33,19 +37,19 @@ def check_place(place: Path, *, may_come: bool = False) -> None:
         raise NoStream(f"{place} can't be read: {error.strerror}") from error
     try:
         if stat.S_ISDIR(mode):
-            _check_folder(place)
+            _check_folder(place, is_named)
         elif stat.S_ISREG(mode):
             _check_file(place)
     except OSError as error:
         raise NoStream(f"{place} can't be read: {error.strerror}") from error
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, is_named: bool) -> None:
     """An empty one may be filled by a server."""
     if projects_in(folder):
         return
     names = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
-    if names and not any(map(is_stream_name, names)):
+    if is_named and names and not any(map(is_stream_name, names)):
         more = ", ..." if names[2:] else ""
         held = ", ".join(names[:2])
         raise NoStream(f"no recording in {folder}, which holds {held}{more}; {EXPECTED}")

@@ -284,10 +284,12 @@ def test_up_without_a_terminal_is_serve(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_up_runs_the_dashboard_beside_a_server(
-    monkeypatch: pytest.MonkeyPatch, dashboard: list[list[Path]]
+    monkeypatch: pytest.MonkeyPatch, dashboard: list[list[Path]], tmp_path: Path
 ) -> None:
     """The dashboard is shown while the server runs, on the folder that it writes to."""
     order: list[str] = []
+    # Files of others may lie there, too.
+    (tmp_path / "notes.txt").write_text("nothing")
 
     @contextmanager
     def endpoint(settings: Settings, command: list[str], say: Any) -> Iterator[None]:
@@ -298,9 +300,9 @@ def test_up_runs_the_dashboard_beside_a_server(
     monkeypatch.setattr(agent_session, "endpoint", endpoint)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    assert main(["up", "--port", "8090", "--telemetry-dir", "/tmp/t"]) == 0
+    assert main(["up", "--port", "8090", "--telemetry-dir", str(tmp_path)]) == 0
     assert order == ["start -m mlxdeck.cli.main serve on 8090", "stop after 1 dashboard"]
-    assert dashboard == [[Path("/tmp/t")]]
+    assert dashboard == [[tmp_path]]
 
 
 def test_tui(dashboard: list[list[Path]], own_home: Path) -> None:
