@@ -183,6 +183,8 @@ class LookedUp:
     """System prompt and tools: what other conversations may begin with too."""
     message_starts: tuple[int, ...] = ()
     """Each message's first token."""
+    tail_start: int = 0
+    """End of the last message, where the template's start of the answer begins."""
     tool_tokens: tuple[int, ...] = ()
     """Tokens of each tool's description, in the request's order; 0 if it was not found."""
     blocks: BlockDigests = BlockDigests()

@@ -29,6 +29,7 @@ def lookup_event(found: LookedUp) -> t.CacheLookup:
         diverged_hash_before=miss.theirs,
         shared_tokens=found.shared_tokens,
         message_starts=found.message_starts,
+        tail_start=found.tail_start,
         tool_tokens=found.tool_tokens,
         n_blocks_before=found.blocks.n_before,
         block_before=found.blocks.before,

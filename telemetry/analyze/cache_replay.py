@@ -6,40 +6,22 @@ Requests come when they came. What a setting changes in their times changes noth
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from mlxdeck.telemetry.analyze.block_cache import (
-    BlockCache,
-    PlayedMatch,
-    ReplayPolicy,
-)
+from mlxdeck.telemetry.analyze.block_cache import BlockCache
+from mlxdeck.telemetry.analyze.played_blocks import PlayedMatch
 from mlxdeck.telemetry.analyze.played_prompts import PlayedPrompt
-from mlxdeck.telemetry.analyze.state_shape import StateShape
+from mlxdeck.telemetry.analyze.played_server import (
+    UNLIMITED,
+    PlayedServer,
+    RunningServer,
+    Tiers,
+)
 from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS, RecordedPrompt
 
-MIN_GAIN_TOKENS = 64
-"""So many more tokens than RAM the disk has to know to be worth a read; as the server has it."""
-MIN_STORED_TOKENS = 64
 MIN_SEGMENT_TOKENS = 64
 """Places of a prompt that are nearer to each other are no places to keep a state."""
-QUIET_S = 3.0
-"""So long a conversation is quiet until its state is written to disk; as the server has it."""
-UNLIMITED = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class ReplaySettings:
-    """Caches that a recording is played with."""
-
-    prefix_bytes: float
-    """Room for KV states in RAM."""
-    policy: ReplayPolicy = "lru"
-    disk: bool = True
-    exact_entries: int = 1000
-    max_age_s: float = UNLIMITED
-    rules_off: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,163 +46,130 @@ class Replayed:
 
 
 @dataclass(slots=True)
-class _Caches:
-    """The caches of one model."""
+class _Running:
+    """A request whose answer is computed."""
 
-    ram: BlockCache
-    disk: BlockCache
-    waiting: deque[tuple[float, PlayedPrompt]] = field(default_factory=deque)
-    """States that are to be written to disk, and since when."""
-
-    def write(self, until_s: float) -> None:
-        """Write what has waited until then, as far as RAM still has it."""
-        while self.waiting and self.waiting[0][0] + QUIET_S <= until_s:
-            _, each = self.waiting.popleft()
-            n = self.ram.find(each.kept, each.kept_tokens, ()).n_tokens
-            if n >= MIN_STORED_TOKENS:
-                self.disk.add(each.kept, n, each.told.shared_tokens)
+    prompt: PlayedPrompt
+    match: PlayedMatch
+    server: RunningServer
+    tiers: Tiers
+    is_read: bool = False
+    """Whether its prompt is, so that its lease has ended."""
 
 
 @dataclass(slots=True)
 class _Play:
     """One way through a recording."""
 
-    settings: ReplaySettings
-    shape: StateShape
-    caches: dict[str, _Caches] = field(default_factory=dict)
-    answers: OrderedDict[str, float] = field(default_factory=OrderedDict)
-    old_answers: dict[str, float] = field(default_factory=dict)
-    """On disk."""
-    running: dict[str, int] = field(default_factory=dict)
-    pid: int = -1
+    servers: Sequence[PlayedServer]
+    begun: dict[int, RunningServer] = field(default_factory=dict)
+    disks: dict[str, BlockCache] = field(default_factory=dict)
+    """States on disk by model; all servers share them, and answers too."""
+    answers: dict[str, float] = field(default_factory=dict)
+    events: list[tuple[float, int, _Running]] = field(default_factory=list)
+    """Prompts that will have been read, and answers that will have ended."""
+    n_events: int = 0
+    n_evicted: int = 0
 
-    def of(self, model: str) -> _Caches:
-        """The caches of a model, empty at first."""
-        if model not in self.caches:
-            self.caches[model] = _Caches(self._empty(), BlockCache(UNLIMITED, shape=self.shape))
-        return self.caches[model]
+    def server(self, number: int) -> RunningServer:
+        """One of them, started if need be."""
+        if number not in self.begun:
+            self.begun[number] = RunningServer(self.servers[number], self.disks, self.answers)
+        return self.begun[number]
 
-    def _empty(self) -> BlockCache:
-        return BlockCache(self.settings.prefix_bytes, self.settings.policy, self.shape)
+    def at(self, event: _Running, ts: float) -> None:
+        """Have something happen."""
+        self.n_events += 1
+        heapq.heappush(self.events, (ts, self.n_events, event))
 
-    def restart(self, pid: int) -> None:
-        """Another process has begun: RAM is empty."""
-        if self.pid not in (-1, pid):
-            self.answers.clear()
-            self.running.clear()
-            for caches in self.caches.values():
-                # A server that ends in good order writes the rest.
-                caches.write(UNLIMITED)
-                caches.ram = self._empty()
-        self.pid = pid
-
-    def knows(self, key: str, now_s: float) -> bool:
-        """Whether a whole answer is known, or under way."""
-        if self.running.get(key):
-            return True
-        made_s = self.answers.get(key)
-        if made_s is None and self.settings.disk:
-            made_s = self.old_answers.get(key)
-        if made_s is None or now_s - made_s > self.settings.max_age_s:
-            return False
-        self._store(key, made_s)
-        return True
-
-    def store(self, key: str, now_s: float) -> None:
-        """Keep a whole answer."""
-        self._store(key, now_s)
-        if self.settings.exact_entries:
-            self.old_answers[key] = now_s
-
-    def _store(self, key: str, made_s: float) -> None:
-        self.answers[key] = made_s
-        self.answers.move_to_end(key)
-        while len(self.answers) > self.settings.exact_entries:
-            self.answers.popitem(last=False)
+    def until(self, now_s: float) -> None:
+        """Let everything happen up to a moment, the ends of servers too."""
+        while self.events and self.events[0][0] <= now_s:
+            ts, _, event = heapq.heappop(self.events)
+            if event.is_read:
+                _finish(event, ts)
+            else:
+                _read(event, ts)
+                self.at(event, max(ts, event.prompt.told.end_ts))
+        for number in [n for n in self.begun if self.servers[n].end_ts <= now_s]:
+            ended = self.begun.pop(number)
+            ended.end()
+            self.n_evicted += ended.n_evicted
 
 
-def replay(
-    prompts: Sequence[PlayedPrompt], settings: ReplaySettings, shape: StateShape | None = None
-) -> Replayed:
-    """Play a recording with some caches; without a shape, a token is a byte."""
-    shape = shape or StateShape()
-    play, ends = (
-        _Play(settings, shape),
-        list[tuple[float, int, PlayedPrompt, PlayedMatch, BlockCache]](),
-    )
+def replay(prompts: Sequence[PlayedPrompt], servers: Sequence[PlayedServer]) -> Replayed:
+    """Play a recording; each prompt names its server by its place among all."""
+    play = _Play(servers)
     exact, prefix, total, prefill_s, decode_s = 0, 0, 0, 0.0, 0.0
-    for number, each in enumerate(_by_rules(prompts, settings.rules_off)):
+    for each in _by_rules(prompts, servers):
         told = each.told
-        while ends and ends[0][0] <= told.at_ts:
-            _finish(play, *heapq.heappop(ends)[2:])
-        play.restart(told.pid)
+        play.until(told.at_ts)
+        server = play.server(told.server)
         total += told.n_tokens
         asks = bool(told.key) and told.exact_reason not in ("bypassed", "disabled")
-        if asks and settings.exact_entries and play.knows(told.key, told.at_ts):
+        if asks and server.knows(told.key, told.at_ts):
             exact += told.n_tokens
             continue
         decode_s += each.write_s
-        caches = play.of(told.model)
-        match = _found(caches, each, disk=settings.disk)
+        tiers = server.of(told.model)
+        match = _found(tiers, each)
         prefix += match.n_tokens
         prefill_s += (told.n_tokens - match.n_tokens) * each.read_s
         if told.key and each.repeatable:
-            play.running[told.key] = play.running.get(told.key, 0) + 1
-        heapq.heappush(ends, (max(told.end_ts, told.at_ts), number, each, match, caches.ram))
-    n_evicted = sum(each.ram.n_evicted for each in play.caches.values())
+            server.running[told.key] += 1
+        read_ts = told.end_ts - told.decode_s
+        play.at(_Running(each, match, server, tiers), max(read_ts, told.at_ts))
+    n_evicted = play.n_evicted + sum(each.n_evicted for each in play.begun.values())
     return Replayed(total, exact, prefix, prefill_s, decode_s, n_evicted)
 
 
-def _found(caches: _Caches, each: PlayedPrompt, *, disk: bool) -> PlayedMatch:
+def _found(tiers: Tiers, each: PlayedPrompt) -> PlayedMatch:
     """Lease what RAM knows of a prompt, or what the disk does, if that is more."""
     # One token is always left to run.
     n_most = each.told.n_tokens - 1
-    match = caches.ram.find(each.path, n_most, each.boundaries)
-    if disk:
-        caches.write(each.told.at_ts)
-        known = caches.disk.find(each.path, n_most, each.boundaries).n_tokens
-        if known >= match.n_tokens + MIN_GAIN_TOKENS:
-            caches.ram.add(each.path, known, min(each.told.shared_tokens, known))
-            match = caches.ram.find(each.path, n_most, each.boundaries)
-    caches.ram.lease(match)
+    tiers.write(each.told.at_ts)
+    match = tiers.restored(each.path, n_most, each.places, each.told.shared_tokens)
+    tiers.ram.lease(match)
     return match
 
 
-def _finish(play: _Play, each: PlayedPrompt, match: PlayedMatch, ram: BlockCache) -> None:
-    """A request is over: its lease ends, its state and its answer are kept."""
-    told = each.told
-    ram.release(match)
-    if told.key and each.repeatable:
-        play.running[told.key] = max(0, play.running.get(told.key, 0) - 1)
-        play.store(told.key, told.end_ts)
-    caches = play.of(told.model)
-    if not told.has_token or ram is not caches.ram:
-        # Nothing was computed, or its process has ended.
+def _read(event: _Running, now_s: float) -> None:
+    """A prompt has been read: of one that can't be cut, states were kept on the way."""
+    event.is_read = True
+    told = event.prompt.told
+    tiers, shared, last = event.tiers, told.shared_tokens, event.match.n_tokens
+    if tiers.ram.is_cuttable or not told.has_token or not event.server.is_up:
         return
-    _keep(caches.ram, each, match.n_tokens, play.shape)
-    if play.settings.disk:
-        caches.waiting.append((told.end_ts, each))
-
-
-def _keep(ram: BlockCache, each: PlayedPrompt, n_known: int, shape: StateShape) -> None:
-    """Keep the state of a prompt with its answer; of one that can't be cut, also on its way."""
-    shared, last = each.told.shared_tokens, n_known
-    places = sorted({*each.told.boundaries, each.tail})
-    for end in () if shape.is_cuttable(each.kept_tokens) else places:
-        if end - last >= MIN_SEGMENT_TOKENS and end < each.told.n_tokens:
-            ram.add(each.path, end, min(shared, end))
+    # The first state that is kept ends the lease.
+    tiers.ram.release(event.match)
+    event.match = PlayedMatch()
+    places = {*told.boundaries} if told.tail_start else {*told.boundaries, event.prompt.tail}
+    for end in sorted(places):
+        if end - last >= MIN_SEGMENT_TOKENS and end < told.n_tokens:
+            tiers.keep(event.prompt.path, end, min(shared, end), now_s)
             last = end
-    ram.add(each.kept, each.kept_tokens, shared)
 
 
-def _by_rules(prompts: Sequence[PlayedPrompt], off: Sequence[str]) -> Iterator[PlayedPrompt]:
+def _finish(event: _Running, now_s: float) -> None:
+    """A request is over: its lease ends, its state and its answer are kept."""
+    prompt, server = event.prompt, event.server
+    told = prompt.told
+    event.tiers.ram.release(event.match)
+    if told.key and prompt.repeatable:
+        server.running[told.key] -= 1
+        server.store(told.key, told.end_ts)
+    if told.has_token and server.is_up:
+        event.tiers.keep(prompt.kept, prompt.kept_tokens, told.shared_tokens, now_s)
+
+
+def _by_rules(
+    prompts: Sequence[PlayedPrompt], servers: Sequence[PlayedServer]
+) -> Iterator[PlayedPrompt]:
     """The prompts as they would have been without some canonical rules."""
-    if not off:
-        yield from prompts
-        return
     numbers: dict[object, int] = {}
     for each in prompts:
-        changes = sorted(_changes(each.told, off))
+        off = servers[each.told.server].settings.rules_off
+        changes = sorted(_changes(each.told, off)) if off else []
         yield (
             replace(
                 each,
@@ -259,18 +208,16 @@ def _changed(
 
 
 def held_tokens(prompts: Sequence[PlayedPrompt], moments: Sequence[float]) -> list[float]:
-    """How many tokens of states an unlimited RAM holds at some moments, in ascending order."""
-    settings = ReplaySettings(UNLIMITED, disk=False, exact_entries=0)
-    play = _Play(settings, StateShape())
+    """How many tokens of states one server holds at some moments, ascending, if it may hold all."""
+    rams: dict[str, BlockCache] = {}
     ends = sorted(prompts, key=lambda each: each.told.end_ts)
     found, place = list[float](), 0
     for moment in moments:
         while place < len(ends) and ends[place].told.end_ts <= moment:
             each = ends[place]
             place += 1
-            play.restart(each.told.pid)
             if each.told.has_prompt and each.told.has_token:
-                ram = play.of(each.told.model).ram
+                ram = rams.setdefault(each.told.model, BlockCache(UNLIMITED))
                 ram.add(each.kept, each.kept_tokens, each.told.shared_tokens)
-        found.append(sum(each.ram.held_bytes for each in play.caches.values()))
+        found.append(sum(each.held_bytes for each in rams.values()))
     return found

@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlxdeck.telemetry.analyze.played_blocks import Places
 from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS, RecordedPrompt, RecordedTraffic
 
 MOST_TAIL_TOKENS = 64
@@ -30,7 +31,7 @@ class PlayedPrompt:
 
     told: RecordedPrompt
     path: list[int]
-    boundaries: tuple[int, ...]
+    places: Places
     tail: int
     """Up to where the next turn begins like what is kept."""
     kept: list[int]
@@ -67,7 +68,9 @@ def prepared(traffic: RecordedTraffic, at_most: int) -> list[PlayedPrompt]:
                 told=each,
                 path=each.path,
                 # Prompts part where a message begins, or where the template ended the last turn.
-                boundaries=tuple(sorted({*each.boundaries, *ends[each.model, each.conversation]})),
+                places=Places(
+                    sorted({*each.boundaries, *ends[each.model, each.conversation]}), each.parted
+                ),
                 tail=left.n_common,
                 kept=left.path,
                 kept_tokens=left.n_tokens,
@@ -87,11 +90,11 @@ def _refused(prompts: Sequence[RecordedPrompt]) -> set[str]:
     for each in prompts:
         if not each.key or each.exact_tier:
             continue
-        was_made = ended.get((each.pid, each.key), _LATER) < each.at_ts
+        was_made = ended.get((each.server, each.key), _LATER) < each.at_ts
         if each.exact_reason == "not_kept" or (was_made and each.exact_reason in ("", "cold")):
             found.add(each.key)
         if each.outcome == "ok":
-            ended[each.pid, each.key] = each.end_ts
+            ended[each.server, each.key] = each.end_ts
     return found
 
 

@@ -18,13 +18,14 @@ class StateShape:
     fixed_bytes: float = 0.0
     """Of running states."""
 
-    def is_cuttable(self, n_tokens: int) -> bool:
-        """Whether a state of so many tokens can be cut back: nothing has left a window yet."""
-        return not self.fixed_bytes and (not self.window_tokens or n_tokens <= self.window_tokens)
+    @property
+    def is_cuttable(self) -> bool:
+        """Whether a state can be cut back: all layers keep all tokens."""
+        return not self.fixed_bytes and not self.window_tokens
 
-    def block_bytes(self, n_tokens: int, *, is_cuttable: bool) -> float:
-        """Of a block; with all layers, if it can be cut."""
-        return n_tokens * (self.token_bytes + self.window_bytes * is_cuttable)
+    def block_bytes(self, n_tokens: int) -> float:
+        """Of a block, in the layers that can be cut."""
+        return n_tokens * self.token_bytes
 
     def checkpoint_bytes(self, n_tokens: int) -> float:
         """Of the other layers behind so many tokens."""

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy
-from mlxdeck.telemetry.analyze.cache_replay import (
-    UNLIMITED,
-    Replayed,
-    ReplaySettings,
-    held_tokens,
-    replay,
-)
-from mlxdeck.telemetry.analyze.played_prompts import PlayedPrompt, prepared
+from mlxdeck.telemetry.analyze.cache_replay import Replayed, replay
+from mlxdeck.telemetry.analyze.played_prompts import prepared
+from mlxdeck.telemetry.analyze.played_server import UNLIMITED, PlayedServer, ReplaySettings
+from mlxdeck.telemetry.analyze.played_settings import played_servers
 from mlxdeck.telemetry.analyze.state_shape import StateShape
 from mlxdeck.telemetry.read.prompt_paths import RecordedPrompt, RecordedTraffic
-from mlxdeck.telemetry.schema.events import StreamStart
 
 FACTORS = (0.25, 0.5, 2.0, 4.0)
 """Of the room for states."""
 RULES = ("billing_header", "total_tokens", "output_heads", "tool_ids")
 MAX_PLAYED = 20_000
 """Requests; of a longer recording the last ones, as each setting takes a second for 5,000."""
-MIN_HELD_TOKENS = 500
-"""With less in RAM, what a token takes can't be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +44,15 @@ class WhatWas:
     hit_rate: float
     n_left_out: int
     """Requests before those that are played."""
+    n_settings: int
+    """Servers and models whose caches differ, each of which is played with its own."""
     reason: str
     """Why nothing can be played; empty if it can."""
     token_bytes: float
-    """Of a token in RAM; NaN if it is unknown."""
+    """Of a token in RAM, for the model that was asked last; NaN if it is unknown."""
     limit_bytes: float
-    """Room for states in RAM; infinite if it was never told, and nothing was evicted."""
+    """Room for states in RAM of that server; infinite if it was never told, and nothing was
+    evicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,57 +68,68 @@ def what_if(traffic: RecordedTraffic) -> WhatIfReport:
     """Play a recording with the settings that were in force, and with others."""
     prompts = prepared(traffic, MAX_PLAYED)
     told = [each.told for each in prompts]
-    header = traffic.headers[-1][2] if traffic.headers else StreamStart()
-    token_bytes = header.kv_token_bytes
-    if token_bytes is None:
-        token_bytes = _token_bytes(traffic, prompts)
-    limit_bytes = _limit_bytes(traffic, told)
-    shape = StateShape(
-        token_bytes if token_bytes > 0 else 1.0,
-        header.kv_window_tokens,
-        header.kv_window_bytes,
-        header.kv_fixed_bytes,
+    servers = played_servers(traffic, prompts)
+    # Of several servers, the one that answered last stands for all where one is named.
+    last = servers[told[-1].server] if told else PlayedServer(ReplaySettings(UNLIMITED))
+    shape = last.shapes.get(told[-1].model) if told else None
+    own = last.settings
+    in_force = WhatIf("as it was", own, replay(prompts, servers))
+    others = []
+    for name, change in _others(servers, own, told):
+        changed = [replace(each, settings=change(each.settings)) for each in servers]
+        others.append(WhatIf(name, change(own), replay(prompts, changed)))
+    measured = _measured(
+        told,
+        n_left_out=sum(each.n_tokens > 0 for each in traffic.prompts) - len(told),
+        n_settings=len({_setup(servers[each.server], each.model) for each in told}),
+        token_bytes=shape.token_bytes if shape else math.nan,
+        limit_bytes=own.prefix_bytes,
     )
-    own = ReplaySettings(
-        prefix_bytes=limit_bytes if token_bytes > 0 else UNLIMITED,
-        policy="adaptive" if header.cache_policy == "adaptive" else "lru",
-        disk=True if header.disk_cache is None else header.disk_cache,
-        exact_entries=1000 if header.exact_cache_entries is None else header.exact_cache_entries,
-        max_age_s=header.answer_max_age_s or UNLIMITED,
-    )
-    in_force = WhatIf("as it was", own, replay(prompts, own, shape))
-    others = [WhatIf(name, each, replay(prompts, each, shape)) for name, each in _others(own, told)]
-    n_left_out = sum(each.n_tokens > 0 for each in traffic.prompts) - len(told)
-    measured = _measured(told, n_left_out, token_bytes, limit_bytes)
     return WhatIfReport(measured, in_force, others)
 
 
+def _setup(server: PlayedServer, model: str) -> tuple[ReplaySettings, StateShape | None]:
+    return server.settings, server.shapes.get(model)
+
+
+Change = Callable[[ReplaySettings], ReplaySettings]
+
+
 def _others(
-    own: ReplaySettings, told: Sequence[RecordedPrompt]
-) -> Iterator[tuple[str, ReplaySettings]]:
-    if math.isfinite(own.prefix_bytes):
+    servers: Sequence[PlayedServer], own: ReplaySettings, told: Sequence[RecordedPrompt]
+) -> Iterator[tuple[str, Change]]:
+    """What is changed of each server's settings; `own` are those of the last one."""
+    if any(math.isfinite(each.settings.prefix_bytes) for each in servers):
         for factor in FACTORS:
-            room = factor * own.prefix_bytes
-            yield f"{factor:g} times the memory", replace(own, prefix_bytes=room)
-    yield "unlimited memory", replace(own, prefix_bytes=UNLIMITED)
+            yield f"{factor:g} times the memory", partial(_with_room, factor=factor)
+    yield "unlimited memory", partial(replace, prefix_bytes=UNLIMITED)
     other: ReplayPolicy = "lru" if own.policy == "adaptive" else "adaptive"
-    yield f"--cache-policy {other}", replace(own, policy=other)
+    yield f"--cache-policy {other}", partial(replace, policy=other)
     yield (
         "no states or answers on disk" if own.disk else "states and answers on disk",
-        replace(own, disk=not own.disk),
+        partial(replace, disk=not own.disk),
     )
-    yield "no whole answers", replace(own, exact_entries=0)
-    yield "no states in memory or on disk", replace(own, prefix_bytes=0, disk=False)
+    yield "no whole answers", partial(replace, exact_entries=0)
+    yield "no states in memory or on disk", partial(replace, prefix_bytes=0, disk=False)
     acted = {text.split(" ")[0] for each in told for text in each.removed_parts}
     for rule in RULES:
         if rule in acted:
-            yield f"--canonical-off {rule}", replace(own, rules_off=(rule,))
+            yield f"--canonical-off {rule}", partial(replace, rules_off=(rule,))
     if len(acted) > 1:
-        yield "no canonical rules", replace(own, rules_off=tuple(sorted(acted)))
+        yield "no canonical rules", partial(replace, rules_off=tuple(sorted(acted)))
+
+
+def _with_room(settings: ReplaySettings, *, factor: float) -> ReplaySettings:
+    return replace(settings, prefix_bytes=factor * settings.prefix_bytes)
 
 
 def _measured(
-    told: Sequence[RecordedPrompt], n_left_out: int, token_bytes: float, limit_bytes: float
+    told: Sequence[RecordedPrompt],
+    *,
+    n_left_out: int,
+    n_settings: int,
+    token_bytes: float,
+    limit_bytes: float,
 ) -> WhatWas:
     total = sum(each.n_tokens for each in told)
     exact = sum(each.n_tokens for each in told if each.exact_tier)
@@ -137,29 +144,8 @@ def _measured(
         decode_s=sum(each.decode_s for each in told),
         hit_rate=(exact + prefix) / total if total else 0.0,
         n_left_out=n_left_out,
+        n_settings=n_settings,
         reason=reason,
         token_bytes=token_bytes,
         limit_bytes=limit_bytes,
     )
-
-
-def _limit_bytes(traffic: RecordedTraffic, told: Sequence[RecordedPrompt]) -> float:
-    """The room that was told most recently, or the most that was held if something was evicted."""
-    limits = [limit for *_, limit in traffic.held if limit is not None]
-    if limits:
-        return float(statistics.median(limits))
-    evicted = any(each.miss_reason == "evicted" for each in told)
-    most = max((held for *_, held, _ in traffic.held), default=0)
-    return float(most) if evicted and most else UNLIMITED
-
-
-def _token_bytes(traffic: RecordedTraffic, prompts: Sequence[PlayedPrompt]) -> float:
-    """What a token in RAM takes: bytes that were held, over the tokens that a replay holds."""
-    ratios = []
-    samples = [(ts, pid, held) for ts, pid, held, _ in traffic.held if held]
-    played = held_tokens(prompts, [ts for ts, *_ in samples])
-    for (_, _, held), tokens in zip(samples, played, strict=True):
-        if tokens >= MIN_HELD_TOKENS:
-            ratios.append(held / tokens)
-    # What was evicted is still held here, so that later ratios are too small.
-    return max(ratios, default=math.nan)

@@ -19,6 +19,8 @@ def what_if_lines(of: WhatIfReport) -> Iterator[str]:
     yield f"{counted(measured.n_requests, 'request')}, {measured.prompt_tokens:,} prompt tokens"
     if measured.n_left_out:
         yield f"{counted(measured.n_left_out, 'request')} before them are left out"
+    if measured.n_settings > 1:
+        yield f"{measured.n_settings} servers or models with caches of their own; of the last one,"
     yield _memory(of)
     yield ""
     names = f"{'known':>8}{'answers':>9}{'states':>9}{'prefill':>14}{'decode':>14}{'saves':>14}"

@@ -22,7 +22,7 @@ SUB_TOKENS = 32
 DIGEST_BYTES = 4
 _WANTED = tuple(
     f'"event":"{kind.NAME}"'.encode()
-    for kind in (t.StreamStart, t.RequestStart, t.CacheLookup, t.RequestEnd, t.Tick)
+    for kind in (t.StreamStart, t.RequestStart, t.CacheLookup, t.RequestEnd, t.Tick, t.ServerStop)
 )
 _HEAD_BYTES = 200
 
@@ -33,12 +33,13 @@ class RecordedPrompt:
 
     at_ts: float
     """When the caches were asked."""
-    pid: int
+    server: int
+    """Its process, by the place among those of the recording."""
     conversation: tuple[str, str, bool] = ("", "", False)
     """Session, agent, and whether there are tools."""
     model: str = ""
     key: str = ""
-    """Of the whole answer; empty if none was looked for."""
+    """Of the whole answer of that model; empty if none was looked for."""
     exact_tier: str = ""
     exact_reason: str = ""
     path: list[int] = field(default_factory=list)
@@ -46,12 +47,16 @@ class RecordedPrompt:
     """Whether states were asked; not if a whole answer was found."""
     n_tokens: int = 0
     matched: int = 0
+    parted: tuple[int, ...] = ()
+    """Where it is known to part from others: as much was matched, or is alike in the nearest."""
     tier: str = ""
     miss_reason: str = ""
     boundaries: tuple[int, ...] = ()
     """Tokens in front of each part, ascending."""
     shared_tokens: int = 0
     message_starts: tuple[int, ...] = ()
+    tail_start: int = 0
+    """End of the last message; 0 if it was not told."""
     removed_parts: tuple[str, ...] = ()
     """What canonical rules took out: rule, place and digest."""
     end_ts: float = 0.0
@@ -65,30 +70,38 @@ class RecordedPrompt:
 
 
 @dataclass(slots=True)
+class RecordedServer:
+    """A process, from its first line to its last one."""
+
+    header: t.StreamStart | None = None
+    end_ts: float = 0.0
+    has_stopped: bool = False
+    """Whether it has ended in good order."""
+    held: list[tuple[float, int]] = field(default_factory=list)
+    """Time, and bytes of states in RAM."""
+    limits: list[int] = field(default_factory=list)
+    """Of these bytes."""
+
+
+@dataclass(slots=True)
 class RecordedTraffic:
     """A recording, in the order of time."""
 
     prompts: list[RecordedPrompt] = field(default_factory=list)
-    headers: list[tuple[float, int, t.StreamStart]] = field(default_factory=list)
-    """Time, process, header."""
-    held: list[tuple[float, int, int, int | None]] = field(default_factory=list)
-    """Time, process, bytes of states in RAM, and their limit."""
+    servers: list[RecordedServer] = field(default_factory=list)
 
 
 def traffic_of(files: Sequence[Path]) -> RecordedTraffic:
     """Read recordings. Lines that can't be read are skipped: other commands count them."""
     paths, found, open_ = _Paths(), RecordedTraffic(), dict[str, RecordedPrompt]()
     starts: dict[str, t.RequestStart] = {}
-    for line in sorted(_lines(files), key=lambda each: each.ts):
+    servers = _Servers(found.servers)
+    for file, line in sorted(_lines(files), key=lambda each: each[1].ts):
         attrs, name = line.attrs, line.request_id
-        if isinstance(attrs, t.StreamStart):
-            found.headers.append((line.ts, line.pid, attrs))
-        elif isinstance(attrs, t.Tick):
-            limit = attrs.prefix_limit_bytes
-            found.held.append((line.ts, line.pid, attrs.prefix_bytes, limit))
-        elif isinstance(attrs, t.RequestStart):
+        place = servers.heard(file, line)
+        if isinstance(attrs, t.RequestStart):
             starts[name] = attrs
-            open_[name] = _begun(line, attrs)
+            open_[name] = _begun(line, attrs, place)
         elif isinstance(attrs, t.CacheLookup) and name in open_:
             _look(open_[name], attrs, starts[name], line.ts, paths)
         elif isinstance(attrs, t.RequestEnd) and name in open_:
@@ -98,21 +111,66 @@ def traffic_of(files: Sequence[Path]) -> RecordedTraffic:
     return found
 
 
-def _lines(files: Iterable[Path]) -> Iterator[codec.Line]:
+_Key = tuple[str, int]
+"""A file, and the number of a process."""
+
+
+class _Servers:
+    """Tells processes apart: by their files and numbers, as a number may be given again."""
+
+    def __init__(self, found: list[RecordedServer]) -> None:
+        self._found = found
+        self._places: dict[_Key, int] = {}
+
+    def heard(self, file: Path, line: codec.Line) -> int:
+        """The place of the process that wrote a line."""
+        attrs, key = line.attrs, (str(file), line.pid)
+        if isinstance(attrs, t.StreamStart):
+            self._begun(key, attrs, (str(file.with_name(attrs.previous_file or "-")), line.pid))
+        elif key not in self._places:
+            self._places[key] = self._new(None)
+        server = self._found[self._places[key]]
+        server.end_ts = max(server.end_ts, line.ts)
+        if isinstance(attrs, t.ServerStop):
+            server.has_stopped = True
+        elif isinstance(attrs, t.Tick):
+            server.held.append((line.ts, attrs.prefix_bytes))
+            if attrs.prefix_limit_bytes is not None:
+                server.limits.append(attrs.prefix_limit_bytes)
+        return self._places[key]
+
+    def _begun(self, key: _Key, header: t.StreamStart, before: _Key) -> None:
+        """A file begins, of a new process or of one whose file before has reached its size."""
+        known = self._places.get(key)
+        if header.previous_file:
+            known = self._places.get(before, known)
+        elif known is not None and self._found[known].header is not None:
+            # Its number was given again.
+            known = None
+        self._places[key] = self._new(header) if known is None else known
+        server = self._found[self._places[key]]
+        server.header = server.header or header
+
+    def _new(self, header: t.StreamStart | None) -> int:
+        self._found.append(RecordedServer(header))
+        return len(self._found) - 1
+
+
+def _lines(files: Iterable[Path]) -> Iterator[tuple[Path, codec.Line]]:
     for path in files:
         with path.open("rb") as file:
             for raw in file:
                 if any(mark in raw[:_HEAD_BYTES] for mark in _WANTED):
                     try:
-                        yield codec.decode(raw)
+                        yield path, codec.decode(raw)
                     except codec.Unreadable:
                         continue
 
 
-def _begun(line: codec.Line, start: t.RequestStart) -> RecordedPrompt:
+def _begun(line: codec.Line, start: t.RequestStart, server: int) -> RecordedPrompt:
     return RecordedPrompt(
         line.ts,
-        line.pid,
+        server,
         (line.session_id, start.agent_id, bool(start.n_tools)),
         removed_parts=start.removed_parts,
     )
@@ -129,10 +187,13 @@ def _look(
     prompt.has_prompt = True
     prompt.n_tokens = found.prompt_tokens or 0
     prompt.matched = found.matched_tokens or 0
+    prompt.parted = (prompt.matched, max(0, found.diverged_at_token))
     prompt.tier, prompt.miss_reason = found.tier, found.miss_reason
     prompt.shared_tokens = found.shared_tokens
     prompt.message_starts = found.message_starts
-    prompt.boundaries = tuple(sorted({found.shared_tokens, *found.message_starts} - {0}))
+    prompt.tail_start = found.tail_start
+    places = {found.shared_tokens, *found.message_starts, found.tail_start}
+    prompt.boundaries = tuple(sorted(places - {0}))
     if found.blocks or found.block_before:
         prompt.path = paths.told(found)
     else:
@@ -141,6 +202,8 @@ def _look(
 
 def _ended(prompt: RecordedPrompt, end: t.RequestEnd, ts: float) -> RecordedPrompt:
     prompt.end_ts, prompt.outcome, prompt.model = ts, end.outcome, f"{end.backend} {end.model}"
+    # A request's hash is the same for every model, an answer is not.
+    prompt.key = prompt.key and f"{prompt.key} {prompt.model}"
     prompt.finish = end.ended_by or (end.finish_reasons[0] if end.finish_reasons else "")
     prompt.n_tokens = prompt.n_tokens or end.input_tokens or 0
     prompt.output_tokens = end.output_tokens or 0

@@ -185,6 +185,8 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     """Length of system prompt and tools."""
     message_starts: tuple[int, ...] = named("mlx.prompt.message_starts", ())
     """First token of each message, as far as messages were found in the prompt."""
+    tail_start: int = named("mlx.prompt.tail_start", 0)
+    """Tokens up to the end of the last message; 0 if it was not found."""
     tool_tokens: tuple[int, ...] = named("mlx.prompt.tool_tokens", ())
     """Tokens of each tool's description, in the order of `mlx.tool_names`; 0 if not found."""
     n_blocks_before: int = named("mlx.prompt.blocks_before", 0)

@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 
 from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy
-from mlxdeck.telemetry.analyze.cache_replay import ReplaySettings, replay
+from mlxdeck.telemetry.analyze.cache_replay import replay
 from mlxdeck.telemetry.analyze.played_prompts import PlayedPrompt, prepared
+from mlxdeck.telemetry.analyze.played_server import PlayedServer, ReplaySettings
 from mlxdeck.telemetry.read.prompt_paths import traffic_of
 from tests.bench.load import heading
 from tests.corpora.day.stream import lines
@@ -37,8 +38,9 @@ def made_up(seed: int) -> list[PlayedPrompt]:
 
 def saved(prompts: list[PlayedPrompt], policy: ReplayPolicy, max_tokens: int) -> float:
     """The share of all prompt tokens that a cache of that size would have known."""
-    settings = ReplaySettings(max_tokens, policy, disk=False, exact_entries=0)
-    return replay(prompts, settings).hit_rate
+    server = PlayedServer(ReplaySettings(max_tokens, policy, disk=False, exact_entries=0))
+    n_servers = 1 + max(each.told.server for each in prompts)
+    return replay(prompts, [server] * n_servers).hit_rate
 
 
 def policies() -> None:

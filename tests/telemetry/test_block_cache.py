@@ -90,7 +90,7 @@ def test_a_cache_keeps_to_its_limit_and_knows_what_it_kept(seed: int, limit: int
         n = len(path) * SUB_TOKENS + chance.randrange(SUB_TOKENS)
         cache.add(path, n, chance.randrange(n))
         assert 0 <= cache.held_bytes <= limit
-        known = cache.find(path, n, ()).n_tokens
+        known = cache.find(path, n).n_tokens
         assert known >= min(n, limit) // SUB_TOKENS * SUB_TOKENS
         assert known <= n
 

@@ -60,6 +60,7 @@ class Ready:
             prompt_tokens=len(self.prompt.tokens),
             shared_tokens=layout.shared_tokens,
             message_starts=tuple(starts),
+            tail_start=layout.tail_start,
             tool_tokens=self.tool_tokens,
             blocks=self.blocks,
             regrouped=self.prompt.unforeseen,

@@ -67,6 +67,8 @@ class KVPart:
     """When it was last stored or used, of the monotonic clock."""
     place: FileRange | None = None
     rank: float = 0.0
+    last_use: int = 0
+    """When it was last stored or used, by the cache's count of uses."""
     n_uses: int = 0
     n_leases: int = 0
     due_s: float = math.inf

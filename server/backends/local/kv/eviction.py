@@ -53,10 +53,12 @@ class Eviction:
         for block in path:
             block.used_s = now_s
             block.n_uses += is_use
+            block.last_use = self._now
             span = (block.start_tokens, n_tokens(block.tokens))
             block.rank = self._policy.rank(Use(self._now, block.n_uses, *span, block.n_bytes))
         if checkpoint is not None:
             checkpoint.n_uses += is_use
+            checkpoint.last_use = self._now
             end = checkpoint.end_tokens
             others = (n for block in path for n in block.checkpoints if n < end)
             start = max(others, default=0)
@@ -65,23 +67,26 @@ class Eviction:
 
     def give_up(self, is_enough: Callable[[], bool]) -> None:
         """Free the memory of the lowest ends until it is enough, or the others are in use."""
-        candidates: list[tuple[float, int, KVPart]] | None = None
+        candidates: list[tuple[float, int, int, KVPart]] | None = None
         while True:
             with self._tree.lock:
                 if is_enough():
                     return
                 if candidates is None:
                     ends = enumerate(self._tree.parts())
-                    candidates = [(end.rank, n, end) for n, end in ends if is_idle_end(end)]
+                    # Of equal ranks, the one goes first that was used longest ago.
+                    candidates = [
+                        (end.rank, end.last_use, n, end) for n, end in ends if is_idle_end(end)
+                    ]
                     heapq.heapify(candidates)
                 if not candidates:
                     return
-                rank, n, victim = heapq.heappop(candidates)
+                rank, _, n, victim = heapq.heappop(candidates)
                 self._policy.evicted(rank)
                 n_left = self._worth_keeping(victim)
                 if not n_left:
                     if below := self._evict(victim):
-                        heapq.heappush(candidates, (below.rank, -1 - n, below))
+                        heapq.heappush(candidates, (below.rank, below.last_use, -1 - n, below))
                     continue
                 assert isinstance(victim, TokenBlock)
                 hold = self._leases.take(victim)

@@ -60,8 +60,9 @@ class MlxStates:
         return sum((each.nbytes // each.keys.shape[2]) * (end - start) for each in cut)
 
     def checkpoint_bytes(self, state: State) -> int:
-        """Of the layers that can't be cut, at most."""
-        return sum(int(each.nbytes) for each in _caches(state) if not is_cut(each))
+        """Of the layers that can't be cut, without what has left the window."""
+        # Nothing of it is evaluated.
+        return sum(_array_bytes(_state_of(each)) for each in _caches(state) if not is_cut(each))
 
     def block(self, state: State, start: int, end: int) -> KVBlock:
         """Of each layer, these tokens."""
@@ -102,8 +103,7 @@ class MlxStates:
         """Of all arrays."""
         if isinstance(part, KVBlock):
             return sum(layer.nbytes for layer in part.layers)
-        arrays = tree_flatten([held for _, held in part.layers])
-        return sum(each.nbytes for _, each in arrays if isinstance(each, mx.array))
+        return _array_bytes([held for _, held in part.layers])
 
     def lease(
         self, blocks: Sequence[StatePart], n_tokens: int, checkpoint: StatePart | None
@@ -206,6 +206,10 @@ def _held(stored: Stored) -> Any:
 
 def _stored(held: Any) -> Stored:
     return checked(*held) if isinstance(held, tuple) else held
+
+
+def _array_bytes(held: Any) -> int:
+    return sum(each.nbytes for _, each in tree_flatten(held) if isinstance(each, mx.array))
 
 
 def _own(held: Any) -> Any:
