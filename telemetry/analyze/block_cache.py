@@ -20,16 +20,16 @@ from mlxdeck.telemetry.analyze.played_blocks import (
     NOWHERE,
     SUBS,
     Part,
+    Piece,
     Places,
     PlayedBlock,
     PlayedCheckpoint,
     PlayedMatch,
     is_idle_end,
     is_worth_keeping,
-    key_of,
     n_common,
+    piece_of,
     split,
-    subs_of,
     usable,
 )
 from mlxdeck.telemetry.analyze.state_shape import StateShape
@@ -54,7 +54,7 @@ class BlockCache:
         self.is_cuttable = self._shape.is_cuttable
         self._adaptive = policy == "adaptive"
         self._is_limited = max_bytes < math.inf
-        self._root = PlayedBlock(size=0, parent=None, key=None, start=0, n=0, subs=())
+        self._root = PlayedBlock(size=0, parent=None, piece=piece_of((), 0, 0))
         self._now, self._floor, self._order = 0, 0.0, 0
         self._ends: list[tuple[float, int, int, Part]] = []
         """Candidates for eviction; some are out of date."""
@@ -80,7 +80,7 @@ class BlockCache:
             place = block.end // SUB_TOKENS
             end = place + SUBS
             full = block.children.get(path[end - 1]) if end <= len(path) else None
-            if full is not None and end * SUB_TOKENS <= n_tokens:
+            if full is not None and full.end <= n_tokens:
                 found.append(full)
             # Ends of system prompts.
             found += [
@@ -108,30 +108,37 @@ class BlockCache:
                 part.leases -= 1
                 self._offer(part)
 
-    def add(self, path: Sequence[int], n_tokens: int, shared_tokens: int) -> Part | None:
+    def add(
+        self,
+        path: Sequence[int],
+        n_tokens: int,
+        shared_tokens: int,
+        common_tokens: float = math.inf,
+    ) -> Part | None:
         """Keep the state of a prompt's first tokens, and evict others for it.
 
+        `common_tokens` is how much of it others may have: all, but for the end of an answer.
         Returns its end; None if there was no room for it.
         """
         if self.is_cuttable:
             n_tokens = self._fitting(n_tokens)
-        sizes = split(n_tokens, shared_tokens)
-        held = self._known(path, sizes)
+        pieces = split(path, n_tokens, shared_tokens, common_tokens)
+        held = self._known(pieces)
         last = held[-1] if held else self._root
         # Who holds the end of a path holds all of it.
         last.leases += 1
-        has_room = self._make_room(self._lacking(path, sizes, held))
+        has_room = self._make_room(self._lacking(pieces, held))
         end: Part | None = None
         if has_room or self.is_cuttable:
-            for number, n in enumerate(sizes[len(held) :], len(held) + 1):
-                made = self._block(last, path, n, is_last=number == len(sizes))
+            for piece in pieces[len(held) :]:
+                made = self._block(last, piece, is_last=piece is pieces[-1])
                 if made is None:
                     break
                 last.leases -= 1
                 made.leases += 1
                 held.append(made)
                 last = made
-            if len(held) == len(sizes):
+            if len(held) == len(pieces):
                 end = last if self.is_cuttable else self._checkpoint(last, n_tokens)
         if end is not None:
             for each in held if shared_tokens else ():
@@ -146,60 +153,45 @@ class BlockCache:
         size = self._shape.block_bytes(n_tokens)
         return n_tokens if size <= self.max_bytes else int(n_tokens * self.max_bytes // size)
 
-    def _known(self, path: Sequence[int], sizes: Sequence[int]) -> list[PlayedBlock]:
+    def _known(self, pieces: Sequence[Piece]) -> list[PlayedBlock]:
         """Those of the blocks of a state that are there; never its tail."""
         found: list[PlayedBlock] = []
         last = self._root
-        for n in sizes if sizes and sizes[-1] == BLOCK_TOKENS else sizes[:-1]:
-            child = last.children.get(key_of(subs_of(path, last.end, n), n))
-            if child is None:
+        for piece in pieces:
+            child = last.children.get(piece.key)
+            if child is None or (piece is pieces[-1] and piece.n < BLOCK_TOKENS):
                 break
             found.append(child)
             last = child
         return found
 
-    def _lacking(
-        self, path: Sequence[int], sizes: Sequence[int], held: Sequence[PlayedBlock]
-    ) -> float:
+    def _lacking(self, pieces: Sequence[Piece], held: Sequence[PlayedBlock]) -> float:
         """Bytes that a state adds to what is there."""
-        end = sum(sizes)
+        end = pieces[-1].end if pieces else 0
         last = held[-1] if held else self._root
-        if len(held) == len(sizes) - 1:
+        if len(held) == len(pieces) - 1:
             # Only its end is not known to be there.
-            subs = subs_of(path, last.end, sizes[-1])
-            last = last.holder(subs, sizes[-1], key_of(subs, sizes[-1])) or last
+            last = last.holder(pieces[-1]) or last
         start = min(last.end, end)
         if start == end and end in last.checkpoints:
             return 0
         size = self._shape.block_bytes(end - start)
         return size if self.is_cuttable else size + self._shape.checkpoint_bytes(end)
 
-    def _block(
-        self, parent: PlayedBlock, path: Sequence[int], n: int, *, is_last: bool
-    ) -> PlayedBlock | None:
-        """The block of `n` tokens behind `parent`, made if there is room for it."""
-        subs = subs_of(path, parent.end, n)
-        key = key_of(subs, n)
+    def _block(self, parent: PlayedBlock, piece: Piece, *, is_last: bool) -> PlayedBlock | None:
+        """The block of a piece behind `parent`, made if there is room for it."""
         # Only the end of a state may be in a longer block.
-        known = parent.holder(subs, n, key) if is_last else parent.children.get(key)
+        known = parent.holder(piece) if is_last else parent.children.get(piece.key)
         if known is not None:
             return known
-        if not self._make_room(self._shape.block_bytes(n)):
+        if not self._make_room(self._shape.block_bytes(piece.n)):
             return None
-        return self._put(parent, key, subs, n)
+        return self._put(parent, piece)
 
-    def _put(self, parent: PlayedBlock, key: object, subs: tuple[int, ...], n: int) -> PlayedBlock:
+    def _put(self, parent: PlayedBlock, piece: Piece) -> PlayedBlock:
         """A block in the place of tails that it begins with; it takes over their checkpoints."""
-        size = self._shape.block_bytes(n)
-        made = PlayedBlock(
-            size=size,
-            parent=parent,
-            key=key,
-            start=parent.end,
-            n=n,
-            subs=subs,
-            is_cuttable=self.is_cuttable,
-        )
+        size = self._shape.block_bytes(piece.n)
+        made = PlayedBlock(size=size, parent=parent, piece=piece, is_cuttable=self.is_cuttable)
         for tail in parent.tails_of(made):
             made.uses += tail.uses
             made.shared = max(made.shared, tail.shared)
@@ -210,7 +202,7 @@ class BlockCache:
             # One that is leased goes in its turn, as the end of a path.
             if not tail.leases:
                 self._drop(tail)
-        parent.children[key] = made
+        parent.children[piece.key] = made
         self.held_bytes += size
         return made
 
@@ -244,9 +236,8 @@ class BlockCache:
         is_shrunk = is_worth_keeping(victim)
         self._drop(victim)
         if is_shrunk and isinstance(victim, PlayedBlock) and victim.parent is not None:
-            n, subs = victim.shared, victim.subs[: victim.shared // SUB_TOKENS]
-            left = self._put(victim.parent, key_of(subs, n), subs, n)
-            left.shared, left.uses = n, victim.uses
+            left = self._put(victim.parent, victim.first(victim.shared))
+            left.shared, left.uses = victim.shared, victim.uses
             self._touch([left])
             return
         below = victim.block if isinstance(victim, PlayedCheckpoint) else victim.parent
@@ -264,7 +255,7 @@ class BlockCache:
         if isinstance(part, PlayedCheckpoint):
             del part.block.checkpoints[part.end]
         elif part.parent is not None:
-            del part.parent.children[part.key]
+            del part.parent.children[part.piece.key]
         part.is_held = False
         self.held_bytes -= part.size
 

@@ -159,7 +159,8 @@ def _finish(event: _Running, now_s: float) -> None:
         server.running[told.key] -= 1
         server.store(told.key, told.end_ts)
     if told.has_token and server.is_up:
-        event.tiers.keep(prompt.kept, prompt.kept_tokens, told.shared_tokens, now_s)
+        shared, common = told.shared_tokens, prompt.tail
+        event.tiers.keep(prompt.kept, prompt.kept_tokens, shared, now_s, common)
 
 
 def _by_rules(
@@ -218,6 +219,6 @@ def held_tokens(prompts: Sequence[PlayedPrompt], moments: Sequence[float]) -> li
             place += 1
             if each.told.has_prompt and each.told.has_token:
                 ram = rams.setdefault(each.told.model, BlockCache(UNLIMITED))
-                ram.add(each.kept, each.kept_tokens, each.told.shared_tokens)
+                ram.add(each.kept, each.kept_tokens, each.told.shared_tokens, each.tail)
         found.append(sum(each.held_bytes for each in rams.values()))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,42 @@ from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS
 
 BLOCK_TOKENS = 256
 SUBS = BLOCK_TOKENS // SUB_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a block holds of a prompt."""
+
+    start: int
+    n: int
+    subs: tuple[int, ...]
+    """The numbers of the smaller blocks that end in it; each stands for all tokens before, too."""
+    common_end: int
+    """Up to which token others may have the same: what follows is the end of one answer only."""
+    key: object
+    """What it is called among those behind the same block."""
+
+    @property
+    def end(self) -> int:
+        """Number of tokens of the whole path."""
+        return self.start + self.n
+
+    @property
+    def is_common(self) -> bool:
+        """Whether others may have the same."""
+        return self.common_end == self.end
+
+
+def piece_of(path: Sequence[int], start: int, n: int, common_tokens: float = math.inf) -> Piece:
+    """Some tokens of a path, of which others have no more than the first `common_tokens`."""
+    end = start + n
+    subs = tuple(path[start // SUB_TOKENS : end // SUB_TOKENS])
+    if common_tokens < end and end % SUB_TOKENS:
+        # Smaller blocks that are whole have numbers of their own.
+        common_end = max(start, int(common_tokens), end // SUB_TOKENS * SUB_TOKENS)
+        return Piece(start, n, subs, common_end, object())
+    is_full = n == BLOCK_TOKENS and len(subs) == SUBS
+    return Piece(start, n, subs, end, subs[-1] if is_full else (subs, n))
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -30,11 +67,7 @@ class PlayedBlock(PlayedPart):
     """A run of at most 256 tokens behind others."""
 
     parent: PlayedBlock | None
-    key: object
-    start: int
-    n: int
-    subs: tuple[int, ...]
-    """The numbers of its smaller blocks, as far as they are whole."""
+    piece: Piece
     is_cuttable: bool = True
     shared: int = 0
     """So many of its first tokens belong to a system prompt."""
@@ -42,9 +75,24 @@ class PlayedBlock(PlayedPart):
     checkpoints: dict[int, PlayedCheckpoint] = field(default_factory=dict)
 
     @property
+    def start(self) -> int:
+        """Tokens before it."""
+        return self.piece.start
+
+    @property
+    def n(self) -> int:
+        """Its own tokens."""
+        return self.piece.n
+
+    @property
     def end(self) -> int:
         """Number of tokens of the whole path."""
-        return self.start + self.n
+        return self.piece.start + self.piece.n
+
+    @property
+    def subs(self) -> tuple[int, ...]:
+        """The numbers of its smaller blocks."""
+        return self.piece.subs
 
     def path(self) -> list[PlayedBlock]:
         """From the first block to this one."""
@@ -55,16 +103,22 @@ class PlayedBlock(PlayedPart):
             each = each.parent
         return found[::-1]
 
+    def first(self, n: int) -> Piece:
+        """Its first `n` tokens."""
+        subs = self.subs[: (self.start + n) // SUB_TOKENS - self.start // SUB_TOKENS]
+        return Piece(self.start, n, subs, self.start + n, (subs, n))
+
     def begins(self, subs: tuple[int, ...]) -> bool:
         """Whether its tokens begin with these."""
         return self.subs[: len(subs)] == subs
 
-    def holder(self, subs: tuple[int, ...], n: int, key: object) -> PlayedBlock | None:
-        """A block behind this one that begins with the `n` tokens of a tail."""
-        if (known := self.children.get(key)) is not None:
+    def holder(self, tail: Piece) -> PlayedBlock | None:
+        """A block behind this one that begins with a tail."""
+        if (known := self.children.get(tail.key)) is not None or not tail.is_common:
             return known
         for child in self.children.values():
-            if child.n >= n and child.begins(subs) and (subs or child.n == n):
+            is_longer = tail.end <= child.piece.common_end and child.begins(tail.subs)
+            if is_longer and (tail.subs or child.n == tail.n):
                 return child
         return None
 
@@ -73,7 +127,8 @@ class PlayedBlock(PlayedPart):
         return [
             each
             for each in self.children.values()
-            if each.n < made.n and not each.children and each.subs and made.begins(each.subs)
+            if each.n < made.n and not each.children and each.piece.is_common
+            if each.subs and made.begins(each.subs)
         ]
 
 
@@ -110,26 +165,17 @@ class PlayedMatch:
     checkpoint: PlayedCheckpoint | None = None
 
 
-def split(n_tokens: int, shared_tokens: int) -> list[int]:
-    """Sizes of a state's blocks; one ends where its system prompt does, about."""
-    cut = shared_tokens // SUB_TOKENS * SUB_TOKENS if 4 * shared_tokens >= BLOCK_TOKENS else 0
-    sizes, at = [], 0
+def split(
+    path: Sequence[int], n_tokens: int, shared_tokens: int, common_tokens: float
+) -> list[Piece]:
+    """The blocks of a state; one ends where its system prompt does."""
+    cut = shared_tokens if 4 * shared_tokens >= BLOCK_TOKENS else 0
+    pieces, at = [], 0
     while at < n_tokens:
         end = cut if at < cut < at + BLOCK_TOKENS else at + BLOCK_TOKENS
-        sizes.append(min(end, n_tokens) - at)
+        pieces.append(piece_of(path, at, min(end, n_tokens) - at, common_tokens))
         at = end
-    return sizes
-
-
-def subs_of(path: Sequence[int], start: int, n: int) -> tuple[int, ...]:
-    """The numbers of the smaller blocks of `n` tokens."""
-    first = start // SUB_TOKENS
-    return tuple(path[first : first + n // SUB_TOKENS])
-
-
-def key_of(subs: tuple[int, ...], n: int) -> object:
-    """What a block is called among those behind the same one."""
-    return subs[-1] if n == BLOCK_TOKENS and len(subs) == SUBS else (subs, n)
+    return pieces
 
 
 def is_idle_end(part: Part) -> bool:
@@ -147,7 +193,7 @@ def is_worth_keeping(victim: Part) -> bool:
         return False
     if not 0 < victim.shared < victim.n:
         return False
-    subs = victim.subs[: victim.shared // SUB_TOKENS]
+    subs = victim.first(victim.shared).subs
     siblings = victim.parent.children.values()
     return sum(each.n >= victim.shared and each.begins(subs) for each in siblings) == 1
 
@@ -167,11 +213,11 @@ def n_common(block: PlayedBlock, rest: Sequence[int], places: Places) -> int:
         if own != other:
             break
         n += 1
-    known = block.start + n * SUB_TOKENS
-    most = min(known + SUB_TOKENS - 1, block.end)
+    ended = (block.start // SUB_TOKENS + n) * SUB_TOKENS
+    known, most = max(block.start, ended), min(ended + SUB_TOKENS - 1, block.piece.common_end)
     if told := [each for each in places.parted if known <= each <= most and each]:
         return max(told)
     if n == len(block.subs) and n:
-        return block.end
+        return block.piece.common_end
     # Prompts part where a message begins, if at all.
     return max([known, *(each for each in places.boundaries if known < each <= most)])

@@ -54,6 +54,7 @@ class _Waiting:
     path: Sequence[int]
     n_tokens: int
     shared_tokens: int
+    common_tokens: float
 
 
 class Tiers:
@@ -65,16 +66,23 @@ class Tiers:
         self._waiting: dict[Part, _Waiting] = {}
         """By the end of each, those that wait longest first."""
 
-    def keep(self, path: Sequence[int], n_tokens: int, shared_tokens: int, now_s: float) -> None:
+    def keep(
+        self,
+        path: Sequence[int],
+        n_tokens: int,
+        shared_tokens: int,
+        now_s: float,
+        common_tokens: float = UNLIMITED,
+    ) -> None:
         """Keep a state in RAM, and have it written once its conversation has been quiet."""
-        end = self.ram.add(path, n_tokens, shared_tokens)
+        end = self.ram.add(path, n_tokens, shared_tokens, common_tokens)
         if end is None or self._disk is None or n_tokens < MIN_STORED_TOKENS:
             return
         # In the place of those that it begins with.
         block = end if isinstance(end, PlayedBlock) else end.block
         for part in (*block.path(), end):
             self._waiting.pop(part, None)
-        self._waiting[end] = _Waiting(now_s, path, n_tokens, shared_tokens)
+        self._waiting[end] = _Waiting(now_s, path, n_tokens, shared_tokens, common_tokens)
 
     def write(self, until_s: float) -> None:
         """Write what has waited until then, as far as RAM still has it."""
@@ -88,7 +96,8 @@ class Tiers:
             del self._waiting[end]
             if end.is_held:
                 n_tokens = min(each.n_tokens, end.end)
-                self._disk.add(each.path, n_tokens, min(each.shared_tokens, n_tokens))
+                shared_tokens = min(each.shared_tokens, n_tokens)
+                self._disk.add(each.path, n_tokens, shared_tokens, each.common_tokens)
 
     def restored(
         self, path: Sequence[int], n_tokens: int, places: Places, shared_tokens: int
