@@ -20,11 +20,11 @@ from mlxdeck.telemetry.analyze.played_blocks import (
     NOWHERE,
     SUBS,
     Part,
-    Piece,
     Places,
     PlayedBlock,
     PlayedCheckpoint,
     PlayedMatch,
+    PlayedTokens,
     is_idle_end,
     is_worth_keeping,
     n_common,
@@ -148,12 +148,35 @@ class BlockCache:
         self._offer(self._prune(last))
         return end
 
+    def restore(self, stored: PlayedMatch) -> None:
+        """Put what a cache on disk has found into this one, part by part, as far as there is room.
+
+        Each part is stored by itself, and what is here already is not used.
+        """
+        last, whole = self._root, stored.block.path() if stored.block else []
+        last.leases += 1
+        for block in whole:
+            known = self._block(last, block.piece, is_last=block is stored.block)
+            if known is None:
+                break
+            if not known.used:
+                known.shared = block.shared
+                self._touch([known])
+            last.leases -= 1
+            known.leases += 1
+            last = known
+        mark = stored.checkpoint
+        if mark is not None and last.end >= mark.end and mark.end not in last.checkpoints:
+            self._touch([], self._checkpoint(last, mark.end))
+        last.leases -= 1
+        self._offer(last)
+
     def _fitting(self, n_tokens: int) -> int:
         """How many of a state's tokens there would be room for, if it were alone."""
         size = self._shape.block_bytes(n_tokens)
         return n_tokens if size <= self.max_bytes else int(n_tokens * self.max_bytes // size)
 
-    def _known(self, pieces: Sequence[Piece]) -> list[PlayedBlock]:
+    def _known(self, pieces: Sequence[PlayedTokens]) -> list[PlayedBlock]:
         """Those of the blocks of a state that are there; never its tail."""
         found: list[PlayedBlock] = []
         last = self._root
@@ -165,7 +188,7 @@ class BlockCache:
             last = child
         return found
 
-    def _lacking(self, pieces: Sequence[Piece], held: Sequence[PlayedBlock]) -> float:
+    def _lacking(self, pieces: Sequence[PlayedTokens], held: Sequence[PlayedBlock]) -> float:
         """Bytes that a state adds to what is there."""
         end = pieces[-1].end if pieces else 0
         last = held[-1] if held else self._root
@@ -178,7 +201,9 @@ class BlockCache:
         size = self._shape.block_bytes(end - start)
         return size if self.is_cuttable else size + self._shape.checkpoint_bytes(end)
 
-    def _block(self, parent: PlayedBlock, piece: Piece, *, is_last: bool) -> PlayedBlock | None:
+    def _block(
+        self, parent: PlayedBlock, piece: PlayedTokens, *, is_last: bool
+    ) -> PlayedBlock | None:
         """The block of a piece behind `parent`, made if there is room for it."""
         # Only the end of a state may be in a longer block.
         known = parent.holder(piece) if is_last else parent.children.get(piece.key)
@@ -188,7 +213,7 @@ class BlockCache:
             return None
         return self._put(parent, piece)
 
-    def _put(self, parent: PlayedBlock, piece: Piece) -> PlayedBlock:
+    def _put(self, parent: PlayedBlock, piece: PlayedTokens) -> PlayedBlock:
         """A block in the place of tails that it begins with; it takes over their checkpoints."""
         size = self._shape.block_bytes(piece.n)
         made = PlayedBlock(size=size, parent=parent, piece=piece, is_cuttable=self.is_cuttable)

@@ -13,7 +13,7 @@ SUBS = BLOCK_TOKENS // SUB_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PlayedTokens:
     """What a block holds of a prompt."""
 
     start: int
@@ -36,16 +36,18 @@ class Piece:
         return self.common_end == self.end
 
 
-def piece_of(path: Sequence[int], start: int, n: int, common_tokens: float = math.inf) -> Piece:
+def piece_of(
+    path: Sequence[int], start: int, n: int, common_tokens: float = math.inf
+) -> PlayedTokens:
     """Some tokens of a path, of which others have no more than the first `common_tokens`."""
     end = start + n
     subs = tuple(path[start // SUB_TOKENS : end // SUB_TOKENS])
     if common_tokens < end and end % SUB_TOKENS:
         # Smaller blocks that are whole have numbers of their own.
         common_end = max(start, int(common_tokens), end // SUB_TOKENS * SUB_TOKENS)
-        return Piece(start, n, subs, common_end, object())
+        return PlayedTokens(start, n, subs, common_end, object())
     is_full = n == BLOCK_TOKENS and len(subs) == SUBS
-    return Piece(start, n, subs, end, subs[-1] if is_full else (subs, n))
+    return PlayedTokens(start, n, subs, end, subs[-1] if is_full else (subs, n))
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ class PlayedBlock(PlayedPart):
     """A run of at most 256 tokens behind others."""
 
     parent: PlayedBlock | None
-    piece: Piece
+    piece: PlayedTokens
     is_cuttable: bool = True
     shared: int = 0
     """So many of its first tokens belong to a system prompt."""
@@ -103,16 +105,16 @@ class PlayedBlock(PlayedPart):
             each = each.parent
         return found[::-1]
 
-    def first(self, n: int) -> Piece:
+    def first(self, n: int) -> PlayedTokens:
         """Its first `n` tokens."""
         subs = self.subs[: (self.start + n) // SUB_TOKENS - self.start // SUB_TOKENS]
-        return Piece(self.start, n, subs, self.start + n, (subs, n))
+        return PlayedTokens(self.start, n, subs, self.start + n, (subs, n))
 
     def begins(self, subs: tuple[int, ...]) -> bool:
         """Whether its tokens begin with these."""
         return self.subs[: len(subs)] == subs
 
-    def holder(self, tail: Piece) -> PlayedBlock | None:
+    def holder(self, tail: PlayedTokens) -> PlayedBlock | None:
         """A block behind this one that begins with a tail."""
         if (known := self.children.get(tail.key)) is not None or not tail.is_common:
             return known
@@ -167,7 +169,7 @@ class PlayedMatch:
 
 def split(
     path: Sequence[int], n_tokens: int, shared_tokens: int, common_tokens: float
-) -> list[Piece]:
+) -> list[PlayedTokens]:
     """The blocks of a state; one ends where its system prompt does."""
     cut = shared_tokens if 4 * shared_tokens >= BLOCK_TOKENS else 0
     pieces, at = [], 0

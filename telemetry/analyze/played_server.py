@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlxdeck.telemetry.analyze.block_cache import BlockCache, ReplayPolicy
-from mlxdeck.telemetry.analyze.played_blocks import Part, Places, PlayedBlock, PlayedMatch
+from mlxdeck.telemetry.analyze.played_blocks import NOWHERE, Part, Places, PlayedBlock, PlayedMatch
 from mlxdeck.telemetry.analyze.state_shape import StateShape
 
 MIN_GAIN_TOKENS = 64
@@ -99,17 +99,15 @@ class Tiers:
                 shared_tokens = min(each.shared_tokens, n_tokens)
                 self._disk.add(each.path, n_tokens, shared_tokens, each.common_tokens)
 
-    def restored(
-        self, path: Sequence[int], n_tokens: int, places: Places, shared_tokens: int
-    ) -> PlayedMatch:
+    def restored(self, path: Sequence[int], n_tokens: int, places: Places = NOWHERE) -> PlayedMatch:
         """What RAM knows of a prompt, once what the disk has is there too, if that is more."""
         match = self.ram.find(path, n_tokens, places)
         if self._disk is None:
             return match
-        known = self._disk.find(path, n_tokens, places).n_tokens
-        if known < match.n_tokens + MIN_GAIN_TOKENS:
+        stored = self._disk.find(path, n_tokens, places)
+        if stored.n_tokens < match.n_tokens + MIN_GAIN_TOKENS:
             return match
-        self.ram.add(path, known, min(shared_tokens, known))
+        self.ram.restore(stored)
         return self.ram.find(path, n_tokens, places)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, first, n_common, n_tokens
+from mlxdeck.server.backends.local.kv.token_bytes import TOKEN_BYTES, n_common, n_tokens
 
 BLOCK_TOKENS = 256
 KEY_BYTES = 16
@@ -314,15 +314,23 @@ class BlockTree:
             return
         assert isinstance(part, TokenBlock)
         parent = part.parent
-        if part.children or part.checkpoints or parent is None:
+        if part.children or parent is None:
+            return
+        # Checkpoints on disk that it took over are still of use behind a tail that is there too.
+        for tail in self.superseded(part) if part.checkpoints else ():
+            if anywhere(tail):
+                self.move_checkpoints(part, tail)
+        if part.checkpoints:
             return
         if parent.children.get(part.key) is part:
             del parent.children[part.key], self.by_key[part.key]
             self.forget(parent)
 
     def move_checkpoints(self, old: TokenBlock, new: TokenBlock) -> None:
-        """Let a longer block hold the checkpoints of one that it begins with."""
+        """Let a block hold those checkpoints of another that lie in what both begin with."""
         for end_tokens, checkpoint in list(old.checkpoints.items()):
+            if end_tokens > new.end_tokens:
+                continue
             del old.checkpoints[end_tokens]
             if checkpoint.data is not None:
                 self._put_on(old, -1)
@@ -389,8 +397,3 @@ def path_of(end: KVPart) -> list[KVPart]:
         return [*end.block.path(), end]
     assert isinstance(end, TokenBlock)
     return list(end.path())
-
-
-def without_last(tokens: bytes) -> bytes:
-    """A prompt without its last token, which is always left to run."""
-    return first(tokens, n_tokens(tokens) - 1)

@@ -29,7 +29,6 @@ from mlxdeck.server.backends.local.kv.blocks import (
     TokenBlock,
     anywhere,
     in_ram,
-    without_last,
 )
 from mlxdeck.server.backends.local.kv.disk_tree import DiskTree
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
@@ -41,7 +40,7 @@ from mlxdeck.server.backends.local.kv.run_index import (
     is_file,
 )
 from mlxdeck.server.backends.local.kv.runs import in_runs
-from mlxdeck.server.backends.local.kv.token_bytes import first, n_tokens, pack
+from mlxdeck.server.backends.local.kv.token_bytes import first, n_tokens, pack, without_last
 from mlxdeck.server.backends.local.kv.write_queue import unwritten
 from mlxdeck.server.cache.cache_stats import CacheStats
 from mlxdeck.server.cache.disk_io import DiskIO

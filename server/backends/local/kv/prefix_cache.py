@@ -19,12 +19,11 @@ from mlxdeck.server.backends.local.kv.blocks import (
     TokenBlock,
     block_key,
     in_ram,
-    without_last,
 )
 from mlxdeck.server.backends.local.kv.eviction import Eviction
 from mlxdeck.server.backends.local.kv.eviction_policy import Lru, Policy
 from mlxdeck.server.backends.local.kv.leases import Lease, Leases
-from mlxdeck.server.backends.local.kv.token_bytes import first, n_tokens, pack
+from mlxdeck.server.backends.local.kv.token_bytes import first, n_tokens, pack, without_last
 from mlxdeck.server.backends.local.kv.write_queue import WriteQueue
 from mlxdeck.server.cache.cache_stats import CacheStats, Counts
 from mlxdeck.server.errors import EngineFailed

@@ -28,6 +28,11 @@ def first(packed: bytes, n: int) -> bytes:
     return packed[: n * TOKEN_BYTES]
 
 
+def without_last(packed: bytes) -> bytes:
+    """A prompt without its last token, which is always left to run."""
+    return packed[:-TOKEN_BYTES]
+
+
 def n_common(one: bytes, other: bytes) -> int:
     """How many leading tokens two sequences have in common."""
     low, high = 0, min(len(one), len(other)) // TOKEN_BYTES
