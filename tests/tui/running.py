@@ -76,14 +76,14 @@ class Running:
     async def settle(self) -> None:
         """Wait until nothing is left to handle or to draw.
 
-        Pilot guesses that from the time which the processor spent on this process; on a busy
-        machine that is little, whatever is left to do.
+        A dashboard that was left draws nothing any more.
         """
         n_quiet = 0
-        for _ in range(1000):
-            await self.pilot.pause(0)
+        for n_tried in range(1000):
+            # Most of it needs turns of the event loop alone; a timer or a thread needs time.
+            await self.pilot.pause(0 if n_tried < 20 else 0.01)
             n_quiet = n_quiet + 1 if self._at_rest else 0
-            if n_quiet == 3:
+            if n_quiet == 3 or not self.app.is_running:
                 return
         raise AssertionError(f"it never came to rest; on screen was:\n{self.text}")
 
