@@ -37,22 +37,26 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.telemetry.analyze.report import rows_of
+    from mlxdeck.telemetry.analyze.report import open_rows, rows_of
+    from mlxdeck.telemetry.analyze.report_text import nothing
     from mlxdeck.telemetry.analyze.selection import one_request
     from mlxdeck.telemetry.export.tables import ExportError
 
     if args.calls and args.otlp:
         raise UserError("--calls is for a table; a span holds its request's calls anyway")
     recorded = streams(args)
-    store, files = recorded.store, recorded.files
+    store, files, why = recorded.store, recorded.files, "no request is like that"
     try:
         if args.request:
             rows = one_request(store, args.request)
         else:
             period = period_of(args, store)
-            rows = rows_of(store, period, where=filter_of(args, recorded, period.until_ts))
+            where = filter_of(args, recorded, period.until_ts)
+            rows = rows_of(store, period, where=where)
+            if n_open := len(open_rows(store, period, where=where)):
+                why = nothing(n_open)
         if not len(rows):
-            raise UserError("no request is like that")
+            raise UserError(why)
         print(_sent(args, store, files, rows) if args.otlp else _written(args, store, files, rows))
     except OSError as error:
         raise UserError(f"{error.filename or args.to}: {error.strerror or error}") from error

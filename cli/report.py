@@ -103,8 +103,11 @@ def _against(args: Namespace, store: Store, period: Period) -> Comparison | None
 
 
 def _write(path: Path, page: str) -> None:
+    from mlxdeck.telemetry.export.own_file import owner_only
+
     try:
-        path.write_text(page, encoding="utf-8")
+        with open(path, "w", encoding="utf-8", opener=owner_only) as file:
+            file.write(page)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}") from error
     print(path)

@@ -60,7 +60,7 @@ def period(store: Store, since_text: str, now_ts: float | None = None) -> Period
     """
     end_ts = store.last_ts if now_ts is None else now_ts
     if not since_text:
-        return Period(store.first_ts or end_ts, end_ts)
+        return Period(store.first_ts if store.n_lines else end_ts, end_ts)
     return Period(since(since_text, end_ts), end_ts)
 
 

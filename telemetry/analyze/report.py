@@ -148,7 +148,7 @@ def figures(
         n_ok=len(good),
         n_errors=int((outcome == ERROR).sum()),
         n_cancelled=int((outcome == CANCELLED).sum()),
-        n_open=len(_open_rows(store, period, session, where)),
+        n_open=len(open_rows(store, period, session, where)),
         errors=_counted(store, "error_type", rows[outcome == ERROR]),
         input_tokens=n_input,
         output_tokens=n_output,
@@ -169,7 +169,10 @@ def rows_of(store: Store, period: Period, session: str = "", where: Filter | Non
     return _chosen(store, rows, period, session, where)
 
 
-def _open_rows(store: Store, period: Period, session: str, where: Filter | None) -> Array:
+def open_rows(
+    store: Store, period: Period, session: str = "", where: Filter | None = None
+) -> Array:
+    """Those that began in a period, and have no end."""
     rows = store.by_start.between(period.from_ts, period.until_ts)
     rows = rows[np.isnan(store.column("end_ts")[rows])]
     return _chosen(store, rows, period, session, where)

@@ -22,7 +22,7 @@ TITLES = {
 def report_lines(of: Report) -> list[str]:
     """The whole report; one line if there was no request."""
     if not of.n_requests:
-        return _nothing(of)
+        return [nothing(of.n_open)]
     lines = [
         *_summary(of),
         *_findings(of.findings),
@@ -39,15 +39,8 @@ def report_lines(of: Report) -> list[str]:
 def figure_lines(of: ReportFigures) -> list[str]:
     """The totals alone; one line if there was no request."""
     if not of.n_requests:
-        return _nothing(of)
+        return [nothing(of.n_open)]
     return [shown(line) for line in (*_summary(of), *_times(of), *_caches(of))]
-
-
-def _nothing(of: ReportFigures) -> list[str]:
-    """A server that was killed leaves requests without an end, and maybe no others."""
-    if not of.n_open:
-        return ["no requests in this period"]
-    return [f"no request ended in this period; {of.n_open:,} without an end"]
 
 
 def _summary(of: ReportFigures) -> Iterator[str]:
@@ -157,3 +150,10 @@ def _tools(of: Report) -> Iterator[str]:
         )
     if len(of.tools) > MAX_ROWS:
         yield f"  and {len(of.tools) - MAX_ROWS:,} more; --json lists all"
+
+
+def nothing(n_open: int) -> str:
+    """Why there are no figures: a server that was killed leaves requests without an end."""
+    if not n_open:
+        return "no requests in this period"
+    return f"no request ended in this period; {n_open:,} without an end"

@@ -279,7 +279,10 @@ def _numbers(
         elif figure.is_number and values.count(figure.unknown) == n:
             found[figure.name] = np.full(n, figure.unknown, kind)
         elif figure.is_number:
-            found[figure.name] = np.fromiter(values, kind, n)
+            numbers = np.fromiter(values, kind, n)
+            # A clock that was set back: nothing takes less than no time.
+            numbers[numbers < 0] = figure.unknown
+            found[figure.name] = numbers
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
+from mlxdeck.telemetry.export.own_file import owner_only
 from mlxdeck.telemetry.export.request_lines import RequestLines
 from mlxdeck.telemetry.schema.events import RequestStart, ToolCall
 from mlxdeck.telemetry.schema.figures import FIGURES, OPEN, told_by
@@ -125,20 +125,15 @@ def _values(name: str, part: Mapping[str, GrowableArray]) -> list[Any]:
     return values
 
 
-def _own(path: str, flags: int) -> int:
-    """Opens a file that only its owner may read."""
-    return os.open(path, flags, 0o600)
-
-
 def _csv(records: Iterable[Record], kinds: Kinds, path: Path) -> None:
-    with open(path, "w", encoding="utf-8", newline="", opener=_own) as file:
+    with open(path, "w", encoding="utf-8", newline="", opener=owner_only) as file:
         writer = csv.DictWriter(file, kinds)
         writer.writeheader()
         writer.writerows(records)
 
 
 def _jsonl(records: Iterable[Record], kinds: Kinds, path: Path) -> None:
-    with open(path, "w", encoding="utf-8", newline="", opener=_own) as file:
+    with open(path, "w", encoding="utf-8", newline="", opener=owner_only) as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
@@ -151,7 +146,7 @@ def _parquet(records: Iterable[Record], kinds: Kinds, path: Path) -> None:
         raise ExportError("Parquet needs one more package: pip install mlxdeck[parquet]") from error
     types = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
     schema, left = pa.schema([(name, types[kind]) for name, kind in kinds.items()]), iter(records)
-    with open(path, "wb", opener=_own) as file, pq.ParquetWriter(file, schema) as writer:
+    with open(path, "wb", opener=owner_only) as file, pq.ParquetWriter(file, schema) as writer:
         while chunk := list(islice(left, _CHUNK)):
             writer.write_table(pa.Table.from_pylist(chunk, schema))
 

@@ -208,8 +208,9 @@ class Store:
     def _take(self, batch: RecordBatch) -> None:
         self.n_lines += batch.n_lines
         self.n_unknown += batch.n_unknown
+        first_ts = self.first_ts if self.last_ts else batch.first_ts
+        self.first_ts = min(first_ts, batch.first_ts)
         self.last_ts = max(self.last_ts, batch.last_ts)
-        self.first_ts = min(self.first_ts or batch.first_ts, batch.first_ts)
         rows = self._rows(batch)
         self._tell(batch.starts, rows)
         shared = batch.shared

@@ -38,6 +38,7 @@ from mlxdeck.telemetry.remote_url import remote_url
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.codec import encode
 from mlxdeck.telemetry.schema.figures import FIGURES
+from tests.streams import Stream
 
 DATA = Path(__file__).parents[1] / "data"
 RECORDINGS = [DATA / f"{name}.jsonl" for name in ("recording", "captured", "day")]
@@ -135,6 +136,20 @@ def test_requests_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert main(["export", path, *chosen, "--to", out]) == 2
     shown = capsys.readouterr().err
     assert "no request is like that" in shown and "give more of the id" in shown
+
+
+def test_a_stream_whose_requests_are_all_open_has_nothing_to_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many there are is told; a filter that none of them matches is another reason."""
+    stream = Stream()
+    begun = [stream.line(t.RequestStart(model="a"), n, f"req_{n}") for n in range(2)]
+    path = tmp_path / "killed.jsonl"
+    path.write_bytes(b"".join([stream.header(), *begun]))
+    for chosen, why in (([], "2 without an end"), (["--filter", "model:b"], "is like that")):
+        out = str(tmp_path / "out.csv")
+        assert main(["export", str(path), *chosen, "--to", out]) == 2
+        assert why in capsys.readouterr().err
 
 
 class Metrics(MetricExporter):

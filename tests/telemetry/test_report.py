@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlxdeck.cli.main import main
@@ -14,7 +16,8 @@ from mlxdeck.telemetry.analyze.report import Period, report
 from mlxdeck.telemetry.analyze.report_text import report_lines
 from mlxdeck.telemetry.analyze.shown_names import ShownNames
 from mlxdeck.telemetry.read.places import NoStream
-from tests.streams import NAME, START_TS, Made, read_streams, write
+from mlxdeck.telemetry.schema import events as t
+from tests.streams import NAME, START_TS, Made, Stream, read_streams, write
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -31,6 +34,28 @@ def test_a_folder_is_all_of_its_streams_and_a_period_cuts(tmp_path: Path) -> Non
     assert (late.period.until_ts, late.n_requests) == (START_TS + 40, 2)
     one = report(store, everything(store), session="session1")
     assert (one.n_requests, [each.name for each in one.sessions]) == (2, ["session1"])
+
+
+def test_clocks_that_were_wrong_leave_the_others_figures(tmp_path: Path) -> None:
+    """A line of 1970 doesn't empty the period; less than no time is unknown."""
+    stream = Stream()
+    back = replace(Made(20), duration_s=-5.0)
+    made = [*stream.request(Made(10), 0), *stream.request(back, 1)]
+    early = stream.line(t.Tick(), -START_TS)
+    (tmp_path / NAME).write_bytes(b"".join([stream.header(), *made, early]))
+    store = read_streams([tmp_path])
+    found = report(store, period(store, ""))
+    assert (found.period.from_ts, found.n_requests) == (0, 2)
+    assert found.busy_s == 1.0
+    assert np.isnan(store.column("duration_s")[:2]).tolist() == [False, True]
+
+
+def test_a_page_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """As every file that holds what was recorded."""
+    write(tmp_path / NAME, [Made(10)])
+    page = tmp_path / "page.html"
+    assert main(["report", str(tmp_path / NAME), "--html", str(page)]) == 0
+    assert page.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_is_no_stream_is_refused_by_its_name(tmp_path: Path) -> None:
