@@ -152,8 +152,7 @@ def _state_of(
     place: int, each: RecordedPrompt, later: RecordedPrompt | None, tail: int
 ) -> KeptPath:
     """What a request leaves behind, of which the next turn begins like the first `n_common`."""
-    # The last token of an answer is drawn, and not computed.
-    n_out = max(0, each.output_tokens - 1) if each.has_token else 0
+    n_out = each.output_tokens if each.has_token else 0
     gap = tail or n_out
     if later is not None and not later.miss_reason:
         gap = max(later.matched - each.n_tokens, -MOST_TAIL_TOKENS)
