@@ -8,12 +8,21 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mlxdeck.cli.main import main
+from mlxdeck.server.backends.local.kv.prompt_digests import PromptDigests
+from mlxdeck.server.backends.local.kv.token_bytes import pack
+from mlxdeck.server.observe.lookup_event import lookup_event
+from mlxdeck.server.request_facts import LookedUp
+from mlxdeck.telemetry.analyze.played_prompts import prepared
+from mlxdeck.telemetry.analyze.played_settings import played_servers
 from mlxdeck.telemetry.analyze.what_if import WhatIfReport, what_if
 from mlxdeck.telemetry.read.prompt_paths import traffic_of
+from mlxdeck.telemetry.schema import events as t
 from tests.real import serving
+from tests.streams import Stream
 
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
 LARGE, SMALL = 10_000_000, 90_000
@@ -91,6 +100,55 @@ def test_a_replay_agrees_with_what_the_server_did(
     assert played.prefix_tokens == pytest.approx(
         measured.prefix_tokens, abs=0.02 * measured.prompt_tokens
     )
+
+
+def written(path: Path, header: t.StreamStart, pid: int, limit: int, starts: list[int]) -> None:
+    """A server whose one conversation grows by 64 tokens each time, all of which are known."""
+    digests, stream = PromptDigests(b"k" * 32), Stream(pid)
+    lines = [stream.line(header, starts[0] - 1)]
+    for turn, at_s in enumerate(starts, 1):
+        name, tokens = f"req_{pid}_{at_s}", [pid] * (64 * turn)
+        facts = LookedUp(
+            "prefix",
+            tier="ram" if turn > 1 else "",
+            matched_tokens=len(tokens) - 64,
+            prompt_tokens=len(tokens),
+            blocks=digests.of(pack(tokens)),
+        )
+        end = t.RequestEnd(model=header.model, ttft_s=0.1, input_tokens=len(tokens))
+        lines += [
+            stream.line(t.RequestStart(), at_s, name, f"s{pid}"),
+            stream.line(lookup_event(facts), at_s, name, f"s{pid}"),
+            stream.line(end, at_s + 0.5, name, f"s{pid}"),
+        ]
+    lines.append(stream.line(t.Tick(prefix_limit_bytes=limit), starts[-1] + 1))
+    with path.open("ab") as file:
+        file.write(b"".join(lines))
+
+
+def test_each_server_is_played_with_its_own_settings(tmp_path: Path) -> None:
+    """Two at once, of two models; and a third one, to which the number of the first was given."""
+    small = t.StreamStart(model="a", kv_token_bytes=8.0, disk_cache=False, cache_policy="lru")
+    wide = t.StreamStart(model="b", kv_token_bytes=0.0, kv_fixed_bytes=900, cache_policy="adaptive")
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    written(one, small, 7, 4_000, [10, 30, 50, 70])
+    written(two, wide, 8, 50_000, [20, 40, 60, 80])
+    written(one, msgspec.structs.replace(small, exact_cache_entries=0), 7, 6_000, [100, 120])
+    traffic = traffic_of([two, one])
+    of = found([two, one])
+    servers = played_servers(traffic, prepared(traffic, 100))
+    told = [each.settings for each in servers]
+    assert [each.prefix_bytes for each in told] == [4_000, 50_000, 6_000]
+    assert [each.policy for each in told] == ["lru", "adaptive", "lru"]
+    assert [each.disk for each in told] == [False, True, False]
+    assert [each.exact_entries for each in told] == [1000, 1000, 0]
+    shapes = [shape.token_bytes for each in servers for shape in each.shapes.values()]
+    assert shapes == [8.0, 0.0, 8.0]
+    assert of.measured.n_settings == 3
+    # The others go on with what they know; a new process knows nothing at first.
+    assert of.in_force.outcome.prefix_tokens == of.measured.prefix_tokens == 2 * 6 * 64 + 64
+    larger = next(each for each in of.others if each.name == "2 times the memory")
+    assert larger.settings.prefix_bytes == 12_000
 
 
 def test_a_replay_predicts_what_another_size_would_give(tmp_path: Path) -> None:
