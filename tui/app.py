@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -182,6 +183,8 @@ class Dashboard(Replaying, Leaving):
         for note in message.notes:
             if note not in self.context.source.notes:
                 self.notify(note, severity="warning", markup=False)
+        if message.loaded >= 1 > self.context.source.loaded:
+            settle_memory()
         self.context.source = message
         self._stale = True
 
@@ -288,7 +291,8 @@ class Dashboard(Replaying, Leaving):
         began_s, at_once = time.monotonic(), not loading and self.store.n <= PART_ROWS
         for _ in self._parts or ():
             if not at_once:
-                self.call_later(self._draw_on)
+                # Messages that wait would be handled in one go, before the keyboard is looked at.
+                get_running_loop().call_soon(self.call_later, self._draw_on)
                 break
         else:
             self._parts = None

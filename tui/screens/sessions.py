@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import get_running_loop
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,8 @@ class SessionsScreen(Screen[None]):
         """Add up one part after the other, between keys."""
         for _ in self._adding or ():
             if not at_once:
-                self.call_later(self._add)
+                # Messages that wait would be handled in one go, before the keyboard is looked at.
+                get_running_loop().call_soon(self.call_later, self._add)
                 return
         self._adding, self._found = None, self._next
         now_s = time.monotonic()
