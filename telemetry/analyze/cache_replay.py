@@ -117,7 +117,9 @@ def replay(prompts: Sequence[PlayedPrompt], servers: Sequence[PlayedServer]) -> 
         prefill_s += (told.n_tokens - match.n_tokens) * each.read_s
         if told.key and each.repeatable:
             server.running[told.key] += 1
-        read_ts = told.end_ts - told.decode_s
+        # The first token takes a step more, as each of the others does.
+        step_s = told.decode_s / max(1, told.output_tokens - 1)
+        read_ts = told.end_ts - told.decode_s - step_s
         play.at(_Running(each, match, server, tiers), max(read_ts, told.at_ts))
     n_evicted = play.n_evicted + sum(each.n_evicted for each in play.begun.values())
     return Replayed(total, exact, prefix, prefill_s, decode_s, n_evicted)

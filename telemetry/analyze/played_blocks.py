@@ -43,9 +43,9 @@ def piece_of(
     end = start + n
     subs = tuple(path[start // SUB_TOKENS : end // SUB_TOKENS])
     if common_tokens < end and end % SUB_TOKENS:
-        # Smaller blocks that are whole have numbers of their own.
+        # What only one answer has is in smaller blocks with numbers of their own.
         common_end = max(start, int(common_tokens), end // SUB_TOKENS * SUB_TOKENS)
-        return PlayedTokens(start, n, subs, common_end, object())
+        return PlayedTokens(start, n, subs, common_end, (subs, n, path[end // SUB_TOKENS]))
     is_full = n == BLOCK_TOKENS and len(subs) == SUBS
     return PlayedTokens(start, n, subs, end, subs[-1] if is_full else (subs, n))
 
@@ -152,7 +152,7 @@ class Places:
     boundaries: Sequence[int] = ()
     """Where others may part from it, ascending."""
     parted: Sequence[int] = ()
-    """Where others did."""
+    """Where others did, what is surest first."""
 
 
 NOWHERE = Places()
@@ -217,8 +217,9 @@ def n_common(block: PlayedBlock, rest: Sequence[int], places: Places) -> int:
         n += 1
     ended = (block.start // SUB_TOKENS + n) * SUB_TOKENS
     known, most = max(block.start, ended), min(ended + SUB_TOKENS - 1, block.piece.common_end)
-    if told := [each for each in places.parted if known <= each <= most and each]:
-        return max(told)
+    for told in places.parted:
+        if told and known <= told <= most:
+            return told
     if n == len(block.subs) and n:
         return block.piece.common_end
     # Prompts part where a message begins, if at all.

@@ -161,5 +161,5 @@ def _state_of(
     path = later.path if later is not None else each.path
     shared = path[: n_common // SUB_TOKENS]
     # What goes on in another way is found by no prompt: it only takes room.
-    own = range(len(shared), n_tokens // SUB_TOKENS) if n_common < n_tokens else ()
+    own = range(len(shared), -(-n_tokens // SUB_TOKENS)) if n_common < n_tokens else ()
     return KeptPath([*shared, *(_OWN - place * MAX_BLOCKS - n for n in own)], n_tokens, n_common)

@@ -75,6 +75,8 @@ class Tiers:
         common_tokens: float = UNLIMITED,
     ) -> None:
         """Keep a state in RAM, and have it written once its conversation has been quiet."""
+        # What was due by now was written before it could be evicted for this.
+        self.write(now_s)
         end = self.ram.add(path, n_tokens, shared_tokens, common_tokens)
         if end is None or self._disk is None or n_tokens < MIN_STORED_TOKENS:
             return
