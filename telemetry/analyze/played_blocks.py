@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS
 
@@ -12,23 +13,19 @@ BLOCK_TOKENS = 256
 SUBS = BLOCK_TOKENS // SUB_TOKENS
 
 
-@dataclass(frozen=True, slots=True)
-class PlayedTokens:
-    """What a block holds of a prompt."""
+class PlayedTokens(NamedTuple):
+    """What a block holds of a prompt. A tuple, as millions are made."""
 
     start: int
     n: int
+    end: int
+    """Number of tokens of the whole path."""
     subs: tuple[int, ...]
     """The numbers of the smaller blocks that end in it; each stands for all tokens before, too."""
     common_end: int
     """Up to which token others may have the same: what follows is the end of one answer only."""
     key: object
     """What it is called among those behind the same block."""
-
-    @property
-    def end(self) -> int:
-        """Number of tokens of the whole path."""
-        return self.start + self.n
 
     @property
     def is_common(self) -> bool:
@@ -45,9 +42,9 @@ def piece_of(
     if common_tokens < end and end % SUB_TOKENS:
         # What only one answer has is in smaller blocks with numbers of their own.
         common_end = max(start, int(common_tokens), end // SUB_TOKENS * SUB_TOKENS)
-        return PlayedTokens(start, n, subs, common_end, (subs, n, path[end // SUB_TOKENS]))
+        return PlayedTokens(start, n, end, subs, common_end, (subs, n, path[end // SUB_TOKENS]))
     is_full = n == BLOCK_TOKENS and len(subs) == SUBS
-    return PlayedTokens(start, n, subs, end, subs[-1] if is_full else (subs, n))
+    return PlayedTokens(start, n, end, subs, end, subs[-1] if is_full else (subs, n))
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -75,26 +72,15 @@ class PlayedBlock(PlayedPart):
     """So many of its first tokens belong to a system prompt."""
     children: dict[object, PlayedBlock] = field(default_factory=dict)
     checkpoints: dict[int, PlayedCheckpoint] = field(default_factory=dict)
+    start: int = field(init=False)
+    n: int = field(init=False)
+    end: int = field(init=False)
+    subs: tuple[int, ...] = field(init=False)
+    """These four are as in its piece; they are asked for often."""
 
-    @property
-    def start(self) -> int:
-        """Tokens before it."""
-        return self.piece.start
-
-    @property
-    def n(self) -> int:
-        """Its own tokens."""
-        return self.piece.n
-
-    @property
-    def end(self) -> int:
-        """Number of tokens of the whole path."""
-        return self.piece.start + self.piece.n
-
-    @property
-    def subs(self) -> tuple[int, ...]:
-        """The numbers of its smaller blocks."""
-        return self.piece.subs
+    def __post_init__(self) -> None:
+        piece = self.piece
+        self.start, self.n, self.end, self.subs = piece.start, piece.n, piece.end, piece.subs
 
     def path(self) -> list[PlayedBlock]:
         """From the first block to this one."""
@@ -107,8 +93,9 @@ class PlayedBlock(PlayedPart):
 
     def first(self, n: int) -> PlayedTokens:
         """Its first `n` tokens."""
-        subs = self.subs[: (self.start + n) // SUB_TOKENS - self.start // SUB_TOKENS]
-        return PlayedTokens(self.start, n, subs, self.start + n, (subs, n))
+        end = self.start + n
+        subs = self.subs[: end // SUB_TOKENS - self.start // SUB_TOKENS]
+        return PlayedTokens(self.start, n, end, subs, end, (subs, n))
 
     def begins(self, subs: tuple[int, ...]) -> bool:
         """Whether its tokens begin with these."""
