@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -45,8 +46,13 @@ def family(request: pytest.FixtureRequest) -> MlxTokenizer:
 def renderer(family: MlxTokenizer, **options: Any) -> Renderer:
     """What the server would make for this template."""
     form = choose_format("auto", family.traits)
-    known = try_template(family, form).regroupings
-    return Renderer(family, form, 1 << 20, known=known, **options)
+    return Renderer(family, form, 1 << 20, known=regroupings_of(family), **options)
+
+
+@functools.cache
+def regroupings_of(family: MlxTokenizer) -> tuple[str, ...]:
+    """What its template's trial finds, once for all tests."""
+    return try_template(family, choose_format("auto", family.traits)).regroupings
 
 
 def conversation(text: str, **fields: Any) -> ChatRequest:

@@ -54,11 +54,12 @@ REAL = ("qwen3", "deepseek_v3", "gemma3", "llama3", "llama3_1")
 
 
 @pytest.fixture(scope="module", params=[*TEMPLATES, *REAL])
-def renderer(request: pytest.FixtureRequest) -> Renderer:
-    """What the server would make for a template."""
+def tried(request: pytest.FixtureRequest) -> tuple[Renderer, TemplateTrial]:
+    """What the server would make for a template, and what its trial has found."""
     family = made(request.param)
     form = choose_format("auto", family.traits)
-    return Renderer(family, form, 1 << 20, known=try_template(family, form).regroupings)
+    trial = try_template(family, form)
+    return Renderer(family, form, 1 << 20, known=trial.regroupings), trial
 
 
 def conversation(seed: int, *, thinks: bool = True) -> ChatRequest:
@@ -95,9 +96,9 @@ def conversation(seed: int, *, thinks: bool = True) -> ChatRequest:
     return ChatRequest("m", system, tuple(turns), Sampling(1), tools, thinking=thinking)
 
 
-def test_every_template_takes_every_conversation(renderer: Renderer) -> None:
+def test_every_template_takes_every_conversation(tried: tuple[Renderer, TemplateTrial]) -> None:
     """And the regroupings that the trial has found are all that it takes."""
-    known = try_template(renderer._tokenizer, renderer._writing)
+    renderer, known = tried
     for seed in range(N_CONVERSATIONS):
         chat = conversation(seed)
         prompt = renderer.render(chat)
@@ -109,8 +110,11 @@ def test_every_template_takes_every_conversation(renderer: Renderer) -> None:
                 assert block.text.strip() in text
 
 
-def test_a_conversation_that_goes_on_begins_as_it_did(renderer: Renderer) -> None:
+def test_a_conversation_that_goes_on_begins_as_it_did(
+    tried: tuple[Renderer, TemplateTrial],
+) -> None:
     """Up to the end of what was said last, so that its state serves the longer one."""
+    renderer, _ = tried
     answer = Message("assistant", (Text("Yes."),))
     for seed in range(N_CONVERSATIONS):
         chat = conversation(seed, thinks=False)
