@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +19,7 @@ from mlxdeck.server.backends.local.engine.api import (
     SequenceSpec,
 )
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
-from tests.zoo.families import FAMILIES
-from tests.zoo.vocabularies import Unavailable
+from tests.server.backends.local.engine.test_kv_blocks import with_few_words
 
 load_fast_blas()
 
@@ -37,14 +35,11 @@ N_ANSWER = 6
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def engine(request: pytest.FixtureRequest) -> Iterator[MlxEngine]:
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MlxEngine]:
     """A tiny model of a family."""
-    try:
-        folder = FAMILIES[request.param].folder()
-    except Unavailable as error:
-        pytest.skip(str(error))
-    engine = MlxEngine(str(folder), Path(folder).parent, prefill_chunk_tokens=64)
-    engine.load(lambda _: None)
+    engine = with_few_words(tmp_path_factory.mktemp(request.param), request.param)
     yield engine
     engine.close()
 

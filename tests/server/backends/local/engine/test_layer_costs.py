@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ import pytest
 from mlxdeck.server.backends.local.engine.api import Read, Sampled, SamplingParams, SequenceSpec
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from mlxdeck.server.backends.local.engine.kv_cost import STEP_TOKENS, KVCost, LayerCost
-from tests.zoo.families import FAMILIES
-from tests.zoo.vocabularies import Unavailable
+from tests.server.backends.local.engine.test_kv_blocks import with_few_words
 
 load_fast_blas()
 
@@ -28,14 +26,12 @@ PASSES = (CHUNK, CHUNK, 7, CHUNK, 1, 200)
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def engine(request: pytest.FixtureRequest) -> Iterator[tuple[MlxEngine, KVCost]]:
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[MlxEngine, KVCost]]:
     """A tiny model of a family, and the cost of its sequences."""
-    try:
-        folder = FAMILIES[request.param].folder()
-    except Unavailable as error:
-        pytest.skip(str(error))
-    engine = MlxEngine(str(folder), Path(folder).parent, prefill_chunk_tokens=CHUNK)
-    cost = engine.load(lambda _: None).kv_cost
+    engine = with_few_words(tmp_path_factory.mktemp(request.param), request.param)
+    cost = engine.load(lambda _: None).kv_cost  # Told by each load.
     yield engine, cost
     engine.close()
 

@@ -9,14 +9,12 @@ import mlx.core as mx
 import pytest
 
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
-from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars
 from mlxdeck.server.backends.local.engine.models import loader
 from mlxdeck.server.errors import EngineFailed
 from tests.real import models_home
+from tests.server.backends.local.engine.test_forced_spans import folder_of
 from tests.server.backends.local.engine.test_mlx import PROMPT, STORY, finish, run
-from tests.zoo.families import FAMILIES
 from tests.zoo.models import small_smollm2
-from tests.zoo.vocabularies import Unavailable
 
 pytestmark = pytest.mark.model
 
@@ -44,15 +42,9 @@ def reloaded(engine: MlxEngine) -> int:
 
 
 @pytest.mark.parametrize("family", ["gemma3", "mamba2"])
-def test_its_memory_comes_back_and_its_words_too(
-    family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_memory_comes_back_and_its_words_too(family: str, tmp_path: Path) -> None:
     """Rotating and recurrent caches; with sequences in it, and time after time."""
-    monkeypatch.setattr(MlxGrammars, "prepare", lambda _: None)  # That takes seconds.
-    try:
-        folder = FAMILIES[family].folder()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
+    folder = folder_of(family, tmp_path / family)
     gc.collect()
     before_bytes = mx.get_active_memory()
     engine = loaded(str(folder))
