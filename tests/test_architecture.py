@@ -8,6 +8,7 @@ violations and see them found, by import-linter too. A new module is covered wit
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -56,6 +57,8 @@ MAY_ALSO_IMPORT = {
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+
 Sources = Mapping[str, str]
 """Module names, as `mlxdeck.server.app`, and the text of each. Packages are named without
 `__init__`."""
@@ -78,6 +81,14 @@ REAL = {
 TESTS = sources(ROOT / "tests", "tests")
 
 
+@functools.cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """Those of a module that checks look at, read once for all of them."""
+    asked = ast.Import | ast.ImportFrom | ast.Call | ast.ClassDef
+    found = ast.walk(ast.parse(source))
+    return tuple(node for node in found if isinstance(node, asked | FUNCTION))
+
+
 def imported(module: str, source: str, known: Sources) -> set[str]:
     """Names of all that a module imports, at any depth of nesting, relative ones resolved.
 
@@ -86,7 +97,7 @@ def imported(module: str, source: str, known: Sources) -> set[str]:
     is_package = any(other.startswith(f"{module}.") for other in known)
     parts = module.split(".") if is_package else module.split(".")[:-1]
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -101,7 +112,9 @@ def imported(module: str, source: str, known: Sources) -> set[str]:
 
 def called_imports(source: str) -> set[str]:
     """Names that are given to `import_module`."""
-    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    if "import_module" not in source:
+        return set()
+    calls = (node for node in nodes(source) if isinstance(node, ast.Call))
     return {
         str(arg.value)
         for call in calls
@@ -141,7 +154,7 @@ def third_party_imports(modules: Sources) -> Iterator[str]:
 def relative_imports(modules: Sources) -> Iterator[str]:
     """Imports that don't say where they lead."""
     for module, source in modules.items():
-        for node in ast.walk(ast.parse(source)):
+        for node in nodes(source):
             if isinstance(node, ast.ImportFrom) and node.level:
                 yield f"{module}, line {node.lineno}"
 
@@ -172,18 +185,18 @@ def long_things(modules: Sources) -> Iterator[str]:
 
 def functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """All functions and methods of a module."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+    for node in nodes(source):
+        if isinstance(node, FUNCTION):
             yield node
 
 
 def code_in_packages(modules: Sources) -> Iterator[str]:
     """Packages whose `__init__` is more than a docstring: importing a part would run it."""
     for module, source in modules.items():
-        is_package = any(other.startswith(f"{module}.") for other in modules)
-        body = ast.parse(source).body
-        n_docstrings = int(bool(ast.get_docstring(ast.parse(source))))
-        if is_package and len(body) > n_docstrings:
+        if not any(other.startswith(f"{module}.") for other in modules):
+            continue
+        tree = ast.parse(source)
+        if len(tree.body) > bool(ast.get_docstring(tree)):
             yield module
 
 
@@ -191,7 +204,7 @@ def twice_named_classes(modules: Sources) -> Iterator[str]:
     """Class names, private ones too, that more than one module defines."""
     homes = defaultdict(set)
     for module, source in modules.items():
-        for node in ast.walk(ast.parse(source)):
+        for node in nodes(source):
             if isinstance(node, ast.ClassDef):
                 homes[node.name].add(module)
     for name, modules_ in homes.items():
