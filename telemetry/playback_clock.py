@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
+from mlxdeck.telemetry.clock_skew import ClockSkew
+
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, math.inf)
 """The last one is as fast as it reads."""
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
@@ -33,6 +35,7 @@ class PlaybackClock:
         self.replay = replay
         self.speed = speed
         self.first_ts = self.last_ts = 0.0
+        self._skew = ClockSkew()
         self._wall = wall
         self._held_ts: float | None = None
         self._end_ts: float | None = None
@@ -53,8 +56,13 @@ class PlaybackClock:
 
     @property
     def wall(self) -> float:
-        """The real time, whatever is shown."""
-        return self._wall()
+        """The real time, whatever is shown, by the clock of the stream."""
+        return self._wall() + self._skew.seconds
+
+    def heard(self, last_ts: float) -> None:
+        """More has come of a live stream, the newest of it of that time."""
+        if not self.replay:
+            self._skew.heard(last_ts, self._wall())
 
     @property
     def over(self) -> bool:
@@ -89,7 +97,7 @@ class PlaybackClock:
     @property
     def _running(self) -> float:
         if not self.replay:
-            return self._wall() if self._end_ts is None else self._end_ts
+            return self.wall if self._end_ts is None else self._end_ts
         if math.isinf(self.speed):
             return self.last_ts
         passed_s = (self._wall() - self._anchor_wall_s) * self.speed

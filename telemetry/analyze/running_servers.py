@@ -18,8 +18,8 @@ TREND_TICKS = 40
 def stream_end(store: Store, wall_ts: float) -> float | None:
     """When the streams ended; None if they go on.
 
-    A clock that is set differently, as another machine's may be, is taken for an end: what the
-    stream tells is shown in any case.
+    `wall_ts` is by the clock of what writes them. As long as that is not known, a time that is far
+    away is taken for an end: what the stream tells is shown in any case.
     """
     if not store.n_lines:
         return None

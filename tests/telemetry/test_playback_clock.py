@@ -28,6 +28,38 @@ def replay(speed: float = 1.0) -> tuple[PlaybackClock, Wall]:
     return clock, wall
 
 
+@pytest.mark.parametrize("skew_s", [-7200.0, -61.0, -3.0, 0.0, 20.0, 86_400.0])
+def test_the_present_is_that_of_the_stream_that_grows(skew_s: float) -> None:
+    """Whatever its clock says, from the second tick on; a few seconds are no other clock."""
+    wall = Wall()
+    clock = PlaybackClock(wall)
+    for n in range(6):
+        wall.now_s = 5000 + 10 * n
+        clock.heard(wall.now_s + skew_s - 0.2)
+        used_s = skew_s - 0.2 if n and abs(skew_s) > 5 else 0
+        assert clock.wall == clock.now == pytest.approx(wall.now_s + used_s)
+
+
+def test_an_old_stream_that_is_copied_has_no_other_clock() -> None:
+    """Its lines come faster than they were written, or all at once."""
+    wall = Wall()
+    clock = PlaybackClock(wall)
+    for n in range(50):
+        wall.now_s += 0.15 if n % 7 else 2
+        clock.heard(1000 + 60.0 * n)
+        assert clock.now == wall.now_s
+
+
+def test_a_clock_that_is_set_anew_is_followed() -> None:
+    """This machine's may go back; many lines at once are no more than one."""
+    wall = Wall()
+    clock = PlaybackClock(wall)
+    for n in range(100):
+        wall.now_s = 5000 + n / 10 - (3000 if n >= 50 else 0)
+        clock.heard(9000 + n / 10)
+    assert clock.now == pytest.approx(9000 + 99 / 10)
+
+
 def test_live_is_the_wall_clock_unless_it_is_held() -> None:
     """And going on means the present, not where it stood."""
     wall = Wall()

@@ -128,7 +128,7 @@ def lost(look: Look) -> Iterator[Verdict]:
     store, loss = look.store, _loss(look)
     if loss and look.tick is None:
         yield loss
-    elif store.header and look.ctx.clock.over and not store.servers.stopped(look.now_s):
+    elif look.ctx.is_silent and not store.servers.stopped(look.now_s):
         text = f"no word from the server since {fmt.clock(store.last_ts)}: it may have been killed"
         yield Verdict("silent", text, "mlxdeck doctor looks for it", mood="bad")
     elif look.tick is None and len(look.open_rows) and (ticks := store.ticks.until(look.now_s)):

@@ -42,6 +42,16 @@ class Context:
         return [urls.get(path, str(path)) for path in self.places]
 
     @property
+    def is_silent(self) -> bool:
+        """Whether a server that was heard is not heard any more.
+
+        One that answers elsewhere is there, and of a clock that is ahead nothing is known yet.
+        """
+        is_there = any(not mirror.trouble for mirror in self.beside.mirrors)
+        is_ahead = self.store.last_ts > self.clock.wall
+        return bool(self.store.header) and self.clock.over and not is_there and not is_ahead
+
+    @property
     def as_of_ts(self) -> float:
         """What happened later is not shown: infinity unless something is replayed, or held."""
         return self.clock.now if self.clock.replay or self.clock.paused else float("inf")
