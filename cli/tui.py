@@ -68,14 +68,20 @@ def run(args: Namespace) -> int:
 
 
 def follow_from_now(mirrors: Sequence[Mirror]) -> None:
-    """Copy what is new from now on; raises `UserError` if a server can't be asked at first."""
-    from mlxdeck.telemetry.mirror.server_files import ServerFilesError
+    """Copy what is new from now on, also of a server that comes later.
+
+    Raises:
+        UserError: One answers, but it would not help to ask it again.
+    """
+    from mlxdeck.telemetry.mirror.server_files import NotOurs, ServerFilesError
 
     for mirror in mirrors:
         try:
             mirror.step()
-        except ServerFilesError as error:
+        except NotOurs as error:
             raise UserError(str(error)) from error
+        except ServerFilesError as error:
+            mirror.missed(str(error))
         mirror.start()
 
 

@@ -34,6 +34,8 @@ class SourceChanged(Message):
     """Share of the initial content that has been read, from 0 to 1."""
     notes: Sequence[str] = ()
     """What else a person should know of what was read: what was cut off, or skipped."""
+    is_waiting: bool = False
+    """Whether more is to come for certain, as of a pipe that is open."""
 
 
 @dataclass

@@ -25,6 +25,8 @@ class Mirror:
         self.folder = folder
         self.trouble = ""
         """Why the server can't be asked at present; empty if it can. For any thread."""
+        self.trouble_ts = 0.0
+        """Since when."""
         self.answered_ts = 0.0
         """When it answered last."""
         self._server = server
@@ -86,6 +88,12 @@ class Mirror:
         if self._thread is not None:
             self._thread.join(1.0)
 
+    def missed(self, why: str) -> None:
+        """It could not be asked."""
+        if not self.trouble:
+            self.trouble_ts = time.time()
+        self.trouble = why
+
     def run(self) -> None:
         """Copy until `close`, whatever the server does meanwhile."""
         rest_s = POLL_S
@@ -94,10 +102,12 @@ class Mirror:
                 n_bytes = self.step()
                 self.trouble, rest_s = "", 0.0 if n_bytes else POLL_S
             except ServerFilesError as error:
-                self.trouble, rest_s = str(error), min(MAX_REST_S, max(1.0, 2 * rest_s))
+                self.missed(str(error))
+                rest_s = min(MAX_REST_S, max(1.0, 2 * rest_s))
             except OSError as error:
                 # Here, not there: a disk that is full may be emptied.
-                self.trouble, rest_s = f"{self.folder}: {error.strerror}", MAX_REST_S
+                self.missed(f"{self.folder}: {error.strerror}")
+                rest_s = MAX_REST_S
             self._stopping.wait(rest_s)
         self._server.close()
 

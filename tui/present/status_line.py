@@ -146,8 +146,10 @@ def _state(ctx: Context) -> Content:
     if ctx.clock.paused:
         n_new = ctx.store.n - ctx.n_held
         return Content.assemble(("‖ paused", _WARN), f"  {n_new} new")
+    if ctx.beside.mirrors and all(mirror.trouble for mirror in ctx.beside.mirrors):
+        return Content.styled("✗ not reached", _BAD)
     if ctx.clock.over:
         return Content.styled("■ ended", "b $text-muted")
-    if ctx.source.following:
+    if ctx.source.following and ctx.store.n_lines:
         return Content.styled("● live", _GOOD)
     return Content.styled("○ waiting", "b $text-muted")

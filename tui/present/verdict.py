@@ -123,8 +123,9 @@ def lost(look: Look) -> Iterator[Verdict]:
     """Servers that don't answer, or ended in the middle of requests."""
     for mirror in look.ctx.beside.mirrors:
         if mirror.trouble:
+            text = f"{mirror.trouble}, since {fmt.clock(mirror.trouble_ts)}"
             told = "it is asked again and again; what was copied stays"
-            yield Verdict("gone", mirror.trouble, told, mood="bad")
+            yield Verdict("gone", text, told, mood="bad")
     store, loss = look.store, _loss(look)
     if loss and look.tick is None:
         yield loss

@@ -9,6 +9,8 @@ from textual.markup import escape
 from mlxdeck.telemetry.analyze.request_detail import DEFAULT_SERVER, server_url
 from mlxdeck.telemetry.analyze.stats import Window
 from mlxdeck.telemetry.store.store import Store
+from mlxdeck.tui.state.context import Context
+from mlxdeck.tui.text import format as fmt
 
 _NO_STREAM = """[b]No stream yet[/b]
 
@@ -21,6 +23,23 @@ or server and dashboard together:
   [b]mlxdeck up[/b]
 
 This screen comes alive with the first event."""
+
+_NO_WRITER = """[b]Waiting for a writer[/b]
+
+Nothing has come yet through
+  [b]{places}[/b]
+
+This screen comes alive with the first event that is written to it."""
+
+_NOT_REACHED = """[b]Not reached[/b]
+
+  [b]{places}[/b]
+since {since}. It is asked again and again: this screen comes alive once it answers."""
+
+_ANSWERS = """[b]Nothing recorded yet[/b]
+
+  [b]{places}[/b]
+answers, but has written no event so far. This screen comes alive with the first one."""
 
 _NOTHING = """[b]Nothing to replay[/b]
 
@@ -40,12 +59,21 @@ To see its requests, leave out [b]--no-telemetry[/b], [b]MLXDECK_TELEMETRY=0[/b]
 [b]q[/b] leaves and ends the server."""
 
 
-def no_stream(places: Sequence[str], *, replay: bool, unrecorded: bool = False) -> str:
+def no_stream(ctx: Context) -> str:
     """Text shown before the first event, as markup."""
-    if unrecorded:
+    if ctx.beside.unrecorded:
         return _UNRECORDED
-    listed = escape("\n  ".join(places))
-    return (_NOTHING if replay else _NO_STREAM).format(places=listed)
+    listed = escape("\n  ".join(ctx.place_names))
+    if ctx.beside.mirrors:
+        failing = [mirror for mirror in ctx.beside.mirrors if mirror.trouble]
+        if not failing:
+            return _ANSWERS.format(places=listed)
+        told = escape("\n  ".join(mirror.trouble for mirror in failing))
+        since_ts = min(mirror.trouble_ts for mirror in failing)
+        return _NOT_REACHED.format(places=told, since=fmt.clock(since_ts))
+    if ctx.source.is_waiting:
+        return _NO_WRITER.format(places=listed)
+    return (_NOTHING if ctx.clock.replay else _NO_STREAM).format(places=listed)
 
 
 def no_requests(

@@ -99,6 +99,7 @@ class DashboardScreen(PanelScreen):
         super().__init__(context)
         self._store = context.store
         self._status = Content()
+        self._why_empty = ""
         # Series without a filter stay while there is a filter.
         self._totals = (Total(SummarySums), Total(SummarySums))
         self._uses = (Total(UsesSums), Total(UsesSums))
@@ -114,8 +115,7 @@ class DashboardScreen(PanelScreen):
         yield VerdictLine(id="verdict")
         yield FilterBar(self._store, self._ctx.ways, id="filter")
         ctx = self._ctx
-        text = no_stream(ctx.place_names, replay=ctx.clock.replay, unrecorded=ctx.beside.unrecorded)
-        yield Static(text, id="empty")
+        yield Static(no_stream(ctx), id="empty")
         with Vertical(id="panels"):
             yield KpiStrip(id="kpis")
             self._panels = {kind.id: kind.new(ctx, kind.id) for kind in PANELS}
@@ -151,6 +151,7 @@ class DashboardScreen(PanelScreen):
         self.query_one("#empty").display = empty
         self.query_one("#panels").display = self.query_one(VerdictLine).display = not empty
         if empty:
+            self._show_empty()
             return
         filtered = bool(listing.text)
         for each in {False, filtered}:
@@ -203,6 +204,12 @@ class DashboardScreen(PanelScreen):
         gone = self._ctx.clock.shows_end
         told = tile_values(store, total, used, series, now_s, flow, window.label, gone=gone)
         strip.show(told)
+    def _show_empty(self) -> None:
+        """Why nothing is there yet: that may change before anything comes."""
+        text = no_stream(self._ctx)
+        if text != self._why_empty:
+            self._why_empty = text
+            self.query_one("#empty", Static).update(text)
 
     def _show_verdict(self, now_s: float) -> None:
         """How things are with all requests, whatever the list is filtered by.

@@ -66,10 +66,11 @@ class _Report:
         self._most_bytes = max(self._most_bytes, left_bytes) if left_bytes > CHUNK_BYTES else 0
         loaded = 1 - left_bytes / self._most_bytes if self._most_bytes else 1.0
         steps = int(loaded * PROGRESS_STEPS)
-        state = (tail.following, tail.n_bad, tail.refused, tail.notes, steps)
+        state = (tail.following, tail.n_bad, tail.refused, tail.notes, tail.pending, steps)
         if state != self._told:
             self._told = state
             following = [str(path) for path in tail.following]
             bad = tuple(tail.bad)
             notes = tuple(tail.notes)
-            self._post(SourceChanged(following, tail.n_bad, bad, tail.refused, loaded, notes))
+            told = (following, tail.n_bad, bad, tail.refused, loaded, notes, tail.pending)
+            self._post(SourceChanged(*told))
