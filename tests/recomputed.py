@@ -48,6 +48,8 @@ class Asked:
     """Names of the tools that it called, as far as one may filter by them."""
     came: list[tuple[float, int, int]] = field(default_factory=list)
     """Tokens that were written and read while it ran, and when."""
+    last: dict[str, int] = field(default_factory=dict)
+    """How far it was by its last report: as its end would tell it."""
     lost_ts: float = math.inf
     """When its server stopped, if it has no end."""
 
@@ -58,8 +60,15 @@ class Asked:
             return str(self.end["outcome"])
         return "open" if self.lost_ts == math.inf else "lost"
 
+    @property
+    def over_ts(self) -> float:
+        """When it ended, or was lost."""
+        return self.end_ts if self.end is not None else self.lost_ts
+
     def told(self, name: str, unknown: Any = NAN) -> Any:
-        """A figure of its end."""
+        """A figure of its end; of a request that was lost, what it reported last."""
+        if self.outcome == "lost":
+            return self.last.get(name, unknown)
         return (self.end or {}).get(name, unknown)
 
     @property
@@ -97,11 +106,9 @@ class Known:
     def ended(self, start_ts: float, end_ts: float, wanted: Predicate) -> list[Asked]:
         """Those that ended between two moments, the earliest first."""
         found = [
-            each
-            for each in self.requests
-            if each.end is not None and start_ts <= each.end_ts <= end_ts and wanted(each)
+            each for each in self.requests if start_ts <= each.over_ts <= end_ts and wanted(each)
         ]
-        return sorted(found, key=lambda each: (each.end_ts, each.number))
+        return sorted(found, key=lambda each: (each.over_ts, each.number))
 
 
 def replayed(lines: Sequence[Line], moment_ts: float) -> Known:
@@ -179,6 +186,7 @@ def _add(requests: dict[str, Asked], name: str, line: Line) -> None:
         each.called.append(line["attrs"].get("gen_ai.tool.name", ""))
     elif line["event"] == "request.progress":
         told = line["attrs"]
+        each.last |= {name: told[name] for name in (IN, CACHED, OUT) if name in told}
         n_read = told["mlx.progress.read_tokens"] - told[CACHED]
         before = [int(sum(point[place] for point in each.came)) for place in (1, 2)]
         each.came.append((line["ts"], max(0, told[OUT] - before[0]), max(0, n_read - before[1])))
@@ -280,6 +288,7 @@ def tokens_between(known: Known, start_ts: float, end_ts: float) -> tuple[int, i
         for ts, written, read in each.came:
             if start_ts <= ts <= end_ts:
                 n_written, n_read = n_written + written, n_read + read
+        # What was lost did not go any further than it had reported.
         if each.end is not None and start_ts <= each.end_ts <= end_ts:
             before = [int(sum(point[place] for point in each.came)) for place in (1, 2)]
             n_computed = each.judged_tokens - int(each.told(CACHED, 0))

@@ -25,7 +25,7 @@ from mlxdeck.telemetry.analyze.token_costs import Saved, saved, seconds, total
 from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, call_totals, tier_hits, tool_uses
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.query.filters import Filter
-from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, OK
+from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, LOST, OK
 from mlxdeck.telemetry.store.store import Store
 
 TIMES = ("duration", "ttft", "queue", "prefill", "decode")
@@ -165,7 +165,7 @@ def figures(
 
 def rows_of(store: Store, period: Period, session: str = "", where: Filter | None = None) -> Array:
     """The requests that ended in a period, oldest end first; of a session, and of a filter."""
-    rows = store.by_end.between(period.from_ts, period.until_ts)
+    rows = store.told_ends(store.by_end.between(period.from_ts, period.until_ts))
     return _chosen(store, rows, period, session, where)
 
 
@@ -174,7 +174,8 @@ def open_rows(
 ) -> Array:
     """Those that began in a period, and have no end."""
     rows = store.by_start.between(period.from_ts, period.until_ts)
-    rows = rows[np.isnan(store.column("end_ts")[rows])]
+    is_told = np.isnan(store.column("end_ts")[rows]) | (store.column("outcome")[rows] == LOST)
+    rows = rows[is_told]
     return _chosen(store, rows, period, session, where)
 
 

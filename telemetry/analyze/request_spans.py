@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlxdeck.telemetry.analyze.running_progress import running_progress
-from mlxdeck.telemetry.schema.figures import OPEN
+from mlxdeck.telemetry.schema.figures import LOST, OPEN
 from mlxdeck.telemetry.store.store import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -52,6 +52,8 @@ def still_running(store: Store, begun: Array, now_ts: float) -> Array:
 def _ended(store: Store, row: int) -> RequestSpan:
     """From its end back: what is not known took no time."""
     start_ts, end_ts = (float(store.column(name)[row]) for name in ("start_ts", "end_ts"))
+    if store.column("outcome")[row] == LOST:
+        return _running(store, row, end_ts)._replace(runs=False)
     decode_s, prefill_s = (
         max(0.0, float(np.nan_to_num(store.column(name)[row])))
         for name in ("decode_s", "prefill_s")

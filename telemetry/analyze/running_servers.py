@@ -34,13 +34,22 @@ def all_stopped(store: Store, now_s: float) -> bool:
 
 def header_at(store: Store, now_s: float) -> StreamStart | None:
     """What the newest server that runs at a moment says of itself; else the newest of all."""
+    return store.servers.header_at(now_s, _running(store, now_s))
+
+
+def headers_at(store: Store, now_s: float) -> list[StreamStart]:
+    """What each server that runs at a moment says of itself, the one that began first before."""
+    return store.servers.headers_at(now_s, _running(store, now_s))
+
+
+def _running(store: Store, now_s: float) -> set[int]:
+    """The processes that tick at a moment."""
     place = store.ticks.until(now_s)
-    running = {
+    return {
         row.pid
         for row in store.ticks[max(0, place - TREND_TICKS) : place]
         if row.ts >= now_s - TICK_FRESH_S and not row.ts <= store.stopped_ts(row.pid) <= now_s
     }
-    return store.servers.header_at(now_s, running)
 
 
 def latest_tick(store: Store, now_s: float) -> Tick | None:

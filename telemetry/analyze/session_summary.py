@@ -65,7 +65,7 @@ def summary_of(folder: Path, since_ts: float, until_ts: float) -> list[str]:
 
 def session_figures(store: Store, since_ts: float, until_ts: float) -> SessionFigures:
     """The figures of the requests that ended between two moments."""
-    rows = store.by_end.between(since_ts, until_ts)
+    rows = store.told_ends(store.by_end.between(since_ts, until_ts))
     outcome = store.column("outcome")[rows]
     good = rows[outcome == OK]
     errors = Counter(

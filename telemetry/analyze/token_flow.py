@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import summable
-from mlxdeck.telemetry.schema.figures import EXACT
+from mlxdeck.telemetry.schema.figures import EXACT, LOST
 from mlxdeck.telemetry.store.progress_history import FLOWS
 from mlxdeck.telemetry.store.store import Store
 
@@ -44,6 +44,11 @@ def at_end(store: Store, rows: Array, judged: Array) -> dict[str, Array]:
     if len(store.progress):
         for name in FLOWS:
             found[name] = np.maximum(found[name] - store.progress.counted(name, rows), 0)
+    # What was lost did not go any further.
+    is_lost = store.column("outcome")[rows] == LOST
+    if is_lost.any():
+        for values in found.values():
+            values[is_lost] = 0
     return found
 
 

@@ -114,6 +114,20 @@ class ProgressHistory:
         places: list[int] = (np.flatnonzero(self.rows[within] == row) + within.start).tolist()
         return places
 
+    def reached(self, rows: GrowableArray) -> tuple[GrowableArray, ...]:
+        """By the last points of some requests: tokens of their prompts, from cache, written.
+
+        Less than 0 where nothing is known.
+        """
+        if not len(self):
+            return (np.full(len(rows), -1),) * 3
+        places = np.full(int(max(rows.max(), self.rows.max())) + 1, -1)
+        # Of several points of a row the last one is assigned last.
+        places[self.rows] = np.arange(self._n)
+        own = places[rows]
+        names = ("prompt_tokens", "cached_tokens", "output_tokens")
+        return tuple(np.where(own < 0, -1, self._column(name)[own]) for name in names)
+
     def states(self, n_rows: int, ts: float) -> GrowableArray:
         """For each row of a store its last state up to a moment, as a place in `STATES`."""
         found, n = np.zeros(n_rows, np.int8), self.between(-math.inf, ts).stop

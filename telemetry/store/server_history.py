@@ -60,6 +60,12 @@ class ServerHistory:
             return max(first or began, key=lambda each: each.ts).attrs
         return min(self._headers, key=lambda each: each.ts).attrs
 
+    def headers_at(self, ts: float, pids: Collection[int]) -> list[t.StreamStart]:
+        """What some processes said of themselves last by a moment, in the order of their starts."""
+        began = sorted((each for each in self._headers if each.ts <= ts), key=lambda each: each.ts)
+        latest = {each.pid: each for each in began if each.pid in pids}
+        return [each.attrs for each in latest.values()]
+
     def windows(self, model: str) -> list[tuple[float, int]]:
         """When each server with a model began, and how many tokens it looks back, in order.
 

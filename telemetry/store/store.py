@@ -18,7 +18,7 @@ from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
 from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Starts
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.schema.figures import LOST, OPEN
+from mlxdeck.telemetry.schema.figures import LOST, OPEN, UNKNOWN_NUMBER
 from mlxdeck.telemetry.store.argument_search import ArgumentSearch
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
 from mlxdeck.telemetry.store.call_columns import CallColumns
@@ -36,6 +36,8 @@ MAX_TICKS = 100_000
 MAX_SAID = 8
 """So many searches are remembered that no filter asks for any more."""
 BETWEEN_TOOLS = "\n"
+_REACHED = ("input_tokens", "cached_tokens", "output_tokens")
+"""What reports of progress say of a request that never ended."""
 _ALWAYS_TOLD = {"start_ts", "end_ts", "outcome", "shared_tokens"}
 
 
@@ -117,16 +119,18 @@ class Store:
 
     def later(self, rows: GrowableArray, ts: float) -> GrowableArray:
         """Which of some rows ended, or were lost, only after a moment."""
-        lost = [row for row, (lost_ts, _) in self._lost.items() if lost_ts > ts]
-        ended: GrowableArray = self.column("end_ts")[rows] > ts
-        return ended | np.isin(rows, lost) if lost else ended
+        found: GrowableArray = self.column("end_ts")[rows] > ts
+        return found
 
     def ended_after(self, ts: float) -> GrowableArray:
         """The requests that had begun by a moment, and ended, or were lost, only after it."""
-        lost = [row for row, (lost_ts, _) in self._lost.items() if lost_ts > ts]
-        ended = self.by_end.rows[self.by_end.until(ts) :]
-        rows = np.concatenate([ended, np.array(lost, ended.dtype)])
+        rows = self.by_end.rows[self.by_end.until(ts) :]
         found: GrowableArray = rows[self.column("start_ts")[rows] <= ts]
+        return found
+
+    def told_ends(self, rows: GrowableArray) -> GrowableArray:
+        """Those of some rows, which ended, whose server said so: the others were lost with it."""
+        found: GrowableArray = rows[self.column("outcome")[rows] != LOST]
         return found
 
     @property
@@ -220,6 +224,7 @@ class Store:
         self.results.came(batch.results)
         self._tick(batch.ticks)
         self.progress.add(batch.progress, rows[batch.progress.owners])
+        self._tell_lost(list(set(rows.tolist()) & self._lost.keys()))
         for header in batch.headers:
             self.servers.began(header.ts, header.pid, header.attrs)
             if not header.attrs.previous_file:
@@ -361,14 +366,33 @@ class Store:
         return self.strings.number(f"{known}{BETWEEN_TOOLS}{name}")
 
     def lose_silent(self, now_ts: float = -math.inf) -> None:
-        """Give up running requests whose process has stopped, or is silent at a moment."""
+        """Give up running requests whose process has stopped, or is silent at a moment.
+
+        They end then, as far as they were.
+        """
+        lost = []
         for row, pid in list(self._open.items()):
             start_ts, stopped_ts = float(self._columns["start_ts"][row]), self.stopped_ts(pid)
             left_ts = self._lives.left_ts(pid, start_ts, now_ts)
             if start_ts <= stopped_ts or left_ts < math.inf:
                 del self._open[row]
-                self._lost[row] = (stopped_ts if start_ts <= stopped_ts else left_ts, pid)
+                lost_ts = stopped_ts if start_ts <= stopped_ts else max(start_ts, left_ts)
+                self._lost[row] = (lost_ts, pid)
+                lost.append(row)
                 self._columns.put("outcome", row, LOST)
+                self._columns.put("end_ts", row, lost_ts)
+                self.by_end.add([row], [lost_ts])
+        self._tell_lost(lost)
+
+    def _tell_lost(self, rows: Sequence[int]) -> None:
+        """What their last reports say is what is known of them."""
+        if not rows:
+            return
+        own = np.array(rows)
+        for name, values in zip(_REACHED, self.progress.reached(own), strict=True):
+            told = values >= 0
+            if told.any():
+                self._columns.put(name, own[told], values[told])
 
     def _find_again(self, row: int, ts: float) -> None:
         """A line has come of a request that may have been given up."""
@@ -376,4 +400,9 @@ class Store:
         if ts > left_ts:
             del self._lost[row]
             self._open[row] = pid
-            self._columns.put("outcome", row, OPEN)
+            self.by_end.remove([row])
+            for name, value in (("outcome", OPEN), ("end_ts", math.nan)):
+                self._columns.put(name, row, value)
+            for name in _REACHED:
+                if not self._columns.is_untold(name):
+                    self._columns.put(name, row, UNKNOWN_NUMBER)

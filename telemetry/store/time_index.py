@@ -31,13 +31,17 @@ class TimeIndex:
 
     def move(self, rows: Any, times: Any) -> None:
         """Rows that are here already have other times."""
+        self.remove(rows)
+        self.add(rows, times)
+
+    def remove(self, rows: Any) -> None:
+        """Rows that are here have no time any more."""
         self._merge()
         stay = ~np.isin(self._rows[: self._n], rows)
         n = int(stay.sum())
         self.n_inserted += 1
         self._rows[:n], self._times[:n] = self._rows[: self._n][stay], self._times[: self._n][stay]
         self._n = n
-        self.add(rows, times)
 
     @property
     def first_ts(self) -> float:

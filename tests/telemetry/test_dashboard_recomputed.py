@@ -38,6 +38,7 @@ FILTERS: dict[str, Predicate] = {
     "status:error": lambda each: each.outcome == "error",
     "not status:ok": lambda each: each.outcome != "ok",
     "status:open": lambda each: each.outcome == "open",
+    "status:lost": lambda each: each.outcome == "lost",
     "tool:Bash": lambda each: any("bash" in name.lower() for name in each.called),
     "cache:prefix latency>2s": lambda each: (
         each.told("mlx.cache.result", "") == "prefix" and each.told(DURATION) > 2
@@ -274,7 +275,9 @@ def compare(got: RequestTotals, own: Sequence[Asked]) -> None:
     assert same((got.hits.exact, got.hits.prefix), (total.exact, total.prefix))
     assert same(got.busy_s, sum(each.told(DURATION, 0.0) for each in own))
     assert got.first_ts == min(each.start_ts for each in own)
-    assert got.last_ts == max(each.end_ts if each.end else each.start_ts for each in own)
+    assert got.last_ts == max(
+        each.over_ts if each.over_ts < math.inf else each.start_ts for each in own
+    )
 
 
 @settings(exactly, max_examples=40)

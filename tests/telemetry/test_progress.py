@@ -148,6 +148,37 @@ def test_what_a_killed_server_left_does_not_run_for_ever() -> None:
     assert store.open_rows == [0] and store.column("outcome")[0] == OPEN
 
 
+def test_what_is_lost_counts_as_far_as_it_was() -> None:
+    """As ended with its server; what it reported last is known of it, until it is found again."""
+    store, stream = silent(1, 10), Stream()
+    told = t.RequestProgress(
+        *(), state="decode", prompt_tokens=900, cached_tokens=600, read_tokens=900, output_tokens=7
+    )
+    late = batch(Path("f"), stream.line(told, 4, "req_1"), 999)
+    assert late
+    for feed_first in (True, False):
+        store = silent(1, 10)
+        if feed_first:
+            store.feed([late])
+        store.lose_silent(START_TS + 100)
+        if not feed_first:
+            # Another file of it is read later.
+            store.feed([late])
+        names = ("input_tokens", "cached_tokens", "output_tokens")
+        assert [int(store.column(name)[0]) for name in names] == [900, 600, 7]
+        total = summary(store, WINDOWS[0], START_TS + 30)
+        assert (total.n_requests, total.n_errors, total.output_tokens) == (1, 0, 7)
+        assert total.hits.prefix == pytest.approx(2 / 3)
+        assert (total.written_tokens, total.computed_tokens) == (7, 300)
+        assert summary(store, WINDOWS[0], START_TS + 9).n_requests == 0
+        assert not len(store.told_ends(store.by_end.rows))
+    again = batch(Path("f"), stream.line(t.RequestProgress(state="decode"), 101, "req_1"), 9999)
+    assert again
+    store.feed([again])
+    assert [int(store.column(name)[0]) for name in names] == [-1, -1, -1]
+    assert not len(store.by_end.rows) and np.isnan(store.column("end_ts")[0])
+
+
 def test_a_process_that_begins_anew_has_lost_its_requests() -> None:
     """Its number was given again; a file that only continues another one loses nothing."""
     for previous, outcome in (("", LOST), ("before.jsonl", OPEN)):

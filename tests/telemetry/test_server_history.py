@@ -8,7 +8,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry.analyze.running_servers import all_stopped, header_at, stream_end
+from mlxdeck.telemetry.analyze.running_servers import (
+    all_stopped,
+    header_at,
+    headers_at,
+    stream_end,
+)
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.process_lives import SILENT_S
@@ -78,3 +83,14 @@ def test_of_several_servers_the_line_tells_of_one_that_runs() -> None:
     told = {at: header_at(store, START_TS + at) for at in (10, 31, 41)}
     assert [each.model for each in told.values() if each] == ["large", "small", "large"]
     assert [all_stopped(store, START_TS + at) for at in told] == [False, False, True]
+
+
+def test_servers_that_run_beside_each_other_are_all_named() -> None:
+    """In the order of their starts, each as it is now; one that has stopped is not."""
+    one, two = Stream(1), Stream(2)
+    other = t.StreamStart(model="large", server_address="127.0.0.1", server_port=8082)
+    lines = [one.line(header("small"), 0), two.line(other, 5), one.line(header("tiny"), 6)]
+    lines += [one.tick(10), two.tick(11), two.line(t.ServerStop(), 15), one.tick(20)]
+    store = fed(lines)
+    for at_s, models in ((4, []), (12, ["tiny", "large"]), (16, ["tiny"]), (60, [])):
+        assert [each.model for each in headers_at(store, START_TS + at_s)] == models

@@ -15,6 +15,7 @@ from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.tui.present.charts import joined
 from mlxdeck.tui.present.view_model import nothing_in
 from mlxdeck.tui.text import format as fmt
+from mlxdeck.tui.widgets.canvas import Canvas
 from mlxdeck.tui.widgets.line_chart import LegendItem, LineChart, fitted
 from mlxdeck.tui.widgets.plot import drawn_lines, shown_kinds, stacked
 from mlxdeck.tui.widgets.scale import DOTS, Axis, Scale, round_time, round_up
@@ -163,6 +164,21 @@ def test_a_legend_loses_its_last_figures_first() -> None:
     assert all(sorted(each, reverse=True) == each for each in kept)
     assert any("error" in text and "error 3" not in text for text in told)
     assert "]e[/]" in "".join(fitted(items, 60, plain=1))
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=20, max_size=20), min_size=1, max_size=6))
+def test_the_word_of_a_mark_stands_where_no_data_is(filled: list[list[bool]]) -> None:
+    """As high as it has room; it covers nothing, and nothing covers it."""
+    data = np.array(filled)
+    canvas = Canvas(*data.shape)
+    canvas.put((slice(None), 3), ord("|"), "mark")
+    canvas.put(data, ord("x"), "good")
+    LineChart._write_mark(canvas, len(filled), 3, "start")
+    free = [line for line, row in enumerate(filled) if not any(row[4:9])]
+    for line, row in enumerate(filled):
+        text = "".join(run.text for run in canvas.runs(line))
+        assert ("start" in text) is (line == (free or [-1])[0])
+        assert [char == "x" for char in text] == row
 
 
 async def test_charts_share_their_times(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.events import FirstToken
 from mlxdeck.tui.screens.dashboard import DashboardScreen
@@ -221,3 +223,13 @@ async def test_a_running_request_is_seen_moving_until_it_ends(tmp_path: Path) ->
             assert "There is no text of it" in run.text and "was refused" not in run.text
         await run.add(stream.line(t.RequestEnd(outcome="cancelled", duration_s=5.0), 99, "req_x"))
         assert "writing" not in run.text.partition("raw events")[0] and "– cancelled" in run.text
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+async def test_a_narrow_title_says_how_it_ended(tmp_path: Path, width: int) -> None:
+    """Before the place in the list, and the session."""
+    async with running(tmp_path, size=(width, 10)) as run:
+        await run.press("enter")
+        title = run.text.splitlines()[0]
+        assert "– cancelled" in title and "req_7_0005" in title
+        assert ("session" in title) is (width == 100)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdeck.telemetry.columns.record_batch import batch
+from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.events import RequestProgress
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.screens.dashboard import DashboardScreen
@@ -144,6 +145,19 @@ def test_every_line_is_as_wide_as_the_table() -> None:
         _, bar = fitting(width)
         assert sum(len(text) for text, _ in table.cells(0, width)) in {width, width - bar}
         assert sum(len(text) for text, _ in table.header(width)) == width
+
+
+def test_what_was_lost_is_listed_as_far_as_it_was() -> None:
+    """With the tokens that it reported last, what it did then, and how long it had run."""
+    store, stream = Store(), Stream()
+    told = t.RequestProgress(
+        *(), state="prefill", prompt_tokens=8000, cached_tokens=2000, read_tokens=4000
+    )
+    lines = [stream.line(t.RequestStart(model="m"), 10, "req_1"), stream.line(told, 12, "req_1")]
+    found = batch(Path("f"), b"".join([*lines, stream.line(t.ServerStop(), 15)]))
+    store.feed([found] if found else [])
+    texts = "".join(text for text, _ in RequestTable(store).cells(0, 140))
+    assert "8.0k" in texts and "25%" in texts and "5.00s" in texts and "lost reading 50%" in texts
 
 
 def test_an_unknown_status_is_not_a_number(tmp_path: Path) -> None:

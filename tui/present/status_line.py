@@ -7,7 +7,12 @@ from typing import NamedTuple
 
 from textual.content import Content
 
-from mlxdeck.telemetry.analyze.running_servers import all_stopped, header_at, latest_tick
+from mlxdeck.telemetry.analyze.running_servers import (
+    all_stopped,
+    header_at,
+    headers_at,
+    latest_tick,
+)
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
@@ -122,7 +127,15 @@ def _models(tick: Tick | None) -> Iterator[str]:
 
 
 def _server(ctx: Context) -> Iterator[Content]:
-    """A server's description of itself as of now; one elsewhere has the address that was asked."""
+    """A server's description of itself as of now; one elsewhere has the address that was asked.
+
+    Several that run are named.
+    """
+    several = headers_at(ctx.store, ctx.clock.now)
+    if len(several) > 1:
+        named = (f"{fmt.one_line(each.model, MAX_NAME)} :{each.server_port}" for each in several)
+        yield Content.assemble((f"{len(several)} servers", "b"), f": {', '.join(named)}")
+        return
     if header := header_at(ctx.store, ctx.clock.now):
         yield Content.assemble((header.model, "b"), f" on {header.device or '?'}")
         if ctx.beside.mirrors:

@@ -48,6 +48,7 @@ TEXT_REFUSED = "The request was refused before its text was kept."
 TEXT_MISSING = "There is no text of it in the recording."
 HOW_TO_SEE = "to see the text as it is written: start the server with --capture full"
 
+BETWEEN = "  ·  "
 NOT_ENDED = (OUTCOMES[OPEN], OUTCOMES[LOST])
 MAX_REPORTS = 3
 """More reports of progress are not drawn among the raw events."""
@@ -274,19 +275,20 @@ class RequestScreen(Screen[None]):
         self.query_one("#lines", Static).update(shown)
 
     def _show_title(self) -> None:
+        """What it is; where there is little room, how it ended goes before where it stands."""
         store, row, outcome = self._store, self._row, self._outcome
         told = fmt.dated if fmt.days_apart(store.first_ts, self._ctx.clock.now) else fmt.clock
-        parts = [
-            f"[b]{escape(store.ids[row])}[/b]",
-            self._place,
-            told(float(store.column("start_ts")[row])),
-            f"{_MARKS[outcome]} {outcome}",
-        ]
+        name, started = store.ids[row], told(float(store.column("start_ts")[row]))
+        parts = [name, self._place, started, f"{_MARKS[outcome]} {outcome}"]
         if (cache := CACHES[int(store.column("cache")[row])]) and outcome != "open":
             parts.append(f"{cache} hit" if cache != "miss" else "cache miss")
         if session := store.text("session", row):
-            parts.append(f"session {escape(session[:8])}")
-        self.query_one("#title", Static).update("  ·  ".join(parts))
+            parts.append(f"session {session[:8]}")
+        choices = [parts, parts[:-1], [name, *parts[2:4]], [*parts[2:4], name], [parts[3], name]]
+        texts, room = [BETWEEN.join(each) for each in choices], self.size.width - 2
+        text = next((each for each in texts if len(each) <= room), texts[-1])
+        shown = escape(text).replace(escape(name), f"[b]{escape(name)}[/b]", 1)
+        self.query_one("#title", Static).update(shown)
 
     def _show_time(self, lines: list[t.Attrs | None], of: RunningProgress | None) -> None:
         if self._outcome in NOT_ENDED:

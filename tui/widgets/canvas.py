@@ -15,6 +15,8 @@ Ink = Literal[
 """What a cell is drawn with: a style of the chart."""
 INKS: tuple[Ink, ...] = get_args(Ink)
 
+_BEHIND: tuple[Ink, ...] = ("", "axis", "grid", "mark", "cursor")
+
 
 class CellRun(NamedTuple):
     """Cells beside each other that are drawn alike."""
@@ -43,6 +45,11 @@ class Canvas:
         cells = (line, slice(column, column + len(text)))
         self._codes[cells] = [ord(each) for each in text]
         self._inks[cells] = INKS.index(ink)
+
+    def is_free(self, line: int, column: int, n_cells: int) -> bool:
+        """Whether nothing stands in some cells but what stands behind all data."""
+        inks = self._inks[line, column : column + n_cells]
+        return bool(np.isin(inks, [INKS.index(each) for each in _BEHIND]).all())
 
     def runs(self, line: int) -> Iterator[CellRun]:
         """A line from left to right."""

@@ -221,12 +221,12 @@ class LineChart(CanvasWidget, can_focus=True):
         if picture.areas:
             # Over the marks, which are at moments of little traffic.
             self._draw_areas(canvas, scale, size.width)
-        for column, text in marks:
-            canvas.write(0, column, _MARK[plain] + text, "mark")
         if self.cursor >= 0:
             canvas.put((slice(None), self.cursor), ord(_CURSOR[plain]), "cursor")
         if picture.dots is not None or picture.lines:
             self._draw_figures(canvas, scale, size.width)
+        for column, text in marks:
+            self._write_mark(canvas, size.height, column, text)
         if picture.hint and picture.is_empty:
             text = fmt.one_line(picture.hint, size.width).center(size.width)
             canvas.write(size.height // 2, 0, text, "axis")
@@ -274,22 +274,22 @@ class LineChart(CanvasWidget, can_focus=True):
                 canvas.put(ends, ord(_EIGHTHS[2 * height]), areas[n].ink)
 
     def _mark_columns(self, width: int) -> list[tuple[int, str]]:
-        """Where servers changed, and the word for it, where there is room beside the data."""
+        """Where servers changed, and the word for it, where there is room before the next."""
         times = self._picture.times
         placed = {times.column(mark.ts, width): mark.text for mark in times.marks}
         columns = [*placed, width + 1]
-        stack = [each.values for each in self._picture.areas]
-        full = np.any(~np.isnan(stack), axis=0) if stack else np.zeros(width, bool)
         return [
-            (
-                column,
-                text
-                if column + 1 + len(text) < columns[n]
-                and not full[column : column + 1 + len(text)].any()
-                else "",
-            )
+            (column, text if column + 1 + len(text) < columns[n] else "")
             for n, (column, text) in enumerate(placed.items(), 1)
         ]
+
+    @staticmethod
+    def _write_mark(canvas: Canvas, n_rows: int, column: int, text: str) -> None:
+        """The word for it, as high as no data stands there; without such a place, none."""
+        rows = range(n_rows) if text else ()
+        line = next((row for row in rows if canvas.is_free(row, column + 1, len(text))), -1)
+        if line >= 0:
+            canvas.write(line, column + 1, text, "mark")
 
     def _draw_figures(self, canvas: Canvas, scale: Scale, width: int) -> None:
         """Dots, and lines over them; where there are few dots, lines pass behind them."""

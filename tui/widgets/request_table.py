@@ -10,10 +10,21 @@ import numpy as np
 from textual import events
 
 from mlxdeck.telemetry.analyze.running_progress import RunningProgress, running_progress
-from mlxdeck.telemetry.schema.figures import CACHES, ERROR, EXACT, MISS, OK, OPEN, OUTCOMES, PREFIX
+from mlxdeck.telemetry.schema.figures import (
+    CACHES,
+    ERROR,
+    EXACT,
+    LOST,
+    MISS,
+    OK,
+    OPEN,
+    OUTCOMES,
+    PREFIX,
+)
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import OrderAsked, RequestChosen
 from mlxdeck.tui.text import format as fmt
+from mlxdeck.tui.text.running_texts import phase
 from mlxdeck.tui.widgets import running_cells, time_bars
 from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 
@@ -179,6 +190,8 @@ class RequestTable(VirtualList):
                     made[column.title] = column.cell(self._store, item)
         else:
             made = {column.title: column.cell(self._store, item) for column in columns}
+            if int(self._store.column("outcome")[item]) == LOST:
+                made |= self._lost(item)
         running = self._reported(item) if runs else None
         if running is not None:
             made |= running_cells.known(running)
@@ -194,6 +207,13 @@ class RequestTable(VirtualList):
         if not bar or runs:
             return cells
         return cells + time_bars.bar(self._store, item, bar, self._scale_s)
+
+    def _lost(self, row: int) -> dict[str, Cell]:
+        """How far a request was whose server went; its other cells are of its last report too."""
+        start_ts, end_ts = (float(self._store.column(name)[row]) for name in ("start_ts", "end_ts"))
+        of, word = running_progress(self._store, row, end_ts), OUTCOMES[LOST]
+        told = word if of is None else f"{word} {phase(of)}"
+        return {"total": (fmt.duration(end_ts - start_ts), "warn"), "end": (told, "warn")}
 
     @property
     def _scale_s(self) -> float:
