@@ -66,6 +66,11 @@ class ServerHistory:
         latest = {each.pid: each for each in began if each.pid in pids}
         return [each.attrs for each in latest.values()]
 
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether any server kept what users said; recordings of no server have it."""
+        return not self._headers or any(each.attrs.capture == "full" for each in self._headers)
+
     def windows(self, model: str) -> list[tuple[float, int]]:
         """When each server with a model began, and how many tokens it looks back, in order.
 

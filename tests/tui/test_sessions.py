@@ -79,6 +79,8 @@ async def test_a_session_is_found_by_what_was_said_in_it(tmp_path: Path) -> None
         # What users said is looked through after the names.
         assert "searching…" in run.text
         await run.until(lambda: "no session has that" in run.text)
+        # Its server kept no texts.
+        assert "to find what users said: mlxdeck serve --capture full" in run.text
         assert "requests of" not in run.text and "█" not in run.text
         await run.press("escape", "o", "o")
         assert "longest prompts first" in run.text

@@ -41,6 +41,7 @@ ORDERS = (
     ("n_errors", "most errors"),
     ("busy_s", "busiest"),
 )
+HOW_TO_KEEP = "to find what users said: mlxdeck serve --capture full"
 MIN_CHARS = 3
 """What users said is searched for at least so much."""
 TYPING_S = 0.3
@@ -104,7 +105,7 @@ class SessionsScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """The tree, below it the turns of the line under the cursor, and its requests."""
         yield Static(id="title")
-        yield Input(placeholder="a session, an agent, or what it had to do", id="find")
+        yield Input(id="find")
         yield SessionTree(self._ctx.store, self._text_of, id="sessions")
         yield TurnStrip(self._ctx.store, id="strip")
         yield TurnTable(self._ctx.store, id="turns")
@@ -156,8 +157,9 @@ class SessionsScreen(Screen[None]):
             f"[b]{n_shown}[/b]  ·  {fmt.counted(len(found.rows), 'request')}  ·  {first} first"
         )
         listed = self.query_one(SessionTree)
-        none = "searching…" if self._searches else "no session has that"
-        listed.empty = [none if self._wanted else "no request is listed"]
+        none = ["no session has that", *self._how_to_keep]
+        none = ["searching…"] if self._searches else none
+        listed.empty = none if self._wanted else ["no request is listed"]
         version = (self._version, self._order, self._wanted, len(self._said), self._searches)
         listed.show_sessions(found, numbers, self._ctx.clock.now, version)
         if self._request >= 0:
@@ -226,9 +228,17 @@ class SessionsScreen(Screen[None]):
         self._list()
         self.query_one(SessionTree).action_newest()
 
+    @property
+    def _how_to_keep(self) -> list[str]:
+        """What to do so that sessions are found by what users said; nothing if they are."""
+        return [] if self._ctx.store.servers.keeps_texts else [HOW_TO_KEEP]
+
     def action_find(self) -> None:
         """Look for sessions."""
         field = self.query_one("#find", Input)
+        known = "a session, an agent, its task"
+        what = [known] if self._how_to_keep else [f"{known}, what its user said"]
+        field.placeholder = "  ·  ".join([*what, *self._how_to_keep])
         field.display = True
         field.focus()
 
