@@ -12,6 +12,7 @@ import numpy as np
 from mlxdeck.telemetry.analyze.finding import ReportFinding
 from mlxdeck.telemetry.analyze.findings import findings
 from mlxdeck.telemetry.analyze.prices import Money, Prices, money
+from mlxdeck.telemetry.analyze.selection import told_ends
 from mlxdeck.telemetry.analyze.shown_names import ShownNames
 from mlxdeck.telemetry.analyze.stats import (
     Array,
@@ -165,7 +166,7 @@ def figures(
 
 def rows_of(store: Store, period: Period, session: str = "", where: Filter | None = None) -> Array:
     """The requests that ended in a period, oldest end first; of a session, and of a filter."""
-    rows = store.told_ends(store.by_end.between(period.from_ts, period.until_ts))
+    rows = told_ends(store, store.by_end.between(period.from_ts, period.until_ts))
     return _chosen(store, rows, period, session, where)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from mlxdeck.telemetry.analyze.stats import Array
 from mlxdeck.telemetry.query.filters import parse
 from mlxdeck.telemetry.read.content_search import Search
+from mlxdeck.telemetry.schema.figures import LOST
 from mlxdeck.telemetry.store.store import Store
 
 
@@ -24,6 +25,11 @@ def one_request(store: Store, begins: str) -> Array:
     if len(rows) > 1:
         raise ValueError(f"{len(rows)} request ids begin with {begins}: give more of the id")
     return np.array(rows, np.int64)
+
+
+def told_ends(store: Store, rows: Array) -> Array:
+    """Those of some requests, which ended, whose server said so: the others were lost with it."""
+    return np.asarray(rows[store.column("outcome")[rows] != LOST])
 
 
 class Selection:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlxdeck.telemetry.analyze.selection import told_ends
 from mlxdeck.telemetry.analyze.sentences import counted, span
 from mlxdeck.telemetry.analyze.stats import Percentiles, percentiles
 from mlxdeck.telemetry.analyze.token_costs import saved, total
@@ -65,7 +66,7 @@ def summary_of(folder: Path, since_ts: float, until_ts: float) -> list[str]:
 
 def session_figures(store: Store, since_ts: float, until_ts: float) -> SessionFigures:
     """The figures of the requests that ended between two moments."""
-    rows = store.told_ends(store.by_end.between(since_ts, until_ts))
+    rows = told_ends(store, store.by_end.between(since_ts, until_ts))
     outcome = store.column("outcome")[rows]
     good = rows[outcome == OK]
     errors = Counter(

@@ -119,19 +119,12 @@ class Store:
 
     def later(self, rows: GrowableArray, ts: float) -> GrowableArray:
         """Which of some rows ended, or were lost, only after a moment."""
-        found: GrowableArray = self.column("end_ts")[rows] > ts
-        return found
+        return np.asarray(self.column("end_ts")[rows] > ts)
 
     def ended_after(self, ts: float) -> GrowableArray:
         """The requests that had begun by a moment, and ended, or were lost, only after it."""
         rows = self.by_end.rows[self.by_end.until(ts) :]
-        found: GrowableArray = rows[self.column("start_ts")[rows] <= ts]
-        return found
-
-    def told_ends(self, rows: GrowableArray) -> GrowableArray:
-        """Those of some rows, which ended, whose server said so: the others were lost with it."""
-        found: GrowableArray = rows[self.column("outcome")[rows] != LOST]
-        return found
+        return np.asarray(rows[self.column("start_ts")[rows] <= ts])
 
     @property
     def n_dropped(self) -> int:

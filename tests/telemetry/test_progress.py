@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlxdeck.telemetry.analyze.selection import told_ends
 from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
 from mlxdeck.telemetry.analyze.time_series import Series, TimeSeries
 from mlxdeck.telemetry.analyze.token_flow import RATE_S, output_tokens_per_s
@@ -171,7 +172,7 @@ def test_what_is_lost_counts_as_far_as_it_was() -> None:
         assert total.hits.prefix == pytest.approx(2 / 3)
         assert (total.written_tokens, total.computed_tokens) == (7, 300)
         assert summary(store, WINDOWS[0], START_TS + 9).n_requests == 0
-        assert not len(store.told_ends(store.by_end.rows))
+        assert not len(told_ends(store, store.by_end.rows))
     again = batch(Path("f"), stream.line(t.RequestProgress(state="decode"), 101, "req_1"), 9999)
     assert again
     store.feed([again])
