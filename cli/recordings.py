@@ -116,7 +116,7 @@ def streams_of(paths: Sequence[Path], *, may_be_empty: bool = False) -> GrowingS
     notes = list(streams.notes)
     if not found.n and not may_be_empty:
         raise UserError("; ".join([f"no requests are recorded in {_named(paths)}", *notes]))
-    for what, n in (("not readable", streams.n_bad), ("not written", found.n_dropped)):
+    for what, n in (("not readable", streams.n_bad), ("not written", found.dropped.until())):
         if n:
             notes.append(f"{counted(n, 'line')} {what}: figures may lack requests")
     for note in notes:

@@ -50,6 +50,8 @@ class Asked:
     """Tokens that were written and read while it ran, and when."""
     last: dict[str, int] = field(default_factory=dict)
     """How far it was by its last report: as its end would tell it."""
+    state: tuple[str, float] = ("", 0.0)
+    """What it did by its last report, and since when."""
     lost_ts: float = math.inf
     """When its server stopped, if it has no end."""
 
@@ -187,6 +189,7 @@ def _add(requests: dict[str, Asked], name: str, line: Line) -> None:
     elif line["event"] == "request.progress":
         told = line["attrs"]
         each.last |= {name: told[name] for name in (IN, CACHED, OUT) if name in told}
+        each.state = told["mlx.progress.state"], line["ts"] - told.get("mlx.progress.state_s", 0)
         n_read = told["mlx.progress.read_tokens"] - told[CACHED]
         before = [int(sum(point[place] for point in each.came)) for place in (1, 2)]
         each.came.append((line["ts"], max(0, told[OUT] - before[0]), max(0, n_read - before[1])))
@@ -281,10 +284,12 @@ def saved(ended: Sequence[Asked], before: Sequence[Asked]) -> tuple[int, float]:
     return n_known, n_known * read_s + n_repeated * write_s
 
 
-def tokens_between(known: Known, start_ts: float, end_ts: float) -> tuple[int, int]:
+def tokens_between(
+    known: Known, start_ts: float, end_ts: float, wanted: Predicate = lambda _: True
+) -> tuple[int, int]:
     """Tokens that were written, and that were read anew, as they came; the rest at the end."""
     n_written = n_read = 0
-    for each in known.requests:
+    for each in filter(wanted, known.requests):
         for ts, written, read in each.came:
             if start_ts <= ts <= end_ts:
                 n_written, n_read = n_written + written, n_read + read
@@ -295,3 +300,84 @@ def tokens_between(known: Known, start_ts: float, end_ts: float) -> tuple[int, i
             n_written += max(0, int(each.told(OUT, 0)) - before[0])
             n_read += max(0, n_computed - before[1])
     return n_written, n_read
+
+
+def ticked(known: Known, now_s: float) -> list[dict[str, Any]]:
+    """The last ticks of the servers that run at a moment; none if the newest is 15 s old."""
+    running: dict[int, Line] = {}
+    for tick in sorted(known.ticks, key=lambda line: line["ts"]):
+        if now_s - tick["ts"] <= 15:
+            running[tick["pid"]] = tick
+    return [
+        tick["attrs"] for pid, tick in running.items() if known.stopped.get(pid, 0) < tick["ts"]
+    ]
+
+
+def spans(known: Known, start_ts: float, now_s: float, wanted: Predicate) -> dict[str, list[float]]:
+    """When requests of a window began, were read, were written and ended."""
+    found = {}
+    for each in known.requests:
+        is_over = each.over_ts < math.inf
+        if not wanted(each) or (is_over and not start_ts <= each.over_ts <= now_s):
+            continue
+        end_ts = each.over_ts if is_over else now_s
+        if each.end is not None:
+            write_ts = max(each.start_ts, end_ts - each.told("mlx.decode_s", 0.0))
+            read_ts = max(each.start_ts, write_ts - each.told("mlx.prefill_s", 0.0))
+        else:
+            state, since_ts = each.state
+            read_ts = write_ts = end_ts
+            if state == "decode":
+                read_ts, write_ts = each.start_ts, max(each.start_ts, since_ts)
+            elif state == "prefill":
+                read_ts = max(each.start_ts, since_ts)
+        found[each.id] = [each.start_ts, read_ts, write_ts, end_ts]
+    return found
+
+
+def digits(value: float, n: int) -> str:
+    """A number with so many digits after its point."""
+    return format(value, f".{n}f")
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds as figures show them."""
+    if math.isnan(seconds):
+        return "–"
+    if seconds == 0:
+        return "0"
+    if seconds < 5e-5:
+        return f"{digits(seconds * 1e6, 0)}µs"
+    if seconds < 0.00995:
+        return f"{digits(seconds * 1000, 1)}ms"
+    if seconds < 0.9995:
+        return f"{digits(seconds * 1000, 0)}ms"
+    if seconds < 59.95:
+        return f"{digits(seconds, 2 if seconds < 9.995 else 1)}s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes}m{round(seconds) % 60:02d}s"
+    hours = minutes // 60
+    return f"{hours}h{minutes % 60:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+
+
+def count_text(n: float) -> str:
+    """A number of things as figures show it."""
+    if n < 1000:
+        return digits(n, 0)
+    return f"{digits(n / 1e3, 1)}k" if n < 999_950 else f"{digits(n / 1e6, 1)}M"
+
+
+def share_text(share: float) -> str:
+    """A share as figures show it."""
+    if math.isnan(share):
+        return "–"
+    return f"{digits(100 * share, 1 if 0.99 < share < 0.9995 else 0)}%"
+
+
+def bytes_text(n: float) -> str:
+    """Bytes as figures show them."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if n >= 0.9995 * size:
+            return f"{digits(n / size, int(unit == 'GB' and n / size < 99.95))}{unit}"
+    return f"{digits(n, 0)}B"

@@ -23,6 +23,7 @@ from mlxdeck.telemetry.store.argument_search import ArgumentSearch
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
 from mlxdeck.telemetry.store.call_columns import CallColumns
 from mlxdeck.telemetry.store.call_results import CallResults
+from mlxdeck.telemetry.store.dropped_lines import DroppedLines
 from mlxdeck.telemetry.store.id_index import IdIndex
 from mlxdeck.telemetry.store.process_lives import ProcessLives
 from mlxdeck.telemetry.store.progress_history import ProgressHistory
@@ -85,7 +86,7 @@ class Store:
         """How often a line of an ended request arrived; computed results are then out of date."""
         self.n_unknown = 0
         """Lines of an event that this version doesn't know."""
-        self._dropped: dict[int, int] = {}
+        self.dropped = DroppedLines()
 
     @property
     def n(self) -> int:
@@ -125,11 +126,6 @@ class Store:
         """The requests that had begun by a moment, and ended, or were lost, only after it."""
         rows = self.by_end.rows[self.by_end.until(ts) :]
         return np.asarray(rows[self.column("start_ts")[rows] <= ts])
-
-    @property
-    def n_dropped(self) -> int:
-        """Lines that servers say they could not write."""
-        return sum(self._dropped.values())
 
     def stopped_ts(self, pid: int) -> float:
         """When a server's process stopped, as far as it is known; 0 if it still runs."""
@@ -223,7 +219,7 @@ class Store:
             if not header.attrs.previous_file:
                 self._lives.began(header.pid, header.ts)
         for stop in batch.stops:
-            self._drop(stop.pid, stop.attrs.dropped_lines)
+            self.dropped.note(stop.pid, stop.ts, stop.attrs.dropped_lines)
             self.servers.ended(stop.ts, stop.pid)
         self.lose_silent()
 
@@ -232,11 +228,7 @@ class Store:
         self.ticks.add(times, pids, [line.attrs for line in ticks])
         self._lives.heard(pids, times)
         for tick in ticks:
-            self._drop(tick.pid, tick.attrs.dropped_lines)
-
-    def _drop(self, pid: int, n_lines: int) -> None:
-        if n_lines > self._dropped.get(pid, 0):
-            self._dropped[pid] = n_lines
+            self.dropped.note(tick.pid, tick.ts, tick.attrs.dropped_lines)
 
     def _rows(self, batch: RecordBatch) -> GrowableArray:
         """The row of each request of a batch, with its beginning and its place noted."""

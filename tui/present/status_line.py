@@ -66,10 +66,10 @@ def _troubles(ctx: Context) -> Iterator[StatusPart]:
         yield _mark(
             f"{fmt.counted(source.n_bad, 'bad line')} (x)", f"{source.n_bad:,} bad (x)", _WARN
         )
-    if ctx.store.n_dropped:
+    if n_dropped := ctx.store.dropped.until(ctx.clock.now):
         yield _mark(
-            f"{fmt.counted(ctx.store.n_dropped, 'line')} dropped",
-            f"{ctx.store.n_dropped:,} dropped",
+            f"{fmt.counted(n_dropped, 'line')} dropped",
+            f"{n_dropped:,} dropped",
         )
     if source.refused:
         yield _mark(source.refused, "refused (x)")

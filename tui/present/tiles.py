@@ -57,7 +57,7 @@ def tile_values(
         "calls": KpiValue(fmt.count(calls.n)),
         "failed": _failed(calls),
         "unreadable": _fault(calls.n_unreadable, mood="warn"),
-        "dropped": _fault(store.n_dropped),
+        "dropped": _fault(store.dropped.until(now_s)),
         **({} if gone else _now(store, now_s)),
     }
 

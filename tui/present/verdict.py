@@ -168,7 +168,7 @@ def failing(look: Look) -> Iterator[Verdict]:
 
 def dropping(look: Look) -> Iterator[Verdict]:
     """Lines that could not be written in the window."""
-    if not look.store.n_dropped:
+    if not look.store.dropped.until(look.now_s):
         return
     ticks = look.store.ticks
     first, last = ticks.until(look.bounds[0]), ticks.until(look.now_s)

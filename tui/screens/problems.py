@@ -51,8 +51,8 @@ def _summary(ctx: Context) -> str:
         found += [f"{fmt.counted(len(source.following), 'file')} read", *source.notes]
     if source.refused:
         found.append(f"refused: {source.refused}")
-    if store.n_dropped:
-        found.append(f"{fmt.counted(store.n_dropped, 'line')} the server could not write")
+    if n_dropped := store.dropped.until():
+        found.append(f"{fmt.counted(n_dropped, 'line')} the server could not write")
     if store.n_unknown:
         found.append(f"{store.n_unknown:,} of events that this version doesn't know")
     return "\n".join(found)
