@@ -170,9 +170,9 @@ def _old(attrs: dict[str, Any]) -> dict[str, Any]:
 def _note_killed(servers: list[tuple[Any, float, int]], stopped: dict[int, float]) -> None:
     """Two processes can't listen at one address: the one before had been killed."""
     servers.sort(key=lambda server: server[1])
-    for place, (address, _, pid) in enumerate(servers):
+    for place, (address, began_ts, pid) in enumerate(servers):
         later = [each for each in servers[place + 1 :] if each[0] == address and each[2] != pid]
-        if later:
+        if later and not began_ts <= stopped.get(pid, -1) <= later[0][1]:
             stopped[pid] = max(later[0][1], stopped.get(pid, 0))
 
 

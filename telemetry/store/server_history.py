@@ -32,6 +32,7 @@ class ServerHistory:
         """The newest of all."""
         self._newest = (0.0, 0)
         self._stopped: dict[int, float] = {}
+        self._over: dict[int, set[float]] = {}
         self._at: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
         self._headers: list[_Header] = []
@@ -83,6 +84,8 @@ class ServerHistory:
         """A file begins. Two processes can't listen at one address: the one before was killed."""
         self._headers.append(_Header(ts, pid, header))
         self._marks = None
+        if pid in self._over:
+            self._note_stop(pid, max(self._over[pid]))
         if ts >= self._newest[0]:
             self.header, self._newest = header, (ts, pid)
         if not header.server_port:
@@ -100,7 +103,12 @@ class ServerHistory:
         self._note_stop(pid, ts)
 
     def _note_stop(self, pid: int, ts: float) -> None:
-        self._stopped[pid] = max(ts, self._stopped.get(pid, 0))
+        """What said first that a life of a process is over is right: others only noticed."""
+        told = self._over.setdefault(pid, set())
+        told.add(ts)
+        begun = (each.ts for each in self._headers if each.pid == pid and each.ts <= max(told))
+        began_ts = max(begun, default=0.0)
+        self._stopped[pid] = min(each for each in told if each >= began_ts)
 
     def marks(self, from_ts: float, until_ts: float) -> list[ServerMark]:
         """What changed between two moments, in order. A rotated file is no start."""

@@ -94,3 +94,18 @@ def test_servers_that_run_beside_each_other_are_all_named() -> None:
     store = fed(lines)
     for at_s, models in ((4, []), (12, ["tiny", "large"]), (16, ["tiny"]), (60, [])):
         assert [each.model for each in headers_at(store, START_TS + at_s)] == models
+
+
+@given(st.permutations(range(4)))
+def test_a_server_stopped_when_it_said_so(order: Sequence[int]) -> None:
+    """Not when the next one came to its address, in whatever order files are read."""
+    one, two = Stream(1), Stream(2)
+    lines = [
+        one.line(header("small"), 1),
+        one.line(t.ServerStop(), 7),
+        two.line(header("large"), 30),
+        one.tick(6),
+    ]
+    store = fed([lines[place] for place in order])
+    assert store.stopped_ts(1) == START_TS + 7
+    assert headers_at(store, START_TS + 10) == []

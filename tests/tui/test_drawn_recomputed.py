@@ -102,7 +102,7 @@ def test_tiles_say_what_the_lines_say(look: tuple[str, float, str], window: Wind
     for store, known in both(name, now_s):
         listing = RequestQuery(store)
         listing.set(text)
-        view = listing.view
+        view = listing.view_at(now_s)
         got = tile_values(
             store,
             summary(store, window, now_s, view.mask),
@@ -135,9 +135,11 @@ def test_each_dot_stands_at_its_time_and_its_latency(
     for store, known in both(name, now_s):
         listing, scatter = RequestQuery(store), Scatter()
         listing.set(text)
-        made = TimeSeries().series(store, window, now_s, width, listing.view)
-        scatter.look(store, window, now_s, width, listing.view)
-        drawn = CHARTS["latency"].draw(made, summary(store, window, now_s, listing.mask), scatter)
+        made = TimeSeries().series(store, window, now_s, width, listing.view_at(now_s))
+        scatter.look(store, window, now_s, width, listing.view_at(now_s))
+        drawn = CHARTS["latency"].draw(
+            made, summary(store, window, now_s, listing.view_at(now_s).mask), scatter
+        )
         asked = [
             (each, int(each.end_ts // made.bucket_s - round(made.start_ts / made.bucket_s)))
             for each in known.ended(made.start_ts, now_s, FILTERS[text])
@@ -165,7 +167,7 @@ def test_lanes_hold_each_request_from_its_start_to_its_end(
         listing = RequestQuery(store)
         listing.set(text)
         start_ts, _ = bounds(known, window, now_s)
-        found = request_spans(store, start_ts, now_s, listing.mask)
+        found = request_spans(store, start_ts, now_s, listing.view_at(now_s).mask)
         wanted = again.spans(known, start_ts, now_s, FILTERS[text])
         got = {store.ids[span.row]: list(span[1:5]) for span in found}
         assert len(got) == len(found) == min(len(wanted), len(found))

@@ -43,7 +43,7 @@ class ChartPanel:
 
     def _wanted(self, moment: Moment) -> tuple[Store, Window, float, int, View]:
         ctx, n_buckets = self._ctx, self.widget.n_buckets
-        return ctx.store, ctx.window, moment.now_s, n_buckets, ctx.listing.view
+        return ctx.store, ctx.window, moment.now_s, n_buckets, ctx.view
 
     def show(self, moment: Moment) -> None:
         """Draw the window."""
@@ -66,7 +66,7 @@ class ChartPanel:
             marks(ctx.store, made.start_ts, moment.now_s),
         )
         picture = Picture(times, n_buckets, hint=hint, **drawn._asdict())
-        dots = (ctx.listing.view.key, scatter.version, drawn.ends, drawn.cap)
+        dots = (ctx.view.key, scatter.version, drawn.ends, drawn.cap)
         version = (times.placed(n_buckets), dots, hint)
         told = (each.tobytes() for each in picture.figures)
         chart.show(replace(picture, version=(*version, *told)))

@@ -37,7 +37,7 @@ class TimelinePanel(QuickPanel):
         if version == self._version:
             return
         self._version = version
-        spans = request_spans(store, now_s - length_s, now_s, ctx.listing.mask)
+        spans = request_spans(store, now_s - length_s, now_s, ctx.view.mask)
         times = TimeAxis(now_s - length_s, now_s, ticks(ctx, now_s, moment.axis_cells))
         hint = nothing_in(store, ctx.window, now_s, filtered=bool(ctx.listing.text))
         if self._was_loading:

@@ -32,7 +32,7 @@ class ToolsPanel:
     def _asked(self, moment: Moment) -> tuple[Store, Window, float, View, int]:
         store, now_s = self._ctx.store, moment.now_s
         came = n_results(store, now_s)
-        return store, self._ctx.window, now_s, self._ctx.listing.view, came
+        return store, self._ctx.window, now_s, self._ctx.view, came
 
     def show(self, moment: Moment) -> None:
         """List the tools."""

@@ -177,7 +177,7 @@ class DashboardScreen(PanelScreen):
             self.query_one(Transport).refresh()
 
     def _view(self, filtered: bool) -> View:
-        return self._ctx.listing.view if filtered else EVERYTHING
+        return self._ctx.view if filtered else EVERYTHING
 
     def adding_up(self, now_s: float, *, filtered: bool = False) -> Iterator[None]:
         """Find the window's figures, in parts."""
@@ -204,6 +204,7 @@ class DashboardScreen(PanelScreen):
         gone = self._ctx.clock.shows_end
         told = tile_values(store, total, used, series, now_s, flow, window.label, gone=gone)
         strip.show(told)
+
     def _show_empty(self) -> None:
         """Why nothing is there yet: that may change before anything comes."""
         text = no_stream(self._ctx)

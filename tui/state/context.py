@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
 from mlxdeck.telemetry.analyze.stats import WINDOWS, Window
+from mlxdeck.telemetry.analyze.time_series import View
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.messages import SourceChanged
@@ -61,3 +62,8 @@ class Context:
         """The requests that are listed."""
         held = self.clock.paused and not self.clock.replay
         return self.listing.rows(self.as_of_ts, self.n_held if held else None)
+
+    @property
+    def view(self) -> View:
+        """The same as a choice for computed figures."""
+        return self.listing.view_at(self.as_of_ts)

@@ -161,7 +161,14 @@ class RequestQuery:
     @property
     def view(self) -> View:
         """The filter for computed figures, with a key that changes when its result may change."""
-        return View(self.mask, self._key) if self.text or self.is_chosen else EVERYTHING
+        return self.view_at(math.inf)
+
+    def view_at(self, as_of_ts: float) -> View:
+        """The same, where requests that ended later match as they did while they ran."""
+        if not self.text and not self.is_chosen:
+            return EVERYTHING
+        mask, others = self._as_of(as_of_ts)
+        return View(mask, (self._key, others))
 
     @property
     def hint(self) -> str:
@@ -180,22 +187,26 @@ class RequestQuery:
         rows = self._store.by_start.between(-math.inf, as_of_ts)
         if below is not None:
             rows = rows[rows < below]
-        if (mask := self._mask_as_of(as_of_ts)) is not None:
+        if (mask := self.view_at(as_of_ts).mask) is not None:
             rows = rows[mask[rows]]
         # A copy: the index keeps changing while a view is in use.
         return self._ordered(rows, as_of_ts) if self.order.column else rows.copy()
 
-    def _mask_as_of(self, as_of_ts: float) -> Rows | None:
-        """The mask, where requests that ended later match as they did while they ran."""
+    def _as_of(self, as_of_ts: float) -> tuple[Rows | None, bytes]:
+        """The mask as of a moment, and in which requests it differs from that of now."""
         mask = self.mask
         if mask is None or math.isinf(as_of_ts) or self.is_chosen:
-            return mask
+            return mask, b""
         later = self._store.ended_after(as_of_ts)
-        if len(later):
+        if not len(later):
+            return mask, b""
+        # How they ended was not known then.
+        then = self._filter.mask(self._store.running(later), self._now())
+        others = later[then != mask[later]]
+        if len(others):
             mask = mask.copy()
-            # How they ended was not known then.
-            mask[later] = self._filter.mask(self._store.running(later), self._now())
-        return mask
+            mask[others] = ~mask[others]
+        return mask, others.tobytes()
 
     def _ordered(self, rows: Rows, as_of_ts: float) -> Rows:
         """Sorted by a figure, the lowest first; unknown figures come before all others."""
@@ -207,7 +218,7 @@ class RequestQuery:
 
     def calls(self, as_of_ts: float = math.inf) -> Rows:
         """The numbers of the tool calls that were made by then."""
-        calls, mask = self._store.tool_calls, self._mask_as_of(as_of_ts)
+        calls, mask = self._store.tool_calls, self.view_at(as_of_ts).mask
         n_known = calls.until(as_of_ts)
         numbers = calls.numbers[:n_known]
         if mask is None:
