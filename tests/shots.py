@@ -10,6 +10,7 @@ that runs.
 from __future__ import annotations
 
 import asyncio
+import html
 import os
 import re
 import sys
@@ -36,6 +37,10 @@ ROOT = Path(__file__).parent.parent
 RECORDINGS = ROOT / "tests" / "data"
 FOLDER = ROOT / "screenshots"
 _BLOCKS = re.compile("(█+)")
+_LOWER = "▁▂▃▄▅▆▇█"
+_TEXT = re.compile(r'(<text class="([^"]+)" x="([\d.]+)" y="([\d.]+)"[^>]*>)([^<]*)</text>')
+CELL_WIDTH, CELL_HEIGHT, TOP = 12.2, 24.4, -18.5
+"""Of the pictures that Rich makes; `TOP` is that of a cell above the line its texts stand on."""
 FONT = "DejaVu Sans Mono"
 """Has braille and box drawing, and is everywhere; the pictures name a font that must be fetched."""
 ZOOM = 2
@@ -124,6 +129,35 @@ class PicturedDashboard(Dashboard):
         return [*super().get_line_filters(), _FullCells()]
 
 
+def without_gaps(svg: str) -> str:
+    """A picture whose blocks are rectangles, as high as their share of a line of cells."""
+
+    def drawn(found: re.Match[str]) -> str:
+        tag, kind, x, y, text = found.groups()
+        plain = html.unescape(text)
+        rectangles = [
+            f'<rect class="{kind}" x="{float(x) + place * CELL_WIDTH:.2f}" '
+            f'y="{float(y) + TOP + from_top * CELL_HEIGHT:.3f}" width="{CELL_WIDTH + 0.1}" '
+            f'height="{share * CELL_HEIGHT:.3f}" shape-rendering="crispEdges"/>'
+            for place, (from_top, share) in enumerate(map(_block, plain))
+            if share
+        ]
+        if not rectangles:
+            return found[0]
+        rest = "".join("\xa0" if _block(each)[1] else each for each in plain)
+        return "".join(rectangles) + f"{tag}{html.escape(rest)}</text>"
+
+    return _TEXT.sub(drawn, svg)
+
+
+def _block(char: str) -> tuple[float, float]:
+    """Where a block begins below the top of its cell, and how high it is, as shares of a cell."""
+    if char == "▀":
+        return 0.0, 0.5
+    eighths = _LOWER.find(char) + 1
+    return 1 - eighths / 8, eighths / 8
+
+
 @asynccontextmanager
 async def shown(
     shot: Shot, recordings: Path = RECORDINGS, kind: type[Dashboard] = Dashboard
@@ -152,7 +186,7 @@ async def take(shot: Shot, folder: Path) -> Path:
     """Write what is shown as a PNG."""
     async with shown(shot, kind=PicturedDashboard) as app:
         svg = app.export_screenshot(title="mlxdeck")
-    svg = svg.replace("Fira Code", FONT)
+    svg = without_gaps(svg).replace("Fira Code", FONT)
     png = folder / f"{shot.name}.png"
     png.write_bytes(bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=ZOOM)))
     return png

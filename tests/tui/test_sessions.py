@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mlxdeck.telemetry.read.content_search import UserSearch
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.screens.sessions import SessionsScreen
 from mlxdeck.tui.widgets.turn_strip import TurnStrip, turns_of
@@ -64,8 +68,13 @@ async def test_sub_agents_are_seen_as_what_they_are(tmp_path: Path) -> None:
         await run.until(lambda: run.table.n_items == 2)
 
 
-async def test_a_session_is_found_by_what_was_said_in_it(tmp_path: Path) -> None:
+async def test_a_session_is_found_by_what_was_said_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And by its agents; escape shows all of them again."""
+    may_look, look = threading.Event(), UserSearch.look
+    monkeypatch.setattr(UserSearch, "look", lambda *told: may_look.wait(60) and look(*told))
+    may_look.set()
     async with running(tmp_path, extra=with_agents()) as run:
         await run.press("s")
         for typed in ("moon?", "boats"):
@@ -74,10 +83,12 @@ async def test_a_session_is_found_by_what_was_said_in_it(tmp_path: Path) -> None
             assert "session0" not in run.text
             await run.press("escape")
             assert "3 sessions" in run.text and "session0" in run.text
+        may_look.clear()
         await run.press("slash", *"sun")
         assert "0 of 3 sessions" in run.text
         # What users said is looked through after the names.
         assert "searching…" in run.text
+        may_look.set()
         await run.until(lambda: "no session has that" in run.text)
         # Its server kept no texts.
         assert "to find what users said: mlxdeck serve --capture full" in run.text

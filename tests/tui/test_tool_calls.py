@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlxdeck.tui.widgets import tool_calls
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
 from tests.streams import START_TS
 from tests.telemetry.test_tool_results import lines, stored
@@ -33,3 +34,19 @@ def test_an_empty_list_says_why() -> None:
     calls.scope = "that match"
     assert calls.header(40) == [("no tool call matches", "muted")]
     assert len(calls.header(12)[0][0]) <= 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "room", "shown"),
+    [
+        ('{"file_path": "/home/me/shop/deploy.yaml", "limit": 3}', 14, "…p/deploy.yaml"),
+        ('{"command": "git commit -qm \\"x\\""}', 30, 'git commit -qm "x"'),
+        ('{"command": "git commit"}', 60, '{"command": "git commit"}'),
+        ('{"n": 3}', 5, '{"n": 3}'),
+        ("not JSON", 5, "not JSON"),
+        ('{"path": "/a/b"}', 1, "/a/b"),
+    ],
+)
+def test_a_narrow_list_shows_the_first_argument(arguments: str, room: int, shown: str) -> None:
+    """Without its JSON, and of a path the end; it never is longer than what it was."""
+    assert tool_calls._brief(arguments, room) == shown

@@ -13,6 +13,9 @@ from mlxdeck.tui.widgets.virtual_list import Cell, VirtualList
 
 WITH_RESULT, WITH_FORMAT = 56, 84
 """In so many cells a list has these columns too."""
+WHOLE = 40
+"""In so many cells arguments are shown as they were written."""
+_FIRST_TEXT = re.compile(r'\{\s*"[^"\\]*":\s*"((?:[^"\\]|\\.)*)')
 _TAG = re.compile(r"^\s*<[\w-]{1,40}>")
 
 
@@ -44,7 +47,8 @@ class ToolCallList(VirtualList):
             text = "no tool call matches" if self.scope else "no tool has been called yet"
             return [(fmt.one_line(text, width), "muted")]
         names, room, came = _widths(width)
-        cells = {"time": 11, "tool": names + 1, "arguments": room}
+        title = "arguments" if room > len("arguments") else "args"
+        cells = {"time": 11, "tool": names + 1, title: room}
         if came:
             cells |= {"": 2, "result": came}
         titles = "".join(f"{fmt.one_line(title, n):<{n}}" for title, n in cells.items())
@@ -73,7 +77,7 @@ class ToolCallList(VirtualList):
         if not came and how:
             # What went wrong says more than what was asked.
             return [*cells, (fmt.filled(said, room), how)]
-        cells.append((fmt.filled(text, room), "muted"))
+        cells.append((fmt.filled(_brief(text, room), room), "muted"))
         if came:
             cells.append((f"  {fmt.filled(said, came)}", how))
         return [*cells, (f"  {call.parser}", "muted")] if width >= WITH_FORMAT else cells
@@ -82,6 +86,16 @@ class ToolCallList(VirtualList):
         """Ask for the request that made the call."""
         if row := self._store.tool_calls.numbered(item):
             self.post_message(RequestChosen(row.row))
+
+
+def _brief(arguments: str, room: int) -> str:
+    """Where there is little room, the first argument alone; of a path its end, which tells more."""
+    found = _FIRST_TEXT.match(arguments)
+    if room >= WHOLE or not found:
+        return arguments
+    value = found[1].replace('\\"', '"')
+    is_long_path = value.startswith("/") and " " not in value and len(value) > room
+    return f"…{value[1 - room :]}" if is_long_path and room > 1 else value
 
 
 def _in_words(result: CallResult) -> Cell:
