@@ -212,8 +212,9 @@ class Store:
         self._call(batch, rows)
         self.results.came(batch.results)
         self._tick(batch.ticks)
-        self.progress.add(batch.progress, rows[batch.progress.owners])
-        self._tell_lost(list(set(rows.tolist()) & self._lost.keys()))
+        reported = rows[batch.progress.owners]
+        self.progress.add(batch.progress, reported)
+        self._tell_lost(list(self._lost.keys() & set(reported.tolist())) if self._lost else ())
         for header in batch.headers:
             self.servers.began(header.ts, header.pid, header.attrs)
             if not header.attrs.previous_file:
