@@ -109,7 +109,7 @@ def _in_words(result: CallResult) -> Cell:
 
 def _widths(width: int) -> tuple[int, int, int]:
     """Cells for the name, for the arguments, and for the result, which a narrow list lacks."""
-    names = 11 if width < WITH_RESULT else 18
+    names = 11 if width < WITH_RESULT else 14 if width < WITH_FORMAT else 18
     came = 0 if width < WITH_RESULT else 14 if width < 130 else 34
     rest = width - 11 - names - 1 - (came + 2 if came else 0) - (12 if width >= WITH_FORMAT else 0)
     return names, max(0, rest), came
