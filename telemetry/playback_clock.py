@@ -104,11 +104,16 @@ class PlaybackClock:
         return min(self.last_ts, self._anchor_ts + passed_s)
 
     def bounds(self, first_ts: float, last_ts: float, begin_ts: float = math.inf) -> None:
-        """Set the range of the recording. The first call starts to play at its start.
+        """Set the range of the recording; of a live stream, only its newest moment counts.
+
+        The first call starts to play at its start.
 
         `begin_ts` is the first moment with something to see: it plays from there, unless the user
         went somewhere else.
         """
+        if not self.replay:
+            self.heard(last_ts)
+            return
         begin_ts = first_ts if math.isinf(begin_ts) else begin_ts
         if not self.last_ts:
             self._anchor_wall_s = self._wall()

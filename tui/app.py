@@ -166,11 +166,9 @@ class Dashboard(Replaying, Leaving):
 
     @on(BatchArrived)
     def _take(self, message: BatchArrived) -> None:
-        self.store.feed([message.batch])
-        self.context.clock.heard(self.store.last_ts)
-        if self.context.clock.replay:
-            begin_ts = self.store.by_end.first_ts
-            self.context.clock.bounds(self.store.first_ts, self.store.last_ts, begin_ts)
+        store = self.store
+        store.feed([message.batch])
+        self.context.clock.bounds(store.first_ts, store.last_ts, store.by_end.first_ts)
         self._find_end()
         self._stale = True
 
