@@ -90,6 +90,7 @@ class MemoryDay:
             step_budget_tokens=settings.step_budget_tokens,
         )
         self._worker.room.give_way = self._ram.give_way
+        self._ram.free_bytes = self._worker.room.free_bytes
         self._worker.room.loaded(self._engine.load(lambda _: None))
         self._max_waiting = settings.max_waiting
         self._on_disk: deque[tuple[KVPart, int]] = deque()
@@ -322,6 +323,6 @@ def memory_day() -> None:
     heading(f"Eight simulated hours: {machine.name}")
     report = MemoryDay(HOURS, 1, PEOPLE, machine, Settings()).run()
     print("\n".join(report.lines()), flush=True)
-    figure("memory_peak", report.peaks.between_steps / machine.kv_limit_bytes)
+    figure("memory_peak", report.meter.peak_bytes / machine.kv_limit_bytes)
     figure("memory_hits", report.hit_rate / report.best_hit_rate)
     figure("memory_small", part_of(sorted(each.steps for each in report.of_size(0, 512)), 0.9))

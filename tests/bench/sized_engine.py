@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import (
@@ -31,12 +31,16 @@ from mlxdeck.server.backends.local.engine.api import (
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, EchoStates
 from mlxdeck.server.backends.local.engine.hardware.device import Device
 from mlxdeck.server.backends.local.engine.hardware.memory_use import MemoryUse
-from mlxdeck.server.backends.local.engine.kv_cost import KVCost, LayerCost
+from mlxdeck.server.backends.local.engine.kv_cost import (
+    COPIED_LAYERS,
+    STEP_TOKENS,
+    KVCost,
+    LayerCost,
+)
+from mlxdeck.server.backends.local.engine.row_groups import RowGroup, nearest_group, passes
 
-GROWTH_TOKENS = 256
-"""mlx-lm's caches grow by so many tokens at a time."""
-PADDING_TOKENS, MAX_GROUPS = 8192, 4
-"""As `Batches` of the real engine forms batches."""
+ROOM_TOKENS = 256
+"""So many tokens of an answer have room behind a leased prompt."""
 GROUP = 64
 GB = 10**9
 
@@ -48,6 +52,7 @@ class Machine:
     name: str = "Qwen3-30B-A3B-4bit, 64 GB"
     token_bytes: int = 98_304
     """Keys and values: 48 layers, 4 heads of 128, two bytes each."""
+    n_layers: int = 48
     model_bytes: int = 17_200_000_000
     usable_bytes: int = 48 * 1024**3
     """The working set that Metal recommends: three quarters."""
@@ -80,6 +85,10 @@ class Meter:
         """Some more, or fewer."""
         self.held_bytes += n_bytes
         self.peak_bytes = max(self.peak_bytes, self.held_bytes)
+
+    def pass_by(self, n_bytes: int) -> None:
+        """So many are held beside the others for a moment."""
+        self.peak_bytes = max(self.peak_bytes, self.held_bytes + n_bytes)
 
 
 class Buffer:
@@ -187,23 +196,36 @@ class _Row:
         prompt = memoryview(self.run.tokens)[: self.n_done]  # type: ignore[arg-type]
         return prompt.tobytes() + self.answer[: self.n_drawn].tobytes()
 
+    @property
+    def room_tokens(self) -> int:
+        """What its cache has room for."""
+        wanted = self.n_tokens
+        if self.run.n_cached and not self.n_drawn:
+            wanted = len(self.run.tokens) + min(self.run.max_tokens, ROOM_TOKENS)
+        return -(-wanted // STEP_TOKENS) * STEP_TOKENS
+
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Rows of one buffer, padded to the longest."""
+    """Rows of one batch, padded to the longest."""
 
     rows: list[_Row] = field(default_factory=list)
-    buffer: Buffer | None = None
+    buffers: list[Buffer] = field(default_factory=list)
+    """One, and those of batches that have joined it since the last pass."""
 
     @property
     def capacity_tokens(self) -> int:
-        longest = max((row.n_tokens for row in self.rows), default=0)
-        return len(self.rows) * (-(-longest // GROWTH_TOKENS) * GROWTH_TOKENS)
+        return len(self.rows) * max((row.room_tokens for row in self.rows), default=0)
 
-    def padding_with(self, row: _Row) -> int:
-        """Tokens of padding once a row has joined."""
-        lengths = [each.n_tokens for each in (*self.rows, row)]
-        return max(lengths) * len(lengths) - sum(lengths)
+    @property
+    def told(self) -> RowGroup:
+        """As places are given."""
+        return RowGroup(len(self.rows), max((row.n_tokens for row in self.rows), default=0))
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all of its prompts are read."""
+        return all(row.n_done == len(row.run.tokens) for row in self.rows)
 
 
 class SizedEngine(EchoEngine):
@@ -231,7 +253,7 @@ class SizedEngine(EchoEngine):
     def load(self, progress: Progress) -> ModelInfo:
         """Its sizes."""
         machine = self.machine
-        cost = KVCost((LayerCost(machine.token_bytes),))
+        cost = KVCost.of([LayerCost(machine.token_bytes / machine.n_layers)] * machine.n_layers)
         window = machine.window_tokens
         return ModelInfo(machine.name, "", machine.name, window, "metal", kv_cost=cost)
 
@@ -254,6 +276,9 @@ class SizedEngine(EchoEngine):
     def step(self, reads: Reads = None) -> list[Step]:
         """A token of each row, then what is to be read."""
         self.n_steps += 1
+        # What was put together since the last pass is copied in this one.
+        for group in self._groups:
+            self._allocate(group)
         found: list[Step] = [
             self._draw(uid, row)
             for uid, row in list(self._rows.items())
@@ -264,10 +289,10 @@ class SizedEngine(EchoEngine):
             # A group is a pass of its own over the weights.
             n_groups = len(self._groups)
             self._spend(machine.decode_s * max(1, n_groups) + machine.row_s * len(found))
-        self._drop_ended()
         for read in reads or ():
-            found += self._read(read)
-        self._grow()
+            for uids in self._passes(read):
+                found += self._pass(uids, read.n_tokens)
+        self._drop_ended()
         return found
 
     def _draw(self, uid: int, row: _Row) -> Step:
@@ -278,35 +303,45 @@ class SizedEngine(EchoEngine):
         self._leave(uid)
         return Sampled(uid, "x", "stop", kept)
 
-    def _read(self, read: Read) -> list[Step]:
+    def _passes(self, read: Read) -> list[list[int]]:
+        """As `Batches` of the real engine divides it."""
+        fresh = [uid for uid in read.uids if self._rows[uid].group is None]
+        together = passes([self._rows[uid].n_done for uid in fresh])
+        begun = [[uid] for uid in read.uids if uid not in fresh]
+        return [*begun, *([fresh[n] for n in each] for each in together)]
+
+    def _pass(self, uids: Sequence[int], n_tokens: int) -> list[Step]:
+        rows = [self._rows[uid] for uid in uids]
+        batch = rows[0].group or _Group()
         found: list[Step] = []
-        for uid in read.uids:
-            row = self._rows[uid]
+        for uid, row in zip(uids, rows, strict=True):
             self.first_read.setdefault(uid, self.n_steps)
             total = len(row.run.tokens)
-            row.n_done = min(total, row.n_done + read.n_tokens)
+            row.n_done = min(total, row.n_done + n_tokens)
             found.append(Prefilled(uid, row.n_done, total))
-            if row.n_done == total:
-                self._join(row, self._nearest(row))
-            elif row.group is None:
-                self._join(row, _Group())
-        self._spend(self.machine.pass_s(len(read.uids) * read.n_tokens))
+            self._move(row, batch)
+        self._allocate(batch)
+        self._spend(self.machine.pass_s(len(uids) * n_tokens))
+        for row in rows:
+            if row.n_done < len(row.run.tokens) and len(batch.rows) > 1:
+                self._move(row, _Group())
+                self._allocate(row.group)
+        if batch.is_written:
+            self._write(batch)
         return found
 
-    def _nearest(self, row: _Row) -> _Group:
-        """The batch in which it is written."""
-        written = [
-            each
-            for each in self._groups
-            if each is not row.group and all(one.n_done == len(one.run.tokens) for one in each.rows)
-        ]
-        costs = [(each.padding_with(row), n) for n, each in enumerate(written)]
-        cost, n = min(costs, default=(0, -1))
-        if n < 0 or (cost > PADDING_TOKENS and len(written) < MAX_GROUPS):
-            return row.group or _Group()
-        return written[n]
+    def _write(self, batch: _Group) -> None:
+        """Go on in the batch that is written with the least padding."""
+        written = [each for each in self._groups if each is not batch and each.is_written]
+        at = nearest_group(batch.told, [each.told for each in written])
+        if at is None:
+            return
+        for row in list(batch.rows):
+            self._move(row, written[at])
+        written[at].buffers += batch.buffers
+        self._groups.remove(batch)
 
-    def _join(self, row: _Row, group: _Group) -> None:
+    def _move(self, row: _Row, group: _Group) -> None:
         if row.group is group:
             return
         if row.group is not None:
@@ -315,7 +350,6 @@ class SizedEngine(EchoEngine):
         group.rows.append(row)
         if group not in self._groups:
             self._groups.append(group)
-        self._drop_ended()
 
     def _leave(self, uid: int) -> _Row | None:
         row = self._rows.pop(uid, None)
@@ -326,17 +360,20 @@ class SizedEngine(EchoEngine):
     def _drop_ended(self) -> None:
         self._groups = [each for each in self._groups if each.rows]
 
-    def _grow(self) -> None:
-        for group in self._groups:
-            wanted = group.capacity_tokens * self.machine.token_bytes
-            if group.buffer is None or group.buffer.n_bytes != wanted:
-                group.buffer = None
-                group.buffer = Buffer(self.meter, wanted)
+    def _allocate(self, group: _Group | None) -> None:
+        """Have one buffer of the size that a group has now: a layer is copied after another."""
+        if group is None or not group.rows:
+            return
+        wanted = group.capacity_tokens * self.machine.token_bytes
+        if [each.n_bytes for each in group.buffers] != [wanted]:
+            group.buffers.clear()
+            group.buffers.append(Buffer(self.meter, wanted))
+            self.meter.pass_by(COPIED_LAYERS * wanted // self.machine.n_layers)
 
     @property
     def running_bytes(self) -> int:
         """The batches of all rows, padding included."""
-        return sum(each.buffer.n_bytes for each in self._groups if each.buffer)
+        return sum(one.n_bytes for each in self._groups for one in each.buffers)
 
     def remove(self, uid: int) -> KVState | None:
         """Drop a row, and return its state."""
@@ -351,7 +388,6 @@ class SizedEngine(EchoEngine):
             return None
         kept = _kept(row)
         self._drop_ended()
-        self._grow()
         return kept
 
     def reset(self) -> None:
@@ -368,12 +404,14 @@ class SizedEngine(EchoEngine):
         """As on Metal, of what MLX recommends."""
         machine, held = self.machine, self.meter.held_bytes
         mac = Device("metal", machine.name, "", machine.usable_bytes, machine.usable_bytes)
-        return MemoryUse(mac, machine.model_bytes + held).room(machine.model_bytes)
+        room = MemoryUse(mac, machine.model_bytes + held).room(machine.model_bytes)
+        groups = tuple(each.told for each in self._groups if each.rows and each.is_written)
+        return replace(room, groups=groups)
 
 
 def _kept(row: _Row) -> KVState:
     """A view of its batch."""
-    held = row.group.buffer if row.group else None
+    held = tuple(row.group.buffers) if row.group else ()
     return KVState(_unpacked(row.tokens), SizedState(row.tokens, held))
 
 

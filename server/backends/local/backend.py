@@ -91,9 +91,8 @@ class LocalBackend(OneModel):
         `name` is told in front of the model's, so that two models can be told apart.
         """
         self._settings, self._engine = settings, engine
-        self._name, self._weight = name, weight
+        self._name, self._weight, self._is_ready = name, weight, False
         self._resources = resources or Resources(settings.prefix_cache_bytes)
-        self._is_ready = False
         self.scheduler = Scheduler(
             engine,
             self._resources.thread,
@@ -127,6 +126,7 @@ class LocalBackend(OneModel):
         self._resources.divide(self.kv.states.ram, self._weight, spare_bytes)
         ram = self.kv.states.ram
         self.scheduler.relieve_by(ram.clear, ram.give_way)
+        ram.free_bytes = self.scheduler.free_bytes
         trial = self._prompts.submit(try_template, tokenizer, self._tool_format)
         self._template = await asyncio.wrap_future(trial)
         # What is learned of the vocabulary on first use takes a moment that nobody is to wait.

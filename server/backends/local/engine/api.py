@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from mlxdeck.server.backends.local.engine.kv_cost import KVCost as KVCost
+from mlxdeck.server.backends.local.engine.row_groups import RowGroup as RowGroup
 from mlxdeck.server.backends.local.engine.text_api import TemplateTraits as TemplateTraits
 from mlxdeck.server.backends.local.engine.text_api import Tokenizer as Tokenizer
 from mlxdeck.server.backends.local.engine.text_api import ToolMarkers as ToolMarkers
@@ -214,6 +215,10 @@ class Room:
     """Free now, beside all that is held."""
     most_bytes: int
     """Free if nothing but the model were held."""
+    spare_bytes: int = 0
+    """Left beside both, for what a step takes for a moment."""
+    groups: tuple[RowGroup, ...] = ()
+    """The sequences that are written, by the buffers in which they lie."""
 
 
 class States(Protocol):

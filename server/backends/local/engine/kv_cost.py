@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 STEP_TOKENS = 256
 """mlx-lm's caches grow by so many tokens at once; so much of them may be empty."""
+COPIED_LAYERS = 5
+"""Of a buffer that is copied, so many layers are there twice at the same time: MLX makes room for
+some operations ahead, and a layer takes two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +29,40 @@ class KVCost:
     """All layers. Without any, nothing is known, and every sequence is free of charge."""
 
     layers: tuple[LayerCost, ...] = ()
+    widest: LayerCost = LayerCost()
+    """The one that takes most a token."""
 
     @classmethod
     def of(cls, layers: Iterable[LayerCost]) -> KVCost:
         """The same, with layers of one kind as one: it is asked for often."""
         kinds: dict[int, LayerCost] = {}
+        widest = LayerCost()
         for each in layers:
+            if each.token_bytes > widest.token_bytes:
+                widest = each
             same = kinds.get(each.most_tokens, LayerCost())
             kinds[each.most_tokens] = LayerCost(
                 same.token_bytes + each.token_bytes,
                 each.most_tokens,
                 same.fixed_bytes + each.fixed_bytes,
             )
-        return cls(tuple(kinds.values()))
+        return cls(tuple(kinds.values()), widest)
 
     def bytes_of(self, n_tokens: int) -> int:
         """The most that a sequence of so many tokens takes, with the room to grow into."""
         return int(sum(_bytes_of(each, n_tokens) for each in self.layers)) if n_tokens > 0 else 0
+
+    def least_bytes_of(self, n_tokens: int) -> int:
+        """What so many tokens fill, without any room to grow into."""
+        return int(sum(_filled(each, n_tokens) for each in self.layers)) if n_tokens > 0 else 0
+
+    def copy_bytes(self, n_rows: int, n_tokens: int) -> int:
+        """What is held twice while a buffer of so many rows grows or is put together anew.
+
+        Layers are copied one after another.
+        """
+        copied = COPIED_LAYERS * _bytes_of(self.widest, n_tokens)
+        return n_rows * min(int(copied), self.bytes_of(n_tokens))
 
     def most_tokens(self, n_bytes: int, enough: int) -> int:
         """How many tokens fit into so many bytes; no further than `enough`."""
@@ -57,7 +77,9 @@ class KVCost:
 
 
 def _bytes_of(layer: LayerCost, n_tokens: int) -> float:
-    n_held = n_tokens + STEP_TOKENS
-    if layer.most_tokens:
-        n_held = min(n_held, layer.most_tokens)
+    return _filled(layer, n_tokens + STEP_TOKENS)
+
+
+def _filled(layer: LayerCost, n_tokens: int) -> float:
+    n_held = min(n_tokens, layer.most_tokens) if layer.most_tokens else n_tokens
     return layer.fixed_bytes + n_held * layer.token_bytes

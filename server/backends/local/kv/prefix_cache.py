@@ -8,7 +8,8 @@ the engine thread keeps and evicts, so that arrays are made and freed there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mlxdeck.server.backends.local.engine.api import State, StatePart, States
@@ -57,6 +58,10 @@ class PrefixCache:
         self._eviction = Eviction(self.tree, states, policy or Lru(), self.tally, self.leases)
         self._lock = self.tree.lock
         self._n_refused = 0
+        self.free_bytes: Callable[[], int] = lambda: sys.maxsize
+        """How much more memory may be taken, by the engine's own figures. Engine thread."""
+        self._free_bytes = 0
+        """The same, as far as it is known of what is being put in."""
 
     def __len__(self) -> int:
         """How many states there are: ends of paths, or checkpoints."""
@@ -136,6 +141,7 @@ class PrefixCache:
         if is_cuttable:
             tokens = first(tokens, self._fitting(state, n_tokens(tokens)))
         pieces = list(self.tree.split(tokens, shared_tokens))
+        self._free_bytes = 0
         with self._held(pieces) as (hold, path):
             n_known = len(path)
             has_room = self._make_room(self._lacking(state, pieces, path))
@@ -214,8 +220,9 @@ class PrefixCache:
         if not self._make_room(self._states.block_bytes(state, start, end)):
             return None
         data = self._states.block(state, start, end)
+        self._free_bytes -= self._states.block_bytes(state, start, end)
         n_bytes = self._states.size_bytes(data)
-        if not self._make_room(n_bytes):
+        if not self._make_room(n_bytes, is_made=True):
             return None
         is_cuttable = self._states.is_cuttable(state)
         with self._lock:
@@ -244,7 +251,7 @@ class PrefixCache:
                 return known
         data = self._states.checkpoint(state)
         n_bytes = self._states.size_bytes(data)
-        if not self._make_room(n_bytes):
+        if not self._make_room(n_bytes, is_made=True):
             return None
         with self._lock:
             made = self.tree.put_checkpoint(block, end_tokens)
@@ -263,7 +270,7 @@ class PrefixCache:
         There may be no room for it, or its state may have been removed meanwhile.
         """
         n_bytes, is_quantized = self._states.size_bytes(data), self._states.is_quantized(data)
-        if not self._make_room(n_bytes):
+        if not self._make_room(n_bytes, is_made=True):
             return False
         with self._lock:
             if not self.tree.rests_on_ram(part):
@@ -276,13 +283,32 @@ class PrefixCache:
                 self._eviction.touch([], part)
         return True
 
-    def _make_room(self, n_bytes: int) -> bool:
-        """Evict until there is room for so many bytes; return whether there is."""
+    def make_room(self, n_bytes: int) -> bool:
+        """Have room for what is going to be made and put in; return whether there is any."""
+        self._free_bytes = 0
+        return self._make_room(n_bytes)
+
+    def _make_room(self, n_bytes: int, *, is_made: bool = False) -> bool:
+        """Evict until there is room for so many bytes; return whether there is.
+
+        What `is_made` takes its memory already.
+        """
         if n_bytes > self.max_bytes:
             return False
-        self._eviction.give_up(lambda: self._has_room(n_bytes))
+        before, lacking = self.n_bytes, self._lacking_memory(0 if is_made else n_bytes)
+
+        def is_enough() -> bool:
+            return before - self.tree.n_bytes >= lacking and self._has_room(n_bytes)
+
+        self._eviction.give_up(is_enough)
         with self._lock:
-            return self._has_room(n_bytes)
+            self._free_bytes += before - self.tree.n_bytes
+            return is_enough()
+
+    def _lacking_memory(self, n_bytes: int) -> int:
+        if n_bytes > self._free_bytes:
+            self._free_bytes = self.free_bytes()
+        return max(0, n_bytes - self._free_bytes)
 
     def _has_room(self, n_bytes: int) -> bool:
         return self.tree.n_bytes + n_bytes <= self.max_bytes and self.tree.n_in_ram < MAX_BLOCKS

@@ -92,6 +92,9 @@ class Restoring:
         """Make arrays of what was read, up to what is none. Engine thread."""
         for part, packed in zip(parts, read, strict=False):
             if part.data is None:
+                if not self._ram.make_room(memoryview(packed.buffers[0]).nbytes):
+                    log.info("a state is not restored: there is no room for it")
+                    return
                 try:
                     made = self._states.restore(packed.about, packed.buffers[0])
                 except StateDamaged as error:
@@ -99,7 +102,7 @@ class Restoring:
                     self._vault.discard_part(part)
                     return
                 if not self._ram.put(part, made):
-                    log.info("a state is not restored: no room, or it has been removed meanwhile")
+                    log.info("a state is not restored: it has been removed meanwhile")
                     return
             if isinstance(part, TokenBlock):
                 hold.move(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 
 from mlxdeck.server.backends.local.engine.api import Engine, ModelInfo, Room
@@ -81,9 +82,17 @@ class KVRoom:
 
     def _lacking(self, demands: list[Demand]) -> int:
         """Bytes that are missing, when the caches have given way."""
-        room = self._room()
-        lacking = self._budget.lacking_bytes(demands, room.free_bytes) if room is not None else 0
+        if (room := self._room()) is None:
+            return 0
+        lacking = self._budget.lacking_bytes(
+            demands, room.free_bytes, room.groups, room.spare_bytes
+        )
         return lacking - self.give_way(lacking) if lacking else 0
+
+    def free_bytes(self) -> int:
+        """What may be taken now, measured anew; all that is asked for if that can't be told."""
+        room = self._room()
+        return room.free_bytes if room is not None else sys.maxsize
 
     def _room(self) -> Room | None:
         room, _ = self._attempt("looking for room", self._engine.room)
@@ -92,4 +101,5 @@ class KVRoom:
 
 def _demand(job: Sequence) -> Demand:
     run, n_written = job.run, job.work.n_tokens
-    return Demand(len(run.tokens), run.max_tokens, job.held_tokens, n_written)
+    is_read = job.uid >= 0 and not job.left_tokens
+    return Demand(len(run.tokens), run.max_tokens, job.held_tokens, n_written, joins=not is_read)

@@ -238,6 +238,10 @@ class Scheduler:
         self._worker.relieve = relieve
         self._worker.room.give_way = give_way
 
+    def free_bytes(self) -> int:
+        """What may be taken of the device's memory, measured anew. Engine thread."""
+        return self._worker.room.free_bytes()
+
     @property
     def n_rebuilds(self) -> int:
         """How often the engine was rebuilt after a fault."""

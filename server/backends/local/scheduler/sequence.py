@@ -107,6 +107,9 @@ class Sequence:
         n_prompt, n_written = len(self.run.tokens), self.work.n_tokens
         # What was computed ahead of the answer is computed again.
         tokens = kept.tokens[: n_prompt + n_written] if kept is not None else ()
+        if len(tokens) < n_prompt + n_written:
+            # It had waited before, and has written nothing since.
+            tokens = self.spec.tokens
         self.uid, self.n_prefilled = -1, 0
         self.work.times.paused_s = time.monotonic()
         self.work.held = False

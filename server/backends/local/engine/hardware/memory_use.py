@@ -54,7 +54,8 @@ class MemoryUse:
     def room(self, model_bytes: int) -> Room:
         """For KV caches beside a model of so many bytes."""
         whole = int((1 - SPARE_SHARE) * self._whole_bytes)
-        return Room(self.free_bytes, max(0, whole - model_bytes))
+        spare = int(SPARE_SHARE * self._whole_bytes)
+        return Room(self.free_bytes, max(0, whole - model_bytes), spare)
 
 
 def memory_use() -> MemoryUse:

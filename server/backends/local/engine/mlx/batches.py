@@ -26,11 +26,8 @@ from mlxdeck.server.backends.local.engine.api import Read, State
 from mlxdeck.server.backends.local.engine.mlx.decode_batch import begin
 from mlxdeck.server.backends.local.engine.mlx.drafting import Speculation
 from mlxdeck.server.backends.local.engine.mlx.token_reader import expect
+from mlxdeck.server.backends.local.engine.row_groups import RowGroup, nearest_group, passes
 
-PADDING_TOKENS = 8192
-"""Sequences are written in one batch, padded to the longest, if that costs no more than so many
-tokens of padding. About there, a further pass over the weights is as cheap, and needs no memory."""
-MAX_GROUPS = 4
 CLEAR_EVERY_STEPS = 512
 """How often buffers that decoding leaves behind are given back."""
 
@@ -148,11 +145,13 @@ class Batches:
     def _read(self, read: Read) -> list[PromptProgress]:
         prompts = [self.prompts[uid] for uid in read.uids if uid in self.prompts]
         # Only what has just come is read together: what is begun would have to be moved.
-        passes = [[each] for each in prompts if each.batch is not None]
+        together = [[each] for each in prompts if each.batch is not None]
         fresh = [each for each in prompts if each.batch is None]
         for is_known in (True, False):
-            passes.append([each for each in fresh if (each.left_tokens == 1) is is_known])
-        return [each for one in passes if one for each in self._pass(one, read.n_tokens)]
+            found = [each for each in fresh if (each.left_tokens == 1) is is_known]
+            rows = passes([each.n_cached for each in found])
+            together += [[found[n] for n in row] for row in rows]
+        return [each for one in together for each in self._pass(one, read.n_tokens)]
 
     def _pass(self, prompts: list[PromptRow], n_tokens: int) -> list[PromptProgress]:
         batch = prompts[0].batch or self._batch(prompts)
@@ -203,12 +202,16 @@ class Batches:
 
     def _join(self, batch: GenerationBatch) -> None:
         """Write it together with others, if it is about as long as they are."""
-        costs = [(_padding_tokens(each, batch), n) for n, each in enumerate(self.groups)]
-        cost, nearest = min(costs, default=(0, -1))
-        if nearest < 0 or (cost > PADDING_TOKENS and len(self.groups) < MAX_GROUPS):
+        nearest = nearest_group(_rows(batch), self.row_groups)
+        if nearest is None:
             self.groups.append(batch)
         else:
             self.groups[nearest].extend(batch)
+
+    @property
+    def row_groups(self) -> list[RowGroup]:
+        """The batches that are written, as far as memory is concerned."""
+        return [_rows(each) for each in self.groups]
 
     def _written(self, uid: int) -> tuple[GenerationBatch, int] | None:
         """The batch in which a sequence is written, and its place there."""
@@ -249,9 +252,5 @@ class Batches:
         self.close()
 
 
-def _padding_tokens(batch: GenerationBatch, other: GenerationBatch) -> int:
-    """How many tokens of padding two batches need together, beyond what they have."""
-    lengths = [max(map(len, each.tokens)) for each in (batch, other)]
-    longest = max(lengths)
-    sizes = [len(each.uids) for each in (batch, other)]
-    return sum((longest - n) * size for n, size in zip(lengths, sizes, strict=True))
+def _rows(batch: GenerationBatch) -> RowGroup:
+    return RowGroup(len(batch.uids), max(map(len, batch.tokens)))

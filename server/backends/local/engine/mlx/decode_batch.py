@@ -328,6 +328,9 @@ def begin(
     if found is None and not speculation.forces:
         return batch.generate(last)
     rows, caches = found or (UncutRows(), batch.prompt_cache)
+    # Before the first pass: what is held twice is copied as it is written to.
+    batch.prompt_cache = []
+    del found
     begun = DecodeBatch(
         rows,
         speculation,
@@ -343,5 +346,5 @@ def begin(
         batch.max_tokens,
     )
     # Its lists are the new batch's from now on.
-    batch.uids, batch.prompt_cache = [], []
+    batch.uids = []
     return begun

@@ -332,7 +332,8 @@ class MlxEngine:
 
     def room(self) -> Room:
         """Of the memory that the device may use; see `MemoryUse`."""
-        return memory_use().room(self._model_bytes)
+        room = memory_use().room(self._model_bytes)
+        return replace(room, groups=tuple(self._batch.row_groups))
 
     def unload(self) -> None:
         """Free generator and model on the thread that made them."""

@@ -195,9 +195,15 @@ class RaggedKVCache:
 
     def filter(self, keep: Sequence[int]) -> None:
         """Keep only these rows; the lengths are filtered by the batch."""
-        if self.keys is not None and self.values is not None:
-            rows = mx.array(list(keep))
-            self.keys, self.values = self.keys[rows], self.values[rows]
+        if self.keys is None or self.values is None:
+            return
+        rows, held = mx.array(list(keep)), self._held
+        # The room of a longer one goes with it.
+        longest = max((held[row] for row in keep), default=0)
+        size = (longest // STEP_TOKENS + 1) * STEP_TOKENS
+        self.keys, self.values = (
+            each[..., : min(size, each.shape[2]), :][rows] for each in (self.keys, self.values)
+        )
 
     def extend(self, other: Self) -> None:
         """Add another batch's rows; the lengths are added by the batch."""

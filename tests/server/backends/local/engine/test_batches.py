@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mlxdeck.server.backends.local.engine import row_groups
 from mlxdeck.server.backends.local.engine.api import (
     KVState,
     Prefilled,
@@ -23,7 +24,6 @@ from tests.server.backends.local.engine.test_kv_blocks import with_few_words
 
 load_fast_blas()
 
-from mlxdeck.server.backends.local.engine.mlx import batches  # noqa: E402
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
 
 pytestmark = pytest.mark.model
@@ -121,7 +121,7 @@ def test_what_differs_much_in_length_is_not_padded(
     engine: MlxEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long one and short ones are written in batches of their own; each can be removed."""
-    monkeypatch.setattr(batches, "PADDING_TOKENS", 100)
+    monkeypatch.setattr(row_groups, "PADDING_TOKENS", 100)
     long = (prompts(seed)[0] for seed in range(20))
     # Its answer has to last until the others are read.
     asked = [next(each for each in long if len(alone(engine, each)) > 3)]

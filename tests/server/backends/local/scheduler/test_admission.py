@@ -26,7 +26,7 @@ from mlxdeck.server.backends.local.engine.api import (
     Step,
 )
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
-from mlxdeck.server.backends.local.engine.kv_cost import KVCost, LayerCost
+from mlxdeck.server.backends.local.engine.kv_cost import STEP_TOKENS, KVCost, LayerCost
 from mlxdeck.server.backends.local.scheduler.admission import (
     EXTRA_SHARE,
     MAX_PASSED,
@@ -141,7 +141,8 @@ def test_bytes_are_those_of_prompt_and_expected_answer_less_what_is_held() -> No
     """Of all that run, and of the one that comes."""
     budget = KVBudget(COST, COST.bytes_of(1_000))
     demands = [Demand(100, 50), Demand(200, 100_000, held_tokens=150)]
-    wanted = COST.bytes_of(150) + TOKEN_BYTES * (50 + EXPECTED_ANSWER_TOKENS)
+    # Of the room that it has to grow into nothing may be left.
+    wanted = COST.bytes_of(150) + TOKEN_BYTES * (50 + EXPECTED_ANSWER_TOKENS + STEP_TOKENS)
     assert budget.lacking_bytes(demands, 0) == wanted
     assert budget.lacking_bytes(demands, wanted - 1) == 1
     assert budget.lacking_bytes(demands, wanted) == 0
@@ -227,6 +228,7 @@ async def test_only_as_many_run_as_there_is_memory_for() -> None:
 async def test_caches_give_way_before_requests_wait() -> None:
     """As much as is needed, and no more; also for a request that is alone."""
     engine = Small(step_s=0.001)
+    engine.whole_bytes = COST.bytes_of(1_500)
     engine.cached_bytes = engine.whole_bytes - COST.bytes_of(100)
     async with loaded(engine) as scheduler:
         first = asyncio.create_task(answer(scheduler, job("x" * 20, max_tokens=200)))

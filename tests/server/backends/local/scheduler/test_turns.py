@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from mlxdeck.server.backends.local.engine import kv_cost
 from mlxdeck.server.backends.local.engine.api import (
     KVState,
     Room,
@@ -22,6 +23,7 @@ from mlxdeck.server.backends.local.engine.api import (
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, echo
 from mlxdeck.server.backends.local.scheduler import batching, engine_thread, kv_budget
 from mlxdeck.server.backends.local.scheduler.admission import EXTRA_SHARE, EXTRA_TOKENS
+from mlxdeck.server.backends.local.scheduler.engine_thread import EngineThread
 from mlxdeck.server.backends.local.scheduler.sequence import Done, Sequence
 from tests.server.backends.local.faults import faulty
 from tests.server.backends.local.scheduler.test_admission import COST, Small
@@ -255,7 +257,7 @@ class Tight:
             return 0, None
         return len(tokens) - 1, self.engine.states.copy(known.state, 1)
 
-    def texts(self, prompts: list[list[int]], limit_bytes: int) -> list[str]:
+    def texts(self, prompts: list[list[int]], limit_bytes: int, max_tokens: int = 220) -> list[str]:
         """Their answers."""
         self.limit_bytes, self.n_again = limit_bytes, 0
         self.states.clear()
@@ -281,6 +283,8 @@ def test_a_model_says_the_same_where_rows_lose_their_places(
 
     monkeypatch.setattr(kv_budget, "EXPECTED_ANSWER_TOKENS", 32)
     monkeypatch.setattr(kv_budget, "NEAR_TOKENS", 64)
+    # Of two layers, the copy would be as large as all that is held.
+    monkeypatch.setattr(kv_cost, "COPIED_LAYERS", 0)
     engine = MlxEngine(small_model, Path(small_model).parent, prefill_chunk_tokens=CHUNK)
     tight = Tight(engine)
     chance = random.Random(4)
@@ -293,3 +297,28 @@ def test_a_model_says_the_same_where_rows_lose_their_places(
         assert tight.n_again
     finally:
         engine.close()
+
+
+def test_a_place_that_is_lost_at_any_moment_loses_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first pass, while a prompt is read again, and behind every token."""
+    make_room, chance, lost = EngineThread._make_room, random.Random(9), set[tuple[int, int]]()
+
+    def lose(worker: EngineThread) -> None:
+        make_room(worker)
+        if worker.running and chance.random() < 0.5:
+            job = chance.choice(list(worker.running.values()))
+            lost.add((job.work.n_tokens, job.n_prefilled))
+            worker._make_wait(job)
+
+    monkeypatch.setattr(EngineThread, "_make_room", lose)
+    engine = EchoEngine(prefill_chunk_tokens=CHUNK)
+    turns = Turns(engine, max_batch=MAX_BATCH, chunk_tokens=CHUNK)
+    texts = [letter * n for letter, n in (("x", 20), ("y", 90), ("z", 200))]
+    prompts = [f"<user>{each}</user><assistant>".encode() for each in texts]
+    jobs = [turns.enter([byte + 1 for byte in each], 40) for each in prompts]
+    for _ in range(5_000):
+        turns.turn()
+        if all(turns.ends(each) for each in jobs):
+            break
+    assert [turns.text(each) for each in jobs] == [each[:40] for each in texts]
+    assert len(lost) > 40
