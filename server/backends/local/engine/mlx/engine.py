@@ -333,7 +333,9 @@ class MlxEngine:
     def room(self) -> Room:
         """Of the memory that the device may use; see `MemoryUse`."""
         room = memory_use().room(self._model_bytes)
-        return replace(room, groups=tuple(self._batch.row_groups))
+        # While the model is unloaded, there is no batch.
+        batch = self.__dict__.get("_batch")
+        return replace(room, groups=tuple(batch.row_groups) if batch else ())
 
     def unload(self) -> None:
         """Free generator and model on the thread that made them."""
