@@ -90,6 +90,8 @@ class Running:
     @property
     def _at_rest(self) -> bool:
         screen = self.app.screen
+        if self.app._parts is not None:
+            return False
         waiting = (each.message_queue_size for each in screen.walk_children(with_self=True))
         return not (screen._layout_required or screen._dirty_widgets or screen._callbacks) and not (
             any(waiting)

@@ -8,7 +8,9 @@ import pytest
 from textual import events
 from textual.widgets import Input, Static
 
+from mlxdeck.telemetry.analyze import time_series, window_total
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.tui import app as application
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.state.beside import Beside
@@ -253,3 +255,34 @@ async def test_an_old_stream_is_shown_as_it_was_at_its_end(tmp_path: Path) -> No
         await run.add(Stream(8).tick(90_000))
         await run.until(lambda: not run.app.context.clock.over)
         assert run.figure("requests") == "0" and "● live" in run.text.splitlines()[0]
+
+
+async def test_a_picture_that_is_drawn_in_parts_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many requests, whatever is asked: between two parts, keys are heard."""
+    shown: list[list[str]] = []
+    n_turns = 0
+    go_on = Dashboard._draw_on
+
+    def counted(app: Dashboard) -> None:
+        nonlocal n_turns
+        n_turns += 1
+        go_on(app)
+
+    monkeypatch.setattr(Dashboard, "_draw_on", counted)
+    turns = []
+    for n_rows in (time_series.PART_ROWS, 1):
+        n_turns = 0
+        for module in (time_series, window_total, application):
+            monkeypatch.setattr(module, "PART_ROWS", n_rows)
+        (tmp_path / str(n_rows)).mkdir()
+        async with running(tmp_path / str(n_rows)) as run:
+            drawn = []
+            for keys in ("w", "space", "w", "8"):
+                await run.press(keys)
+                drawn.append(run.text)
+            shown.append(drawn)
+        turns.append(n_turns)
+    assert shown[0] == shown[1]
+    assert turns[1] > 10 * len(REQUESTS) > turns[0]
