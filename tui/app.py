@@ -129,7 +129,7 @@ class Dashboard(Replaying, Leaving):
         self._stale, self._asked = True, False
         """Whether something has changed, and whether a view that is held is to be drawn anyway."""
         self._drawn_s = self._drawn_wall_s = 0.0
-        self._rest_until_s = 0.0
+        self._rest_until_s, self._n_settled = 0.0, 0
         self._parts: Iterator[None] | None = None
         """The parts of the current drawing that are not drawn yet."""
         self._took_s = 0.0
@@ -182,7 +182,8 @@ class Dashboard(Replaying, Leaving):
         for note in message.notes:
             if note not in self.context.source.notes:
                 self.notify(note, severity="warning", markup=False)
-        if message.loaded >= 1 > self.context.source.loaded:
+        if message.loaded >= 1 > self.context.source.loaded and self.store.n > self._n_settled:
+            self._n_settled = 2 * self.store.n
             settle_memory()
         self.context.source = message
         self._stale = True
@@ -283,9 +284,7 @@ class Dashboard(Replaying, Leaving):
             self._draw_on()
 
     def _draw_on(self) -> None:
-        """Of many requests, and while a long file loads, draw one part and then handle pending
-        keys; else draw all at once.
-        """
+        """Draw all; of many requests, and of those that load, one part a turn of the event loop."""
         loading = self.context.source.loaded < 1
         began_s, at_once = time.monotonic(), not loading and self.store.n <= PART_ROWS
         for _ in self._parts or ():

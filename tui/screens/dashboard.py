@@ -164,12 +164,13 @@ class DashboardScreen(PanelScreen):
             self._store, self._ctx.window, now_s, self._view(filtered)
         )
         moment = self._moment(now_s, total, below)
+        panels = [
+            each for each in self._panels.values() if each.while_hidden or each.widget.display
+        ]
+        # What is listed is seen first, figures of many requests take longer.
+        yield from self._showing(moment, [each for each in panels if each.while_hidden])
         yield from self._showing_tiles(now_s, total, filtered=filtered)
-        for panel in self._panels.values():
-            if panel.while_hidden or panel.widget.display:
-                yield from in_parts(partial(panel.advance, moment))
-                yield
-                panel.show(moment)
+        yield from self._showing(moment, [each for each in panels if not each.while_hidden])
         bar = self.query_one(FilterBar)
         if bar.display:
             bar.tell(len(moment.rows), listing.hint, searching=bool(self._ctx.sought))
@@ -186,6 +187,12 @@ class DashboardScreen(PanelScreen):
         return in_parts(
             lambda: total.advance(self._store, self._ctx.window, now_s, self._view(filtered))
         )
+
+    def _showing(self, moment: Moment, panels: Iterable[Panel]) -> Iterator[None]:
+        for panel in panels:
+            yield from in_parts(partial(panel.advance, moment))
+            yield
+            panel.show(moment)
 
     def _showing_tiles(self, now_s: float, total: Summary, *, filtered: bool) -> Iterator[None]:
         store, window, strip = self._store, self._ctx.window, self.query_one(KpiStrip)
