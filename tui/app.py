@@ -129,7 +129,7 @@ class Dashboard(Replaying, Leaving):
         self._stale, self._asked = True, False
         """Whether something has changed, and whether a view that is held is to be drawn anyway."""
         self._drawn_s = self._drawn_wall_s = 0.0
-        self._rest_until_s, self._n_settled = 0.0, 0
+        self._rest_until_s = 0.0
         self._parts: Iterator[None] | None = None
         """The parts of the current drawing that are not drawn yet."""
         self._took_s = 0.0
@@ -182,9 +182,10 @@ class Dashboard(Replaying, Leaving):
         for note in message.notes:
             if note not in self.context.source.notes:
                 self.notify(note, severity="warning", markup=False)
-        if message.loaded >= 1 > self.context.source.loaded and self.store.n > self._n_settled:
-            self._n_settled = 2 * self.store.n
-            settle_memory()
+        if message.loaded >= 1 > self.context.source.loaded:
+            self._parts = None  # They are of a moment when less was known.
+            if self.store.n > PART_ROWS:
+                settle_memory()
         self.context.source = message
         self._stale = True
 
