@@ -130,9 +130,7 @@ def _found(tiers: Tiers, each: PlayedPrompt) -> PlayedMatch:
     # One token is always left to run.
     n_most = each.told.n_tokens - 1
     tiers.write(each.told.at_ts)
-    match = tiers.restored(each.path, n_most, each.places)
-    tiers.ram.lease(match)
-    return match
+    return tiers.lease(each.path, n_most, each.places)
 
 
 def _read(event: _Running, now_s: float) -> None:

@@ -101,16 +101,20 @@ class Tiers:
                 shared_tokens = min(each.shared_tokens, n_tokens)
                 self._disk.add(each.path, n_tokens, shared_tokens, each.common_tokens)
 
-    def restored(self, path: Sequence[int], n_tokens: int, places: Places = NOWHERE) -> PlayedMatch:
-        """What RAM knows of a prompt, once what the disk has is there too, if that is more."""
+    def lease(self, path: Sequence[int], n_tokens: int, places: Places = NOWHERE) -> PlayedMatch:
+        """Lease what RAM knows of a prompt; what the disk has is there too then, if it is more."""
         match = self.ram.find(path, n_tokens, places)
+        self.ram.lease(match)
         if self._disk is None:
             return match
         stored = self._disk.find(path, n_tokens, places)
         if stored.n_tokens < match.n_tokens + MIN_GAIN_TOKENS:
             return match
+        self.ram.release(match)
         self.ram.restore(stored)
-        return self.ram.find(path, n_tokens, places)
+        match = self.ram.find(path, n_tokens, places)
+        self.ram.lease(match)
+        return match
 
 
 class RunningServer:

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mlxdeck.server.backends.local.engine.echo import EchoStates
 from mlxdeck.server.backends.local.kv.blocks import BlockTree
 from mlxdeck.server.backends.local.kv.disk_prefix_cache import DiskPrefixCache
 from mlxdeck.server.backends.local.kv.eviction_policy import POLICIES
+from mlxdeck.server.backends.local.kv.leases import Lease
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.restoring import Restoring
 from mlxdeck.server.backends.local.kv.token_bytes import pack
@@ -185,6 +187,10 @@ async def opened(
         await asyncio.to_thread(disk.close)
 
 
+def _take(leases: list[Lease], ram: PrefixCache, tokens: list[int]) -> None:
+    leases.append(ram.lease(tokens))
+
+
 @pytest.mark.parametrize("size", [SIZES[2], SIZES[3]])
 @pytest.mark.parametrize("kind", ["full attention", "sliding windows", "recurrent", "hybrid"])
 async def test_what_disk_and_ram_know_is_the_same(tmp_path: Path, kind: str, size: int) -> None:
@@ -195,11 +201,12 @@ async def test_what_disk_and_ram_know_is_the_same(tmp_path: Path, kind: str, siz
     async with opened(tmp_path, shape, size) as (ram, vault, restoring):
         for turn in Talks(random.Random(1)).turns(40, is_cuttable=shape.is_cuttable):
             tokens = tokens_of(turn.path)
-            n_restored += await restoring.restore(tokens, lambda: None)
-            lease = ram.lease(tokens)
+            leases = [ram.lease(tokens)]
+            take = partial(_take, leases, ram, tokens)
+            n_restored += await restoring.restore(tokens, take, leases[0])
+            lease = leases[-1]
             played.write(now_s)
-            match = played.restored(turn.path, len(tokens) - 1)
-            played.ram.lease(match)
+            match = played.lease(turn.path, len(tokens) - 1)
             assert match.n_tokens == lease.n_cached
             lease.release()
             played.ram.release(match)

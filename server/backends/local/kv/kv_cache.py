@@ -81,7 +81,8 @@ class KVCache:
         it.
 
         Event loop. Of the two leases, the one that is not returned is released. On cancellation,
-        `found` stays the caller's.
+        `found` stays the caller's. Once the disk is read, its blocks may be evicted; its state
+        stays as it is.
         """
         if self._restoring is None:
             return found
@@ -91,7 +92,7 @@ class KVCache:
             handover.put(self._lease(wanted, found.nearest, tier="disk"))
 
         try:
-            if await self._restoring.restore(wanted.tokens, lease):
+            if await self._restoring.restore(wanted.tokens, lease, found.lease):
                 made = handover.take()
                 found.lease.release()
                 return made

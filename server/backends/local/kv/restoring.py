@@ -38,9 +38,12 @@ class Restoring:
         self._on_engine = on_engine
         self._reading = asyncio.Lock()
 
-    async def restore(self, tokens: Sequence[int], then: Callable[[], None]) -> bool:
+    async def restore(
+        self, tokens: Sequence[int], then: Callable[[], None], instead_of: Lease | None = None
+    ) -> bool:
         """Return whether anything was restored; `then` runs on the engine thread right after that.
 
+        A lease of less ends before anything is read, so that its blocks may make room.
         What has been restored stays when it fails or is cancelled.
         """
         if await self._vault.missing(tokens) is None:
@@ -51,6 +54,8 @@ class Restoring:
             if missing is None:
                 return False
             hold = self._ram.hold(missing.path)
+            if instead_of is not None:
+                instead_of.release()
             restored: list[KVPart] = []
             try:
                 await self._in_reads(missing.parts, hold, restored)
