@@ -160,7 +160,7 @@ class Batches:
         for place, each in enumerate(prompts):
             kept = None
             left_tokens = each.left_tokens
-            if each.passed() and left_tokens > 1:
+            if each.passed():
                 kept = list(batch.tokens[place]), batch.extract_cache(place)
             if left_tokens == 1:
                 left_tokens = 0

@@ -30,6 +30,7 @@ from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.mlx.kv_states import MlxStates, always_cuttable
 from tests.real import models_home
 from tests.server.backends.local.engine.test_mlx import STORY, finish
+from tests.zoo.families import FAMILIES
 
 pytestmark = pytest.mark.model
 
@@ -106,6 +107,22 @@ def test_a_restored_state_says_what_a_cold_run_says(engine: MlxEngine, n: int) -
             engine, SequenceSpec(tokens, length, leased, N_TOKENS, SamplingParams())
         )
         assert warm == cold
+
+
+def test_a_state_is_kept_where_one_token_is_left() -> None:
+    """As behind the last message of a template that ends it with a single token.
+
+    What is told of its size before it is made is its size.
+    """
+    engine = MlxEngine(str(FAMILIES["mistral"].folder()), models_home(), prefill_chunk_tokens=64)
+    engine.load(lambda _: None)
+    tokens = prompt(engine, 150)
+    end = len(tokens) - 1
+    _, kept = snapshots(engine, SequenceSpec(tokens, 0, None, 8, SamplingParams(), (end,)))
+    for state in (kept[end].state, kept[max(kept)].state):
+        checkpoint = engine.states.checkpoint(state)
+        assert engine.states.size_bytes(checkpoint) == engine.states.checkpoint_bytes(state) > 0
+    engine.close()
 
 
 def again(states: MlxStates, part: StatePart) -> StatePart:
