@@ -301,6 +301,10 @@ class PrefixCache:
             return before - self.tree.n_bytes >= lacking and self._has_room(n_bytes)
 
         self._eviction.give_up(is_enough)
+        if lacking:
+            # Those that run may still hold what was given up.
+            self._free_bytes = self.free_bytes()
+            return n_bytes <= self._free_bytes and self._has_room(n_bytes)
         with self._lock:
             self._free_bytes += before - self.tree.n_bytes
             return is_enough()

@@ -9,6 +9,7 @@ prompts. Its size and its frequency come from how long the model takes:
     something is written          such passes take turns with decode steps, in the proportion of
                                   `PREFILL_SHARE`; what fits into one or two passes does not wait
                                   for its turn, but it is taken from those behind it
+    much is written               both are larger, as small prompts come often
 
 Small prompts, up to a chunk, come first, the shortest before all others. Every `EVERY`th pass
 belongs to the prompt that has waited longest. Large prompts have a pass in every `AGE_STEPS` steps
@@ -26,10 +27,16 @@ from mlxdeck.server.backends.local.scheduler.fair_share import FairShare
 from mlxdeck.server.backends.local.scheduler.pace import Speeds
 
 PREFILL_SHARE = 0.5
-"""Seconds of reading for each second of writing. With the wait for a pass, a short answer takes
-less than twice its time."""
+"""Seconds of reading for each second of writing."""
 PAUSE_STEPS = 2.0
 """How long a pass may be if others wait, in decode steps."""
+FEW_ROWS = 2
+"""So few answers are written: with the wait for a pass, a short one takes less than twice its time.
+Beside more of them, small prompts would wait too long for one another."""
+MANY_SHARE = 1.0
+"""`PREFILL_SHARE` beside many answers, while a small prompt is read."""
+MANY_PAUSE_STEPS = 3.0
+"""`PAUSE_STEPS` beside many answers: a longer pass reads more tokens a second."""
 BURST_SHARE = 2
 """Small prompts that come together are read in one pass of so large a part of a chunk, also beside
 what is written."""
@@ -102,10 +109,11 @@ class StepPlanner:
             self._credit_s = 0.0
             self._busy_step = self._step - QUIET_STEPS - 1
             return []
-        most = self._most_tokens(speeds)
+        most = self._most_tokens(n_decoding, speeds)
         small = [each for each in readings if self._is_small(each)]
         large = [each for each in readings if not self._is_small(each)]
-        self._earn(n_decoding, most, speeds)
+        is_urgent = n_decoding > FEW_ROWS and bool(small)
+        self._earn(n_decoding, MANY_SHARE if is_urgent else PREFILL_SHARE, most, speeds)
         if n_decoding or expects or (small and len(readings) > 1):
             self._busy_step = self._step
         if not n_decoding and self._step - self._busy_step > QUIET_STEPS:
@@ -133,9 +141,10 @@ class StepPlanner:
         if all(map(self._is_small, readings)):
             self._large_step = self._step
 
-    def _most_tokens(self, speeds: Speeds) -> int:
+    def _most_tokens(self, n_decoding: int, speeds: Speeds) -> int:
         """The size of a pass if others wait."""
-        within = speeds.tokens_within(PAUSE_STEPS * speeds.decode_s)
+        n_steps = MANY_PAUSE_STEPS if n_decoding > FEW_ROWS else PAUSE_STEPS
+        within = speeds.tokens_within(n_steps * speeds.decode_s)
         return self._fixed or min(self._chunk, max(LEAST_TOKENS, within))
 
     def _lone_tokens(self, speeds: Speeds) -> int:
@@ -172,11 +181,11 @@ class StepPlanner:
         limit = min(self._whole, self._at_once, self._share.most)
         return not reading.is_begun and reading.left_tokens <= limit
 
-    def _earn(self, n_decoding: int, most: int, speeds: Speeds) -> None:
+    def _earn(self, n_decoding: int, share: float, most: int, speeds: Speeds) -> None:
         if not n_decoding:
             self._credit_s = 0.0
             return
-        self._credit_s += PREFILL_SHARE * speeds.decode_s
+        self._credit_s += share * speeds.decode_s
         self._credit_s = min(self._credit_s, speeds.pass_over_s(most))
 
     def _may_read(self, reading: Reading, n_decoding: int, speeds: Speeds) -> bool:

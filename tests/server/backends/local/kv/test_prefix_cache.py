@@ -107,6 +107,18 @@ def test_what_is_in_use_is_never_given_up() -> None:
     assert known(cache, list(range(500, 580))) == 79
 
 
+@pytest.mark.parametrize("is_freed", [True, False])
+def test_memory_counts_as_free_once_it_is_free(is_freed: bool) -> None:
+    """What is given up may be held by a sequence that runs: then a new state is not made."""
+    cache = cache_of(200)
+    add(cache, range(100))
+    held = cache.n_bytes
+    cache.free_bytes = lambda: TOKEN_BYTES * 130 - (cache.n_bytes if is_freed else held)
+    add(cache, range(1_000, 1_060))
+    assert known(cache, [*range(1_000, 1_060), 7]) == 60 * is_freed
+    assert cache.tally.evictions["no_room"] == (not is_freed)
+
+
 def test_adaptive_keeps_what_pays() -> None:
     """A system prompt that everybody uses outlives newer conversations that nobody returns to."""
     system = list(range(50))
