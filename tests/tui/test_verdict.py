@@ -299,3 +299,18 @@ async def test_the_list_follows_the_line_while_it_is_open(tmp_path: Path) -> Non
         assert run.table.n_items == 2 and run.figure("errors").startswith("2")
         await run.press("v")
         assert run.table.n_items == 25
+
+
+async def test_a_line_that_leads_to_none_any_more_leaves_the_list_as_it_was(tmp_path: Path) -> None:
+    """Those stay that it was about last, until the same key lists all again."""
+    stream = Stream()
+    start = stream.line(t.RequestStart(model="local"), 95, "req_x", "session0")
+    async with running(tmp_path, [], extra=[start, stream.tick(99)]) as run:
+        assert "1 request running" in run.text
+        await run.press("v")
+        assert run.table.n_items == 1
+        await run.add_request(Made(96, 1.0))
+        assert "1 request answered" in run.text and "v: all of them again" in run.text
+        assert run.table.n_items == 1
+        await run.press("v")
+        assert run.table.n_items == 2 and not run.app.context.listing.is_chosen

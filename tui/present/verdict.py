@@ -370,7 +370,11 @@ class Judgement:
         return shown
 
     def of_kind(self, kind: str) -> Verdict | None:
-        """The verdict of a kind, at the same moment, though another one may matter more."""
-        if self._shown is None or self._look is None or self._shown.kind == kind:
-            return self._shown
-        return next((each for each in verdicts(self._look) if each.kind == kind), None)
+        """The verdict of a kind, at the same moment, though another one may matter more.
+
+        None if nothing is told of it, or if it leads to no requests.
+        """
+        found = self._shown
+        if found is not None and self._look is not None and found.kind != kind:
+            found = next((each for each in verdicts(self._look) if each.kind == kind), None)
+        return found if found is not None and found.filter else None

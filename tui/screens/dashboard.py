@@ -369,8 +369,8 @@ class DashboardScreen(PanelScreen):
     def action_verdict(self) -> None:
         """List the requests behind the verdict, or all of them again."""
         verdict = self.query_one(VerdictLine).verdict
-        if verdict.filter:
-            is_listed = self._listed is not None and self._listed.kind == verdict.kind
+        is_listed = self._listed is not None and self._listed.kind == verdict.kind
+        if is_listed or verdict.filter:
             self._listed = None if is_listed else verdict
             self.post_message(FilterChanged("" if is_listed else verdict.filter))
         else:
