@@ -37,8 +37,7 @@ class ChartPanel:
 
     def advance(self, moment: Moment) -> bool:
         """Some buckets more."""
-        self.widget.look_back = max(1, self.widget.n_buckets // self._chart.look_back)
-        series, _ = self._of(self.widget.n_buckets, filtered=bool(self._ctx.listing.text))
+        series, _ = self._kept_now()
         return series.advance(*self._wanted(moment))
 
     def _wanted(self, moment: Moment) -> tuple[Store, Window, float, int, View]:
@@ -49,8 +48,7 @@ class ChartPanel:
         """Draw the window."""
         ctx, chart = self._ctx, self.widget
         n_buckets, filtered = chart.n_buckets, bool(ctx.listing.text)
-        chart.look_back = max(1, n_buckets // self._chart.look_back)
-        series, scatter = self._of(n_buckets, filtered=filtered)
+        series, scatter = self._kept_now()
         wanted = self._wanted(moment)
         made = series.series(*wanted)
         if self._chart.has_dots:
@@ -72,8 +70,11 @@ class ChartPanel:
         chart.show(replace(picture, version=(*version, *told)))
         chart.border_title = self._chart.title(moment.total)
 
-    def _of(self, n_buckets: int, *, filtered: bool) -> tuple[TimeSeries, Scatter]:
-        key = (n_buckets, filtered)
+    def _kept_now(self) -> tuple[TimeSeries, Scatter]:
+        """What was drawn last of the size and the filter that are in force."""
+        n_buckets = self.widget.n_buckets
+        self.widget.look_back = max(1, n_buckets // self._chart.look_back)
+        key = (n_buckets, bool(self._ctx.listing.text))
         if key not in self._kept:
             if len(self._kept) > MAX_KEPT:
                 # Of sizes that the window had once.

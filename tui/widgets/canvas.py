@@ -12,10 +12,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Ink = Literal[
     "", "axis", "grid", "mark", "cursor", "good", "calm", "warn", "bad", "muted", "plain",
 ]  # fmt: skip
-"""What a cell is drawn with: a style of the chart."""
+"""What a cell is drawn with: a style of the chart. What stands behind all data comes first."""
 INKS: tuple[Ink, ...] = get_args(Ink)
 
-_BEHIND: tuple[Ink, ...] = ("", "axis", "grid", "mark", "cursor")
+_LAST_BEHIND = INKS.index("cursor")
 
 
 class CellRun(NamedTuple):
@@ -48,8 +48,7 @@ class Canvas:
 
     def is_free(self, line: int, column: int, n_cells: int) -> bool:
         """Whether nothing stands in some cells but what stands behind all data."""
-        inks = self._inks[line, column : column + n_cells]
-        return bool(np.isin(inks, [INKS.index(each) for each in _BEHIND]).all())
+        return bool((self._inks[line, column : column + n_cells] <= _LAST_BEHIND).all())
 
     def runs(self, line: int) -> Iterator[CellRun]:
         """A line from left to right."""
