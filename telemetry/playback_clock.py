@@ -59,11 +59,6 @@ class PlaybackClock:
         """The real time, whatever is shown, by the clock of the stream."""
         return self._wall() + self._skew.seconds
 
-    def heard(self, last_ts: float) -> None:
-        """More has come of a live stream, the newest of it of that time."""
-        if not self.replay:
-            self._skew.heard(last_ts, self._wall())
-
     @property
     def over(self) -> bool:
         """Whether it stands at the end of a live stream that has ended."""
@@ -112,7 +107,7 @@ class PlaybackClock:
         went somewhere else.
         """
         if not self.replay:
-            self.heard(last_ts)
+            self._skew.heard(last_ts, self._wall())
             return
         begin_ts = first_ts if math.isinf(begin_ts) else begin_ts
         if not self.last_ts:

@@ -35,7 +35,7 @@ def test_the_present_is_that_of_the_stream_that_grows(skew_s: float) -> None:
     clock = PlaybackClock(wall)
     for n in range(6):
         wall.now_s = 5000 + 10 * n
-        clock.heard(wall.now_s + skew_s - 0.2)
+        clock.bounds(0, wall.now_s + skew_s - 0.2)
         used_s = skew_s - 0.2 if n and abs(skew_s) > 5 else 0
         assert clock.wall == clock.now == pytest.approx(wall.now_s + used_s)
 
@@ -46,7 +46,7 @@ def test_an_old_stream_that_is_copied_has_no_other_clock() -> None:
     clock = PlaybackClock(wall)
     for n in range(50):
         wall.now_s += 0.15 if n % 7 else 2
-        clock.heard(1000 + 60.0 * n)
+        clock.bounds(0, 1000 + 60.0 * n)
         assert clock.now == wall.now_s
 
 
@@ -56,7 +56,7 @@ def test_a_clock_that_is_set_anew_is_followed() -> None:
     clock = PlaybackClock(wall)
     for n in range(100):
         wall.now_s = 5000 + n / 10 - (3000 if n >= 50 else 0)
-        clock.heard(9000 + n / 10)
+        clock.bounds(0, 9000 + n / 10)
     assert clock.now == pytest.approx(9000 + 99 / 10)
 
 
