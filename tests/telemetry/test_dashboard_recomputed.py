@@ -290,7 +290,7 @@ def test_each_point_of_a_series_is_that_of_the_lines(
     for store, known in both(name, now_s):
         listing = RequestQuery(store)
         listing.set(text)
-        got = TimeSeries(look_back).series(store, window, now_s, n_buckets, listing.view)
+        got = TimeSeries(look_back).series(store, window, now_s, n_buckets, listing.view_at())
         for place in range(n_buckets):
             start_ts = got.start_ts + place * got.bucket_s
             # What ended at the edge of two buckets belongs to the later one.

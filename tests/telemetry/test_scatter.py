@@ -39,7 +39,7 @@ def test_dots_that_are_kept_up_equal_those_made_anew(
     listing = RequestQuery(store)
     listing.set("status:ok" if filtered else "")
     for now_ts in fed(store, steps):
-        kept.look(store, window, now_ts, N_COLUMNS, listing.view)
+        kept.look(store, window, now_ts, N_COLUMNS, listing.view_at())
         anew = Scatter()
         anew.look(store, window, now_ts, N_COLUMNS, View(listing.mask))
         got = kept.cells("same", N_ROWS, row_of)

@@ -156,7 +156,7 @@ def test_a_chart_that_is_kept_up_equals_one_made_anew(
     listing = RequestQuery(store)
     listing.set("status:ok" if filtered else "")
     for now_ts in fed(store, steps):
-        got = kept.series(store, window, now_ts, 20, listing.view)
+        got = kept.series(store, window, now_ts, 20, listing.view_at())
         anew = TimeSeries(look_back).series(store, window, now_ts, 20, View(listing.mask))
         for name in Series.__slots__:
             np.testing.assert_array_equal(getattr(got, name), getattr(anew, name), name)

@@ -232,7 +232,7 @@ def test_the_list_is_of_the_requests_that_are_counted() -> None:
             query.order = order
             assert len(query.rows(START_TS + at_s)) == n
         assert query.mask is not None and query.mask.sum() == n
-        assert summary(ctx.store, WINDOWS[-1], START_TS + 90, query.view.mask).n_requests == n
+        assert summary(ctx.store, WINDOWS[-1], START_TS + 90, query.view_at().mask).n_requests == n
     key = query.version
     query.choose(verdict.rows[1:] if verdict.rows is not None else None)
     assert query.version != key

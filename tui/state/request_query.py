@@ -158,13 +158,11 @@ class RequestQuery:
             return self._n_choices
         return self.text, self._mask.key(self._now())
 
-    @property
-    def view(self) -> View:
-        """The filter for computed figures, with a key that changes when its result may change."""
-        return self.view_at(math.inf)
+    def view_at(self, as_of_ts: float = math.inf) -> View:
+        """The filter for computed figures, with a key that changes when its result may change.
 
-    def view_at(self, as_of_ts: float) -> View:
-        """The same, where requests that ended later match as they did while they ran."""
+        Requests that ended later match as they did while they ran.
+        """
         if not self.text and not self.is_chosen:
             return EVERYTHING
         mask, others = self._as_of(as_of_ts)
