@@ -173,10 +173,10 @@ def rows_of(store: Store, period: Period, session: str = "", where: Filter | Non
 def open_rows(
     store: Store, period: Period, session: str = "", where: Filter | None = None
 ) -> Array:
-    """Those that began in a period, and have no end."""
+    """The requests that began in a period, and run still or were lost."""
     rows = store.by_start.between(period.from_ts, period.until_ts)
-    is_told = np.isnan(store.column("end_ts")[rows]) | (store.column("outcome")[rows] == LOST)
-    rows = rows[is_told]
+    is_open = np.isnan(store.column("end_ts")[rows]) | (store.column("outcome")[rows] == LOST)
+    rows = rows[is_open]
     return _chosen(store, rows, period, session, where)
 
 

@@ -38,7 +38,7 @@ def header_at(store: Store, now_s: float) -> StreamStart | None:
 
 
 def headers_at(store: Store, now_s: float) -> list[StreamStart]:
-    """What each server that runs at a moment says of itself, the one that began first before."""
+    """What each server that runs at a moment says of itself, in the order of their starts."""
     return store.servers.headers_at(now_s, _running(store, now_s))
 
 

@@ -28,7 +28,7 @@ def one_request(store: Store, begins: str) -> Array:
 
 
 def told_ends(store: Store, rows: Array) -> Array:
-    """Those of some requests, which ended, whose server said so: the others were lost with it."""
+    """Of requests that ended, those whose server said so; others were lost with their server."""
     return np.asarray(rows[store.column("outcome")[rows] != LOST])
 
 

@@ -140,7 +140,7 @@ class TimeSeries:
         return time_grid(store, window, now_s, n_buckets, self._look_back - 1)
 
     def _note(self, key: Hashable, grid: TimeGrid) -> None:
-        """Which buckets must be computed; the other buckets' values move to their new place."""
+        """Mark the buckets that must be computed; the others' values move to their new place."""
         n_all, moved = grid.counts.shape[1], grid.first - self._first
         if key != self._key or not 0 <= moved < n_all:
             self._counts = np.full((2, n_all), -1)

@@ -72,10 +72,8 @@ class Total(Generic[_T]):
         `version` changes with what the figures depend on besides requests that ended.
         """
         start_ts, end_ts = bounds(store, window, now_s)
-        first, until = (
-            int(np.searchsorted(store.by_end.times, start_ts)),
-            store.by_end.until(end_ts),
-        )
+        first = int(np.searchsorted(store.by_end.times, start_ts))
+        until = store.by_end.until(end_ts)
         points = store.progress.between(start_ts, end_ts)
         rewritten = (store.n_rewritten, store.progress.n_sorted, store.by_end.n_inserted)
         scope = (window, first, view.key, rewritten)

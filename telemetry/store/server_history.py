@@ -33,6 +33,7 @@ class ServerHistory:
         self._newest = (0.0, 0)
         self._stopped: dict[int, float] = {}
         self._over: dict[int, set[float]] = {}
+        """By process, all moments at which its end was told or noticed."""
         self._at: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
         self._headers: list[_Header] = []

@@ -46,7 +46,7 @@ class Context:
     def is_silent(self) -> bool:
         """Whether a server that was heard is not heard any more.
 
-        One that answers elsewhere is there, and of a clock that is ahead nothing is known yet.
+        One that answers elsewhere is there. Of one whose clock is ahead, nothing is known yet.
         """
         is_there = any(not mirror.trouble for mirror in self.beside.mirrors)
         is_ahead = self.store.last_ts > self.clock.wall
