@@ -67,6 +67,8 @@ class _Planner:
             is_preset = table.kind in PRESETS
             self._upstream = table.kind if is_preset else urlsplit(table.url).hostname or UPSTREAM
             self.tables.setdefault(self._upstream, table)
+        elif settings.upstream_url:
+            raise SettingsError("upstream_url: upstream has to name the kind of server, or the URL")
 
     def default(self) -> Target:
         settings = self._settings

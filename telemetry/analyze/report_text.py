@@ -93,12 +93,12 @@ def _findings(found: Sequence[ReportFinding]) -> Iterator[str]:
 
 def _times(of: ReportFigures) -> Iterator[str]:
     yield ""
-    yield f"{'time of answers':<18}{'P50':>10}{'P95':>10}{'P99':>10}"
+    yield f"{'time of answers':<18}{'P50':>12}{'P95':>12}{'P99':>12}"
     for name, title in TITLES.items():
         values = of.times[name]
         if values.n:
             cells = (values.p50, values.p95, values.p99)
-            yield f"  {title:<16}" + "".join(f"{span(value):>10}" for value in cells)
+            yield f"  {title:<16}" + "".join(f"{span(value):>12}" for value in cells)
 
 
 def _caches(of: ReportFigures) -> Iterator[str]:
@@ -118,14 +118,14 @@ def _groups(noun: str, found: Sequence[Group]) -> Iterator[str]:
     yield ""
     yield (
         f"{f'by {noun}':<40}{'requests':>9}{'failed':>8}{'read':>13}{'cached':>8}{'written':>10}"
-        f"{'P50':>10}{'P95':>10}"
+        f"{'P50':>12}{'P95':>12}"
     )
     for each in found[:MAX_ROWS]:
         name = each.name if len(each.name) <= 37 else f"{each.name[:36]}…"
         yield (
             f"  {name:<38}{each.n_requests:>9,}{each.n_errors:>8,}{each.input_tokens:>13,}"
             f"{percent(each.cached_tokens, each.input_tokens):>8}{each.output_tokens:>10,}"
-            f"{_span(each.duration_p50_s):>10}{_span(each.duration_p95_s):>10}"
+            f"{_span(each.duration_p50_s):>12}{_span(each.duration_p95_s):>12}"
         )
     if len(found) > MAX_ROWS:
         yield f"  and {len(found) - MAX_ROWS:,} more; --json lists all"

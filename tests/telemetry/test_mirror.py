@@ -73,6 +73,8 @@ def test_copies_become_what_is_there(
             made.copy()
         elif act == "remove":
             elsewhere.held.pop(name, None)
+            # A name tells when its file was begun, and by whom: it doesn't come again unseen.
+            made.copy()
         else:
             made.step()
     made.copy()

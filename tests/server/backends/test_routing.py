@@ -151,6 +151,7 @@ def test_without_a_choice_there_is_one_backend(tmp_path: Path) -> None:
         ),
         ('upstream = "http://u:pw@h"', "upstream: url: must hold no key or password"),
         ('upstream = "http://[h"', "upstream: url: is none"),
+        ('upstream_url = "http://h"', "upstream_url: upstream has to name"),
         ('upstream = "olama"', "upstream: expected lmstudio, .* got 'olama'"),
     ],
 )
