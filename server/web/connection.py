@@ -68,7 +68,10 @@ class Exchange(TimedHttp):
         Sanic stops reading when its buffer is full, and would go on with the next request only.
         """
         part = await super().read()
-        if not self.request_body and (transport := self.protocol.transport) is not None:
+        transport = self.protocol.transport
+        # A client that sends further requests meanwhile waits until there is room for them.
+        has_room = len(self.recv_buffer) < self.protocol.app.config.REQUEST_BUFFER_SIZE
+        if not self.request_body and has_room and transport is not None:
             transport.resume_reading()
         return part
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mlxdeck.server.web import incoming_bodies
+from mlxdeck.server.web.connection import Exchange
 from mlxdeck.server.web.incoming_bodies import FREE_BYTES
 from tests.server.http import Running, body, running, until
 
@@ -83,6 +84,29 @@ async def test_who_may_not_ask_is_told_before_a_body_comes(
         answered = await exchange(server, head(31 * 2**20, *expecting, path=path))
         assert answered.startswith(f"HTTP/1.1 {status} ".encode())
         assert b"connection: close" in answered.lower()
+
+
+async def test_requests_sent_ahead_wait_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many bodies a client sends without waiting, the buffer keeps to its limit."""
+    held: list[int] = []
+    read = Exchange.read
+
+    async def noted(stream: Exchange) -> bytes | None:
+        part = await read(stream)
+        held.append(len(stream.recv_buffer))
+        return part
+
+    monkeypatch.setattr(Exchange, "read", noted)
+    async with running() as server:
+        n_requests = 20_000
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.service.settings.port)
+        writer.write((head(2) + b"{}") * n_requests)
+        for _ in range(500):
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0)
+        writer.close()
+    # One piece comes beyond it, before Sanic stops reading.
+    assert max(held) < 2 * FREE_BYTES
 
 
 async def test_bodies_in_flight_have_a_cap_that_lets_short_ones_in(
