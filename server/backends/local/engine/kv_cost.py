@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 STEP_TOKENS = 256
 """mlx-lm's caches grow by so many tokens at once; so much of them may be empty."""
@@ -36,17 +36,20 @@ class KVCost:
     def of(cls, layers: Iterable[LayerCost]) -> KVCost:
         """The same, with layers of one kind as one: it is asked for often."""
         kinds: dict[int, LayerCost] = {}
-        widest = LayerCost()
-        for each in layers:
-            if each.token_bytes > widest.token_bytes:
-                widest = each
+        found = list(layers)
+        for each in found:
             same = kinds.get(each.most_tokens, LayerCost())
             kinds[each.most_tokens] = LayerCost(
                 same.token_bytes + each.token_bytes,
                 each.most_tokens,
                 same.fixed_bytes + each.fixed_bytes,
             )
-        return cls(tuple(kinds.values()), widest)
+        return cls(tuple(kinds.values()), max(found, key=_width, default=LayerCost()))
+
+    def beside(self, other: KVCost) -> KVCost:
+        """Of a sequence that both models read."""
+        whole = KVCost.of((*self.layers, *other.layers))
+        return replace(whole, widest=max(self.widest, other.widest, key=_width))
 
     def bytes_of(self, n_tokens: int) -> int:
         """The most that a sequence of so many tokens takes, with the room to grow into."""
@@ -74,6 +77,10 @@ class KVCost:
             else:
                 high = middle - 1
         return low
+
+
+def _width(layer: LayerCost) -> float:
+    return layer.token_bytes
 
 
 def _bytes_of(layer: LayerCost, n_tokens: int) -> float:

@@ -34,7 +34,6 @@ from mlxdeck.server.backends.local.engine.api import (
 from mlxdeck.server.backends.local.engine.hardware.device import device
 from mlxdeck.server.backends.local.engine.hardware.heap import give_back
 from mlxdeck.server.backends.local.engine.hardware.memory_use import memory_limit_bytes, memory_use
-from mlxdeck.server.backends.local.engine.kv_cost import KVCost
 from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptProgress, PromptRow
 from mlxdeck.server.backends.local.engine.mlx.draft_model import (
     DraftModel,
@@ -152,7 +151,7 @@ class MlxEngine:
             )
         cost = known_cost(self._model, self._max_kv_tokens, self._prefill_chunk_tokens)
         if cost and self._draft_model:
-            cost = KVCost.of((*cost.layers, *self._draft_model.cost().layers))
+            cost = cost.beside(self._draft_model.cost())
         if cost:
             info = replace(info, kv_cost=cost, kv_bytes=cost.bytes_of(info.context_tokens))
         progress(context_line(info))

@@ -56,3 +56,11 @@ def test_padding_and_the_copy_of_a_buffer_are_reckoned_with() -> None:
     written = Demand(3_000, 100, held_tokens=3_000)
     grown = (100 + STEP_TOKENS) * 32 + COST.copy_bytes(1, 3_000)
     assert budget.lacking_bytes([written], 0, [RowGroup(1, 3_000)]) == grown
+
+
+def test_one_layer_of_two_models_is_copied_at_a_time() -> None:
+    """Beside a draft model too, a buffer is not reckoned as if all of it were copied at once."""
+    large, small = KVCost.of([LayerCost(64.0)] * 48), KVCost.of([LayerCost(8.0)] * 24)
+    for both in (large.beside(small), small.beside(large)):
+        assert both.bytes_of(3_000) == large.bytes_of(3_000) + small.bytes_of(3_000)
+        assert both.copy_bytes(1, 3_000) == large.copy_bytes(1, 3_000) < both.bytes_of(3_000) / 4
