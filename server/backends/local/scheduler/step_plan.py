@@ -120,8 +120,8 @@ class StepPlanner:
             most = self._lone_tokens(speeds)
         self._most = min(most, self._share.most)
         self._at_once = self._at_once_tokens(n_decoding, most)
-        is_soon = n_decoding > 0 or expects or len(readings) == 1
-        self._whole = self._whole_tokens(most, speeds, is_soon)
+        alone_together = len(readings) > 1 and not n_decoding and not expects
+        self._whole = self._whole_tokens(most, speeds, alone_together=alone_together)
         chosen: Reading | None = None
         if large and self._step - self._large_step >= AGE_STEPS:
             chosen = self._choose(large)
@@ -161,15 +161,15 @@ class StepPlanner:
             return self._chunk
         return self._fixed or max(most, self._chunk // BURST_SHARE)
 
-    def _whole_tokens(self, most: int, speeds: Speeds, is_soon: bool) -> int:
-        """The longest prompt that is read as a whole; `is_soon` if others want a step soon.
+    def _whole_tokens(self, most: int, speeds: Speeds, *, alone_together: bool) -> int:
+        """The longest prompt that is read as a whole.
 
         If several prompts wait and nothing else, then the shortest may take as long as a lone one.
         """
         if self._fixed:
             return most
         whole = WHOLE_PASSES * most
-        return whole if is_soon else max(whole, self._lone_tokens(speeds))
+        return max(whole, self._lone_tokens(speeds)) if alone_together else whole
 
     def _part(self, reading: Reading) -> int:
         """How much of a prompt a pass reads."""
