@@ -217,10 +217,11 @@ class PrefixCache:
             return known
         start = parent.end_tokens
         end = start + n_tokens(tokens)
-        if not self._make_room(self._states.block_bytes(state, start, end)):
+        wanted_bytes = self._states.block_bytes(state, start, end)
+        if not self._make_room(wanted_bytes):
             return None
         data = self._states.block(state, start, end)
-        self._free_bytes -= self._states.block_bytes(state, start, end)
+        self._free_bytes -= wanted_bytes
         n_bytes = self._states.size_bytes(data)
         if not self._make_room(n_bytes, is_made=True):
             return None
@@ -295,24 +296,18 @@ class PrefixCache:
         """
         if n_bytes > self.max_bytes:
             return False
-        before, lacking = self.n_bytes, self._lacking_memory(0 if is_made else n_bytes)
-
-        def is_enough() -> bool:
-            return before - self.tree.n_bytes >= lacking and self._has_room(n_bytes)
-
-        self._eviction.give_up(is_enough)
+        taken = 0 if is_made else n_bytes
+        if taken > self._free_bytes:
+            self._free_bytes = self.free_bytes()
+        before, lacking = self.n_bytes, max(0, taken - self._free_bytes)
+        self._eviction.give_up(
+            lambda: before - self.tree.n_bytes >= lacking and self._has_room(n_bytes)
+        )
         if lacking:
             # Those that run may still hold what was given up.
             self._free_bytes = self.free_bytes()
-            return n_bytes <= self._free_bytes and self._has_room(n_bytes)
         with self._lock:
-            self._free_bytes += before - self.tree.n_bytes
-            return is_enough()
-
-    def _lacking_memory(self, n_bytes: int) -> int:
-        if n_bytes > self._free_bytes:
-            self._free_bytes = self.free_bytes()
-        return max(0, n_bytes - self._free_bytes)
+            return taken <= self._free_bytes and self._has_room(n_bytes)
 
     def _has_room(self, n_bytes: int) -> bool:
         return self.tree.n_bytes + n_bytes <= self.max_bytes and self.tree.n_in_ram < MAX_BLOCKS
