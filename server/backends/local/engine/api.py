@@ -219,6 +219,9 @@ class Room:
     """Left beside both, for what a step takes for a moment."""
     groups: tuple[RowGroup, ...] = ()
     """The sequences that are written, by the buffers in which they lie."""
+    is_own: bool = True
+    """Whether it is a limit of this process, so that what it frees is free at once. Where the
+    system is asked, other programs take their part, and an allocator keeps what was freed."""
 
 
 class States(Protocol):

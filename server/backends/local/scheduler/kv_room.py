@@ -90,9 +90,12 @@ class KVRoom:
         return lacking - self.give_way(lacking) if lacking else 0
 
     def free_bytes(self) -> int:
-        """What may be taken now, measured anew; all that is asked for if that can't be told."""
+        """What a cache may take now, measured anew; all of it if that can't be told.
+
+        Beside other programs it could give up all that it has, and still have no room.
+        """
         room = self._room()
-        return room.free_bytes if room is not None else sys.maxsize
+        return room.free_bytes if room is not None and room.is_own else sys.maxsize
 
     def _room(self) -> Room | None:
         room, _ = self._attempt("looking for room", self._engine.room)

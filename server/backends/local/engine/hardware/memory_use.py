@@ -55,7 +55,8 @@ class MemoryUse:
         """For KV caches beside a model of so many bytes."""
         whole = int((1 - SPARE_SHARE) * self._whole_bytes)
         spare = int(SPARE_SHARE * self._whole_bytes)
-        return Room(self.free_bytes, max(0, whole - model_bytes), spare)
+        most = max(0, whole - model_bytes)
+        return Room(self.free_bytes, most, spare, is_own=self._is_metal)
 
 
 def memory_use() -> MemoryUse:

@@ -35,6 +35,7 @@ def test_on_metal_the_wired_limit_and_the_footprint_count(
     assert use.free_bytes == max(0, free * GB - SPARE)
     assert use.room(18 * GB).most_bytes == 30 * GB - SPARE
     assert use.room(18 * GB).free_bytes == use.free_bytes
+    assert use.room(18 * GB).is_own
 
 
 def test_elsewhere_free_memory_counts() -> None:
@@ -42,6 +43,7 @@ def test_elsewhere_free_memory_counts() -> None:
     use = MemoryUse(LINUX, 5 * GB, 1 * GB)
     assert use.free_bytes == 21 * GB - 1 * GB
     assert use.room(2 * GB).most_bytes == 29 * GB
+    assert not use.room(2 * GB).is_own
 
 
 def test_the_footprint_is_read_where_the_system_tells_it() -> None:

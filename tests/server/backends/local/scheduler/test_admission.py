@@ -41,6 +41,7 @@ from mlxdeck.server.backends.local.scheduler.kv_budget import (
     Demand,
     KVBudget,
 )
+from mlxdeck.server.backends.local.scheduler.kv_room import KVRoom
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence
 from mlxdeck.server.errors import PromptTooLong
@@ -210,6 +211,18 @@ async def loaded(engine: Small) -> AsyncIterator[Scheduler]:
         yield scheduler
     finally:
         await scheduler.stop()
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_cache_is_not_refused_memory_beside_other_programs(
+    monkeypatch: pytest.MonkeyPatch, is_own: bool
+) -> None:
+    """What it gives up there may not come back to the system: nothing would be known any more."""
+    engine = EchoEngine()
+    monkeypatch.setattr(engine, "room", lambda: Room(0, 1 << 40, is_own=is_own))
+    room = KVRoom(engine, lambda _, work: (work(), ""))
+    assert (room.free_bytes() > 1 << 40) is not is_own
+    assert (room.free_bytes() == 0) is is_own
 
 
 async def test_only_as_many_run_as_there_is_memory_for() -> None:
