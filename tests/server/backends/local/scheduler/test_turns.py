@@ -195,7 +195,8 @@ class Faults(RuleBasedStateMachine):
         if not hasattr(self, "turns"):
             return
         self.plan.disarm()
-        for _ in range(6_000):
+        # One after the other at worst, as there may be room for a single one.
+        for _ in range(50_000):
             self.turns.turn()
             if not self.turns.worker.busy:
                 break
