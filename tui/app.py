@@ -1,8 +1,8 @@
 """The dashboard: reads streams on a separate thread, keeps the store, and shows it.
 
 All state changes happen here, in handlers on the event loop. The reading thread only posts
-messages. The screen is redrawn at most seven times a second, and only where it changed. Everything
-is drawn as of the clock's time; this is the only difference between live and replay.
+messages. The screen is redrawn at most ten times a second, and only where it changed. Everything is
+drawn as of the clock's time; this is the only difference between live and replay.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,12 +25,12 @@ from mlxdeck.telemetry.alerts.deliveries import Delivery
 from mlxdeck.telemetry.alerts.hooks import AlertHooks
 from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
 from mlxdeck.telemetry.alerts.thresholds import Thresholds
-from mlxdeck.telemetry.analyze.running_servers import stream_end
 from mlxdeck.telemetry.analyze.stats import WINDOWS
 from mlxdeck.telemetry.analyze.time_series import PART_ROWS
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.command_palette import kept_filters, palette
+from mlxdeck.tui.drawing import Drawing
 from mlxdeck.tui.leaving import Leaving
 from mlxdeck.tui.messages import (
     BatchArrived,
@@ -63,14 +62,10 @@ from mlxdeck.tui.widgets.transport import Transport
 from mlxdeck.tui.workers.search_worker import TYPING_S, search
 from mlxdeck.tui.workers.tail_worker import follow
 
-REDRAW_S = 0.15
-REST = 4
-"""Drawing rests for so many times as long as it took, so that it never has all of a core."""
-REST_LOADING = 9
 _DASHBOARD_ACTIONS = {"window", "pause", "newest", "sessions", "problems"}
 
 
-class Dashboard(Replaying, Leaving):
+class Dashboard(Drawing, Replaying, Leaving):
     """Shows a telemetry stream, live or as a replay."""
 
     TITLE = "mlxdeck"
@@ -126,13 +121,8 @@ class Dashboard(Replaying, Leaving):
         )
         self.count_running = beside.count_running
         self._dashboard = DashboardScreen(self.context)
-        self._stale, self._asked = True, False
-        """Whether something has changed, and whether a view that is held is to be drawn anyway."""
-        self._drawn_s = self._drawn_wall_s = 0.0
-        self._rest_until_s = 0.0
-        self._parts: Iterator[None] | None = None
-        """The parts of the current drawing that are not drawn yet."""
-        self._took_s = 0.0
+        self._asked = False
+        """Whether a view that is held is to be drawn anyway."""
         self._sought = frozenset[str]()
 
     @property
@@ -144,7 +134,6 @@ class Dashboard(Replaying, Leaving):
         theme = self.context.ways.theme
         self.theme = theme if theme in self.available_themes else THEME_NAMES[0]
         self.push_screen(self._dashboard)
-        self.set_interval(REDRAW_S, self._redraw)
         self._read()
         self.watch_terminal()
         for note in self.context.beside.notes:
@@ -169,13 +158,8 @@ class Dashboard(Replaying, Leaving):
         store = self.store
         store.feed([message.batch])
         self.context.clock.bounds(store.first_ts, store.last_ts, store.by_end.first_ts)
-        self._find_end()
         self._stale = True
-
-    def _find_end(self) -> None:
-        clock = self.context.clock
-        clock.end_at(stream_end(self.store, clock.wall))
-        self.store.lose_silent(clock.wall)
+        self.redraw()
 
     @on(SourceChanged)
     def _note_source(self, message: SourceChanged) -> None:
@@ -188,6 +172,7 @@ class Dashboard(Replaying, Leaving):
                 settle_memory()
         self.context.source = message
         self._stale = True
+        self.redraw()
 
     def _tell_of_hooks(self, text: str) -> None:
         """Called on the hooks' thread."""
@@ -263,6 +248,7 @@ class Dashboard(Replaying, Leaving):
         self.store.note_said(message.text, message.ids)
         self.context.listing.look_again()
         self._stale = True
+        self.redraw()
 
     @on(SearchedAll)
     def _note_searched(self, message: SearchedAll) -> None:
@@ -270,34 +256,6 @@ class Dashboard(Replaying, Leaving):
             self.context.sought = frozenset()
             # A paused view is drawn only on request.
             self.redraw_now()
-
-    def _redraw(self) -> None:
-        """Draw what changed; without news, once a second, for time passes."""
-        clock = self.context.clock
-        self._find_end()
-        now_s = clock.now
-        moving = clock.replay and now_s != self._drawn_s
-        waits = clock.replay or clock.wall - self._drawn_wall_s < 1
-        if not self._stale and not moving and waits:
-            return
-        if self._parts is None and time.monotonic() >= self._rest_until_s:
-            self._parts, self._took_s = self._drawing(now_s), 0.0
-            self._draw_on()
-
-    def _draw_on(self) -> None:
-        """Draw all; of many requests, and of those that load, one part a turn of the event loop."""
-        loading = self.context.source.loaded < 1
-        began_s, at_once = time.monotonic(), not loading and self.store.n <= PART_ROWS
-        for _ in self._parts or ():
-            if not at_once:
-                # Messages that wait would be handled in one go, before the keyboard is looked at.
-                get_running_loop().call_soon(self.call_later, self._draw_on)
-                break
-        else:
-            self._parts = None
-        self._took_s += time.monotonic() - began_s
-        rest = REST_LOADING if loading else REST
-        self._rest_until_s = time.monotonic() + rest * self._took_s
 
     def _drawing(self, now_s: float) -> Iterator[None]:
         clock, screen = self.context.clock, self.screen
@@ -307,9 +265,9 @@ class Dashboard(Replaying, Leaving):
         for alert in self._dashboard.alerts(clock.unheld):
             self.notify(alert.text, title=f"! {alert.title}", severity="warning", markup=False)
         yield
+        # What comes from here on is drawn the next time.
+        is_stale, self._stale = self._stale, False
         if isinstance(screen, DashboardScreen) and screen.is_mounted:
-            # What comes from here on is drawn the next time.
-            self._stale = False
             asked, self._asked = self._asked, False
             if clock.replay or not clock.paused:
                 yield from screen.drawing(now_s)
@@ -318,10 +276,8 @@ class Dashboard(Replaying, Leaving):
             screen.show_status(status_line.parts(self.context))
         elif isinstance(screen, RequestScreen):
             screen.refresh_row()
-        elif isinstance(screen, SessionsScreen) and self._stale:
+        elif isinstance(screen, SessionsScreen) and is_stale:
             screen.show_sessions()
-            self._stale = False
-        self._drawn_s, self._drawn_wall_s = now_s, clock.wall
 
     def action_window(self) -> None:
         """The next window."""
@@ -369,12 +325,9 @@ class Dashboard(Replaying, Leaving):
         return True
 
     def redraw_now(self) -> None:
-        """Draw at the next opportunity, even if nothing changed."""
-        self._stale, self._asked, self._rest_until_s, self._parts = True, True, 0.0, None
-        if not self.screen_stack:
-            # A widget requested this while the screens were being removed.
-            return
-        self._redraw()
+        """Draw at the next opportunity, even if nothing changed, and the view is held."""
+        self._asked = True
+        super().redraw_now()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Textual's own commands, and every action of this application."""

@@ -17,13 +17,17 @@ class Themed(App[None]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._filters_by_dim: dict[str, tuple[LineFilter, LineFilter]] = {}
         for theme in THEMES:
             self.register_theme(theme)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and those that keep foreign text plain and dim text readable."""
-        dim = Dimmed(self.theme_variables.get("dim", ""))
-        return [dim, *super().get_line_filters(), Plain()]
+        colour = self.theme_variables.get("dim", "")
+        if (own := self._filters_by_dim.get(colour)) is None:
+            # The same objects each time: Textual keeps what a filter has made of a line.
+            own = self._filters_by_dim[colour] = Dimmed(colour), Plain()
+        return [own[0], *super().get_line_filters(), own[1]]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours that Textual's own themes don't have."""

@@ -1,6 +1,6 @@
 """The read side: follows streams as they grow, are rotated, truncated or replaced.
 
-Polled, not notified: four looks a second cost nothing and work on every file system. A line that
+Polled, not notified: ten looks a second cost nothing and work on every file system. A line that
 can't be read is counted and kept for the user to see; it never ends the tailing.
 """
 
@@ -90,9 +90,15 @@ class Tail:
         """Number of unread bytes in all files."""
         return sum(file.unread_bytes for file in self._files.values())
 
-    def poll(self, max_bytes: int = 32 * CHUNK_BYTES) -> Iterator[RecordBatch]:
-        """Data since the last call, up to about `max_bytes` a file."""
-        self._look()
+    def poll(
+        self, max_bytes: int = 32 * CHUNK_BYTES, *, looks: bool = True
+    ) -> Iterator[RecordBatch]:
+        """Data since the last call, up to about `max_bytes` a file.
+
+        `looks`: also of files that are new, for which folders are listed.
+        """
+        if looks:
+            self._look()
         for file in self._files.values():
             for found in file.read(max_bytes):
                 for bad in found.bad:

@@ -57,10 +57,11 @@ class ChartPanel:
         empty = not moment.total.n_requests
         where = ctx.store, ctx.window, moment.now_s
         hint = nothing_in(*where, filtered=filtered) if empty else ""
+        end_ts = made.start_ts + made.bucket_s * n_buckets
         times = TimeAxis(
             made.start_ts,
-            made.start_ts + made.bucket_s * n_buckets,
-            ticks(ctx, moment.now_s, moment.axis_cells),
+            end_ts,
+            ticks(ctx, moment.now_s, moment.axis_cells, end_ts),
             marks(ctx.store, made.start_ts, moment.now_s),
         )
         picture = Picture(times, n_buckets, hint=hint, **drawn._asdict())
@@ -68,7 +69,7 @@ class ChartPanel:
         version = (times.placed(n_buckets), dots, hint)
         told = (each.tobytes() for each in picture.figures)
         chart.show(replace(picture, version=(*version, *told)))
-        chart.border_title = self._chart.title(moment.total)
+        chart.tell_title(self._chart.title(moment.total))
 
     def _kept_now(self) -> tuple[TimeSeries, Scatter]:
         """What was drawn last of the size and the filter that are in force."""

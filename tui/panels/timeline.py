@@ -38,7 +38,7 @@ class TimelinePanel(QuickPanel):
             return
         self._version = version
         spans = request_spans(store, now_s - length_s, now_s, ctx.view.mask)
-        times = TimeAxis(now_s - length_s, now_s, ticks(ctx, now_s, moment.axis_cells))
+        times = TimeAxis(now_s - length_s, now_s, ticks(ctx, now_s, moment.axis_cells, now_s))
         hint = nothing_in(store, ctx.window, now_s, filtered=bool(ctx.listing.text))
         if self._was_loading:
             # What happened to be read first doesn't decide where the rest lies.
@@ -47,4 +47,4 @@ class TimelinePanel(QuickPanel):
         widget.show(self._lanes.place(store, spans, now_s), times, hint)
         n_ended, n = sum(not span.runs for span in spans), moment.total.n_requests
         shown = f": the last {n_ended} of {n:,}" if n_ended < n else ""
-        widget.border_title = f"timeline{shown}"
+        widget.tell_title(f"timeline{shown}")

@@ -40,6 +40,6 @@ class ToolsPanel:
         uses = self._uses.at(*self._asked(moment))
         rows = store.by_end.between(*bounds(store, window, now_s))
         label = "since the start" if window.length_s is None else f"in the last {window.label}"
-        self.widget.border_title = f"tools called {label}"
+        self.widget.tell_title(f"tools called {label}")
         # Figures that are computed anew are another object: the one before is kept until then.
         self.widget.show_tools(uses, self._schemas.tokens(rows), (id(uses), self._ctx.listing.text))

@@ -11,15 +11,16 @@ from mlxdeck.tui.widgets.time_axis import TimeMark, TimeTick, ago_ticks, clock_t
 MAX_NAME = 24
 
 
-def ticks(ctx: Context, now_s: float, width: int) -> tuple[TimeTick, ...]:
+def ticks(ctx: Context, now_s: float, width: int, end_ts: float) -> tuple[TimeTick, ...]:
     """How long ago, where the present is shown; else times of day. The same for all charts.
 
-    `width` is that of the narrowest of them.
+    `width` is that of the narrowest of them. `end_ts` is where an axis ends: what is told from
+    there stands still while time passes.
     """
     clock, length_s = ctx.clock, span_s(ctx.store, ctx.window, now_s)
     is_present = not (clock.replay or clock.over or clock.paused)
     if is_present and ctx.window.length_s is not None:
-        return ago_ticks(now_s, length_s, width)
+        return ago_ticks(end_ts, length_s, width)
     return clock_ticks(now_s - length_s, now_s, width)
 
 

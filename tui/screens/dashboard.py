@@ -175,7 +175,7 @@ class DashboardScreen(PanelScreen):
         if bar.display:
             bar.tell(len(moment.rows), listing.hint, searching=bool(self._ctx.sought))
         if self._ctx.clock.replay:
-            self.query_one(Transport).refresh()
+            self.query_one(Transport).refresh_changed()
 
     def _view(self, filtered: bool) -> View:
         return self._ctx.view if filtered else EVERYTHING
@@ -391,7 +391,7 @@ class DashboardScreen(PanelScreen):
         table = self.query_one(RequestTable)
         self._ctx.listing.order = order
         table.first_word = order.first
-        table.border_title = f"requests, {order.first} first" if order.column else "requests"
+        table.tell_title(f"requests, {order.first} first" if order.column else "requests")
         table.action_newest()
         self.post_message(RedrawAsked())
 

@@ -204,8 +204,8 @@ class SessionsScreen(Screen[None]):
         if agent:
             name = f"{agent.name or agent.id or 'main'} in {name}"
         title = f"requests of {escape(name)}"
-        if turns.border_title != title:
-            turns.border_title, turns.cursor = title, 0
+        if turns.tell_title(title):
+            turns.cursor = 0
         turns.as_of_ts, turns.now_ts = ctx.as_of_ts, ctx.clock.now
         turns.show(rows, (line.item, self._version))
         strip = self.query_one(TurnStrip)
@@ -218,7 +218,8 @@ class SessionsScreen(Screen[None]):
     def _show_no_turns(self) -> None:
         """No session is listed, so those of the last one are of none."""
         turns, strip, none = self.query_one(TurnTable), self.query_one(TurnStrip), np.zeros(0, int)
-        turns.border_title, strip.border_title = "requests", "turns"
+        turns.tell_title("requests")
+        strip.border_title = "turns"
         turns.show(none, (-1, self._version))
         strip.show(none, self._ctx.as_of_ts, -1)
 

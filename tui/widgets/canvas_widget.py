@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
-from textual.widget import Widget
 
 from mlxdeck.tui.widgets.canvas import INKS, CellRun, Ink
+from mlxdeck.tui.widgets.line_widget import LineWidget
 
 COLOURS: dict[Ink, str] = {
     "good": "$success",
@@ -22,7 +22,7 @@ COLOURS: dict[Ink, str] = {
 """The same in markup."""
 
 
-class CanvasWidget(Widget):
+class CanvasWidget(LineWidget):
     """Subclasses draw all their lines at once, and say when they are out of date."""
 
     COMPONENT_CLASSES = {f"chart--{ink}" for ink in INKS if ink}
@@ -63,15 +63,15 @@ class CanvasWidget(Widget):
     def redraw(self) -> None:
         """Something has changed."""
         self._strips = None
-        self.refresh()
+        self.refresh_changed()
 
     def notify_style_update(self) -> None:
         """Draw again in the theme's colours."""
         self._strips = None
         super().notify_style_update()
 
-    def render_line(self, y: int) -> Strip:
-        """One line of cells."""
+    def make_line(self, y: int) -> Strip:
+        """One of them."""
         if self._strips is None:
             self._strips = self.draw()
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
@@ -90,6 +90,6 @@ class CanvasWidget(Widget):
 
     def line(self, segments: list[Segment]) -> Strip:
         """Segments on the widget's own ground, as wide as it is."""
-        ground = Style(bgcolor=self.rich_style.bgcolor)
+        ground = Style(bgcolor=self.ground.bgcolor)
         strip = Strip(segments).adjust_cell_length(self.size.width)
         return Strip([Segment(each.text, ground + (each.style or ground)) for each in strip])

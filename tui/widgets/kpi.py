@@ -44,15 +44,15 @@ class KpiGroup(Widget):
         super().__init__(id=f"kpi-{group.title}")
         self._group = group
         self._values: Mapping[str, KpiValue] = {}
+        self._shown: list[Line] = []
         self.tooltip = "\n".join(f"{tile.labels[0]}: {tile.about}" for tile in group.tiles)
 
     def show(self, values: Mapping[str, KpiValue]) -> None:
         """Show the figures of this group."""
-        own = {
+        self._values = {
             tile.name: values.get(tile.name, KpiValue(fmt.UNKNOWN)) for tile in self._group.tiles
         }
-        if own != self._values:
-            self._values = own
+        if self._lines != self._shown:
             self.refresh()
 
     @property
@@ -72,9 +72,10 @@ class KpiGroup(Widget):
 
     def render(self) -> Text:
         """Its lines, as the size has room for."""
+        self._shown = self._lines
         lines = [
             Text.assemble(*((part.text, self._style(part.kind)) for part in line), no_wrap=True)
-            for line in self._lines
+            for line in self._shown
         ]
         return Text("\n", no_wrap=True).join(lines)
 

@@ -99,7 +99,7 @@ class LineChart(CanvasWidget, can_focus=True):
     def __init__(self, axis: Axis, title: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._axis = axis
-        self.border_title = title
+        self.tell_title(title)
         self.log_scale = False
         self.marker = MARKERS[0]
         self.threshold: float | None = None
@@ -197,7 +197,7 @@ class LineChart(CanvasWidget, can_focus=True):
             (item, item.at(self._column()) if has_cursor else item.total) for item in picture.legend
         ]
         plain = int(self.marker == "ascii")
-        self.border_subtitle = "  ".join([*told, *fitted(items, room, plain)])
+        self.tell_subtitle("  ".join([*told, *fitted(items, room, plain)]))
 
     def _plot_size(self) -> Size:
         return Size(max(4, self.size.width - GUTTER), max(1, self.size.height - 1))

@@ -197,7 +197,7 @@ class SessionTree(VirtualList):
 
     def _tell_place(self) -> None:
         """The line at the top counts the sessions; here only how to get back."""
-        self.border_subtitle = f"{self.cursor:,} above · g: first" if self.cursor else ""
+        self.tell_subtitle(f"{self.cursor:,} above · g: first" if self.cursor else "")
 
     def moved(self, item: int) -> None:
         """Its requests are wanted beside it."""

@@ -48,7 +48,7 @@ class Timeline(CanvasWidget, can_focus=True):
     def __init__(self, store: Store, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._store = store
-        self.border_title = "timeline"
+        self.tell_title("timeline")
         self.marker = MARKERS[0]
         self.item = -1
         """The request under the cursor; -1 for none."""
@@ -156,7 +156,7 @@ class Timeline(CanvasWidget, can_focus=True):
         if place is None:
             plain = int(self.marker == "ascii")
             told = [f"[{COLOURS[ink]}]{mark[plain]}[/] {text}" for mark, ink, text in _LEGEND]
-            self.border_subtitle = "  ".join(told) + more
+            self.tell_subtitle("  ".join(told) + more)
             return
         span = self._lanes[place[0]].spans[place[1]]
         parts = (
@@ -165,7 +165,7 @@ class Timeline(CanvasWidget, can_focus=True):
             ("written", span.end_ts - span.write_ts),
         )
         phases = "  ".join(f"{name} {fmt.duration(s)}" for name, s in parts if s > 0)
-        self.border_subtitle = f"[b]{fmt.clock(span.start_ts)}[/b]  {phases}{more}"
+        self.tell_subtitle(f"[b]{fmt.clock(span.start_ts)}[/b]  {phases}{more}")
 
     def _column(self, ts: float) -> int:
         return max(0, self._times.column(ts, self.n_buckets))

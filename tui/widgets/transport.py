@@ -19,6 +19,7 @@ from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.sparkline import BARS
 
 _PLAY, _PAUSE = "▶", "‖"
+_PARTS = ("done", "left", "muted")
 _SPEED_CELLS = (2, 7)
 """First and last cell of the speed."""
 
@@ -26,7 +27,7 @@ _SPEED_CELLS = (2, 7)
 class Transport(Widget):
     """A line: state, speed, bar, times."""
 
-    COMPONENT_CLASSES = {"transport--done", "transport--left", "transport--muted"}
+    COMPONENT_CLASSES = {f"transport--{name}" for name in _PARTS}
     DEFAULT_CSS = """
     Transport { height: 1; padding: 0 1; background: $panel; }
     Transport > .transport--done { color: $primary; }
@@ -53,11 +54,31 @@ class Transport(Widget):
         self._store = store
         self._bar = (0, 1)
         self._drawn: tuple[object, str] = (None, "")
+        self._shown: object = None
+
+    def refresh_changed(self) -> None:
+        """Draw the clock's state, if it looks another way than on the screen."""
+        if self._texts() != self._shown:
+            self.refresh()
 
     def render(self) -> Text:
         """Draw the clock's state."""
+        self._shown = left, done, left_over, right = self._texts()
+        self._bar = (len(left), len(done) + 1 + len(left_over))
+        styles = (self.get_component_rich_style(f"transport--{name}") for name in _PARTS)
+        done_style, left_style, muted = styles
+        return Text.assemble(
+            (left, "bold"),
+            (done, done_style),
+            ("┃", "bold"),
+            (left_over, left_style),
+            (right, muted),
+            no_wrap=True,
+        )
+
+    def _texts(self) -> tuple[str, str, str, str]:
+        """Left of the bar, the bar up to now and from now on, and right of it."""
         clock = self._clock
-        muted = self.get_component_rich_style("transport--muted")
         state = _PAUSE if clock.paused else "■" if clock.ended else _PLAY
         several = fmt.days_apart(clock.first_ts, clock.last_ts)
         now = fmt.dated(clock.now) if several else fmt.clock(clock.now)
@@ -66,17 +87,8 @@ class Transport(Widget):
         length_s = max(0.0, clock.last_ts - clock.first_ts)
         right = f" {fmt.duration(passed_s)} of {fmt.duration(length_s)}, {clock.position:.0%}"
         width = max(1, self.content_size.width - len(left) - len(right))
-        done = round(clock.position * (width - 1))
-        self._bar = (len(left), width)
-        bars = self._bars(width)
-        return Text.assemble(
-            (left, "bold"),
-            (bars[:done], self.get_component_rich_style("transport--done")),
-            ("┃", "bold"),
-            (bars[done + 1 :], self.get_component_rich_style("transport--left")),
-            (right, muted),
-            no_wrap=True,
-        )
+        done, bars = round(clock.position * (width - 1)), self._bars(width)
+        return left, bars[:done], bars[done + 1 :], right
 
     def _bars(self, width: int) -> str:
         """How many requests began when: the more, the higher."""

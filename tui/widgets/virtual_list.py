@@ -19,6 +19,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from mlxdeck.tui.text import format as fmt
+from mlxdeck.tui.widgets.line_widget import LineWidget
 
 Items = np.ndarray[Any, np.dtype[Any]]
 """Numbers that mean something to a subclass, oldest first."""
@@ -49,7 +50,7 @@ def fitting_columns(columns: Iterable[_Column], width: int) -> list[_Column]:
     return found
 
 
-class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
+class VirtualList(ScrollView, LineWidget, can_focus=True, inherit_bindings=False):
     """Subclasses say how a header and an item look, and what choosing one does."""
 
     ALLOW_MAXIMIZE = False
@@ -94,7 +95,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
 
     def __init__(self, title: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.border_title = title
+        self.tell_title(title)
         self._items: Items = np.zeros(0, np.int64)
         self._shown_version: object = None
         self.cursor = 0
@@ -147,7 +148,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         if moved:
             self.scroll_to(y=scrolled, animate=False, force=True, immediate=True)
         self._tell_place()
-        self.refresh()
+        self.refresh_changed()
 
     def _scroll_over(self, n_lines: int) -> None:
         size = Size(self.scrollable_content_region.width, n_lines)
@@ -162,11 +163,11 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
     def _tell_place(self) -> None:
         """Whether the newest item is followed; if not, the cursor's place."""
         if not self.n_items:
-            self.border_subtitle = ""
+            self.tell_subtitle("")
         elif self.cursor == 0:
-            self.border_subtitle = f"{self.first_word} of {self.n_items:,} {self.scope}".rstrip()
+            self.tell_subtitle(f"{self.first_word} of {self.n_items:,} {self.scope}".rstrip())
         else:
-            self.border_subtitle = f"{self.cursor:,} above · g: {self.first_word}"
+            self.tell_subtitle(f"{self.cursor:,} above · g: {self.first_word}")
 
     @property
     def item(self) -> int:
@@ -179,7 +180,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         if len(found):
             self._go(self.n_items - 1 - int(found[-1]))
 
-    def render_line(self, y: int) -> Strip:
+    def make_line(self, y: int) -> Strip:
         """The header stays in place; everything below scrolls."""
         width = self.scrollable_content_region.width
         if y == 0:
@@ -189,7 +190,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
             text = fmt.filled(self.empty[y - 1], width)
             return self._strip([(text, "muted")], width, Style())
         if line >= self.n_items:
-            return Strip.blank(width, Style(bgcolor=self.rich_style.bgcolor))
+            return Strip.blank(width, Style(bgcolor=self.ground.bgcolor))
         cursor = Style()
         if line == self.cursor:
             # Only the background: the colours of the cells carry information.
@@ -209,8 +210,7 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         return self._style(f"list--{kind}")
 
     def _strip(self, cells: list[Cell], width: int, over: Style) -> Strip:
-        base = Style(bgcolor=self.rich_style.bgcolor, color=self.rich_style.color)
-        chosen = over.bgcolor is not None
+        base, chosen = self.ground, over.bgcolor is not None
         segments = [
             Segment(text, base + self._kind_style(kind, chosen=chosen) + over)
             for text, kind in cells
@@ -259,6 +259,6 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
             top = self.cursor - height + 1
         self.scroll_to(y=top, animate=False, force=True, immediate=True)
         self._tell_place()
-        self.refresh()
+        self.refresh_changed()
         if self.n_items:
             self.moved(self.item)

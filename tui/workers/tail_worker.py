@@ -13,9 +13,11 @@ from mlxdeck.telemetry.read.tail import Tail
 from mlxdeck.tui.messages import BatchArrived, SourceChanged
 from mlxdeck.tui.state.context import Context
 
-POLL_S = 0.15
-BUSY_POLL_S = 0.05
+POLL_S = 0.1
+BUSY_POLL_S = 0.04
 """While lines come."""
+LOOK_S = 0.5
+"""So often folders are looked through for new files."""
 CHUNK_BYTES = 512 << 10
 """So much is taken in between two looks at the keyboard: a few milliseconds of work."""
 MAX_QUEUED_MESSAGES = 4
@@ -31,9 +33,12 @@ def follow(app: App[None], context: Context, worker: Worker[None], *, whole_fold
     tail = Tail(context.places, whole_folders=whole_folders, newest_first=newest_first)
     sys.setswitchinterval(SWITCH_S)
     report = _Report(tail, app.post_message)
+    look_at_s = 0.0
     while not worker.is_cancelled:
-        found = False
-        for batch in tail.poll(CHUNK_BYTES):
+        found, looks = False, time.monotonic() >= look_at_s
+        if looks:
+            look_at_s = time.monotonic() + LOOK_S
+        for batch in tail.poll(CHUNK_BYTES, looks=looks):
             found = True
             report.tell()
             app.post_message(BatchArrived(batch))
