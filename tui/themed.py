@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from textual.app import App
 from textual.filter import LineFilter
 
-from mlxdeck.tui.text.sanitize import Plain
 from mlxdeck.tui.themes import THEMES, further_colours, next_theme
-from mlxdeck.tui.widgets.dimmed import Dimmed
+from mlxdeck.tui.widgets.shown_text import ShownText
 
 
 class Themed(App[None]):
@@ -17,17 +16,18 @@ class Themed(App[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._filters_by_dim: dict[str, tuple[LineFilter, LineFilter]] = {}
+        self._shown_texts: dict[str, ShownText] = {}
+        """By the colour of dim text."""
         for theme in THEMES:
             self.register_theme(theme)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and those that keep foreign text plain and dim text readable."""
         colour = self.theme_variables.get("dim", "")
-        if (own := self._filters_by_dim.get(colour)) is None:
-            # The same objects each time: Textual keeps what a filter has made of a line.
-            own = self._filters_by_dim[colour] = Dimmed(colour), Plain()
-        return [own[0], *super().get_line_filters(), own[1]]
+        if (own := self._shown_texts.get(colour)) is None:
+            # The same one each time: Textual keeps what a filter has made of a line.
+            own = self._shown_texts[colour] = ShownText(colour)
+        return [own, *super().get_line_filters()]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours that Textual's own themes don't have."""

@@ -78,10 +78,7 @@ class CanvasWidget(LineWidget):
 
     def ink(self, name: Ink) -> Style:
         """The style of an ink; of none, an empty one."""
-        if not name:
-            return Style()
-        found = self.get_component_rich_style(f"chart--{name}")
-        return Style(color=found.color, bold=found.bold)
+        return self.component(f"chart--{name}") if name else Style()
 
     def strip(self, left: str, runs: Iterable[CellRun]) -> Strip:
         """A text at the left in the axis' colour, and a line of a canvas."""

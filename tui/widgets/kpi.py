@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.segment import Segment
 from rich.style import Style
-from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Grid
-from textual.widget import Widget
+from textual.strip import Strip
 
 from mlxdeck.tui.messages import FilterChanged
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.kpi_layout import Line, laid_out
+from mlxdeck.tui.widgets.line_widget import LineWidget
 from mlxdeck.tui.widgets.tiles import GROUPS, KpiValue, TileGroup
 
 
-class KpiGroup(Widget):
+class KpiGroup(LineWidget):
     """One group of figures."""
 
     COMPONENT_CLASSES = {
@@ -29,7 +30,6 @@ class KpiGroup(Widget):
         height: 5;
         padding: 0 1;
         background: $surface;
-        text-wrap: nowrap;
     }
     KpiGroup > .kpi--title { color: $text-primary; text-style: bold; }
     KpiGroup > .kpi--label { color: $dim; }
@@ -44,7 +44,8 @@ class KpiGroup(Widget):
         super().__init__(id=f"kpi-{group.title}")
         self._group = group
         self._values: Mapping[str, KpiValue] = {}
-        self._shown: list[Line] = []
+        self._lines: tuple[object, list[Line]] = (None, [])
+        """As they are laid out for a size."""
         self.tooltip = "\n".join(f"{tile.labels[0]}: {tile.about}" for tile in group.tiles)
 
     def show(self, values: Mapping[str, KpiValue]) -> None:
@@ -52,17 +53,21 @@ class KpiGroup(Widget):
         self._values = {
             tile.name: values.get(tile.name, KpiValue(fmt.UNKNOWN)) for tile in self._group.tiles
         }
-        if self._lines != self._shown:
-            self.refresh()
+        self._lines = (None, [])
+        self.refresh_changed()
 
     @property
-    def _lines(self) -> list[Line]:
-        width, height = self.content_size
-        return laid_out(self._group, self._values, width, height) if self._values else []
+    def lines(self) -> list[Line]:
+        """As the size has room for."""
+        size = self.content_size
+        if self._lines[0] != size:
+            found = laid_out(self._group, self._values, *size) if self._values and size else []
+            self._lines = (size, found)
+        return self._lines[1]
 
     def on_click(self, event: events.Click) -> None:
         """Show the requests that the figure under the pointer counts."""
-        place, lines, x = event.get_content_offset_capture(self), self._lines, 0
+        place, lines, x = event.get_content_offset_capture(self), self.lines, 0
         for part in lines[place.y] if 0 <= place.y < len(lines) else ():
             x += len(part.text)
             if place.x < x:
@@ -70,17 +75,14 @@ class KpiGroup(Widget):
                     self.post_message(FilterChanged(part.tile.filter))
                 return
 
-    def render(self) -> Text:
-        """Its lines, as the size has room for."""
-        self._shown = self._lines
-        lines = [
-            Text.assemble(*((part.text, self._style(part.kind)) for part in line), no_wrap=True)
-            for line in self._shown
-        ]
-        return Text("\n", no_wrap=True).join(lines)
+    def make_line(self, y: int) -> Strip:
+        """One of them."""
+        line = self.lines[y] if y < len(self.lines) else []
+        segments = [Segment(part.text, self.ground + self._style(part.kind)) for part in line]
+        return Strip(segments).adjust_cell_length(self.size.width, self.ground)
 
     def _style(self, kind: str) -> Style:
-        return self.get_component_rich_style(f"kpi--{kind}") if kind else Style()
+        return self.component(f"kpi--{kind}") if kind else Style()
 
 
 class KpiStrip(Grid):

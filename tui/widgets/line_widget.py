@@ -22,6 +22,7 @@ class LineWidget(Widget):
         self._made_size = Size()
         self._is_drawing = False
         self._ground: Style | None = None
+        self._components: dict[str, Style] = {}
         self._border_texts: dict[str, str] = {}
         self._border_line: tuple[Region, ...] = ()
 
@@ -36,6 +37,18 @@ class LineWidget(Widget):
             own = self.rich_style
             self._ground = Style(color=own.color, bgcolor=own.bgcolor)
         return self._ground
+
+    def component(self, name: str) -> Style:
+        """Colour and weight of a component class. Textual looks it up anew after each drawing."""
+        if (found := self._components.get(name)) is None:
+            own = self.get_component_rich_style(name)
+            found = self._components[name] = Style(color=own.color, bold=own.bold)
+        return found
+
+    def notify_style_update(self) -> None:
+        """The theme or the focus has changed."""
+        self._components = {}
+        super().notify_style_update()
 
     def refresh_changed(self) -> None:
         """Draw again what looks another way than on the screen."""

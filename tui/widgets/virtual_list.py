@@ -184,7 +184,7 @@ class VirtualList(ScrollView, LineWidget, can_focus=True, inherit_bindings=False
         """The header stays in place; everything below scrolls."""
         width = self.scrollable_content_region.width
         if y == 0:
-            return self._strip(self.header(width), width, self._style("list--header"))
+            return self._strip(self.header(width), width, self.component("list--header"))
         line = self.scroll_offset.y + y - 1
         if not self.n_items and y <= len(self.empty):
             text = fmt.filled(self.empty[y - 1], width)
@@ -199,15 +199,11 @@ class VirtualList(ScrollView, LineWidget, can_focus=True, inherit_bindings=False
             self.cells(int(self._items[self.n_items - 1 - line]), width), width, cursor
         )
 
-    def _style(self, name: str) -> Style:
-        style = self.get_component_rich_style(name)
-        return Style(color=style.color, bold=style.bold)
-
     def _kind_style(self, kind: str, *, chosen: bool) -> Style:
         """Nothing in the chosen line is muted."""
         if not kind or (chosen and kind == "muted"):
             return Style()
-        return self._style(f"list--{kind}")
+        return self.component(f"list--{kind}")
 
     def _strip(self, cells: list[Cell], width: int, over: Style) -> Strip:
         base, chosen = self.ground, over.bgcolor is not None
