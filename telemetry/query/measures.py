@@ -16,7 +16,7 @@ _NEEDS: Mapping[Kind, str] = {
     "seconds": "needs a time like 2s or 300ms",
     "count": "needs a number like 5 or 8k",
     "share": "needs a share like 0.5 or 40%",
-    "time": "needs a time like 14:30 or 2026-11-24 14:30; ago<10m is the last ten minutes",
+    "time": "needs a time like 14:30 or 2026-11-24 14:30; or ago<10m",
 }
 DAY_S = 86_400
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")

@@ -272,8 +272,11 @@ async def test_an_empty_chart_says_what_would_help(tmp_path: Path) -> None:
         assert "no match yet" in run.text
         # A longer window is no help where the shown one holds everything.
         window, begin_ts = WINDOWS[1], START_TS + REQUESTS[0].end_s
-        told = [nothing_in(run.app.store, window, begin_ts + s, filtered=True) for s in (299, 300)]
-        assert told == ["no match yet", "no match in the last 5m  ·  w: longer"]
+        told = [
+            nothing_in(run.app.store, window, begin_ts + s, filtered=True, n_listed=n)
+            for s, n in ((299, 1), (300, 1), (300, 0))
+        ]
+        assert told == ["no match yet", "no match in the last 5m  ·  w: longer", "no match"]
 
 
 async def test_each_request_is_a_dot_of_its_kind(tmp_path: Path) -> None:

@@ -81,6 +81,15 @@ def test_all_is_well() -> None:
     assert first.text == "healthy: 1 request answered, 0% of its prompt from cache"
 
 
+def test_what_was_cut_off_is_not_answered() -> None:
+    """It is counted beside what was; where nothing was, it isn't called healthy."""
+    cut_off = Stream().request(Made(20, outcome="cancelled"), 2)
+    (alone,) = told(context(cut_off, Stream()), 21)
+    assert (alone.mood, alone.text) == ("note", "1 request cut off, none answered")
+    (beside,) = told(context([*Stream().request(Made(10), 1), *cut_off], Stream()), 21)
+    assert beside.text.startswith("healthy: 1 request answered, 1 cut off, 0% of their")
+
+
 def test_each_trouble_is_told_with_its_number_and_its_requests() -> None:
     """In the order of what matters most; the filter finds as many as the sentence says."""
     stream = Stream()

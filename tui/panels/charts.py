@@ -56,7 +56,7 @@ class ChartPanel:
         drawn = self._chart.draw(made, moment.total, scatter)
         empty = not moment.total.n_requests
         where = ctx.store, ctx.window, moment.now_s
-        hint = nothing_in(*where, filtered=filtered) if empty else ""
+        hint = nothing_in(*where, filtered=filtered, n_listed=len(moment.rows)) if empty else ""
         end_ts = made.start_ts + made.bucket_s * n_buckets
         times = TimeAxis(
             made.start_ts,

@@ -39,7 +39,9 @@ class TimelinePanel(QuickPanel):
         self._version = version
         spans = request_spans(store, now_s - length_s, now_s, ctx.view.mask)
         times = TimeAxis(now_s - length_s, now_s, ticks(ctx, now_s, moment.axis_cells, now_s))
-        hint = nothing_in(store, ctx.window, now_s, filtered=bool(ctx.listing.text))
+        hint = nothing_in(
+            store, ctx.window, now_s, filtered=bool(ctx.listing.text), n_listed=len(moment.rows)
+        )
         if self._was_loading:
             # What happened to be read first doesn't decide where the rest lies.
             self._lanes = AgentLanes()

@@ -142,7 +142,8 @@ def _server(ctx: Context) -> Iterator[Content]:
             yield Content(", ".join(mirror.place for mirror in ctx.beside.mirrors))
         elif header.server_port:
             yield Content(f"{header.server_address}:{header.server_port}")
-        yield Content(f"context {header.context_tokens:,} tokens")
+        if header.context_tokens:
+            yield Content(f"context {header.context_tokens:,} tokens")
         if header.chip and header.memory_bytes:
             yield Content(f"{header.chip}, {fmt.size(header.memory_bytes)}")
 

@@ -327,7 +327,14 @@ def calm(look: Look) -> Verdict:
         text = f"{fmt.counted(running, 'request')} running" if running else idle
         wanted = "phase:running" if running else ""
         return Verdict("calm", text, filter=wanted, mood="note", rows=look.open_rows)
-    parts = [f"{fmt.counted(total.n_requests, 'request')} answered"]
+    # Of those that failed there is another verdict.
+    n_answered, n_cut_off = total.duration.n, total.n_requests - total.duration.n
+    if not n_answered:
+        text = f"{fmt.counted(n_cut_off, 'request')} cut off, none answered"
+        return Verdict("calm", text, mood="note")
+    parts = [f"{fmt.counted(n_answered, 'request')} answered"]
+    if n_cut_off:
+        parts.append(f"{n_cut_off:,} cut off")
     if not np.isnan(total.hits.total):
         whose = "its prompt" if total.n_requests == 1 else "their prompts"
         parts.append(f"{fmt.percent(total.hits.total)} of {whose} from cache")

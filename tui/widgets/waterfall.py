@@ -120,7 +120,7 @@ class TokenBar(Widget):
 
     COMPONENT_CLASSES = {"tokens--cached", "tokens--new", "tokens--out"}
     DEFAULT_CSS = """
-    TokenBar { height: 2; }
+    TokenBar { height: 3; }
     TokenBar > .tokens--cached { color: $success; }
     TokenBar > .tokens--new { color: $primary; }
     TokenBar > .tokens--out { color: $accent; }
@@ -136,11 +136,11 @@ class TokenBar(Widget):
         self.refresh()
 
     def render(self) -> Text:
-        """The bar, and below it what its parts are."""
+        """The bar, and below it what its parts are; a line between keeps their signs apart."""
         total, prompt = sum(self._parts), self._parts[0] + self._parts[1]
         if not total:
             return Text("not known: the prompt was not read", style="dim")
-        text, legend = Text(no_wrap=True), Text("\n", no_wrap=True)
+        text, legend = Text(no_wrap=True), Text("\n\n", no_wrap=True)
         for n, name, fill in zip(
             self._parts, ("cached", "new", "out"), ("█", "▓", "░"), strict=True
         ):
