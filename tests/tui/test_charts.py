@@ -276,7 +276,7 @@ async def test_an_empty_chart_says_what_would_help(tmp_path: Path) -> None:
             nothing_in(run.app.store, window, begin_ts + s, filtered=True, n_listed=n)
             for s, n in ((299, 1), (300, 1), (300, 0))
         ]
-        assert told == ["no match yet", "no match in the last 5m  ·  w: longer", "no match"]
+        assert told == ["no match yet", "no match in the last 5m  ·  w: longer", "no match yet"]
 
 
 async def test_each_request_is_a_dot_of_its_kind(tmp_path: Path) -> None:

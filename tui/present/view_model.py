@@ -102,9 +102,8 @@ def no_requests(
 def nothing_in(store: Store, window: Window, now_s: float, *, filtered: bool, n_listed: int) -> str:
     """Why a chart is empty, and what would help; `n_listed` requests match, in any window."""
     what = "no match" if filtered else "nothing"
-    if filtered and not n_listed:
-        return what
-    if window.length_s is None or not store.by_end.until(now_s - window.length_s):
+    is_all = window.length_s is None or not store.by_end.until(now_s - window.length_s)
+    if is_all or (filtered and not n_listed):
         # A longer window has no more.
         return f"{what} yet"
     return f"{what} in the last {window.label}  ·  w: longer"

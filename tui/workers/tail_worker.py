@@ -40,7 +40,7 @@ def follow(app: App[None], context: Context, worker: Worker[None], *, whole_fold
             look_at_s = time.monotonic() + LOOK_S
         for batch in tail.poll(CHUNK_BYTES, looks=looks):
             found = True
-            report.tell()
+            report.tell(comes=True)
             app.post_message(BatchArrived(batch))
             while app.message_queue_size > MAX_QUEUED_MESSAGES and not worker.is_cancelled:
                 time.sleep(POLL_S / 100)
@@ -66,10 +66,15 @@ class _Report:
         """Whether there is much that has not been read yet."""
         return self._most_bytes > 0
 
-    def tell(self) -> None:
+    def tell(self, *, comes: bool = False) -> None:
+        """`comes`: the last batch that was read is posted after this."""
         tail, left_bytes = self._tail, self._tail.unread_bytes
-        self._most_bytes = max(self._most_bytes, left_bytes) if left_bytes > CHUNK_BYTES else 0
-        loaded = 1 - left_bytes / self._most_bytes if self._most_bytes else 1.0
+        if left_bytes > CHUNK_BYTES:
+            self._most_bytes = max(self._most_bytes, left_bytes)
+        elif not comes:
+            self._most_bytes = 0
+        # Nobody may take a part for all of it.
+        loaded = min(1 - left_bytes / self._most_bytes, 0.99) if self._most_bytes else 1.0
         steps = int(loaded * PROGRESS_STEPS)
         state = (tail.following, tail.n_bad, tail.refused, tail.notes, tail.pending, steps)
         if state != self._told:
