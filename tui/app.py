@@ -30,7 +30,6 @@ from mlxdeck.telemetry.analyze.time_series import PART_ROWS
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.store.store import Store
 from mlxdeck.tui.command_palette import kept_filters, palette
-from mlxdeck.tui.drawing import Drawing
 from mlxdeck.tui.leaving import Leaving
 from mlxdeck.tui.messages import (
     BatchArrived,
@@ -45,6 +44,7 @@ from mlxdeck.tui.messages import (
     SourceChanged,
 )
 from mlxdeck.tui.present import status_line
+from mlxdeck.tui.redrawing import Redrawing
 from mlxdeck.tui.replay import REPLAY_ACTIONS, Replaying
 from mlxdeck.tui.screens.compare import CompareScreen
 from mlxdeck.tui.screens.dashboard import DashboardScreen
@@ -65,7 +65,7 @@ from mlxdeck.tui.workers.tail_worker import follow
 _DASHBOARD_ACTIONS = {"window", "pause", "newest", "sessions", "problems"}
 
 
-class Dashboard(Drawing, Replaying, Leaving):
+class Dashboard(Redrawing, Replaying, Leaving):
     """Shows a telemetry stream, live or as a replay."""
 
     TITLE = "mlxdeck"

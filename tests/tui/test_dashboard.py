@@ -10,7 +10,7 @@ from textual.widgets import Input, Static
 
 from mlxdeck.telemetry.analyze import time_series, window_total
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.tui import drawing
+from mlxdeck.tui import redrawing
 from mlxdeck.tui.app import Dashboard
 from mlxdeck.tui.screens.dashboard import DashboardScreen
 from mlxdeck.tui.state.beside import Beside
@@ -274,7 +274,7 @@ async def test_a_picture_that_is_drawn_in_parts_is_the_same(
     turns = []
     for n_rows in (time_series.PART_ROWS, 1):
         n_turns = 0
-        for module in (time_series, window_total, drawing):
+        for module in (time_series, window_total, redrawing):
             monkeypatch.setattr(module, "PART_ROWS", n_rows)
         (tmp_path / str(n_rows)).mkdir()
         async with running(tmp_path / str(n_rows)) as run:

@@ -26,7 +26,7 @@ REST = 4
 REST_LOADING = 9
 
 
-class Drawing(App[None]):
+class Redrawing(App[None]):
     """Subclasses say what is drawn of a moment."""
 
     context: Context
