@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Reads, Step
+from mlxdeck.server.backends.local.engine.api import ModelInfo, Progress, Reads, Sampled, Step
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.chat import Event, TextDelta
 from mlxdeck.server.dialects.anthropic.answers import AnthropicEncoder
@@ -181,6 +181,25 @@ async def test_a_template_that_reads_the_clock_gives_a_new_answer_in_time(
         years.append(2027)
         told.append((await server.ask("x")).headers["x-mlxdeck-cache"])
         assert told == ["miss", "hit", "miss"]
+
+
+class SeveralATime(EchoEngine):
+    """Writes all that it has to say in one step, as a draft that is right does."""
+
+    def step(self, reads: Reads = None) -> list[Step]:
+        """Until nobody writes any more."""
+        found = super().step(reads)
+        while self._running and any(isinstance(each, Sampled) for each in found):
+            found += super().step(reads)
+        return found
+
+
+async def test_tokens_behind_a_stop_sequence_do_not_count() -> None:
+    """Also those that came with the same step."""
+    async with running(SeveralATime(lambda _: "one END two three")) as server:
+        answer = (await server.ask("x", stop_sequences=["END"])).json()
+        assert answer["content"][0]["text"] == "one "
+        assert answer["usage"]["output_tokens"] == len("one END")
 
 
 async def test_a_stop_sequence_ends_the_answer() -> None:

@@ -285,8 +285,7 @@ class LocalBackend(OneModel):
                 yield Started(_usage(job))
                 for piece in splitter.begin(ready.prompt.begun):
                     yield piece
-                silence = Silence(self._settings.ping_s)
-                is_first = True
+                silence, is_first = Silence(self._settings.ping_s), True
                 async for chunk in chunks:
                     if isinstance(chunk, Waiting):
                         yield Ping()
@@ -307,7 +306,8 @@ class LocalBackend(OneModel):
                     if splitter.over:
                         break
             forced = chat.tool_choice.mode in ("any", "tool") and bool(chat.tools)
-            usage = replace(_usage(job), reasoning_tokens=n_thought)
+            n_written = chunk.n_tokens if isinstance(chunk, Piece) else job.work.n_tokens
+            usage = replace(_usage(job), output_tokens=n_written, reasoning_tokens=n_thought)
             for last in ending(splitter, usage, cut=cut, looped=looped, forced=forced):
                 yield last
         finally:

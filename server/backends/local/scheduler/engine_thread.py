@@ -313,7 +313,7 @@ class EngineThread:
                 (job, EngineFailed(f"the answer left the grammar that constrains it: {step.why}"))
             ]
         if step.text:
-            parcels.append((job, Piece(step.text)))
+            parcels.append((job, Piece(step.text, job.work.n_tokens)))
         if step.finish is None and job.guard and job.guard.feed(step.token):
             self._looping.append(job)
         if step.finish:

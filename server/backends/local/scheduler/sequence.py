@@ -26,6 +26,8 @@ class Piece:
     """The addition of one token to the answer."""
 
     text: str
+    n_tokens: int
+    """Tokens of the answer up to this one. The engine may be some tokens ahead."""
 
 
 @dataclass(frozen=True, slots=True)

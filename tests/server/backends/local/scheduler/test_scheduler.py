@@ -79,7 +79,7 @@ async def test_a_client_that_leaves_as_a_chunk_arrives_has_left(n_turns: int) ->
         work = job("hello", max_tokens=50_000)
         following = asyncio.create_task(answer(scheduler, work))
         await until(lambda: work.n_prefilled)
-        work.chunks.put_nowait(Piece("y"))
+        work.chunks.put_nowait(Piece("y", 1))
         for _ in range(n_turns):
             await asyncio.sleep(0)
         following.cancel()
