@@ -19,7 +19,11 @@ from mlxdeck.server.backends.local.scheduler.admission import (
 )
 from mlxdeck.server.backends.local.scheduler.pace import Pace
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence
-from mlxdeck.server.backends.local.scheduler.step_plan import Reading, StepPlanner
+from mlxdeck.server.backends.local.scheduler.step_plan import (
+    FRESH_TOKENS,
+    Reading,
+    StepPlanner,
+)
 
 Fits = Callable[[Sequence, Iterable[Sequence]], bool]
 """Whether there is memory for a sequence beside others."""
@@ -104,7 +108,12 @@ class Batching:
             if job.left_tokens
         ]
         n_decoding = len(running) - len(readings)
-        reads = self._planner.plan(readings, n_decoding, self._pace.speeds, expects=expects)
+        is_fresh = any(
+            not job.left_tokens and job.work.n_tokens <= FRESH_TOKENS for job in running.values()
+        )
+        reads = self._planner.plan(
+            readings, n_decoding, self._pace.speeds, expects=expects, is_fresh=is_fresh
+        )
         now = {uid for each in reads for uid in each.uids}
         for each in readings:
             running[each.uid].work.waits_for = "" if each.uid in now else OTHERS

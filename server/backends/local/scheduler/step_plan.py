@@ -9,6 +9,7 @@ prompts. Its size and its frequency come from how long the model takes:
     something is written          such passes take turns with decode steps, in the proportion of
                                   `PREFILL_SHARE`; what fits into one or two passes does not wait
                                   for its turn, but it is taken from those behind it
+    an answer has just begun      the proportion is `FRESH_SHARE`: most that are short end in it
     much is written               both are larger, as small prompts come often
 
 Small prompts, up to a chunk, come first, the shortest before all others. Every `EVERY`th pass
@@ -28,6 +29,9 @@ from mlxdeck.server.backends.local.scheduler.pace import Speeds
 
 PREFILL_SHARE = 0.5
 """Seconds of reading for each second of writing."""
+FRESH_SHARE = 0.25
+"""`PREFILL_SHARE` beside an answer of at most `FRESH_TOKENS` so far, such as a title."""
+FRESH_TOKENS = 16
 PAUSE_STEPS = 2.0
 """How long a pass may be if others wait, in decode steps."""
 FEW_ROWS = 2
@@ -97,10 +101,12 @@ class StepPlanner:
         speeds: Speeds,
         *,
         expects: bool = False,
+        is_fresh: bool = False,
     ) -> list[Read]:
         """What the next step reads. If nothing is written, then it reads something.
 
-        `expects` is whether a request is on its way.
+        `expects` is whether a request is on its way, `is_fresh` whether one of the answers that
+        are written has no more than `FRESH_TOKENS` so far.
         """
         self._step += 1
         self._share.begin_step(each.session for each in readings)
@@ -113,7 +119,8 @@ class StepPlanner:
         small = [each for each in readings if self._is_small(each)]
         large = [each for each in readings if not self._is_small(each)]
         is_urgent = n_decoding > FEW_ROWS and bool(small)
-        self._earn(n_decoding, MANY_SHARE if is_urgent else PREFILL_SHARE, most, speeds)
+        share = FRESH_SHARE if is_fresh and n_decoding <= FEW_ROWS else PREFILL_SHARE
+        self._earn(n_decoding, MANY_SHARE if is_urgent else share, most, speeds)
         if n_decoding or expects or (small and len(readings) > 1):
             self._busy_step = self._step
         if not n_decoding and self._step - self._busy_step > QUIET_STEPS:

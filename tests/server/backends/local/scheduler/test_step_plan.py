@@ -14,6 +14,7 @@ from mlxdeck.server.backends.local.scheduler.pace import Speeds
 from mlxdeck.server.backends.local.scheduler.step_plan import (
     AGE_STEPS,
     EVERY,
+    FRESH_TOKENS,
     LONE_SHARE,
     PAUSE_STEPS,
     PREFILL_SHARE,
@@ -67,7 +68,8 @@ class Simulation:
             Reading(n, r.n_tokens - r.n_read, self.owner(n), r.n_read > 0)
             for n, r in reading.items()
         ]
-        reads = self.planner.plan(readings, len(decoding), self.speeds)
+        is_fresh = any(each.n_written <= FRESH_TOKENS for each in decoding)
+        reads = self.planner.plan(readings, len(decoding), self.speeds, is_fresh=is_fresh)
         assert len(reads) <= 1
         assert reads or decoding or not reading
         for each in decoding:
@@ -161,6 +163,18 @@ def test_what_is_written_keeps_its_pace() -> None:
     plain_s = 500 * SPEEDS.decode_s
     assert simulation.now_s < (1 + PREFILL_SHARE) * plain_s + SPEEDS.pass_over_s(CHUNK)
     assert long.n_read > 500 / 7 * PAUSE_TOKENS
+
+
+def test_an_answer_that_has_just_begun_is_held_up_less() -> None:
+    """Its first tokens come at once, and the long prompt is read meanwhile too."""
+    long, writing = Request(50_000), Request(1, n_answer=500)
+    simulation = Simulation(long, writing)
+    simulation.until_done(1)
+    at = writing.first_step
+    first, later = (
+        sum(0 in each for each in simulation.passes[n : n + FRESH_TOKENS]) for n in (at, at + 100)
+    )
+    assert 1 <= first <= later / 2
 
 
 def test_no_pass_beside_others_is_long() -> None:
