@@ -48,8 +48,11 @@ class OpenAIReader:
         self._usage: dict[str, Any] | None = None
         self._beside: dict[str, Any] = {}
         self._reason = ""
-        self._call_index: Any = None
+        self._call_index: int | str | None = None
         self._call_id = ""
+        self._held: dict[int | str, list[tuple[dict[str, Any], int]]] = {}
+        """By index, pieces of calls that began before the open one was complete, and their places:
+        our own events tell one call after the other."""
         self._has_own_calls = False
         self.model = ""
         self.is_started = False
@@ -102,7 +105,7 @@ class OpenAIReader:
         if not self._reason:
             raise OutOfOrder("it ends without a finish reason")
         reason = _REASONS.get(self._reason, "end_turn")
-        yield from self._end_call(cut=reason == "max_tokens")
+        yield from self._end_calls(cut=reason == "max_tokens")
         if reason in ("end_turn", "tool_use"):
             # Some servers say that they stop where they call, and the other way round.
             has_calls = self._calls.n_calls or self._has_own_calls
@@ -119,11 +122,11 @@ class OpenAIReader:
             raise OutOfOrder("a chunk came without a delta")
         for key in _THOUGHTS:
             if isinstance(thought := delta.get(key), str) and thought:
-                yield from self._end_call()
+                yield from self._end_calls()
                 yield ThinkingDelta(thought)
                 break
         for item in _content(delta.get("content")):
-            yield from self._end_call()
+            yield from self._end_calls()
             yield item
         listed = delta.get("tool_calls")
         calls = listed if isinstance(listed, list) else []
@@ -140,12 +143,19 @@ class OpenAIReader:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict):
             raise OutOfOrder("a call came without a function")
-        index, call_id, name = call.get("index", place), call.get("id"), function.get("name")
+        index, call_id, name = call.get("index"), call.get("id"), function.get("name")
+        index = index if isinstance(index, int | str) else place
+        if index in self._held:
+            self._held[index].append((call, place))
+            return
         # Some give every call the same index, but an id of its own; others each piece of one call.
         is_new = index != self._call_index or bool(name and call_id and call_id != self._call_id)
         if is_new or not self._calls.is_open:
             if not isinstance(name, str) or not name:
                 raise OutOfOrder("a call came without a name, or more of one that had ended")
+            if index != self._call_index and self._calls.is_open and not self._calls.is_complete:
+                self._held[index] = [(call, place)]
+                return
             yield from self._end_call()
             self._call_index = index
             self._call_id = call_id if isinstance(call_id, str) and call_id else _made_up()
@@ -155,10 +165,25 @@ class OpenAIReader:
             yield self._calls.piece(arguments)
         elif isinstance(arguments, dict):
             yield self._calls.piece(to_json(arguments).decode())
+        if self._held and self._calls.is_complete:
+            yield from self._end_call()
+            yield from self._next_held()
+
+    def _next_held(self) -> Iterator[StreamItem]:
+        """The call that has waited longest is open now."""
+        for call, place in self._held.pop(next(iter(self._held)), ()):
+            yield from self._call(call, place)
 
     def _end_call(self, *, cut: bool = False) -> Iterator[StreamItem]:
         if self._calls.is_open:
             yield from self._calls.end(cut=cut)
+
+    def _end_calls(self, *, cut: bool = False) -> Iterator[StreamItem]:
+        """Whatever has begun gets no more pieces."""
+        yield from self._end_call(cut=cut)
+        while self._held:
+            yield from self._next_held()
+            yield from self._end_call(cut=cut)
 
     def _counted(self) -> Usage:
         told = self._usage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,7 @@ from mlxdeck.server.backends.upstream.anthropic import AnthropicReader
 from mlxdeck.server.backends.upstream.failures import MASK, error_of, masked
 from mlxdeck.server.backends.upstream.openai_chat import OpenAIReader
 from mlxdeck.server.backends.upstream.reading import OutOfOrder
-from mlxdeck.server.chat import Event, Finished, ToolCallDelta, ToolCallStart, ToolSpec
+from mlxdeck.server.chat import Event, Finished, ToolCallDelta, ToolCallEnd, ToolCallStart, ToolSpec
 from mlxdeck.server.dialects.registry import DIALECTS
 
 TOOLS = (ToolSpec("read", "", {"type": "object"}),)
@@ -116,3 +117,47 @@ def test_pieces_of_one_call_are_one_call(later_id: str | None) -> None:
     assert calls == ["call_1", "call_2"]
     arguments = [item.json for item in items if isinstance(item, ToolCallDelta)]
     assert arguments == ['{"a"', ": 1}", "{}"]
+
+
+CALLS: tuple[dict[str, Any], ...] = (
+    {"a": 'x"}{\\'},
+    {"b": [1, {"c": "]"}]},
+    {},
+    {"d": "\u00e9" * 9},
+)
+"""With all that could be taken for an end."""
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_calls_whose_pieces_alternate_are_told_one_after_the_other(data: st.DataObject) -> None:
+    """In whatever order the pieces come: each call is whole, and none is lost."""
+    chosen = data.draw(st.lists(st.sampled_from(CALLS), min_size=1, max_size=4))
+    pieces: list[list[dict[str, Any]]] = []
+    for index, arguments in enumerate(chosen):
+        text, listed = json.dumps(arguments), list[dict[str, Any]]()
+        while text:
+            n = data.draw(st.integers(1, len(text)))
+            listed.append({"index": index, "function": {"arguments": text[:n]}})
+            text = text[n:]
+        listed[0]["function"]["name"], listed[0]["id"] = "read", f"call_{index}"
+        pieces.append(listed)
+    reading, items = OpenAIReader(TOOLS), list[Any]()
+    while any(pieces):
+        begun = next((n for n, each in enumerate(pieces) if each and "id" in each[0]), 9)
+        at = data.draw(st.sampled_from([n for n, each in enumerate(pieces) if each and n <= begun]))
+        items += reading.read({"choices": [{"delta": {"tool_calls": [pieces[at].pop(0)]}}]})
+    items += reading.read({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+    items += reading.close()
+    told: dict[str, str] = {}
+    for item in items:
+        if isinstance(item, ToolCallStart):
+            current = item.id
+            assert current not in told
+            told[current] = ""
+        elif isinstance(item, ToolCallDelta):
+            told[current] += item.json
+    assert {name: json.loads(text) for name, text in told.items()} == {
+        f"call_{n}": arguments for n, arguments in enumerate(chosen)
+    }
+    assert sum(isinstance(item, ToolCallEnd) for item in items) == len(chosen)
