@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
+from mlxdeck.telemetry.read.event_marks import EventMarks
 from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES, Region
 from mlxdeck.telemetry.schema.events import Content, Error, RequestStart
 
-_HEAD_BYTES = 300
-_MARKS = tuple(f'"event":"{kind.NAME}"'.encode() for kind in (Content, Error, RequestStart))
+_TEXTS = EventMarks(Content, Error)
+_STARTS = EventMarks(RequestStart)
+_ALL = EventMarks(Content, Error, RequestStart)
 
 
 class _Attrs(msgspec.Struct):
@@ -31,6 +33,7 @@ class _Attrs(msgspec.Struct):
 
 
 class _Line(msgspec.Struct):
+    event: str
     attrs: _Attrs
     request_id: str = ""
 
@@ -70,23 +73,23 @@ class Search:
         return found, more
 
     def _among(self, raw: bytes) -> Iterator[str]:
-        if not any(mark in raw for mark in self._marks):
+        if not self._marks.are_in(raw):
             return
         for line in raw.split(b"\n"):
-            # The event's name is near the beginning of a line, before any text.
-            if any(mark in line[:_HEAD_BYTES] for mark in self._marks):
+            # What a line says can add to what is looked for.
+            if (marks := self._marks).may_be(line):
                 try:
                     told = _decode(line)
-                    if self._says(told.attrs):
+                    if told.event in marks.kinds and self._says(told.attrs):
                         yield told.request_id
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     # The stream's reader counts bad lines.
                     continue
 
     @property
-    def _marks(self) -> tuple[bytes, ...]:
-        """Marks of lines that may match. Requests only refer to parts by hash."""
-        return _MARKS if self._hashes else _MARKS[:-1]
+    def _marks(self) -> EventMarks:
+        """Of lines that may match. Requests only refer to parts by hash."""
+        return _ALL if self._hashes else _TEXTS
 
     def _says(self, attrs: _Attrs) -> bool:
         if not self._hashes.isdisjoint((attrs.system, *attrs.messages)):
@@ -108,8 +111,8 @@ class UserSearch(Search):
     """The same among the users' own last texts alone."""
 
     @property
-    def _marks(self) -> tuple[bytes, ...]:
-        return _MARKS[-1:]
+    def _marks(self) -> EventMarks:
+        return _STARTS
 
     def _says(self, attrs: _Attrs) -> bool:
         return self._wanted in attrs.user_text.lower()

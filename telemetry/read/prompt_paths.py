@@ -14,17 +14,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from mlxdeck.telemetry.read.event_marks import EventMarks
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 
 SUB_TOKENS = 32
 """Of a block here; as `prompt_digests` of the server has it."""
 DIGEST_BYTES = 4
-_WANTED = tuple(
-    f'"event":"{kind.NAME}"'.encode()
-    for kind in (t.StreamStart, t.RequestStart, t.CacheLookup, t.RequestEnd, t.Tick, t.ServerStop)
+_WANTED = EventMarks(
+    t.StreamStart, t.RequestStart, t.CacheLookup, t.RequestEnd, t.Tick, t.ServerStop
 )
-_HEAD_BYTES = 200
 
 
 @dataclass(slots=True)
@@ -160,7 +159,7 @@ def _lines(files: Iterable[Path]) -> Iterator[tuple[Path, codec.Line]]:
     for path in files:
         with path.open("rb") as file:
             for raw in file:
-                if any(mark in raw[:_HEAD_BYTES] for mark in _WANTED):
+                if _WANTED.may_be(raw):
                     try:
                         yield path, codec.decode(raw)
                     except codec.Unreadable:

@@ -102,7 +102,8 @@ class ScriptedEngine(EchoEngine):
     def load(self, progress: Progress) -> ModelInfo:
         """There is nothing to load; another name is another model."""
         progress(f"loading {self._name}")
-        return ModelInfo(self._name, "", self._name, self._context_tokens, "cpu")
+        kv_bytes = KV_BYTES * self._context_tokens
+        return ModelInfo(self._name, "", self._name, self._context_tokens, "cpu", kv_bytes=kv_bytes)
 
     def insert(self, run: SequenceSpec) -> int:
         """Queue a sequence, checking that its state holds the tokens it claims."""
