@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from mlxdeck.telemetry.columns.growable_array import GrowableArray
 from mlxdeck.telemetry.columns.record_batch import Results
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.call_columns import CallColumns
@@ -37,39 +38,39 @@ class CallResults:
 
     def __init__(self, calls: CallColumns) -> None:
         self._calls = calls
-        self._waiting: dict[str, int] = {}
-        """Numbers of calls without a result, by their ids."""
+        self._waiting: dict[str, list[tuple[float, int]]] = {}
+        """Calls without a result, by their ids: when each was made, and its number. An answer that
+        is given again has the same ids."""
         self._early: dict[str, tuple[float, bool, float]] = {}
         """Results whose call has not been read."""
         self._shown: dict[str, ToolResultRow] = {}
 
-    def called(self, first: int, ids: Sequence[str]) -> None:
+    def called(self, first: int, ids: Sequence[str], times: GrowableArray) -> None:
         """Calls were added to the columns, the first of them with that number."""
-        for number, call_id in enumerate(ids, first):
+        for number, (call_id, made_ts) in enumerate(zip(ids, times.tolist(), strict=True), first):
             if not call_id:
                 continue
             if (early := self._early.pop(call_id, None)) is not None:
                 ts, failed, elapsed_s = early
                 self._calls.answer([number], [ts], [failed], [elapsed_s])
             else:
-                self._waiting[call_id] = number
+                self._waiting.setdefault(call_id, []).append((made_ts, number))
         _bound(self._waiting)
 
     def came(self, results: Results) -> None:
         """Results were read; one that is known changes nothing."""
         numbers, places = [], []
         for place, call_id in enumerate(results.ids):
-            if not call_id:
+            ts, known = float(results.ts[place]), self._shown.get(call_id)
+            if not call_id or (known is not None and known.ts == ts):
                 continue
-            if (number := self._waiting.pop(call_id, None)) is not None:
-                numbers.append(number)
+            if call_id in self._waiting:
+                numbers.append(self._called_before(call_id, ts))
                 places.append(place)
-            elif call_id not in self._shown:
-                told = (results.ts, results.failed, results.elapsed_s)
-                ts, failed, elapsed_s = (each[place].item() for each in told)
+            elif known is None:
+                failed, elapsed_s = results.failed[place].item(), results.elapsed_s[place].item()
                 self._early[call_id] = (ts, failed, elapsed_s)
-            row = ToolResultRow(float(results.ts[place]), results.packed[place])
-            self._shown.setdefault(call_id, row)
+            self._shown.setdefault(call_id, ToolResultRow(ts, results.packed[place]))
         if numbers:
             told = (results.ts[places], results.failed[places], results.elapsed_s[places])
             self._calls.answer(numbers, *told)
@@ -78,13 +79,22 @@ class CallResults:
             newest = sorted(self._shown.items(), key=lambda each: each[1].ts)[-MAX_SHOWN:]
             self._shown = dict(newest)
 
+    def _called_before(self, call_id: str, ts: float) -> int:
+        """The last call before a result waits no more; which it is depends on times alone."""
+        calls = self._waiting[call_id]
+        made = [place for place, (made_ts, _) in enumerate(calls) if made_ts <= ts]
+        _, number = calls.pop(made[-1] if made else 0)
+        if not calls:
+            del self._waiting[call_id]
+        return number
+
     def of(self, call_id: str, as_of_ts: float) -> ToolResultRow | None:
         """The result of a call, if it had come by then and is kept."""
         found = self._shown.get(call_id) if call_id else None
         return found if found and found.ts <= as_of_ts else None
 
 
-def _bound(waiting: dict[str, int] | dict[str, tuple[float, bool, float]]) -> None:
+def _bound(waiting: dict[str, Any]) -> None:
     """The oldest give way."""
     while len(waiting) > MAX_WAITING:
         del waiting[next(iter(waiting))]

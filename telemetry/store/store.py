@@ -324,12 +324,12 @@ class Store:
         self.calls.add(called[fresh], *(values[fresh] for values in told))
         if fresh.all():
             self.tool_calls.add(calls.ts, called, calls.packed)
-            self.results.called(first, calls.ids)
+            self.results.called(first, calls.ids, calls.ts)
         else:
             places = np.flatnonzero(fresh).tolist()
             packed = [calls.packed[place] for place in places]
             self.tool_calls.add(calls.ts[fresh], called[fresh], packed)
-            self.results.called(first, [calls.ids[place] for place in places])
+            self.results.called(first, [calls.ids[place] for place in places], calls.ts[fresh])
 
     def _unheard(self, called: GrowableArray, calls: Calls) -> GrowableArray:
         """Which calls are new: a rewritten file repeats calls that are known."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,25 @@ def test_calls_and_results_find_each_other_in_any_order(order: list[int], size: 
         "Bash": (1, 1, 1),
     }
     assert (uses["Read"].p95_s, uses["Bash"].p95_s) == (1.5, 2.0)
+
+
+@pytest.mark.parametrize("n_results", [1, 2])
+@pytest.mark.parametrize("size", range(1, 8))
+def test_each_result_belongs_to_one_call(n_results: int, size: int) -> None:
+    """An answer that is given again has the same ids; how much is read at once doesn't matter."""
+    stream, made = Stream(), list[bytes]()
+    for number in (1, 2):
+        at_s, name = 10 * number, f"req_{number}"
+        made.append(stream.line(t.RequestStart(), at_s, name, "one"))
+        made.append(stream.line(CALLS[0], at_s + 1, name, "one"))
+        made.append(stream.line(t.RequestEnd(), at_s + 1, name, "one"))
+        result = told("Read", elapsed_s=float(number))
+        if number <= n_results:
+            made.append(stream.line(result, at_s + 2, "req_3", "one"))
+    pieces = [b"".join(made[at : at + size]) for at in range(0, len(made), size)]
+    store = stored([*pieces, pieces[0]])
+    elapsed_s = [1.0, 2.0] if n_results == 2 else [1.0, math.nan]
+    np.testing.assert_array_equal(store.calls.elapsed_s, elapsed_s)
 
 
 def test_a_result_is_not_known_before_it_came() -> None:
