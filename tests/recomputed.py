@@ -102,8 +102,9 @@ class Known:
     first_ts: float
     ticks: list[Line]
     stopped: dict[int, float]
-    results: dict[str, bool]
-    """Whether the tool failed, by the id of the call, of the results that have come."""
+    results: dict[int, bool]
+    """Whether the tool failed, by the identity of the call's attributes, of the results that have
+    come. Answers that are given again have the same ids of calls."""
 
     def ended(self, start_ts: float, end_ts: float, wanted: Predicate) -> list[Asked]:
         """Those that ended between two moments, the earliest first."""
@@ -126,12 +127,11 @@ def replayed(lines: Sequence[Line], moment_ts: float) -> Known:
     return found
 
 
-def known(lines: Iterable[Line], moment_ts: float = math.inf) -> Known:
+def known(lines: Sequence[Line], moment_ts: float = math.inf) -> Known:
     """What the lines say up to a moment."""
     requests: dict[str, Asked] = {}
     ticks: list[Line] = []
     stopped: dict[int, float] = {}
-    results: dict[str, bool] = {}
     first_ts, servers = math.inf, list[tuple[Any, float, int]]()
     for line in lines:
         ts, event, attrs = line["ts"], line["event"], line["attrs"]
@@ -140,8 +140,6 @@ def known(lines: Iterable[Line], moment_ts: float = math.inf) -> Known:
         first_ts = min(first_ts, ts)
         if event == "tick":
             ticks.append(line)
-        elif event == "tool_result":
-            results.setdefault(attrs["gen_ai.tool.call.id"], attrs.get("mlx.tool.failed", False))
         elif event == "server.stop":
             stopped[line["pid"]] = max(ts, stopped.get(line["pid"], 0))
         elif event == "stream.start" and attrs.get("server.port"):
@@ -153,7 +151,23 @@ def known(lines: Iterable[Line], moment_ts: float = math.inf) -> Known:
     for each in requests.values():
         if each.end is None and each.start_ts <= stopped.get(each.pid, 0):
             each.lost_ts = stopped[each.pid]
-    return Known(list(requests.values()), first_ts, ticks, stopped, results)
+    return Known(list(requests.values()), first_ts, ticks, stopped, _results(lines, moment_ts))
+
+
+def _results(lines: Iterable[Line], moment_ts: float) -> dict[int, bool]:
+    """As `Known.results`: of the last call with that id that has none."""
+    found: dict[int, bool] = {}
+    made: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        if line["ts"] > moment_ts or line["event"] not in ("tool_call", "tool_result"):
+            continue
+        attrs = line["attrs"]
+        waiting = made.setdefault(attrs.get("gen_ai.tool.call.id", ""), [])
+        if line["event"] == "tool_call":
+            waiting.append(attrs)
+        elif waiting:
+            found[id(waiting.pop())] = attrs.get("mlx.tool.failed", False)
+    return found
 
 
 def _old(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -190,9 +204,11 @@ def _add(requests: dict[str, Asked], name: str, line: Line) -> None:
         told = line["attrs"]
         each.last |= {name: told[name] for name in (IN, CACHED, OUT) if name in told}
         each.state = told["mlx.progress.state"], line["ts"] - told.get("mlx.progress.state_s", 0)
-        n_read = told["mlx.progress.read_tokens"] - told[CACHED]
+        n_read = told.get("mlx.progress.read_tokens", 0) - told.get(CACHED, 0)
         before = [int(sum(point[place] for point in each.came)) for place in (1, 2)]
-        each.came.append((line["ts"], max(0, told[OUT] - before[0]), max(0, n_read - before[1])))
+        each.came.append(
+            (line["ts"], max(0, told.get(OUT, 0) - before[0]), max(0, n_read - before[1]))
+        )
     elif line["event"] == "request.end":
         attrs = dict(line["attrs"])
         each.end, each.end_ts = (
@@ -258,7 +274,7 @@ class Calls:
     n_failed: int = 0
 
 
-def calls(ended: Iterable[Asked], results: Mapping[str, bool]) -> dict[str, Calls]:
+def calls(ended: Iterable[Asked], results: Mapping[int, bool]) -> dict[str, Calls]:
     """By tool; what could not be read has no name."""
     found: dict[str, Calls] = {}
     for _, call in (made for each in ended for made in each.calls):
@@ -266,9 +282,9 @@ def calls(ended: Iterable[Asked], results: Mapping[str, bool]) -> dict[str, Call
         own.n += 1
         own.n_unreadable += not call.get("mlx.tool.parse_ok", True)
         own.n_repaired += bool(call.get("mlx.tool.repaired"))
-        if (name := call.get("gen_ai.tool.call.id", "")) in results:
+        if id(call) in results:
             own.n_results += 1
-            own.n_failed += results[name]
+            own.n_failed += results[id(call)]
     return found
 
 

@@ -65,9 +65,9 @@ def test_nothing_is_found_without_requests_or_faults(tmp_path: Path) -> None:
 
 
 def test_a_recorded_day_with_every_outcome_shows_what_was_done_to_it() -> None:
-    """The cache was too small, system prompts differed, agents came at once, and some looped."""
+    """The cache was too small, system prompts differed, agents came at once, some failed."""
     names = {each.name for each in found(DATA / "day.jsonl")}
-    assert names == {"evicted", "same_block", "queueing", "answers_looping"}
+    assert names == {"evicted", "same_block", "queueing", "requests_fail", "unused_tools"}
 
 
 def test_savings_are_the_tokens_that_were_computed_twice(tmp_path: Path) -> None:

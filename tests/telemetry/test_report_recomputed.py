@@ -20,8 +20,13 @@ Record = dict[str, Any]
 
 
 def requests(path: Path) -> list[Record]:
-    """One record a request, from its lines."""
+    """One record a request, from its lines.
+
+    A result belongs to one call, the last one with its id that has none: answers that are given
+    again have the same ids.
+    """
     found: dict[str, Record] = {}
+    waiting: dict[str, Record] = {}
     for text in path.read_text().splitlines():
         line = json.loads(text)
         name, attrs = line.get("request_id"), line["attrs"]
@@ -34,6 +39,10 @@ def requests(path: Path) -> list[Record]:
             mine["asked"] = attrs.get("gen_ai.request.model", "")
         elif line["event"] == "tool_call":
             mine["calls"].append(attrs)
+            waiting[attrs.get("gen_ai.tool.call.id", "")] = attrs
+        elif line["event"] == "tool_result":
+            if (call := waiting.pop(attrs["gen_ai.tool.call.id"], None)) is not None:
+                call["result"] = attrs
         elif line["event"] == "request.end":
             mine["end"], mine["end_ts"] = attrs, line["ts"]
     return list(found.values())
@@ -152,17 +161,9 @@ def grouped(path: Path, name: str) -> dict[str, Record]:
     return {key: totals(own) for key, own in found.items()}
 
 
-def results(path: Path) -> dict[str, Record]:
-    """What clients said of calls, by the calls' ids."""
-    told = (json.loads(text) for text in path.read_text().splitlines())
-    came = [line["attrs"] for line in told if line["event"] == "tool_result"]
-    return {attrs["gen_ai.tool.call.id"]: attrs for attrs in reversed(came)}
-
-
 def tools(path: Path) -> dict[str, Record]:
     found: dict[str, Record] = defaultdict(Counter)
     took: dict[str, list[float | None]] = defaultdict(list)
-    came = results(path)
     for each in requests(path):
         named = set()
         for call in each["calls"] if "end" in each else ():
@@ -173,7 +174,7 @@ def tools(path: Path) -> dict[str, Record]:
             found[name]["n_invalid"] += call.get("mlx.tool.schema_valid") is False
             found[name]["n_repaired"] += bool(call.get("mlx.tool.repaired"))
             found[name]["argument_bytes"] += call.get("mlx.tool.arguments_bytes", 0)
-            if result := came.get(call.get("gen_ai.tool.call.id", "")):
+            if result := call.get("result"):
                 found[name]["n_results"] += 1
                 found[name]["n_failed"] += result["mlx.tool.failed"]
                 took[name].append(result.get("mlx.tool.elapsed_s"))
