@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed
 PYTHON :=
 ARGS :=
 # Two workers halve the time of the tests. Each further worker loads the model once more.
+# Modules are compiled once, not by each worker and each process that a test starts.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
 
 # One line a package, for terminals and logs alike; of the rest only what went wrong.
