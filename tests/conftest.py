@@ -6,16 +6,23 @@ import gc
 import itertools
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two workers with a thread a core each would wait for one another. Read when BLAS is loaded.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+
+# In front of the first import of MLX by any test; behind it, MLX stays a dozen times as slow.
+assert "mlx.core" not in sys.modules
+load_fast_blas()
 
 # The machine may be shared: how long an example takes says nothing.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])

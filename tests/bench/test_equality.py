@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from tests.bench.equal import bodies, recordings
 from tests.bench.equality import EPSILON, Recording, compared, differences
 from tests.zoo.models import small_smollm2
@@ -16,7 +15,6 @@ from tests.zoo.models import small_smollm2
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
 
 N_ANSWERS, N_TOKENS = 20, 16
-load_fast_blas()
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from tests.bench import waiting
 from tests.zoo.models import small_smollm2
-
-load_fast_blas()
 
 
 @pytest.mark.model

@@ -1,12 +1,8 @@
-"""A fast BLAS for the tests that run a model; it has to be in the process before MLX."""
+"""What several tests run on: a small model."""
 
 from __future__ import annotations
 
 import pytest
-
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
-
-load_fast_blas()
 
 
 @pytest.fixture(scope="session")

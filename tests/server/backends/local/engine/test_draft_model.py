@@ -9,27 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
+from mlx.utils import tree_flatten
 
 from mlxdeck.server.backends.local.engine.api import Sampled, SamplingParams, SequenceSpec
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.mlx import draft_model
+from mlxdeck.server.backends.local.engine.mlx.draft_model import DraftModel
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.models.loader import resolve
+from mlxdeck.server.backends.local.engine.speculation.payoff import Payoff
 from mlxdeck.server.errors import EngineFailed
 from tests.real import models_home
+from tests.server.backends.local.engine.test_mlx_held import tiny
+from tests.server.backends.local.engine.test_mlx_steps import FreePasses
+from tests.zoo import models
 from tests.zoo.families import FAMILIES
-
-load_fast_blas()
-
-import mlx.core as mx  # noqa: E402
-from mlx.utils import tree_flatten  # noqa: E402
-
-from mlxdeck.server.backends.local.engine.mlx import draft_model  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.draft_model import DraftModel  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
-from mlxdeck.server.backends.local.engine.speculation.payoff import Payoff  # noqa: E402
-from tests.server.backends.local.engine.test_mlx_held import tiny  # noqa: E402
-from tests.server.backends.local.engine.test_mlx_steps import FreePasses  # noqa: E402
-from tests.zoo import models  # noqa: E402
 
 pytestmark = pytest.mark.model
 

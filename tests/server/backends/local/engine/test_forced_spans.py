@@ -21,21 +21,17 @@ from mlxdeck.server.backends.local.engine.api import (
     SequenceSpec,
     ThinkingLimit,
 )
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+from mlxdeck.server.backends.local.engine.mlx.grammars import Processor
+from mlxdeck.server.backends.local.engine.speculation.payoff import (
+    PassCosts,
+    Payoff,
+)
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.chat import ToolSpec
 from tests.server.backends.local.engine.test_mlx_held import ENDS, THINKING, tiny
 from tests.zoo.families import FAMILIES
 from tests.zoo.models import TINY, n_tokens, write_weights
-
-load_fast_blas()
-
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.grammars import Processor  # noqa: E402
-from mlxdeck.server.backends.local.engine.speculation.payoff import (  # noqa: E402
-    PassCosts,
-    Payoff,
-)
 
 pytestmark = pytest.mark.model
 

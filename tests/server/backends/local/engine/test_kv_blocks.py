@@ -22,18 +22,14 @@ from mlxdeck.server.backends.local.engine.api import (
     SequenceSpec,
     StateDamaged,
 )
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+from mlxdeck.server.backends.local.engine.mlx.leased_kv import LeasedKV
 from mlxdeck.server.backends.local.kv.blocks import BlockTree, in_ram
 from mlxdeck.server.backends.local.kv.leases import Lease
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.token_bytes import pack
 from tests.zoo.families import FAMILIES
 from tests.zoo.models import TINY, write_weights
-
-load_fast_blas()
-
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.leased_kv import LeasedKV  # noqa: E402
 
 pytestmark = pytest.mark.model
 

@@ -6,31 +6,26 @@ import random
 from importlib import import_module
 from typing import Any
 
+import mlx.core as mx
 import pytest
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.sample_utils import greedy_sampler
 
 from mlxdeck.server.backends.local.engine.api import KVState, Read
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from mlxdeck.server.backends.local.engine.kv_cost import KVCost
-from mlxdeck.server.backends.local.scheduler.kv_budget import Demand, KVBudget
-
-load_fast_blas()
-
-import mlx.core as mx  # noqa: E402
-from mlx_lm.models.cache import make_prompt_cache  # noqa: E402
-from mlx_lm.sample_utils import greedy_sampler  # noqa: E402
-
-from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptRow  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.drafting import Speculation  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.kv_states import (  # noqa: E402
+from mlxdeck.server.backends.local.engine.mlx.batches import Batches, PromptRow
+from mlxdeck.server.backends.local.engine.mlx.drafting import Speculation
+from mlxdeck.server.backends.local.engine.mlx.kv_states import (
     MlxStates,
     empty_lease,
     make_room,
 )
-from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost  # noqa: E402
-from mlxdeck.server.backends.local.engine.speculation.payoff import (  # noqa: E402
+from mlxdeck.server.backends.local.engine.mlx.layer_costs import kv_cost
+from mlxdeck.server.backends.local.engine.speculation.payoff import (
     PassCosts,
     Payoff,
 )
+from mlxdeck.server.backends.local.scheduler.kv_budget import Demand, KVBudget
 
 pytestmark = pytest.mark.model
 

@@ -8,20 +8,16 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+from mlxdeck.server.backends.local.engine.mlx.kv_precision import EightBits
+from mlxdeck.server.backends.local.engine.mlx.kv_states import KVBlock
+from mlxdeck.server.backends.local.engine.mlx.leased_kv import LeasedKV
 from mlxdeck.server.backends.local.kv import cooling
 from mlxdeck.server.backends.local.kv.blocks import BlockTree, TokenBlock
 from mlxdeck.server.backends.local.kv.cooling import Cooling
 from mlxdeck.server.backends.local.kv.integrity import check_integrity
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
-
-load_fast_blas()
-
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.kv_precision import EightBits  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.kv_states import KVBlock  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.leased_kv import LeasedKV  # noqa: E402
-from tests.server.backends.local.engine.test_kv_blocks import (  # noqa: E402
+from tests.server.backends.local.engine.test_kv_blocks import (
     BLOCK_TOKENS,
     cold,
     leased,

@@ -9,13 +9,9 @@ from typing import Any
 import pytest
 
 from mlxdeck.server.backends.local.engine.api import Read, Sampled, SamplingParams, SequenceSpec
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from mlxdeck.server.backends.local.engine.kv_cost import STEP_TOKENS, KVCost, LayerCost
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from tests.server.backends.local.engine.test_kv_blocks import with_few_words
-
-load_fast_blas()
-
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
 
 pytestmark = pytest.mark.model
 

@@ -14,15 +14,11 @@ from mlxdeck.server.backends.local.engine.api import (
     SamplingParams,
     SequenceSpec,
 )
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.kv.prefix_cache import PrefixCache
 from mlxdeck.server.backends.local.kv.token_bytes import pack
 from mlxdeck.server.errors import EngineFailed
 from tests.real import models_home
-
-load_fast_blas()
-
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
 
 pytestmark = pytest.mark.model
 

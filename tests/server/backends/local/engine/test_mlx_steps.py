@@ -14,8 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_lm.generate import GenerationBatch
+from mlx_lm.models.cache import (
+    BatchKVCache,
+    BatchRotatingKVCache,
+    RotatingKVCache,
+    TokenBuffer,
+    dynamic_roll,
+)
+from mlx_lm.sample_utils import greedy_sampler
 
 from mlxdeck.server.backends.local.engine.api import (
     KVState,
@@ -23,32 +33,17 @@ from mlxdeck.server.backends.local.engine.api import (
     SamplingParams,
     SequenceSpec,
 )
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
-from mlxdeck.server.errors import EngineFailed
-from tests.zoo.families import FAMILIES
-
-load_fast_blas()
-
-import mlx.core as mx  # noqa: E402
-from mlx_lm.generate import GenerationBatch  # noqa: E402
-from mlx_lm.models.cache import (  # noqa: E402
-    BatchKVCache,
-    BatchRotatingKVCache,
-    RotatingKVCache,
-    TokenBuffer,
-    dynamic_roll,
-)
-from mlx_lm.sample_utils import greedy_sampler  # noqa: E402
-
-from mlxdeck.server.backends.local.engine.mlx import engine as mlx_engine  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.decode_batch import DecodeBatch  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
-from mlxdeck.server.backends.local.engine.mlx.sampling import is_finite  # noqa: E402
-from mlxdeck.server.backends.local.engine.speculation.payoff import (  # noqa: E402
+from mlxdeck.server.backends.local.engine.mlx import engine as mlx_engine
+from mlxdeck.server.backends.local.engine.mlx.decode_batch import DecodeBatch
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
+from mlxdeck.server.backends.local.engine.mlx.sampling import is_finite
+from mlxdeck.server.backends.local.engine.speculation.payoff import (
     PassCosts,
     Payoff,
 )
-from tests.zoo import models  # noqa: E402
+from mlxdeck.server.errors import EngineFailed
+from tests.zoo import models
+from tests.zoo.families import FAMILIES
 
 pytestmark = pytest.mark.model
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
 from mlxdeck.server.backends.local.engine.models.loader import resolve
 from mlxdeck.server.backends.local.engine.speculation.payoff import (
     Acceptance,
@@ -122,7 +121,6 @@ def test_what_is_rejected_is_not_tried_again_for_long() -> None:
 @pytest.mark.model
 def test_a_file_that_is_written_again_takes_a_quarter_of_the_passes() -> None:
     """On the corpora's edits, whatever a longer pass costs; and no pass more where nothing is."""
-    load_fast_blas()
     drafted = importlib.import_module("tests.bench.drafted")
     folder = resolve("smollm2", models_home(), lambda _: None).path
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

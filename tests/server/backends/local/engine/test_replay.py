@@ -17,11 +17,7 @@ from mlxdeck.server.backends.local.engine.api import (
     State,
     ThinkingLimit,
 )
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
-
-load_fast_blas()
-
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 
 pytestmark = pytest.mark.model
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.scheduler.loop_guard import (
     MAX_PERIOD,
     MIN_REPEATS,
@@ -23,10 +23,6 @@ from tests.corpora.repetitive import repetitions
 from tests.real import models_home
 from tests.server.http import events, running, until
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
-
-load_fast_blas()
-
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
 
 SMOLLM2 = models_home() / "smollm2-135m-instruct" / "tokenizer.json"
 

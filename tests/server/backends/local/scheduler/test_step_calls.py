@@ -9,18 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from mlxdeck.server.backends.local.engine.api import Sampled, SamplingParams, SequenceSpec
-from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.scheduler.scheduler import Scheduler
 from mlxdeck.server.backends.local.scheduler.sequence import Sequence
-
-load_fast_blas()
-
-import mlx.core as mx  # noqa: E402
-
-from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine  # noqa: E402
 
 pytestmark = pytest.mark.model
 
