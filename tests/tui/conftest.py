@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import textual.app
 import textual.pilot
+from textual._styles_cache import StylesCache
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 
@@ -58,3 +60,10 @@ def _parsed_once(sheet: Stylesheet, *where: Any, **more: Any) -> list[RuleSet]:
 def rules_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All dashboards share the rules of a stylesheet and its variables; nothing changes a rule."""
     monkeypatch.setattr(Stylesheet, "_parse_rules", _parsed_once)
+
+
+@pytest.fixture(autouse=True)
+def nothing_drawn_is_kept() -> Iterator[None]:
+    """Textual remembers colours by widget, and with them all that a widget has drawn."""
+    yield
+    StylesCache.get_inner_outer.cache_clear()
