@@ -29,7 +29,6 @@ from mlxdeck.server.config.api_keys import api_keys
 from mlxdeck.server.config.settings import Settings, is_loopback
 from mlxdeck.server.dialects.base import Dialect, RecallingDialect, StoredAnswer
 from mlxdeck.server.dialects.plug_ins import plugged_dialects
-from mlxdeck.server.dialects.refused_bodies import refused_body
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import BadHttp, ServerError, let_go
 from mlxdeck.server.lifecycle.draining import Drain
@@ -206,14 +205,15 @@ def _add_stored(app: Sanic[Any, Any], service: Service, dialect: RecallingDialec
     async def one(request: Request, answer_id: str) -> HTTPResponse:
         answer = stored(request, answer_id)
         if request.method != "DELETE":
-            body = dialect.stored_body(answer, dict(request.query_args))
-            return raw(body, content_type=JSON)
+            write = partial(dialect.stored_body, query=dict(request.query_args))
+            return raw(await service.stored.body(write, answer, service.lanes), content_type=JSON)
         service.stored.delete(answer)
         return raw(dialect.deleted_body(answer_id), content_type=JSON)
 
     async def get_input(request: Request, answer_id: str) -> HTTPResponse:
         answer = stored(request, answer_id)
-        return raw(dialect.input_body(answer, dict(request.query_args)), content_type=JSON)
+        write = partial(dialect.input_body, query=dict(request.query_args))
+        return raw(await service.stored.body(write, answer, service.lanes), content_type=JSON)
 
     path = f"{dialect.path}/<answer_id:str>"
     app.add_route(one, path, methods=["GET", "HEAD", "DELETE"])
@@ -311,7 +311,7 @@ async def _known(
         await request.unpack()
         chat = await _read(request, dialect, dialect.decode, service, running)
     except ServerError:
-        found = refused_body(request.body, request.headers)
+        found = await service.requests.refused(request.body, request.headers)
         names = found.names
         trace.unread(
             found.model,

@@ -17,6 +17,7 @@ from mlxdeck.server.chat import (
     ToolCallEnd,
     ToolCallStart,
 )
+from mlxdeck.server.joined_text import JoinedText
 
 BETWEEN = "\n\n"
 """Between thinking, text and calls."""
@@ -28,12 +29,12 @@ class JoinedEvents:
     def __init__(self) -> None:
         self._done: list[Event] = []
         self._kind: type[TextDelta | ThinkingDelta | ToolCallDelta] | None = None
-        self._pieces: list[str] = []
+        self._text = JoinedText()
         self.n_chars = 0
         """Of all texts."""
 
     def __bool__(self) -> bool:
-        return bool(self._done or self._pieces)
+        return bool(self._done) or self._kind is not None
 
     def add(self, event: Event) -> None:
         """One more."""
@@ -43,7 +44,7 @@ class JoinedEvents:
                 if kind is not self._kind:
                     self._end()
                     self._kind = kind
-                self._pieces.append(text)
+                self._text.add(text)
                 self.n_chars += len(text)
             case Started() | Ping():
                 pass
@@ -69,7 +70,7 @@ class JoinedEvents:
         return "".join(reversed(found))
 
     def _backwards(self) -> Iterator[str]:
-        yield from reversed(self._pieces)
+        yield from self._text.backwards()
         for event in reversed(self._done):
             match event:
                 case TextDelta(text) | ThinkingDelta(text):
@@ -85,11 +86,11 @@ class JoinedEvents:
     def clear(self) -> None:
         """Forget all of them."""
         self._done.clear()
-        self._pieces.clear()
+        self._text.clear()
         self._kind, self.n_chars = None, 0
 
     def _end(self) -> None:
         if self._kind is not None:
-            self._pieces[:] = ["".join(self._pieces)]
-            self._done.append(self._kind(self._pieces.pop()))
+            self._done.append(self._kind(self._text.text))
+            self._text = JoinedText()
             self._kind = None

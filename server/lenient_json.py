@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any
 
+import msgspec
+
 _LITERALS = {"True": "true", "False": "false", "None": "null"}
 _CLOSING = {"{": "}", "[": "]"}
 _PLAIN = re.compile(r"[^\"'\\\x00-\x1f]+")
@@ -21,6 +23,20 @@ _STRINGS = {
 }
 _LONGEST_ESCAPE = len("\\u000")
 ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def decode_strictly(text: str) -> Any:
+    """Decode JSON as Python's own decoder does, in a fraction of the time if it is long.
+
+    Raises:
+        ValueError: It is none.
+        RecursionError: It is nested too deeply.
+    """
+    try:
+        return msgspec.json.decode(text)
+    # Also for what only Python's decoder takes, as halves of surrogate pairs.
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return json.loads(text)
 
 
 def decode_first(text: str) -> tuple[Any, int, bool]:

@@ -36,6 +36,7 @@ from mlxdeck.server.request_facts import (
     Miss,
     StreamItem,
 )
+from mlxdeck.server.turns import take_turns
 
 
 class Pipeline:
@@ -121,27 +122,25 @@ class Pipeline:
         before: Accepted | None,
         form: CanonicalForm | None,
     ) -> Accepted:
-        """The canonical form and its digests, which may be known. Any thread: this takes long."""
+        """The canonical form, its digests and its key. Any thread: this takes long."""
         backend, given = route.backend, route.given(request)
         backend.check(given)
         share = backend.key_share(given)
         if before is not None:
-            return replace(before, share=share)
+            return _with_key(replace(before, share=share), route)
         request, removed = form.canonical if form else canonical(request, self._rules_off)
         checkpoint()
         regrouped = backend.regroupings(request)
         parts = form.parts if form else digests(request)
         request = replace(request, history_notes=backend.notes(request))
         taken = form.taken if form else removed_parts(given, removed)
-        return Accepted(request, parts, removed, regrouped, None, share, taken)
+        return _with_key(Accepted(request, parts, removed, regrouped, None, share, taken), route)
 
     def _source(
         self, route: Route, accepted: Accepted, trace: Trace, began_s: float, *, fresh: bool
     ) -> AsyncGenerator[StreamItem]:
         """Where one backend's answer comes from: it is known, in flight, or new."""
-        request, parts = route.given(accepted.request), accepted.parts
-        clock = _clock(route.backend)
-        key = answer_key(parts, request, route.signature, clock, accepted.share)
+        request, parts, key = route.given(accepted.request), accepted.parts, accepted.key
         if not self._shares(fresh=fresh):
             trace.saw(_exact(key, began_s, reason="bypassed" if fresh else "disabled"))
             return self._alone(key, parts, request, route.backend).follow()
@@ -171,8 +170,9 @@ class Pipeline:
                 return
             answer, tier = found
             publish(_exact(key, began_s, tier=tier))
-            for event in answer.events():
+            for n, event in enumerate(answer.events(), 1):
                 publish(event)
+                await take_turns(n)
 
         return self._flights.start(key, find)
 
@@ -219,14 +219,21 @@ class Pipeline:
         return await self.backend.shared_tokens(canonical(request, self._rules_off)[0])
 
 
+def _with_key(accepted: Accepted, route: Route) -> Accepted:
+    request, clock = route.given(accepted.request), _clock(route.backend)
+    parts, share = accepted.parts, accepted.share
+    return replace(accepted, key=answer_key(parts, request, route.signature, clock, share))
+
+
 def _clock(backend: Backend) -> list[str]:
     now = datetime.now().astimezone()
     return [now.strftime(each) for each in backend.clock_formats]
 
 
 async def _replayed(answer: Answer) -> AsyncGenerator[StreamItem]:
-    for event in answer.events():
+    for n, event in enumerate(answer.events(), 1):
         yield event
+        await take_turns(n)
 
 
 class _Opening:

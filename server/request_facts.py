@@ -152,6 +152,8 @@ class Accepted:
     """What those rules took out, part by part: rule, place and digest."""
     asked: ChatRequest | None = None
     """The request as its client wrote it; None if that makes no difference."""
+    key: str = ""
+    """Of an exact answer to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import cast
 
 from mlxdeck.server.chat import ChatRequest, Event, Finished
-from mlxdeck.server.checkpoints import Lanes
+from mlxdeck.server.checkpoints import Lanes, Workers
 from mlxdeck.server.dialects.base import (
     Dialect,
     Encoder,
@@ -111,16 +111,33 @@ class StoredAnswers:
         """
         if not chat.refers_to or not isinstance(dialect, RecallingDialect):
             return chat
-        looked_up = {each: self._find(each, owner) for each in chat.refers_to}
-        found = {key: each for key, each in looked_up.items() if each is not None}
-        whole = partial(dialect.recall, chat, found)
-        links = (link for answer in found.values() for link in answer.conversation())
-        n_bytes = sum(link.n_bytes for link in links)
+        if chat.is_long:
+            read = await lanes.long.run(lambda: dialect.recall(chat, self._found(chat, owner)))
+            return replace(read, is_long=True, is_short=False)
+        found = self._found(chat, owner)
+        whole, n_bytes = partial(dialect.recall, chat, found), _n_bytes(found.values())
         if n_bytes <= SHORT_BYTES and chat.is_short:
             return whole()
-        if n_bytes <= LONG_BYTES and not chat.is_long:
-            return replace(await lanes.medium.run(whole), is_short=False)
-        return replace(await lanes.long.run(whole), is_long=True, is_short=False)
+        lane, is_long = _lane(n_bytes, lanes), n_bytes > LONG_BYTES
+        return replace(await lane.run(whole), is_long=is_long, is_short=False)
+
+    def _found(self, chat: ChatRequest, owner: str) -> Mapping[str, StoredAnswer]:
+        """Those that a request refers to, as far as they are kept."""
+        looked_up = {each: self._find(each, owner) for each in chat.refers_to}
+        return {key: each for key, each in looked_up.items() if each is not None}
+
+    async def body(
+        self, write: Callable[[StoredAnswer], bytes], answer: StoredAnswer, lanes: Lanes
+    ) -> bytes:
+        """What is written of an answer, and perhaps of what it continues.
+
+        Raises:
+            BadRequest: As `write` does.
+        """
+        n_bytes = _n_bytes([answer])
+        if n_bytes <= SHORT_BYTES:
+            return write(answer)
+        return await _lane(n_bytes, lanes).run(partial(write, answer))
 
     @contextmanager
     def storing(self, encoder: Encoder, owner: str) -> Iterator[Encoder]:
@@ -136,6 +153,20 @@ class StoredAnswers:
             yield writer
         finally:
             writer.store()
+
+
+def _n_bytes(answers: Iterable[StoredAnswer]) -> int:
+    """Bytes of whole conversations, counted no further than makes a difference."""
+    n_bytes = 0
+    for link in (link for answer in answers for link in answer.conversation()):
+        n_bytes += link.n_bytes
+        if n_bytes > LONG_BYTES:
+            break
+    return n_bytes
+
+
+def _lane(n_bytes: int, lanes: Lanes) -> Workers:
+    return lanes.medium if n_bytes <= LONG_BYTES else lanes.long
 
 
 @cache

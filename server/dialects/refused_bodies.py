@@ -17,7 +17,7 @@ from mlxdeck.server.dialects.client_names import MAX_NAME, ClientNames, client_n
 from mlxdeck.server.dialects.openai_fields import session
 
 MAX_READ_BYTES = 1 << 20
-"""Of a longer body only the head's names are known: reading it would hold up the event loop."""
+"""Of a longer body only the head's names are known."""
 
 
 class _Names(msgspec.Struct):

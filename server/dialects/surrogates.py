@@ -18,6 +18,7 @@ _PIECE = re.compile(
     rf"(?P<whole>[^\\]+|{_HIGH}{_LOW})|(?P<half>{_HIGH}|{_LOW})|\\(?:u[0-9a-fA-F]{{4}}|[^u])",
     re.DOTALL,
 )
+_HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _BEGUN_LOW = re.compile(r"(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?\Z")
 _LONGEST_ESCAPE = 6
 
@@ -75,6 +76,16 @@ def whole_value(value: Any) -> Any:
     return value
 
 
+def _cut_escape(text: str) -> tuple[str, str]:
+    """A text without the escape that it ends in the middle of, and that."""
+    place = text.rfind("\\", max(0, len(text) - _LONGEST_ESCAPE + 1))
+    behind = text[place + 1 :]
+    if place < 0 or (behind and behind[0] != "u"):
+        return text, ""
+    n_slashes = place + 1 - len(text[: place + 1].rstrip("\\"))
+    return (text, "") if n_slashes % 2 == 0 else (text[:place], text[place:])
+
+
 class WholeEscapes:
     """Passes JSON text on as it comes, with halves that are written as escapes replaced."""
 
@@ -87,6 +98,9 @@ class WholeEscapes:
         self._held = ""
         if "\\" not in text:
             return text
+        if not _HALF_ESCAPE.search(text):
+            whole, self._held = _cut_escape(text)
+            return whole
         out: list[str] = []
         at = 0
         while at < len(text):

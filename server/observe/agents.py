@@ -7,17 +7,23 @@ started it: its prompt is what the agent's conversation begins with. For the eve
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from mlxdeck.server.chat import ChatRequest, Text
+from mlxdeck.server.joined_text import JoinedText
 from mlxdeck.server.lru_map import LruMap
 
 MAX_AGENTS = 1_000
 """So many agents, and tasks of agents, are remembered."""
 MAX_PROMPT = 100_000
 """Characters of a task; a longer one is no agent's."""
+MAX_CALL = 2 * MAX_PROMPT
+"""Characters of a call that may start an agent."""
+MAX_BLOCKS = 32
+"""Of a conversation's first message, among which a task is."""
 MAX_WORDS = 200
 """Characters of a name or a description that are looked at; fewer are kept."""
 _PROMPTS = ("prompt", "message")
@@ -51,12 +57,15 @@ class Agents:
         self._sessions: LruMap[str, AgentNames] = LruMap(MAX_AGENTS)
         """Agents whose client gives them a session of their own, by its name."""
 
-    def called(self, tool: str, arguments: str, names: AgentNames) -> None:
+    def called(self, tool: str, arguments: JoinedText, names: AgentNames) -> None:
         """The agent of these names called a tool; this may start another one."""
-        if not any(f'"{each}"' in arguments for each in _PROMPTS):
+        if arguments.n_chars > MAX_CALL:
+            return
+        text = arguments.text
+        if not any(f'"{each}"' in text for each in _PROMPTS):
             return
         try:
-            fields: Any = msgspec.json.decode(arguments)
+            fields: Any = msgspec.json.decode(text)
         except msgspec.DecodeError:
             return
         if not isinstance(fields, dict):
@@ -108,8 +117,10 @@ class Agents:
         """The task that the conversation begins with, if a call has told it."""
         if not len(self._tasks) or not request.messages:
             return None
-        for block in request.messages[0].blocks:
-            if isinstance(block, Text) and (found := self._tasks.get(block.text.strip())):
+        for block in islice(request.messages[0].blocks, MAX_BLOCKS):
+            if not isinstance(block, Text) or len(block.text) > MAX_PROMPT:
+                continue
+            if found := self._tasks.get(block.text.strip()):
                 return found
         return None
 

@@ -16,7 +16,6 @@ import msgspec
 from mlxdeck.server.chat import (
     Block,
     ChatRequest,
-    Event,
     Text,
     TextDelta,
     Thinking,
@@ -26,6 +25,7 @@ from mlxdeck.server.chat import (
     ToolSpec,
     ToolUse,
 )
+from mlxdeck.server.joined_events import JoinedEvents
 from mlxdeck.server.request_facts import Digests
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.write.records import Part
@@ -74,10 +74,10 @@ def _block(block: Block) -> dict[str, Any]:
     return {**result, "is_error": True} if block.is_error else result
 
 
-def answer(events: Iterable[Event]) -> t.Content:
+def answer(said: JoinedEvents) -> t.Content:
     """The answer, from the events that were sent."""
     blocks: list[dict[str, Any]] = []
-    for event in events:
+    for event in said.events:
         last = blocks[-1] if blocks else {"type": ""}
         match event:
             case TextDelta(text):

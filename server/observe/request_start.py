@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mlxdeck.server.observe.agents import AgentNames
 from mlxdeck.server.observe.captured_content import HASH_DIGITS, as_json, last_user_text
+from mlxdeck.server.observe.sent_calls import NewResult
 from mlxdeck.server.request_facts import Accepted
 from mlxdeck.telemetry.schema import events as t
 
@@ -45,7 +46,7 @@ def request_start(
     arrival: Arrival,
     accepted: Accepted,
     names: AgentNames,
-    came: Sequence[t.CallResult],
+    came: Sequence[NewResult],
     *,
     capture: str,
 ) -> t.RequestStart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from mlxdeck.server.chat import ChatRequest, Message, ToolResult, ToolUse
 from mlxdeck.server.lru_map import LruMap
@@ -12,6 +13,8 @@ from mlxdeck.telemetry.schema import events as t
 
 MAX_CALLS = 10_000
 """So many calls are remembered."""
+MAX_NEW, MAX_BLOCKS = 200, 2_000
+"""Results of one request that are told, and blocks behind the last answer that are looked at."""
 MAX_TEXT = 10_000
 """Characters of a failure that are looked at for secrets; fewer are kept."""
 DIGITS = 3
@@ -21,6 +24,34 @@ DIGITS = 3
 class _SentCall:
     sent_s: float | None
     is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """A result that came for the first time."""
+
+    name: str
+    """Of the tool; empty if the call isn't known."""
+    result: ToolResult
+    elapsed_s: float | None
+    """Since the call was sent; None if it isn't known."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the client says so."""
+        return self.result.is_error
+
+    def event(self, *, text: bool) -> t.CallResult:
+        """What is recorded of it; with `text`, one that failed says why."""
+        result, elapsed_s = self.result, self.elapsed_s
+        return t.CallResult(
+            name=self.name,
+            call_id=result.tool_use_id,
+            failed=result.is_error,
+            result_bytes=len(result.text.encode("utf-8", "surrogatepass")),
+            elapsed_s=None if elapsed_s is None else round(elapsed_s, DIGITS),
+            text=result.text[:MAX_TEXT] if text and result.is_error else "",
+        )
 
 
 class SentCalls:
@@ -34,11 +65,8 @@ class SentCalls:
         """A call went out."""
         self._calls.put((session_id, call_id), _SentCall(time.monotonic()))
 
-    def results(self, session_id: str, asked: ChatRequest, *, texts: bool) -> list[t.CallResult]:
-        """The results that a request brings for the first time.
-
-        With `texts`, those that failed say why.
-        """
+    def results(self, session_id: str, asked: ChatRequest) -> list[NewResult]:
+        """The results that a request brings for the first time, no more than `MAX_NEW`."""
         found = []
         names, new = _since_answer(asked.messages)
         for result in new:
@@ -50,30 +78,22 @@ class SentCalls:
                 continue
             call.is_told = True
             elapsed_s = None if call.sent_s is None else time.monotonic() - call.sent_s
-            found.append(
-                t.CallResult(
-                    name=names.get(result.tool_use_id, ""),
-                    call_id=result.tool_use_id,
-                    failed=result.is_error,
-                    result_bytes=len(result.text.encode("utf-8", "surrogatepass")),
-                    elapsed_s=None if elapsed_s is None else round(elapsed_s, DIGITS),
-                    text=result.text[:MAX_TEXT] if texts and result.is_error else "",
-                )
-            )
+            found.append(NewResult(names.get(result.tool_use_id, ""), result, elapsed_s))
         return found
 
 
 def _since_answer(messages: Sequence[Message]) -> tuple[dict[str, str], list[ToolResult]]:
     """Names of the last answer's calls by their ids, and the results behind it."""
-    place = len(messages)
-    while place and messages[place - 1].role != "assistant":
+    place, least = len(messages), max(0, len(messages) - MAX_BLOCKS)
+    while place > least and messages[place - 1].role != "assistant":
         place -= 1
-    results = [block for block in _blocks(messages[place:]) if isinstance(block, ToolResult)]
+    behind = islice(_blocks(messages[place:]), MAX_BLOCKS)
+    results = [block for block in behind if isinstance(block, ToolResult)][:MAX_NEW]
     names: dict[str, str] = {}
-    while results and place and messages[place - 1].role == "assistant":
+    while results and place > least and messages[place - 1].role == "assistant":
         place -= 1
-        calls = (each for each in messages[place].blocks if isinstance(each, ToolUse))
-        names |= {each.id: each.name for each in calls}
+        blocks = islice(messages[place].blocks, MAX_BLOCKS)
+        names |= {each.id: each.name for each in blocks if isinstance(each, ToolUse)}
     return names, results
 
 

@@ -5,10 +5,10 @@ However the request ends, `close` emits exactly one `request.end`.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,7 +28,9 @@ from mlxdeck.server.chat import (
 )
 from mlxdeck.server.errors import Cancelled, ServerError
 from mlxdeck.server.joined_events import JoinedEvents
+from mlxdeck.server.joined_text import JoinedText
 from mlxdeck.server.observe.agents import AgentNames, Agents
+from mlxdeck.server.observe.call_event import call_event
 from mlxdeck.server.observe.captured_content import answer, parts_of
 from mlxdeck.server.observe.lookup_event import DIGITS, lookup_event
 from mlxdeck.server.observe.progress_reports import (
@@ -56,7 +58,7 @@ from mlxdeck.server.request_facts import (
     StreamItem,
 )
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.write.records import Part
+from mlxdeck.telemetry.write.records import Late, Part
 from mlxdeck.telemetry.write.writer import Emitter
 
 # Client closed the connection: nginx's code, the one that log readers know.
@@ -99,7 +101,7 @@ class Trace:
     _forwarded: Forwarded | None = None
     _said: JoinedEvents = field(default_factory=JoinedEvents)
     _call: ToolCallStart | None = None
-    _arguments: list[str] = field(default_factory=list)
+    _arguments: JoinedText = field(default_factory=JoinedText)
     _n_tool_calls: int = 0
     _n_chars: int = 0
     """Of the answer, its thinking and the arguments of its calls."""
@@ -182,11 +184,12 @@ class Trace:
         full, asked = self.capture == "full", accepted.asked or accepted.request
         self._names = names = self.agents.who(asked)
         self.session_id = names.session_id
-        came = self.calls.results(names.session_id, asked, texts=self.capture != "off")
-        start = request_start(self.arrival, accepted, names, came, capture=self.capture)
+        came = self.calls.results(names.session_id, asked)
+        about = (self.arrival, accepted, names, came)
+        start = partial(request_start, *about, capture=self.capture)
         self._start(start, parts_of(accepted.request, accepted.parts) if full else ())
         for result in came:
-            self._emit(result)
+            self._emit(partial(result.event, text=self.capture != "off"))
         self._reports.follow(self._began_s)
 
     def _looked_up(self, found: LookedUp) -> None:
@@ -226,9 +229,9 @@ class Trace:
         if isinstance(event, TextDelta | ThinkingDelta):
             self._n_chars += len(event.text)
         if isinstance(event, ToolCallStart):
-            self._call, self._arguments = event, []
+            self._call, self._arguments = event, JoinedText()
         elif isinstance(event, ToolCallDelta):
-            self._arguments.append(event.json)
+            self._arguments.add(event.json)
             self._n_chars += len(event.json)
         elif isinstance(event, ToolCallEnd):
             self._tool_call(event)
@@ -290,7 +293,7 @@ class Trace:
         if self._ended or not self._started:
             return
         if self._said:
-            self._emit(answer(self._said.events))
+            self._emit(partial(answer, self._said))
         self._ended = True
         self._reports.stop()
         end = self._end()
@@ -348,30 +351,15 @@ class Trace:
         )
 
     def _tool_call(self, end: ToolCallEnd) -> None:
-        if self._call is None:
+        if (call := self._call) is None:
             return
         self.totals.called(repaired=end.repaired)
         prepared = self._prepared
-        refused = prepared.unconstrained or prepared.loose.get(self._call.name) if prepared else ""
-        arguments = "".join(self._arguments)
-        raw = arguments.encode("utf-8", "surrogatepass")
-        self.calls.sent(self.session_id, self._call.id)
-        self.agents.called(self._call.name, arguments, self._names)
-        self._emit(
-            t.ToolCall(
-                name=self._call.name,
-                call_id=self._call.id,
-                index=self._n_tool_calls,
-                parser=end.format,
-                constrained=end.constrained,
-                unconstrained=refused or "",
-                repaired=end.repaired,
-                schema_valid=end.schema_valid,
-                arguments_bytes=len(raw),
-                arguments_hash=hashlib.sha256(raw).hexdigest()[:12],
-                arguments=arguments if self.capture != "off" else "",
-            )
-        )
+        refused = prepared.unconstrained or prepared.loose.get(call.name) if prepared else ""
+        self.calls.sent(self.session_id, call.id)
+        self.agents.called(call.name, self._arguments, self._names)
+        event = partial(call_event, call, self._arguments, end, unconstrained=refused or "")
+        self._emit(partial(event, index=self._n_tool_calls, captured=self.capture != "off"))
         self._n_tool_calls += 1
 
     def _outcome(self) -> tuple[str, int]:
@@ -379,15 +367,16 @@ class Trace:
             return "error", self._error.status
         return ("ok", 200) if self._finish else ("cancelled", STATUS_CANCELLED)
 
-    def _start(self, event: t.RequestStart, parts: Iterable[Part] = ()) -> None:
+    def _start(self, event: t.Attrs | Late, parts: Iterable[Part] = ()) -> None:
         self._started = True
         self._emit(event, parts)
 
-    def _emit(self, attrs: t.Attrs, parts: Iterable[Part] = ()) -> None:
+    def _emit(self, attrs: t.Attrs | Late, parts: Iterable[Part] = ()) -> None:
         if self._ended and not isinstance(attrs, t.RequestEnd):
             # Other requests may still follow a generation whose first client has left.
             return
         if self.log:
+            attrs = attrs() if callable(attrs) else attrs
             self.log.emitted(attrs)
         self.emitter.emit(attrs, self.arrival.request_id, self.session_id, parts)
 

@@ -11,7 +11,7 @@ from mlxdeck.server.dialects.base import Encoder
 from mlxdeck.server.errors import ServerError
 from mlxdeck.server.joined_events import JoinedEvents
 
-LONG_CHARS = 64 * 1024
+LONG_CHARS = 16 * 1024
 """From here on, writing JSON of a text may take a millisecond."""
 
 

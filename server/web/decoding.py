@@ -8,6 +8,7 @@ from functools import partial
 
 from mlxdeck.server.chat import ChatRequest
 from mlxdeck.server.checkpoints import Lanes
+from mlxdeck.server.dialects.refused_bodies import RefusedBody, refused_body
 from mlxdeck.server.web.known_bodies import Decode, KnownBodies, read
 
 LONG_BYTES = 512 * 1024
@@ -31,8 +32,9 @@ class BodyReader:
         Raises:
             BadRequest: As the dialect does.
         """
-        n_containers = body.count(b"{") + body.count(b"[")
-        if len(body) > LONG_BYTES or n_containers > LONG_CONTAINERS:
+        is_long = len(body) > LONG_BYTES
+        n_containers = 0 if is_long else body.count(b"{") + body.count(b"[")
+        if is_long or n_containers > LONG_CONTAINERS:
             chat = await self._lanes.long.run(partial(how, body, headers))
             return replace(chat, is_long=True, is_short=False)
         if (chat_ := self.known.get(how, body, headers)) is not None:
@@ -43,3 +45,8 @@ class BodyReader:
         told = replace(told, chat=replace(told.chat, is_short=is_short))
         self.known.put(how, body, told)
         return told.chat
+
+    async def refused(self, body: bytes, headers: Mapping[str, str]) -> RefusedBody:
+        """What is known of a body that can't be read."""
+        found = partial(refused_body, body, headers)
+        return found() if len(body) <= SHORT_BYTES else await self._lanes.medium.run(found)

@@ -19,6 +19,8 @@ from mlxdeck.server.web.content_encoding import decoded
 
 FREE_BYTES = 256 * 1024
 """A body up to this length is taken however much is in flight, so that short requests get in."""
+LONG_BYTES = 1024**2
+"""From here on, to put a body together takes a while."""
 HEAD_S = 20.0
 """For a whole head, counted from its first byte."""
 GRACE_S = 30.0
@@ -69,7 +71,10 @@ class IncomingBodies:
                 if n_bytes > FREE_BYTES and self.in_flight_bytes > self._max_in_flight_bytes:
                     raise Overloaded("too many request bodies are being read", RETRY_AFTER_S)
                 chunks.append(chunk)
-            return b"".join(chunks)
+            if n_bytes <= LONG_BYTES:
+                return b"".join(chunks)
+            # Copied without the interpreter's lock.
+            return await asyncio.to_thread(b"".join, chunks)
         except TimeoutError:
             self.in_flight_bytes -= n_bytes
             raise SlowBody("the request body came too slowly") from None

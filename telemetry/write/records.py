@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from mlxdeck.telemetry.schema.events import Attrs, Content
 
+Late = Callable[[], Attrs]
+"""Makes an event; called on the writer's thread, so that who emits it isn't held up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

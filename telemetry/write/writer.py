@@ -20,17 +20,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from mlxdeck.telemetry.schema.codec import Line, decode, encode
 from mlxdeck.telemetry.schema.events import Attrs, Content, ServerStop, StreamStart
 from mlxdeck.telemetry.write.processors import Chain, Processor
-from mlxdeck.telemetry.write.records import Part, Record
+from mlxdeck.telemetry.write.records import Late, Part, Record
 from mlxdeck.telemetry.write.rotating_file import RotatingFile
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAX_QUEUED = 8192
 """Events that may wait for the disk; at 500 a second, the disk may hang for 16 s."""
@@ -64,12 +65,12 @@ class Emitter(Protocol):
 
     def emit(
         self,
-        attrs: Attrs,
+        attrs: Attrs | Late,
         request_id: str = "",
         session_id: str = "",
         parts: Iterable[Part] = (),
     ) -> None:
-        """Record an event, from any thread.
+        """Record an event, from any thread; one that takes a while to make is made by the writer.
 
         `parts` are the parts of the conversation that it names; the file holds each of them once.
         """
@@ -90,7 +91,7 @@ class NullWriter:
 
     def emit(
         self,
-        attrs: Attrs,
+        attrs: Attrs | Late,
         request_id: str = "",
         session_id: str = "",
         parts: Iterable[Part] = (),
@@ -121,13 +122,14 @@ class MemoryWriter:
 
     def emit(
         self,
-        attrs: Attrs,
+        attrs: Attrs | Late,
         request_id: str = "",
         session_id: str = "",
         parts: Iterable[Part] = (),
     ) -> None:
         """Keep the event, and those of the parts that are new."""
-        record = Record(attrs, time.time(), time.monotonic(), request_id, session_id)
+        made = attrs() if callable(attrs) else attrs
+        record = Record(made, time.time(), time.monotonic(), request_id, session_id)
         for each in self._chain.run(record) or ():
             self.lines.append(decode(encoded(each, len(self.lines))))
         for part in parts:
@@ -147,9 +149,18 @@ class MemoryWriter:
 class _Queued(NamedTuple):
     n_lost: int
     """Events that found no room in the queue before this one."""
-    record: Record
+    attrs: Attrs | Late
+    ts: float
+    mono: float
+    request_id: str = ""
+    session_id: str = ""
     parts: Iterable[Part] = ()
     """Parts to write after the event, if its file does not hold them."""
+
+    def record(self) -> Record:
+        """The event, made by now."""
+        attrs = self.attrs() if callable(self.attrs) else self.attrs
+        return Record(attrs, self.ts, self.mono, self.request_id, self.session_id)
 
 
 class Writer:
@@ -220,7 +231,7 @@ class Writer:
 
     def emit(
         self,
-        attrs: Attrs,
+        attrs: Attrs | Late,
         request_id: str = "",
         session_id: str = "",
         parts: Iterable[Part] = (),
@@ -231,8 +242,8 @@ class Writer:
                 self._dropped += 1
                 self._n_refused += 1
                 return
-            record = Record(attrs, self._clock(), self._monotonic(), request_id, session_id)
-            self._queue.append(_Queued(self._n_refused, record, parts))
+            about = (self._clock(), self._monotonic(), request_id, session_id)
+            self._queue.append(_Queued(self._n_refused, attrs, *about, parts))
             self._n_refused = 0
             self._changed.notify()
 
@@ -272,24 +283,25 @@ class Writer:
             n_lost, dropped = self._n_refused, self._dropped
         uptime_s = mono - self._began_mono
         attrs = ServerStop(reason=reason, uptime_s=uptime_s, dropped_lines=dropped)
-        return _Queued(n_lost, Record(attrs, self._clock(), mono))
+        return _Queued(n_lost, attrs, self._clock(), mono)
 
     def _take(self, queued: _Queued) -> None:
         self._seq += queued.n_lost
         # An event and the parts that it names are in the same file.
         if self._file.must_change:
-            ts, mono = queued.record.ts, queued.record.mono
-            self._run_guarded(lambda: self._begin_file(ts, mono))
-        self._process(queued.record)
+            self._run_guarded(lambda: self._begin_file(queued.ts, queued.mono))
+        if (record := self._made(queued.record)) is None:
+            return
+        self._process(record)
         for part in queued.parts:
-            if part.hash not in self._told and (event := self._told_by(part)):
-                self._process(replace(queued.record, attrs=event))
+            if part.hash not in self._told and (event := self._made(part.event)):
+                self._process(replace(record, attrs=event))
 
-    def _told_by(self, part: Part) -> Content | None:
+    def _made(self, make: Callable[[], T]) -> T | None:
         try:
-            return part.event()
+            return make()
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            logger.warning("telemetry: a part that has no JSON form was dropped: %r", error)
+            logger.warning("telemetry: what has no JSON form was dropped: %r", error)
             self._lose()
             return None
 

@@ -1,15 +1,24 @@
-"""The splitter of one answer, by what was asked for."""
+"""The splitter of one answer, by what was asked for; and where it runs."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
 
 from mlxdeck.server.backends.local.engine.api import TemplateTraits
 from mlxdeck.server.backends.local.prompt.renderer import Prompt
 from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import ConstraintPlan
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.plain_text import PlainText
+from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import Piece
 from mlxdeck.server.backends.local.toolcalls.reading.markers import Markers
 from mlxdeck.server.backends.local.toolcalls.splitter import Splitter
 from mlxdeck.server.chat import ChatRequest
+
+LONG_CHARS = 16 * 1024
+"""As long as so much is undecided, an answer is read beside the event loop: with the end of a
+call, all of the call is."""
 
 
 def answer_splitter(
@@ -36,3 +45,26 @@ def answer_splitter(
         loose=plan.loose,
         loop_guard=loop_guard,
     )
+
+
+async def begun(splitter: Splitter, text: str) -> list[Piece]:
+    """`Splitter.begin`, wherever it holds nobody up."""
+    return await _run(splitter, partial(splitter.begin, text), len(text))
+
+
+async def fed(splitter: Splitter, text: str) -> list[Piece]:
+    """`Splitter.feed`, wherever it holds nobody up."""
+    return await _run(splitter, partial(splitter.feed, text), len(text))
+
+
+async def closed(splitter: Splitter, *, complete: bool) -> list[Piece]:
+    """`Splitter.close`, wherever it holds nobody up."""
+    return await _run(splitter, partial(splitter.close, complete=complete))
+
+
+async def _run(
+    splitter: Splitter, work: Callable[[], list[Piece]], n_chars: int = 0
+) -> list[Piece]:
+    if splitter.n_open_chars + n_chars <= LONG_CHARS:
+        return work()
+    return await asyncio.to_thread(work)

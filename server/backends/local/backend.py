@@ -21,7 +21,7 @@ from mlxdeck.server.backends.base import (
     OneModel,
     Route,
 )
-from mlxdeck.server.backends.local.answer_splitter import answer_splitter
+from mlxdeck.server.backends.local.answer_splitter import answer_splitter, begun, closed, fed
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
     ModelInfo,
@@ -57,6 +57,7 @@ from mlxdeck.server.chat import ChatRequest, Ping, Started, ThinkingDelta, Usage
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import UnreadablePart
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, ModelText, Prepared, StreamItem
+from mlxdeck.server.turns import take_turns
 
 DRAWING = (
     *("canonical_off", "inline_control_tokens", "kv_8bit", "loop_guard"),
@@ -283,7 +284,7 @@ class LocalBackend(OneModel):
             cut, looped, n_thought = False, False, 0
             async with self.scheduler.submit(job) as chunks:
                 yield Started(_usage(job))
-                for piece in splitter.begin(ready.prompt.begun):
+                for piece in await begun(splitter, ready.prompt.begun):
                     yield piece
                 silence, is_first = Silence(self._settings.ping_s), True
                 async for chunk in chunks:
@@ -295,12 +296,13 @@ class LocalBackend(OneModel):
                     is_first = False
                     if isinstance(chunk, Done):
                         cut, looped = chunk.reason != "stop", chunk.reason == "loop"
-                        pieces = splitter.close(complete=not cut)
+                        pieces = await closed(splitter, complete=not cut)
                     else:
-                        pieces = splitter.feed(chunk.text)
+                        pieces = await fed(splitter, chunk.text)
                     n_thought += any(isinstance(piece, ThinkingDelta) for piece in pieces)
-                    for piece in pieces:
+                    for n, piece in enumerate(pieces, 1):
                         yield piece
+                        await take_turns(n)
                     if silence.is_long(said=bool(pieces)):
                         yield Ping()
                     if splitter.over:
@@ -350,9 +352,8 @@ class LocalBackend(OneModel):
         )
 
     def _splitter(self, chat: ChatRequest, ready: Ready) -> Splitter:
-        traits, guarded = self._traits, self._settings.loop_guard
-        about = (chat, ready.prompt, ready.plan, traits, self._tool_format)
-        return answer_splitter(*about, loop_guard=guarded)
+        about = (chat, ready.prompt, ready.plan, self._traits, self._tool_format)
+        return answer_splitter(*about, loop_guard=self._settings.loop_guard)
 
     async def shared_tokens(self, chat: ChatRequest) -> list[int]:
         """The tokens of a request's system prompt and tools."""

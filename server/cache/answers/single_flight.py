@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mlxdeck.server.chat import Event, Finished, Started
 from mlxdeck.server.errors import EngineFailed, ServerError
+from mlxdeck.server.joined_events import JoinedEvents
 from mlxdeck.server.request_facts import Fact, StreamItem
+from mlxdeck.server.turns import take_turns
 
 Publish = Callable[[StreamItem], None]
 Produce = Callable[[Publish], Awaitable[None]]
 """Makes an answer, and publishes each of its events as it comes."""
+
+AT_ONCE = 256
+"""Events that all followers have seen are joined so many at a time. Freeing those of a long answer
+at its end would hold up the event loop."""
+
+
+@dataclass(eq=False, slots=True)
+class _Follower:
+    n_seen: int
+    """Events, from the first one on."""
 
 
 class Flight:
@@ -26,7 +38,11 @@ class Flight:
     def __init__(self, produce: Produce, closed: Callable[[Flight], None]) -> None:
         """`closed` is called once nobody may join any more, perhaps more than once."""
         self._events: list[StreamItem] = []
-        self._n_followers = 0
+        """Those that were not seen by all, or not long ago."""
+        self._past, self._n_past = JoinedEvents(), 0
+        """Those before them, for who joins late."""
+        self._started: Started | None = None
+        self._followers: list[_Follower] = []
         self._changed = asyncio.Event()
         self._closed = closed
         self._task = asyncio.create_task(self._run(produce))
@@ -38,7 +54,20 @@ class Flight:
 
     def _publish(self, event: StreamItem) -> None:
         self._events.append(event)
+        if len(self._events) % AT_ONCE == 0:
+            self._join()
         self._notify()
+
+    def _join(self) -> None:
+        n_seen = min((each.n_seen for each in self._followers), default=0)
+        n_joined = max(0, n_seen - self._n_past)
+        for event in self._events[:n_joined]:
+            if isinstance(event, Started):
+                self._started = event
+            elif not isinstance(event, Fact):
+                self._past.add(event)
+        del self._events[:n_joined]
+        self._n_past += n_joined
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -61,24 +90,28 @@ class Flight:
         Raises:
             ServerError: The generation failed; every follower gets the same error.
         """
-        self._n_followers += 1
-        n_seen = 0
+        past = [self._started, *self._past.events] if self._started else []
+        follower = _Follower(self._n_past)
+        self._followers.append(follower)
         try:
+            for n, event in enumerate(past, 1):
+                yield _as_known(event)
+                await take_turns(n)
             while True:
-                while n_seen < len(self._events):
-                    event = self._events[n_seen]
-                    n_seen += 1
+                while (n_seen := follower.n_seen - self._n_past) < len(self._events):
+                    item = self._events[n_seen]
+                    follower.n_seen += 1
                     if not joined:
-                        yield event
-                    elif not isinstance(event, Fact):
-                        yield _as_known(event)
+                        yield item
+                    elif not isinstance(item, Fact):
+                        yield _as_known(item)
                 if self._task.done():
                     self._raise_failure()
                     return
                 await self._changed.wait()
         finally:
-            self._n_followers -= 1
-            if not self._n_followers:
+            self._followers.remove(follower)
+            if not self._followers:
                 # Before it is cancelled: nobody may join a flight that is ending.
                 self._closed(self)
                 self._task.cancel()

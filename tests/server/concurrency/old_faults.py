@@ -35,7 +35,7 @@ class OldFlight(single_flight.Flight):
     """A generation that can be joined until it has ended, also while it dies."""
 
     def __init__(self, produce: single_flight.Produce, closed: Callable[[Any], None]) -> None:
-        self._over = False
+        self._over, self._n_followers = False, 0
         super().__init__(produce, closed)
 
     async def _run(self, produce: single_flight.Produce) -> None:

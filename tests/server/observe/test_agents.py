@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text
+from mlxdeck.server.joined_text import JoinedText
 from mlxdeck.server.observe.agents import AgentNames, Agents
 
 MAIN = AgentNames("s")
@@ -19,10 +20,18 @@ def asking(*texts: str, **names: Any) -> ChatRequest:
     return ChatRequest("m", (), (Message("user", blocks),), Sampling(9), **names)
 
 
+def text_of(arguments: str) -> JoinedText:
+    """A call's arguments, as they came."""
+    text = JoinedText()
+    for char in arguments:
+        text.add(char)
+    return text
+
+
 def started(tool: str = "Agent", names: AgentNames = MAIN, **changes: object) -> Agents:
     """One that has heard of such a call."""
     agents = Agents()
-    agents.called(tool, json.dumps({**CALL, **changes}), names)
+    agents.called(tool, text_of(json.dumps({**CALL, **changes})), names)
     return agents
 
 
@@ -65,7 +74,7 @@ def test_other_calls_start_no_agent() -> None:
         ("Agent", '{"prompt": "'),
     ):
         agents = Agents()
-        agents.called(tool, arguments, MAIN)
+        agents.called(tool, text_of(arguments), MAIN)
         assert agents.who(asking("Look at a.py.", session_id="t")) == AgentNames("t"), tool
     without_kind = started("Task", subagent_type=None)
     assert without_kind.who(asking("Look at a.py.", agent_id="a")).task == "Look at a.py"

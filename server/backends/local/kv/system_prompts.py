@@ -49,8 +49,12 @@ class SystemPrompts:
             self._noted.clear()
         self._noted.add(key)
         self._known.setdefault(key, set()).add(self._signature)
-        row = (key, self._signature, pack(tokens[:shared_tokens]), time.time())
-        self._disk.write(lambda connection: _store(connection, row))
+        about, now_s = (key, self._signature), time.time()
+
+        def store(connection: sqlite3.Connection) -> None:
+            _store(connection, (*about, pack(tokens[:shared_tokens]), now_s))
+
+        self._disk.write(store)
 
     def of_another_model(self, parts: Digests) -> bool:
         """Whether this system prompt was last seen with another model only."""

@@ -51,15 +51,12 @@ class Splitter:
         Without `parallel`, the answer ends with its first call. Without `shows_thinking`, thinking
         is dropped.
         """
-        self._markers = marks
-        self._reader = reader
-        self._tools = tools
+        self._markers, self._reader, self._tools = marks, reader, tools
         self._names = bare_calls.candidates(tools)
         self._source = StreamReader()
         self._repeats = RepeatedCalls(watching=loop_guard)
-        self._sink = CallEmitter(
-            reader.name, tools, self._source, constrained=constrained, repeats=self._repeats
-        )
+        about = (reader.name, tools, self._source)
+        self._sink = CallEmitter(*about, constrained=constrained, repeats=self._repeats)
         self._sink.shows_thinking, self._sink.loose = shows_thinking, loose
         self._starts: tuple[str, ...] = reader.starts if tools or reader.always else ()
         if tools:
@@ -69,9 +66,7 @@ class Splitter:
         self._mentioned = False  # tags of thinking, in the visible answer
         self._n_vain = 0
         self._reading = self._read(thinking=thinking)
-        self._constrained = constrained
-        self._parallel = parallel
-        self._cut = False
+        self._constrained, self._parallel, self._cut = constrained, parallel, False
         self.stopped_by: str | None = None
         """The stop sequence that ended the answer; text fed after it is dropped."""
         self.bad_calls: list[BadCall] = []
@@ -87,6 +82,11 @@ class Splitter:
         """Whether nothing that follows can be a part of the answer."""
         one = self._sink.n_calls > 0 and not self._parallel
         return self.stopped_by is not None or bool(self.broken) or self.looped or one
+
+    @property
+    def n_open_chars(self) -> int:
+        """The length of the text that is not decided yet, an open call's above all."""
+        return self._source.n_kept
 
     @property
     def n_calls(self) -> int:

@@ -6,7 +6,6 @@ kept until it is complete: if it turns out to be no call, it is sent as text.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
@@ -23,6 +22,8 @@ from mlxdeck.server.chat import (
     ToolCallStart,
     ToolSpec,
 )
+from mlxdeck.server.joined_text import JoinedText
+from mlxdeck.server.lenient_json import decode_strictly
 from mlxdeck.server.schemas.validation import conforms
 from mlxdeck.server.schemas.values import to_json
 
@@ -72,7 +73,7 @@ class CallEmitter:
         self._ready: list[Piece] = []
         self._call: ToolSpec | None = None
         self._streams = False
-        self._arguments: list[str] = []
+        self._arguments = JoinedText()
         self._lead = self._lead_thought = True
 
     def drain(self) -> list[Piece]:
@@ -121,7 +122,7 @@ class CallEmitter:
 
     def begin(self, tool: ToolSpec) -> None:
         """A call of the tool begins."""
-        self._call, self._arguments, self.repaired = tool, [], False
+        self._call, self._arguments, self.repaired = tool, JoinedText(), False
         self.constrained = self.held and tool.name not in self.loose
         # A call that may be one too many is shown once that is known.
         self._streams = self.constrained and not self._repeats.suspects(tool.name)
@@ -131,7 +132,7 @@ class CallEmitter:
     def add(self, json_text: str) -> None:
         """The next piece of its arguments, as strict JSON."""
         if json_text:
-            self._arguments.append(json_text)
+            self._arguments.add(json_text)
             if self._streams:
                 self._ready.append(ToolCallDelta(json_text))
 
@@ -153,10 +154,10 @@ class CallEmitter:
             ToolCallError: Its arguments are no JSON after all.
             Looped: The answer holds it too often by now.
         """
-        tool, text = self._call, "".join(self._arguments)
+        tool, text = self._call, self._arguments.text
         assert tool is not None
         try:
-            arguments = json.loads(text)
+            arguments = decode_strictly(text)
             valid = conforms(arguments, tool.input_schema)
         except (ValueError, RecursionError) as error:
             raise ToolCallError(f"not JSON: {error}") from error

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from typing import Any
 
+import msgspec
+
+_encoder = msgspec.json.Encoder(order="deterministic")
 MAX_SAME = 2
 """Maximal number of equal calls in one answer; one more ends the answer."""
 
@@ -20,7 +24,7 @@ class RepeatedCalls:
     def __init__(self, *, watching: bool = True) -> None:
         self._watching = watching
         self._raises = True
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[bytes] = Counter()
         self._names: set[str] = set()
 
     def suspects(self, name: str) -> bool:
@@ -49,10 +53,18 @@ class RepeatedCalls:
         """
         if not self._watching:
             return False
-        call = json.dumps([name, arguments], sort_keys=True)
+        call = hashlib.sha256(_encoded([name, arguments])).digest()
         self._counts[call] += 1
         if self._counts[call] == MAX_SAME:
             self._names.add(name)
         if self._counts[call] > MAX_SAME and self._raises:
             raise Looped
         return self._counts[call] > MAX_SAME
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return _encoder.encode(value)
+    # Half a surrogate pair, or an integer of more than 64 bits.
+    except (UnicodeEncodeError, OverflowError):
+        return json.dumps(value, sort_keys=True).encode()

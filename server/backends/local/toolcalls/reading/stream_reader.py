@@ -58,6 +58,11 @@ class StreamReader:
         return len(self._text) - self._at
 
     @property
+    def n_kept(self) -> int:
+        """The length of all text since `forget`, which may have to be read again."""
+        return self._base - self._past_begin + len(self._text)
+
+    @property
     def place(self) -> int:
         """How far the answer has been read; good for `since` and `back` until `forget`."""
         return self._base + self._at
