@@ -36,7 +36,7 @@ from mlxdeck.server.request_facts import (
     Miss,
     StreamItem,
 )
-from mlxdeck.server.turns import take_turns
+from mlxdeck.server.turns import LoopTurns
 
 
 class Pipeline:
@@ -170,9 +170,10 @@ class Pipeline:
                 return
             answer, tier = found
             publish(_exact(key, began_s, tier=tier))
-            for n, event in enumerate(answer.events(), 1):
+            turns = LoopTurns()
+            for event in answer.events():
                 publish(event)
-                await take_turns(n)
+                await turns.take()
 
         return self._flights.start(key, find)
 
@@ -231,9 +232,10 @@ def _clock(backend: Backend) -> list[str]:
 
 
 async def _replayed(answer: Answer) -> AsyncGenerator[StreamItem]:
-    for n, event in enumerate(answer.events(), 1):
+    turns = LoopTurns()
+    for event in answer.events():
         yield event
-        await take_turns(n)
+        await turns.take()
 
 
 class _Opening:

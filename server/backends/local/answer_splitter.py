@@ -8,6 +8,8 @@ from functools import partial
 
 from mlxdeck.server.backends.local.engine.api import TemplateTraits
 from mlxdeck.server.backends.local.prompt.renderer import Prompt
+from mlxdeck.server.backends.local.scheduler.sequence import Done
+from mlxdeck.server.backends.local.scheduler.sequence import Piece as Addition
 from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import ConstraintPlan
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.plain_text import PlainText
@@ -47,19 +49,16 @@ def answer_splitter(
     )
 
 
-async def begun(splitter: Splitter, text: str) -> list[Piece]:
+async def begin(splitter: Splitter, text: str) -> list[Piece]:
     """`Splitter.begin`, wherever it holds nobody up."""
     return await _run(splitter, partial(splitter.begin, text), len(text))
 
 
-async def fed(splitter: Splitter, text: str) -> list[Piece]:
-    """`Splitter.feed`, wherever it holds nobody up."""
-    return await _run(splitter, partial(splitter.feed, text), len(text))
-
-
-async def closed(splitter: Splitter, *, complete: bool) -> list[Piece]:
-    """`Splitter.close`, wherever it holds nobody up."""
-    return await _run(splitter, partial(splitter.close, complete=complete))
+async def read(splitter: Splitter, chunk: Addition | Done) -> list[Piece]:
+    """What is certain of an answer by now, read wherever it holds nobody up."""
+    if isinstance(chunk, Done):
+        return await _run(splitter, partial(splitter.close, complete=chunk.reason == "stop"))
+    return await _run(splitter, partial(splitter.feed, chunk.text), len(chunk.text))
 
 
 async def _run(

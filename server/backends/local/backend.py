@@ -21,7 +21,7 @@ from mlxdeck.server.backends.base import (
     OneModel,
     Route,
 )
-from mlxdeck.server.backends.local.answer_splitter import answer_splitter, begun, closed, fed
+from mlxdeck.server.backends.local.answer_splitter import answer_splitter, begin, read
 from mlxdeck.server.backends.local.engine.api import (
     Engine,
     ModelInfo,
@@ -57,7 +57,7 @@ from mlxdeck.server.chat import ChatRequest, Ping, Started, ThinkingDelta, Usage
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.errors import UnreadablePart
 from mlxdeck.server.request_facts import Digests, FirstTokenDrawn, ModelText, Prepared, StreamItem
-from mlxdeck.server.turns import take_turns
+from mlxdeck.server.turns import LoopTurns
 
 DRAWING = (
     *("canonical_off", "inline_control_tokens", "kv_8bit", "loop_guard"),
@@ -281,13 +281,14 @@ class LocalBackend(OneModel):
                 plan.loose,
             )
             splitter = self._splitter(chat, ready)
-            cut, looped, n_thought = False, False, 0
+            cut, looped, n_thought, turns = False, False, 0, LoopTurns()
             async with self.scheduler.submit(job) as chunks:
                 yield Started(_usage(job))
-                for piece in await begun(splitter, ready.prompt.begun):
+                for piece in await begin(splitter, ready.prompt.begun):
                     yield piece
                 silence, is_first = Silence(self._settings.ping_s), True
                 async for chunk in chunks:
+                    await turns.take()
                     if isinstance(chunk, Waiting):
                         yield Ping()
                         continue
@@ -296,13 +297,11 @@ class LocalBackend(OneModel):
                     is_first = False
                     if isinstance(chunk, Done):
                         cut, looped = chunk.reason != "stop", chunk.reason == "loop"
-                        pieces = await closed(splitter, complete=not cut)
-                    else:
-                        pieces = await fed(splitter, chunk.text)
+                    pieces = await read(splitter, chunk)
                     n_thought += any(isinstance(piece, ThinkingDelta) for piece in pieces)
-                    for n, piece in enumerate(pieces, 1):
+                    for piece in pieces:
                         yield piece
-                        await take_turns(n)
+                        await turns.take()
                     if silence.is_long(said=bool(pieces)):
                         yield Ping()
                     if splitter.over:

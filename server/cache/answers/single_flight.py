@@ -15,7 +15,7 @@ from mlxdeck.server.chat import Event, Finished, Started
 from mlxdeck.server.errors import EngineFailed, ServerError
 from mlxdeck.server.joined_events import JoinedEvents
 from mlxdeck.server.request_facts import Fact, StreamItem
-from mlxdeck.server.turns import take_turns
+from mlxdeck.server.turns import LoopTurns
 
 Publish = Callable[[StreamItem], None]
 Produce = Callable[[Publish], Awaitable[None]]
@@ -93,10 +93,11 @@ class Flight:
         past = [self._started, *self._past.events] if self._started else []
         follower = _Follower(self._n_past)
         self._followers.append(follower)
+        turns = LoopTurns()
         try:
-            for n, event in enumerate(past, 1):
+            for event in past:
                 yield _as_known(event)
-                await take_turns(n)
+                await turns.take()
             while True:
                 while (n_seen := follower.n_seen - self._n_past) < len(self._events):
                     item = self._events[n_seen]

@@ -25,6 +25,7 @@ from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import (
 from mlxdeck.server.chat import ToolCallEnd, ToolCallStart, ToolSpec
 from mlxdeck.server.request_facts import BadCall
 
+MAX_NOTES = 1_000
 MAX_VAIN = 8  # searches of the whole rest of an answer for the end of what may be no call
 _QUOTING = tuple(" \t\"'(")
 
@@ -63,15 +64,14 @@ class Splitter:
             self._starts = tuple(dict.fromkeys((*self._starts, *STARTS)))
         self._ends = ENDS if tools else ()
         self._standing = CodeContext()
-        self._mentioned = False  # tags of thinking, in the visible answer
-        self._n_vain = 0
+        self._mentioned, self._n_vain = False, 0  # tags of thinking, in the visible answer
         self._reading = self._read(thinking=thinking)
         self._constrained, self._parallel, self._cut = constrained, parallel, False
         self.stopped_by: str | None = None
         """The stop sequence that ended the answer; text fed after it is dropped."""
         self.bad_calls: list[BadCall] = []
         self.notes: list[tuple[int, str]] = []
-        """Each decision, with its place in the answer in characters."""
+        """The first decisions, with their places in the answer in characters."""
         self.broken = ""
         """Why a call went wrong of which something had been sent; nothing sensible can follow."""
         self.looped = False
@@ -164,7 +164,8 @@ class Splitter:
 
     def _note(self, text: str, read: CallEmitter | None = None) -> None:
         told = [text, *(read.told_repairs() if read else ())]
-        self.notes += ((self._source.place, each) for each in told)
+        noted = [(self._source.place, each) for each in told]
+        self.notes += noted[: MAX_NOTES - len(self.notes)]
 
     def _thinking_tag(self, marker: str) -> Reading[bool]:
         """Handle a thinking tag in the visible answer; return whether a new line begins after it.
