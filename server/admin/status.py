@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -92,8 +93,9 @@ def _shown(request: RunningRequest) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of what decides how the server behaves."""
+@cache
+def versions() -> Mapping[str, str]:
+    """Versions of what decides how the server behaves; read from disk once."""
     found = {"python": platform.python_version()}
     for name in ("mlxdeck", "mlx", "mlx-lm", "sanic"):
         try:

@@ -336,7 +336,7 @@ class LocalBackend(OneModel):
             lease.state,
             prompt.max_tokens,
             filled(chat.sampling, self._sampling),
-            layout.boundaries(),
+            ready.boundaries,
             ready.plan.constraint,
             thinking,
             keeps_blank=chat.raw is not None,

@@ -46,11 +46,13 @@ class Ready:
     tool_tokens: tuple[int, ...] = ()
     """Tokens of each tool's description, in the request's order."""
     blocks: BlockDigests = BlockDigests()
+    message_starts: tuple[int, ...] = ()
+    boundaries: tuple[int, ...] = ()
+    """Of the prompt; see `PromptSegments`."""
 
     def looked_up(self) -> LookedUp:
         """The facts of the lookup, for the trace."""
         layout = self.prompt.layout
-        starts = (part.start for part in layout.parts if part.name.startswith("messages."))
         return LookedUp(
             "prefix",
             tier=self.found.tier,
@@ -59,7 +61,7 @@ class Ready:
             matched_tokens=self.found.lease.n_cached,
             prompt_tokens=len(self.prompt.tokens),
             shared_tokens=layout.shared_tokens,
-            message_starts=tuple(starts),
+            message_starts=self.message_starts,
             tail_start=layout.tail_start,
             tool_tokens=self.tool_tokens,
             blocks=self.blocks,
@@ -81,6 +83,8 @@ class _Rendered:
     found: Found
     wanted: Wanted
     blocks: BlockDigests
+    message_starts: tuple[int, ...]
+    boundaries: tuple[int, ...]
 
     def release(self) -> None:
         self.found.lease.release()
@@ -149,6 +153,8 @@ class Preparation:
             lease_s,
             planned.tool_tokens,
             rendered.blocks,
+            rendered.message_starts,
+            rendered.boundaries,
         )
 
     def _miss(self, found: Found, prompt: Prompt, parts: Digests) -> Miss:
@@ -199,7 +205,9 @@ class Preparation:
         wanted = Wanted(prompt.tokens, prompt.layout.part_at, prompt.layout.tail_start)
         found = self._states.find(wanted)
         blocks = self._digests.of(pack(prompt.tokens)) if self._digests else BlockDigests()
-        return _Rendered(planned, found, wanted, blocks)
+        layout = prompt.layout
+        starts, boundaries = layout.message_starts(), layout.boundaries()
+        return _Rendered(planned, found, wanted, blocks, starts, boundaries)
 
 
 def _grammar_kind(request: ChatRequest, parts: Digests) -> str:

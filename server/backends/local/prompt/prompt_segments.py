@@ -36,10 +36,14 @@ class PromptSegments:
     tail_start: int = 0
     """End of the last message, where the template's start of the answer begins."""
 
+    def message_starts(self) -> tuple[int, ...]:
+        """Each message's first token."""
+        return tuple(part.start for part in self.parts if part.name.startswith("messages."))
+
     def boundaries(self) -> tuple[int, ...]:
         """Places where a later prompt may diverge: after each turn."""
-        starts = [part.start for part in self.parts if part.name.startswith("messages.")]
-        return tuple(sorted({self.shared_tokens, *starts, self.tail_start} - {0}))
+        places = {self.shared_tokens, *self.message_starts(), self.tail_start}
+        return tuple(sorted(places - {0}))
 
     def n_tokens(self) -> dict[str, int]:
         """Tokens of each part; the last one ends where the last message does."""

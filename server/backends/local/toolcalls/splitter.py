@@ -164,8 +164,7 @@ class Splitter:
 
     def _note(self, text: str, read: CallEmitter | None = None) -> None:
         told = [text, *(read.told_repairs() if read else ())]
-        noted = [(self._source.place, each) for each in told]
-        self.notes += noted[: MAX_NOTES - len(self.notes)]
+        self.notes += [(self._source.place, each) for each in told][: MAX_NOTES - len(self.notes)]
 
     def _thinking_tag(self, marker: str) -> Reading[bool]:
         """Handle a thinking tag in the visible answer; return whether a new line begins after it.

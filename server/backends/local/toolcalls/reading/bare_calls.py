@@ -16,6 +16,8 @@ from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_ke
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 
+MAX_TOOLS = 512
+"""Each line is compared with so many names at most."""
 NAME = "plain"
 """The format under which these calls are reported."""
 _FENCE = "```"
@@ -26,7 +28,7 @@ _LONGEST = 1 + max(map(len, _LANGUAGES))
 
 def candidates(tools: Sequence[ToolSpec]) -> tuple[str, ...]:
     """Names to look for, the longest first: one may begin with another."""
-    return tuple(sorted((tool.name for tool in tools), key=len, reverse=True))
+    return tuple(sorted((tool.name for tool in tools[:MAX_TOOLS]), key=len, reverse=True))
 
 
 def may_begin(source: StreamReader, names: tuple[str, ...], *, alone: bool) -> Reading[bool]:
