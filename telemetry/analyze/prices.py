@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,7 +32,6 @@ LISTED: Mapping[str, Prices] = {
         Prices("gpt-5-mini", 0.25, 0.025, 2.0),
     )
 }
-DEFAULT = "claude-sonnet-4.5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,13 @@ def money(prices: Prices, n_input: int, n_cached: int, n_output: int) -> Money:
 
 
 def prices_of(text: str) -> Prices:
-    """Prices by a name in the table, or as `INPUT,OUTPUT` or `INPUT,CACHED,OUTPUT`.
+    """Prices by a model's name in any usual spelling, or as `INPUT,OUTPUT`, `INPUT,CACHED,OUTPUT`.
 
     Raises:
         ValueError: It is neither.
     """
-    if text in LISTED:
-        return LISTED[text]
+    if found := _BY_WORDS.get(_words(text)):
+        return found
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
@@ -80,3 +80,25 @@ def prices_of(text: str) -> Prices:
         )
     cached = numbers[1] if len(numbers) == 3 else numbers[0]
     return Prices("own", numbers[0], cached, numbers[-1])
+
+
+_DATE = re.compile(r"\b20\d\d-?\d\d-?\d\d\b")
+_REVISION = re.compile(r"-v\d+(:\d+)?$")
+_WORD = re.compile(r"[a-z]+|\d+")
+_SAID_BESIDE = {
+    *("anthropic", "openai", "claude", "latest", "models", "bedrock", "vertex"),
+    *("us", "eu", "apac", "jp", "au", "global", "openrouter", "azure"),
+}
+"""Words that vendors and regions put around a name, or leave out."""
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """What a name of a model says, however it is spelt: `us.anthropic.claude-opus-4-5-v1:0`.
+
+    The words are in no order, as some put the version in front of `opus`.
+    """
+    bare = _REVISION.sub("", _DATE.sub("", name.strip().lower()))
+    return tuple(sorted(word for word in _WORD.findall(bare) if word not in _SAID_BESIDE))
+
+
+_BY_WORDS = {_words(name): prices for name, prices in LISTED.items()}
