@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
 
 from mlxdeck.telemetry.analyze.cache_replay import held_tokens
 from mlxdeck.telemetry.analyze.played_prompts import PlayedPrompt
@@ -13,8 +14,12 @@ from mlxdeck.telemetry.analyze.state_shape import StateShape
 from mlxdeck.telemetry.read.prompt_paths import RecordedServer, RecordedTraffic
 from mlxdeck.telemetry.schema.events import StreamStart
 
+_T = TypeVar("_T")
 MIN_HELD_TOKENS = 500
 """With less in RAM, what a token takes can't be told."""
+NO_LIMIT_BYTES = 1 << 40
+"""Room that nobody has; servers of which none is known tell it."""
+_DEFAULTS = ReplaySettings(UNLIMITED)
 
 
 def played_servers(traffic: RecordedTraffic, prompts: Sequence[PlayedPrompt]) -> list[PlayedServer]:
@@ -71,17 +76,44 @@ def _shape(header: StreamStart, measured: float) -> StateShape | None:
 def _settings(header: StreamStart, limit_bytes: float) -> ReplaySettings:
     return ReplaySettings(
         prefix_bytes=limit_bytes,
-        policy="adaptive" if header.cache_policy == "adaptive" else "lru",
-        disk=True if header.disk_cache is None else header.disk_cache,
-        exact_entries=1000 if header.exact_cache_entries is None else header.exact_cache_entries,
+        policy="adaptive" if header.cache_policy == "adaptive" else _DEFAULTS.policy,
+        disk=_told(header.disk_cache, _DEFAULTS.disk),
+        exact_entries=_told(header.exact_cache_entries, _DEFAULTS.exact_entries),
         max_age_s=header.answer_max_age_s or UNLIMITED,
     )
 
 
+def _told(value: _T | None, otherwise: _T) -> _T:
+    return otherwise if value is None else value
+
+
+def notes(traffic: RecordedTraffic, played: Collection[int]) -> list[str]:
+    """What is taken for granted of the servers in some places, and what isn't played."""
+    servers = [traffic.servers[place] for place in sorted(played)]
+    headers = [each.header or StreamStart() for each in servers]
+    untold = {
+        "the limit of KV states": not all(each.limits for each in servers),
+        "the policy": not all(each.cache_policy for each in headers),
+        "whether there is a disk cache": any(each.disk_cache is None for each in headers),
+        "the limit of answers": any(each.exact_cache_entries is None for each in headers),
+    }
+    found = []
+    if names := [name for name, is_untold in untold.items() if is_untold]:
+        found.append(f"limits unknown, taken from defaults: {', '.join(names)}")
+    if any(each.has_8bit for each in servers):
+        found.append("--kv-8bit was on and is not played: states took less memory than here")
+    return found
+
+
 def _limit_bytes(server: RecordedServer, *, has_evicted: bool) -> float:
-    """The room that was told, or the most that was held if something was evicted."""
+    """The room that was told, or the most that was held if something was evicted.
+
+    Room for more than the machine has is no limit.
+    """
     if server.limits:
-        return float(statistics.median(server.limits))
+        limit = float(statistics.median(server.limits))
+        memory_bytes = server.header.memory_bytes if server.header else 0
+        return limit if limit < (memory_bytes or NO_LIMIT_BYTES) else UNLIMITED
     most = max((held for _, held in server.held), default=0)
     return float(most) if has_evicted and most else UNLIMITED
 

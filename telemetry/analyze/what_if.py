@@ -11,7 +11,7 @@ from mlxdeck.telemetry.analyze.block_cache import ReplayPolicy
 from mlxdeck.telemetry.analyze.cache_replay import Replayed, replay
 from mlxdeck.telemetry.analyze.played_prompts import prepared
 from mlxdeck.telemetry.analyze.played_server import UNLIMITED, PlayedServer, ReplaySettings
-from mlxdeck.telemetry.analyze.played_settings import played_servers
+from mlxdeck.telemetry.analyze.played_settings import notes, played_servers
 from mlxdeck.telemetry.analyze.state_shape import StateShape
 from mlxdeck.telemetry.read.prompt_paths import RecordedPrompt, RecordedTraffic
 
@@ -51,8 +51,10 @@ class WhatWas:
     token_bytes: float
     """Of a token in RAM, for the model that was asked last; NaN if it is unknown."""
     limit_bytes: float
-    """Room for states in RAM of that server; infinite if it was never told, and nothing was
-    evicted."""
+    """Room for states in RAM of that server; infinite if there is no limit, or if it was never
+    told and nothing was evicted."""
+    notes: tuple[str, ...]
+    """What is taken for granted, and what is not played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def what_if(traffic: RecordedTraffic) -> WhatIfReport:
         n_settings=len({_setup(servers[each.server], each.model) for each in told}),
         token_bytes=shape.token_bytes if shape else math.nan,
         limit_bytes=own.prefix_bytes,
+        notes=tuple(notes(traffic, {each.server for each in told})),
     )
     return WhatIfReport(measured, in_force, others)
 
@@ -130,6 +133,7 @@ def _measured(
     n_settings: int,
     token_bytes: float,
     limit_bytes: float,
+    notes: tuple[str, ...],
 ) -> WhatWas:
     total = sum(each.n_tokens for each in told)
     exact = sum(each.n_tokens for each in told if each.exact_tier)
@@ -148,4 +152,5 @@ def _measured(
         reason=reason,
         token_bytes=token_bytes,
         limit_bytes=limit_bytes,
+        notes=notes,
     )

@@ -22,6 +22,7 @@ def what_if_lines(of: WhatIfReport) -> Iterator[str]:
     if measured.n_settings > 1:
         yield f"{measured.n_settings} servers or models with caches of their own; of the last one,"
     yield _memory(of)
+    yield from measured.notes
     yield ""
     names = f"{'known':>8}{'answers':>9}{'states':>9}{'prefill':>14}{'decode':>14}{'saves':>14}"
     yield f"{'':<34}{names}"
@@ -52,7 +53,7 @@ def _memory(of: WhatIfReport) -> str:
         return "memory of a token: unknown, so that sizes can't be compared"
     size = f"a token takes {measured.token_bytes / 1024:,.1f} KiB in memory"
     if math.isinf(measured.limit_bytes):
-        return f"{size}; the limit is unknown, and nothing was evicted"
+        return f"{size}; no limit is known, and nothing was evicted"
     limit = f"{measured.limit_bytes / 2**20:,.1f} MiB"
     if not measured.token_bytes:
         return f"{size}, a running state more; the limit is {limit}"

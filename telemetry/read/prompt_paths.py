@@ -80,6 +80,8 @@ class RecordedServer:
     """Time, and bytes of states in RAM."""
     limits: list[int] = field(default_factory=list)
     """Of these bytes."""
+    has_8bit: bool = False
+    """Whether some of them lay in 8 bits."""
 
 
 @dataclass(slots=True)
@@ -134,6 +136,7 @@ class _Servers:
             server.has_stopped = True
         elif isinstance(attrs, t.Tick):
             server.held.append((line.ts, attrs.prefix_bytes))
+            server.has_8bit |= attrs.prefix_quantized_bytes > 0
             if attrs.prefix_limit_bytes is not None:
                 server.limits.append(attrs.prefix_limit_bytes)
         return self._places[key]

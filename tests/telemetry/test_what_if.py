@@ -19,6 +19,7 @@ from mlxdeck.server.request_facts import LookedUp
 from mlxdeck.telemetry.analyze.played_prompts import prepared
 from mlxdeck.telemetry.analyze.played_settings import played_servers
 from mlxdeck.telemetry.analyze.what_if import WhatIfReport, what_if
+from mlxdeck.telemetry.analyze.what_if_text import what_if_lines
 from mlxdeck.telemetry.read.prompt_paths import traffic_of
 from mlxdeck.telemetry.schema import events as t
 from tests.real import serving
@@ -149,6 +150,34 @@ def test_each_server_is_played_with_its_own_settings(tmp_path: Path) -> None:
     assert of.in_force.outcome.prefix_tokens == of.measured.prefix_tokens == 2 * 6 * 64 + 64
     larger = next(each for each in of.others if each.name == "2 times the memory")
     assert larger.settings.prefix_bytes == 12_000
+
+
+def test_what_a_recording_does_not_tell_is_said(tmp_path: Path) -> None:
+    """Limits of an earlier version, room that no machine has, and states in 8 bits."""
+    digests, stream = PromptDigests(b"k" * 32), Stream()
+    facts = LookedUp("prefix", prompt_tokens=640, blocks=digests.of(pack([7] * 640)))
+    whole = t.StreamStart(
+        kv_token_bytes=8.0, cache_policy="lru", disk_cache=False, exact_cache_entries=9,
+        memory_bytes=1 << 34,
+    )  # fmt: skip
+
+    def told(header: t.StreamStart, **tick: int) -> str:
+        end = t.RequestEnd(ttft_s=0.1, input_tokens=640)
+        asked = [stream.line(each, 2, "req") for each in (t.RequestStart(), lookup_event(facts))]
+        lines = [stream.line(header, 1), *asked, stream.line(end, 3, "req")]
+        path = tmp_path / "one.jsonl"
+        path.write_bytes(b"".join([*lines, stream.line(t.Tick(**tick), 4)]))  # type: ignore[arg-type]
+        return "\n".join(what_if_lines(found([path])))
+
+    own = told(whole, prefix_limit_bytes=8_000)
+    assert "have room for 1,000 tokens" in own and "unknown" not in own and "8bit" not in own
+    for huge in (1 << 34, 1 << 40):
+        assert "no limit is known, and nothing was evicted" in told(whole, prefix_limit_bytes=huge)
+    early = told(t.StreamStart())
+    assert "limits unknown, taken from defaults: the limit of KV states, the policy" in early
+    assert "memory of a token: unknown" in early and "room for" not in early
+    eight = told(whole, prefix_limit_bytes=8_000, prefix_quantized_bytes=640)
+    assert "--kv-8bit was on and is not played" in eight
 
 
 def test_a_replay_predicts_what_another_size_would_give(tmp_path: Path) -> None:
