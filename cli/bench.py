@@ -9,7 +9,13 @@ import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from mlxdeck.cli.settings import add_model, add_server_flags, server_settings
+from mlxdeck.cli.settings import (
+    add_model,
+    add_server_flags,
+    refuse_idle,
+    refuse_settings,
+    server_settings,
+)
 from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 
 EXAMPLE = "mlxdeck bench --model mlx-community/Qwen3-8B-4bit"
@@ -35,7 +41,7 @@ def add(parser: ArgumentParser) -> None:
         "--against-model", metavar="NAME", default="", help="model to ask for there"
     )
     parser.add_argument(
-        "--against-api", metavar="auto|anthropic|openai", default="auto", help="API to use there"
+        "--against-api", metavar="auto|anthropic|openai", default="", help="API to use there"
     )
     parser.add_argument(
         *("--against-key-env",), metavar="NAME", default="",
@@ -48,11 +54,15 @@ def run(args: Namespace) -> int:
     with quiet_interrupt():
         from mlxdeck.server.bench import run as bench
 
+    if args.url:
+        refuse_settings(args, "with --url", but=("api_key", "api_key_file"))
+    if not args.against:
+        refuse_idle(args, "without --against", "against_model", "against_api", "against_key_env")
     options = bench.BenchOptions(
         url=args.url,
         against=args.against,
         against_model=args.against_model,
-        against_api=args.against_api,
+        against_api=args.against_api or "auto",
         against_key_env=args.against_key_env,
         only=[name.strip() for name in args.only.split(",") if name.strip()],
         quick=args.quick,

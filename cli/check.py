@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from mlxdeck.cli.settings import server_settings
+from mlxdeck.cli.settings import refuse_idle, server_settings
 from mlxdeck.server.config.api_keys import first_key
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.settings.flags import add_flags
@@ -32,6 +32,8 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from mlxdeck.server.ops import conformance
 
+    if args.url:
+        refuse_idle(args, "with URL", "host", "port")
     settings = server_settings(args)
     url, only = args.url or settings.url, list(filter(None, args.only.split(",")))
     return conformance.run(url, first_key(settings), print, only=only, as_json=args.json)

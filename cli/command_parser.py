@@ -30,6 +30,11 @@ class CommandParser(argparse.ArgumentParser):
         groups = [each for each in self._actions if isinstance(each, argparse._SubParsersAction)]
         return [command for group in groups for command in group.choices.values()]
 
+    def shown(self, dest: str) -> str:
+        """What the user writes for an argument."""
+        named = next(each for each in self._actions if each.dest == dest)
+        return named.option_strings[0] if named.option_strings else _shown(named)
+
     def shorten_usage(self) -> None:
         """Name options in the usage only if they are few. Call it once all are added."""
         if len(self._option_string_actions) > FEW:

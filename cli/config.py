@@ -5,7 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mlxdeck.cli.settings import add_all_flags, dashboard_settings, server_settings
+from mlxdeck.cli.settings import (
+    add_all_flags,
+    dashboard_settings,
+    refuse_idle,
+    refuse_settings,
+    server_settings,
+)
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.program import home_folder
@@ -33,7 +39,12 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    return _init(args) if args.action == "init" else _show(args)
+    if args.action == "init":
+        refuse_settings(args, "with init")
+        refuse_idle(args, "with init", "json")
+        return _init(args)
+    refuse_idle(args, "with show", "file")
+    return _show(args)
 
 
 def _show(args: Namespace) -> int:

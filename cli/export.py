@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlxdeck.cli.recordings import add_filter, add_places, add_since, filter_of, period_of, streams
+from mlxdeck.cli.settings import refuse_idle
 from mlxdeck.settings.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,13 +38,15 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from mlxdeck.telemetry.analyze.report import open_rows, rows_of
+    from mlxdeck.telemetry.analyze.report import lost_rows, open_rows, rows_of
     from mlxdeck.telemetry.analyze.report_text import nothing
     from mlxdeck.telemetry.analyze.selection import one_request
     from mlxdeck.telemetry.export.tables import ExportError
 
     if args.calls and args.otlp:
         raise UserError("--calls is for a table; a span holds its request's calls anyway")
+    if args.request:
+        refuse_idle(args, "with --request", "since", "where")
     recorded = streams(args)
     store, files, why = recorded.store, recorded.files, "no request is like that"
     try:
@@ -53,8 +56,9 @@ def run(args: Namespace) -> int:
             period = period_of(args, store)
             where = filter_of(args, recorded, period.until_ts)
             rows = rows_of(store, period, where=where)
-            if n_open := len(open_rows(store, period, where=where)):
-                why = nothing(n_open)
+            n_lost, n_open = (len(of(store, period, where=where)) for of in (lost_rows, open_rows))
+            if n_lost or n_open:
+                why = nothing(n_lost, n_open)
         if not len(rows):
             raise UserError(why)
         print(_sent(args, store, files, rows) if args.otlp else _written(args, store, files, rows))

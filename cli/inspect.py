@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlxdeck.cli.places import place
 from mlxdeck.cli.recordings import add_filter, filter_of, streams
+from mlxdeck.cli.settings import refuse_idle
 from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.flags import add_flags
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
@@ -45,6 +46,8 @@ def run(args: Namespace) -> int:
     from mlxdeck.telemetry.control_characters import shown_json
     from mlxdeck.tui.outputs.inspect import show
 
+    if args.request:
+        refuse_idle(args, "with REQUEST", "where")
     args.paths = [args.path] if args.path else []
     recorded = streams(args)
     store = recorded.store

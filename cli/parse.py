@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from mlxdeck.cli.settings import refuse_idle
 from mlxdeck.settings.errors import UserError
 
 EXAMPLE = "mlxdeck parse answer.txt --format qwen3_coder --explain"
@@ -34,6 +35,7 @@ def run(args: Namespace) -> int:
     from mlxdeck.telemetry.control_characters import shown_json
 
     if args.formats:
+        refuse_idle(args, "with --formats", "tools", "cut", "explain")
         print("\n".join(explain.listed()))
         return 0
     text, tools = _read(args.file), _read(args.tools) if args.tools else ""

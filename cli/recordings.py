@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlxdeck.cli.places import place
-from mlxdeck.cli.settings import dashboard_settings
+from mlxdeck.cli.settings import dashboard_settings, refuse_idle
 from mlxdeck.settings.errors import UserError
 from mlxdeck.settings.flags import add_flags
 from mlxdeck.tui.state.dashboard_settings import DashboardSettings
@@ -85,6 +85,7 @@ def places(args: Namespace) -> list[Path]:
         UserError: That is not there.
     """
     if args.paths:
+        refuse_idle(args, "with PATH", "telemetry_dir")
         return list(args.paths)
     folder = dashboard_settings(args).telemetry_folder
     if not folder.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from mlxdeck.cli.places import place
-from mlxdeck.cli.settings import add_dashboard_flags
+from mlxdeck.cli.settings import add_replay_flags
 from mlxdeck.cli.tui import dashboard
 
 EXAMPLE = "mlxdeck replay tests/data/recording.jsonl --speed 4"
@@ -22,7 +22,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--speed", type=_speed, default=1.0, metavar="N", help="0.25 to 64, or max; default: 1"
     )
-    add_dashboard_flags(parser)
+    add_replay_flags(parser)
 
 
 def run(args: Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from mlxdeck.cli.settings import server_settings
+from mlxdeck.cli.settings import refuse_idle, server_settings
 
 EXAMPLE = "mlxdeck rm mlx-community/Qwen3-8B-4bit"
 
@@ -23,6 +23,7 @@ def run(args: Namespace) -> int:
     folder = settings.telemetry_folder
     items = on_disk(settings, stream_files(folder) if folder.is_dir() else [])
     if not args.name:
+        refuse_idle(args, "without a name", "yes")
         if not items:
             print("nothing is on this machine's disk yet: no model, cache, telemetry or log")
         for item in items:

@@ -6,7 +6,12 @@ import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from mlxdeck.cli.settings import add_server_flags, server_settings
+from mlxdeck.cli.settings import (
+    add_server_flags,
+    refuse_idle,
+    refuse_settings,
+    server_settings,
+)
 
 EXAMPLE = "mlxdeck service install --model mlx-community/Qwen3-8B-4bit"
 ACTIONS = ("install", "uninstall", "status")
@@ -26,6 +31,10 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from mlxdeck.server.ops import user_service
 
+    if args.action != "install":
+        refuse_idle(args, f"with {args.action}", "prints")
+    if args.action == "uninstall":
+        refuse_settings(args, "with uninstall")
     settings = server_settings(args)
     if args.action == "uninstall":
         return user_service.uninstall(settings, print)

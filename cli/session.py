@@ -9,7 +9,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from functools import partial
 
-from mlxdeck.cli.settings import add_server_flags, server_settings
+from mlxdeck.cli.settings import (
+    ALERTS,
+    add_all_flags,
+    dashboard_settings,
+    refuse_alerts,
+    server_settings,
+)
 from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 from mlxdeck.settings.sources import flag
 
@@ -20,13 +26,13 @@ DASHBOARD = [sys.executable, "-m", "mlxdeck.cli.main", "tui"]
 
 
 def add_session_flags(parser: ArgumentParser) -> None:
-    """The server's flags, and those of a session."""
+    """The server's flags, the dashboard's, and those of a session."""
     parser.add_argument(
         "--dashboard",
         action="store_true",
         help="open the dashboard in a tmux split; without tmux, show its command",
     )
-    add_server_flags(parser)
+    add_all_flags(parser)
 
 
 def run_session(args: Namespace, command: Sequence[str]) -> int:
@@ -38,12 +44,19 @@ def run_session(args: Namespace, command: Sequence[str]) -> int:
         from mlxdeck.telemetry.analyze.session_summary import summary_of
 
     settings = server_settings(args)
+    if args.dashboard:
+        # Its errors are shown before a server starts.
+        dashboard_settings(args)
+    else:
+        refuse_alerts(args, "only the dashboard alerts: add --dashboard")
     with endpoint(settings, SERVE, say) as server:
         if warning := narrow_window(server, command):
             say(f"mlxdeck: {warning}")
         if args.dashboard:
-            where = f"{flag('telemetry_dir')}={settings.telemetry_folder}"
-            open_dashboard([*DASHBOARD, where], say)
+            given = {name: getattr(args, name) for name in ALERTS}
+            given |= {"telemetry_dir": settings.telemetry_folder}
+            told = [f"{flag(name)}={value}" for name, value in given.items() if value is not None]
+            open_dashboard([*DASHBOARD, *told], say)
         began_ts = time.time()
         own = environment(server, command, os.environ)
         status = run_agent(command_line(server, command), own)

@@ -16,11 +16,8 @@ from mlxdeck.cli.recordings import (
     places,
     streams,
 )
-from mlxdeck.cli.settings import dashboard_settings
-from mlxdeck.settings.declaration import declared
+from mlxdeck.cli.settings import ALERTS, dashboard_settings, refuse_alerts
 from mlxdeck.settings.errors import UserError
-from mlxdeck.settings.sources import flag
-from mlxdeck.tui.state.dashboard_settings import DashboardSettings
 
 if TYPE_CHECKING:
     from mlxdeck.telemetry.analyze.report import Period
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "mlxdeck stats --json --since 1h --watch"
 INTERVAL_S = 5.0
-ALERTS = tuple(name for name in declared(DashboardSettings) if name.startswith("alert_"))
 
 
 def add(parser: ArgumentParser) -> None:
@@ -50,10 +46,8 @@ def run(args: Namespace) -> int:
     from mlxdeck.telemetry.read.places import NoStream
     from mlxdeck.telemetry.read.streams import GrowingStreams
 
-    given = [name for name in ALERTS if getattr(args, name) is not None]
-    if args.watch is None and given:
-        raise UserError(f"{flag(given[0])}: alerts need --watch")
     if args.watch is None:
+        refuse_alerts(args, "alerts need --watch")
         _print(args, streams(args, may_be_empty=True))
         return 0
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlxdeck.cli.places import ServerUrl, mirrored, place
-from mlxdeck.cli.settings import add_dashboard_flags, dashboard_settings
+from mlxdeck.cli.settings import add_dashboard_flags, dashboard_settings, refuse_idle
 from mlxdeck.server.lifecycle.interrupts import interrupts_raise
 from mlxdeck.settings.declaration import declared
 from mlxdeck.settings.errors import UserError
@@ -46,6 +46,8 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    if args.paths:
+        refuse_idle(args, "with PATH", "telemetry_dir")
     places: list[Path | ServerUrl] = args.paths or [dashboard_settings(args).telemetry_folder]
     if args.serve is None:
         with mirrored(args, places) as (paths, mirrors):

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlxdeck.cli.places import ServerUrl, mirrored
-from mlxdeck.cli.settings import add_all_flags, add_model, dashboard_settings, server_settings
+from mlxdeck.cli.settings import (
+    add_all_flags,
+    add_model,
+    dashboard_settings,
+    refuse_alerts,
+    server_settings,
+)
 from mlxdeck.cli.tui import dashboard, follow_from_now
 from mlxdeck.server.lifecycle.interrupts import quiet_interrupt
 from mlxdeck.tui.launch import prepare_process
@@ -36,6 +42,9 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     command = [sys.executable, "-m", "mlxdeck.cli.main", "serve"]
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        refuse_alerts(
+            args, "without a terminal there is no dashboard; mlxdeck stats --watch alerts"
+        )
         from mlxdeck.server.ops.background import environ
         from mlxdeck.server.ops.supervision import run_supervised
 

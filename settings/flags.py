@@ -64,6 +64,22 @@ def _add_flag(
         group.add_argument(*names, metavar=metavar, help=help_, nargs=nargs, const=bare or None)
 
 
+class _Refused(argparse.Action):
+    """Ends the command with an error that says who has the flag."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *told: object) -> None:
+        """Raises `SystemExit`; of what is `told`, the last is the flag."""
+        parser.error(f"{told[-1]} {self.const}")
+
+
+def refuse_flags(parser: argparse.ArgumentParser, names: Collection[str], why: str) -> None:
+    """Refuse flags of another program: `why` follows the flag in the error's sentence."""
+    for name in sorted(names):
+        parser.add_argument(
+            flag(name), action=_Refused, nargs="?", const=why, help=argparse.SUPPRESS
+        )
+
+
 def given_flags(args: argparse.Namespace, program: type) -> dict[str, object]:
     """The settings of a program from the command line, by field name."""
     given = vars(args)

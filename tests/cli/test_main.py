@@ -466,13 +466,13 @@ def test_numpy_keeps_to_small_pages_in_the_dashboard(command: str, tmp_path: Pat
     assert (ran.returncode, ran.stdout.split()) == (7, ["False"]), ran.stderr
 
 
-def test_serve_takes_the_flags_of_up(
+def test_serve_takes_the_file_of_both(
     served: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of the dashboard change nothing, and its keys in the file are no error."""
+    """The dashboard's keys in it are no error."""
     monkeypatch.chdir(tmp_path)
     Path("mlxdeck.toml").write_text("alert_queue = 3\nmax_batch = 2\n")
-    assert main(["serve", "--alert-queue", "4", "--port", "8090"]) == 3
+    assert main(["serve", "--port", "8090"]) == 3
     assert (served[0].port, served[0].max_batch) == (8090, 2)
 
 
