@@ -289,14 +289,15 @@ def calls(ended: Iterable[Asked], results: Mapping[int, bool]) -> dict[str, Call
 
 
 def saved(ended: Sequence[Asked], before: Sequence[Asked]) -> tuple[int, float]:
-    """Prompt tokens that were not computed, and what all of it would have taken as `before`."""
+    """Prompt tokens of answers that were not computed; what it would have taken as `before`."""
     done = [each for each in before if each.outcome == "ok" and not each.is_exact]
     n_read = sum(int(each.told(IN, 0)) - each.known_tokens for each in done)
     n_written = sum(int(each.told(OUT, 0)) for each in done)
     read_s = sum(each.told("mlx.prefill_s", 0.0) for each in done) / n_read if n_read else NAN
     write_s = sum(each.told("mlx.decode_s", 0.0) for each in done) / n_written if n_written else NAN
-    n_known = sum(each.known_tokens for each in ended)
-    n_repeated = sum(int(each.told(OUT, 0)) for each in ended if each.is_exact)
+    good = [each for each in ended if each.outcome == "ok"]
+    n_known = sum(each.known_tokens for each in good)
+    n_repeated = sum(int(each.told(OUT, 0)) for each in good if each.is_exact)
     return n_known, n_known * read_s + n_repeated * write_s
 
 

@@ -10,7 +10,7 @@ from mlxdeck.telemetry.alerts.hooks import AlertHooks
 from mlxdeck.telemetry.alerts.thresholds import Thresholds
 from mlxdeck.telemetry.alerts.watch import Alert, FindingWatch, Watch
 from mlxdeck.telemetry.analyze.findings import findings
-from mlxdeck.telemetry.analyze.report import Period, rows_of
+from mlxdeck.telemetry.analyze.report import Period, lost_rows, rows_of
 from mlxdeck.telemetry.analyze.running_servers import latest_tick
 from mlxdeck.telemetry.analyze.stats import Array, Summary, Window, summary
 from mlxdeck.telemetry.store.store import Store
@@ -35,7 +35,7 @@ class StreamAlarm:
         self._thresholds = Watch(limits)
         self._findings = FindingWatch()
         self._clock = clock
-        self._searched = (0, 0)
+        self._searched = (0, 0, 0)
         self._rest_until_s = 0.0
 
     @property
@@ -60,18 +60,18 @@ class StreamAlarm:
         if self.hooks is None or not fires:
             return new
         rows = rows_of(store, period)
-        new += self._new_findings(store, rows[-MAX_ROWS:])
+        new += self._new_findings(store, rows[-MAX_ROWS:], lost_rows(store, period))
         for alert in new:
             self.hooks.fire(alert, now_ts, _file_of(store, rows))
         return new
 
-    def _new_findings(self, store: Store, rows: Array) -> list[Alert]:
+    def _new_findings(self, store: Store, rows: Array, lost: Array) -> list[Alert]:
         began_s = self._clock()
-        searched = (len(rows), int(rows[-1]) if len(rows) else 0)
+        searched = (len(rows), int(rows[-1]) if len(rows) else 0, len(lost))
         if searched == self._searched or began_s < self._rest_until_s:
             return []
         self._searched = searched
-        new = self._findings.look(findings(store, rows))
+        new = self._findings.look(findings(store, rows, lost=lost))
         ended_s = self._clock()
         self._rest_until_s = ended_s + REST * (ended_s - began_s)
         return new

@@ -35,13 +35,18 @@ DETECTORS: tuple[Detector, ...] = (
 """A new finding is a function and a line here."""
 
 
-def findings(store: Store, rows: Array, names: ShownNames | None = None) -> list[ReportFinding]:
+def findings(
+    store: Store, rows: Array, names: ShownNames | None = None, lost: Array | None = None
+) -> list[ReportFinding]:
     """What there is to say about requests that ended; the one that costs most first.
 
-    Reads a few requests again from their files.
+    `lost` are requests that were lost with their servers. Reads a few requests again from their
+    files.
     """
-    if not len(rows):
-        return []
-    traffic = Traffic(store, rows, names or ShownNames())
-    found = [each for detector in DETECTORS for each in detector(traffic)]
+    names, found = names or ShownNames(), list[ReportFinding]()
+    if len(rows):
+        traffic = Traffic(store, rows, names)
+        found += [each for detector in DETECTORS for each in detector(traffic)]
+    if lost is not None and len(lost):
+        found.append(findings_failures.servers_died(Traffic(store, lost, names)))
     return sorted(found, key=lambda each: (-(each.saves_s or 0.0), -each.n_requests))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,15 +15,21 @@ from mlxdeck.telemetry.analyze.finding import (
     Traffic,
 )
 from mlxdeck.telemetry.analyze.findings_time import OVERLOADED
-from mlxdeck.telemetry.analyze.sentences import counted, percent, span
+from mlxdeck.telemetry.analyze.sentences import counted, dated, percent, span
 from mlxdeck.telemetry.analyze.stats import Array
+from mlxdeck.telemetry.columns.record_batch import STATES
 from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR
 
 TIMED_OUT = (408, 504)
 """Statuses: the body came too slowly, another server took too long."""
 TIME_OUT_SHARE = 0.02
 """Nobody causes these on purpose, so fewer than of other failures are worth a look."""
-PHASES = ("before its prompt was counted", "in the queue", "in prefill", "in decode")
+PHASES = (
+    *("before its prompt was counted", "in the queue", "in prefill", "in decode"),
+    "while another server had it",
+)
+_REACHED = {"wait": 1, "prefill": 2, "decode": 3}
+"""Places in `PHASES` by the state that a request reports."""
 GATEWAY_ERRORS = (502, 503, 504)
 DOWN = ("down", "error", "busy")
 
@@ -31,8 +38,13 @@ def phases(traffic: Traffic) -> Array:
     """How far each came, as a place in `PHASES`."""
     prepared = traffic.known("input_tokens") > 0
     admitted = prepared & ~np.isnan(traffic.column("prefill_s"))
-    answered = ~np.isnan(traffic.column("ttft_s"))
-    return np.where(answered, 3, np.where(admitted, 2, np.where(prepared, 1, 0)))
+    begun = ~np.isnan(traffic.column("ttft_s"))
+    reached = np.array([_REACHED.get(state, 0) for state in STATES])
+    reported = reached[traffic.store.states(math.inf)[traffic.rows]]
+    by_figures = np.where(admitted, 2, np.where(prepared, 1, 0))
+    found = np.where(begun, 3, np.maximum(by_figures, reported))
+    elsewhere = ~traffic.is_any("provider", *LOCAL_PROVIDERS)
+    return np.where(elsewhere & (found < 3), 4, found)
 
 
 def disconnects(traffic: Traffic) -> Iterator[ReportFinding]:
@@ -59,11 +71,44 @@ def disconnects(traffic: Traffic) -> Iterator[ReportFinding]:
     )
 
 
+def _phase_counts(traffic: Traffic, places: Array) -> dict[str, int]:
+    found = np.bincount(phases(traffic)[places], minlength=len(PHASES)).tolist()
+    return {phase: n for phase, n in zip(PHASES, found, strict=True) if n}
+
+
 def _by_phase(traffic: Traffic, places: Array) -> str:
-    found = phases(traffic)[places]
-    counts = {PHASES[phase]: int((found == phase).sum()) for phase in range(len(PHASES))}
-    parts = ", ".join(f"{n:,} {phase}" for phase, n in counts.items() if n)
+    counts = _phase_counts(traffic, places)
+    parts = ", ".join(f"{n:,} {phase}" for phase, n in counts.items())
     return f"{counted(len(places), 'request')} of {len(traffic.rows):,}: {parts}"
+
+
+def servers_died(traffic: Traffic) -> ReportFinding:
+    """Servers that ended in the middle of requests; `traffic` are those that were lost, not none.
+
+    One is enough: no server does this on a good day.
+    """
+    places, ends_ts = np.arange(len(traffic.rows)), traffic.column("end_ts")
+    waited_s = ends_ts - traffic.column("start_ts")
+    pids = {traffic.store.lost_with(row) for row in traffic.rows.tolist()}
+    reached = ", ".join(f"{n:,} {phase}" for phase, n in _phase_counts(traffic, places).items())
+    return ReportFinding(
+        "servers_died",
+        "A server ended in the middle of requests.",
+        (
+            f"{counted(len(places), 'request')} lost with {counted(len(pids), 'server')}:"
+            f" {reached}",
+            f"the last sign of life was at {dated(float(ends_ts.max()))}",
+            f"they had waited {span(float(np.median(waited_s)))} in the median",
+        ),
+        (
+            "look at the server's log, and at the system's: it kills who takes too much memory",
+            "mlxdeck up starts a server again that ended; mlxdeck doctor looks at its memory",
+            "leave it more room: a smaller model, or less for --prefix-cache-bytes",
+        ),
+        len(places),
+        traffic.ids(places, waited_s),
+        float(waited_s.sum()),
+    )
 
 
 def time_outs(traffic: Traffic) -> Iterator[ReportFinding]:

@@ -72,8 +72,10 @@ class ReportFigures:
     n_ok: int
     n_errors: int
     n_cancelled: int
+    n_lost: int
+    """Requests that were lost in the period, as their server ended without a word."""
     n_open: int
-    """Requests that began in the period and have not ended, or were lost."""
+    """Requests that began in the period and run still."""
     errors: dict[str, int]
     """How many of each type."""
     input_tokens: int
@@ -125,7 +127,7 @@ def report(
         sessions=groups(store, rows, store.column("session")[rows], names.session),
         agents=groups(store, rows, store.column("agent")[rows], names.agent),
         tools={names.tool(name): uses for name, uses in tool_uses(store, rows).items()},
-        findings=findings(store, rows, names),
+        findings=findings(store, rows, names, lost_rows(store, period, session, where)),
     )
 
 
@@ -141,7 +143,6 @@ def figures(
     rows = rows_of(store, period, session, where)
     outcome = store.column("outcome")[rows]
     good = rows[outcome == OK]
-    n_input, n_output = total(store, "input_tokens", rows), total(store, "output_tokens", rows)
     saved_by_caches = saved(store, rows)
     return ReportFigures(
         period=period,
@@ -149,10 +150,11 @@ def figures(
         n_ok=len(good),
         n_errors=int((outcome == ERROR).sum()),
         n_cancelled=int((outcome == CANCELLED).sum()),
+        n_lost=len(lost_rows(store, period, session, where)),
         n_open=len(open_rows(store, period, session, where)),
         errors=_counted(store, "error_type", rows[outcome == ERROR]),
-        input_tokens=n_input,
-        output_tokens=n_output,
+        input_tokens=total(store, "input_tokens", rows),
+        output_tokens=total(store, "output_tokens", rows),
         n_tool_calls=call_totals(store, rows).n,
         busy_s=seconds(store, "duration_s", rows),
         times={name: percentiles(store.column(f"{name}_s")[good]) for name in TIMES},
@@ -160,8 +162,14 @@ def figures(
         tiers=tier_hits(store, rows),
         misses=_counted(store, "miss_reason", rows[store.column("miss_reason")[rows] > 0]),
         saved=saved_by_caches,
-        money=money(prices, n_input, saved_by_caches.tokens, n_output) if prices else None,
+        money=_money(store, good, prices, saved_by_caches) if prices else None,
     )
+
+
+def _money(store: Store, good: Array, prices: Prices, saved_by_caches: Saved) -> Money:
+    """What those that succeeded cost elsewhere: nobody charges for the others."""
+    n_input, n_output = (total(store, f"{name}_tokens", good) for name in ("input", "output"))
+    return money(prices, n_input, saved_by_caches.tokens, n_output)
 
 
 def rows_of(store: Store, period: Period, session: str = "", where: Filter | None = None) -> Array:
@@ -170,13 +178,21 @@ def rows_of(store: Store, period: Period, session: str = "", where: Filter | Non
     return _chosen(store, rows, period, session, where)
 
 
+def lost_rows(
+    store: Store, period: Period, session: str = "", where: Filter | None = None
+) -> Array:
+    """The requests that were lost in a period, with their servers."""
+    rows = store.by_end.between(period.from_ts, period.until_ts)
+    rows = rows[store.column("outcome")[rows] == LOST]
+    return _chosen(store, rows, period, session, where)
+
+
 def open_rows(
     store: Store, period: Period, session: str = "", where: Filter | None = None
 ) -> Array:
-    """The requests that began in a period, and run still or were lost."""
+    """The requests that began in a period, and run still."""
     rows = store.by_start.between(period.from_ts, period.until_ts)
-    is_open = np.isnan(store.column("end_ts")[rows]) | (store.column("outcome")[rows] == LOST)
-    rows = rows[is_open]
+    rows = rows[np.isnan(store.column("end_ts")[rows])]
     return _chosen(store, rows, period, session, where)
 
 

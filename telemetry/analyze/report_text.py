@@ -22,7 +22,8 @@ TITLES = {
 def report_lines(of: Report) -> list[str]:
     """The whole report; one line if there was no request."""
     if not of.n_requests:
-        return [nothing(of.n_open)]
+        findings = _findings(of.findings) if of.findings else ()
+        return [shown(line) for line in (nothing(of.n_lost, of.n_open), *findings)]
     lines = [
         *_summary(of),
         *_findings(of.findings),
@@ -39,7 +40,7 @@ def report_lines(of: Report) -> list[str]:
 def figure_lines(of: ReportFigures) -> list[str]:
     """The totals alone; one line if there was no request."""
     if not of.n_requests:
-        return [nothing(of.n_open)]
+        return [nothing(of.n_lost, of.n_open)]
     return [shown(line) for line in (*_summary(of), *_times(of), *_caches(of))]
 
 
@@ -47,8 +48,7 @@ def _summary(of: ReportFigures) -> Iterator[str]:
     yield f"{dated(of.period.from_ts)} to {dated(of.period.until_ts)}"
     bad = [f"{of.n_errors:,} failed"] * bool(of.n_errors)
     bad += [f"{of.n_cancelled:,} cancelled"] * bool(of.n_cancelled)
-    bad += [f"{of.n_open:,} without an end"] * bool(of.n_open)
-    yield f"{counted(of.n_requests, 'request')}{''.join(f', {each}' for each in bad)}"
+    yield f"{', '.join([counted(of.n_requests, 'request'), *bad, *_endless(of.n_lost, of.n_open)])}"
     yield (
         f"{counted(of.input_tokens, 'token')} read, {of.output_tokens:,} written;"
         f" clients waited {span(of.busy_s)} in all"
@@ -152,8 +152,14 @@ def _tools(of: Report) -> Iterator[str]:
         yield f"  and {len(of.tools) - MAX_ROWS:,} more; --json lists all"
 
 
-def nothing(n_open: int) -> str:
-    """Why there are no figures: a server that was killed leaves requests without an end."""
-    if not n_open:
+def _endless(n_lost: int, n_open: int) -> list[str]:
+    """What there is beside requests that ended."""
+    lost = [f"{n_lost:,} lost with their server"] * bool(n_lost)
+    return lost + [f"{n_open:,} still running"] * bool(n_open)
+
+
+def nothing(n_lost: int, n_open: int) -> str:
+    """Why there are no figures: no request has ended."""
+    if not n_lost and not n_open:
         return "no requests in this period"
-    return f"no request ended in this period; {n_open:,} without an end"
+    return f"no request ended in this period; {', '.join(_endless(n_lost, n_open))}"

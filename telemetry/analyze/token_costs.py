@@ -34,8 +34,7 @@ def seconds(store: Store, name: str, rows: Array) -> float:
 
 def token_costs(store: Store, rows: Array) -> TokenCosts:
     """Of the requests among some rows that were computed and succeeded."""
-    computed = rows[store.column("cache")[rows] != EXACT]
-    told = computed[store.column("outcome")[computed] == OK]
+    told = answered(store, rows[store.column("cache")[rows] != EXACT])
     # Tokens of unknown time would make the others look cheap; transcripts tell no phases.
     read, written = (_timed(store, name, told) for name in ("prefill_s", "decode_s"))
     n_read = total(store, "input_tokens", read) - total(store, "cached_tokens", read)
@@ -50,9 +49,14 @@ def _timed(store: Store, name: str, rows: Array) -> Array:
     return rows[~np.isnan(store.column(name)[rows])]
 
 
+def answered(store: Store, rows: Array) -> Array:
+    """Those of some rows that succeeded: what failed or was left saved nobody anything."""
+    return np.asarray(rows[store.column("outcome")[rows] == OK])
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What the caches saved."""
+    """What the caches saved requests that were answered."""
 
     tokens: int
     """Prompt tokens that were not computed."""
@@ -81,6 +85,7 @@ class SavedSums:
 
     def add(self, store: Store, rows: Array) -> None:
         """More requests."""
+        rows = answered(store, rows)
         whole = store.column("cache")[rows] == EXACT
         repeated, computed = rows[whole], rows[~whole]
         self._n_known += total(store, "input_tokens", repeated)

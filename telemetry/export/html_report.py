@@ -12,7 +12,7 @@ from mlxdeck.telemetry.analyze.comparison_text import VERDICTS, change_of, title
 from mlxdeck.telemetry.analyze.finding import ReportFinding
 from mlxdeck.telemetry.analyze.report import Group, Report
 from mlxdeck.telemetry.analyze.report_series import ReportSeries
-from mlxdeck.telemetry.analyze.report_text import TITLES
+from mlxdeck.telemetry.analyze.report_text import TITLES, nothing
 from mlxdeck.telemetry.analyze.sentences import counted, dated, percent, span
 from mlxdeck.telemetry.export.html_charts import ChartAxis, ChartLine, bars, lines
 from mlxdeck.telemetry.export.html_style import STYLE
@@ -40,8 +40,10 @@ def _body(of: Report, steps: ReportSeries, against: Comparison | None) -> Iterat
     yield "<h1>mlxdeck report</h1>"
     yield f'<p class="quiet">{dated(of.period.from_ts)} to {dated(of.period.until_ts)}</p>'
     if not of.n_requests:
-        open_ones = f" {of.n_open:,} without an end." if of.n_open else ""
-        yield f"<p>No request ended in this period.{open_ones}</p>"
+        why = nothing(of.n_lost, of.n_open)
+        yield f"<p>{escape(why[0].upper() + why[1:])}.</p>"
+        if of.findings:
+            yield from _findings(of.findings)
         return
     yield from _tiles(of)
     yield from _findings(of.findings)
@@ -58,6 +60,7 @@ def _body(of: Report, steps: ReportSeries, against: Comparison | None) -> Iterat
 
 def _tiles(of: Report) -> Iterator[str]:
     failed = f"{of.n_errors:,} failed, {of.n_cancelled:,} cancelled"
+    failed += f", {of.n_lost:,} lost with their server" if of.n_lost else ""
     saved = of.saved.tokens
     tiles = [
         ("requests", f"{of.n_requests:,}", failed),

@@ -46,6 +46,7 @@ class GrowingStreams:
                 raise NoStream("; ".join(tail.notes))
             if not tail.following and (place.is_dir() or place.stat().st_size):
                 raise NoStream(f"no recording in {place}; {EXPECTED}")
+        self.store.lose_silent(time.time())
         return self.store
 
     @property

@@ -187,6 +187,10 @@ class Store:
         own = FileSpan(Path(self.strings[file]), first, last)
         return sorted([own, *self._elsewhere.get(row, ())], key=lambda span: span.path.name)
 
+    def lost_with(self, row: int) -> int:
+        """The process with which a lost request was lost."""
+        return self._lost[row][1]
+
     def row_of(self, request_id: str) -> int | None:
         """The row of a request, if there is such a one."""
         return self.ids.number(request_id)

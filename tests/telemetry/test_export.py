@@ -146,7 +146,10 @@ def test_a_stream_whose_requests_are_all_open_has_nothing_to_export(
     begun = [stream.line(t.RequestStart(model="a"), n, f"req_{n}") for n in range(2)]
     path = tmp_path / "killed.jsonl"
     path.write_bytes(b"".join([stream.header(), *begun]))
-    for chosen, why in (([], "2 without an end"), (["--filter", "model:b"], "is like that")):
+    for chosen, why in (
+        ([], "2 lost with their server"),
+        (["--filter", "model:b"], "is like that"),
+    ):
         out = str(tmp_path / "out.csv")
         assert main(["export", str(path), *chosen, "--to", out]) == 2
         assert why in capsys.readouterr().err

@@ -10,8 +10,10 @@ import pytest
 from mlxdeck.telemetry.analyze.finding import ReportFinding
 from mlxdeck.telemetry.analyze.findings import findings
 from mlxdeck.telemetry.analyze.shown_names import ShownNames
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import LOST
 from tests.corpora.day.stream import lines
-from tests.streams import NAME, read_streams
+from tests.streams import NAME, Stream, read_streams
 from tests.telemetry.planted import PLANTED, WINDOW, clean, planted, session, write
 
 DATA = Path(__file__).parents[1] / "data"
@@ -118,6 +120,47 @@ def test_a_full_queue_tells_who_was_refused_and_no_wait_that_was_none(tmp_path: 
     (one,) = found(write(tmp_path / NAME, [*clean(), *refused]))
     assert (one.name, one.saves_s) == ("queueing", None)
     assert one.evidence == ("20 requests were refused: the queue was full",)
+
+
+def test_how_far_a_request_came_is_what_it_reported(tmp_path: Path) -> None:
+    """Those that are left without a first token: most tell no time of their phase."""
+    states = ("prepare", "wait", "prefill", "decode")
+    stream, lines = Stream(), list[bytes]()
+    for number in range(12):
+        name, state = f"req_{number}", states[number % 4]
+        told = t.RequestProgress(state=state, prompt_tokens=900, cached_tokens=0, read_tokens=0)
+        end = t.RequestEnd(outcome="cancelled", status=499, input_tokens=900, duration_s=1.0)
+        lines += [
+            stream.line(t.RequestStart(), 2 * number, name),
+            stream.line(told, 2 * number + 0.5, name),
+            stream.line(end, 2 * number + 1, name),
+        ]
+    (tmp_path / NAME).write_bytes(b"".join(lines))
+    (one,) = found(tmp_path / NAME)
+    assert one.evidence[0] == "12 requests of 12: 6 in the queue, 3 in prefill, 3 in decode"
+
+
+def test_a_request_that_another_server_had_was_in_no_queue_here(tmp_path: Path) -> None:
+    """Its client left before anything came."""
+    left = session("left", 40, outcome="cancelled", status=499, provider="openai", reached="queue")
+    (one,) = found(write(tmp_path / NAME, left))
+    assert one.evidence[0] == "40 requests of 40: 40 while another server had it"
+
+
+def test_servers_that_died_are_found_with_what_they_lost(tmp_path: Path) -> None:
+    """One request is enough, whatever else went well; the phase is what it reported."""
+    path, stream = planted(tmp_path), Stream(pid=99)
+    reading = t.RequestProgress(state="prefill", prompt_tokens=90, cached_tokens=0, read_tokens=9)
+    with path.open("ab") as file:
+        file.write(stream.line(t.RequestStart(), 5_000, "req_lost", "s"))
+        file.write(stream.line(reading, 5_007, "req_lost", "s"))
+    store = read_streams([path])
+    ends = store.by_end.rows
+    is_lost = store.column("outcome")[ends] == LOST
+    (one,) = findings(store, ends[~is_lost], lost=ends[is_lost])
+    assert (one.name, one.requests, one.n_requests) == ("servers_died", ("req_lost",), 1)
+    assert one.evidence[0] == "1 request lost with 1 server: 1 in prefill"
+    assert one.advice
 
 
 def test_a_shared_finding_names_nobody(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,15 @@ def test_prices_are_listed_or_the_users_own(tmp_path: Path) -> None:
     made = report(store, everything(store), prices=prices_of("10,1,100"))
     assert made.money and made.money.cost == pytest.approx((4_000 + 600 + 1_000) / 1e6)
     assert made.money.uncached == pytest.approx(11_000 / 1e6) and made.money.date == ""
-    assert prices_of("claude-opus-4.5").output == 25.0
+    for name in (
+        *("claude-opus-4.5", "claude-opus-4-5", "Claude Opus 4.5", "claude_opus_4_5"),
+        *("anthropic/claude-opus-4.5", "claude-opus-4-5-20251101", "claude-opus-4-5@20251101"),
+        *("us.anthropic.claude-opus-4-5-20251101-v1:0", "claude-4.5-opus", "opus-4.5"),
+    ):
+        assert prices_of(name).output == 25.0, name
+    assert prices_of("gpt-5-2025-08-07") == prices_of("openai/GPT-5") != prices_of("gpt-5-mini")
+    with pytest.raises(ValueError, match="claude-opus-4.5, claude-sonnet-4.5"):
+        prices_of("claude-opus-4.1")
     for wrong in ("", "x", "1", "1,2,3,4", "nan,1", "-1,2"):
         with pytest.raises(ValueError, match="expected"):
             prices_of(wrong)
@@ -117,17 +126,49 @@ def test_a_length_beyond_all_dates_means_everything(
 def test_requests_of_a_killed_server_are_told_though_none_ended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As text and as a page."""
+    """As text, with what helps; as a page, as JSON; and beside requests that ended."""
     path = write(tmp_path / NAME, [Made(10), Made(20)])
     kept = [line for line in path.read_text().splitlines(True) if '"request.end"' not in line]
     path.write_text("".join(kept))
     for command in ("report", "stats"):
         assert main([command, str(path)]) == 0
         told = capsys.readouterr().out
-        assert told == "no request ended in this period; 2 without an end\n"
+        assert told.startswith("no request ended in this period; 2 lost with their server\n")
+        assert ("2 requests lost with 1 server" in told) == (command == "report")
     page = tmp_path / "a.html"
     assert main(["report", str(path), "--html", str(page)]) == 0
-    assert "No request ended in this period. 2 without an end." in page.read_text()
+    told = "No request ended in this period; 2 lost with their server."
+    assert told in page.read_text() and "2 requests lost with 1 server" in page.read_text()
+    capsys.readouterr()
+    write(tmp_path / "b.jsonl", [Made(30)], pid=8)
+    places = [str(path), str(tmp_path / "b.jsonl")]
+    assert main(["report", *places]) == 0
+    assert "1 request, 2 lost with their server\n" in capsys.readouterr().out
+    assert main(["report", *places, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n_requests"], found["n_lost"], found["n_open"]) == (1, 2, 0)
+
+
+def test_requests_that_run_are_not_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As long as their server is heard."""
+    stream, now_s = Stream(), time.time() - START_TS
+    lines = [stream.header(), stream.line(t.RequestStart(), now_s - 100, "req_1")]
+    path = tmp_path / NAME
+    path.write_bytes(b"".join([*lines, stream.tick(now_s - 5)]))
+    assert main(["stats", str(path)]) == 0
+    assert capsys.readouterr().out == "no request ended in this period; 1 still running\n"
+
+
+def test_only_answers_save(tmp_path: Path) -> None:
+    """What failed or was left read from the cache in vain, and costs nothing elsewhere."""
+    known = Made(10, input_tokens=1000, cached_tokens=600, output_tokens=10)
+    ends = [replace(known, end_s=20 + n, outcome=each)
+            for n, each in enumerate(("error", "cancelled"))]  # fmt: skip
+    whole = replace(known, end_s=30, outcome="error", cache="exact")
+    store = read_streams([write(tmp_path / NAME, [known, *ends, whole])])
+    made = report(store, everything(store), prices=prices_of("10,1,100"))
+    assert (made.n_requests, made.saved.tokens, made.saved.answer_tokens) == (4, 600, 0)
+    assert made.money and made.money.cost == pytest.approx((4_000 + 600 + 1_000) / 1e6)
 
 
 def a_session() -> str:

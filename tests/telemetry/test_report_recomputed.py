@@ -82,7 +82,8 @@ def totals(ended: list[Record]) -> Record:
 
 
 def saved_s(ends: list[Record]) -> float:
-    computed = [e for e in ends if e["outcome"] == "ok" and e.get("mlx.cache.result") != "exact"]
+    ends = [e for e in ends if e["outcome"] == "ok"]
+    computed = [e for e in ends if e.get("mlx.cache.result") != "exact"]
     n_read = sum(e.get("gen_ai.usage.input_tokens", 0) - known_tokens(e) for e in computed)
     n_out = sum(e.get("gen_ai.usage.output_tokens", 0) for e in computed)
     read_s = sum(e.get("mlx.prefill_s", 0) for e in computed) / n_read
@@ -119,12 +120,13 @@ def recomputed(path: Path) -> Record:
         if "gen_ai.usage.cache_read.input_tokens" in end or end.get("mlx.cache.result") == "exact"
     )
     exact = sum(known_tokens(end) for end in ends if end.get("mlx.cache.result") == "exact")
-    whole = [end for end in ends if end.get("mlx.cache.result") == "exact"]
+    whole = [end for end in good if end.get("mlx.cache.result") == "exact"]
     return {
         **{key: total[key] for key in ("n_requests", "n_errors", "n_cancelled", "busy_s")},
         **{key: total[key] for key in ("input_tokens", "output_tokens")},
         "n_ok": len(good),
-        "n_open": len(every) - len(ended),
+        "n_open": 0,
+        "n_lost": len(every) - len(ended),
         "n_tool_calls": sum(len(each["calls"]) for each in ended),
         "errors": dict(Counter(e["error.type"] for e in ends if e["outcome"] == "error")),
         "misses": dict(
@@ -140,7 +142,7 @@ def recomputed(path: Path) -> Record:
         "tiers": {name: {"n_requests": n, "n_tokens": k} for name, (n, k) in hits.items()},
         "hits": (exact / judged, (total["cached_tokens"] - exact) / judged),
         "saved": {
-            "tokens": total["cached_tokens"],
+            "tokens": sum(map(known_tokens, good)),
             "answer_tokens": sum(e.get("gen_ai.usage.output_tokens", 0) for e in whole),
             "seconds": saved_s(ends),
         },
@@ -233,11 +235,15 @@ def test_report_and_stats_are_what_the_lines_say(
 
 
 def test_money_is_tokens_times_prices(stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Cached tokens at their own price."""
+    """Cached tokens at their own price; only answers cost."""
     money = told(capsys, "report", str(stream), "--price", "3,0.3,15")["money"]
-    wanted = recomputed(stream)
-    known = wanted["saved"]["tokens"]
-    fresh = wanted["input_tokens"] - known
-    cost = (3 * fresh + 0.3 * known + 15 * wanted["output_tokens"]) / 1e6
+    known = recomputed(stream)["saved"]["tokens"]
+    ends = [each["end"] for each in requests(stream) if "end" in each]
+    good = [end for end in ends if end["outcome"] == "ok"]
+    n_read, n_written = (
+        sum(end.get(f"gen_ai.usage.{name}_tokens", 0) for end in good)
+        for name in ("input", "output")
+    )
+    cost = (3 * (n_read - known) + 0.3 * known + 15 * n_written) / 1e6
     assert money["cost"] == pytest.approx(cost)
     assert money["saved"] == pytest.approx(2.7 * known / 1e6)
