@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,10 @@ class Asked:
     """How far it was by its last report: as its end would tell it."""
     state: tuple[str, float] = ("", 0.0)
     """What it did by its last report, and since when."""
+    life: int = 0
+    """Which one of the runs that had the number of its process."""
     lost_ts: float = math.inf
-    """When its server stopped, if it has no end."""
+    """When its server was heard last, if that is gone and the request has no end."""
 
     @property
     def outcome(self) -> str:
@@ -117,11 +120,15 @@ class Known:
 def replayed(lines: Sequence[Line], moment_ts: float) -> Known:
     """What is shown of a moment when all lines are known.
 
-    Of a request that ends later, or is lost later, it isn't told which tools it called.
+    Of a request that ends later, or is lost later, it isn't told which tools it called. One that
+    was lost is known to be from the last line of its server on.
     """
     found, whole = known(lines, moment_ts), known(lines)
     over = {each.id: min(each.end_ts, each.lost_ts) for each in whole.requests}
+    lost = {each.id: each.lost_ts for each in whole.requests}
     for each in found.requests:
+        if each.end is None and lost[each.id] <= moment_ts:
+            each.lost_ts = lost[each.id]
         if moment_ts < over[each.id] < math.inf:
             each.called = []
     return found
@@ -133,11 +140,15 @@ def known(lines: Sequence[Line], moment_ts: float = math.inf) -> Known:
     ticks: list[Line] = []
     stopped: dict[int, float] = {}
     first_ts, servers = math.inf, list[tuple[Any, float, int]]()
+    lives: Counter[int] = Counter()
+    heard: dict[tuple[int, int], float] = {}
     for line in lines:
         ts, event, attrs = line["ts"], line["event"], line["attrs"]
         if ts > moment_ts:
             continue
-        first_ts = min(first_ts, ts)
+        first_ts, pid = min(first_ts, ts), line["pid"]
+        lives[pid] += event == "stream.start" and "mlx.previous_file" not in attrs
+        heard[pid, lives[pid]] = max(ts, heard.get((pid, lives[pid]), 0))
         if event == "tick":
             ticks.append(line)
         elif event == "server.stop":
@@ -146,11 +157,12 @@ def known(lines: Sequence[Line], moment_ts: float = math.inf) -> Known:
             address = (attrs.get("host.name"), attrs["server.address"], attrs["server.port"])
             servers.append((address, ts, line["pid"]))
         if name := line.get("request_id"):
-            _add(requests, name, line)
+            _add(requests, name, line, lives[pid])
     _note_killed(servers, stopped)
     for each in requests.values():
-        if each.end is None and each.start_ts <= stopped.get(each.pid, 0):
-            each.lost_ts = stopped[each.pid]
+        is_over = each.start_ts <= stopped.get(each.pid, 0) or each.life < lives[each.pid]
+        if each.end is None and is_over:
+            each.lost_ts = heard[each.pid, each.life]
     return Known(list(requests.values()), first_ts, ticks, stopped, _results(lines, moment_ts))
 
 
@@ -190,8 +202,9 @@ def _note_killed(servers: list[tuple[Any, float, int]], stopped: dict[int, float
             stopped[pid] = max(later[0][1], stopped.get(pid, 0))
 
 
-def _add(requests: dict[str, Asked], name: str, line: Line) -> None:
+def _add(requests: dict[str, Asked], name: str, line: Line, life: int) -> None:
     new = Asked(name, len(requests), line["pid"], line["ts"], line.get("session_id", ""))
+    new.life = life
     each = requests.setdefault(name, new)
     each.start_ts = min(each.start_ts, line["ts"])
     each.session = each.session or line.get("session_id", "")

@@ -11,12 +11,13 @@ import msgspec
 
 from mlxdeck.telemetry.analyze.raw_lines import content, files_of, lines_of
 from mlxdeck.telemetry.analyze.request_diff import SAMPLING
+from mlxdeck.telemetry.analyze.running_progress import phases_s, running_progress
 from mlxdeck.telemetry.analyze.tool_results import Result, results
 from mlxdeck.telemetry.columns.growable_array import unknown
 from mlxdeck.telemetry.control_characters import CONTROLS, shown_json
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.schema.figures import CACHES, FIGURES, OPEN, OUTCOMES, Figure
+from mlxdeck.telemetry.schema.figures import CACHES, FIGURES, LOST, OPEN, OUTCOMES, Figure
 from mlxdeck.telemetry.store.store import Store
 
 PHASES = ("tokenize", "cache", "queue", "load", "prefill", "decode")
@@ -60,10 +61,21 @@ def detail(store: Store, row: int) -> dict[str, Any]:
     came = results(store, row, calls)
     found["tool_calls"] = [_call(call, came.get(call.call_id)) for call in calls]
     reports = [a for a in attrs if isinstance(a, t.RequestProgress)]
-    if reports and found["outcome"] == OUTCOMES[OPEN]:
+    if reports and found["outcome"] in (OUTCOMES[OPEN], OUTCOMES[LOST]):
         found["progress"] = _fields(reports[-1])
+    if found["outcome"] == OUTCOMES[LOST]:
+        found |= _until_lost(store, row, attrs)
     found["errors"] = [_fields(a) for a in attrs if isinstance(a, t.Error)]
     return found | _said(store, row, found["request"], attrs)
+
+
+def _until_lost(store: Store, row: int, attrs: Sequence[t.Attrs | None]) -> dict[str, Any]:
+    """How long a request ran until the last sign of life of its server, and in which phases."""
+    start_ts, end_ts = (float(store.column(name)[row]) for name in ("start_ts", "end_ts"))
+    age_s, first = end_ts - start_ts, next((a for a in attrs if isinstance(a, t.FirstToken)), None)
+    told = phases_s(running_progress(store, row, end_ts), first, age_s)
+    known = {name: round(told[name], 6) for name in told if not math.isnan(told[name])}
+    return {"duration_s": round(age_s, 6), "phases_s": dict.fromkeys(PHASES) | known}
 
 
 def _said(

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
+from mlxdeck.telemetry.columns.heard import HeardProcess, heard
 from mlxdeck.telemetry.read import fast_decode
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import Figure, Kind, told_by
@@ -183,6 +184,7 @@ class RecordBatch:
     ticks: Sequence[fast_decode.DecodedTick]
     headers: Sequence[fast_decode.DecodedHeader]
     stops: Sequence[fast_decode.StreamStopped]
+    heard: Sequence[HeardProcess]
 
     @classmethod
     def of(
@@ -203,22 +205,31 @@ class RecordBatch:
             return owners[places], cast("list[_Kind]", found), times[places]
 
         ends = _ends(*those(fast_decode.End, 0))
+        begun = [n for n in named.distinct if n]
+        requests = _requests(begun, owners, lines, times, offsets)
+        ticks = those(fast_decode.DecodedTick)[1]
+        headers = those(fast_decode.DecodedHeader)[1]
+        pids = {*requests.pids.tolist(), *(each.pid for each in (*ticks, *headers))}
+        pids |= {lines[0].pid, lines[-1].pid}
         return cls(
             path=path,
             n_lines=len(lines),
             n_unknown=int((kinds == _KINDS[fast_decode.Unknown]).sum()),
             first_ts=float(times.min()),
             last_ts=float(times.max()),
-            requests=_requests([n for n in named.distinct if n], owners, lines, times, offsets),
+            requests=requests,
             ends=ends,
             starts=_starts(*those(fast_decode.Start, 0)[:2]),
             shared=_shared(*those(fast_decode.Lookup, 0)[:2]),
             calls=_calls(*those(fast_decode.Call, 0)),
             progress=_progress(*those(fast_decode.DecodedProgress, 0)),
             results=_results(*those(fast_decode.DecodedResult, 0)[1:]),
-            ticks=those(fast_decode.DecodedTick)[1],
-            headers=those(fast_decode.DecodedHeader)[1],
+            ticks=ticks,
+            headers=headers,
             stops=those(fast_decode.StreamStopped)[1],
+            heard=heard(
+                lines, times, is_one=len(pids) == 1 and all(each is lines[0] for each in headers)
+            ),
         )
 
 

@@ -3,38 +3,68 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right, insort
+from collections.abc import Iterable
+from operator import attrgetter
 
-from mlxdeck.telemetry.columns.growable_array import GrowableArray
+from mlxdeck.telemetry.columns.heard import HeardProcess
 
 SILENT_S = 60.0
 """A server ticks every ten seconds: after so long without a line, its process has been ended."""
 
 
 class ProcessLives:
-    """Fed with what processes write, in any order. For one thread."""
+    """Fed with what processes write, in any order. For one thread.
+
+    The number of a process may be given again: each of its lives has a beginning.
+    """
 
     def __init__(self) -> None:
-        self._began: dict[int, float] = {}
-        self._heard: dict[int, float] = {}
+        self._began: dict[int, list[float]] = {}
+        """When each life of a process began, in order."""
+        self._heard: dict[int, list[HeardProcess]] = {}
+        """Stretches of time in which a process wrote lines, in order."""
 
-    def began(self, pid: int, ts: float) -> None:
-        """A process has begun the first file of its run."""
-        self._began[pid] = max(ts, self._began.get(pid, 0.0))
-
-    def heard(self, pids: GrowableArray, times: GrowableArray) -> None:
+    def heard(self, told: Iterable[HeardProcess]) -> None:
         """Processes have written lines."""
-        for pid in set(pids.tolist()):
-            ts = float(times[pids == pid].max())
-            self._heard[pid] = max(ts, self._heard.get(pid, 0.0))
+        for each in told:
+            if each.begins:
+                insort(self._began.setdefault(each.pid, []), each.first_ts)
+            own = self._heard.setdefault(each.pid, [])
+            insort(own, each, key=attrgetter("first_ts"))
+            self._heard[each.pid] = _joined(own)
 
-    def left_ts(self, pid: int, start_ts: float, now_ts: float) -> float:
-        """Since when a request, which began at `start_ts`, has no process; infinity if it has one.
+    def gone_ts(self, pid: int, start_ts: float, now_ts: float) -> float:
+        """When a request, which began at `start_ts`, lost its process; infinity if it has one.
 
-        The number of a process may be given again. One that is silent at `now_ts` for too long has
-        been ended, unless it is heard again.
+        A process that is silent at `now_ts` for too long has been ended, unless it is heard again.
         """
-        began_ts = self._began.get(pid, 0.0)
-        if began_ts > start_ts:
-            return began_ts
-        heard_ts = self._heard.get(pid, math.inf)
-        return heard_ts if now_ts - heard_ts > SILENT_S else math.inf
+        last_ts = self.last_ts(pid, start_ts)
+        is_over = self._next_ts(pid, start_ts) < math.inf or now_ts - last_ts > SILENT_S
+        return last_ts if is_over else math.inf
+
+    def last_ts(self, pid: int, start_ts: float) -> float:
+        """The last sign of the life of a process in which a request began."""
+        next_ts = self._next_ts(pid, start_ts)
+        own = (each for each in self._heard.get(pid, ()) if each.first_ts < next_ts)
+        return max((min(each.last_ts, next_ts) for each in own), default=start_ts)
+
+    def _next_ts(self, pid: int, start_ts: float) -> float:
+        """When the life begins after the one of a request."""
+        began = self._began.get(pid, [])
+        later = began[bisect_right(began, start_ts) :]
+        return later[0] if later else math.inf
+
+
+def _joined(own: list[HeardProcess]) -> list[HeardProcess]:
+    """Stretches with no silence between them, and no new beginning, as one."""
+    found = own[:1]
+    for each in own[1:]:
+        last = found[-1]
+        is_same = not each.begins or each.first_ts == last.first_ts
+        if is_same and each.first_ts - last.last_ts <= SILENT_S:
+            until_ts = max(last.last_ts, each.last_ts)
+            found[-1] = HeardProcess(last.pid, last.first_ts, until_ts, last.begins or each.begins)
+        else:
+            found.append(each)
+    return found

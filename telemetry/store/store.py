@@ -18,27 +18,24 @@ from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
 from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Starts
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
-from mlxdeck.telemetry.schema.figures import LOST, OPEN, UNKNOWN_NUMBER
 from mlxdeck.telemetry.store.argument_search import ArgumentSearch
 from mlxdeck.telemetry.store.bounded_history import BoundedHistory, TickRow, ToolCallRow
 from mlxdeck.telemetry.store.call_columns import CallColumns
 from mlxdeck.telemetry.store.call_results import CallResults
 from mlxdeck.telemetry.store.dropped_lines import DroppedLines
 from mlxdeck.telemetry.store.id_index import IdIndex
-from mlxdeck.telemetry.store.process_lives import ProcessLives
 from mlxdeck.telemetry.store.progress_history import ProgressHistory
 from mlxdeck.telemetry.store.server_history import ServerHistory
 from mlxdeck.telemetry.store.string_table import StringTable, TextTest
 from mlxdeck.telemetry.store.table import COLUMNS, RunningRows, SomeRows, Table
 from mlxdeck.telemetry.store.time_index import TimeIndex
+from mlxdeck.telemetry.store.unended_requests import UnendedRequests
 
 MAX_TOOL_CALLS = 20_000
 MAX_TICKS = 100_000
 MAX_SAID = 8
 """So many searches are remembered that no filter asks for any more."""
 BETWEEN_TOOLS = "\n"
-_REACHED = ("input_tokens", "cached_tokens", "output_tokens")
-"""What reports of progress say of a request that never ended."""
 _ALWAYS_TOLD = {"start_ts", "end_ts", "outcome", "shared_tokens"}
 
 
@@ -65,14 +62,11 @@ class Store:
         self.by_end = TimeIndex()
         self._elsewhere: dict[int, list[FileSpan]] = {}
         """For requests with lines in more than one file: the ranges outside `file`."""
-        self._open: dict[int, int] = {}
-        self._lost: dict[int, tuple[float, int]] = {}
-        """Since when it is known that a row's end will never arrive, and its process."""
-        self._lives = ProcessLives()
         self.servers = ServerHistory()
         self.tool_calls = BoundedHistory(MAX_TOOL_CALLS, ToolCallRow)
         self.calls = CallColumns()
         self.progress = ProgressHistory(self.strings)
+        self._unended = UnendedRequests(self._columns, self.by_end, self.servers, self.progress)
         self.results = CallResults(self.calls)
         self.ticks = BoundedHistory(MAX_TICKS, TickRow)
         self._arguments = ArgumentSearch(self.tool_calls)
@@ -116,7 +110,7 @@ class Store:
     @property
     def n_open(self) -> int:
         """How many requests have begun and not ended."""
-        return len(self._open)
+        return len(self._unended.running)
 
     def later(self, rows: GrowableArray, ts: float) -> GrowableArray:
         """Which of some rows ended, or were lost, only after a moment."""
@@ -139,7 +133,7 @@ class Store:
     @property
     def open_rows(self) -> list[int]:
         """Requests that have begun and not ended."""
-        return list(self._open)
+        return list(self._unended.running)
 
     def note_said(self, text: str, request_ids: Iterable[str]) -> None:
         """A search has found that these requests say a text."""
@@ -189,7 +183,7 @@ class Store:
 
     def lost_with(self, row: int) -> int:
         """The process with which a lost request was lost."""
-        return self._lost[row][1]
+        return self._unended.process(row)
 
     def row_of(self, request_id: str) -> int | None:
         """The row of a request, if there is such a one."""
@@ -205,6 +199,7 @@ class Store:
     def _take(self, batch: RecordBatch) -> None:
         self.n_lines += batch.n_lines
         self.n_unknown += batch.n_unknown
+        self._unended.heard(batch.heard)
         first_ts = self.first_ts if self.last_ts else batch.first_ts
         self.first_ts = min(first_ts, batch.first_ts)
         self.last_ts = max(self.last_ts, batch.last_ts)
@@ -218,27 +213,24 @@ class Store:
         self._tick(batch.ticks)
         reported = rows[batch.progress.owners]
         self.progress.add(batch.progress, reported)
-        self._tell_lost(list(self._lost.keys() & set(reported.tolist())) if self._lost else ())
+        self._unended.reported(reported.tolist())
         for header in batch.headers:
             self.servers.began(header.ts, header.pid, header.attrs)
-            if not header.attrs.previous_file:
-                self._lives.began(header.pid, header.ts)
         for stop in batch.stops:
             self.dropped.note(stop.pid, stop.ts, stop.attrs.dropped_lines)
             self.servers.ended(stop.ts, stop.pid)
         self.lose_silent()
+        self.n_rewritten += self._unended.look_again(batch.heard)
 
     def _tick(self, ticks: Sequence[DecodedTick]) -> None:
         times, pids = np.array([line.ts for line in ticks]), np.array([line.pid for line in ticks])
         self.ticks.add(times, pids, [line.attrs for line in ticks])
-        self._lives.heard(pids, times)
         for tick in ticks:
             self.dropped.note(tick.pid, tick.ts, tick.attrs.dropped_lines)
 
     def _rows(self, batch: RecordBatch) -> GrowableArray:
         """The row of each request of a batch, with its beginning and its place noted."""
         requests, n_before = batch.requests, self.n
-        self._lives.heard(requests.pids, requests.begun_ts)
         rows: GrowableArray = self.ids.numbers(requests.names)
         columns, file = self._columns, self.strings.number(str(batch.path))
         columns.grow(self.n)
@@ -253,16 +245,16 @@ class Store:
         stays = new.copy()
         stays[batch.ends.owners] = False
         for place in np.flatnonzero(stays).tolist():
-            self._open[int(rows[place])] = int(requests.pids[place])
+            self._unended.running[int(rows[place])] = int(requests.pids[place])
         for place in np.flatnonzero(~new).tolist():
             self._note(int(rows[place]), batch, place, file)
-            self._find_again(int(rows[place]), float(requests.begun_ts[place]))
+            self._unended.find_again(int(rows[place]), float(requests.begun_ts[place]))
         return rows
 
     def _note(self, row: int, batch: RecordBatch, place: int, file: int) -> None:
         """More lines of a known request; they may be earlier, or in another file."""
         requests, columns = batch.requests, self._columns
-        self.n_rewritten += row not in self._open
+        self.n_rewritten += row not in self._unended.running
         if requests.begun_ts[place] < columns["start_ts"][row]:
             columns.put("start_ts", row, requests.begun_ts[place])
             self.by_start.move([row], [requests.begun_ts[place]])
@@ -288,10 +280,8 @@ class Store:
         self.by_end.add(ended[fresh], ends.ts[fresh])
         if np.any(moved & ~fresh):
             self.by_end.move(ended[moved & ~fresh], ends.ts[moved & ~fresh])
-        if self._open or self._lost:
-            for row in ended.tolist():
-                self._open.pop(row, None)
-                self._lost.pop(row, None)
+        if self._unended:
+            self._unended.ended(ended.tolist())
 
     def _tell(self, told: Starts | Ends, rows: GrowableArray) -> None:
         """Take in the figures of some events."""
@@ -356,43 +346,5 @@ class Store:
         return self.strings.number(f"{known}{BETWEEN_TOOLS}{name}")
 
     def lose_silent(self, now_ts: float = -math.inf) -> None:
-        """Give up running requests whose process has stopped, or is silent at a moment.
-
-        They end then, as far as they were.
-        """
-        lost = []
-        for row, pid in list(self._open.items()):
-            start_ts, stopped_ts = float(self._columns["start_ts"][row]), self.stopped_ts(pid)
-            left_ts = self._lives.left_ts(pid, start_ts, now_ts)
-            if start_ts <= stopped_ts or left_ts < math.inf:
-                del self._open[row]
-                lost_ts = stopped_ts if start_ts <= stopped_ts else max(start_ts, left_ts)
-                self._lost[row] = (lost_ts, pid)
-                lost.append(row)
-                self._columns.put("outcome", row, LOST)
-                self._columns.put("end_ts", row, lost_ts)
-                self.by_end.add([row], [lost_ts])
-        self._tell_lost(lost)
-
-    def _tell_lost(self, rows: Sequence[int]) -> None:
-        """What their last reports say is what is known of them."""
-        if not rows:
-            return
-        own = np.array(rows)
-        for name, values in zip(_REACHED, self.progress.reached(own), strict=True):
-            told = values >= 0
-            if told.any():
-                self._columns.put(name, own[told], values[told])
-
-    def _find_again(self, row: int, ts: float) -> None:
-        """A line has come of a request that may have been given up."""
-        left_ts, pid = self._lost.get(row, (math.inf, 0))
-        if ts > left_ts:
-            del self._lost[row]
-            self._open[row] = pid
-            self.by_end.remove([row])
-            for name, value in (("outcome", OPEN), ("end_ts", math.nan)):
-                self._columns.put(name, row, value)
-            for name in _REACHED:
-                if not self._columns.is_untold(name):
-                    self._columns.put(name, row, UNKNOWN_NUMBER)
+        """Give up running requests whose process has stopped, or is silent at a moment."""
+        self._unended.lose_gone(now_ts)

@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlxdeck.telemetry.analyze.request_detail import detail
 from mlxdeck.telemetry.analyze.running_servers import (
     all_stopped,
     header_at,
@@ -16,6 +17,7 @@ from mlxdeck.telemetry.analyze.running_servers import (
 )
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.figures import LOST
 from mlxdeck.telemetry.store.process_lives import SILENT_S
 from mlxdeck.telemetry.store.server_history import ServerMark
 from mlxdeck.telemetry.store.store import Store
@@ -94,6 +96,41 @@ def test_servers_that_run_beside_each_other_are_all_named() -> None:
     store = fed(lines)
     for at_s, models in ((4, []), (12, ["tiny", "large"]), (16, ["tiny"]), (60, [])):
         assert [each.model for each in headers_at(store, START_TS + at_s)] == models
+
+
+@given(st.permutations(range(7)), st.booleans())
+def test_a_lost_request_ends_with_the_last_line_of_its_server(
+    order: Sequence[int], same_number: bool
+) -> None:
+    """Not when the next one came to its address, whatever the number of that one's process is."""
+    one, two = Stream(1), Stream(1 if same_number else 2)
+    reading = t.RequestProgress(state="prefill", prompt_tokens=90, cached_tokens=0, read_tokens=9)
+    lines = [
+        one.line(header("small"), 1) + one.line(t.RequestStart(), 2, "req_1"),
+        one.line(reading, 4, "req_1"),
+        one.tick(6),
+        one.line(t.ModelUnload(), 8.6),
+        two.line(header("small"), 100),
+        two.line(t.RequestStart(), 102, "req_2"),
+        two.tick(110),
+    ]
+    store = fed([lines[place] for place in order])
+    first, second = (store.row_of(f"req_{n}") for n in (1, 2))
+    assert store.column("end_ts")[first] == START_TS + 8.6
+    assert store.column("outcome")[first] == LOST and store.open_rows == [second]
+    known = detail(store, int(first or 0))
+    assert (known["outcome"], known["duration_s"]) == ("lost", 6.6)
+
+
+def test_a_server_that_had_only_slept_has_lost_nothing() -> None:
+    """A tick is enough, whichever request it works at."""
+    stream = Stream(1)
+    lines = [stream.line(header("m"), 0), stream.line(t.RequestStart(), 1, "req_1")]
+    store = fed([*lines, stream.tick(10)])
+    store.lose_silent(START_TS + 100)
+    assert store.open_rows == []
+    store.feed([each for each in [batch(Path("f"), stream.tick(101))] if each])
+    assert store.open_rows == [0]
 
 
 @given(st.permutations(range(4)))

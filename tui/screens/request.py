@@ -80,7 +80,6 @@ class RequestScreen(Screen[None]):
         self._row = row
         self._shown: object = None
         self._drawn: object = None
-        self._last_ts = math.nan
         self._lines: list[tuple[bytes, t.Attrs | None]] = []
 
     def compose(self) -> ComposeResult:
@@ -225,7 +224,6 @@ class RequestScreen(Screen[None]):
         # Lines later than the shown moment are not known yet.
         read = [(raw, line) for raw, line in read if line.ts <= self._ctx.as_of_ts]
         self._lines = [(raw, line.attrs) for raw, line in read]
-        self._last_ts = max((line.ts for _, line in read), default=math.nan)
 
     def _show_progress(self) -> None:
         """How far it is, or was when its server was lost, and where its time went so far."""
@@ -245,7 +243,7 @@ class RequestScreen(Screen[None]):
     @property
     def _now_ts(self) -> float:
         if self._outcome == OUTCOMES[LOST]:
-            return self._last_ts
+            return float(self._store.column("end_ts")[self._row])
         return min(self._ctx.as_of_ts, self._ctx.clock.now)
 
     @property
