@@ -170,6 +170,7 @@ class Dashboard(Redrawing, Replaying, Leaving):
             self._parts = None  # They are of a moment when less was known.
             if self.store.n > PART_ROWS:
                 settle_memory()
+        self.store.lose_processes(message.gone)
         self.context.source = message
         self._stale = True
         self.redraw()

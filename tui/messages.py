@@ -36,6 +36,10 @@ class SourceChanged(Message):
     """What else a person should know of what was read: what was cut off, or skipped."""
     is_waiting: bool = False
     """Whether more is to come for certain, as of a pipe that is open."""
+    left: Sequence[str] = ()
+    """The names of pipes that nobody writes to any more, if nothing else is read."""
+    gone: Sequence[tuple[int, float]] = ()
+    """Processes of this machine that are gone without a word, and when each was heard last."""
 
 
 @dataclass

@@ -30,6 +30,10 @@ class ByteSource(Protocol):
     def unread_bytes(self) -> int:
         """How much is known to be left."""
 
+    @property
+    def writer_left(self) -> bool:
+        """Whether it is a pipe that nobody writes to any more."""
+
     def read(self, max_bytes: int) -> bytes:
         """What has come; empty if nothing has."""
 
@@ -67,6 +71,11 @@ class ByteFeed:
     def pending(self) -> bool:
         """Whether more may come."""
         return not self._over and not self._source.ended
+
+    @property
+    def writer_left(self) -> bool:
+        """Whether it is a pipe that nobody writes to any more."""
+        return self._source.writer_left
 
     @property
     def note(self) -> str:

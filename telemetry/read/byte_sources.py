@@ -11,6 +11,8 @@ from pathlib import Path
 class FileSource:
     """A plain file; more may come at its end."""
 
+    writer_left = False
+
     def __init__(self, path: Path) -> None:
         """Raises OSError if it can't be opened."""
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -62,6 +64,11 @@ class PipeSource:
         """One with a name; raises OSError if it can't be opened."""
         # Without the flag, this would wait for a writer.
         return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), named=True)
+
+    @property
+    def writer_left(self) -> bool:
+        """Whether nobody writes to it any more."""
+        return self.ended
 
     def read(self, max_bytes: int) -> bytes:
         """What has come; empty if nothing has."""

@@ -27,6 +27,8 @@ class FollowedFile:
         self.note = ""
         self.pending = False
         """For what is no plain file: whether it is known that more will come."""
+        self.writer_left = False
+        """For a pipe: whether nobody writes to it any more."""
         self._newest_first = newest_first
         self._fd = -1
         self._new = Region(0)

@@ -36,6 +36,11 @@ def copy_of(path: Path, name: str) -> Path:
     return new_folder() / name if (folder / name).exists() else folder / name
 
 
+def holds(path: Path) -> bool:
+    """Whether a file is a copy in it."""
+    return bool(_own.cache_info().currsize) and path.is_relative_to(_own())
+
+
 def has_room(folder: Path) -> bool:
     """Whether its disk has room for more."""
     return shutil.disk_usage(folder).free > LEAST_FREE_BYTES

@@ -32,6 +32,10 @@ class Growing(Protocol):
     def unread_bytes(self) -> int:
         """How much is left."""
 
+    @property
+    def writer_left(self) -> bool:
+        """Whether it is a pipe that nobody writes to any more."""
+
     def close(self) -> None:
         """Close it; a copy stays."""
 
@@ -65,6 +69,11 @@ class SpooledStream:
     def pending(self) -> bool:
         """Whether it is known that more will come."""
         return self._feed.pending or self._copy.unread_bytes > 0
+
+    @property
+    def writer_left(self) -> bool:
+        """Whether it is a pipe that nobody writes to any more."""
+        return self._feed.writer_left
 
     @property
     def unread_bytes(self) -> int:

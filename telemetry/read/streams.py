@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlxdeck.telemetry.read.local_processes import LocalProcesses
 from mlxdeck.telemetry.read.places import NoStream, check_place
 from mlxdeck.telemetry.read.recognition import EXPECTED
 from mlxdeck.telemetry.read.tail import BadLine, Tail
+from mlxdeck.telemetry.store.process_lives import SILENT_S
 from mlxdeck.telemetry.store.store import Store
 
 WAIT_S = 0.02
@@ -20,6 +22,7 @@ class GrowingStreams:
     def __init__(self, places: Sequence[Path]) -> None:
         """Raises `NoStream` if a place is not there, or nothing was piped in."""
         self.store = Store()
+        self._processes = LocalProcesses()
         for place in places:
             check_place(place)
         self._tails = {place: Tail([place], whole_folders=True) for place in dict.fromkeys(places)}
@@ -32,7 +35,7 @@ class GrowingStreams:
         """
         for place, tail in self._tails.items():
             while True:
-                n_lines = self.store.feed(tail.poll())
+                n_lines = self.store.feed(map(self._processes.note, tail.poll()))
                 if tail.refused:
                     raise NoStream(tail.refused)
                 if n_lines or tail.unread_bytes:
@@ -46,7 +49,9 @@ class GrowingStreams:
                 raise NoStream("; ".join(tail.notes))
             if not tail.following and (place.is_dir() or place.stat().st_size):
                 raise NoStream(f"no recording in {place}; {EXPECTED}")
-        self.store.lose_silent(time.time())
+        now_ts = time.time()
+        self.store.lose_processes(self._processes.gone(now_ts, SILENT_S))
+        self.store.lose_silent(now_ts)
         return self.store
 
     @property

@@ -25,6 +25,8 @@ from mlxdeck.telemetry.transcripts.transcript_files import projects_in
 
 MAX_KEPT_BAD_LINES = 500
 MAX_NAMED = 3
+RECENT_S = 86_400.0
+"""So far back streams are of interest to who didn't ask for them."""
 
 
 class BadLine(NamedTuple):
@@ -39,12 +41,21 @@ class Tail:
     """Follows files, and the streams of folders. For one thread."""
 
     def __init__(
-        self, paths: Sequence[Path], *, whole_folders: bool = False, newest_first: bool = False
+        self,
+        paths: Sequence[Path],
+        *,
+        whole_folders: bool = False,
+        newest_first: bool = False,
+        older_bytes: int = 0,
     ) -> None:
-        """`whole_folders`: all streams of a folder, not only the newest and those to come."""
+        """`whole_folders`: all streams of a folder, not only the newest and those to come.
+
+        Else `older_bytes` of those are read too that were written in the day before the newest.
+        """
         self._paths = list(paths)
         self._whole_folders = whole_folders
         self._newest_first = newest_first
+        self._older_bytes = older_bytes
         self._files: dict[Path, Followed] = {}
         self._passed: dict[Path, float] = {}
         """Streams of folders that are not followed, and when each was written last."""
@@ -84,6 +95,13 @@ class Tail:
     def pending(self) -> bool:
         """Whether it is known that more will come, as from a pipe."""
         return any(file.pending for file in self._files.values())
+
+    @property
+    def left(self) -> list[str]:
+        """The names of pipes that nobody writes to any more, if all is read from such."""
+        files = self._files.values()
+        is_over = bool(files) and all(file.writer_left for file in files)
+        return [file.path.name for file in files] if is_over else []
 
     @property
     def unread_bytes(self) -> int:
@@ -137,8 +155,8 @@ class Tail:
             if self._whole_folders:
                 self._note_others(folder, found)
             else:
-                newest = max(fresh, key=_last_written)
-                self._passed |= {path: _last_written(path)[0] for path in fresh - {newest}}
+                followed = _recent(fresh, self._older_bytes)
+                self._passed |= {path: _last_written(path)[0] for path in fresh - followed}
         for path in sorted(fresh):
             # Another server may still write to an older one.
             if path not in self._passed or _last_written(path)[0] > self._passed[path]:
@@ -180,6 +198,22 @@ class Tail:
         else:
             self.n_bad += 1
             self.bad.append(BadLine(path, bad.offset, bad.reason))
+
+
+def _recent(streams: Collection[Path], older_bytes: int) -> set[Path]:
+    """The stream that was written last, and those of the day before it, up to so many bytes."""
+    newest, *older = sorted(streams, key=_last_written, reverse=True)
+    found, since_s = {newest}, _last_written(newest)[0] - RECENT_S
+    for path in older:
+        try:
+            about = path.stat()
+        except OSError:
+            continue
+        older_bytes -= about.st_size
+        if older_bytes < 0 or about.st_mtime < since_s:
+            break
+        found.add(path)
+    return found
 
 
 def _last_written(path: Path) -> tuple[float, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
+from mlxdeck.telemetry.columns.heard import HeardProcess
 from mlxdeck.telemetry.schema import events as t
 
 Change = Literal["start", "stop", "model"]
@@ -36,6 +38,8 @@ class ServerHistory:
         """By process, all moments at which its end was told or noticed."""
         self._at: dict[tuple[str, str, int], tuple[float, int]] = {}
         """The process that listened at an address last, and since when."""
+        self._gone: dict[int, float] = {}
+        """Processes that the system does not know any more, and when they were heard last."""
         self._headers: list[_Header] = []
         self._stops: set[tuple[float, int]] = set()
         self._marks: list[ServerMark] | None = None
@@ -43,6 +47,11 @@ class ServerHistory:
     def stopped_ts(self, pid: int) -> float:
         """When a process reported its stop, or was found dead; 0 if it still runs."""
         return self._stopped.get(pid, 0.0)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the server that was started last is gone without a word."""
+        return self._newest[1] in self._gone
 
     def stopped(self, ts: float) -> bool:
         """Whether the server that was started last had stopped by a moment."""
@@ -102,6 +111,21 @@ class ServerHistory:
         self._stops.add((ts, pid))
         self._marks = None
         self._note_stop(pid, ts)
+
+    def found_gone(self, pid: int, heard_ts: float) -> None:
+        """The system doesn't know a process any more that was heard last at a moment."""
+        self._gone[pid] = heard_ts
+        self._note_stop(pid, heard_ts)
+
+    def heard(self, told: Iterable[HeardProcess]) -> None:
+        """Processes have written lines: one that was taken for gone is not."""
+        for each in told:
+            if each.last_ts > self._gone.get(each.pid, math.inf):
+                over = self._over[each.pid]
+                over.discard(self._gone.pop(each.pid))
+                self._stopped[each.pid] = 0.0
+                if over:
+                    self._note_stop(each.pid, max(over))
 
     def _note_stop(self, pid: int, ts: float) -> None:
         """What said first that a life of a process is over is right: others only noticed."""

@@ -200,6 +200,7 @@ class Store:
         self.n_lines += batch.n_lines
         self.n_unknown += batch.n_unknown
         self._unended.heard(batch.heard)
+        self.servers.heard(batch.heard)
         first_ts = self.first_ts if self.last_ts else batch.first_ts
         self.first_ts = min(first_ts, batch.first_ts)
         self.last_ts = max(self.last_ts, batch.last_ts)
@@ -344,6 +345,12 @@ class Store:
         if name in known.split(BETWEEN_TOOLS):
             return number
         return self.strings.number(f"{known}{BETWEEN_TOOLS}{name}")
+
+    def lose_processes(self, gone: Iterable[tuple[int, float]]) -> None:
+        """Give up the requests of processes that are gone, and were heard last at some moments."""
+        for pid, heard_ts in gone:
+            self.servers.found_gone(pid, heard_ts)
+        self._unended.lose_gone(-math.inf)
 
     def lose_silent(self, now_ts: float = -math.inf) -> None:
         """Give up running requests whose process has stopped, or is silent at a moment."""

@@ -111,6 +111,8 @@ class TranscriptFeed:
         self._looked_s = 0.0
         self._begun = False
 
+    writer_left = False
+
     @property
     def unread_bytes(self) -> int:
         """How much is left of all files."""

@@ -48,7 +48,8 @@ def parts(ctx: Context) -> Iterator[StatusPart]:
         )
     yield from _troubles(ctx)
     if all_stopped(ctx.store, ctx.clock.now):
-        yield _mark("server stopped", "stopped", _WARN)
+        word = "gone" if ctx.store.servers.is_gone else "stopped"
+        yield _mark(f"server {word}", word, _WARN)
     if ctx.clock.over:
         yield _last_event(ctx)
     for text in _models(latest_tick(ctx.store, ctx.clock.now)):

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from textual.app import App
 from textual.worker import Worker
 
+from mlxdeck.telemetry.read.local_processes import LocalProcesses
 from mlxdeck.telemetry.read.tail import Tail
+from mlxdeck.telemetry.store.process_lives import SILENT_S
 from mlxdeck.tui.messages import BatchArrived, SourceChanged
 from mlxdeck.tui.state.context import Context
 
@@ -23,6 +25,10 @@ CHUNK_BYTES = 512 << 10
 MAX_QUEUED_MESSAGES = 4
 """The thread waits while the application is behind by more than this."""
 PROGRESS_STEPS = 50
+ASK_S = 0.5
+"""Between two questions whether servers run."""
+OLDER_BYTES = 128 << 20
+"""Of the streams before the newest: what was lost with a server is seen after its restart."""
 SWITCH_S = 0.001
 """Switch interval in seconds. Python's default of 5 ms slows down this thread and the drawing."""
 
@@ -30,15 +36,21 @@ SWITCH_S = 0.001
 def follow(app: App[None], context: Context, worker: Worker[None], *, whole_folders: bool) -> None:
     """Read until the worker is cancelled: a replay from its start on, else the newest first."""
     newest_first = not context.clock.replay
-    tail = Tail(context.places, whole_folders=whole_folders, newest_first=newest_first)
+    tail = Tail(
+        context.places,
+        whole_folders=whole_folders,
+        newest_first=newest_first,
+        older_bytes=OLDER_BYTES,
+    )
+    processes = LocalProcesses()
     sys.setswitchinterval(SWITCH_S)
-    report = _Report(tail, app.post_message)
+    report = _Report(tail, processes if newest_first else None, app.post_message)
     look_at_s = 0.0
     while not worker.is_cancelled:
         found, looks = False, time.monotonic() >= look_at_s
         if looks:
             look_at_s = time.monotonic() + LOOK_S
-        for batch in tail.poll(CHUNK_BYTES, looks=looks):
+        for batch in map(processes.note, tail.poll(CHUNK_BYTES, looks=looks)):
             found = True
             report.tell(comes=True)
             app.post_message(BatchArrived(batch))
@@ -55,8 +67,14 @@ def follow(app: App[None], context: Context, worker: Worker[None], *, whole_fold
 class _Report:
     """Posts the followed files, their problems and the progress, each time these change."""
 
-    def __init__(self, tail: Tail, post: Callable[[SourceChanged], object]) -> None:
+    def __init__(
+        self, tail: Tail, processes: LocalProcesses | None, post: Callable[[SourceChanged], object]
+    ) -> None:
+        """Of a replay, no processes are asked for."""
         self._tail = tail
+        self._processes = processes
+        self._gone: list[tuple[int, float]] = []
+        self._asked_s = -ASK_S
         self._post = post
         self._told: object = None
         self._most_bytes = 0
@@ -76,11 +94,19 @@ class _Report:
         # Nobody may take a part for all of it.
         loaded = min(1 - left_bytes / self._most_bytes, 0.99) if self._most_bytes else 1.0
         steps = int(loaded * PROGRESS_STEPS)
-        state = (tail.following, tail.n_bad, tail.refused, tail.notes, tail.pending, steps)
+        self._ask()
+        rest = (tail.pending, tail.left, self._gone)
+        state = (tail.following, tail.n_bad, tail.refused, tail.notes, *rest, steps)
         if state != self._told:
             self._told = state
             following = [str(path) for path in tail.following]
             bad = tuple(tail.bad)
             notes = tuple(tail.notes)
-            told = (following, tail.n_bad, bad, tail.refused, loaded, notes, tail.pending)
+            told = (following, tail.n_bad, bad, tail.refused, loaded, notes, *rest)
             self._post(SourceChanged(*told))
+
+    def _ask(self) -> None:
+        now_s = time.monotonic()
+        if self._processes is not None and now_s - self._asked_s >= ASK_S:
+            self._asked_s = now_s
+            self._gone = self._processes.gone(time.time(), SILENT_S)
