@@ -95,11 +95,6 @@ def _n_with(faults: Array, fault: int) -> int:
     return int(np.count_nonzero(faults & fault))
 
 
-def n_results(store: Store, as_of_ts: float) -> int:
-    """How many results of calls had come by then."""
-    return int(np.count_nonzero(store.calls.result_ts <= as_of_ts))
-
-
 def calls_of(store: Store, rows: Array) -> Array:
     """For each call of the store whether one of some requests made it."""
     chosen = np.zeros(store.n, bool)

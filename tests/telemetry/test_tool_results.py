@@ -55,6 +55,16 @@ def stored(pieces: Sequence[bytes]) -> Store:
     return store
 
 
+@given(st.permutations(range(8)))
+def test_results_are_counted_as_of_a_moment(order: list[int]) -> None:
+    """In any order; all of them are looked at once a moment, and not at all for the present."""
+    store = stored([lines()[place] for place in order])
+    for at_s, n in ((3, 0), (4, 2), (9, 2)):
+        for _ in range(5):
+            assert store.results.until(START_TS + at_s) == n
+    assert store.results.n_scanned == 1
+
+
 @given(st.permutations(range(8)), st.integers(1, 8))
 def test_calls_and_results_find_each_other_in_any_order(order: list[int], size: int) -> None:
     """In pieces of any size, as parts of a file are read, and where a piece is read again."""

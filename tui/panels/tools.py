@@ -5,7 +5,6 @@ from __future__ import annotations
 from mlxdeck.telemetry.analyze.stats import Window, bounds
 from mlxdeck.telemetry.analyze.time_series import View
 from mlxdeck.telemetry.analyze.tool_schemas import ToolSchemas
-from mlxdeck.telemetry.analyze.usage import n_results
 from mlxdeck.telemetry.analyze.window_total import AtOnce, Total
 from mlxdeck.telemetry.analyze.window_uses import window_tools
 from mlxdeck.telemetry.store.store import Store
@@ -31,7 +30,7 @@ class ToolsPanel:
 
     def _asked(self, moment: Moment) -> tuple[Store, Window, float, View, int]:
         store, now_s = self._ctx.store, moment.now_s
-        came = n_results(store, now_s)
+        came = store.results.until(now_s)
         return store, self._ctx.window, now_s, self._ctx.view, came
 
     def show(self, moment: Moment) -> None:

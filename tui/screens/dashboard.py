@@ -17,7 +17,6 @@ from mlxdeck.telemetry.analyze.report import Period
 from mlxdeck.telemetry.analyze.stats import Summary, SummarySums
 from mlxdeck.telemetry.analyze.time_series import EVERYTHING, TimeSeries, View
 from mlxdeck.telemetry.analyze.token_flow import output_tokens_per_s
-from mlxdeck.telemetry.analyze.usage import n_results
 from mlxdeck.telemetry.analyze.window_total import Total, in_parts
 from mlxdeck.telemetry.analyze.window_uses import UsesSums
 from mlxdeck.telemetry.query.filters import NAME, FilterError, expanded
@@ -197,7 +196,7 @@ class DashboardScreen(PanelScreen):
     def _showing_tiles(self, now_s: float, total: Summary, *, filtered: bool) -> Iterator[None]:
         store, window, strip = self._store, self._ctx.window, self.query_one(KpiStrip)
         trends, uses = self._strip_trends[filtered], self._uses[filtered]
-        n, came = strip.n_buckets, n_results(store, now_s)
+        n, came = strip.n_buckets, store.results.until(now_s)
         yield from in_parts(
             lambda: (
                 trends.advance(store, window, now_s, n, self._view(filtered))

@@ -64,6 +64,10 @@ class RequestQuery:
         self._n_choices = 0
         self._hints = Hints(store, self._asked)
         self._use(Filter(), "")
+        self._seen: Hashable = None
+        self._view = EVERYTHING
+        self.n_views = 0
+        """How often a view was computed."""
 
     def set(self, text: str) -> None:
         """Filter by this from now on.
@@ -165,8 +169,13 @@ class RequestQuery:
         """
         if not self.text and not self.is_chosen:
             return EVERYTHING
-        mask, others = self._as_of(as_of_ts)
-        return View(mask, (self._key, others))
+        # Every part of a drawing asks.
+        asked = (self._key, as_of_ts, self._store.n_lines, self._store.n_open)
+        if asked != self._seen:
+            mask, others = self._as_of(as_of_ts)
+            self._seen, self._view = asked, View(mask, (self._key, others))
+            self.n_views += 1
+        return self._view
 
     @property
     def hint(self) -> str:
