@@ -15,7 +15,7 @@ import numpy as np
 
 from mlxdeck.telemetry.columns.column_set import ColumnSet
 from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
-from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Starts
+from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Requests, Starts
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.argument_search import ArgumentSearch
@@ -35,6 +35,8 @@ MAX_TOOL_CALLS = 20_000
 MAX_TICKS = 100_000
 MAX_SAID = 8
 """So many searches are remembered that no filter asks for any more."""
+SAME_S = 1e-3
+"""Two beginnings of one request are no further apart: its lines are read again."""
 BETWEEN_TOOLS = "\n"
 _ALWAYS_TOLD = {"start_ts", "end_ts", "outcome", "shared_tokens"}
 
@@ -66,6 +68,10 @@ class Store:
         self.tool_calls = BoundedHistory(MAX_TOOL_CALLS, ToolCallRow)
         self.calls = CallColumns()
         self.progress = ProgressHistory(self.strings)
+        self._writers: dict[int, set[int]] = {}
+        """The processes that wrote each file, by the number of its name."""
+        self.shared_ids: set[int] = set()
+        """Rows in which several requests of one id are counted as one."""
         self._unended = UnendedRequests(self._columns, self.by_end, self.servers, self.progress)
         self.results = CallResults(self.calls)
         self.ticks = BoundedHistory(MAX_TICKS, TickRow)
@@ -81,6 +87,11 @@ class Store:
         self.n_unknown = 0
         """Lines of an event that this version doesn't know."""
         self.dropped = DroppedLines()
+        self._latest_told: object = None
+        self._latest_ends: GrowableArray = np.zeros(0)
+        """For each request in the order of their starts the latest end of those up to it."""
+        self.n_looked = 0
+        """Requests that were looked at for whether they ran at a moment."""
 
     @property
     def n(self) -> int:
@@ -118,8 +129,15 @@ class Store:
 
     def ended_after(self, ts: float) -> GrowableArray:
         """The requests that had begun by a moment, and ended, or were lost, only after it."""
-        rows = self.by_end.rows[self.by_end.until(ts) :]
-        return np.asarray(rows[self.column("start_ts")[rows] <= ts])
+        begun, ends_ts = self.by_start.rows[: self.by_start.until(ts)], self.column("end_ts")
+        told = (self.n_lines, self.n_open)
+        if told != self._latest_told:
+            ends = np.nan_to_num(ends_ts[self.by_start.rows], nan=-math.inf)
+            self._latest_ends, self._latest_told = np.maximum.accumulate(ends), told
+        # All in front of them had ended.
+        rows = begun[np.searchsorted(self._latest_ends, ts, side="right") :]
+        self.n_looked += len(rows)
+        return np.asarray(rows[ends_ts[rows] > ts])
 
     def stopped_ts(self, pid: int) -> float:
         """When a server's process stopped, as far as it is known; 0 if it still runs."""
@@ -234,6 +252,7 @@ class Store:
         requests, n_before = batch.requests, self.n
         rows: GrowableArray = self.ids.numbers(requests.names)
         columns, file = self._columns, self.strings.number(str(batch.path))
+        self._writers.setdefault(file, set()).update(each.pid for each in batch.heard)
         columns.grow(self.n)
         new = rows >= n_before
         fresh = rows[new]
@@ -247,10 +266,24 @@ class Store:
         stays[batch.ends.owners] = False
         for place in np.flatnonzero(stays).tolist():
             self._unended.running[int(rows[place])] = int(requests.pids[place])
+        begun = set(batch.starts.owners.tolist())
         for place in np.flatnonzero(~new).tolist():
+            if self._is_another(int(rows[place]), requests, place, begins=place in begun):
+                self.shared_ids.add(int(rows[place]))
             self._note(int(rows[place]), batch, place, file)
             self._unended.find_again(int(rows[place]), float(requests.begun_ts[place]))
         return rows
+
+    def _is_another(self, row: int, requests: Requests, place: int, *, begins: bool) -> bool:
+        """Whether lines with the id of a known request are of another one.
+
+        It has begun twice, or the process didn't write the file in which it is known.
+        """
+        at_s = requests.begun_ts[place] - self._columns["start_ts"][row]
+        if begins and abs(at_s) > SAME_S and self._columns["model"][row]:
+            return True
+        known = self._writers[int(self._columns["file"][row])]
+        return int(requests.pids[place]) not in known
 
     def _note(self, row: int, batch: RecordBatch, place: int, file: int) -> None:
         """More lines of a known request; they may be earlier, or in another file."""

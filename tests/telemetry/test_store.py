@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -264,3 +265,48 @@ def test_what_was_not_known_at_a_moment_does_not_match() -> None:
     ):  # fmt: skip
         listing.set(text)
         assert (len(listing.rows(START_TS + 20)), len(listing.rows())) == (then, at_last), text
+
+
+@given(st.lists(made_requests, max_size=30), st.lists(st.floats(-5, 100), max_size=8))
+def test_what_ran_at_a_moment_is_what_had_begun_and_not_ended(
+    made: list[Made], moments: list[float]
+) -> None:
+    """Whatever runs how long beside what."""
+    store = Store()
+    for now_ts in fed(store, [made[::2], made[1::2]]):
+        starts, ends = store.column("start_ts"), store.column("end_ts")
+        for ts in (*(START_TS + each for each in moments), now_ts):
+            wanted = np.flatnonzero((starts <= ts) & (ends > ts))
+            assert sorted(store.ended_after(ts).tolist()) == wanted.tolist()
+
+
+def test_to_play_a_recording_each_request_is_looked_at_a_few_times() -> None:
+    """Not all that come later at each moment; and once a moment, however many parts ask."""
+    n, store = 500, Store()
+    list(fed(store, [[Made(each + 1.0, duration_s=1.5) for each in range(n)]]))
+    listing = RequestQuery(store)
+    listing.set("status:ok")
+    for second in range(n):
+        for _ in range(5):
+            listing.view_at(START_TS + second)
+    assert listing.n_views == n
+    assert store.n_looked <= 3 * n
+
+
+@pytest.mark.parametrize("how", ["again", "rotated", "another process", "begun twice"])
+def test_requests_of_several_servers_with_one_id_are_told(how: str) -> None:
+    """Not lines that are read again, or that another file of the same server has."""
+    one, store = Stream(7), Store()
+    lines = one.request(Made(10), 0)
+    other = Stream(8) if how == "another process" else one
+    if how == "again":
+        more = lines
+    elif how == "rotated":
+        more = [one.line(t.RequestEnd(), 12, "req_7_0000")]
+    else:
+        more = [line.replace(b"req_8", b"req_7") for line in other.request(Made(20), 0)]
+    for name, raw in (("f", lines), ("g", more)):
+        found = batch(Path(name), b"".join(raw))
+        store.feed([found] if found else [])
+    assert store.n == 1
+    assert len(store.shared_ids) == (how in ("another process", "begun twice"))
