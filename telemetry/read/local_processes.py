@@ -14,8 +14,8 @@ from pathlib import Path
 from mlxdeck.telemetry.columns.record_batch import RecordBatch
 from mlxdeck.telemetry.read import spool
 
-FRESH_S = 11.0
-"""A server writes a line every ten seconds.
+FRESH_S, BUSY_FRESH_S = 11.0, 3.0
+"""A server writes a line every ten seconds, and while it works every second.
 
 One that writes, but has no process here, runs in a container whose processes have other numbers.
 """
@@ -66,6 +66,8 @@ class LocalProcesses:
         self._began: dict[int, float] = {}
         """Processes that say that they are of this machine, and have not said that they end."""
         self._heard: dict[int, float] = {}
+        self._busy: dict[int, bool] = {}
+        """Whether it worked at its last tick."""
         self._seen: set[int] = set()
         """Those that the system knew."""
         self._gone: dict[int, float] = {}
@@ -79,6 +81,7 @@ class LocalProcesses:
         for header in () if spool.holds(batch.path) else batch.headers:
             if header.attrs.host == self._host and header.attrs.server_port:
                 self._began[header.pid] = max(header.ts, self._began.get(header.pid, 0.0))
+        self._busy |= {tick.pid: tick.attrs.active > 0 for tick in batch.ticks}
         for stop in batch.stops:
             if self._began.get(stop.pid, stop.ts) <= stop.ts:
                 self._began.pop(stop.pid, None)
@@ -94,9 +97,10 @@ class LocalProcesses:
             if self._gone.get(pid) == heard_ts or now_ts - heard_ts > within_s:
                 continue
             self._gone.pop(pid, None)
+            fresh_s = BUSY_FRESH_S if self._busy.get(pid) else FRESH_S
             if self._ask(pid, began_ts):
                 self._seen.add(pid)
-            elif pid in self._seen or now_ts - heard_ts > FRESH_S:
+            elif pid in self._seen or now_ts - heard_ts > fresh_s:
                 self._seen.discard(pid)
                 self._gone[pid] = heard_ts
         return list(self._gone.items())

@@ -12,7 +12,7 @@ import pytest
 
 from mlxdeck.cli.main import main
 from mlxdeck.telemetry.columns.record_batch import RecordBatch, batch
-from mlxdeck.telemetry.read.local_processes import FRESH_S, LocalProcesses, runs
+from mlxdeck.telemetry.read.local_processes import BUSY_FRESH_S, FRESH_S, LocalProcesses, runs
 from mlxdeck.telemetry.read.spool import new_folder
 from mlxdeck.telemetry.read.tail import RECENT_S, Tail
 from mlxdeck.telemetry.schema import events as t
@@ -64,6 +64,10 @@ def test_one_that_was_seen_is_missed_at_once_and_others_after_their_tick() -> No
     watch.note(told(stream.tick(20)))
     assert watch.gone(START_TS + 20 + FRESH_S, WITHIN_S) == []
     assert watch.gone(START_TS + 20.1 + FRESH_S, WITHIN_S) == [(7, START_TS + 20)]
+    # While it works, it ticks every second.
+    watch.note(told(stream.tick(40, active=1)))
+    assert watch.gone(START_TS + 40 + BUSY_FRESH_S, WITHIN_S) == []
+    assert watch.gone(START_TS + 40.1 + BUSY_FRESH_S, WITHIN_S) == [(7, START_TS + 40)]
 
 
 @pytest.mark.parametrize("what", ["elsewhere", "no server", "stopped", "long ago", "a copy"])

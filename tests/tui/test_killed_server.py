@@ -38,7 +38,7 @@ async def test_it_is_missed_at_once_and_what_it_lost_stays_in_sight(
 ) -> None:
     """Long before its silence tells; its file is read beside that of the next one."""
     monkeypatch.setattr(tail_worker, "ASK_S", 0.02)
-    monkeypatch.setattr(local_processes, "FRESH_S", 1.0)
+    monkeypatch.setattr(local_processes, "BUSY_FRESH_S", 1.0)
     now_s = time.time() - START_TS
     reading = t.RequestProgress(state="prefill", prompt_tokens=90, cached_tokens=0, read_tokens=9)
     stream, path = Stream(process.pid), tmp_path / NAME
