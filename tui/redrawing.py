@@ -53,7 +53,8 @@ class Redrawing(App[None]):
 
     def _find_end(self) -> None:
         clock, store = self.context.clock, self.context.store
-        clock.end_at(stream_end(store, clock.wall))
+        is_closed = bool(self.context.source.left)
+        clock.end_at(stream_end(store, clock.wall, is_closed=is_closed))
         store.lose_silent(clock.wall)
 
     def redraw_now(self) -> None:

@@ -15,8 +15,8 @@ TREND_TICKS = 40
 """How many ticks back a trend goes."""
 
 
-def stream_end(store: Store, wall_ts: float) -> float | None:
-    """When the streams ended; None if they go on.
+def stream_end(store: Store, wall_ts: float, *, is_closed: bool = False) -> float | None:
+    """When the streams ended; None if they go on. Those of pipes are over once they are closed.
 
     `wall_ts` is by the clock of what writes them. As long as that is not known, a time that is far
     away is taken for an end: what the stream tells is shown in any case.
@@ -24,7 +24,7 @@ def stream_end(store: Store, wall_ts: float) -> float | None:
     if not store.n_lines:
         return None
     silent = abs(wall_ts - store.last_ts) > SILENT_S
-    return store.last_ts if silent or all_stopped(store, wall_ts) else None
+    return store.last_ts if is_closed or silent or all_stopped(store, wall_ts) else None
 
 
 def all_stopped(store: Store, now_s: float) -> bool:

@@ -86,7 +86,7 @@ def what_if(traffic: RecordedTraffic) -> WhatIfReport:
         n_settings=len({_setup(servers[each.server], each.model) for each in told}),
         token_bytes=shape.token_bytes if shape else math.nan,
         limit_bytes=own.prefix_bytes,
-        notes=tuple(notes(traffic, {each.server for each in told})),
+        notes=tuple(notes(traffic, {each.server for each in told if each.path})),
     )
     return WhatIfReport(measured, in_force, others)
 

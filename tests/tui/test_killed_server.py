@@ -76,7 +76,7 @@ async def test_a_pipe_that_was_closed_is_told_as_such(tmp_path: Path) -> None:
     """Nobody was killed, as far as is known."""
     pipe, stream = tmp_path / "pipe", Stream()
     os.mkfifo(pipe)
-    app = Dashboard([pipe], clock=lambda: START_TS + 500)
+    app = Dashboard([pipe], clock=lambda: START_TS + 12)
     async with app.run_test(size=(120, 36)) as pilot:
         run = Running(app, pilot, pipe)
         with pipe.open("wb") as file:

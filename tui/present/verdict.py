@@ -24,6 +24,7 @@ from mlxdeck.telemetry.query.fields import called_by
 from mlxdeck.telemetry.schema.events import Tick
 from mlxdeck.telemetry.schema.figures import ERROR, LOST
 from mlxdeck.tui.present.blamed_misses import REASONS, BlamedMisses
+from mlxdeck.tui.present.why_silent import why_silent
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 
@@ -129,29 +130,14 @@ def lost(look: Look) -> Iterator[Verdict]:
     store, loss = look.store, _loss(look)
     if loss and look.tick is None:
         yield loss
-    elif look.ctx.is_silent and (silence := _silence(look)):
-        yield silence
+    elif quiet := why_silent(look.ctx, look.now_s):
+        yield Verdict("silent", quiet.text, quiet.advice, mood="bad" if quiet.is_bad else "note")
     elif look.tick is None and len(look.open_rows) and (ticks := store.ticks.until(look.now_s)):
         silent_s = look.now_s - store.ticks[ticks - 1].ts
         running = fmt.counted(len(look.open_rows), "request")
         text = f"no word from the server for {fmt.duration(silent_s)}, with {running} running"
         advice = "mlxdeck doctor looks for it"
         yield Verdict("silent", text, advice, "phase:running", rows=look.open_rows)
-
-
-def _silence(look: Look) -> Verdict | None:
-    """Why nothing comes any more, of servers that haven't said that they stop."""
-    servers, since = look.store.servers, fmt.clock(look.store.last_ts)
-    if servers.is_gone:
-        text = f"the server's process is gone, its last word was at {since}: was it killed?"
-        return Verdict("silent", text, "its log says why", mood="bad")
-    if servers.stopped(look.now_s):
-        return None
-    if left := look.ctx.source.left:
-        text = f"{listed([fmt.one_line(each, 40) for each in left])}: its writer closed it"
-        return Verdict("silent", text, f"the last line came at {since}", mood="note")
-    text = f"no word from the server since {since}: it may have been killed"
-    return Verdict("silent", text, "mlxdeck doctor looks for it", mood="bad")
 
 
 def restarted(look: Look) -> Iterator[Verdict]:
