@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from mlxdeck.server.backends.local.engine.hardware.blas import load_fast_blas
+from tests import loaded_once
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two workers with a thread a core each would wait for one another. Read when BLAS is loaded.
@@ -38,6 +39,8 @@ def pytest_collection_finish() -> None:
     A dashboard is a hundred thousand objects. With Python's own thresholds, half of its tests' time
     went into looking through all of them some forty times.
     """
+    if "mlx_lm" in sys.modules:
+        loaded_once.install()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
