@@ -28,7 +28,7 @@ class RequestsPanel(QuickPanel):
         hint = "" if len(moment.rows) else self._ctx.listing.hint
         replay = self._ctx.clock.replay
         table.empty = no_requests(self._ctx.store, filtered=filtered, replay=replay, hint=hint)
-        table.show(moment.rows, moment.version)
+        table.show(moment.rows, moment.version, moment.second)
 
 
 class CallsPanel(QuickPanel):

@@ -26,7 +26,9 @@ class Moment:
     rows: Rows
     """The listed requests, in their order."""
     version: object
-    """While it is the same, so are the lists."""
+    """While it is the same, so are the lists, but for the time so far of what runs."""
+    second: int = 0
+    """Of the clock, while anything runs."""
     axis_cells: int = 40
     """Width of the narrowest chart: its times have room below all of them."""
     is_held: bool = False

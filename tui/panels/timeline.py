@@ -33,7 +33,9 @@ class TimelinePanel(QuickPanel):
         ctx, store, now_s, widget = self._ctx, self._ctx.store, moment.now_s, self.widget
         length_s = span_s(store, ctx.window, now_s)
         step = int(now_s / length_s * widget.n_buckets)
-        version = (step, moment.version, ctx.window, widget.n_buckets, moment.axis_cells)
+        # The phases of a request under the cursor are told in seconds.
+        second = moment.second if widget.item >= 0 else 0
+        version = (step, moment.version, second, ctx.window, widget.n_buckets, moment.axis_cells)
         if version == self._version:
             return
         self._version = version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -138,13 +139,8 @@ class DashboardScreen(PanelScreen):
             self.focus_list()
         self.post_message(RedrawAsked())
 
-    def show(self, now_s: float, *, below: int | None = None) -> None:
-        """Draw the store as of a moment; with `below`, only the rows below that number."""
-        for _ in self.drawing(now_s, below=below):
-            pass
-
     def drawing(self, now_s: float, *, below: int | None = None) -> Iterator[None]:
-        """The same in parts, for over many requests all of it takes long."""
+        """Draw the store as of a moment, in parts; with `below`, only rows below that number."""
         listing = self._ctx.listing
         empty = self._store.n_lines == 0
         self.query_one("#empty").display = empty
@@ -238,13 +234,14 @@ class DashboardScreen(PanelScreen):
 
     def _moment(self, now_s: float, total: Summary, below: int | None) -> Moment:
         listing, as_of_ts = self._ctx.listing, self._ctx.as_of_ts
-        # While requests run, their elapsed time grows.
-        second = int(now_s) if self._store.n_open else 0
-        version = (listing.version, as_of_ts, below, second)
+        # Another day gives yesterday a date; what is lost is told by no line.
+        day, n_open = time.localtime(now_s).tm_yday, self._store.n_open
+        version = (listing.version, as_of_ts, below, day, n_open)
         rows = listing.rows(as_of_ts, below)
         shown = (each.n_buckets for each in self.query(CanvasWidget) if each.display)
         cells = min(shown, default=40)
-        return Moment(now_s, total, rows, version, cells, is_held=below is not None)
+        second = int(now_s) if n_open else 0
+        return Moment(now_s, total, rows, version, second, cells, below is not None)
 
     def alerts(self, now_s: float) -> list[Alert]:
         """Thresholds that the window's figures have newly crossed, without any filter.

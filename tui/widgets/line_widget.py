@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 from rich.style import Style
@@ -50,15 +51,15 @@ class LineWidget(Widget):
         self._components = {}
         super().notify_style_update()
 
-    def refresh_changed(self) -> None:
-        """Draw again what looks another way than on the screen."""
+    def refresh_changed(self, lines: Iterable[int] | None = None) -> None:
+        """Draw again what looks another way than on the screen; `lines` are all that may."""
         size = self.size
         if not (self.is_mounted and self.display and size):
             self.refresh()
             return
         self._ground = None
-        lines = {y: self.make_line(y) for y in range(size.height)}
-        changed = {y: line for y, line in lines.items() if line != self._drawn_lines.get(y)}
+        made = {y: self.make_line(y) for y in (range(size.height) if lines is None else lines)}
+        changed = {y: line for y, line in made.items() if line != self._drawn_lines.get(y)}
         if changed:
             self.refresh(*(Region(0, y, size.width, 1) for y in changed))
             self._made_lines, self._made_size = changed, size

@@ -208,6 +208,10 @@ class RequestTable(VirtualList):
             return cells
         return cells + time_bars.bar(self._store, item, bar, self._scale_s)
 
+    def grows(self, item: int) -> bool:
+        """Its time so far."""
+        return int(self._store.column("outcome")[item]) == OPEN
+
     def _lost(self, row: int) -> dict[str, Cell]:
         """How far a request was whose server went; its other cells are of its last report too."""
         start_ts, end_ts = (float(self._store.column(name)[row]) for name in ("start_ts", "end_ts"))

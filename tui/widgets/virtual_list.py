@@ -98,6 +98,7 @@ class VirtualList(ScrollView, LineWidget, can_focus=True, inherit_bindings=False
         self.tell_title(title)
         self._items: Items = np.zeros(0, np.int64)
         self._shown_version: object = None
+        self._shown_second = 0
         self.cursor = 0
         """Line of the cursor, counted from the newest item."""
         self.empty: Sequence[str] = ()
@@ -127,12 +128,21 @@ class VirtualList(ScrollView, LineWidget, can_focus=True, inherit_bindings=False
         """How many items are listed."""
         return len(self._items)
 
-    def show(self, items: Items, version: object) -> None:
+    def grows(self, item: int) -> bool:
+        """Whether an item looks another way each second."""
+        del item
+        return False
+
+    def show(self, items: Items, version: object, second: int = 0) -> None:
         """List these items, oldest first; the cursor stays on its own, if that is still there.
 
-        Nothing is drawn unless `version` is another one than last time.
+        Nothing is drawn unless `version` is another one than last time; in another `second`, what
+        grows.
         """
+        is_later, self._shown_second = second != self._shown_second, second
         if version == self._shown_version:
+            if is_later:
+                self.refresh_changed(self._growing_lines)
             return
         self._shown_version = version
         before, line = self.item, self.cursor
@@ -149,6 +159,12 @@ class VirtualList(ScrollView, LineWidget, can_focus=True, inherit_bindings=False
             self.scroll_to(y=scrolled, animate=False, force=True, immediate=True)
         self._tell_place()
         self.refresh_changed()
+
+    @property
+    def _growing_lines(self) -> list[int]:
+        newest = self.n_items - self.scroll_offset.y
+        seen = range(1, min(self.size.height, newest + 1))
+        return [y for y in seen if self.grows(int(self._items[newest - y]))]
 
     def _scroll_over(self, n_lines: int) -> None:
         size = Size(self.scrollable_content_region.width, n_lines)
@@ -207,10 +223,11 @@ class VirtualList(ScrollView, LineWidget, can_focus=True, inherit_bindings=False
 
     def _strip(self, cells: list[Cell], width: int, over: Style) -> Strip:
         base, chosen = self.ground, over.bgcolor is not None
-        segments = [
-            Segment(text, base + self._kind_style(kind, chosen=chosen) + over)
-            for text, kind in cells
-        ]
+        styles = {
+            kind: base + self._kind_style(kind, chosen=chosen) + over
+            for kind in {kind for _, kind in cells}
+        }
+        segments = [Segment(text, styles[kind]) for text, kind in cells]
         return Strip(segments).adjust_cell_length(width, base + over)
 
     def action_move(self, lines: int) -> None:
