@@ -192,21 +192,27 @@ class RecordBatch:
     ) -> RecordBatch:
         """`lines` is not empty; `offsets` are where each of them begins."""
         named = Texts.of([line.request_id for line in lines])
-        kept = np.array([bool(name) for name in named.distinct])
-        owners = np.where(kept, np.cumsum(kept) - 1, -1)[named.places]
+        names, owners = named.distinct, named.places
+        if "" in names:
+            kept = np.array([bool(name) for name in names])
+            names = [name for name in names if name]
+            owners = np.where(kept, np.cumsum(kept) - 1, -1)[owners]
         times = np.fromiter(map(attrgetter("ts"), lines), np.float64, len(lines))
         kinds = np.fromiter(map(_KINDS.__getitem__, map(type, lines)), np.int8, len(lines))
+        present = set(np.flatnonzero(np.bincount(kinds)).tolist())
+        none = np.zeros(0, np.intp)
 
         def those(
             kind: type[_Kind], least: int = -1
         ) -> tuple[GrowableArray, list[_Kind], GrowableArray]:
-            places = np.flatnonzero((kinds == _KINDS[kind]) & (owners >= least))
+            number = _KINDS[kind]
+            is_here = number in present
+            places = np.flatnonzero((kinds == number) & (owners >= least)) if is_here else none
             found = [lines[place] for place in places.tolist()]
             return owners[places], cast("list[_Kind]", found), times[places]
 
         ends = _ends(*those(fast_decode.End, 0))
-        begun = [n for n in named.distinct if n]
-        requests = _requests(begun, owners, lines, times, offsets)
+        requests = _requests(names, owners, lines, times, offsets)
         ticks = those(fast_decode.DecodedTick)[1]
         headers = those(fast_decode.DecodedHeader)[1]
         pids = {*requests.pids.tolist(), *(each.pid for each in (*ticks, *headers))}

@@ -167,8 +167,9 @@ class Store:
     def saying(self, text: str) -> GrowableArray:
         """For each row whether it says a text, as far as that was searched for."""
         found = np.zeros(self.n, bool)
-        rows = map(self.ids.number, self._said.get(text, ()))
-        found[[row for row in rows if row is not None]] = True
+        if names := self._said.get(text):
+            rows = self.ids.found(np.array([name.encode() for name in names], "S"))
+            found[rows[rows >= 0]] = True
         return found
 
     def called_with(self, pattern: TextTest, part: str) -> GrowableArray:

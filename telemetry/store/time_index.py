@@ -21,6 +21,8 @@ class TimeIndex:
         self._rows: Rows = np.zeros(1024, np.int32)
         self._times: Times = np.zeros(1024, np.float64)
         self._waiting: list[tuple[Any, Any]] = []
+        self._waiting_ts = math.inf
+        """The earliest of them."""
         self.n_inserted = 0
         """How often rows were put in front of others, so that those have other places."""
 
@@ -28,6 +30,7 @@ class TimeIndex:
         """More rows, each with its time, in any order."""
         if len(rows):
             self._waiting.append((rows, times))
+            self._waiting_ts = min(self._waiting_ts, float(np.min(times)))
 
     def move(self, rows: Any, times: Any) -> None:
         """Rows that are here already have other times."""
@@ -46,8 +49,7 @@ class TimeIndex:
     @property
     def first_ts(self) -> float:
         """The earliest time; infinity of no rows. Nothing is merged for it."""
-        known = [np.min(times) for _, times in self._waiting]
-        return float(min([*self._times[: min(1, self._n)], *known], default=math.inf))
+        return min(float(self._times[0]) if self._n else math.inf, self._waiting_ts)
 
     @property
     def rows(self) -> Rows:
@@ -76,6 +78,7 @@ class TimeIndex:
         rows = np.concatenate([rows for rows, _ in self._waiting]).astype(np.int32)
         times = np.concatenate([times for _, times in self._waiting]).astype(np.float64)
         self._waiting.clear()
+        self._waiting_ts = math.inf
         # Only rows later than the earliest new one have to move.
         begin = int(np.searchsorted(self._times[: self._n], times.min(), side="right"))
         self.n_inserted += begin < self._n
