@@ -15,7 +15,7 @@ from mlxdeck.telemetry.analyze.running_servers import stream_end
 from mlxdeck.telemetry.analyze.time_series import PART_ROWS
 from mlxdeck.tui.state.context import Context
 
-REDRAW_S = 0.1
+REDRAW_S = 0.09
 """At most so often."""
 REPLAYED_S = 0.15
 """So often while a replay plays."""

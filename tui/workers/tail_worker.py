@@ -16,7 +16,7 @@ from mlxdeck.tui.messages import BatchArrived, SourceChanged
 from mlxdeck.tui.state.context import Context
 
 POLL_S = 0.1
-BUSY_POLL_S = 0.04
+BUSY_POLL_S = 0.03
 """While lines come."""
 LOOK_S = 0.5
 """So often folders are looked through for new files."""
