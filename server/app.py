@@ -127,7 +127,8 @@ def _add_routes(app: Sanic[Any, Any], service: Service) -> None:
         return _json(status(service, own))
 
     async def prometheus(_: Request) -> HTTPResponse:
-        return raw(metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")
+        text = "text/plain; version=0.0.4; charset=utf-8"
+        return raw(await metrics(service), content_type=text)
 
     async def get_models(request: Request) -> HTTPResponse:
         return _json(models(service, dict(request.query_args)))
@@ -157,7 +158,7 @@ def _add_caches(app: Sanic[Any, Any], service: Service) -> None:
     async def cache(request: Request) -> HTTPResponse:
         with _run(app, request) as running:
             await _ready(running, service)
-            return _json(cache_report(service))
+            return _json(await cache_report(service))
 
     async def clear_cache(request: Request) -> HTTPResponse:
         with _run(app, request) as running:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.service import Service
 
 
-def cache_report(service: Service) -> dict[str, Any]:
+async def cache_report(service: Service) -> dict[str, Any]:
     """Every tier by its name: exact answers, then the backend's own."""
     caches, tiers = service.caches, service.caches.tiers
     body = {"exact": tiers.ram.tally.report(len(tiers.ram), tiers.ram.n_bytes)}
@@ -21,7 +22,7 @@ def cache_report(service: Service) -> dict[str, Any]:
         shared = {"working": caches.shared.working, "errors": caches.shared.errors}
         shared |= {"dropped": caches.shared.dropped, "refused": caches.shared.refused}
         body["exact_shared"] |= shared
-    body |= service.backend.cache_report()
+    body |= await asyncio.to_thread(service.backend.cache_report)
     return body | ({"notes": caches.notes} if caches.notes else {})
 
 
@@ -33,7 +34,7 @@ async def clear_caches(service: Service, tier: str) -> dict[str, int]:
     """
     tiers = service.caches.tiers
     slower = {f"exact_{each.name}": each for each in tiers.slower}
-    names = ["exact", *slower, *service.backend.cache_report()]
+    names = ["exact", *slower, *await asyncio.to_thread(service.backend.cache_report)]
     if tier and tier not in names:
         raise BadRequest("tier", f"expected one of {', '.join(names)}, got {tier!r:.50}")
     cleared = {}

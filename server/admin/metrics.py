@@ -7,7 +7,9 @@ that vLLM has too means the same: https://docs.vllm.ai/en/stable/usage/metrics.h
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import (
@@ -35,29 +37,52 @@ _TIMES = {
 """Name and meaning of each histogram, by the figure that it is of."""
 
 
-def metrics(service: Service) -> bytes:
-    """All metrics; before the model is loaded, those that exist by then."""
+Reports = Mapping[str, Mapping[str, Any]]
+"""What a backend reports of its tiers."""
+
+
+async def metrics(service: Service) -> bytes:
+    """All metrics; before the model is loaded, those that exist by then.
+
+    For the event loop: only the figures are taken there.
+    """
+    reports: Reports = {}
+    if service.is_ready:
+        reports = await asyncio.to_thread(service.backend.cache_report)
+    found = [*_figures(service, reports)]
+    times = service.observer.totals.times if service.is_ready else {}
+    taken = {
+        name: {labels: each.copy() for labels, each in histograms.items()}
+        for name, histograms in times.items()
+    }
+    return await asyncio.to_thread(_text, found, taken)
+
+
+def _text(found: Iterable[Metric], times: Mapping[str, dict[Labels, Histogram]]) -> bytes:
     registry = CollectorRegistry()
-    registry.register(_OfService(service))
+    histograms = (_histogram(*_TIMES[name], each) for name, each in times.items())
+    registry.register(_Collected([*found, *histograms]))
     return generate_latest(registry)
 
 
-class _OfService(Collector):
-    def __init__(self, service: Service) -> None:
-        self._service = service
+class _Collected(Collector):
+    def __init__(self, found: Iterable[Metric]) -> None:
+        self._found = found
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric as it is now."""
-        yield _gauge("up", "1 once the model is loaded.", self._service.is_ready)
-        if self._service.is_ready:
-            yield _build(self._service)
-            yield from _requests(self._service)
-            yield from _tokens(self._service)
-            yield from _state(self._service)
-            yield from _models(self._service)
-            yield from _telemetry(self._service)
-            for name, histograms in self._service.observer.totals.times.items():
-                yield _histogram(*_TIMES[name], histograms)
+        """Every metric."""
+        return self._found
+
+
+def _figures(service: Service, reports: Reports) -> Iterator[Metric]:
+    yield _gauge("up", "1 once the model is loaded.", service.is_ready)
+    if service.is_ready:
+        yield _build(service)
+        yield from _requests(service)
+        yield from _tokens(service)
+        yield from _state(service, reports)
+        yield from _models(service)
+        yield from _telemetry(service)
 
 
 def _requests(service: Service) -> Iterator[Metric]:
@@ -99,7 +124,7 @@ def _tokens(service: Service) -> Iterator[Metric]:
     yield _counter("repeated_tokens", text, totals.repeated_tokens)
 
 
-def _state(service: Service) -> Iterator[Metric]:
+def _state(service: Service, reports: Reports) -> Iterator[Metric]:
     load, details = service.load, service.backend.status.details
     text = "Times that the engine was rebuilt after a fault."
     yield _counter("engine_rebuilds", text, details.get("engine_rebuilds", 0))
@@ -113,15 +138,15 @@ def _state(service: Service) -> Iterator[Metric]:
     text = "Bytes of KV states in 8 bits."
     yield _gauge("prefix_cache_quantized_bytes", text, load.prefix_quantized_bytes)
     text = "Bytes of KV states if none shared any with another."
-    yield _gauge("prefix_cache_logical_bytes", text, sum(_told(service, "logical_bytes")))
+    yield _gauge("prefix_cache_logical_bytes", text, sum(_told(reports, "logical_bytes")))
     text = "Faults that the check of the index of KV states has found."
-    yield _counter("prefix_cache_faults", text, sum(_told(service, "faults")))
+    yield _counter("prefix_cache_faults", text, sum(_told(reports, "faults")))
     yield _gauge("device_memory_bytes", "Bytes MLX holds.", load.memory_active_bytes)
 
 
-def _told(service: Service, name: str) -> Iterator[int]:
+def _told(reports: Reports, name: str) -> Iterator[int]:
     """What the tiers of KV states in RAM report under a name."""
-    for tier, told in service.backend.cache_report().items():
+    for tier, told in reports.items():
         if (tier == "prefix" or tier.endswith("_prefix")) and name in told:
             yield int(told[name])
 

@@ -236,7 +236,10 @@ class Backend(Protocol):
         """Compute the state of a system prompt, and keep it; cancelled, what there is of it."""
 
     def cache_report(self) -> dict[str, Any]:
-        """Contents and statistics of each of its own cache tiers, by name."""
+        """Contents and statistics of each of its own cache tiers, by name.
+
+        Called on another thread than the event loop: it may look at all that is kept.
+        """
 
     async def clear(self, tier: str) -> int:
         """Empty one of the tiers in `cache_report`; return how many entries it held."""

@@ -308,7 +308,7 @@ class RoutedBackend:
 
     async def clear(self, tier: str) -> int:
         """Empty one of them."""
-        member, name, _ = self._tiers()[tier]
+        member, name, _ = (await asyncio.to_thread(self._tiers))[tier]
         return await member.backend.clear(name)
 
     def _tiers(self) -> dict[str, tuple[Member, str, Any]]:

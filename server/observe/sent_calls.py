@@ -13,7 +13,7 @@ from mlxdeck.telemetry.schema import events as t
 
 MAX_CALLS = 10_000
 """So many calls are remembered."""
-MAX_NEW, MAX_BLOCKS = 200, 2_000
+MAX_NEW, MAX_BLOCKS = 100, 1_000
 """Results of one request that are told, and blocks behind the last answer that are looked at."""
 MAX_TEXT = 10_000
 """Characters of a failure that are looked at for secrets; fewer are kept."""

@@ -22,21 +22,25 @@ from mlxdeck.server.backends.local.kv.token_bytes import n_tokens
 
 
 def logical_bytes(tree: BlockTree) -> int:
-    """Bytes of all states in RAM, with what they share counted for each of them."""
+    """Bytes of all states in RAM, with what they share counted for each of them.
+
+    Of what is changed meanwhile, some of it: nobody waits for this.
+    """
     with tree.lock:
-        n_ends: Counter[bytes] = Counter()
-        total = 0
-        for block in tree.blocks():
-            if not in_ram(block):
-                continue
-            held = [each for each in block.checkpoints.values() if in_ram(each)]
-            n = n_ends[block.key] + len(held)
-            if block.is_cuttable and not n:
-                n = 1
-            total += n * block.n_bytes + sum(each.n_bytes for each in held)
-            if block.parent is not None:
-                n_ends[block.parent.key] += n
-        return total
+        blocks = [*tree.blocks()]
+    n_ends: Counter[bytes] = Counter()
+    total = 0
+    for block in blocks:
+        if not in_ram(block):
+            continue
+        held = [each for each in [*block.checkpoints.values()] if in_ram(each)]
+        n = n_ends[block.key] + len(held)
+        if block.is_cuttable and not n:
+            n = 1
+        total += n * block.n_bytes + sum(each.n_bytes for each in held)
+        if (parent := block.parent) is not None:
+            n_ends[parent.key] += n
+    return total
 
 
 def check_integrity(tree: BlockTree, leases: Leases) -> list[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Generator
+from bisect import bisect_right
+from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,6 +17,8 @@ Reading = Generator[None, None, T]
 """Yields when it waits for text, and returns the result."""
 
 _BLANK = " \t\r\n"
+MAX_PATTERN_CHARS = 1_000
+"""Of markers, stop sequences of clients among them; a pattern of more takes long to make."""
 _KEPT_CHARS = 4_096
 """So much of what has been read stays where it is."""
 
@@ -211,6 +214,10 @@ class StreamReader:
 
 def first_of(text: str, markers: tuple[str, ...], begin: int = 0) -> tuple[int, str] | None:
     """The first marker in a text, the longest where several begin; empty ones never match."""
+    if sum(map(len, markers)) > MAX_PATTERN_CHARS:
+        places = ((text.find(each, begin), -len(each), each) for each in markers if each)
+        first = min((each for each in places if each[0] >= 0), default=None)
+        return (first[0], first[2]) if first else None
     pattern = _any_of(markers)
     found = pattern.search(text, begin) if pattern else None
     return (found.start(), found[0]) if found else None
@@ -224,17 +231,23 @@ def _any_of(markers: tuple[str, ...]) -> re.Pattern[str] | None:
 
 def partial_end(text: str, markers: tuple[str, ...], begin: int = 0) -> int:
     """Length of the longest end of `text`, from `begin` on, that a marker begins with."""
-    begins, longest = _begins_of(markers)
+    listed, letters, longest = _begins_of(markers)
     for n in range(min(longest, len(text) - begin), 0, -1):
-        if text[-n:] in begins:
-            return n
+        if text[-n] in letters:
+            end = text[-n:]
+            # Those that begin with it, and are longer, come next.
+            place = bisect_right(listed, end)
+            if place < len(listed) and listed[place].startswith(end):
+                return n
     return 0
 
 
 @functools.lru_cache(32)
-def _begins_of(markers: tuple[str, ...]) -> tuple[frozenset[str], int]:
-    begins = frozenset(marker[:n] for marker in markers for n in range(1, len(marker)))
-    return begins, max(map(len, begins), default=0)
+def _begins_of(markers: tuple[str, ...]) -> tuple[Sequence[str], frozenset[str], int]:
+    """Markers in order, their first letters, and the length of the longest beginning."""
+    listed = sorted({each for each in markers if each})
+    longest = max(map(len, listed), default=1) - 1
+    return listed, frozenset(each[0] for each in listed), longest
 
 
 def finish(reading: Reading[T]) -> T:
