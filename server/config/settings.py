@@ -216,6 +216,8 @@ class Settings(ProgramSettings):
             self,
             model=self.small_model,
             small_model="",
+            # It guesses for the first model's tokens.
+            draft_model="",
             served_model_name="",
             context_tokens=0,
             chat_template="",

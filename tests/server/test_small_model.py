@@ -246,8 +246,9 @@ def test_its_settings_are_its_own() -> None:
         "context_tokens": 100,
         "chat_template": "x",
         "tool_format": "glm",
+        "draft_model": "guesser",
     }
     told = Settings(model="big", small_model="tiny", temperature=0.5, **first).of_small_model  # type: ignore[arg-type]
     assert (told.model, told.small_model, told.temperature) == ("tiny", "", 0.5)
-    assert told.served_model_name == ""
+    assert told.served_model_name == told.draft_model == ""
     assert (told.context_tokens, told.chat_template, told.tool_format) == (0, "", "auto")

@@ -47,7 +47,8 @@ class PromptLookup:
         keys = (tokens[:-1] << 32) | tokens[1:]
         order = np.argsort(keys, kind="stable")
         self._keys, self._places = keys[order], order + GRAM
-        self._search()
+        if self._n >= GRAM:
+            self._search(self._key())
 
     def token_share(self, pass_s: float | None) -> float:
         """Nothing: it's looked up."""
@@ -62,14 +63,15 @@ class PromptLookup:
         self._n += 1
         if self._keys is None:
             return
+        key = self._key() if self._n >= GRAM else -1
         goes_on = self._at >= 0 and int(self._tokens[self._at]) == token
         if goes_on:
             self._at += 1
             self.length += 1
         else:
-            self._search()
-        if self._n >= GRAM:
-            self._own[self._key()].append(self._n)
+            self._search(key)
+        if key >= 0:
+            self._own[key].append(self._n)
 
     def draft(self, most_tokens: int) -> list[int]:
         """What follows the match; nothing without one."""
@@ -82,10 +84,10 @@ class PromptLookup:
         before, last = self._tokens[self._n - GRAM : self._n].tolist()
         return int(before << 32 | last)
 
-    def _search(self) -> None:
-        """Find the longest match of the end."""
+    def _search(self, key: int) -> None:
+        """Find the longest match of the end, of which `key` is the gram."""
         self._at, self.length = -1, 0
-        if self._n < GRAM or (places := self._candidates()).size == 0:
+        if (places := self._candidates(key)) is None or places.size == 0:
             return
         tokens, n, length = self._tokens, self._n, GRAM
         while length < MAX_MATCH:
@@ -96,14 +98,16 @@ class PromptLookup:
             places, length = longer, length + 1
         self._at, self.length = int(places[-1]), length
 
-    def _candidates(self) -> NDArray[np.int64]:
+    def _candidates(self, key: int) -> NDArray[np.int64] | None:
         """Places behind earlier grams that are equal to the last one, in ascending order."""
-        assert self._keys is not None
-        key = self._key()
-        first, end = np.searchsorted(self._keys, (key, key + 1)).tolist()
+        keys, own = self._keys, self._own.get(key)
+        assert keys is not None
+        first = int(keys.searchsorted(key))
+        if first == keys.size or keys[first] != key:
+            # As nearly always where nothing repeats.
+            return None if own is None else np.array(own[-MAX_PLACES:])
+        end = int(keys.searchsorted(key + 1))
         places = self._places[max(first, end - MAX_PLACES) : end]
         # The last gram itself may be one of the prompt's.
         places = places[places < self._n]
-        if own := self._own.get(key):
-            places = np.concatenate([places, own[-MAX_PLACES:]])
-        return places
+        return np.concatenate([places, own[-MAX_PLACES:]]) if own else places

@@ -17,7 +17,7 @@ from mlxdeck.server.backends.local.engine.api import Sampled, SamplingParams, Se
 from mlxdeck.server.backends.local.engine.mlx import draft_model
 from mlxdeck.server.backends.local.engine.mlx.draft_model import DraftModel
 from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
-from mlxdeck.server.backends.local.engine.models.loader import resolve
+from mlxdeck.server.backends.local.engine.models.loader import load_weights, resolve
 from mlxdeck.server.backends.local.engine.speculation.payoff import Payoff
 from mlxdeck.server.errors import EngineFailed
 from tests.real import models_home
@@ -70,6 +70,25 @@ def pays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(draft_model, "LEAST_SHARE", 0.0)
     monkeypatch.setattr(draft_model, "DraftModel", ForNothing)
     yield
+
+
+def two_layers(folder: Path) -> Path:
+    """The built-in model without all but its first two layers."""
+    source = resolve("smollm2", models_home(), lambda _: None).path
+    folder.mkdir()
+    for each in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / each).symlink_to(source / each)
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config = {key: config[key] for key in config if not key.startswith("quantization")}
+    config["num_hidden_layers"] = 2
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    weights = {
+        name: each
+        for name, each in tree_flatten(load_weights(source)[0].parameters())
+        if not name.startswith("model.layers.") or int(name.split(".")[2]) < 2
+    }
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+    return folder
 
 
 def answers(
@@ -181,22 +200,8 @@ def test_a_model_that_cannot_guess_is_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("pays")
 def test_two_layers_of_the_built_in_model_guess_for_all_of_it(tmp_path: Path) -> None:
     """However seldom they are right, the text stays the same."""
-    source = resolve("smollm2", models_home(), lambda _: None).path
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    for each in ("tokenizer.json", "tokenizer_config.json"):
-        (cut / each).symlink_to(source / each)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    config = {key: config[key] for key in config if not key.startswith("quantization")}
-    config["num_hidden_layers"] = 2
-    (cut / "config.json").write_text(json.dumps(config), "utf-8")
+    cut = two_layers(tmp_path / "cut")
     engine = loaded("smollm2", models_home(), forced_spans=True)
-    weights = {
-        name: each
-        for name, each in tree_flatten(engine._model.parameters())
-        if not name.startswith("model.layers.") or int(name.split(".")[2]) < 2
-    }
-    mx.save_safetensors(str(cut / "model.safetensors"), weights, {"format": "mlx"})
     guessed = loaded("smollm2", models_home(), cut)
     prompt = engine.tokenizer.encode("The sea is calm, the sky is blue, and the sea is calm")
     expected, *_ = answers(engine, [prompt], 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import random
+import sys
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,8 @@ from mlxdeck.server.backends.local.engine.speculation.prompt_lookup import (
 )
 from tests.real import models_home
 
+MOST_CALLS = 8
+"""Of Python and numpy, for a token."""
 TOKENS = st.lists(st.integers(0, 3), max_size=60)
 
 
@@ -136,3 +139,23 @@ def test_a_file_that_is_written_again_takes_a_quarter_of_the_passes() -> None:
         beside = drafted.count(passages, Payoff(PassCosts(share)))
         assert beside.n_passes <= beside.n_tokens
         assert beside.n_drafted - beside.n_accepted <= beside.n_tokens / 8
+
+
+def test_a_token_that_repeats_nothing_costs_few_calls() -> None:
+    """Whatever the prompt's length: it is looked up once, and nothing is compared."""
+    for n_prompt in (10, 20_000):
+        lookup = PromptLookup(range(n_prompt))
+        lookup.index()
+        lookup.feed(n_prompt)
+        n_calls = 0
+
+        def count(frame: object, event: str, told: object) -> None:
+            nonlocal n_calls
+            n_calls += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        for token in range(n_prompt + 1, n_prompt + 101):
+            lookup.feed(token)
+        sys.setprofile(None)
+        # The last one ends the count.
+        assert lookup.length == 0 and n_calls - 1 <= 100 * MOST_CALLS
