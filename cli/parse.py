@@ -18,7 +18,7 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        default="auto",
+        default="",
         metavar="NAME",
         help="format of tool calls, as --formats lists them; default: auto",
     )
@@ -35,13 +35,17 @@ def run(args: Namespace) -> int:
     from mlxdeck.telemetry.control_characters import shown_json
 
     if args.formats:
-        refuse_idle(args, "with --formats", "tools", "cut", "explain")
+        refuse_idle(args, "with --formats", "format", "tools", "cut", "explain")
         print("\n".join(explain.listed()))
         return 0
     text, tools = _read(args.file), _read(args.tools) if args.tools else ""
     try:
         report = explain.explain(
-            text, format_=args.format, tools=tools, complete=not args.cut, notes=args.explain
+            text,
+            format_=args.format or "auto",
+            tools=tools,
+            complete=not args.cut,
+            notes=args.explain,
         )
     except ValueError as error:
         raise UserError(str(error)) from error

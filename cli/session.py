@@ -55,6 +55,7 @@ def run_session(args: Namespace, command: Sequence[str]) -> int:
         if args.dashboard:
             given = {name: getattr(args, name) for name in ALERTS}
             given |= {"telemetry_dir": settings.telemetry_folder}
+            given |= {"config": os.path.abspath(args.config) if args.config else None}
             told = [f"{flag(name)}={value}" for name, value in given.items() if value is not None]
             open_dashboard([*DASHBOARD, *told], say)
         began_ts = time.time()

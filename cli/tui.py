@@ -61,7 +61,7 @@ def run(args: Namespace) -> int:
 
     flags = [
         f"{flag(name)}={value}"
-        for name in declared(DashboardSettings)
+        for name in (*declared(DashboardSettings), "config")
         if (value := getattr(args, name, None)) is not None
     ]
     own = [sys.executable, "-m", "mlxdeck.cli.main", "tui"]

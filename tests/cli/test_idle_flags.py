@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from mlxdeck.cli.main import COMMANDS, build_parser, main
 from mlxdeck.cli.settings import ALERTS, HOOKS
+from mlxdeck.server.ops import agent_process, agent_session
+from mlxdeck.server.ops.agents import Endpoint
 from mlxdeck.settings.sources import flag
 
 RECORDING = str(Path(__file__).parents[1] / "data" / "v1.jsonl")
@@ -66,6 +69,7 @@ IDLE = (
     (["bench", "--url", "http://127.0.0.1:1", "smollm2"], "[MODEL] changes nothing with --url"),
     (["bench", "--against-api", "openai"], "--against-api changes nothing without --against"),
     (["parse", "--formats", "--cut"], "--cut changes nothing with --formats"),
+    (["parse", "--formats", "--format", "x"], "--format changes nothing with --formats"),
     (["rm", "--yes"], "--yes changes nothing without a name"),
     (["config", "init", "--port", "3"], "--port changes nothing with init"),
     (["config", "show", "x"], "[FILE] changes nothing with show"),
@@ -82,3 +86,19 @@ def test_what_changes_nothing_is_refused(
     assert words[0] in COMMANDS
     assert main(words) == 2
     assert why in capsys.readouterr().err
+
+
+def test_alerts_of_a_session_are_its_dashboards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Which reads the same file of settings, wherever its terminal is."""
+    asked: list[list[str]] = []
+    server = Endpoint("http://127.0.0.1:1", "", "m", 0)
+    monkeypatch.setattr(agent_session, "endpoint", lambda *_: nullcontext(server))
+    monkeypatch.setattr(agent_session, "open_dashboard", lambda command, _: asked.append(command))
+    monkeypatch.setattr(agent_process, "run_agent", lambda *_: 0)
+    monkeypatch.chdir(tmp_path)
+    Path("own.toml").touch()
+    flags = ["--dashboard", "--alert-queue", "3", "--config", "own.toml", "--no-telemetry"]
+    assert main(["run", *flags, "--", "true"]) == 0
+    assert f"--config={tmp_path / 'own.toml'}" in asked[0] and "--alert-queue=3" in asked[0]

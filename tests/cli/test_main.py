@@ -422,7 +422,7 @@ def test_bare_checkout_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dashboard_in_a_browser_has_the_same_flags(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Thresholds too."""
+    """Thresholds too, and the file of settings."""
     asked: list[list[str]] = []
 
     def serve(argv: list[str], port: int) -> int:
@@ -430,8 +430,12 @@ def test_a_dashboard_in_a_browser_has_the_same_flags(
         return port
 
     monkeypatch.setattr("mlxdeck.tui.outputs.browser.serve", serve)
-    assert main(["tui", str(tmp_path), "--serve", "8123", "--alert-queue", "4"]) == 8123
-    assert asked[0][-2:] == [str(tmp_path), "--alert-queue=4"]
+    file, streams = tmp_path / "own.toml", tmp_path / "streams"
+    file.touch()
+    streams.mkdir()
+    told = ["--alert-queue", "4", "--config", str(file)]
+    assert main(["tui", str(streams), "--serve", "8123", *told]) == 8123
+    assert asked[0][-3:] == [str(streams), "--alert-queue=4", f"--config={file}"]
 
 
 @pytest.mark.parametrize("command", ["tui", "up"])
