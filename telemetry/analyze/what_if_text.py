@@ -51,7 +51,9 @@ def _memory(of: WhatIfReport) -> str:
     measured = of.measured
     if math.isnan(measured.token_bytes):
         return "memory of a token: unknown, so that sizes can't be compared"
-    size = f"a token takes {measured.token_bytes / 1024:,.1f} KiB in memory"
+    n_bytes = measured.token_bytes
+    told = f"{n_bytes / 1024:,.1f} KiB" if n_bytes >= 1024 else f"{n_bytes:,.0f} bytes"
+    size = f"a token takes {told} in memory"
     if math.isinf(measured.limit_bytes):
         return f"{size}; no limit is known, and nothing was evicted"
     limit = f"{measured.limit_bytes / 2**20:,.1f} MiB"

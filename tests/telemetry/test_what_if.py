@@ -170,7 +170,8 @@ def test_what_a_recording_does_not_tell_is_said(tmp_path: Path) -> None:
         return "\n".join(what_if_lines(found([path])))
 
     own = told(whole, prefix_limit_bytes=8_000)
-    assert "have room for 1,000 tokens" in own and "unknown" not in own and "8bit" not in own
+    assert "a token takes 8 bytes in memory; 0.0 MiB have room for 1,000 tokens" in own
+    assert "unknown" not in own and "8bit" not in own
     for huge in (1 << 34, 1 << 40):
         assert "no limit is known, and nothing was evicted" in told(whole, prefix_limit_bytes=huge)
     early = told(t.StreamStart())
