@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -122,6 +123,7 @@ OTHER_FLAGS = {"--continue", "--bare", "--tools", "--system-prompt", "--print"}
 OTHER_VARIABLES = {ENV_CONFIG, ENV_HOME}
 
 
+@functools.cache
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command."""
     (commands,) = (

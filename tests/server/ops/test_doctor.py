@@ -15,7 +15,7 @@ from mlxdeck.server.backends.local.engine.hardware.blas import Blas
 from mlxdeck.server.backends.local.engine.hardware.device import Device
 from mlxdeck.server.backends.local.engine.models.loader import ResolvedModel
 from mlxdeck.server.config.settings import Settings
-from mlxdeck.server.ops import doctor
+from mlxdeck.server.ops import background, doctor
 from mlxdeck.server.ops.agent_session import AnotherServer
 from mlxdeck.server.ops.doctor import Finding
 from tests.real import free_port
@@ -224,8 +224,11 @@ def test_the_window_of_a_model_is_told_before_it_is_loaded(tmp_path: Path) -> No
     )
 
 
-def test_a_port_that_another_program_holds_is_bad(settings: Settings) -> None:
+def test_a_port_that_another_program_holds_is_bad(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server could not start; the remedy names the next port."""
+    monkeypatch.setattr(background, "PROBE_TIMEOUT_S", 0.1)
     with socket.socket() as other:
         other.bind(("127.0.0.1", settings.port))
         other.listen()

@@ -17,9 +17,10 @@ from mlxdeck.server.backends.local.engine.mlx.engine import MlxEngine
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars, Processor
 from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
 from mlxdeck.server.schemas.normalization import tool_schema
+from tests.server.backends.local.prompt.tokenizers import tokenizer
 from tests.server.http import running
 from tests.zoo.drawn import SCHEMAS, WAYS, Drawer, Way, faults
-from tests.zoo.vocabularies import VOCABULARIES, Unavailable
+from tests.zoo.vocabularies import Unavailable
 
 ENDS = ("<|end_of_turn|>", "<|end_of_text|>")
 THINKING = ("<think>", "</think>")
@@ -65,7 +66,7 @@ def test_whatever_is_drawn_conforms(drawer: Drawer, name: str) -> None:
 def test_whatever_is_drawn_conforms_with_real_tokenizers(vocabulary: str, name: str) -> None:
     """Of which the added tokens are partly special, and partly text."""
     try:
-        drawer = Drawer.of(VOCABULARIES[vocabulary].folder())
+        drawer = Drawer(tokenizer(vocabulary).wrapper)
     except Unavailable as reason:
         pytest.skip(str(reason))
     ways: tuple[Way, ...] = ("forced", "auto")

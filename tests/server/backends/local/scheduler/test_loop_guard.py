@@ -21,6 +21,7 @@ from mlxdeck.server.backends.local.scheduler.loop_guard import (
 )
 from tests.corpora.repetitive import repetitions
 from tests.real import models_home
+from tests.server.backends.local.prompt import tokenizers
 from tests.server.http import events, running, until
 from tests.zoo.vocabularies import VOCABULARIES, Unavailable
 
@@ -81,10 +82,10 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
             pytest.skip("the built-in model has not been fetched yet")
         return Tokenizer.from_file(str(SMOLLM2))
     try:
-        folder: Path = VOCABULARIES[request.param].folder()
+        found: Tokenizer = tokenizers.tokenizer(request.param).wrapper.backend_tokenizer
     except Unavailable as reason:
         pytest.skip(str(reason))
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return found
 
 
 def test_what_repeats_itself_for_a_reason_is_no_loop(tokenizer: Tokenizer) -> None:
