@@ -27,9 +27,10 @@ def install(
 def install_example(folder: Path, example: str, group: str) -> str:
     """Install a package of the documentation; the name of its entry point."""
     source = EXAMPLES / example
-    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    told = tomllib.loads((source / "pyproject.toml").read_text())
+    project, wheel = told["project"], told["tool"]["hatch"]["build"]["targets"]["wheel"]
     entries = project["entry-points"][group]
-    modules = {path.stem: path.read_text() for path in source.glob("*.py")}
+    modules = {Path(name).stem: (source / name).read_text() for name in wheel["only-include"]}
     install(folder, project["name"], group, entries, **modules)
     (name,) = entries
     return str(name)
