@@ -1,7 +1,7 @@
 """The dashboard: reads streams on a separate thread, keeps the store, and shows it.
 
 All state changes happen here, in handlers on the event loop. The reading thread only posts
-messages. The screen is redrawn at most ten times a second, and only where it changed. Everything is
+messages. `redrawing.py` says when the screen is drawn; that is only where it changed. Everything is
 drawn as of the clock's time; this is the only difference between live and replay.
 """
 

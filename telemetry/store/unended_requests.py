@@ -46,9 +46,11 @@ class UnendedRequests:
 
     def ended(self, rows: Iterable[int]) -> None:
         """Requests have ended after all."""
-        for row in rows:
-            self.running.pop(row, None)
-            self._lost.pop(row, None)
+        ended = set(rows)
+        for known in (self.running, self._lost):
+            # Of many that end in one go, few were known to run.
+            for row in known.keys() & ended:
+                del known[row]
 
     def heard(self, told: Iterable[HeardProcess]) -> None:
         """Processes have written lines."""

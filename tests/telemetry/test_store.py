@@ -177,10 +177,12 @@ def test_each_point_of_a_chart_is_of_the_requests_in_its_stretch() -> None:
     assert got.durations[2].tolist() == [10, 20, 30, 40, 50, 60]
 
 
-@given(st.lists(st.lists(st.text("äb01", max_size=30), unique=True), max_size=8))
-def test_names_keep_their_numbers(batches: list[list[str]]) -> None:
-    """As a dictionary would have it, also when they have moved to the sorted array."""
+@given(st.lists(st.lists(st.text("äb01", max_size=30), unique=True), max_size=8), st.booleans())
+def test_names_keep_their_numbers(batches: list[list[str]], all_meet: bool) -> None:
+    """As a dictionary would have it, also in the sorted array, and where all hashes are one."""
     ids, plain = IdIndex(), dict[str, int]()
+    if all_meet:
+        ids._factors = np.zeros(40, np.uint64)
     for number, names in enumerate(batches):
         for name in names:
             plain.setdefault(name, len(plain))

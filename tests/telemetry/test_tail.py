@@ -119,6 +119,18 @@ def test_a_folder_is_followed_from_its_newest_stream_on(tmp_path: Path) -> None:
     assert sorted(ticks(tail)) == [2, 3]
 
 
+def test_what_is_followed_is_read_without_a_look_at_its_folder(tmp_path: Path) -> None:
+    """A folder is listed less often; what has come there meanwhile is found then."""
+    append(tmp_path / NAME, tick(1))
+    tail = Tail([tmp_path])
+    assert ticks(tail) == [1]
+    append(tmp_path / NAME, tick(2))
+    append(tmp_path / NAME.replace("131320", "131330"), tick(3))
+    seen = [line for batch in tail.poll(looks=False) for line in batch.ticks]
+    assert [line.attrs.active for line in seen] == [2]
+    assert ticks(tail) == [3]
+
+
 def test_two_writers_are_both_read(tmp_path: Path) -> None:
     """Several files at once, each in its own order."""
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"

@@ -15,6 +15,8 @@ from tests.streams import NAME, START_TS, Made, Stream, write
 from tests.tui.running import NOW_S, REQUESTS, Running
 
 SECONDS = 12
+KEYS = {"paused": ["space"], "on a page": ["enter"], "with sessions": ["s"]}
+"""What is pressed for it."""
 
 
 class Drawn:
@@ -80,6 +82,8 @@ async def a_second_later(run: Running, now: list[float], drawn: Drawn) -> int:
         # Its time so far changes.
         ("running", SECONDS, SECONDS),
         ("paused", 0, 0),
+        ("on a page", 0, 0),
+        ("with sessions", 0, 0),
         ("replayed", 0, 0),
         # How long ago that was changes, at first with each second.
         ("ended", SECONDS, SECONDS),
@@ -98,8 +102,7 @@ async def test_only_what_changes_is_drawn(
     async with app.run_test(size=(120, 36)) as pilot:
         run = Running(app, pilot, path)
         await run.until(lambda: app.store.n >= len(REQUESTS))
-        if state == "paused":
-            await run.press("space")
+        await run.press(*KEYS.get(state, ()))
         now[0] += {"ended": 100, "replayed": 10_000, "long ago": 10_000}.get(state, 1)
         await run.until(lambda: True)
         drawn, n_drawn = Drawn(monkeypatch), 0

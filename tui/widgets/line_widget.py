@@ -48,7 +48,7 @@ class LineWidget(Widget):
 
     def notify_style_update(self) -> None:
         """The theme or the focus has changed."""
-        self._components = {}
+        self._components, self._made_lines = {}, {}
         super().notify_style_update()
 
     def refresh_changed(self, lines: Iterable[int] | None = None) -> None:
