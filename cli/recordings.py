@@ -120,9 +120,8 @@ def streams_of(paths: Sequence[Path], *, may_be_empty: bool = False) -> GrowingS
     for what, n in (("not readable", streams.n_bad), ("not written", found.dropped.until())):
         if n:
             notes.append(f"{counted(n, 'line')} {what}: figures may lack requests")
-    if n_shared := len(found.shared_ids):
-        shared = "1 request has" if n_shared == 1 else f"{n_shared:,} requests have"
-        notes.append(f"{shared} the id of another server's: both are counted as one")
+    if n_mixed := len(found.shared_ids.mixed):
+        notes.append(f"{counted(n_mixed, 'id')} of several requests each, counted as one")
     for note in notes:
         print(f"mlxdeck: {note}", file=sys.stderr)
     return streams

@@ -24,7 +24,7 @@ def lines_of(store: Store, row: int) -> list[bytes]:
     found: list[tuple[float, bytes]] = []
     for span in store.spans(row):
         try:
-            found += _within(span, store.ids[row])
+            found += _within(span, store.shared_ids.written(row))
         except (OSError, ValueError):
             # Removed, or empty: an empty file can't be mapped.
             continue

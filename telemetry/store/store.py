@@ -15,7 +15,7 @@ import numpy as np
 
 from mlxdeck.telemetry.columns.column_set import ColumnSet
 from mlxdeck.telemetry.columns.growable_array import GrowableArray, unknown
-from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Requests, Starts
+from mlxdeck.telemetry.columns.record_batch import Calls, Ends, RecordBatch, Starts
 from mlxdeck.telemetry.read.fast_decode import DecodedTick
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.argument_search import ArgumentSearch
@@ -26,6 +26,7 @@ from mlxdeck.telemetry.store.dropped_lines import DroppedLines
 from mlxdeck.telemetry.store.id_index import IdIndex
 from mlxdeck.telemetry.store.progress_history import ProgressHistory
 from mlxdeck.telemetry.store.server_history import ServerHistory
+from mlxdeck.telemetry.store.shared_ids import SharedIds
 from mlxdeck.telemetry.store.string_table import StringTable, TextTest
 from mlxdeck.telemetry.store.table import COLUMNS, RunningRows, SomeRows, Table
 from mlxdeck.telemetry.store.time_index import TimeIndex
@@ -35,8 +36,6 @@ MAX_TOOL_CALLS = 20_000
 MAX_TICKS = 100_000
 MAX_SAID = 8
 """So many searches are remembered that no filter asks for any more."""
-SAME_S = 1e-3
-"""Two beginnings of one request are no further apart: its lines are read again."""
 BETWEEN_TOOLS = "\n"
 _ALWAYS_TOLD = {"start_ts", "end_ts", "outcome", "shared_tokens"}
 
@@ -68,10 +67,7 @@ class Store:
         self.tool_calls = BoundedHistory(MAX_TOOL_CALLS, ToolCallRow)
         self.calls = CallColumns()
         self.progress = ProgressHistory(self.strings)
-        self._writers: dict[int, set[int]] = {}
-        """The processes that wrote each file, by the number of its name."""
-        self.shared_ids: set[int] = set()
-        """Rows in which several requests of one id are counted as one."""
+        self.shared_ids = SharedIds(self.ids, self._columns)
         self._unended = UnendedRequests(self._columns, self.by_end, self.servers, self.progress)
         self.results = CallResults(self.calls)
         self.ticks = BoundedHistory(MAX_TICKS, TickRow)
@@ -251,9 +247,9 @@ class Store:
     def _rows(self, batch: RecordBatch) -> GrowableArray:
         """The row of each request of a batch, with its beginning and its place noted."""
         requests, n_before = batch.requests, self.n
-        rows: GrowableArray = self.ids.numbers(requests.names)
         columns, file = self._columns, self.strings.number(str(batch.path))
-        self._writers.setdefault(file, set()).update(each.pid for each in batch.heard)
+        self.shared_ids.heard(file, batch.heard)
+        rows = self.shared_ids.rows(requests, set(batch.starts.owners.tolist()))
         columns.grow(self.n)
         new = rows >= n_before
         fresh = rows[new]
@@ -267,24 +263,10 @@ class Store:
         stays[batch.ends.owners] = False
         for place in np.flatnonzero(stays).tolist():
             self._unended.running[int(rows[place])] = int(requests.pids[place])
-        begun = set(batch.starts.owners.tolist())
         for place in np.flatnonzero(~new).tolist():
-            if self._is_another(int(rows[place]), requests, place, begins=place in begun):
-                self.shared_ids.add(int(rows[place]))
             self._note(int(rows[place]), batch, place, file)
             self._unended.find_again(int(rows[place]), float(requests.begun_ts[place]))
         return rows
-
-    def _is_another(self, row: int, requests: Requests, place: int, *, begins: bool) -> bool:
-        """Whether lines with the id of a known request are of another one.
-
-        It has begun twice, or the process didn't write the file in which it is known.
-        """
-        at_s = requests.begun_ts[place] - self._columns["start_ts"][row]
-        if begins and abs(at_s) > SAME_S and self._columns["model"][row]:
-            return True
-        known = self._writers[int(self._columns["file"][row])]
-        return int(requests.pids[place]) not in known
 
     def _note(self, row: int, batch: RecordBatch, place: int, file: int) -> None:
         """More lines of a known request; they may be earlier, or in another file."""

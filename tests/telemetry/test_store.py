@@ -296,19 +296,28 @@ def test_to_play_a_recording_each_request_is_looked_at_a_few_times() -> None:
 
 
 @pytest.mark.parametrize("how", ["again", "rotated", "another process", "begun twice"])
-def test_requests_of_several_servers_with_one_id_are_told(how: str) -> None:
-    """Not lines that are read again, or that another file of the same server has."""
+def test_requests_of_several_servers_with_one_id_are_told_apart(how: str, tmp_path: Path) -> None:
+    """Or are told; not lines that are read again, or that another file of the same server has."""
     one, store = Stream(7), Store()
     lines = one.request(Made(10), 0)
     other = Stream(8) if how == "another process" else one
     if how == "again":
-        more = lines
+        more = [lines, lines]
     elif how == "rotated":
-        more = [one.line(t.RequestEnd(), 12, "req_7_0000")]
+        more = [[one.line(t.RequestEnd(), 12, "req_7_0000")]]
     else:
-        more = [line.replace(b"req_8", b"req_7") for line in other.request(Made(20), 0)]
-    for name, raw in (("f", lines), ("g", more)):
-        found = batch(Path(name), b"".join(raw))
-        store.feed([found] if found else [])
-    assert store.n == 1
-    assert len(store.shared_ids) == (how in ("another process", "begun twice"))
+        made = [line.replace(b"req_8", b"req_7") for line in other.request(Made(20), 0)]
+        more = [made[:1], made[1:]]
+    for name, parts in (("f", [lines]), ("g", more)):
+        raws = [b"".join(part) for part in parts]
+        (tmp_path / name).write_bytes(b"".join(raws))
+        for place, raw in enumerate(raws):
+            found = batch(tmp_path / name, raw, sum(map(len, raws[:place])))
+            store.feed([found] if found else [])
+    n = 2 if how == "another process" else 1
+    assert store.n == n and len(store.shared_ids.mixed) == (how == "begun twice")
+    if n == 2:
+        assert (store.column("end_ts") - START_TS).tolist()[:2] == [10, 20]
+        assert [lines_of(store, row) for row in range(2)] == [
+            [line.rstrip() for line in each] for each in (lines, made)
+        ]

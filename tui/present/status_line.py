@@ -67,8 +67,8 @@ def _troubles(ctx: Context) -> Iterator[StatusPart]:
         yield _mark(
             f"{fmt.counted(source.n_bad, 'bad line')} (x)", f"{source.n_bad:,} bad (x)", _WARN
         )
-    if shared := ctx.store.shared_ids:
-        some = fmt.counted(len(shared), "id")
+    if mixed := ctx.store.shared_ids.mixed:
+        some = fmt.counted(len(mixed), "id")
         yield _mark(f"{some} of several requests, counted as one", f"{some} twice", _WARN)
     if n_dropped := ctx.store.dropped.until(ctx.clock.now):
         yield _mark(
