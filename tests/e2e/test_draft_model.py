@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 N_ASKED = 10
 N_TOKENS = {"smollm2": 8, "small": 30}
-"""Of an answer, by its model: each pass of the first reads a whole draft, which few tokens pay."""
+"""Of an answer, by its model."""
 SCHEMA = {
     "type": "object",
     "properties": {"mode": {"enum": ["content", "count"]}, "limit": {"type": "integer"}},
@@ -123,7 +123,8 @@ def test_answers_are_those_without_it(tmp_path: Path, name: str) -> None:
         expected = answers(server, n_tokens)
     flags = ("--model", str(model), "--served-model-name", "m", "--no-loop-guard")
     more = ("--draft-model", str(drafts), "--small-model", str(folder), "--unload-after-s", "2")
-    program = "tests.e2e.free_drafts"
+    # The cut is seldom right, so that it is asked where that may pay; the small one always.
+    program = "tests.e2e.free_drafts" if is_small else "mlxdeck.cli.main"
     with serving(*flags, *more, home=tmp_path / "home", program=program) as server:
         others = [
             threading.Thread(target=leave, args=(server, n, n_tokens)) for n in range(100, 104)
@@ -150,5 +151,5 @@ def test_answers_are_those_without_it(tmp_path: Path, name: str) -> None:
     drafted = [each.drafted_tokens or 0 for each in ends]
     accepted = [each.accepted_tokens or 0 for each in ends]
     assert all(a >= b for a, b in zip(drafted, accepted, strict=True))
-    assert told == [sum(drafted), sum(accepted)] and sum(drafted) > N_ASKED
-    assert not is_small or sum(accepted) > sum(drafted) // 2
+    assert told == [sum(drafted), sum(accepted)]
+    assert not is_small or sum(drafted) > N_ASKED and sum(accepted) > sum(drafted) // 2

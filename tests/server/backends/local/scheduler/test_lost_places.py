@@ -35,7 +35,7 @@ FEW = ("llama", "gemma3", "mamba2", "deepseek_v3_plain")
 """Plain caches, windows, a state that can't be cut, and caches of another shape."""
 MORE = (*FEW, "falcon_h1", "qwen3_5", "gpt_oss")
 CHUNK, RAM_BYTES = 64, 50_000_000
-N_FREE, N_HELD = 40, 120
+N_FREE, N_HELD = 30, 70
 GREEDY, SEEDED = SamplingParams(), SamplingParams(1.0, seed=7)
 HELD = Constraint(CALL)
 KINDS = {
@@ -56,6 +56,7 @@ Loses = Callable[[int], bool]
 class House:
     """One engine, and the states that it keeps in RAM."""
 
+    name: str
     engine: MlxEngine
     n_places: int = 0
     """Moments at which the last answer could have lost its place."""
@@ -100,7 +101,7 @@ async def _nothing(work: Callable[[], object]) -> None:
 
 def house(name: str, folder: Path, **settings: Any) -> House:
     """A tiny model of a family, for which every draft and every span pays."""
-    return House(loaded(folder_of(name, folder / name), prompt_lookup=True, **settings))
+    return House(name, loaded(folder_of(name, folder / name), prompt_lookup=True, **settings))
 
 
 def same(found: House, kind: str, *, every: int) -> tuple[int, int]:
@@ -130,24 +131,25 @@ def few(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[House
 
 def test_it_says_the_same_in_a_place_that_is_lost_again_and_again(few: House) -> None:
     """With what was drafted and forced under way, known and unknown, drawn and greedy."""
-    forced = 0
-    for kind in ("free", "held, seeded"):
-        forced += same(few, kind, every=1_000)[1]
-    assert forced
+    drafted, _ = same(few, "free", every=1_000)
+    assert (drafted > 0) is (few.name != "mamba2")
+    assert same(few, "held, seeded", every=1_000)[1]
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", MORE)
-@pytest.mark.parametrize("speculates", [True, False])
+@pytest.mark.parametrize(
+    ("name", "speculates"), [*((each, True) for each in MORE), ("llama", False), ("mamba2", False)]
+)
 def test_it_says_the_same_wherever_it_lost_its_place(
     name: str, tmp_path: Path, *, speculates: bool
 ) -> None:
-    """Behind each of its passes."""
+    """Behind each of its passes, and of a held answer behind some."""
     found = house(name, tmp_path, forced_spans=speculates)
     if not speculates:
         found.engine._speculation = None
+        found.engine.reset()
     for kind in KINDS:
-        same(found, kind, every=1 if kind.startswith("free") else 3)
+        same(found, kind, every=1 if kind.startswith("free") else 5)
     found.engine.close()
 
 
