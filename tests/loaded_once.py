@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-_tokenizers: dict[object, Any] = {}
-_vocabularies: dict[object, tuple[Any, Any]] = {}
+MOST_KEPT = 8
+"""Those used last. A tokenizer of a large vocabulary takes hundreds of megabytes."""
+_lock = threading.Lock()
 
 
 @cache
@@ -30,11 +32,12 @@ def install() -> None:
 
 
 def _tokenizer_once(load: Callable[..., Any]) -> Callable[..., Any]:
+    known: dict[object, Any] = {}
+
     def loaded(path: Any, extra: Any = None, eos_token_ids: Any = None) -> Any:
         key = (_content(Path(path)), repr(extra), repr(eos_token_ids))
-        if key not in _tokenizers:
-            _tokenizers[key] = load(path, extra, eos_token_ids=eos_token_ids)
-        wrapper = copy.copy(_tokenizers[key])
+        found = _kept(known, key, lambda: load(path, extra, eos_token_ids=eos_token_ids))
+        wrapper = copy.copy(found)
         wrapper._tokenizer = copy.copy(wrapper._tokenizer)
         wrapper._eos_token_ids = {*wrapper._eos_token_ids}
         return wrapper
@@ -52,12 +55,22 @@ def _content(folder: Path) -> str:
 
 
 def _vocabulary_once(make: Callable[..., Any]) -> Callable[..., Any]:
+    known: dict[object, tuple[Any, Any]] = {}
+
     def made(tokenizer: Any, eos: Sequence[int]) -> Any:
         fast = tokenizer.backend_tokenizer
+        # Kept with the tokenizer, so that none that is made later has its identity.
         key = (id(fast), len(tokenizer), tuple(eos))
-        if key not in _vocabularies:
-            # With the tokenizer, so that none that is made later has its identity.
-            _vocabularies[key] = make(tokenizer, eos), fast
-        return _vocabularies[key][0]
+        return _kept(known, key, lambda: (make(tokenizer, eos), fast))[0]
 
     return made
+
+
+def _kept(known: dict[object, Any], key: object, make: Callable[[], Any]) -> Any:
+    # Engines load on threads of their own.
+    with _lock:
+        found = known.pop(key) if key in known else make()
+        known[key] = found
+        if len(known) > MOST_KEPT:
+            del known[next(iter(known))]
+        return found
