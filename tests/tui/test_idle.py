@@ -111,3 +111,28 @@ async def test_only_what_changes_is_drawn(
                 await run.add(stream.tick(now[0] - START_TS, active=1, queued=0))
             n_drawn += bool(await a_second_later(run, now, drawn))
         assert n_at_least <= n_drawn <= n_at_most
+
+
+async def test_nothing_on_the_screen_is_out_of_date(tmp_path: Path) -> None:
+    """Whatever was asked, and came: drawn line by line, it looks as if all were drawn anew."""
+    now = [START_TS + NOW_S]
+    path = write(tmp_path / NAME, REQUESTS * 8)
+    app = Dashboard([path], clock=lambda: now[0])
+    async with app.run_test(size=(190, 40)) as pilot:
+        run = Running(app, pilot, path)
+        await run.until(lambda: app.store.n >= len(REQUESTS) * 8)
+        steps = ["", "down", "", "d", "w", "o", "", "m", "escape", "pagedown", "8", "tab", "left"]
+        for step, key in enumerate([*steps, "", "3", "down", "", "b", "g", ""]):
+            now[0] += 1.5
+            start, *_, end = run._stream.request(Made(now[0] - START_TS, 3.0, tool="Edit"), step)
+            await run.add(start, *([end] if step % 3 else []))
+            await run.press(*filter(None, [key]))
+            app._rest_until_s = 0.0
+            app.redraw()
+            await run.settle()
+            drawn = app.screen._compositor.render_strips()
+            for widget in app.screen.walk_children(with_self=True):
+                widget.refresh()
+            await run.settle()
+            anew = app.screen._compositor.render_strips()
+            assert [line.simplify() for line in drawn] == [line.simplify() for line in anew], key
