@@ -7,9 +7,9 @@ STAMP := $(VENV)/.installed
 # make PYTHON=python3.12 chooses an interpreter. It has an effect only if there is no .venv yet.
 PYTHON :=
 ARGS :=
-# Two workers halve the time of the tests. Each further worker loads the model once more.
 # Modules are compiled once, not by each worker and each process that a test starts.
 unexport PYTHONDONTWRITEBYTECODE
+# Two workers halve the time of the tests. Each further worker loads the model once more.
 PYTEST := $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
 
 # One line a package, for terminals and logs alike; of the rest only what went wrong.
