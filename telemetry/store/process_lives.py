@@ -39,9 +39,12 @@ class ProcessLives:
 
         A process that is silent at `now_ts` for too long has been ended, unless it is heard again.
         """
+        is_over = self._next_ts(pid, start_ts) < math.inf
+        if not is_over and now_ts == -math.inf:
+            # As most are asked for, each time that lines come.
+            return math.inf
         last_ts = self.last_ts(pid, start_ts)
-        is_over = self._next_ts(pid, start_ts) < math.inf or now_ts - last_ts > SILENT_S
-        return last_ts if is_over else math.inf
+        return last_ts if is_over or now_ts - last_ts > SILENT_S else math.inf
 
     def last_ts(self, pid: int, start_ts: float) -> float:
         """The last sign of the life of a process in which a request began."""
