@@ -13,8 +13,11 @@ Rows = np.ndarray[Any, np.dtype[np.int32]]
 Times = np.ndarray[Any, np.dtype[np.float64]]
 
 
+MAX_WAITING = 1 << 16
+
+
 class TimeIndex:
-    """Merged when it is looked at, not when it is added to. For one thread."""
+    """Merged when it is looked at, or much waits, not when it is added to. For one thread."""
 
     def __init__(self) -> None:
         self._n = 0
@@ -23,6 +26,7 @@ class TimeIndex:
         self._waiting: list[tuple[Any, Any]] = []
         self._waiting_ts = math.inf
         """The earliest of them."""
+        self._n_waiting = 0
         self.n_inserted = 0
         """How often rows were put in front of others, so that those have other places."""
 
@@ -31,6 +35,9 @@ class TimeIndex:
         if len(rows):
             self._waiting.append((rows, times))
             self._waiting_ts = min(self._waiting_ts, float(np.min(times)))
+            self._n_waiting += len(rows)
+            if self._n_waiting > MAX_WAITING:
+                self._merge()
 
     def move(self, rows: Any, times: Any) -> None:
         """Rows that are here already have other times."""
@@ -78,17 +85,19 @@ class TimeIndex:
         rows = np.concatenate([rows for rows, _ in self._waiting]).astype(np.int32)
         times = np.concatenate([times for _, times in self._waiting]).astype(np.float64)
         self._waiting.clear()
-        self._waiting_ts = math.inf
-        # Only rows later than the earliest new one have to move.
-        begin = int(np.searchsorted(self._times[: self._n], times.min(), side="right"))
-        self.n_inserted += begin < self._n
-        rows = np.concatenate([self._rows[begin : self._n], rows])
-        times = np.concatenate([self._times[begin : self._n], times])
+        self._waiting_ts, self._n_waiting = math.inf, 0
         order = np.argsort(times, kind="stable")
-        n = begin + len(rows)
+        rows, times = rows[order], times[order]
+        # Only rows later than the earliest new one have to move.
+        begin = int(np.searchsorted(self._times[: self._n], times[0], side="right"))
+        self.n_inserted += begin < self._n
+        places = np.searchsorted(self._times[begin : self._n], times, side="right")
+        n_before, n = self._n, self._n + len(rows)
         if n > len(self._rows):
             self._rows, self._times = (
                 grown(each, self._n, n) for each in (self._rows, self._times)
             )
         self._n = n
-        self._rows[begin : self._n], self._times[begin : self._n] = rows[order], times[order]
+        # One after the other: both at once would need four times as much memory for a moment.
+        self._rows[begin:n] = np.insert(self._rows[begin:n_before], places, rows)
+        self._times[begin:n] = np.insert(self._times[begin:n_before], places, times)
