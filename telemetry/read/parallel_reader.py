@@ -24,8 +24,6 @@ from mlxdeck.telemetry.read.line_buffer import CHUNK_BYTES, MAX_LINE_BYTES, Regi
 HELPED_BYTES = 32 << 20
 """A shorter part is read sooner than a process starts."""
 MAX_HELPERS = 4
-PIPE_BYTES = 1 << 20
-"""A few frames: a helper goes on while the dashboard's process draws. For Linux."""
 NICE = 10
 """Helpers give way to the dashboard's process, which shows the results and answers keys."""
 _KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
@@ -105,7 +103,6 @@ class FilePart:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                pipesize=PIPE_BYTES,
                 pass_fds=(self._fd,),
                 env=os.environ | _KEEP_MEMORY,
             )
