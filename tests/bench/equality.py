@@ -24,6 +24,8 @@ EPSILON = 0.01
 Logits that are summed up in another order differ by about 1e-4.
 """
 N_AT_ONCE = 8
+PATIENCE_S = 900.0
+"""For an answer, also beside other programs."""
 Tokens = tuple[int, ...]
 
 
@@ -152,7 +154,9 @@ async def ask_all(server: Running, bodies: Sequence[Mapping[str, Any]]) -> None:
     async def ask(body: Mapping[str, Any]) -> None:
         async with places:
             headers = {"cache-control": "no-cache"}
-            response = await server.http.post("/v1/messages", json=dict(body), headers=headers)
+            response = await server.http.post(
+                "/v1/messages", json=dict(body), headers=headers, timeout=PATIENCE_S
+            )
             assert response.status_code == 200, response.text
 
     await asyncio.gather(*map(ask, bodies))
