@@ -179,7 +179,8 @@ def _add_dialect(app: Sanic[Any, Any], service: Service, dialect: Dialect) -> No
             request.drop()
 
     async def count(request: BoundedRequest) -> HTTPResponse:
-        with _run(app, request) as running:
+        most_s = limit_s(request.headers, service.settings.request_timeout_s)
+        with _run(app, request) as running, running.limited(most_s):
             await _ready(running, service)
             try:
                 async with running.cut_short():

@@ -32,6 +32,13 @@ def text(fields: dict[str, Any], key: str, path: str) -> str:
     return typed(required(fields, key, path), str, join(path, key))
 
 
+def filled_text(fields: dict[str, Any], key: str, path: str) -> str:
+    """A required string that is not empty."""
+    if not (found := text(fields, key, path)):
+        raise BadRequest(join(path, key), "must not be empty")
+    return found
+
+
 def required(fields: dict[str, Any], key: str, path: str) -> Any:
     """A field that must be there."""
     if key not in fields:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlxdeck.server.chat import ToolChoice, ToolSpec
 from mlxdeck.server.dialects.history.notes import Notes
-from mlxdeck.server.dialects.json_fields import join, required, text, typed
+from mlxdeck.server.dialects.json_fields import filled_text, join, required, text, typed
 from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.schemas.known_schemas import known_tool_schema
 
@@ -27,7 +27,7 @@ def inner_fields(tool: dict[str, Any], kind: str, path: str) -> tuple[dict[str, 
 
 def function_spec(function: dict[str, Any], path: str, notes: Notes) -> ToolSpec:
     """A function; its parameters may be missing."""
-    name = text(function, "name", path)
+    name = filled_text(function, "name", path)
     schema = function.get("parameters") or {"type": "object", "properties": {}}
     about = typed(function.get("description") or "", str, join(path, "description"))
     at = join(path, "parameters")

@@ -59,6 +59,15 @@ async def test_what_waits_ends_in_the_same_error_and_nothing_else_does() -> None
         first.cancel()
 
 
+async def test_a_count_has_the_same_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long its prompt is."""
+    async with running() as server:
+        monkeypatch.setattr(server.service.pipeline, "count", lambda chat: asyncio.sleep(60))
+        path, body = f"{MESSAGES}/count_tokens", sent(MESSAGES)
+        late = await server.http.post(path, json=body, headers={TIMEOUT_S: "0.05"})
+    assert (late.status_code, late.json()["error"]["type"]) == (504, "timeout_error")
+
+
 async def test_in_time_is_in_time() -> None:
     """Also of a stream; and a bad limit is the client's own."""
     async with running(request_timeout_s=60) as server:

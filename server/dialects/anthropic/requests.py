@@ -25,6 +25,7 @@ from mlxdeck.server.dialects.anthropic.history import AnthropicHistory
 from mlxdeck.server.dialects.client_names import client_names
 from mlxdeck.server.dialects.history.notes import Notes
 from mlxdeck.server.dialects.json_fields import (
+    filled_text,
     join,
     limit_tokens,
     required,
@@ -151,7 +152,7 @@ def _tools(fields: dict[str, Any], notes: Notes) -> tuple[tuple[ToolSpec, ...], 
             elsewhere.add(str(tool.get("name") or ""))
             notes.add("left_out", f"tools.{kind}")
             continue
-        name = text(tool, "name", path)
+        name = filled_text(tool, "name", path)
         schema = typed(required(tool, "input_schema", path), dict, join(path, "input_schema"))
         about = typed(tool.get("description") or "", str, join(path, "description"))
         at = join(path, "input_schema")

@@ -40,7 +40,7 @@ from mlxdeck.server.dialects.template_options import effort, template_options
 from mlxdeck.server.errors import BadRequest, ServerError
 from mlxdeck.server.schemas.normalization import answer_schema
 
-ONLY_ELSEWHERE = ("logprobs", "audio", "functions", "function_call")
+ONLY_ELSEWHERE = ("logprobs", "top_logprobs", "audio", "functions", "function_call")
 """Fields that would change the form of the answer. Only a server of the same API knows it."""
 
 
@@ -114,6 +114,12 @@ def _refuse(fields: dict[str, Any], notes: Notes) -> None:
     for name in ONLY_ELSEWHERE:
         if fields.get(name):
             notes.refuse(BadRequest(name, "is not supported"))
+    modalities = typed(fields.get("modalities") or [], list, "modalities")
+    if any(each != "text" for each in modalities):
+        notes.refuse(BadRequest("modalities", "nothing but text is supported"))
+    for name in ("user", "safety_identifier", "prompt_cache_key"):
+        typed(fields.get(name) or "", str, name)
+    typed(fields.get("metadata") or {}, dict, "metadata")
 
 
 def _sampling(fields: dict[str, Any]) -> Sampling:

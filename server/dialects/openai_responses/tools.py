@@ -13,7 +13,7 @@ from typing import Any, Literal
 from mlxdeck.server.chat import ToolChoice, ToolSpec
 from mlxdeck.server.dialects.history.call_inputs import RAW
 from mlxdeck.server.dialects.history.notes import Notes
-from mlxdeck.server.dialects.json_fields import join, required, text, typed
+from mlxdeck.server.dialects.json_fields import filled_text, join, required, text, typed
 from mlxdeck.server.dialects.openai_tools import (
     function_spec,
     inner_fields,
@@ -73,7 +73,7 @@ class Tools:
         """Read one; those in `known` may come again."""
         kind = text(tool, "type", path)
         if kind == "namespace" and not namespace:
-            inside = text(tool, "name", path)
+            inside = filled_text(tool, "name", path)
             listed = typed(required(tool, "tools", path), list, join(path, "tools"))
             for i, each in enumerate(listed):
                 at = f"{path}.tools.{i}"
@@ -134,7 +134,7 @@ def model_name(namespace: str, name: str) -> str:
 
 def _custom_spec(tool: dict[str, Any], path: str) -> ToolSpec:
     """A tool whose input is text, as a function with this text as its argument."""
-    name = text(tool, "name", path)
+    name = filled_text(tool, "name", path)
     about = typed(tool.get("description") or "", str, join(path, "description"))
     meaning = "The tool's input, as plain text."
     at = join(path, "format")

@@ -62,6 +62,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (body(system=[{"type": "image"}]), "system.0.type: expected 'text'"),
     (body(tools=[{"name": "a"}]), "tools.0.input_schema: field required"),
     (body(tools=[{"input_schema": {}}]), "tools.0.name: field required"),
+    (body(tools=[{"name": "", "input_schema": {}}]), "tools.0.name: must not be empty"),
     (body(tools=[{"name": "a", "input_schema": {}}] * 2), "tools: tool names must be unique"),
     (body(tool_choice={"type": "any"}), "tool_choice: 'any' needs tools"),
     (

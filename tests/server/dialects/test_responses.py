@@ -90,6 +90,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema: field required"),
     ({"tools": [{"name": "f"}]}, "tools.0.type: field required"),
     ({"tools": [{"type": "function"}]}, "tools.0.function: field required"),
+    ({"tools": [{**F, "name": ""}]}, "tools.0.name: must not be empty"),
+    ({"tools": [{**PATCH, "name": ""}]}, "tools.0.name: must not be empty"),
     ({"tools": [F, F]}, "tools: tool names must be unique"),
     ({"tools": [{**AGENTS, "tools": [{}]}]}, "tools.0.tools.0.type: field required"),
     ({"tools": [{**PATCH, "format": "lark"}]}, "tools.0.format: expected an object"),

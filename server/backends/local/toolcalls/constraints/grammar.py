@@ -6,11 +6,10 @@ Written in llguidance's dialect of Lark, which takes JSON Schema inline
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import GrammarLines
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import GrammarLines, quoted
 from mlxdeck.server.backends.local.toolcalls.constraints.json_rules import JsonRules
 
 MARKER = "%marker"
@@ -37,11 +36,6 @@ class Rules(GrammarLines):
     def text(self, start: str) -> str:
         """The grammar that begins with an expression."""
         return "\n".join([f"start: {start}", *self._lines]) + "\n"
-
-
-def quoted(text: str) -> str:
-    """A text as a Lark string."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 def literal(text: str) -> str:

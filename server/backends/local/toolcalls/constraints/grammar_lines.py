@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+
+def quoted(text: str) -> str:
+    """A text as a Lark string. llguidance's lexer takes DEL as an escape alone."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
 
 class GrammarLines:
     """The rules of one grammar, named as they come."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import GrammarLines
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import GrammarLines, quoted
 from mlxdeck.server.schemas.loosening import bounded, closed
 from mlxdeck.server.schemas.pointers import DEFINED, pointed, standalone
 
@@ -259,7 +259,7 @@ def _all_keywords(kinds: list[str]) -> frozenset[str]:
 
 def _quoted(name: str) -> str:
     """A key as JSON writes it, as a Lark string."""
-    return json.dumps(json.dumps(name, ensure_ascii=False), ensure_ascii=False)
+    return quoted(json.dumps(name, ensure_ascii=False))
 
 
 def _mark(char: str) -> str:

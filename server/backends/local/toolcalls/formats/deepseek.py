@@ -5,7 +5,8 @@ The markers are those of the published chat templates; R1 is known to leave the 
 
 from __future__ import annotations
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import quoted
 from mlxdeck.server.backends.local.toolcalls.formats.sections import Sections
 from mlxdeck.server.backends.local.toolcalls.reading.json_arguments import MAX_NAME
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader

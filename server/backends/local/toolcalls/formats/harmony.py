@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import quoted
 from mlxdeck.server.backends.local.toolcalls.formats.sections import read_none
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter

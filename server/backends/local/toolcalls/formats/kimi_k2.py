@@ -5,7 +5,8 @@ https://huggingface.co/moonshotai/Kimi-K2-Instruct/blob/main/docs/tool_call_guid
 
 from __future__ import annotations
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import quoted
 from mlxdeck.server.backends.local.toolcalls.formats.sections import Sections
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec

@@ -6,7 +6,8 @@ next one, or the end of the answer.
 
 from __future__ import annotations
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import quoted
 from mlxdeck.server.backends.local.toolcalls.formats.objects import Listed, read_objects
 from mlxdeck.server.backends.local.toolcalls.formats.sections import read_none
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, quoted
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import quoted
 from mlxdeck.server.backends.local.toolcalls.formats.text_rules import separated
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat
 from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter

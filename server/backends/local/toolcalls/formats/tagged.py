@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import quoted
 from mlxdeck.server.backends.local.toolcalls.formats.tags import Payload, Tags, bare
 from mlxdeck.server.backends.local.toolcalls.formats.text_rules import value_rule
 from mlxdeck.server.backends.local.toolcalls.formats.tool_format import ToolFormat

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, quoted
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import quoted
 from mlxdeck.server.schemas.branches import branch_choices, branch_kinds
 from mlxdeck.server.schemas.loosening import FORMATS
 from mlxdeck.server.schemas.shape import Schema

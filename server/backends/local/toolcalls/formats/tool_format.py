@@ -9,7 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal, quoted
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar import Rules, literal
+from mlxdeck.server.backends.local.toolcalls.constraints.grammar_lines import quoted
 from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolResult, ToolSpec, ToolUse

@@ -167,3 +167,15 @@ def test_what_conforms_to_the_closed_schema_conforms_to_the_schema(
     shut = jsonschema.Draft202012Validator(closed(schema))
     opened = jsonschema.Draft202012Validator(schema)
     assert not shut.is_valid(value) or opened.is_valid(value)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("sign", ["\x7f", "\x01", "\x85", "\u2028", '"', "\\", "/", "\u00e9"])
+def test_any_character_of_a_name_or_a_value_can_be_held_to(name: str, sign: str) -> None:
+    """Names of properties, values of enums and constants: none makes the whole schema loose."""
+    parts = {f"a{sign}b": {"enum": [f"x{sign}", sign]}, "c": {"const": f"{sign}y"}}
+    schema = {"type": "object", "properties": parts, "required": list(parts)}
+    tools = [ToolSpec("use", "", {**schema, "additionalProperties": False})]
+    grammar = FORMATS[name].grammar(tools, marked=True, parallel=False)
+    if grammar is not None:
+        assert not matcher(grammar).get_error()
