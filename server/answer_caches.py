@@ -37,9 +37,9 @@ class AnswerCaches:
             self.on_disk = DiskAnswers(self.disk.disk, self.disk.answers_bytes, age_s)
             slower.append(self.on_disk)
             if n_damaged := self.disk.disk.database.n_damaged:
-                self.on_disk.tally.evictions["damaged"] += n_damaged
+                self.on_disk.stats.evictions["damaged"] += n_damaged
             if n_outdated := self.disk.disk.database.n_outdated:
-                self.on_disk.tally.evictions["other_version"] += n_outdated
+                self.on_disk.stats.evictions["other_version"] += n_outdated
         self.shared = None
         if settings.shared_cache:
             # Only who shares answers waits for this import.
@@ -82,13 +82,13 @@ class AnswerCaches:
     @property
     def hits(self) -> int:
         """Requests that any tier had an answer to."""
-        ram = self.tiers.ram.tally.total.hits
-        return ram + sum(tier.tally.total.hits for tier in self.tiers.slower)
+        ram = self.tiers.ram.stats.total.hits
+        return ram + sum(tier.stats.total.hits for tier in self.tiers.slower)
 
     @property
     def lookups(self) -> int:
         """Requests that were looked up: all of them ask RAM first."""
-        total = self.tiers.ram.tally.total
+        total = self.tiers.ram.stats.total
         return total.hits + total.misses
 
     async def close(self) -> None:

@@ -12,9 +12,9 @@ from mlxdeck.server.service import Service
 async def cache_report(service: Service) -> dict[str, Any]:
     """Every tier by its name: exact answers, then the backend's own."""
     caches, tiers = service.caches, service.caches.tiers
-    body = {"exact": tiers.ram.tally.report(len(tiers.ram), tiers.ram.n_bytes)}
+    body = {"exact": tiers.ram.stats.report(len(tiers.ram), tiers.ram.n_bytes)}
     for tier in tiers.slower:
-        body[f"exact_{tier.name}"] = tier.tally.report(len(tier), tier.n_bytes)
+        body[f"exact_{tier.name}"] = tier.stats.report(len(tier), tier.n_bytes)
     if caches.disk is not None and (answers := caches.on_disk) is not None:
         told = {"waiting_bytes": answers.waiting_bytes, "given_up": answers.dropped}
         body["exact_disk"] |= told | caches.disk.report()

@@ -117,7 +117,7 @@ class MemoryDay:
                 pass
         report = self.report
         report.n_steps, report.unwritten = self._engine.n_steps, self._ram.unwritten
-        report.evicted = dict(self._ram.tally.evictions)
+        report.evicted = dict(self._ram.stats.evictions)
         return report
 
     @contextmanager

@@ -108,8 +108,8 @@ async def test_a_fault_of_the_disk_costs_no_answer(tmp_path: Path) -> None:
         await asyncio.to_thread(plan.hit.wait, 10)
         assert await ending(server, "two") == "two"
         cache = backend_of(server).kv.states
-        assert cache.vault is not None
-        await until(lambda: len(cache.vault))  # type: ignore[arg-type]
+        assert cache.on_disk is not None
+        await until(lambda: len(cache.on_disk))  # type: ignore[arg-type]
         for kind in ("allocation", "key"):
             await server.http.delete("/v1/cache", params={"tier": "prefix"})
             plan.arm("states.restore", kind)

@@ -175,14 +175,14 @@ async def opened(
     """A server's states in RAM and on disk."""
     states, disk = ShapedStates(shape), DiskIO(SqliteIndex(folder))
     ram = PrefixCache(states, size, tree=BlockTree("model"))
-    vault = DiskPrefixCache(disk, folder, states, ram, "model", 1 << 30)
+    stored = DiskPrefixCache(disk, folder, states, ram, "model", 1 << 30)
 
     async def on_engine(what: Any) -> None:
         what()
 
     try:
-        await vault.refresh()
-        yield ram, vault, Restoring(states, ram, vault, on_engine)
+        await stored.refresh()
+        yield ram, stored, Restoring(states, ram, stored, on_engine)
     finally:
         await asyncio.to_thread(disk.close)
 
@@ -198,7 +198,7 @@ async def test_what_disk_and_ram_know_is_the_same(tmp_path: Path, kind: str, siz
     shape = SHAPES[kind]
     played = Tiers(ReplaySettings(size), shape, BlockCache(1 << 30, shape=shape))
     now_s, n_restored = 0.0, 0
-    async with opened(tmp_path, shape, size) as (ram, vault, restoring):
+    async with opened(tmp_path, shape, size) as (ram, stored, restoring):
         for turn in Talks(random.Random(1)).turns(40, is_cuttable=shape.is_cuttable):
             tokens = tokens_of(turn.path)
             leases = [ram.lease(tokens)]
@@ -217,6 +217,6 @@ async def test_what_disk_and_ram_know_is_the_same(tmp_path: Path, kind: str, siz
                 played.keep(path, n, shared, now_s)
             if turn.is_quiet:
                 now_s += 10
-                vault.write_due(everything=True)
-                await asyncio.wrap_future(vault._disk.write(lambda _: None))
+                stored.write_due(everything=True)
+                await asyncio.wrap_future(stored._disk.write(lambda _: None))
     assert n_restored

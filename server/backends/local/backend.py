@@ -226,7 +226,7 @@ class LocalBackend(OneModel):
             memory_limit_bytes=memory.limit_bytes,
         )
         if self._is_ready:
-            n_lost += self.kv.states.ram.tally.evictions["failed"]
+            n_lost += self.kv.states.ram.stats.evictions["failed"]
             load = replace(self.kv.counted(load), models=(self._idle.model,))
         details = {"engine_rebuilds": self.scheduler.n_rebuilds, "lost_states": n_lost}
         return BackendStatus(self._health, load, details)

@@ -57,13 +57,13 @@ class KVTiers:
         ram = PrefixCache(states, 0, POLICIES[policy](), BlockTree(signature))
         self._cooling = Cooling(ram.tree, ram.leases, states) if eight_bits else None
         self._at_it: asyncio.Task[None] | None = None
-        vault = self.systems = None
+        on_disk = self.systems = None
         if disk is not None:
             try:
                 self.systems = SystemPrompts(disk.disk, signature)
                 # Who wants exact states doesn't read what lies in 8 bits.
                 files = f"{signature} 8-bit" if eight_bits else signature
-                vault = DiskPrefixCache(
+                on_disk = DiskPrefixCache(
                     disk.disk, disk.folder, states, ram, files, disk.states_bytes
                 )
             except (OSError, sqlite3.Error) as error:
@@ -74,7 +74,7 @@ class KVTiers:
         self._checked_s = time.monotonic()
         self.n_faults = 0
         """What didn't add up when it was looked at."""
-        self.states = KVCache(states, ram, vault, on_engine)
+        self.states = KVCache(states, ram, on_disk, on_engine)
 
     def tick(self, *, is_idle: bool = False) -> None:
         """Quantise what is quiet, if that is wanted, then write the states that are due.
@@ -92,8 +92,8 @@ class KVTiers:
             asyncio.get_running_loop().run_in_executor(None, self.check_integrity)
 
     def _write_due(self) -> None:
-        if (vault := self.states.vault) is not None:
-            vault.write_due()
+        if (on_disk := self.states.on_disk) is not None:
+            on_disk.write_due()
 
     def check_integrity(self) -> list[str]:
         """What doesn't add up in the index of states; it is logged and counted. Any thread."""
@@ -118,9 +118,9 @@ class KVTiers:
 
     async def write_all(self, within_s: float) -> None:
         """Write every state that waits, as far as there is time."""
-        if (vault := self.states.vault) is None or self._disk is None:
+        if (on_disk := self.states.on_disk) is None or self._disk is None:
             return
-        vault.write_due(everything=True)
+        on_disk.write_due(everything=True)
         with suppress(TimeoutError):
             # In order: this comes behind the states.
             written = asyncio.wrap_future(self._disk.disk.write(lambda _: None))
@@ -128,15 +128,15 @@ class KVTiers:
 
     def report(self) -> dict[str, Any]:
         """Contents and statistics of each tier."""
-        ram, vault, cost = self.states.ram, self.states.vault, self.states.s_per_token
-        told = ram.tally.report(len(ram), ram.n_bytes, cost) | {"max_bytes": ram.max_bytes}
+        ram, on_disk, cost = self.states.ram, self.states.on_disk, self.states.s_per_token
+        told = ram.stats.report(len(ram), ram.n_bytes, cost) | {"max_bytes": ram.max_bytes}
         told |= {"logical_bytes": logical_bytes(ram.tree)}
         told |= {"quantized_bytes": ram.tree.n_quantized_bytes}
         held = {"blocks": ram.tree.n_in_ram, "leases": ram.n_leases, "faults": self.n_faults}
         body = {RAM: told | held}
-        if vault is not None and self._disk is not None:
-            told = vault.tally.report(len(vault), vault.n_bytes, cost)
-            told |= {"logical_bytes": vault.logical_bytes, "files": vault.n_files}
+        if on_disk is not None and self._disk is not None:
+            told = on_disk.stats.report(len(on_disk), on_disk.n_bytes, cost)
+            told |= {"logical_bytes": on_disk.logical_bytes, "files": on_disk.n_files}
             waiting = {"waiting": len(ram.waiting), "waiting_bytes": ram.waiting.n_bytes}
             body[DISK] = told | waiting | {"given_up": ram.unwritten} | self._disk.report()
         return body
@@ -154,13 +154,13 @@ class KVTiers:
 
     async def clear(self, tier: str) -> int:
         """Empty one; return how many states it held."""
-        if tier == DISK and self.states.vault is not None:
-            return self.states.vault.clear()
+        if tier == DISK and self.states.on_disk is not None:
+            return self.states.on_disk.clear()
         n_cleared: list[int] = []
         await self._on_engine(lambda: n_cleared.append(self.states.ram.clear()))
         return sum(n_cleared)
 
     def flush(self) -> None:
         """Write the remaining states. The engine has ended."""
-        if (vault := self.states.vault) is not None:
-            vault.write_due(everything=True)
+        if (on_disk := self.states.on_disk) is not None:
+            on_disk.write_due(everything=True)

@@ -46,7 +46,7 @@ class DiskAnswers:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self.gone = LossReasons()
-        self.tally = CacheStats()
+        self.stats = CacheStats()
         self.dropped = 0
         """Answers that were not stored, because too many waited to be."""
         # Shared with the writing thread, which gets its orders in the order of the calls.
@@ -84,10 +84,10 @@ class DiskAnswers:
         elif found.has_others and not self.gone.why(key):
             self.gone.add(key, "model_changed")
         if answer is None:
-            self.tally.add(Counts(misses=1))
+            self.stats.add(Counts(misses=1))
             return None
         self.used(key)
-        self.tally.add(counted(answer))
+        self.stats.add(counted(answer))
         return answer
 
     def used(self, key: str) -> None:
@@ -138,7 +138,7 @@ class DiskAnswers:
     def _remove(self, key: str, reason: str) -> None:
         if reason == "expired":
             self.gone.add(key, reason)
-        self.tally.evictions[reason] += 1
+        self.stats.evictions[reason] += 1
         self._disk.write(lambda connection: self._delete(connection, [(key,)]))
 
     async def clear(self) -> int:
@@ -190,7 +190,7 @@ class DiskAnswers:
                     excess -= n_bytes
                     evicted.append((key,))
                     self.gone.add(key, "evicted")
-            self.tally.evictions["room"] += len(evicted)
+            self.stats.evictions["room"] += len(evicted)
             self._delete(connection, evicted)
 
     def _expire(self, connection: sqlite3.Connection) -> None:
@@ -200,7 +200,7 @@ class DiskAnswers:
             return
         for (key,) in keys:
             self.gone.add(key, "expired")
-        self.tally.evictions["expired"] += len(keys)
+        self.stats.evictions["expired"] += len(keys)
         self._delete(connection, keys)
 
     def _delete(self, connection: sqlite3.Connection, keys: list[tuple[str]]) -> None:

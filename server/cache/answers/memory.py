@@ -121,7 +121,7 @@ class MemoryAnswers:
         self._requests: Counter[str] = Counter()
         self.gone = LossReasons()
         self.n_bytes = 0
-        self.tally = CacheStats()
+        self.stats = CacheStats()
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -138,10 +138,10 @@ class MemoryAnswers:
             self._give_up(key, "expired")
             answer = None
         if answer is None:
-            self.tally.add(Counts(misses=1))
+            self.stats.add(Counts(misses=1))
             return None
         self._answers.move_to_end(key)
-        self.tally.add(counted(answer))
+        self.stats.add(counted(answer))
         return answer
 
     def knows_request(self, request: str) -> bool:
@@ -169,7 +169,7 @@ class MemoryAnswers:
     def _give_up(self, key: str, reason: str) -> None:
         self._drop(key)
         self.gone.add(key, reason)
-        self.tally.evictions["room" if reason == "evicted" else reason] += 1
+        self.stats.evictions["room" if reason == "evicted" else reason] += 1
 
     def _drop(self, key: str) -> None:
         answer = self._answers.pop(key, None)
@@ -190,6 +190,6 @@ class MemoryAnswers:
 
 
 def counted(answer: Answer) -> Counts:
-    """A hit, as a tally counts it."""
+    """A hit, as `CacheStats` counts it."""
     n_tokens = answer.finished.usage.input_tokens or 0
     return Counts(hits=1, hit_tokens=n_tokens, prompt_tokens=n_tokens, saved_s=answer.cost_s)

@@ -79,7 +79,7 @@ class RedisAnswers:
         self._pending: set[asyncio.Task[None]] = set()
         self._pending_bytes = 0
         self._n_clears = 0
-        self.tally = CacheStats()
+        self.stats = CacheStats()
         self.errors = 0
         self.refused = 0
         """Values under our keys that were no answers, or not made with our secret."""
@@ -111,10 +111,10 @@ class RedisAnswers:
         if data and self._n_clears == n_clears and (answer := self._checked(key, data)):
             # Another instance may have another limit.
             if answer.remaining_s(self._max_age_s) > 0:
-                self.tally.add(counted(answer))
+                self.stats.add(counted(answer))
                 return answer
             self.gone.add(key, "expired")
-        self.tally.add(Counts(misses=1))
+        self.stats.add(Counts(misses=1))
         return None
 
     def _checked(self, key: str, data: object) -> Answer | None:

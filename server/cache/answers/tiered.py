@@ -22,7 +22,7 @@ class Tier(Protocol):
     """A store of answers that may take a while. None of its methods ever raises."""
 
     name: str
-    tally: CacheStats
+    stats: CacheStats
     gone: LossReasons
     n_bytes: int
 

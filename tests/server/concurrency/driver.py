@@ -411,8 +411,8 @@ class Driver:
         return ""
 
     def _wrong_on_disk(self) -> str:
-        vault, disk = self.house.backend.kv.states.vault, self.house.service.caches.on_disk
-        assert vault is not None and disk is not None
+        stored, disk = self.house.backend.kv.states.on_disk, self.house.service.caches.on_disk
+        assert stored is not None and disk is not None
         folder = self.house.service.settings.cache_folder
         with closing(sqlite3.connect(folder / "cache.sqlite")) as connection:
             states = dict(connection.execute("select file, n_bytes from runs"))
@@ -420,10 +420,10 @@ class Driver:
         files = {path.name: path.stat().st_size for path in (folder / FOLDER).iterdir()}
         if files != states:
             return f"files {files} and index {states} differ"
-        if (vault.n_files, vault.n_bytes) != (len(states), sum(states.values())):
-            return f"{vault.n_files} files on disk, counted {len(states)}"
+        if (stored.n_files, stored.n_bytes) != (len(states), sum(states.values())):
+            return f"{stored.n_files} files on disk, counted {len(states)}"
         if (len(disk), disk.n_bytes, disk.waiting_bytes) != (len(answers), sum(answers), 0):
             return f"{len(disk)} answers on disk, counted {len(answers)}"
-        if sum(states.values()) > vault._max_bytes or sum(answers) > disk._max_bytes:
+        if sum(states.values()) > stored._max_bytes or sum(answers) > disk._max_bytes:
             return f"{sum(states.values())} and {sum(answers)} bytes on disk"
         return ""

@@ -104,7 +104,7 @@ class DiskPrefixCache:
         self._refreshing = threading.Lock()
         self._last_n = 0
         self.n_bytes = 0
-        self.tally = CacheStats()
+        self.stats = CacheStats()
         own_folder(self._folder)
         disk.write(self._tidy)
 
@@ -134,7 +134,7 @@ class DiskPrefixCache:
             if time.time() - path.lstat().st_mtime > ORPHAN_S:
                 log.warning("%s is in no index and is removed", path.name)
                 path.unlink(missing_ok=True)
-                self.tally.evictions["foreign"] += 1
+                self.stats.evictions["foreign"] += 1
         self._make_room(connection)
 
     def _remove_old(self) -> None:
@@ -219,7 +219,7 @@ class DiskPrefixCache:
         self, connection: sqlite3.Connection, path: Sequence[TokenBlock], parts: Sequence[KVPart]
     ) -> None:
         if sum(part.n_bytes for part in parts) > self._max_bytes:
-            self.tally.evictions["no_room"] += 1
+            self.stats.evictions["no_room"] += 1
             return
         for run in in_runs(parts, self._tree.block_tokens):
             self._write_run(connection, run)
@@ -232,7 +232,7 @@ class DiskPrefixCache:
         try:
             packed = [self._states.pack(part.data) for part in parts]
         except EngineFailed as error:
-            self.tally.evictions["failed"] += 1
+            self.stats.evictions["failed"] += 1
             # As any file that can't be written.
             raise OSError(error.message) from None
         name = self._name(parts)
@@ -260,7 +260,7 @@ class DiskPrefixCache:
         for file, signature in self._index.oldest(connection, self._max_bytes):
             self._delete(connection, self._on_disk.drop(file))
             if signature == self._index.signature:
-                self.tally.evictions["room"] += 1
+                self.stats.evictions["room"] += 1
         self._count(connection)
 
     def _delete(self, connection: sqlite3.Connection, files: Iterable[object]) -> None:
@@ -299,7 +299,7 @@ class DiskPrefixCache:
         with self._tree.lock:
             places = [block.place for block in self._tree.begins(tokens)]
         for file in {place.file for place in places if place is not None}:
-            self.tally.evictions["failed"] += 1
+            self.stats.evictions["failed"] += 1
             self._remove(file, "no token could be sampled from it")
 
     def discard_part(self, part: KVPart) -> None:
@@ -309,7 +309,7 @@ class DiskPrefixCache:
 
     def discard(self, file: object) -> None:
         """Remove a file that turned out to be damaged."""
-        self.tally.evictions["damaged"] += 1
+        self.stats.evictions["damaged"] += 1
         self._remove(file, "it is damaged or gone")
 
     def _remove(self, file: object, why: str) -> None:

@@ -33,13 +33,13 @@ class Eviction:
     """Of one index. Parts leave RAM on the engine thread only, but for those that are lost."""
 
     def __init__(
-        self, tree: BlockTree, states: States, policy: Policy, tally: CacheStats, leases: Leases
+        self, tree: BlockTree, states: States, policy: Policy, stats: CacheStats, leases: Leases
     ) -> None:
         self._tree = tree
         self._leases = leases
         self._states = states
         self._policy = policy
-        self._tally = tally
+        self._stats = stats
         self._now = 0
         self.unwritten = 0
         """States that were given up before the disk had them."""
@@ -97,7 +97,7 @@ class Eviction:
         """Drop a part; return what is the end of its path now, if that may go too."""
         below = victim.block if isinstance(victim, Checkpoint) else _parent(victim)
         self.unwritten += victim.due_s < math.inf
-        self._tally.evictions["room"] += 1
+        self._stats.evictions["room"] += 1
         self._tree.drop(victim)
         below = self.prune(below)
         return below if is_idle_end(below) else None
@@ -144,7 +144,7 @@ class Eviction:
             self._tree.fill(block, data, n_bytes, is_quantized=is_quantized)
             block.n_uses, block.shared_tokens = n_uses, n
             self.touch([block], None)
-            self._tally.evictions["shrunk"] += 1
+            self._stats.evictions["shrunk"] += 1
 
     def lose(self, block: TokenBlock, why: str) -> None:
         """Take a block that can't be used, and all behind it, out of RAM. Any thread."""
@@ -152,7 +152,7 @@ class Eviction:
             if not in_ram(block):
                 return
             log.warning("cached states from token %d on are lost: %s", block.start_tokens, why)
-            self._tally.evictions["failed"] += 1
+            self._stats.evictions["failed"] += 1
             for each in list(self._tree.below(block)):
                 for part in (*each.checkpoints.values(), each):
                     self.unwritten += part.due_s < math.inf

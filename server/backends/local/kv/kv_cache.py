@@ -59,12 +59,14 @@ class KVCache:
     """The states of all tiers."""
 
     def __init__(
-        self, states: States, ram: PrefixCache, vault: DiskPrefixCache | None, on_engine: OnEngine
+        self, states: States, ram: PrefixCache, on_disk: DiskPrefixCache | None, on_engine: OnEngine
     ) -> None:
         self.ram = ram
-        self.vault = vault
+        self.on_disk = on_disk
         self._states = states
-        self._restoring = Restoring(states, ram, vault, on_engine) if vault is not None else None
+        self._restoring = (
+            Restoring(states, ram, on_disk, on_engine) if on_disk is not None else None
+        )
         self._seen = MissExplainer()
         self.s_per_token: float | None = None
         """Prefill time of a token, from the last prompt that was long enough to measure it."""
@@ -144,15 +146,15 @@ class KVCache:
             if not self._states.is_cuttable(state):
                 return
             tokens = first(tokens, at_most_tokens)
-        store = self.vault is not None and n_tokens(tokens) >= MIN_STORED_TOKENS
+        store = self.on_disk is not None and n_tokens(tokens) >= MIN_STORED_TOKENS
         self.ram.add(tokens, state, min(shared_tokens, n_tokens(tokens)), store=store)
 
     def spoil(self, tokens: Sequence[int]) -> None:
         """Drop the states that a prompt began with: nothing could be drawn. Engine thread."""
         if tokens:
             self.ram.spoil(pack(tokens))
-            if self.vault is not None:
-                self.vault.spoil(pack(tokens))
+            if self.on_disk is not None:
+                self.on_disk.spoil(pack(tokens))
 
     def timed(self, prefill_s: float, computed_tokens: int) -> None:
         """Measure the cost of a computed token, which a cached token saves."""

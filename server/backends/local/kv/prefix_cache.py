@@ -51,11 +51,11 @@ class PrefixCache:
         """`tree` is the index that the disk shares."""
         self.tree = tree or BlockTree()
         self.max_bytes = max_bytes
-        self.tally = CacheStats()
+        self.stats = CacheStats()
         self.leases = Leases(self.tree)
         self.waiting = WriteQueue(self.tree, self.leases)
         self._states = states
-        self._eviction = Eviction(self.tree, states, policy or Lru(), self.tally, self.leases)
+        self._eviction = Eviction(self.tree, states, policy or Lru(), self.stats, self.leases)
         self._lock = self.tree.lock
         self._n_refused = 0
         self.free_bytes: Callable[[], int] = lambda: sys.maxsize
@@ -95,7 +95,7 @@ class PrefixCache:
             with self._lock:
                 match = self.tree.find(wanted, in_ram)
                 if match is None:
-                    self.tally.add(Counts(misses=1, prompt_tokens=len(tokens)))
+                    self.stats.add(Counts(misses=1, prompt_tokens=len(tokens)))
                     return self.leases.nothing()
                 # From here on it stays as it is.
                 lease = self.leases.take(match.block, match.checkpoint, match.n_tokens)
@@ -113,7 +113,7 @@ class PrefixCache:
                 raise
             with self._lock:
                 counts = Counts(hits=1, hit_tokens=match.n_tokens, prompt_tokens=len(tokens))
-                self.tally.add(counts)
+                self.stats.add(counts)
                 self._eviction.touch(path, match.checkpoint, is_use=True)
             return lease
 
@@ -133,7 +133,7 @@ class PrefixCache:
     def refuse(self, tokens: bytes, why: str) -> None:
         """Count a state that could not be kept. Engine thread."""
         log.warning("a state of %d tokens is not kept: %s", n_tokens(tokens), why)
-        self.tally.evictions["failed"] += 1
+        self.stats.evictions["failed"] += 1
 
     def _add(self, tokens: bytes, state: State, shared_tokens: int, *, store: bool) -> bool:
         """Return whether it is kept."""
@@ -146,13 +146,13 @@ class PrefixCache:
             n_known = len(path)
             has_room = self._make_room(self._lacking(state, pieces, path))
             if not has_room and not is_cuttable:
-                self.tally.evictions["no_room"] += 1
+                self.stats.evictions["no_room"] += 1
                 return False
             for n, piece in enumerate(pieces[n_known:], n_known + 1):
                 parent = path[-1] if path else self.tree.root
                 block = self._block(parent, piece, state, is_last=n == len(pieces))
                 if block is None:
-                    self.tally.evictions["no_room"] += 1
+                    self.stats.evictions["no_room"] += 1
                     return False
                 path.append(block)
                 hold.move(block)
@@ -338,5 +338,5 @@ class PrefixCache:
         """Give up every state that is not in use, as their model is unloaded. Engine thread."""
         with self._lock:
             n_waiting = len(self.waiting)
-            self.tally.evictions["unloaded"] += self.clear()
+            self.stats.evictions["unloaded"] += self.clear()
             self._n_refused += n_waiting - len(self.waiting)

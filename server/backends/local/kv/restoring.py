@@ -30,11 +30,11 @@ class Restoring:
     """Of one model. For the event loop."""
 
     def __init__(
-        self, states: States, ram: PrefixCache, vault: DiskPrefixCache, on_engine: OnEngine
+        self, states: States, ram: PrefixCache, on_disk: DiskPrefixCache, on_engine: OnEngine
     ) -> None:
         self._states = states
         self._ram = ram
-        self._vault = vault
+        self._on_disk = on_disk
         self._on_engine = on_engine
         self._reading = asyncio.Lock()
 
@@ -46,11 +46,11 @@ class Restoring:
         A lease of less ends before anything is read, so that its blocks may make room.
         What has been restored stays when it fails or is cancelled.
         """
-        if await self._vault.missing(tokens) is None:
+        if await self._on_disk.missing(tokens) is None:
             return False
         async with self._reading:
             # Another request may have brought it meanwhile.
-            missing = await self._vault.missing(tokens)
+            missing = await self._on_disk.missing(tokens)
             if missing is None:
                 return False
             hold = self._ram.hold(missing.path)
@@ -64,14 +64,14 @@ class Restoring:
             except EngineFailed as error:
                 # The prompt is computed instead.
                 log.warning("a state is not restored: %s", error.message)
-                self._vault.tally.evictions["failed"] += 1
+                self._on_disk.stats.evictions["failed"] += 1
                 return False
             finally:
                 hold.release()
             is_whole = len(restored) == len(missing.parts)
             n = missing.n_tokens if is_whole else 0
-            self._vault.tally.add(Counts(is_whole, not is_whole, n, len(tokens)))
-            self._vault.used(missing.path)
+            self._on_disk.stats.add(Counts(is_whole, not is_whole, n, len(tokens)))
+            self._on_disk.used(missing.path)
             return bool(restored)
 
     async def _in_reads(
@@ -79,11 +79,11 @@ class Restoring:
     ) -> None:
         """Restore parts in order, up to one that can't be."""
         for parts in in_reads(missing):
-            read = await self._vault.read(parts)
+            read = await self._on_disk.read(parts)
             n_wanted = len(restored) + len(parts)
             await self._on_engine(partial(self._build, parts, read, hold, restored))
             if len(read) < len(parts):
-                self._vault.discard_part(parts[len(read)])
+                self._on_disk.discard_part(parts[len(read)])
             if len(restored) < n_wanted:
                 return
 
@@ -104,7 +104,7 @@ class Restoring:
                     made = self._states.restore(packed.about, packed.buffers[0])
                 except StateDamaged as error:
                     log.warning("%s", error.message)
-                    self._vault.discard_part(part)
+                    self._on_disk.discard_part(part)
                     return
                 if not self._ram.put(part, made):
                     log.info("a state is not restored: it has been removed meanwhile")

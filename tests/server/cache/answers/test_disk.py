@@ -188,7 +188,7 @@ async def test_a_damaged_answer_is_a_miss_and_removed(tmp_path: Path) -> None:
     async with opened(tmp_path) as answers:
         assert await answers.get("a" * 80) is None
         await written(answers)
-        assert (len(answers), answers.tally.evictions) == (0, {"damaged": 1})
+        assert (len(answers), answers.stats.evictions) == (0, {"damaged": 1})
 
 
 async def test_a_damaged_database_is_begun_anew(tmp_path: Path) -> None:
@@ -216,13 +216,13 @@ async def test_answers_have_an_age_on_disk(tmp_path: Path) -> None:
     async with opened(tmp_path, max_age_s=1e6) as answers:
         answers.expire()
         await written(answers)
-        assert dict(answers.tally.evictions) == {}
+        assert dict(answers.stats.evictions) == {}
     async with opened(tmp_path, max_age_s=60) as answers:
         assert await answers.get("a" * 80) is None
         assert await answers.get("b" * 80) == new
         answers.expire()
         await written(answers)
-        assert (len(answers), answers.tally.evictions) == (1, {"expired": 2})
+        assert (len(answers), answers.stats.evictions) == (1, {"expired": 2})
         cache = TieredAnswers(MemoryAnswers(10, 1 << 20), [answers])
         assert [cache.miss_reason(key * 80) for key in "acd"] == ["expired", "expired", "cold"]
     async with opened(tmp_path) as answers:
@@ -356,5 +356,5 @@ async def test_a_lower_limit_shrinks_what_is_there(tmp_path: Path) -> None:
     async with opened(tmp_path, full // 4) as answers:
         await written(answers)
         assert 0 < answers.n_bytes <= full // 4
-        assert answers.tally.evictions["room"] == 20 - len(answers)
+        assert answers.stats.evictions["room"] == 20 - len(answers)
         assert await answers.get("k19") and not await answers.get("k0")

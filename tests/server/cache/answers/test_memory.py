@@ -101,7 +101,7 @@ def test_the_longest_unused_answer_goes_first() -> None:
     cache.put("c", answer())
     assert cache.get("b") is None
     assert cache.get("a") and cache.get("c")
-    assert (cache.tally.total.hits, cache.tally.total.misses) == (3, 1)
+    assert (cache.stats.total.hits, cache.stats.total.misses) == (3, 1)
 
 
 def test_the_byte_limit_holds_always() -> None:
@@ -140,7 +140,7 @@ def test_an_old_answer_is_no_longer_repeated(monkeypatch: pytest.MonkeyPatch) ->
     cache.expire()
     forever.expire()
     assert len(cache) == 0 and cache.n_bytes == 0 and len(forever) == 2
-    assert cache.tally.evictions == {"expired": 2}
+    assert cache.stats.evictions == {"expired": 2}
     assert {TieredAnswers(cache).miss_reason(key) for key in "ab"} == {"expired"}
 
 

@@ -75,7 +75,7 @@ async def test_what_one_stores_the_other_finds(redis: Redis) -> None:
     one.put("k", made)
     await settled(one)
     assert await other.get("k") == made
-    assert (other.tally.total.hits, other.tally.total.misses) == (1, 1)
+    assert (other.stats.total.hits, other.stats.total.misses) == (1, 1)
     assert await one.clear() == 1
     assert await other.get("k") is None
     await one.close()
@@ -161,7 +161,7 @@ async def test_foreign_values_are_misses(redis: Redis) -> None:
         await tier._redis.execute_command(command, tiers.PREFIX + KEY, "x")
         assert await tier.get(KEY) is None
         assert tier.refused == n
-    assert tier.working and tier.tally.total.misses == len(FOREIGN) + 2
+    assert tier.working and tier.stats.total.misses == len(FOREIGN) + 2
     assert said == [
         "the shared cache holds values that are not believed: not an answer of this version"
     ]
@@ -256,7 +256,7 @@ async def test_what_is_no_redis_costs_its_bound(reply: bytes) -> None:
         tier.put(KEY, answer())
         await settled(tier)
         assert await tier.clear() == 0
-        assert (tier.tally.total.hits, tier.tally.total.misses) == (0, 1)
+        assert (tier.stats.total.hits, tier.stats.total.misses) == (0, 1)
         await asyncio.wait_for(tier.close(), 10)
 
 

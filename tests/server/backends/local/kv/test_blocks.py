@@ -109,7 +109,7 @@ class Limited(RuleBasedStateMachine):
         self.ram = PrefixCache(states, TOKEN_BYTES * self.limit_tokens, policy, self.tree)
         self.disk = DiskIO(SqliteIndex(Path(self.folder.name)))
         home = Path(self.folder.name)
-        self.vault = DiskPrefixCache(self.disk, home, states, self.ram, "model", self.disk_bytes)
+        self.on_disk = DiskPrefixCache(self.disk, home, states, self.ram, "model", self.disk_bytes)
         self.settle()
 
     def settle(self) -> None:
@@ -156,20 +156,20 @@ class Limited(RuleBasedStateMachine):
     @rule(everything=st.booleans())
     def write(self, everything: bool) -> None:
         """What waits is written."""
-        self.vault.write_due(everything=everything)
+        self.on_disk.write_due(everything=everything)
         self.settle()
 
     @rule(tokens=tokens)
     def restore(self, tokens: list[int]) -> None:
         """What only the disk knows comes back, or as much as there is room for."""
-        missing = self.vault._missing(pack(tokens[:-1]))
+        missing = self.on_disk._missing(pack(tokens[:-1]))
         if missing is None:
             return
         hold = self.ram.hold(missing.path)
         for part in missing.parts:
             assert part.place is not None
-            (data,) = run_file_read(self.vault, part.place)
-            made = self.vault._states.restore(part.place.about, data)
+            (data,) = run_file_read(self.on_disk, part.place)
+            made = self.on_disk._states.restore(part.place.about, data)
             if not self.ram.put(part, made):
                 break
             if part in missing.path:
@@ -182,7 +182,7 @@ class Limited(RuleBasedStateMachine):
         n = self.ram.known(pack(tokens))
         if n:
             self.ram.spoil(pack(tokens[:n]))
-            self.vault.spoil(pack(tokens[:n]))
+            self.on_disk.spoil(pack(tokens[:n]))
             self.settle()
             assert self.ram.known(pack([*tokens[:n], 7])) < n
 
@@ -205,7 +205,7 @@ class Limited(RuleBasedStateMachine):
     @rule()
     def clear_disk(self) -> None:
         """The user empties the disk."""
-        self.vault.clear()
+        self.on_disk.clear()
         self.settle()
         assert list((Path(self.folder.name) / FOLDER).iterdir()) == []
 
@@ -224,8 +224,8 @@ class Limited(RuleBasedStateMachine):
         assert logical_bytes(self.tree) >= self.ram.n_bytes or self.kind != "plain"
         folder = Path(self.folder.name) / FOLDER
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-        assert sum(sizes.values()) == self.vault.n_bytes <= self.disk_bytes
-        assert self.vault._on_disk._files.keys() == sizes.keys()
+        assert sum(sizes.values()) == self.on_disk.n_bytes <= self.disk_bytes
+        assert self.on_disk._on_disk._files.keys() == sizes.keys()
 
     @invariant()
     def leases_hold(self) -> None:
@@ -243,9 +243,9 @@ def lost(lease: Lease) -> bool:
     return not in_ram(lease.block.path()[0])
 
 
-def run_file_read(vault: DiskPrefixCache, place: Any) -> list[bytes]:
+def run_file_read(stored: DiskPrefixCache, place: Any) -> list[bytes]:
     """The bytes of a part."""
-    return run_file.read(vault._folder, [place])
+    return run_file.read(stored._folder, [place])
 
 
 class Adaptive(Limited):
@@ -302,7 +302,7 @@ class Crowd:
         self.tree = BlockTree("model", BLOCK_TOKENS)
         self.ram = PrefixCache(states, TOKEN_BYTES * 200, tree=self.tree)
         self.disk = DiskIO(SqliteIndex(folder))
-        self.vault = DiskPrefixCache(self.disk, folder, states, self.ram, "model", 4_000)
+        self.on_disk = DiskPrefixCache(self.disk, folder, states, self.ram, "model", 4_000)
         self.seed = seed
         self.wrong: list[str] = []
         self.is_over = threading.Event()
@@ -342,7 +342,7 @@ class Crowd:
             self.wrong += check_integrity(self.tree, self.ram.leases)
             if self.ram.n_bytes > self.ram.max_bytes:
                 self.wrong.append(f"{self.ram.n_bytes} bytes")
-            self.vault.write_due(everything=True)
+            self.on_disk.write_due(everything=True)
 
     def run(self) -> None:
         """All at once."""

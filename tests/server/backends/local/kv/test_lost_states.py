@@ -48,7 +48,7 @@ def test_a_new_state_that_fails_is_not_kept(site: str, kind: str) -> None:
     ram, cache, plan = opened(100)
     plan.arm(site, kind)
     cache.keep(KVState(LONG, tuple(LONG)), 50, ram.lease(LONG))
-    assert (len(ram), dict(ram.tally.evictions)) == (0, {"failed": 1})
+    assert (len(ram), dict(ram.stats.evictions)) == (0, {"failed": 1})
     assert adds_up(ram)
     cache.keep(KVState(LONG, tuple(LONG)), 50, ram.lease(LONG))
     assert len(ram) == 1 and adds_up(ram)
@@ -62,7 +62,7 @@ def test_an_old_state_that_cant_be_cut_makes_room_whole(kind: str) -> None:
     plan.arm("cut", kind)
     other = list(range(1_000, 1_120))
     cache.keep(KVState(other, tuple(other)), 0, ram.lease(other))
-    assert ram.tally.evictions["failed"] == 1
+    assert ram.stats.evictions["failed"] == 1
     assert kept(ram) == [pack(other)]
     assert adds_up(ram)
 
@@ -77,7 +77,7 @@ def test_a_state_that_cant_be_leased_is_dropped(kind: str) -> None:
     plan.arm("lease", kind)
     lease = ram.lease([*LONG, 1])
     assert lease.n_cached == len(SYSTEM)
-    assert ram.tally.evictions["failed"] == 1
+    assert ram.stats.evictions["failed"] == 1
     lease.release()
     assert adds_up(ram)
 

@@ -48,7 +48,7 @@ def test_a_shared_system_prompt_outlives_its_conversations() -> None:
     add(cache, list(range(1000, 1120)))
     assert known(cache, [*system, 7, 8]) == 50
     assert known(cache, [*system, *range(100, 200)]) == 50
-    assert cache.tally.evictions == {"shrunk": 1}
+    assert cache.stats.evictions == {"shrunk": 1}
 
 
 def test_a_shared_part_is_not_kept_twice() -> None:
@@ -59,7 +59,7 @@ def test_a_shared_part_is_not_kept_twice() -> None:
     add(cache, [*system, *range(200, 250)], shared_tokens=50)
     add(cache, list(range(1000, 1100)))
     assert (len(cache), cache.n_bytes) == (2, TOKEN_BYTES * 200)
-    assert cache.tally.evictions == {"room": 1}
+    assert cache.stats.evictions == {"room": 1}
 
 
 def test_a_longer_state_replaces_its_own_beginning() -> None:
@@ -90,7 +90,7 @@ def test_what_is_larger_than_the_cache_is_cut_to_it() -> None:
     assert known(cache, list(range(150))) == 100
     whole = cache_of(100, states=Recurrent())
     add(whole, list(range(150)))
-    assert (len(whole), whole.tally.evictions) == (0, {"no_room": 1})
+    assert (len(whole), whole.stats.evictions) == (0, {"no_room": 1})
 
 
 def test_what_is_in_use_is_never_given_up() -> None:
@@ -116,7 +116,7 @@ def test_memory_counts_as_free_once_it_is_free(is_freed: bool) -> None:
     cache.free_bytes = lambda: TOKEN_BYTES * 130 - (cache.n_bytes if is_freed else held)
     add(cache, range(1_000, 1_060))
     assert known(cache, [*range(1_000, 1_060), 7]) == 60 * is_freed
-    assert cache.tally.evictions["no_room"] == (not is_freed)
+    assert cache.stats.evictions["no_room"] == (not is_freed)
 
 
 def test_adaptive_keeps_what_pays() -> None:
