@@ -23,7 +23,8 @@ LINGER_S = 5.0
 
 _NEVER_IN_A_HEAD = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n")
 _LETTERS = re.compile(rb"[A-Za-z]")
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A method, or the name of a header: RFC 9110, 5.6.2."""
 
 
 class Exchange(TimedHttp):
@@ -46,6 +47,10 @@ class Exchange(TimedHttp):
         await super().http1()
         if self._unread or self.request_body:
             await self._linger()
+
+    def leave_unread(self) -> None:
+        """The rest of a body is not read: the connection ends with the answer."""
+        self._unread, self.keep_alive, self.request_body = True, False, None
 
     async def _linger(self) -> None:
         """Let the client read: closing while its bytes come in would take the answer from it."""
@@ -106,10 +111,13 @@ class Exchange(TimedHttp):
             del self.recv_buffer[:2]
         self._check_start()
         await super().http1_request_header()
-        if not _METHOD.fullmatch(self.request.method):
+        if not _TOKEN.fullmatch(self.request.method):
             raise BadRequest("the request has no valid method")
         if self.request._parsed_url.path is None:
             raise BadRequest("the request's target has no path")
+        if not all(map(_TOKEN.fullmatch, self.request.headers)):
+            # Also one with a blank in front of its colon, which proxies read in two ways.
+            raise BadRequest("the request has a header without a valid name")
 
     async def error_response(self, exception: Exception) -> None:
         """Answer an error of the connection, if the client still reads."""

@@ -113,6 +113,10 @@ async def drop_body(stream: Any) -> None:
         stream.expecting_continue = False
         stream.keep_alive, stream.request_body = False, None
         return
+    if stream.request_body is True and stream.request_bytes_left > DROP_BYTES:
+        # So much is never read, so nothing is gained by waiting for some of it.
+        stream.leave_unread()
+        return
     stream.request_max_size = float("inf")
     n_bytes = 0
     # A body that is malformed, or doesn't end in time: the connection ends instead.

@@ -10,7 +10,7 @@ import pytest
 
 from mlxdeck.server.web import incoming_bodies
 from mlxdeck.server.web.connection import Exchange
-from mlxdeck.server.web.incoming_bodies import FREE_BYTES
+from mlxdeck.server.web.incoming_bodies import DROP_S, FREE_BYTES
 from tests.server.http import Running, body, running, until
 
 
@@ -164,6 +164,21 @@ async def test_a_client_that_leaves_within_its_body_leaves_nothing() -> None:
             await until(lambda: server.service.bodies.in_flight_bytes > 0)
             writer.transport.abort()
             await until(lambda: server.service.bodies.in_flight_bytes == 0)
+
+
+@pytest.mark.parametrize("length", [10**10, 10**400])
+async def test_a_length_beyond_all_bounds_is_refused_before_any_of_it_comes(length: int) -> None:
+    """Also of a client that sends nothing until it has its answer."""
+    async with running(max_body_bytes=2**20) as server, asyncio.timeout(DROP_S / 2):
+        assert (await exchange(server, head(length))).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("line", ["X-A : a", "X A: a", " X-A: a", ": a", "X-\u00e9: a"])
+async def test_a_header_without_a_valid_name_is_refused(line: str) -> None:
+    """Proxies and servers could read it in two ways."""
+    async with running() as server:
+        answered = await exchange(server, head(2, line) + b"{}")
+    assert answered.startswith(b"HTTP/1.1 400")
 
 
 async def test_a_client_that_waits_for_100_is_asked_for_its_body() -> None:
