@@ -27,12 +27,15 @@ from mlxdeck.settings.tables import NamedValues
 from tests.real import ROOT, free_port, serving
 from tests.server.bench.peers import peer
 
-ECHO = ("bench", "--engine", "echo", "--quick")
+QUICK = ("bench", "--quick")
+ECHO = (*QUICK, "--engine", "echo")
+OTHER = "http://127.0.0.1:9"
+"""Nobody answers there."""
 
 
 def ran(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[dict[str, Any], str]:
     """The JSON of a run, and all that was printed."""
-    assert main([*ECHO, *flags]) == 0
+    assert main([*(QUICK if "--url" in flags else ECHO), *flags]) == 0
     shown = capsys.readouterr()
     return json.loads(shown.out.splitlines()[-1]), shown.out + shown.err
 
@@ -98,18 +101,18 @@ def test_running_server_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--only", "cold"], "no 'cold', only prompts, repeat"),
-        (["--url", "http://127.0.0.1:9"], "no answer: Connection refused"),
+        (["--engine", "echo", "--only", "cold"], "no 'cold', only prompts, repeat"),
+        (["--url", OTHER], "no answer: Connection refused"),
         (["--url", "ftp://host"], "is no address"),
-        (["--against-api", "soap"], "expected auto"),
-        (["--against-key-env", "NOT_THERE"], "NOT_THERE is not set"),
+        (["--against", OTHER, "--against-api", "soap"], "expected auto"),
+        (["--against", OTHER, "--against-key-env", "NOT_THERE"], "NOT_THERE is not set"),
     ],
 )
 def test_option_that_can_not_be_met(
     flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line, and status 2."""
-    assert main([*ECHO, *flags]) == 2
+    assert main([*QUICK, *flags]) == 2
     assert told in capsys.readouterr().err
 
 
