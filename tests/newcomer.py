@@ -35,6 +35,7 @@ NOT_RUN = {
     "mlxdeck run -- codex": "needs a terminal; tests/e2e/test_codex.py runs it",
     "mlxdeck run -- opencode": "needs a terminal; tests/e2e/test_coding_agents.py runs it",
     "mlxdeck claude -- --continue": "needs a terminal",
+    "mlxdeck claude --dashboard --alert-error-rate 0.1": "needs a terminal",
     "claude": "needs a terminal",
     "mlxdeck tui --serve": "runs until it is stopped; tests/tui/ runs it",
     "mlxdeck up --alert*": "runs until it is stopped; tests/tui/ runs up",

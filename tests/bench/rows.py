@@ -102,7 +102,7 @@ _ROWS = (
             "<= 0.02")
         for n in (1, 4, 8, 16)
     ),
-    Row("step_passes", "step", "forward passes a step", "", "= 1", counted=True),
+    Row("step_passes", "step", "forward passes a step", "", "<= 1", counted=True),
     Row("step_evals", "step", "evals a step", "", "= 1", counted=True),
     Row("step_calls", "step", "calls to the event loop a step", "", "= 1", counted=True),
 
