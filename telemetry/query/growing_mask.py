@@ -10,16 +10,21 @@ from mlxdeck.telemetry.columns.growable_array import GrowableArray
 from mlxdeck.telemetry.query.filters import Filter
 from mlxdeck.telemetry.store.store import Store
 
+PART_ROWS = 1 << 17
+"""So many new rows are looked at in one go, which takes some milliseconds."""
+
 
 class GrowingMask:
     """For one filter. A request that has ended stays as it is, unless it is written anew."""
 
-    def __init__(self, store: Store, wanted: Filter) -> None:
+    def __init__(self, store: Store, wanted: Filter, part_rows: int = PART_ROWS) -> None:
         self._store = store
+        self._part_rows = part_rows
         self._wanted = wanted
         self._whole: object = None
         """While this is the same, requests that have ended match as before."""
         self._told: object = None
+        """While this is the same, nothing is to be looked at."""
         self._running: list[int] = []
         self._mask: GrowableArray = np.zeros(0, bool)
         self.n_looked = 0
@@ -27,18 +32,31 @@ class GrowingMask:
 
     def at(self, now_ts: float) -> GrowableArray:
         """For each row as of a moment whether it matches."""
-        store, n_before = self._store, len(self._mask)
-        told = (store.n_lines, store.n_open)
-        whole = self.key(now_ts)
-        if whole != self._whole:
-            self._look(np.arange(store.n), np.zeros(store.n, bool), now_ts)
-        elif told != self._told:
-            rows = np.union1d(self._running, np.arange(n_before, store.n)).astype(np.int64)
-            mask = np.zeros(store.n, bool)
-            mask[:n_before] = self._mask
-            self._look(rows, mask, now_ts)
-        self._whole, self._told, self._running = whole, told, store.open_rows
+        while not self.advance(now_ts):
+            pass
         return self._mask
+
+    def advance(self, now_ts: float) -> bool:
+        """Look at some rows more; return whether all are known."""
+        store, whole = self._store, self.key(now_ts)
+        if whole != self._whole:
+            self._whole, self._told, self._running = whole, None, []
+            self._mask = np.zeros(0, bool)
+        told = (store.n_lines, store.n_open)
+        if told == self._told:
+            return True
+        n_before = len(self._mask)
+        # Who is compared with others is looked at with all of them.
+        n = store.n if self._wanted.is_of_others else min(store.n, n_before + self._part_rows)
+        rows = np.union1d(self._running, np.arange(n_before, n)).astype(np.int64)
+        mask = np.zeros(n, bool)
+        mask[:n_before] = self._mask
+        self._look(rows, mask, now_ts)
+        self._running = [row for row in store.open_rows if row < n]
+        if n < store.n:
+            return False
+        self._told = told
+        return True
 
     def key(self, now_ts: float) -> Hashable:
         """While this value is the same, the mask only changes by what is new."""

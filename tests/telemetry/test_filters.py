@@ -438,17 +438,18 @@ def naive(text: str, n: int, made: list[tuple[RequestStart, RequestEnd | None, s
         + ["blame:*", "status:error", "first:yes", "session:a*e"]
     ),
     st.integers(0, 6),
+    st.integers(1, 7),
 )
 def test_a_filter_is_what_each_request_says(
-    made: list[tuple[RequestStart, RequestEnd | None, str]], text: str, cut: int
+    made: list[tuple[RequestStart, RequestEnd | None, str]], text: str, cut: int, part_rows: int
 ) -> None:
-    """Over any store, at once and while it grows, where only what is new is looked at."""
+    """Over any store, at once, in parts and while it grows; just what is new is looked at."""
     store, stream, wanted = Store(), Stream(), parse(text)
-    growing, path = GrowingMask(store, wanted), Path("a")
+    growing, path = GrowingMask(store, wanted, part_rows), Path("a")
     for n, (start, _, session) in enumerate(made):
         store.feed([batch(path, stream.line(start, n, f"req_{n}", session)) or pytest.fail()])
         if n == cut:
-            growing.at(0)
+            growing.advance(0)
     for n, (_, end, session) in enumerate(made):
         if end is not None:
             store.feed(
@@ -461,6 +462,13 @@ def test_a_filter_is_what_each_request_says(
     n_looked = growing.n_looked
     growing.at(0)
     assert growing.n_looked == n_looked
+    anew, most = GrowingMask(store, wanted, part_rows), len(made) if "first" in text else part_rows
+    n_running, is_known = len(store.open_rows), False
+    while not is_known:
+        n_before = anew.n_looked
+        is_known = anew.advance(0)
+        assert anew.n_looked - n_before <= most + n_running
+    assert anew.at(0).tolist() == expected
 
 
 @given(

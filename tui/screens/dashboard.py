@@ -148,6 +148,7 @@ class DashboardScreen(PanelScreen):
         if empty:
             self._show_empty()
             return
+        yield from in_parts(listing.advance)
         filtered = bool(listing.text)
         for each in {False, filtered}:
             yield from self.adding_up(now_s, filtered=each)

@@ -150,6 +150,10 @@ class RequestQuery:
             return mask
         return self._mask.at(self._now()) if self.text else None
 
+    def advance(self) -> bool:
+        """Look for what matches among some rows more; return whether all are known."""
+        return self.is_chosen or not self.text or self._mask.advance(self._now())
+
     @property
     def version(self) -> object:
         """While this value is the same, the list at a moment is the same."""
