@@ -40,6 +40,7 @@ class ServerHistory:
         """The process that listened at an address last, and since when."""
         self._gone: dict[int, float] = {}
         """Processes that the system does not know any more, and when they were heard last."""
+        self._heard: dict[int, float] = {}
         self._headers: list[_Header] = []
         self._stops: set[tuple[float, int]] = set()
         self._marks: list[ServerMark] | None = None
@@ -114,12 +115,15 @@ class ServerHistory:
 
     def found_gone(self, pid: int, heard_ts: float) -> None:
         """The system doesn't know a process any more that was heard last at a moment."""
-        self._gone[pid] = heard_ts
-        self._note_stop(pid, heard_ts)
+        # The same may be told again, though it has written since: it is there, or said its stop.
+        if heard_ts >= self._heard.get(pid, -math.inf):
+            self._gone[pid] = heard_ts
+            self._note_stop(pid, heard_ts)
 
     def heard(self, told: Iterable[HeardProcess]) -> None:
         """Processes have written lines: one that was taken for gone is not."""
         for each in told:
+            self._heard[each.pid] = max(each.last_ts, self._heard.get(each.pid, -math.inf))
             if each.last_ts > self._gone.get(each.pid, math.inf):
                 over = self._over[each.pid]
                 over.discard(self._gone.pop(each.pid))

@@ -97,6 +97,20 @@ def test_requests_of_a_process_that_is_gone_are_lost_unless_it_writes_on() -> No
     assert not store.servers.stopped(START_TS + 13)
 
 
+@pytest.mark.parametrize("has_stopped", [False, True])
+def test_old_news_of_a_process_that_is_gone_takes_nothing_back(has_stopped: bool) -> None:
+    """It was heard since: it is there, or it said itself that it stops."""
+    store, stream = Store(), Stream(7)
+    start = stream.line(t.RequestStart(), 5, "req_1")
+    store.feed([told(stream.line(header(), 0), start, stream.tick(10))])
+    store.lose_processes([(7, START_TS + 10)])
+    store.feed([told(stream.line(t.ServerStop(), 12) if has_stopped else stream.tick(12))])
+    store.lose_processes([(7, START_TS + 10)])
+    assert not store.servers.is_gone
+    assert store.servers.stopped_ts(7) == (START_TS + 12 if has_stopped else 0)
+    assert store.open_rows == ([] if has_stopped else [0])
+
+
 def test_a_report_tells_what_was_lost_before_the_silence_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
