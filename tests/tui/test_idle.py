@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.segment import Segment
 from textual._compositor import Compositor
+from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.strip import Strip
 
 from mlxdeck.tui.app import Dashboard
+from mlxdeck.tui.widgets.line_widget import LineWidget
 from mlxdeck.tui.widgets.shown_text import ShownText
 from tests.streams import NAME, START_TS, Made, Stream, write
 from tests.tui.running import NOW_S, REQUESTS, Running
@@ -136,3 +139,32 @@ async def test_nothing_on_the_screen_is_out_of_date(tmp_path: Path) -> None:
             await run.settle()
             anew = app.screen._compositor.render_strips()
             assert [line.simplify() for line in drawn] == [line.simplify() for line in anew], key
+
+
+class OneLine(LineWidget):
+    """A text."""
+
+    text = "as before"
+
+    def make_line(self, y: int) -> Strip:
+        return Strip([Segment(self.text)])
+
+
+class Alone(App[None]):
+    """Such a widget."""
+
+    def compose(self) -> ComposeResult:
+        yield OneLine()
+
+
+async def test_a_line_that_is_back_before_it_is_drawn_is_drawn_as_it_is() -> None:
+    """Not as it was made for the drawing that didn't come about."""
+    async with Alone().run_test() as pilot:
+        widget = pilot.app.query_one(OneLine)
+        await pilot.pause()
+        for text in ("another", "as before"):
+            widget.text = text
+            widget.refresh_changed()
+        await pilot.pause()
+        shown = pilot.app.screen._compositor.render_strips()[0].text
+        assert shown.strip() == "as before"

@@ -62,7 +62,8 @@ class LineWidget(Widget):
         changed = {y: line for y, line in made.items() if line != self._drawn_lines.get(y)}
         if changed:
             self.refresh(*(Region(0, y, size.width, 1) for y in changed))
-            self._made_lines, self._made_size = changed, size
+        # Also if there are none: a line that waits to be drawn may be back at what it was.
+        self._made_lines, self._made_size = changed, size
 
     def refresh(self, *regions: Region, **options: bool) -> Self:
         """As of any widget; what was made before may be out of date."""
