@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,9 @@ class CallColumns:
 
     def __init__(self) -> None:
         self._columns = ColumnSet(_KINDS | _ANSWERED)
+        self.n_answered = 0
+        self.answered_ts = -math.inf
+        """When the latest result came."""
 
     def __len__(self) -> int:
         return self._columns.n
@@ -55,7 +59,9 @@ class CallColumns:
         failed: GrowableArray | Sequence[bool],
         elapsed_s: GrowableArray | Sequence[float],
     ) -> None:
-        """The results of some calls have come."""
+        """The results of some calls have come, not none."""
+        self.n_answered += len(numbers)
+        self.answered_ts = max(self.answered_ts, *ts)
         for name, values in zip(_ANSWERED, (ts, failed, elapsed_s), strict=True):
             self._columns.put(name, numbers, values)
 

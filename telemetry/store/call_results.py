@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -46,21 +45,20 @@ class CallResults:
         self._early: dict[str, tuple[float, bool, float]] = {}
         """Results whose call has not been read."""
         self._shown: dict[str, ToolResultRow] = {}
-        self._n = 0
-        self._latest_ts = -math.inf
         self._counted: tuple[float, int, int] | None = None
         self.n_scanned = 0
         """How often all results were looked at to count them."""
 
     def until(self, ts: float) -> int:
         """How many results of calls had come by a moment."""
-        if ts >= self._latest_ts:
-            return self._n
+        calls = self._calls
+        if ts >= calls.answered_ts:
+            return calls.n_answered
         # Every part of a drawing asks.
-        if self._counted is None or self._counted[:2] != (ts, self._n):
+        if self._counted is None or self._counted[:2] != (ts, calls.n_answered):
             self.n_scanned += 1
-            n_known = int(np.count_nonzero(self._calls.result_ts <= ts))
-            self._counted = (ts, self._n, n_known)
+            n_known = int(np.count_nonzero(calls.result_ts <= ts))
+            self._counted = (ts, calls.n_answered, n_known)
         return self._counted[2]
 
     def called(self, first: int, ids: Sequence[str], times: GrowableArray) -> None:
@@ -70,7 +68,7 @@ class CallResults:
                 continue
             if (early := self._early.pop(call_id, None)) is not None:
                 ts, failed, elapsed_s = early
-                self._answer([number], [ts], [failed], [elapsed_s])
+                self._calls.answer([number], [ts], [failed], [elapsed_s])
             else:
                 self._waiting.setdefault(call_id, []).append((made_ts, number))
         _bound(self._waiting)
@@ -91,7 +89,7 @@ class CallResults:
             self._shown.setdefault(call_id, ToolResultRow(ts, results.packed[place]))
         if numbers:
             told = (results.ts[places], results.failed[places], results.elapsed_s[places])
-            self._answer(numbers, *told)
+            self._calls.answer(numbers, *told)
         _bound(self._early)
         if len(self._shown) > 2 * MAX_SHOWN:
             newest = sorted(self._shown.items(), key=lambda each: each[1].ts)[-MAX_SHOWN:]
@@ -105,17 +103,6 @@ class CallResults:
         if not calls:
             del self._waiting[call_id]
         return number
-
-    def _answer(
-        self,
-        numbers: Sequence[int],
-        ts: GrowableArray | Sequence[float],
-        failed: GrowableArray | Sequence[bool],
-        elapsed_s: GrowableArray | Sequence[float],
-    ) -> None:
-        self._n += len(numbers)
-        self._latest_ts = max(self._latest_ts, *ts)
-        self._calls.answer(numbers, ts, failed, elapsed_s)
 
     def of(self, call_id: str, as_of_ts: float) -> ToolResultRow | None:
         """The result of a call, if it had come by then and is kept."""
