@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -42,6 +42,7 @@ class CallResults:
         self._waiting: dict[str, list[tuple[float, int]]] = {}
         """Calls without a result, by their ids: when each was made, and its number. An answer that
         is given again has the same ids."""
+        self._n_waiting = 0
         self._early: dict[str, tuple[float, bool, float]] = {}
         """Results whose call has not been read."""
         self._shown: dict[str, ToolResultRow] = {}
@@ -71,7 +72,10 @@ class CallResults:
                 self._calls.answer([number], [ts], [failed], [elapsed_s])
             else:
                 self._waiting.setdefault(call_id, []).append((made_ts, number))
-        _bound(self._waiting)
+                self._n_waiting += 1
+        while self._n_waiting > MAX_WAITING:
+            # The oldest give way, also of one answer that is given again and again.
+            self._waits_no_more(next(iter(self._waiting)), 0)
 
     def came(self, results: Results) -> None:
         """Results were read; one that is known changes nothing."""
@@ -90,7 +94,8 @@ class CallResults:
         if numbers:
             told = (results.ts[places], results.failed[places], results.elapsed_s[places])
             self._calls.answer(numbers, *told)
-        _bound(self._early)
+        while len(self._early) > MAX_WAITING:
+            del self._early[next(iter(self._early))]
         if len(self._shown) > 2 * MAX_SHOWN:
             newest = sorted(self._shown.items(), key=lambda each: each[1].ts)[-MAX_SHOWN:]
             self._shown = dict(newest)
@@ -99,7 +104,12 @@ class CallResults:
         """The last call before a result waits no more; which it is depends on times alone."""
         calls = self._waiting[call_id]
         made = [place for place, (made_ts, _) in enumerate(calls) if made_ts <= ts]
-        _, number = calls.pop(made[-1] if made else 0)
+        return self._waits_no_more(call_id, made[-1] if made else 0)
+
+    def _waits_no_more(self, call_id: str, place: int) -> int:
+        calls = self._waiting[call_id]
+        _, number = calls.pop(place)
+        self._n_waiting -= 1
         if not calls:
             del self._waiting[call_id]
         return number
@@ -108,9 +118,3 @@ class CallResults:
         """The result of a call, if it had come by then and is kept."""
         found = self._shown.get(call_id) if call_id else None
         return found if found and found.ts <= as_of_ts else None
-
-
-def _bound(waiting: dict[str, Any]) -> None:
-    """The oldest give way."""
-    while len(waiting) > MAX_WAITING:
-        del waiting[next(iter(waiting))]

@@ -17,6 +17,7 @@ from mlxdeck.telemetry.analyze.tool_results import results
 from mlxdeck.telemetry.analyze.usage import tool_uses
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.store import call_results
 from mlxdeck.telemetry.store.store import Store
 from tests import streams
 from tests.streams import START_TS, Stream
@@ -97,6 +98,17 @@ def test_each_result_belongs_to_one_call(n_results: int, size: int) -> None:
     store = stored([*pieces, pieces[0]])
     elapsed_s = [1.0, 2.0] if n_results == 2 else [1.0, math.nan]
     np.testing.assert_array_equal(store.calls.elapsed_s, elapsed_s)
+
+
+def test_no_more_calls_wait_than_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not of one answer that is given again and again."""
+    monkeypatch.setattr(call_results, "MAX_WAITING", 2)
+    stream = Stream()
+    made = [stream.line(CALLS[0], at_s, f"req_{at_s}", "one") for at_s in (1, 2, 3)]
+    made += [stream.line(told("Read"), at_s, "req_9", "one") for at_s in (11, 12, 13)]
+    store = stored(made)
+    assert np.isnan(store.calls.result_ts).tolist() == [True, False, False]
+    assert store.results.until(START_TS + 20) == 2
 
 
 def test_a_result_is_not_known_before_it_came() -> None:
