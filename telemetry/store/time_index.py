@@ -11,9 +11,8 @@ from mlxdeck.telemetry.columns.growable_array import grown
 
 Rows = np.ndarray[Any, np.dtype[np.int32]]
 Times = np.ndarray[Any, np.dtype[np.float64]]
-
-
 MAX_WAITING = 1 << 16
+"""So many rows at most, as whoever looks waits until they are merged."""
 
 
 class TimeIndex:
