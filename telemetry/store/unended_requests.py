@@ -81,9 +81,11 @@ class UnendedRequests:
     def look_again(self, told: Iterable[HeardProcess]) -> bool:
         """Processes were heard: they lived longer than was known, or live. Whether that is new."""
         pids, moved, n_lost = {each.pid for each in told}, dict[int, float](), len(self._lost)
-        for row, (lost_ts, pid) in list(self._lost.items()):
-            start_ts = float(self._columns["start_ts"][row])
-            if pid not in pids or (last_ts := self._lives.last_ts(pid, start_ts)) == lost_ts:
+        # Of the processes that write, few lost requests; each time that lines come, all are asked.
+        own = [(row, *each) for row, each in self._lost.items() if each[1] in pids]
+        for row, lost_ts, pid in own:
+            last_ts = self._lives.last_ts(pid, float(self._columns["start_ts"][row]))
+            if last_ts == lost_ts:
                 continue
             if last_ts > lost_ts and math.isinf(self._gone_ts(row, pid)):
                 self._reopen(row)
