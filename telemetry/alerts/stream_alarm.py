@@ -59,10 +59,10 @@ class StreamAlarm:
         new = self._thresholds.look(total, latest_tick(store, now_ts))
         if self.hooks is None or not fires:
             return new
-        rows = rows_of(store, period)
-        new += self._new_findings(store, rows[-MAX_ROWS:], lost_rows(store, period))
+        rows, lost = rows_of(store, period), lost_rows(store, period)
+        new += self._new_findings(store, rows[-MAX_ROWS:], lost)
         for alert in new:
-            self.hooks.fire(alert, now_ts, _file_of(store, rows))
+            self.hooks.fire(alert, now_ts, _file_of(store, rows if len(rows) else lost))
         return new
 
     def _new_findings(self, store: Store, rows: Array, lost: Array) -> list[Alert]:
@@ -78,5 +78,5 @@ class StreamAlarm:
 
 
 def _file_of(store: Store, rows: Array) -> Path | None:
-    """The file of the request that ended last."""
+    """The file of the last one of some requests."""
     return store.spans(int(rows[-1]))[-1].path if len(rows) else None

@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 from mlxdeck.cli.main import main
+from mlxdeck.telemetry.alerts.hooks import AlertHooks
+from mlxdeck.telemetry.alerts.stream_alarm import StreamAlarm
+from mlxdeck.telemetry.alerts.thresholds import Thresholds
+from mlxdeck.telemetry.alerts.watch import Alert
+from mlxdeck.telemetry.analyze.report import Period
 from mlxdeck.telemetry.columns.record_batch import RecordBatch, batch
 from mlxdeck.telemetry.read.local_processes import BUSY_FRESH_S, FRESH_S, LocalProcesses, runs
 from mlxdeck.telemetry.read.spool import new_folder
@@ -95,6 +100,26 @@ def test_requests_of_a_process_that_is_gone_are_lost_unless_it_writes_on() -> No
     store.feed([told(stream.tick(12))])
     assert store.open_rows == [0] and not store.servers.is_gone
     assert not store.servers.stopped(START_TS + 13)
+
+
+class Delivered(AlertHooks):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Path | None]] = []
+
+    def fire(self, alert: Alert, ts: float, file: Path | None) -> None:
+        self.told.append((alert.name, file))
+
+
+def test_who_is_told_of_it_is_told_the_file() -> None:
+    """Also if no request has ended."""
+    store, stream, hooks = Store(), Stream(7), Delivered()
+    start = stream.line(t.RequestStart(), 5, "req_1")
+    store.feed([told(stream.line(header(), 0), start, stream.tick(10))])
+    store.lose_processes([(7, START_TS + 10)])
+    StreamAlarm(Thresholds(), hooks).look(store, Period(START_TS, START_TS + 20))
+    assert hooks.told == [("servers_died", Path("f"))]
 
 
 @pytest.mark.parametrize("has_stopped", [False, True])
