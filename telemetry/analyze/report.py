@@ -200,7 +200,10 @@ def _chosen(store: Store, rows: Array, period: Period, session: str, where: Filt
     if session:
         names = store.strings.texts(store.column("session")[rows])
         rows = rows[np.fromiter((name.startswith(session) for name in names), bool, len(rows))]
-    return rows if where is None else rows[where.mask(store, period.until_ts)[rows]]
+    if where is None or not len(rows):
+        # Mostly none are lost or run, and a mask is of all that is recorded.
+        return rows
+    return rows[where.mask(store, period.until_ts)[rows]]
 
 
 def _counted(store: Store, name: str, rows: Array) -> dict[str, int]:
