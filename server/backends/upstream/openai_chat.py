@@ -50,9 +50,9 @@ class OpenAIReader:
         self._reason = ""
         self._call_index: int | str | None = None
         self._call_id = ""
-        self._held: dict[int | str, list[tuple[dict[str, Any], int]]] = {}
-        """By index, pieces of calls that began before the open one was complete, and their places:
-        our own events tell one call after the other."""
+        self._held: dict[int | str, list[dict[str, Any]]] = {}
+        """By index, pieces of calls that began before the open one was complete: our own events
+        tell one call after the other."""
         self._has_own_calls = False
         self.model = ""
         self.is_started = False
@@ -143,36 +143,44 @@ class OpenAIReader:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict):
             raise OutOfOrder("a call came without a function")
-        index, call_id, name = call.get("index"), call.get("id"), function.get("name")
+        index = call.get("index")
         index = index if isinstance(index, int | str) else place
         if index in self._held:
-            self._held[index].append((call, place))
+            self._held[index].append(call)
             return
+        yield from self._piece(call, index)
+        while self._held and self._calls.is_complete:
+            yield from self._end_call()
+            yield from self._next_held()
+
+    def _piece(self, call: dict[str, Any], index: int | str) -> Iterator[StreamItem]:
+        function = call["function"]
+        call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
         # Some give every call the same index, but an id of its own; others each piece of one call.
         is_new = index != self._call_index or bool(name and call_id and call_id != self._call_id)
         if is_new or not self._calls.is_open:
             if not isinstance(name, str) or not name:
+                if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+                    # Nothing follows a call that had ended.
+                    return
                 raise OutOfOrder("a call came without a name, or more of one that had ended")
             if index != self._call_index and self._calls.is_open and not self._calls.is_complete:
-                self._held[index] = [(call, place)]
+                self._held[index] = [call]
                 return
             yield from self._end_call()
             self._call_index = index
             self._call_id = call_id if isinstance(call_id, str) and call_id else _made_up()
             yield self._calls.start(self._call_id, name)
-        arguments = function.get("arguments")
         if isinstance(arguments, str) and arguments:
             yield self._calls.piece(arguments)
         elif isinstance(arguments, dict):
             yield self._calls.piece(to_json(arguments).decode())
-        if self._held and self._calls.is_complete:
-            yield from self._end_call()
-            yield from self._next_held()
 
     def _next_held(self) -> Iterator[StreamItem]:
         """The call that has waited longest is open now."""
-        for call, place in self._held.pop(next(iter(self._held)), ()):
-            yield from self._call(call, place)
+        index = next(iter(self._held))
+        for call in self._held.pop(index):
+            yield from self._piece(call, index)
 
     def _end_call(self, *, cut: bool = False) -> Iterator[StreamItem]:
         if self._calls.is_open:

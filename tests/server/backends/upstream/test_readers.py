@@ -161,3 +161,23 @@ def test_calls_whose_pieces_alternate_are_told_one_after_the_other(data: st.Data
         f"call_{n}": arguments for n, arguments in enumerate(chosen)
     }
     assert sum(isinstance(item, ToolCallEnd) for item in items) == len(chosen)
+
+
+def test_what_comes_behind_the_end_of_a_call_and_says_nothing_is_no_fault() -> None:
+    """Also where hundreds of calls wait for the first one."""
+    n_calls = 600
+    calls: list[dict[str, Any]] = [
+        {"index": n, "id": f"call_{n}", "function": {"name": "read", "arguments": "{}" * bool(n)}}
+        for n in range(n_calls)
+    ]
+    behind = [{"index": n, "function": {"arguments": ""}} for n in range(n_calls)]
+    first = {"index": 0, "function": {"arguments": "{}"}}
+    reading, items = OpenAIReader(TOOLS), list[Any]()
+    for piece in (*calls, *behind, first, *behind):
+        items += reading.read({"choices": [{"delta": {"tool_calls": [piece]}}]})
+    items += reading.read({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+    items += reading.close()
+    started = [item.id for item in items if isinstance(item, ToolCallStart)]
+    assert started == [f"call_{n}" for n in range(n_calls)]
+    assert "".join(item.json for item in items if isinstance(item, ToolCallDelta)) == "{}" * n_calls
+    assert sum(isinstance(item, ToolCallEnd) for item in items) == n_calls
