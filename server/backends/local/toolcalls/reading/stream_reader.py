@@ -214,17 +214,19 @@ class StreamReader:
 
 def first_of(text: str, markers: tuple[str, ...], begin: int = 0) -> tuple[int, str] | None:
     """The first marker in a text, the longest where several begin; empty ones never match."""
-    if sum(map(len, markers)) > MAX_PATTERN_CHARS:
-        places = ((text.find(each, begin), -len(each), each) for each in markers if each)
-        first = min((each for each in places if each[0] >= 0), default=None)
-        return (first[0], first[2]) if first else None
-    pattern = _any_of(markers)
-    found = pattern.search(text, begin) if pattern else None
-    return (found.start(), found[0]) if found else None
+    if (pattern := _any_of(markers)) is not None:
+        found = pattern.search(text, begin)
+        return (found.start(), found[0]) if found else None
+    places = ((text.find(each, begin), -len(each), each) for each in markers if each)
+    first = min((each for each in places if each[0] >= 0), default=None)
+    return (first[0], first[2]) if first else None
 
 
 @functools.lru_cache(32)
 def _any_of(markers: tuple[str, ...]) -> re.Pattern[str] | None:
+    """None if there are no markers, or too long ones."""
+    if sum(map(len, markers)) > MAX_PATTERN_CHARS:
+        return None
     listed = sorted({each for each in markers if each}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, listed))) if listed else None
 
