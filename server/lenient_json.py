@@ -34,8 +34,8 @@ def decode_strictly(text: str) -> Any:
     """
     try:
         return msgspec.json.decode(text)
-    # Also for what only Python's decoder takes, as halves of surrogate pairs.
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    # Also for what only Python's decoder takes, as halves of surrogate pairs and deep nesting.
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return json.loads(text)
 
 

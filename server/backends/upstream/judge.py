@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from mlxdeck.server.chat import ToolCallDelta, ToolCallEnd, ToolCallStart, ToolSpec
+from mlxdeck.server.joined_text import JoinedText
+from mlxdeck.server.lenient_json import decode_strictly
 from mlxdeck.server.request_facts import BadCall
 from mlxdeck.server.schemas.validation import conforms
 
@@ -27,7 +26,7 @@ class JudgedCalls:
         self._format = format_
         self._schemas = {tool.name: tool.input_schema for tool in tools}
         self._name = ""
-        self._pieces: list[str] = []
+        self._arguments = JoinedText()
         self._nesting = _Nesting()
         self.is_open = False
         self.n_bad = 0
@@ -35,14 +34,14 @@ class JudgedCalls:
 
     def start(self, call_id: str, name: str) -> ToolCallStart:
         """A call begins."""
-        self._name, self._pieces, self.is_open = name, [], True
+        self._name, self._arguments, self.is_open = name, JoinedText(), True
         self._nesting = _Nesting()
         self.n_calls += 1
         return ToolCallStart(call_id, name)
 
     def piece(self, text: str) -> ToolCallDelta:
         """More of its arguments."""
-        self._pieces.append(text)
+        self._arguments.add(text)
         self._nesting.feed(text)
         return ToolCallDelta(text)
 
@@ -60,13 +59,14 @@ class JudgedCalls:
         Arguments that are no object are a fault, which is reported. They went out as they came.
         """
         self.is_open = False
-        text = "".join(self._pieces)
+        text = self._arguments.text
         if not text.strip():
             return [ToolCallDelta("{}"), self._judged({})]
         try:
-            value = _decoded(text)
-        except ValueError as error:
-            return [self._bad(text, "the answer ended in it" if cut else str(error)[:200])]
+            value = decode_strictly(text)
+        except (ValueError, RecursionError) as error:
+            why = str(error)[:200] if isinstance(error, ValueError) else "nested too deeply"
+            return [self._bad(text, "the answer ended in it" if cut else why)]
         if not isinstance(value, dict):
             return [self._bad(text, "the arguments are no object")]
         return [self._judged(value)]
@@ -105,19 +105,3 @@ class _Nesting:
             # One backslash at the end takes the next sign with it, two are one of the text.
             was = self._is_escaped and n_last == len(piece)
             self._is_escaped = (n_last - was) % 2 == 1
-
-
-def _decoded(text: str) -> Any:
-    """JSON, also with halves of surrogate pairs.
-
-    Raises:
-        ValueError: It is none.
-    """
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        pass
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
