@@ -32,6 +32,8 @@ from mlxdeck.telemetry.write.rotating_file import RotatingFile
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_NO_FORM = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""What making or encoding an event raises if it has no JSON form."""
 
 MAX_QUEUED = 8192
 """Events that may wait for the disk; at 500 a second, the disk may hang for 16 s."""
@@ -300,7 +302,7 @@ class Writer:
     def _made(self, make: Callable[[], T]) -> T | None:
         try:
             return make()
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except _NO_FORM as error:
             logger.warning("telemetry: what has no JSON form was dropped: %r", error)
             self._lose()
             return None
@@ -346,7 +348,7 @@ class Writer:
                 logger.warning("telemetry: events are dropped until this ends: %s", error)
             self._failing = str(error)
             return False
-        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        except _NO_FORM as error:
             logger.warning("telemetry: an event that has no JSON form was dropped: %s", error)
             return False
         if self._failing:
