@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlxdeck.server.observe.agents import AgentNames
 from mlxdeck.server.observe.captured_content import HASH_DIGITS, as_json, last_user_text
-from mlxdeck.server.observe.sent_calls import NewResult
+from mlxdeck.server.observe.sent_calls import NewResult, n_untold
 from mlxdeck.server.request_facts import Accepted
 from mlxdeck.telemetry.schema import events as t
 
@@ -53,6 +53,7 @@ def request_start(
     """The start of a request that was read, by whom, and with which new results of tools."""
     request, parts, full = accepted.request, accepted.parts, capture == "full"
     sampling = request.sampling
+    untold = n_untold(accepted.asked or request) if came else None
     return t.RequestStart(
         model=request.model,
         dialect=arrival.dialect,
@@ -86,5 +87,6 @@ def request_start(
         tools_hash=parts.tools[:HASH_DIGITS],
         message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),
         n_failed_results=sum(result.failed for result in came) if came else None,
+        n_untold_results=untold,
         last_user_text=last_user_text(request) if full else "",
     )

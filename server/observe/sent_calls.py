@@ -14,7 +14,8 @@ from mlxdeck.telemetry.schema import events as t
 MAX_CALLS = 10_000
 """So many calls are remembered."""
 MAX_NEW, MAX_BLOCKS = 100, 1_000
-"""Results of one request that are told, and blocks behind the last answer that are looked at."""
+"""Results of one request that are told, and blocks behind the last answer that are looked at.
+`n_untold` counts the others."""
 MAX_TEXT = 10_000
 """Characters of a failure that are looked at for secrets; fewer are kept."""
 DIGITS = 3
@@ -80,6 +81,17 @@ class SentCalls:
             elapsed_s = None if call.sent_s is None else time.monotonic() - call.sent_s
             found.append(NewResult(names.get(result.tool_use_id, ""), result, elapsed_s))
         return found
+
+
+def n_untold(asked: ChatRequest) -> int | None:
+    """Results that `SentCalls.results` doesn't look at; None if there are none. Any thread."""
+    behind: list[Message] = []
+    for message in reversed(asked.messages):
+        if message.role == "assistant":
+            break
+        behind.append(message)
+    n_results = sum(isinstance(block, ToolResult) for block in _blocks(behind))
+    return n_results - len(_since_answer(asked.messages)[1]) or None
 
 
 def _since_answer(messages: Sequence[Message]) -> tuple[dict[str, str], list[ToolResult]]:

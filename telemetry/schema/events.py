@@ -134,6 +134,8 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """First 12 hex digits of each message's sha256, in order."""
     n_failed_results: int | None = named("mlx.tool.failed_results", None)
     """Results that failed, of those that it brings for the first time; absent if it brings none."""
+    n_untold_results: int | None = named("mlx.tool.untold_results", None)
+    """Results beyond the first 100 that it brings at once; they have no `tool_result`."""
     last_user_text: str = named("mlx.last_user_text", "")
     """The user's last text, shortened; only with `--capture full`."""
 

@@ -17,3 +17,9 @@ def test_the_model_that_served_it_is_told_where_it_is_known() -> None:
     start = t.RequestStart(model="local", n_messages=1, n_tools=0)
     assert dict(request_summary.request(start))["model"] == "local"
     assert dict(request_summary.request(start, "smollm2"))["model"] == "local, served by smollm2"
+
+
+def test_results_that_are_not_told_are_counted() -> None:
+    """Only where there are any."""
+    start = t.RequestStart(model="local", n_messages=1, n_tools=0, n_untold_results=30)
+    assert dict(request_summary.request(start))["not told"] == "30 more results of tools"

@@ -51,6 +51,8 @@ def request(start: t.RequestStart, served: str = "") -> Iterator[tuple[str, str]
         yield "history", ", ".join(start.history_notes)
     if start.regrouped:
         yield "put as", ", ".join(start.regrouped)
+    if start.n_untold_results:
+        yield "not told", f"{start.n_untold_results} more results of tools"
 
 
 def _agent(start: t.RequestStart) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from mlxdeck.server.backends.local.engine.echo import EchoEngine
+from mlxdeck.server.observe.sent_calls import MAX_NEW
 from mlxdeck.telemetry.redact import MASK
 from mlxdeck.telemetry.schema import events as t
 from tests.server.http import body, running
@@ -176,6 +177,30 @@ async def test_results_of_tools_are_told_once() -> None:
     assert told.elapsed_s is not None and told.result_bytes == len(failed)
     starts = [line.attrs for line in lines if isinstance(line.attrs, t.RequestStart)]
     assert [start.n_failed_results for start in starts] == [None, 1, None, None]
+
+
+async def test_results_that_are_too_many_to_tell_are_counted() -> None:
+    """However many blocks bring them; what is sent again is not counted again."""
+    tool = {"name": "Run", "input_schema": {"type": "object"}}
+    async with running(EchoEngine(lambda _: "y", context_tokens=10**6)) as server:
+        for n in (MAX_NEW, 1200, 1200):
+            ids = [f"{n}_{place}" for place in range(n)]
+            calls = [{"type": "tool_use", "id": each, "name": "Run", "input": {}} for each in ids]
+            results = [{"type": "tool_result", "tool_use_id": each} for each in ids]
+            turns = [
+                {"role": "user", "content": "x"},
+                {"role": "assistant", "content": calls},
+                {"role": "user", "content": results},
+            ]
+            sent = body("", messages=turns, tools=[tool])
+            answer = await server.http.post("/v1/messages", json=sent)
+            assert answer.status_code == 200, answer.text
+        await server.ended(3)
+        lines = server.telemetry.lines
+    starts = [line.attrs for line in lines if isinstance(line.attrs, t.RequestStart)]
+    assert [start.n_untold_results for start in starts] == [None, 1200 - MAX_NEW, None]
+    told = [line.attrs for line in lines if isinstance(line.attrs, t.CallResult)]
+    assert len(told) == 2 * MAX_NEW
 
 
 LONG = {"messages": [{"role": "user", "content": "x" * 999}]}
