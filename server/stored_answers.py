@@ -1,7 +1,8 @@
 """Answers to which later requests may refer, in RAM: bounded, the least recently used go first.
 
-For the event loop. A conversation's answers form a chain. What an answer continued is kept as long
-as the answer itself, so no conversation loses its beginning; it can only go as a whole.
+Any thread may look one up or keep one. A conversation's answers form a chain. What an answer
+continued is kept as long as the answer itself, so no conversation loses its beginning; it can only
+go as a whole.
 """
 
 from __future__ import annotations

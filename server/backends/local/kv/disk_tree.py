@@ -38,19 +38,19 @@ class DiskTree:
 
     @property
     def logical_bytes(self) -> int:
-        """Bytes of the states if each had all of its own."""
+        """Bytes of the states if each had all of its own.
+
+        Of what is changed meanwhile, some of it: nobody waits for this.
+        """
         with self._tree.lock:
             parts = [part for parts in self._files.values() for part in parts]
             ends: list[KVPart] = [part for part in parts if isinstance(part, Checkpoint)]
             ends = ends or [
                 part for part in parts if isinstance(part, TokenBlock) and _is_end(part)
             ]
-            return sum(
-                each.place.n_bytes
-                for end in ends
-                for each in path_of(end)
-                if each.place is not None
-            )
+        paths = map(path_of, ends)
+        places = (each.place for path in paths for each in path)
+        return sum(place.n_bytes for place in places if place is not None)
 
     def load(self, file: object, run: StoredRun) -> None:
         """Put the parts of a file into the index, if they aren't there.
