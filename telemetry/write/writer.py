@@ -37,6 +37,8 @@ _NO_FORM = (TypeError, ValueError, OverflowError, RecursionError, msgspec.Msgspe
 
 MAX_QUEUED = 8192
 """Events that may wait for the disk; at 500 a second, the disk may hang for 16 s."""
+MAX_LATE = 256
+"""With so many waiting, an event is made at once: what makes it may hold all of a request."""
 CLOSE_TIMEOUT_S = 5.0
 GATHER_S = 0.01
 """How long the thread waits for more events to write together."""
@@ -239,13 +241,16 @@ class Writer:
         parts: Iterable[Part] = (),
     ) -> None:
         """Record an event, from any thread; it is stamped here and written a moment later."""
+        made: Attrs | Late | None = attrs
+        if callable(attrs) and len(self._queue) >= MAX_LATE:
+            made = _made(attrs)
         with self._changed:
-            if self._closing is not None or len(self._queue) >= self._max_queued:
+            if made is None or self._closing is not None or len(self._queue) >= self._max_queued:
                 self._dropped += 1
                 self._n_refused += 1
                 return
             about = (self._clock(), self._monotonic(), request_id, session_id)
-            self._queue.append(_Queued(self._n_refused, attrs, *about, parts))
+            self._queue.append(_Queued(self._n_refused, made, *about, parts))
             self._n_refused = 0
             self._changed.notify()
 
@@ -273,7 +278,12 @@ class Writer:
                 self._queue.clear()
                 closing = self._closing
             for queued in batch:
-                self._take(queued)
+                try:
+                    self._take(queued)
+                except Exception:
+                    # The thread's edge: a bug costs one event, not all that follow.
+                    logger.exception("telemetry: an event was dropped")
+                    self._lose()
             if closing is not None:
                 break
         self._take(self._stop(closing))
@@ -300,12 +310,9 @@ class Writer:
                 self._process(replace(record, attrs=event))
 
     def _made(self, make: Callable[[], T]) -> T | None:
-        try:
-            return make()
-        except _NO_FORM as error:
-            logger.warning("telemetry: what has no JSON form was dropped: %r", error)
+        if (found := _made(make)) is None:
             self._lose()
-            return None
+        return found
 
     def _process(self, record: Record) -> None:
         found = self._chain.run(record)
@@ -355,6 +362,14 @@ class Writer:
             logger.warning("telemetry: events are recorded again, in %s", self._file.path)
         self._failing = ""
         return True
+
+
+def _made(make: Callable[[], T]) -> T | None:
+    try:
+        return make()
+    except _NO_FORM as error:
+        logger.warning("telemetry: what has no JSON form was dropped: %r", error)
+        return None
 
 
 def encoded(record: Record, seq: int) -> bytes:

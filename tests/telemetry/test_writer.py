@@ -348,6 +348,52 @@ def test_text_that_is_no_unicode_costs_no_event(tmp_path: Path) -> None:
     assert writer.dropped_lines == 0
 
 
+def test_a_bug_in_what_makes_an_event_costs_that_event_alone(tmp_path: Path) -> None:
+    """Whatever it raises; the gap says it."""
+    writer = Writer(tmp_path, HEADER)
+    for n, fault in enumerate((AttributeError, KeyError, ValueError, RecursionError)):
+
+        def broken(fault: type[Exception] = fault) -> Tick:
+            raise fault
+
+        writer.emit(broken)
+        writer.emit(Tick(active=n))
+    writer.close()
+    lines = read(tmp_path)
+    assert ticks(lines) == [0, 1, 2, 3] and writer.dropped_lines == 4
+    assert [line.seq for line in lines] == [0, 2, 4, 6, 8, 9]
+
+
+def test_behind_a_slow_disk_events_are_made_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes them may hold all of a request; one that can't be made is counted."""
+    write, hang, entered, made = os.write, threading.Event(), threading.Event(), list[int]()
+
+    def slow(fd: int, data: bytes) -> int:
+        entered.set()
+        hang.wait()
+        return write(fd, data)
+
+    def late(n: int) -> Tick:
+        made.append(n)
+        return Tick(active=n)
+
+    writer = Writer(tmp_path, HEADER)
+    monkeypatch.setattr("mlxdeck.telemetry.write.rotating_file.os.write", slow)
+    monkeypatch.setattr("mlxdeck.telemetry.write.writer.MAX_LATE", 2)
+    writer.emit(Tick(active=1))
+    entered.wait()
+    for n in range(4):
+        writer.emit(partial(late, n))
+    assert made == [2, 3]
+    writer.emit(lambda: Tick(active=int("none")))
+    assert writer.dropped_lines == 1
+    hang.set()
+    writer.close()
+    assert made == [2, 3, 0, 1] and len(ticks(read(tmp_path))) == 5
+
+
 def test_event_without_a_json_form_is_dropped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
