@@ -76,8 +76,11 @@ def count(fields: dict[str, Any], key: str, low: int) -> int | None:
 
 
 def limit_tokens(fields: dict[str, Any], key: str) -> int | None:
-    """An optional number of tokens; None is no limit, and -1 is the largest possible number."""
-    return NO_LIMIT_TOKENS if fields.get(key) == -1 else count(fields, key, 1)
+    """An optional number of tokens; None is no limit, and -1 is `NO_LIMIT_TOKENS`, as is more."""
+    if fields.get(key) == -1:
+        return NO_LIMIT_TOKENS
+    limit = count(fields, key, 1)
+    return None if limit is None else min(limit, NO_LIMIT_TOKENS)
 
 
 def shallow(value: dict[str, Any], path: str) -> dict[str, Any]:

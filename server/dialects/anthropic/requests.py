@@ -205,7 +205,7 @@ def _thinking_tokens(value: Any) -> int:
     n_tokens = whole(budget, "thinking.budget_tokens")
     if n_tokens < 1:
         raise BadRequest("thinking.budget_tokens", f"must be at least 1, got {n_tokens}")
-    return n_tokens
+    return min(n_tokens, NO_LIMIT_TOKENS)
 
 
 def _effort(fields: dict[str, Any]) -> str:
