@@ -53,6 +53,10 @@ class OpenAIReader:
         self._held: dict[int | str, list[dict[str, Any]]] = {}
         """By index, pieces of calls that began before the open one was complete: our own events
         tell one call after the other."""
+        self._ids: dict[int | str, str] = {}
+        """By index, of calls whose name comes later."""
+        self._after: list[StreamItem] = []
+        """What was said in the middle of a call."""
         self._has_own_calls = False
         self.model = ""
         self.is_started = False
@@ -122,12 +126,10 @@ class OpenAIReader:
             raise OutOfOrder("a chunk came without a delta")
         for key in _THOUGHTS:
             if isinstance(thought := delta.get(key), str) and thought:
-                yield from self._end_calls()
-                yield ThinkingDelta(thought)
+                yield from self._said(ThinkingDelta(thought))
                 break
         for item in _content(delta.get("content")):
-            yield from self._end_calls()
-            yield item
+            yield from self._said(item)
         listed = delta.get("tool_calls")
         calls = listed if isinstance(listed, list) else []
         custom = [call for call in calls if _is_custom(call)]
@@ -138,6 +140,14 @@ class OpenAIReader:
         yield from _own(choice, delta, custom)
         if isinstance(reason := choice.get("finish_reason"), str) and reason:
             self._reason = reason
+
+    def _said(self, item: TextDelta | ThinkingDelta) -> Iterator[StreamItem]:
+        """Text that is no call's; in the middle of one it waits, as more of the call may come."""
+        if self._calls.is_open and not self._calls.is_complete:
+            self._after.append(item)
+            return
+        yield from self._end_calls()
+        yield item
 
     def _call(self, call: Any, place: int) -> Iterator[StreamItem]:
         function = call.get("function") if isinstance(call, dict) else None
@@ -161,7 +171,9 @@ class OpenAIReader:
         if is_new or not self._calls.is_open:
             if not isinstance(name, str) or not name:
                 if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
-                    # Nothing follows a call that had ended.
+                    # Nothing follows a call that had ended, or its name is to come.
+                    if isinstance(call_id, str) and call_id:
+                        self._ids[index] = call_id
                     return
                 raise OutOfOrder("a call came without a name, or more of one that had ended")
             if index != self._call_index and self._calls.is_open and not self._calls.is_complete:
@@ -169,7 +181,8 @@ class OpenAIReader:
                 return
             yield from self._end_call()
             self._call_index = index
-            self._call_id = call_id if isinstance(call_id, str) and call_id else _made_up()
+            told = call_id if isinstance(call_id, str) and call_id else self._ids.pop(index, "")
+            self._call_id = told or _made_up()
             yield self._calls.start(self._call_id, name)
         if isinstance(arguments, str) and arguments:
             yield self._calls.piece(arguments)
@@ -192,6 +205,8 @@ class OpenAIReader:
         while self._held:
             yield from self._next_held()
             yield from self._end_call(cut=cut)
+        yield from self._after
+        self._after.clear()
 
     def _counted(self) -> Usage:
         told = self._usage

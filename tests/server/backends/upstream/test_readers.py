@@ -14,7 +14,15 @@ from mlxdeck.server.backends.upstream.anthropic import AnthropicReader
 from mlxdeck.server.backends.upstream.failures import MASK, error_of, masked
 from mlxdeck.server.backends.upstream.openai_chat import OpenAIReader
 from mlxdeck.server.backends.upstream.reading import OutOfOrder
-from mlxdeck.server.chat import Event, Finished, ToolCallDelta, ToolCallEnd, ToolCallStart, ToolSpec
+from mlxdeck.server.chat import (
+    Event,
+    Finished,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    ToolSpec,
+)
 from mlxdeck.server.dialects.registry import DIALECTS
 
 TOOLS = (ToolSpec("read", "", {"type": "object"}),)
@@ -181,3 +189,28 @@ def test_what_comes_behind_the_end_of_a_call_and_says_nothing_is_no_fault() -> N
     assert started == [f"call_{n}" for n in range(n_calls)]
     assert "".join(item.json for item in items if isinstance(item, ToolCallDelta)) == "{}" * n_calls
     assert sum(isinstance(item, ToolCallEnd) for item in items) == n_calls
+
+
+def test_text_within_a_call_comes_behind_it() -> None:
+    """No piece of the call is lost, and none of the text."""
+    reading, items = OpenAIReader(TOOLS), list[Any]()
+    first = {"index": 0, "id": "call_1", "function": {"name": "read", "arguments": '{"a"'}}
+    rest = {"index": 0, "function": {"arguments": ": 1}"}}
+    for delta in ({"tool_calls": [first]}, {"content": "Well."}, {"tool_calls": [rest]}):
+        items += reading.read({"choices": [{"delta": delta}]})
+    items += reading.read({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+    items += reading.close()
+    kinds = [type(item) for item in items]
+    assert "".join(item.json for item in items if isinstance(item, ToolCallDelta)) == '{"a": 1}'
+    assert kinds.index(ToolCallEnd) < kinds.index(TextDelta) < kinds.index(Finished)
+
+
+def test_a_name_may_come_behind_its_id() -> None:
+    """The call keeps the id."""
+    reading, items = OpenAIReader(TOOLS), list[Any]()
+    for call in (
+        {"index": 0, "id": "call_7", "function": {"arguments": ""}},
+        {"index": 0, "function": {"name": "read", "arguments": "{}"}},
+    ):
+        items += reading.read({"choices": [{"delta": {"tool_calls": [call]}}]})
+    assert [item.id for item in items if isinstance(item, ToolCallStart)] == ["call_7"]
