@@ -76,7 +76,7 @@ class ResponsesEncoder:
             case ThinkingDelta(text):
                 yield from self._more(ReasoningItem, text)
             case ToolCallStart(call_id, name):
-                yield from self._close("completed")
+                yield from self._leave()
                 yield from self._open(self._call(call_id, name))
             case ToolCallDelta(text):
                 if self._item is not None:
@@ -133,7 +133,7 @@ class ResponsesEncoder:
 
     def _more(self, kind: type[MessageItem] | type[ReasoningItem], text: str) -> Iterator[bytes]:
         if not isinstance(self._item, kind):
-            yield from self._close("completed")
+            yield from self._leave()
             yield from self._open(self._begun(kind))
         assert self._item is not None
         yield from map(self._of_item, self._item.delta(text))
@@ -157,6 +157,10 @@ class ResponsesEncoder:
         yield self._whole_item("done", done)
         self._output.append(done)
         self._item = None
+
+    def _leave(self) -> Iterator[bytes]:
+        """Another item begins. A call that is whole has ended by itself."""
+        return self._close("incomplete" if isinstance(self._item, CallItem) else "completed")
 
     def _id(self, kind: str) -> str:
         return f"{kind}_{self._name}_{len(self._output)}"
