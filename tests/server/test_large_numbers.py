@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mlxdeck.telemetry.schema.events import RequestStart
 from tests.server.http import running
 
 TURN = [{"role": "user", "content": "hi"}]
@@ -30,4 +31,4 @@ async def test_any_limit_is_served_and_recorded(path: str, number: float) -> Non
         answered = await server.http.post(path, json=body)
         assert answered.status_code == 200, answered.text
         (start,) = server.telemetry.named("request.start")
-    assert start.attrs.max_tokens == 2**30
+    assert isinstance(start.attrs, RequestStart) and start.attrs.max_tokens == 2**30

@@ -559,8 +559,18 @@ def test_a_call_that_another_follows_without_its_end_is_incomplete() -> None:
     """As of a server whose answer was cut with two calls under way."""
     asked = RESPONSES.decode(b'{"model": "m", "input": "q"}', {})
     encoder = RESPONSES.encoder(asked, "msg_1")
-    two = [m.ToolCallStart("a", "f"), m.ToolCallDelta('{"x'), m.ToolCallStart("b", "f")]
+    two: list[m.Event] = [
+        m.ToolCallStart("a", "f"),
+        m.ToolCallDelta('{"x'),
+        m.ToolCallStart("b", "f"),
+    ]
     end = m.Finished("max_tokens", m.Usage(1, 0, 2))
-    events = [m.Started(m.Usage(1, 0, 0)), *two, m.ToolCallDelta("{}"), m.ToolCallEnd("json"), end]
+    events: list[m.Event] = [
+        m.Started(m.Usage(1, 0, 0)),
+        *two,
+        m.ToolCallDelta("{}"),
+        m.ToolCallEnd("json"),
+        end,
+    ]
     output = json.loads(encoder.collect(events))["output"]
     assert [item["status"] for item in output] == ["incomplete", "completed"]
