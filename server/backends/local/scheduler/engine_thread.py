@@ -258,7 +258,8 @@ class EngineThread:
 
     def _step(self) -> None:
         self._make_room()
-        if not self.running:
+        # A stray is found by a step, and may not stay in an idle engine.
+        if not (self.running or self._may_have_strays):
             return
         reads = self._batching.plan(self.running, expects=self._told.n_expected > 0)
         # A step that reads of all prompts also tells of those that it should not have.

@@ -86,6 +86,15 @@ async def test_a_failed_insert_fails_that_one(kind: str, late: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_an_idle_engine_keeps_nothing_of_a_failed_insert(kind: str) -> None:
+    """Also if nobody comes behind it."""
+    async with failing() as (scheduler, plan):
+        plan.arm("insert", kind, late=True)
+        assert "injected" in told(await outcomes(scheduler, job("alone" * 100)))[0]
+        assert scheduler.n_rebuilds == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n_before", [0, 5])
 async def test_a_failed_step_fails_what_runs_and_nothing_else(kind: str, n_before: int) -> None:
     """Those that wait are run by the engine that is rebuilt."""
