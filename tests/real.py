@@ -72,6 +72,15 @@ class Server:
             time.sleep(0.02)
         raise AssertionError(f"only {len(ends)} of {n_requests} requests have ended")
 
+    def end_of(self, response_id: str) -> RequestEnd:
+        """The only end of a request; the one before it may be written later than this begins."""
+        for _ in range(500):
+            if own := [each for each in self.ended() if each.response_id == response_id]:
+                (end,) = own
+                return end
+            time.sleep(0.02)
+        raise AssertionError(f"{response_id} has not ended")
+
     def stop(self) -> int:
         """End it as a user would, and return its exit status."""
         self.process.send_signal(signal.SIGINT)
