@@ -8,6 +8,7 @@ in prose is none.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from mlxdeck.server.backends.local.toolcalls.reading.call_emitter import CallEmitter, ToolCallError
@@ -16,8 +17,6 @@ from mlxdeck.server.backends.local.toolcalls.reading.python_calls import read_ke
 from mlxdeck.server.backends.local.toolcalls.reading.stream_reader import Reading, StreamReader
 from mlxdeck.server.chat import ToolSpec
 
-MAX_TOOLS = 512
-"""Each line is compared with so many names at most."""
 NAME = "plain"
 """The format under which these calls are reported."""
 _FENCE = "```"
@@ -27,8 +26,8 @@ _LONGEST = 1 + max(map(len, _LANGUAGES))
 
 
 def candidates(tools: Sequence[ToolSpec]) -> tuple[str, ...]:
-    """Names to look for, the longest first: one may begin with another."""
-    return tuple(sorted((tool.name for tool in tools[:MAX_TOOLS]), key=len, reverse=True))
+    """Names to look for, in order: those that begin in the same way stand together."""
+    return tuple(sorted({tool.name for tool in tools}))
 
 
 def may_begin(source: StreamReader, names: tuple[str, ...], *, alone: bool) -> Reading[bool]:
@@ -125,11 +124,14 @@ def _opens(source: StreamReader, names: tuple[str, ...], *, alone: bool) -> Read
         yield from source.skip()
     if (yield from source.peek()) == "{":
         return True
-    begin = source.place
-    for name in names:
-        if (yield from source.match(name)):
-            after = yield from source.peek()
-            if after == "(" or (alone and after in ("", *_BLANK, "`")):
-                return True
-        source.back(begin)
+    name, at = "", 0
+    while at < len(names) and names[at].startswith(name):
+        after = yield from source.peek()
+        if names[at] == name and (after == "(" or (alone and after in ("", *_BLANK, "`"))):
+            return True
+        if not after:
+            return False
+        source.take(1)
+        name += after
+        at = bisect_left(names, name, at)
     return False

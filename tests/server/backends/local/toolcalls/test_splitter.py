@@ -101,6 +101,22 @@ def test_lines_that_come_together_go_out_together() -> None:
     assert splitter.feed("one\ntwo\nthree") == [TextDelta("one\ntwo\nthree")]
 
 
+@pytest.mark.parametrize("name", ["Read", "Read1", "Read1999", "R", "Now", "Read20", "Reads", "Q"])
+@pytest.mark.parametrize("after", ['({"path": "a"})', "", " it.", "`"])
+def test_a_bare_call_is_found_among_thousands_of_names(name: str, after: str) -> None:
+    """Whichever of them begin in the same way, and however the text is cut."""
+    tools = (*TOOLS, *(ToolSpec(f"Read{n}", "", {"type": "object"}) for n in range(2_000)))
+    offered = {tool.name for tool in tools}
+    expected: Summary = [("text", name + after)]
+    if name in offered and "(" in after:
+        expected = [(name, {"path": "a"})]
+    elif name in offered and after in ("", "`"):
+        expected = [(name, {})]
+    text = name + after
+    for chunks in ([text], list(text), [text[:1], text[1:]], [name, after]):
+        assert split(chunks, tools=tools)[0] == expected
+
+
 def test_without_tools_the_marker_is_plain_text() -> None:
     """Nobody offered a tool, so nothing is a call."""
     assert split([READ], tools=())[0] == [("text", READ)]
