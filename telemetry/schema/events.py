@@ -250,7 +250,8 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     cached_tokens: int | None = named("gen_ai.usage.cache_read.input_tokens", None)
     """Prompt tokens that were known."""
     output_tokens: int | None = named("gen_ai.usage.output_tokens", None)
-    """Tokens of the answer."""
+    """Tokens that were written; the client is told of fewer where a stop sequence ended the answer
+    within a step of several."""
     reasoning_tokens: int | None = named("gen_ai.usage.reasoning.output_tokens", None)
     """Tokens of it that were thinking."""
     forced_tokens: int | None = named("mlx.held.forced_tokens", None)
