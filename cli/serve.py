@@ -27,6 +27,10 @@ def run(args: Namespace) -> int:
 
     def tell() -> None:
         if settings.telemetry:
-            say("\n".join(summary_of(settings.telemetry_folder, began_ts, time.time())))
+            say(
+                "\n".join(
+                    summary_of(settings.telemetry_folder, began_ts, time.time(), settings.port)
+                )
+            )
 
     return serve(settings, say, tell)

@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
     )
     with endpoint(settings, command, print):
         status = dashboard(args, [settings.telemetry_folder], beside=beside)
-    _sum_up(settings.telemetry_folder if settings.telemetry else None, began_ts)
+    _sum_up(settings.telemetry_folder if settings.telemetry else None, settings.port, began_ts)
     return status
 
 
@@ -79,17 +79,21 @@ def _beside(args: Namespace, settings: Settings, found: FoundServer) -> int:
         with mirrored(args, [ServerUrl(settings.url)]) as (paths, mirrors):
             follow_from_now(mirrors)
             return dashboard(args, paths, beside=Beside(mirrors=mirrors, notes=notes))
+    from mlxdeck.telemetry.analyze.session_summary import told_port
+
     folder = recording.parent if recording else settings.telemetry_folder
     beside = Beside(unrecorded=recording is None, notes=notes)
+    # A container may know its port by another number.
+    port = told_port(recording) if recording else settings.port
     status = dashboard(args, [folder], beside=beside)
-    _sum_up(folder if recording else None, began_ts)
+    _sum_up(folder if recording else None, port, began_ts)
     return status
 
 
-def _sum_up(folder: Path | None, began_ts: float) -> None:
+def _sum_up(folder: Path | None, port: int, began_ts: float) -> None:
     from mlxdeck.telemetry.analyze.session_summary import summary_of
 
     if folder is None:
         print("telemetry is off, so there is no summary")
     else:
-        print("\n".join(summary_of(folder, began_ts, time.time())))
+        print("\n".join(summary_of(folder, began_ts, time.time(), port)))

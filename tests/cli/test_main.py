@@ -252,7 +252,7 @@ def test_serve(served: list[Settings], capsys: pytest.CaptureFixture[str]) -> No
     """The settings of the flags, the lines on stdout, the status of the server."""
     assert main(["serve", "--port", "8090", "--engine", "echo"]) == 3
     assert (served[0].port, served[0].engine) == (8090, "echo")
-    assert capsys.readouterr().out == "ready\nno requests in this session\n"
+    assert capsys.readouterr().out == "ready\nno requests recorded in this session\n"
 
 
 @pytest.mark.parametrize(

@@ -93,5 +93,5 @@ def test_it_installs_and_answers(
         url = f"http://127.0.0.1:{port}/v1/models"
         assert json.loads(run("curl", "-s", url, environ=clean, cwd=tmp_path))["data"]
         server.terminate()
-        assert "no requests in this session" in server.stdout.read()
+        assert "no requests recorded in this session" in server.stdout.read()
     assert server.returncode == 0

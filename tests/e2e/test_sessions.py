@@ -181,6 +181,6 @@ def test_ctrl_c_ends_the_session_and_its_server(when: str, status: int, tmp_path
         assert ended == status
         assert "Traceback" not in printed
         if status == 5:
-            assert "no requests in this session" in printed
+            assert "no requests recorded in this session" in printed
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
