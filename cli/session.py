@@ -38,7 +38,7 @@ def add_session_flags(parser: ArgumentParser) -> None:
 def run_session(args: Namespace, command: Sequence[str]) -> int:
     """Run an agent beside a server; return its exit status."""
     with quiet_interrupt():
-        from mlxdeck.server.ops.agent_process import run_agent
+        from mlxdeck.server.ops.agent_process import check_program, run_agent
         from mlxdeck.server.ops.agent_session import endpoint, open_dashboard
         from mlxdeck.server.ops.agents import command_line, environment, narrow_window
         from mlxdeck.telemetry.analyze.session_summary import summary_of
@@ -49,6 +49,7 @@ def run_session(args: Namespace, command: Sequence[str]) -> int:
         dashboard_settings(args)
     else:
         refuse_alerts(args, "only the dashboard alerts: add --dashboard")
+    check_program(command[0])
     with endpoint(settings, SERVE, say) as server:
         if warning := narrow_window(server, command):
             say(f"mlxdeck: {warning}")
@@ -62,8 +63,9 @@ def run_session(args: Namespace, command: Sequence[str]) -> int:
         own = environment(server, command, os.environ)
         status = run_agent(command_line(server, command), own)
         ended_ts = time.time()
-    if settings.telemetry:
-        say("\n".join(["", *summary_of(settings.telemetry_folder, began_ts, ended_ts)]))
+    if server.is_recorded:
+        told = summary_of(settings.telemetry_folder, began_ts, ended_ts, settings.port)
+        say("\n".join(["", *told]))
     else:
         say("telemetry is off, so there is no summary")
     return status

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 
 from mlxdeck.server.lifecycle.exit_status import ASKED
@@ -20,7 +24,20 @@ INSTALL = {
 
 
 class AgentMissing(UserError):
-    """The agent's program was not found."""
+    """The agent's program was not found, or can't be run."""
+
+
+def check_program(program: str) -> None:
+    """Refuse an agent that can't be run, before a model is loaded for it.
+
+    Raises:
+        AgentMissing: There is no such program.
+    """
+    if shutil.which(program) is not None:
+        return
+    if os.sep not in program:
+        raise _missing(program, "it is not on PATH")
+    raise _missing(program, os.strerror(errno.EACCES if Path(program).exists() else errno.ENOENT))
 
 
 def run_agent(command: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -29,18 +46,22 @@ def run_agent(command: Sequence[str], environ: Mapping[str, str]) -> int:
     For the main thread.
 
     Raises:
-        AgentMissing: There is no such program.
+        AgentMissing: There is no such program, or the system can't run it.
     """
     with _PassedOn() as signals:
         try:
             process = subprocess.Popen(command, env=environ)
-        except (FileNotFoundError, PermissionError) as error:
-            install = INSTALL.get(command[0])
-            remedy = f"; install it with: {install}" if install else ""
-            raise AgentMissing(f"cannot run {command[0]}: {error.strerror}{remedy}") from None
+        except OSError as error:
+            raise _missing(command[0], str(error.strerror)) from None
         signals.pass_on_to(process)
         status = process.wait()
     return status if status >= 0 else 128 - status
+
+
+def _missing(program: str, why: str) -> AgentMissing:
+    install = INSTALL.get(program)
+    remedy = f"; install it with: {install}" if install else ""
+    return AgentMissing(f"cannot run {program or repr(program)}: {why}{remedy}")
 
 
 class _PassedOn:

@@ -57,6 +57,7 @@ def endpoint(settings: Settings, command: Sequence[str] | None, say: Say) -> Ite
             str(status.get("model", settings.model)),
             int(status.get("context_tokens") or 0),
             str(status.get("small_model") or ""),
+            bool(status.get("telemetry")),
         )
 
 

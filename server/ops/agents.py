@@ -55,6 +55,8 @@ class Endpoint:
     """Length of the model's window; 0 if it is not known."""
     small_model: str = ""
     """The model for small requests; empty if it is the same."""
+    is_recorded: bool = True
+    """Whether it writes telemetry."""
 
 
 def claude_variables(of: Endpoint) -> dict[str, str]:

@@ -143,6 +143,15 @@ def test_a_missing_agent_says_how_it_is_installed() -> None:
         run_agent(["claude"], {"PATH": "/nowhere"})
 
 
+def test_an_agent_that_the_system_cannot_run_is_told(tmp_path: Path) -> None:
+    """As one whose file is no program."""
+    file = tmp_path / "agent"
+    file.write_bytes(b"\x7fELF and nothing else")
+    file.chmod(0o700)
+    with pytest.raises(AgentMissing, match=r"agent: Exec format error$"):
+        run_agent([str(file)], {})
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_signals_reach_the_agent(number: signal.Signals) -> None:
     """It decides what they mean, and its status is the command's."""
