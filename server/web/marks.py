@@ -15,19 +15,21 @@ UNRECORDED = "x-mlxdeck-check"
 """
 TIMEOUT_S = "x-mlxdeck-timeout-s"
 """Seconds that a request may take; it can shorten the limit of the settings."""
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
+MAX_S = 999_999_999
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def limit_s(headers: Mapping[str, str], most_s: float) -> float:
     """How long a request may take, where the settings allow `most_s`; 0 for any time.
 
     Raises:
-        BadRequest: The header is no number above 0.
+        BadRequest: The header is no number above 0 and up to `MAX_S`.
     """
     sent = headers.get(TIMEOUT_S)
     if sent is None:
         return most_s
     asked_s = float(sent) if _SECONDS.fullmatch(sent.strip()) else 0.0
-    if not asked_s:
-        raise BadRequest(TIMEOUT_S, f"must be a number of seconds above 0, not {sent[:50]!r}")
+    if not 0 < asked_s <= MAX_S:
+        wanted = f"must be a number of seconds above 0 and at most {MAX_S:,}, such as 2.5"
+        raise BadRequest(TIMEOUT_S, f"{wanted}, not {sent[:50]!r}")
     return min(asked_s, most_s or math.inf)
