@@ -88,7 +88,7 @@ def follow_from_now(mirrors: Sequence[Mirror]) -> None:
 
 
 def _port(text: str) -> int:
-    if not (text.isdecimal() and text.isascii() and 0 < int(text) < 65536):
+    if not (text.isdecimal() and text.isascii() and len(text) <= 5 and 0 < int(text) < 65536):
         raise ArgumentTypeError("expected a port, from 1 to 65535")
     return int(text)
 

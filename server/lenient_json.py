@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any
 
 import msgspec
@@ -25,6 +26,34 @@ _LONGEST_ESCAPE = len("\\u000")
 ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
+class TooManyDigits(ValueError):
+    """An integer is longer than Python reads, as that takes time by the square of its digits."""
+
+    def __init__(self) -> None:
+        super().__init__(f"an integer has more than {sys.get_int_max_str_digits():,} digits")
+
+
+def integer(digits: str) -> int:
+    """Read one; raises `TooManyDigits`, where Python's own error is advice to programmers."""
+    try:
+        return int(digits)
+    except ValueError:
+        raise TooManyDigits from None
+
+
+_decoder = json.JSONDecoder(parse_int=integer)
+
+
+def loads(text: str | bytes) -> Any:
+    """Decode JSON as `json.loads` does.
+
+    Raises:
+        ValueError: It is none, or an integer is too long.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, parse_int=integer)
+
+
 def decode_strictly(text: str) -> Any:
     """Decode JSON as Python's own decoder does, in a fraction of the time if it is long.
 
@@ -36,7 +65,7 @@ def decode_strictly(text: str) -> Any:
         return msgspec.json.decode(text)
     # Also for what only Python's decoder takes, as halves of surrogate pairs and deep nesting.
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return json.loads(text)
+        return loads(text)
 
 
 def decode_first(text: str) -> tuple[Any, int, bool]:
@@ -50,10 +79,10 @@ def decode_first(text: str) -> tuple[Any, int, bool]:
     """
     try:
         try:
-            value, end = json.JSONDecoder().raw_decode(text)
+            value, end = _decoder.raw_decode(text)
         except json.JSONDecodeError:
             mended, end = _mended(text)
-            return json.loads(mended), end, True
+            return loads(mended), end, True
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     return value, end, False

@@ -16,6 +16,7 @@ from mlxdeck.server.backends.base import Announce
 from mlxdeck.server.config.settings import Settings
 from mlxdeck.server.dialects.registry import DIALECTS
 from mlxdeck.server.errors import ServerError, one_line
+from mlxdeck.server.lenient_json import loads
 from mlxdeck.server.lifecycle.upkeep import Upkeep
 from mlxdeck.server.observe.recent_prompts import systems_seen
 from mlxdeck.server.pipeline import Pipeline
@@ -78,7 +79,7 @@ class Warmer:
             if not line.strip():
                 continue
             try:
-                fields = json.loads(line)
+                fields = loads(line)
                 chat = dialect.decode(json.dumps(FILLED | fields).encode(), {})
                 prompts.append(await self._pipeline.shared_tokens(chat))
             except (ValueError, TypeError) as error:

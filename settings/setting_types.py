@@ -10,6 +10,9 @@ from decimal import Decimal
 from typing import TypeVar
 
 Number = TypeVar("Number", int, float)
+MAX_WHOLE = (1 << 63) - 1
+"""What 64 bits hold, as in SQLite."""
+_MAX_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def choice(*options: str, more: Callable[[], Iterable[str]] = tuple) -> Kind:
     def read(raw: object) -> str:
         if not isinstance(raw, str) or (raw not in options and raw not in more()):
             known = ", ".join([*options, *more()])
-            raise ValueError(f"expected one of {known}, got {raw!r}")
+            raise ValueError(f"expected one of {known}, got {_shown(raw)}")
         return raw
 
     return Kind("|".join(options), read)
@@ -144,13 +147,13 @@ def switch() -> Kind:
     def read(raw: object) -> bool:
         value = raw if isinstance(raw, bool) else words.get(str(raw).strip().lower())
         if value is None:
-            raise ValueError(f"expected true or false, got {raw!r}")
+            raise ValueError(f"expected true or false, got {_shown(raw)}")
         return value
 
     return Kind("", read)
 
 
-def whole(low: int, high: float = math.inf) -> Kind:
+def whole(low: int, high: int = MAX_WHOLE) -> Kind:
     """A whole number within bounds, both included."""
 
     def read(raw: object) -> int:
@@ -159,7 +162,7 @@ def whole(low: int, high: float = math.inf) -> Kind:
                 raise ValueError
             value = int(raw)
         except ValueError:
-            raise ValueError(f"expected a whole number, got {raw!r}") from None
+            raise ValueError(f"expected a whole number, got {_shown(raw)}") from None
         return _within(value, low, high)
 
     return Kind("N", read)
@@ -173,10 +176,12 @@ def number(low: float, high: float = math.inf) -> Kind:
             if isinstance(raw, bool) or not isinstance(raw, str | int | float):
                 raise ValueError
             value = float(raw)
+        except OverflowError:
+            value = math.inf
         except ValueError:
-            raise ValueError(f"expected a number, got {raw!r}") from None
+            raise ValueError(f"expected a number, got {_shown(raw)}") from None
         if not math.isfinite(value):
-            raise ValueError(f"expected a finite number, got {raw!r}")
+            raise ValueError(f"expected a finite number, got {_shown(raw)}")
         return _within(value, low, high)
 
     return Kind("X", read)
@@ -194,8 +199,11 @@ def size(low: int = 0) -> Kind:
         matched = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)", str(raw).strip())
         unit = _UNITS.get(matched[2].upper()) if matched else None
         if matched is None or unit is None:
-            raise ValueError(f"expected a size such as 4096, 512MB or 2GiB, got {raw!r}")
-        return _within(int(Decimal(matched[1]) * unit), low, math.inf)
+            raise ValueError(f"expected a size such as 4096, 512MB or 2GiB, got {_shown(raw)}")
+        n_bytes = Decimal(matched[1]) * unit
+        if n_bytes > MAX_WHOLE:
+            raise ValueError(f"must be at most {MAX_WHOLE:g}, got {_shown(raw)}")
+        return _within(int(n_bytes), low, math.inf)
 
     return Kind("SIZE", read)
 
@@ -210,8 +218,10 @@ def duration() -> Kind:
         matched = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)", str(raw).strip())
         unit = _SECONDS.get(matched[2].lower()) if matched else None
         if matched is None or unit is None:
-            raise ValueError(f"expected a duration such as 90s, 30m, 12h or 7d, got {raw!r}")
-        return float(matched[1]) * unit
+            raise ValueError(f"expected a duration such as 90s, 30m, 12h or 7d, got {_shown(raw)}")
+        if math.isinf(seconds := float(matched[1]) * unit):
+            raise ValueError(f"expected a finite duration, got {_shown(raw)}")
+        return seconds
 
     return Kind("DURATION", read)
 
@@ -227,10 +237,16 @@ def optional(kind: Kind) -> Kind:
 
 def _within(value: Number, low: float, high: float) -> Number:
     if value < low:
-        raise ValueError(f"must be at least {low:g}, got {value}")
+        raise ValueError(f"must be at least {low:g}, got {_shown(value)}")
     if value > high:
-        raise ValueError(f"must be at most {high:g}, got {value}")
+        raise ValueError(f"must be at most {high:g}, got {_shown(value)}")
     return value
+
+
+def _shown(value: object) -> str:
+    """A value in an error; of a long one, its beginning."""
+    told = repr(value)
+    return told if len(told) <= _MAX_SHOWN else f"{told[:_MAX_SHOWN]}…"
 
 
 def type_name(raw: object) -> str:

@@ -6,6 +6,7 @@ An unknown name is an error in each source: a misspelt setting must not be ignor
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,11 +54,18 @@ def from_file(path: Path, names: Collection[str]) -> Iterator[Given]:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SettingsError(f"{path}: {reason}") from error
+        raise SettingsError(f"{path}: {_reason(error)}") from error
     for name, raw in content.items():
         place = f"{path}:{_line(text, name)}"
         yield Given(_known(name, place, names), raw, place, f"{place}: {name}", is_of_file=True)
+
+
+def _reason(error: Exception) -> object:
+    if isinstance(error, OSError):
+        return error.strerror
+    # Python's words for a long integer are advice to programmers.
+    is_known = isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError | RecursionError)
+    return error if is_known else f"a number has more than {sys.get_int_max_str_digits():,} digits"
 
 
 def _line(text: str, name: str) -> int:

@@ -54,7 +54,7 @@ def number(fields: dict[str, Any], key: str, low: float, high: float) -> float |
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequest(key, "expected a number")
     if not low <= value <= high:
-        raise BadRequest(key, f"must be between {low:g} and {high:g}, got {_shown(value)}")
+        raise BadRequest(key, f"must be between {low:g} and {high:g}, got {shown(value)}")
     return float(value)
 
 
@@ -71,7 +71,7 @@ def count(fields: dict[str, Any], key: str, low: int) -> int | None:
         return None
     value = whole(fields[key], key)
     if value < low:
-        raise BadRequest(key, f"must be at least {low}, got {_shown(value)}")
+        raise BadRequest(key, f"must be at least {low}, got {shown(value)}")
     return value
 
 
@@ -101,7 +101,7 @@ def too_deep(value: dict[str, Any] | list[Any], left: int = MAX_DEPTH) -> bool:
     )
 
 
-def _shown(value: float) -> str:
+def shown(value: float) -> str:
     """A number in an error; one of a thousand digits is not printed."""
     return f"{value}" if abs(value) < 1e15 else "a very large one"
 

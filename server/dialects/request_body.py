@@ -17,6 +17,7 @@ from mlxdeck.server.dialects.json_fields import join, typed
 from mlxdeck.server.dialects.json_parts import count_parts
 from mlxdeck.server.dialects.surrogates import text_alone, whole_text
 from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.lenient_json import TooManyDigits, integer
 
 _decoder = msgspec.json.Decoder()
 MAX_PARTS = 100_000
@@ -31,8 +32,8 @@ def decode_object(body: bytes) -> dict[str, Any]:
     """Decode a body that must be one JSON object.
 
     Raises:
-        BadRequest: It is none, is nested too deeply, has far too many parts, or has NaN or
-            Infinity outside of messages.
+        BadRequest: It is none, is nested too deeply, has far too many parts, or has NaN, Infinity
+            or an integer of thousands of digits outside of messages.
     """
     # No body has more parts than bytes.
     if len(body) > MAX_PARTS and count_parts(body, MAX_PARTS) >= MAX_PARTS:
@@ -52,19 +53,35 @@ def _decode_again(body: bytes) -> Any:
         if len(body) > MAX_MENDED_BYTES:
             raise BadRequest("", f"the body is not valid JSON: {error}") from error
     try:
-        return mended(json.loads(body.decode("utf-8-sig", "replace")), "")
+        told = json.loads(body.decode("utf-8-sig", "replace"), parse_int=_integer)
+        return mended(told, "")
     except RecursionError as error:
         raise BadRequest("", "the body is nested too deeply") from error
     except ValueError as error:
         raise BadRequest("", f"the body is not valid JSON: {error}") from error
 
 
-def mended(value: Any, path: str) -> Any:
-    """A decoded value without half surrogates, and without numbers that JSON lacks.
+class _LongInteger(str):
+    """One that Python does not read."""
 
-    In messages such a number becomes its name, because it is part of somebody's text; elsewhere it
-    is refused.
+
+def _integer(digits: str) -> int | _LongInteger:
+    try:
+        return integer(digits)
+    except TooManyDigits:
+        return _LongInteger(digits)
+
+
+def mended(value: Any, path: str) -> Any:
+    """A decoded value without half surrogates, and without numbers that can't be read.
+
+    In messages such a number becomes its text, because it is part of somebody's; elsewhere it is
+    refused.
     """
+    if isinstance(value, _LongInteger):
+        if not path.startswith(_HISTORY):
+            raise BadRequest(path, str(TooManyDigits()))
+        return str(value)
     if isinstance(value, str):
         return whole_text(value)
     if isinstance(value, dict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlxdeck.server.chat import Sampling
-from mlxdeck.server.dialects.json_fields import count, number, typed
+from mlxdeck.server.dialects.json_fields import count, number, shown, typed
 from mlxdeck.server.errors import BadRequest
 
 MAX_BIASES = 1024
@@ -88,6 +88,6 @@ def _logit_bias(fields: dict[str, Any]) -> tuple[tuple[int, float], ...]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise BadRequest(path, "expected a number")
         if not -100 <= value <= 100:
-            raise BadRequest(path, f"must be between -100 and 100, got {value:g}")
+            raise BadRequest(path, f"must be between -100 and 100, got {shown(value)}")
         found[int(key)] = float(value)
     return tuple(sorted((token, bias) for token, bias in found.items() if bias))

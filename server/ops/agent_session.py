@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import shlex
 import subprocess
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from mlxdeck.server.config.api_keys import first_key
 from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.lenient_json import loads
 from mlxdeck.server.ops.agents import Endpoint
 from mlxdeck.server.ops.background import (
     PROBE_TIMEOUT_S,
@@ -77,7 +77,7 @@ def _status(settings: Settings) -> dict[str, Any]:
         try:
             connection.request("GET", "/v1/status", headers=headers)
             answer = connection.getresponse()
-            body = json.loads(answer.read())
+            body = loads(answer.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise AnotherServer(f"the server on {settings.url} does not answer: {error}") from error
     if answer.status == 401:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from mlxdeck.server.lenient_json import loads
 from mlxdeck.server.web.marks import UNRECORDED
 
 Json = Any
@@ -88,7 +89,7 @@ class Client:
         try:
             content = response.read()
             lowered = {name.lower(): value for name, value in response.getheaders()}
-            return Reply(response.status, lowered, json.loads(content) if content else None)
+            return Reply(response.status, lowered, loads(content) if content else None)
         finally:
             connection.close()
 
@@ -114,7 +115,7 @@ class Client:
                 if field == "event":
                     name = value
                 elif field == "data":
-                    yield name, json.loads(value)
+                    yield name, loads(value)
         finally:
             connection.close()
 

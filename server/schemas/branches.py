@@ -8,6 +8,8 @@ from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
+from mlxdeck.server.schemas.pointers import is_place
+
 ANYTHING = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
 MAX_DEPTH = 12
 """How many references and combinations are followed, one inside the other."""
@@ -72,7 +74,7 @@ def referred(path: Any, root: Any) -> Any:
     found = root
     for part in filter(None, unquote(path[1:]).split("/")):
         key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and key.isdigit() and int(key) < len(found):
+        if is_place(key, found):
             found = found[int(key)]
         elif isinstance(found, Mapping) and key in found:
             found = found[key]

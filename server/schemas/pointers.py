@@ -11,6 +11,7 @@ VALUES = ("const", "default", "examples", "example", "enum")
 """Keywords whose values are of the user's kind: nothing in them is schema."""
 MAX_STEPS = 32
 """Of references to references."""
+_MAX_DIGITS = 9
 
 
 def resolved(path: Any, root: Any) -> Any:
@@ -24,6 +25,13 @@ def resolved(path: Any, root: Any) -> Any:
     return None
 
 
+def is_place(key: str, found: Any) -> bool:
+    """Whether a step of a pointer is the number of one of a list's values."""
+    # Python refuses to read a number of thousands of digits.
+    is_number = key.isdecimal() and len(key) <= _MAX_DIGITS
+    return isinstance(found, list) and is_number and int(key) < len(found)
+
+
 def pointed(path: Any, root: Any) -> Any:
     """The target of a JSON pointer within the root; None if it is no schema."""
     if not isinstance(path, str) or not path.startswith("#"):
@@ -33,7 +41,7 @@ def pointed(path: Any, root: Any) -> Any:
     found = root
     for part in path[2:].split("/") if len(path) > 1 else ():
         key = unquote(part).replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+        if is_place(key, found):
             found = found[int(key)]
         elif isinstance(found, Mapping) and key in found:
             found = found[key]

@@ -35,7 +35,7 @@ def hostname(authority: str) -> str | None:
         name, port = authority, ""
     if not _NAME.fullmatch(name) or (port and not (port.isascii() and port.isdigit())):
         return None
-    if port and int(port) > 65535:
+    if port and (len(port) > 5 or int(port) > 65535):
         return None
     return name.lower().removesuffix(".").strip("[]")
 

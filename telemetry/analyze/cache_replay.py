@@ -189,7 +189,7 @@ def _changes(told: RecordedPrompt, off: Sequence[str]) -> Iterator[tuple[int, st
         if rule in off:
             n_messages = len(told.boundaries)
             starts = told.message_starts
-            index = int(place) if place.isdigit() else -1
+            index = int(place) if place.isdecimal() and len(place) < 10 else -1
             at = starts[index] if 0 <= index < len(starts) else 0 if index < 0 else n_messages
             yield at, f"{rule} {digest}"
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from mlxdeck.server import lenient_json
+from mlxdeck.server.backends.local.engine.models.model_config import token_ids
+from mlxdeck.server.dialects.request_body import MAX_MENDED_BYTES, decode_object
+from mlxdeck.server.errors import BadRequest
+from mlxdeck.server.schemas.validation import conforms
+from mlxdeck.server.web.hosts import hostname
 from mlxdeck.telemetry.schema.events import RequestStart
 from tests.server.http import running
 
@@ -32,3 +39,73 @@ async def test_any_limit_is_served_and_recorded(path: str, number: float) -> Non
         assert answered.status_code == 200, answered.text
         (start,) = server.telemetry.named("request.start")
     assert isinstance(start.attrs, RequestStart) and start.attrs.max_tokens == 2**30
+
+
+LONG = "9" * 5000
+"""More digits than Python reads."""
+TOO_LONG = "an integer has more than 4,300 digits"
+
+
+def with_long(body: dict[str, Any]) -> bytes:
+    """A body with an integer of 5,000 digits where `LONG` stands."""
+    return json.dumps(body).replace(f'"{LONG}"', LONG).encode()
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_an_integer_that_cannot_be_read_is_refused_by_its_name(path: str) -> None:
+    """In our words; Python's are advice to programmers."""
+    async with running() as server:
+        for field in ("temperature", "made_up"):
+            body = with_long({"model": "m", **BODIES[path], field: LONG})
+            refused = await server.http.post(path, content=body)
+            assert refused.status_code == 400, refused.text
+            assert refused.json()["error"]["message"] == f"{field}: {TOO_LONG}"
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_bias_that_no_float_holds_is_refused(path: str) -> None:
+    """As any other that is out of range."""
+    body = {"model": "m", **BODIES[path], "max_tokens": 5, "logit_bias": {"5": 10**400}}
+    async with running() as server:
+        refused = await server.http.post(path, json=body)
+    assert refused.status_code == 400, refused.text
+    assert "between -100 and 100, got a very large one" in refused.json()["error"]["message"]
+
+
+def test_a_long_integer_in_a_history_is_text() -> None:
+    """It is part of what somebody's tool said; a body that is too long to be mended is refused."""
+    told = {"messages": [{"role": "user", "content": [{"input": {"n": LONG}}]}]}
+    assert decode_object(with_long(told)) == told
+    told["system"] = [{"text": "x" * MAX_MENDED_BYTES}]
+    with pytest.raises(BadRequest, match=r"not valid JSON: Integer value out of range"):
+        decode_object(with_long(told))
+
+
+@pytest.mark.parametrize("decode", ["loads", "decode_strictly", "decode_first"])
+@pytest.mark.parametrize("text", [LONG, f'{{"a": [{LONG}]}}', f"{{'a': {LONG}}}"])
+def test_no_reader_of_json_gives_advice_to_programmers(decode: str, text: str) -> None:
+    """Their errors are shown to people."""
+    with pytest.raises(ValueError) as error:
+        getattr(lenient_json, decode)(text)
+    assert "sys." not in str(error.value)
+    if "'" not in text or decode == "decode_first":
+        assert str(error.value) == TOO_LONG
+
+
+@pytest.mark.parametrize("place", [LONG, "²", "1", "0"])
+def test_a_place_in_a_schema_is_a_number_within_its_list(place: str) -> None:
+    """Others point nowhere."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"$ref": f"#/$defs/b/anyOf/{place}"}},
+        "$defs": {"b": {"anyOf": [{"type": "string"}]}},
+    }
+    assert conforms({"a": "x"}, schema) in (True, None)
+    assert conforms({"a": 5}, schema) is (False if place == "0" else conforms({"a": "x"}, schema))
+
+
+def test_other_numbers_in_texts_have_bounds() -> None:
+    """Also where no client is to be told of it."""
+    assert hostname(f"localhost:{LONG}") is None
+    assert hostname("localhost:65535") == "localhost"
+    assert token_ids(["7", LONG, 8]) == [7, 8]

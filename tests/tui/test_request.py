@@ -99,6 +99,17 @@ async def test_it_tells_all_that_is_known(tmp_path: Path) -> None:
         assert NOT_CAPTURED.split(":")[0] in text
 
 
+async def test_a_line_that_python_cannot_read_is_shown_as_it_is(tmp_path: Path) -> None:
+    """What later versions add is skipped, however many digits it has."""
+    stream = Stream(pid=9)
+    start = stream.line(t.RequestStart(model="m"), 95, "req_x")
+    added = start.replace(b'"attrs":{', b'"attrs":{"added":%b,' % (b"9" * 5000))
+    end = stream.line(t.RequestEnd(outcome="ok"), 96, "req_x")
+    async with running(tmp_path, extra=[added, end], size=TALL) as run:
+        await run.press("enter")
+        assert '"attrs":{"added":99' in run.text and '"event": "request.end"' in run.text
+
+
 async def test_what_was_captured_is_shown(tmp_path: Path) -> None:
     """The user's words, an error's message, what was left out of the prompt."""
     stream = Stream(pid=9)

@@ -354,12 +354,20 @@ def _first(lines: list[t.Attrs | None], kind: type[_Attrs]) -> _Attrs | None:
     return next((line for line in lines if isinstance(line, kind)), None)
 
 
+def _indented(raw: bytes) -> str:
+    try:
+        return json.dumps(json.loads(raw), indent=2)
+    except (ValueError, RecursionError):
+        # Nothing that is read of it, but too deep for Python, or a number of too many digits.
+        return raw.decode(errors="replace").rstrip()
+
+
 def _pretty(read: list[tuple[bytes, t.Attrs | None]]) -> Iterator[str]:
     """Lines as they are written; of many reports of progress, the last ones."""
     reports = [n for n, (_, attrs) in enumerate(read) if isinstance(attrs, t.RequestProgress)]
     left_out = set(reports[:-MAX_REPORTS])
     for n, (raw, _) in enumerate(read):
         if n not in left_out:
-            yield json.dumps(json.loads(raw), indent=2)
+            yield _indented(raw)
         elif n == reports[0]:
             yield f"// {fmt.counted(len(left_out), 'earlier report')} of progress"

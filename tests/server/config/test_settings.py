@@ -167,6 +167,13 @@ def test_other_variables_are_left_alone(cwd: Path) -> None:
         ("stop_timeout_s", "-1", "at least 0"),
         ("request_timeout_s", "-1", "such as 90s, 30m, 12h or 7d"),
         ("model", {"name": "x"}, "expected text, got a table"),
+        ("port", "9" * 5000, "expected a whole number, got '9{59}…$"),
+        ("port", 10**400, "at most 65535, got 10{59}…$"),
+        ("max_batch", 10**400, "at most 9.22337e\\+18, got 10{59}…$"),
+        ("top_p", 10**400, "expected a finite number, got 10{59}…$"),
+        ("exact_cache_bytes", "9" * 5000, "at most 9.22337e\\+18, got '9{59}…$"),
+        ("exact_cache_bytes", 10**400, "at most 9.22337e\\+18, got 10{59}…$"),
+        ("request_timeout_s", "9" * 5000, "expected a finite duration, got '9{59}…$"),
     ],
 )
 def test_bad_value_names_the_setting_and_the_reason(
@@ -236,6 +243,15 @@ def test_broken_file_is_named(cwd: Path, content: str | bytes) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SettingsError, match=str(path)):
         load(cwd)
+
+
+def test_a_number_of_too_many_digits_is_told_in_words(cwd: Path) -> None:
+    """Python's own are advice to programmers."""
+    path = cwd / "mlxdeck.toml"
+    path.write_text(f"port = {'9' * 5000}")
+    with pytest.raises(SettingsError) as error:
+        load(cwd)
+    assert str(error.value) == f"{path}: a number has more than 4,300 digits"
 
 
 def test_what_is_no_regular_file_is_not_waited_for(cwd: Path) -> None:

@@ -23,6 +23,8 @@ _NUMERIC = re.compile(
     r"|intermediate|hidden|embd|scaling|cap|softcapping|limit)$"
 )
 """Names of settings that are numbers, at any level."""
+_MAX_DIGITS = 18
+"""Of a number that came as text: Python refuses to read thousands."""
 
 
 @cache
@@ -75,7 +77,8 @@ def token_ids(value: Any, vocabulary: Any = None) -> list[int]:
     limit = vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else math.inf
     found = []
     for each in value if isinstance(value, list) else [value]:
-        number = int(each) if isinstance(each, str) and each.isdecimal() else each
+        is_text = isinstance(each, str) and each.isdecimal() and len(each) <= _MAX_DIGITS
+        number = int(each) if is_text else each
         if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < limit:
             found.append(number)
     return found

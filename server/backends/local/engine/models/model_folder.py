@@ -29,6 +29,7 @@ from mlxdeck.server.backends.local.engine.models.model_config import (
 )
 from mlxdeck.server.backends.local.engine.models.weight_files import weight_files
 from mlxdeck.server.errors import EngineFailed, one_line
+from mlxdeck.server.lenient_json import loads
 
 AGAIN = "copy or download it again"
 # Files that a tokenizer may consist of. Other text files don't matter to the loader.
@@ -155,7 +156,7 @@ def _object(path: Path) -> dict[str, Any] | None:
             )
         if path.stat().st_size > MAX_JSON_BYTES:
             raise EngineFailed(f"{path} is too long for a file of this name; {AGAIN}")
-        read = json.loads(content)
+        read = loads(content)
     except ValueError as error:
         raise EngineFailed(f"{path} is broken JSON: {error}; {AGAIN}") from error
     except (OSError, RecursionError) as error:
