@@ -199,7 +199,7 @@ def chat_template(settings: Settings) -> Finding:
         return Finding("BAD", what or remedy, remedy if what else "")
     if not trial.lacks:
         return Finding("ok", "it takes all that agents send")
-    return Finding("ok", f"does not take: {', '.join(trial.lacks)}; these are regrouped")
+    return Finding("ok", f"it does not take all that agents send: {'; '.join(trial.done)}")
 
 
 def claude_code(_: Settings) -> Finding:

@@ -280,6 +280,19 @@ def test_a_model_without_a_template_is_bad(
     assert doctor.chat_template(settings) == wanted
 
 
+def test_what_a_template_does_not_take_is_told_by_what_is_done(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tools are not put into other turns, but as text."""
+    monkeypatch.setattr(doctor, "_model_folder", lambda _: tmp_path)
+    tokenizer = ByteTokenizer()
+    tokenizer.traits = TemplateTraits(source="{{ messages }}")
+    loaded = "mlxdeck.server.backends.local.engine.mlx.tokenizer.load_tokenizer"
+    monkeypatch.setattr(loaded, lambda *_: tokenizer)
+    told = "it does not take all that agents send: tools, their calls and results are put as text"
+    assert doctor.chat_template(settings) == Finding("ok", told)
+
+
 def test_the_report_is_one_json_document_for_programs(settings: Settings) -> None:
     """With the same rows."""
     said: list[str] = []

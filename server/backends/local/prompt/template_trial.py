@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from mlxdeck.server.backends.local.engine.api import Tokenizer
+from mlxdeck.server.backends.local.prompt.regrouping_texts import DONE
 from mlxdeck.server.backends.local.prompt.regroupings import REGROUPINGS, least
 from mlxdeck.server.backends.local.prompt.renderer import Renderer
 from mlxdeck.server.backends.local.prompt.template_messages import (
@@ -30,7 +31,7 @@ from mlxdeck.server.chat import (
 from mlxdeck.server.errors import EngineFailed
 
 N_TOLD = 2
-"""Maximal number of a template's limits on one line."""
+"""Maximal number of changes for a template on one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +44,30 @@ class TemplateTrial:
     """The regroupings that conversations need, if any."""
 
     @property
+    def _changes(self) -> list[str]:
+        """The names of all that is put to it otherwise; the most important comes first."""
+        tools = [] if self.has_tools else [TOOLS_AS_TEXT]
+        return tools + [name for name in self.regroupings if name != TOOLS_AS_TEXT]
+
+    @property
     def lacks(self) -> list[str]:
-        """Its limits, each as a text for people; the most important comes first."""
-        tools = [] if self.has_tools else [REGROUPINGS[TOOLS_AS_TEXT]]
-        return tools + [REGROUPINGS[name] for name in self.regroupings if name != TOOLS_AS_TEXT]
+        """Its limits, each as a text for people."""
+        return [REGROUPINGS[name] for name in self._changes]
+
+    @property
+    def done(self) -> list[str]:
+        """What is done about each of them, as a sentence."""
+        return [DONE[name] for name in self._changes]
 
     @property
     def summary(self) -> str:
         """The same as a line; empty if there is nothing."""
-        lacks = self.lacks
-        if not lacks:
+        done = self.done
+        if not done:
             return ""
-        more = f" and {len(lacks) - N_TOLD} more" if len(lacks) > N_TOLD else ""
-        told = ", ".join(lacks if not more else lacks[:N_TOLD])
-        return f"its chat template does not take {told}{more}, so they are regrouped"
+        n_more = len(done) - N_TOLD
+        more = f", and {n_more} more change{'s' if n_more > 1 else ''}" if n_more > 0 else ""
+        return f"for its chat template, {'; '.join(done[:N_TOLD])}{more}"
 
     def report(self) -> dict[str, Any]:
         """The same for programs."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mlxdeck.server.backends.local.engine.mlx.tokenizer import MlxTokenizer
+from mlxdeck.server.backends.local.prompt.regrouping_texts import DONE
 from mlxdeck.server.backends.local.prompt.regroupings import REGROUPINGS, changing, regroup
 from mlxdeck.server.backends.local.prompt.renderer import Renderer
 from mlxdeck.server.backends.local.prompt.template_trial import TemplateTrial, try_template
@@ -200,13 +201,26 @@ def test_a_template_is_tried_with_everything_and_says_what_it_lacks() -> None:
     """In words for the ready line, and in names for programs."""
     family = made("strict")
     trial = try_template(family, choose_format("auto", family.traits))
-    assert "not take tools, a system prompt and 3 more" in trial.summary
+    assert trial.summary == (
+        "for its chat template, tools, their calls and results are put as text;"
+        " a system prompt leads the first user turn, and 3 more changes"
+    )
+    assert trial.lacks[:2] == ["tools", "a system prompt"]
     assert trial.report() == {
         "tools": False,
         "regroupings": ["system_folded", "empty_turns_kept", "roles_joined", "opened_by_user"],
         "does_not_take": trial.lacks,
     }
     assert TemplateTrial(True).summary == ""
+    told = TemplateTrial(True, ("thinking_left_out",)).summary
+    assert told == "for its chat template, earlier thinking is left out"
+
+
+def test_each_regrouping_says_what_it_does() -> None:
+    """None says that something is moved where it is left out, or added."""
+    assert DONE.keys() == REGROUPINGS.keys()
+    for name, done in DONE.items():
+        assert name.endswith("_left_out") == ("left out" in done), name
 
 
 def regrouped(template: str, chat: ChatRequest) -> tuple[str, set[str], set[str]]:
