@@ -44,6 +44,8 @@ class PlayedServer:
     """When it said its last."""
     writes_all: bool = True
     """Whether it ends in good order, and writes what waits for the disk."""
+    unlimited_because: str = ""
+    """What is known of its limit of states, where it is played with none; begins with a verb."""
 
 
 @dataclass(frozen=True, slots=True)

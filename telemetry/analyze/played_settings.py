@@ -51,10 +51,12 @@ def _played(
     shapes = {name: _shape(each, measured) for name, each in headers.items()}
     known = {name: shape for name, shape in shapes.items() if shape is not None}
     has_evicted = any(each.told.miss_reason == "evicted" for each in prompts)
-    limit_bytes = _limit_bytes(server, has_evicted=has_evicted)
-    # Without a size of tokens, none of states is known.
-    settings = _settings(header, limit_bytes if len(known) == len(names) else UNLIMITED)
-    return PlayedServer(settings, known, server.end_ts, writes_all=server.has_stopped)
+    limit_bytes, why = _limit_bytes(server, has_evicted=has_evicted)
+    if len(known) < len(names):
+        limit_bytes, why = UNLIMITED, "is not played, as the size of states is unknown"
+    return PlayedServer(
+        _settings(header, limit_bytes), known, server.end_ts, server.has_stopped, why
+    )
 
 
 def _of_model(name: str, own: StreamStart, by_model: Mapping[str, StreamStart]) -> StreamStart:
@@ -105,17 +107,23 @@ def notes(traffic: RecordedTraffic, played: Collection[int]) -> list[str]:
     return found
 
 
-def _limit_bytes(server: RecordedServer, *, has_evicted: bool) -> float:
+def _limit_bytes(server: RecordedServer, *, has_evicted: bool) -> tuple[float, str]:
     """The room that was told, or the most that was held if something was evicted.
 
-    Room for more than the machine has is no limit.
+    Room for more than the machine has is no limit. Where there is none, also why.
     """
     if server.limits:
         limit = float(statistics.median(server.limits))
         memory_bytes = server.header.memory_bytes if server.header else 0
-        return limit if limit < (memory_bytes or NO_LIMIT_BYTES) else UNLIMITED
+        if limit < (memory_bytes or NO_LIMIT_BYTES):
+            return limit, ""
+        return UNLIMITED, "is more than the machine has"
     most = max((held for _, held in server.held), default=0)
-    return float(most) if has_evicted and most else UNLIMITED
+    if has_evicted and most:
+        return float(most), ""
+    # Of what was evicted, only what somebody asked for again is known.
+    asked = "though states were evicted" if has_evicted else "and no request missed evicted states"
+    return UNLIMITED, f"is not recorded, {asked}"
 
 
 def _token_bytes(server: RecordedServer, prompts: Sequence[PlayedPrompt]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -51,8 +51,9 @@ class WhatWas:
     token_bytes: float
     """Of a token in RAM, for the model that was asked last; NaN if it is unknown."""
     limit_bytes: float
-    """Room for states in RAM of that server; infinite if there is no limit, or if it was never
-    told and nothing was evicted."""
+    """Room for states in RAM of that server; infinite if it is played with no limit."""
+    limit_unknown: str
+    """What is known of the limit then, as a sentence; else empty."""
     notes: tuple[str, ...]
     """What is taken for granted, and what is not played."""
 
@@ -86,9 +87,15 @@ def what_if(traffic: RecordedTraffic) -> WhatIfReport:
         n_settings=len({_setup(servers[each.server], each.model) for each in told}),
         token_bytes=shape.token_bytes if shape else math.nan,
         limit_bytes=own.prefix_bytes,
+        limit_unknown=_of_limit(last, {each.server for each in told}),
         notes=tuple(notes(traffic, {each.server for each in told if each.path})),
     )
     return WhatIfReport(measured, in_force, others)
+
+
+def _of_limit(last: PlayedServer, played: Collection[int]) -> str:
+    whose = "the limit" if len(played) < 2 else "the limit of the last server"
+    return f"{whose} {last.unlimited_because}" if last.unlimited_because else ""
 
 
 def _setup(server: PlayedServer, model: str) -> tuple[ReplaySettings, StateShape | None]:
@@ -133,6 +140,7 @@ def _measured(
     n_settings: int,
     token_bytes: float,
     limit_bytes: float,
+    limit_unknown: str,
     notes: tuple[str, ...],
 ) -> WhatWas:
     total = sum(each.n_tokens for each in told)
@@ -152,5 +160,6 @@ def _measured(
         reason=reason,
         token_bytes=token_bytes,
         limit_bytes=limit_bytes,
+        limit_unknown=limit_unknown,
         notes=notes,
     )

@@ -54,8 +54,8 @@ def _memory(of: WhatIfReport) -> str:
     n_bytes = measured.token_bytes
     told = f"{n_bytes / 1024:,.1f} KiB" if n_bytes >= 1024 else f"{n_bytes:,.0f} bytes"
     size = f"a token takes {told} in memory"
-    if math.isinf(measured.limit_bytes):
-        return f"{size}; no limit is known, and nothing was evicted"
+    if measured.limit_unknown:
+        return f"{size}; {measured.limit_unknown}"
     limit = f"{measured.limit_bytes / 2**20:,.1f} MiB"
     if not measured.token_bytes:
         return f"{size}, a running state more; the limit is {limit}"

@@ -15,7 +15,7 @@ from mlxdeck.cli.main import main
 from mlxdeck.server.backends.local.kv.prompt_digests import PromptDigests
 from mlxdeck.server.backends.local.kv.token_bytes import pack
 from mlxdeck.server.observe.lookup_event import lookup_event
-from mlxdeck.server.request_facts import LookedUp
+from mlxdeck.server.request_facts import LookedUp, Miss
 from mlxdeck.telemetry.analyze.played_prompts import prepared
 from mlxdeck.telemetry.analyze.played_settings import played_servers
 from mlxdeck.telemetry.analyze.what_if import WhatIfReport, what_if
@@ -103,7 +103,15 @@ def test_a_replay_agrees_with_what_the_server_did(
     )
 
 
-def written(path: Path, header: t.StreamStart, pid: int, limit: int, starts: list[int]) -> None:
+def written(
+    path: Path,
+    header: t.StreamStart,
+    pid: int,
+    limit: int | None,
+    starts: list[int],
+    *,
+    missed: str = "",
+) -> None:
     """A server whose one conversation grows by 64 tokens each time, all of which are known."""
     digests, stream = PromptDigests(b"k" * 32), Stream(pid)
     lines = [stream.line(header, starts[0] - 1)]
@@ -115,6 +123,7 @@ def written(path: Path, header: t.StreamStart, pid: int, limit: int, starts: lis
             matched_tokens=len(tokens) - 64,
             prompt_tokens=len(tokens),
             blocks=digests.of(pack(tokens)),
+            miss=Miss(reason=missed),
         )
         end = t.RequestEnd(model=header.model, ttft_s=0.1, input_tokens=len(tokens))
         lines += [
@@ -173,12 +182,32 @@ def test_what_a_recording_does_not_tell_is_said(tmp_path: Path) -> None:
     assert "a token takes 8 bytes in memory; 0.0 MiB have room for 1,000 tokens" in own
     assert "unknown" not in own and "8bit" not in own
     for huge in (1 << 34, 1 << 40):
-        assert "no limit is known, and nothing was evicted" in told(whole, prefix_limit_bytes=huge)
+        assert "; the limit is more than the machine has" in told(whole, prefix_limit_bytes=huge)
+    untold = told(whole)
+    assert "; the limit is not recorded, and no request missed evicted states" in untold
     early = told(t.StreamStart())
     assert "limits unknown, taken from defaults: the limit of KV states, the policy" in early
     assert "memory of a token: unknown" in early and "room for" not in early
     eight = told(whole, prefix_limit_bytes=8_000, prefix_quantized_bytes=640)
     assert "--kv-8bit was on and is not played" in eight
+
+
+def test_of_several_servers_no_more_is_said_of_the_limit_than_is_known(tmp_path: Path) -> None:
+    """States were evicted in the first; the last one doesn't tell its limit."""
+    whole = t.StreamStart(model="a", kv_token_bytes=8.0, disk_cache=False, cache_policy="lru")
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    written(one, whole, 7, 4_000, [10, 30], missed="evicted")
+    written(two, whole, 8, None, [60, 80])
+    lines = "\n".join(what_if_lines(found([one, two])))
+    assert "; the limit of the last server is not recorded, and no request missed" in lines
+    written(two, whole, 8, None, [100], missed="evicted")
+    lines = "\n".join(what_if_lines(found([one, two])))
+    assert "; the limit of the last server is not recorded, though states were evicted" in lines
+    unsized = msgspec.structs.replace(whole, kv_token_bytes=None)
+    written(one, unsized, 9, 4_000, [200])
+    traffic = traffic_of([one])
+    of = [each.unlimited_because for each in played_servers(traffic, prepared(traffic, 100))]
+    assert of == ["", "is not played, as the size of states is unknown"]
 
 
 def test_a_replay_predicts_what_another_size_would_give(tmp_path: Path) -> None:
