@@ -10,8 +10,8 @@ from typing import Protocol
 
 from mlxdeck.telemetry.read import spool
 from mlxdeck.telemetry.read.decompression import MARK_BYTES, DamagedData, Decompression, method_of
-from mlxdeck.telemetry.read.line_buffer import MAX_LINE_BYTES, Region
-from mlxdeck.telemetry.read.recognition import HEAD_BYTES, ForeignData, kind_of
+from mlxdeck.telemetry.read.line_buffer import Region
+from mlxdeck.telemetry.read.recognition import ForeignData, is_enough, kind_of, told_kind
 from mlxdeck.telemetry.transcripts.transcript_feed import TranscriptWriter
 
 _CHUNK_BYTES = 64 << 10
@@ -138,11 +138,12 @@ class ByteFeed:
 
     def _judge(self, head: bytes, *, whole: bool) -> None:
         """Find out what it is; wait for more if that is not clear yet."""
-        kind = kind_of(head + b"\n" if whole else head)
-        if kind is None and not whole:
-            if len(head) < HEAD_BYTES or b"\n" not in head and len(head) < MAX_LINE_BYTES:
+        kind = told_kind(head)
+        if kind is None:
+            if not whole and not is_enough(head):
                 return
-            if b"\n" not in head:
+            kind = kind_of(head + b"\n" if whole else head)
+            if kind is None and not whole:
                 raise ForeignData("is one long line, and no telemetry")
         self._head = None
         if kind == "transcript":

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from mlxdeck.telemetry.read.line_buffer import MAX_LINE_BYTES
 from mlxdeck.telemetry.schema.codec import UTF8_MARK
 
-HEAD_BYTES = 64 << 10
-"""So much of the beginning is looked at."""
+_HEAD_BYTES = 64 << 10
+"""So much of the beginning is looked at first."""
+JUDGED_BYTES = 1 << 20
+"""Data without an event in so much behind its first line is none of ours."""
 EXPECTED = (
     "expected telemetry of mlxdeck (.jsonl, also .gz or .zst), a folder of such files, or"
     " transcripts of Claude Code"
@@ -65,29 +69,47 @@ def kind_of(head: bytes, *, n_odd: int = 2) -> Kind | None:
     Raises:
         ForeignData: It is something else, beyond doubt.
     """
-    n_foreign = 0
+    if found := told_kind(head):
+        return found
+    _refuse_binary(head)
+    if sum(1 for _ in itertools.islice(_lines(head), n_odd)) >= n_odd:
+        raise ForeignData(f"holds no event of mlxdeck; {EXPECTED}")
+    return None
+
+
+def told_kind(head: bytes) -> Kind | None:
+    """What the first whole line of ours says that it is; lines before it may be anything."""
     for raw in _lines(head):
+        # Most of what is none of ours is no JSON either.
+        if raw[:1] != b"{":
+            continue
         try:
             line = _decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
             # A torn line, or one of another form: those behind it count.
-            n_foreign += 1
             continue
         if line.v is not None and isinstance(line.event, str):
             return "telemetry"
         if isinstance(line.type, str) and (line.sessionId or line.leafUuid or line.messageId):
             return "transcript"
-        n_foreign += 1
-    _refuse_binary(head)
-    if n_foreign >= n_odd:
-        raise ForeignData(f"holds no event of mlxdeck; {EXPECTED}")
     return None
 
 
+def is_enough(head: bytes) -> bool:
+    """Whether nothing that follows can make this one of ours."""
+    first_end = head.find(b"\n")
+    return len(head) >= (MAX_LINE_BYTES if first_end < 0 else first_end + JUDGED_BYTES)
+
+
 def head_of(path: Path) -> bytes:
-    """How a plain file begins; raises OSError."""
+    """How a plain file begins, as far as it has to be known to judge it; raises OSError."""
     with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+        head = file.read(_HEAD_BYTES)
+        if len(head) < _HEAD_BYTES or told_kind(head):
+            return head
+        if b"\n" not in head:
+            head += file.readline(MAX_LINE_BYTES)
+        return head + file.read(JUDGED_BYTES)
 
 
 def _lines(head: bytes) -> Iterator[bytes]:

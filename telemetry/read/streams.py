@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlxdeck.telemetry.read import standard_input
 from mlxdeck.telemetry.read.local_processes import LocalProcesses
 from mlxdeck.telemetry.read.places import NoStream, check_place
 from mlxdeck.telemetry.read.recognition import EXPECTED
@@ -44,11 +45,11 @@ class GrowingStreams:
                     break
                 time.sleep(WAIT_S)
             if tail.n_bad and not tail.n_lines:
-                raise NoStream(_why(tail.bad[0]))
+                raise NoStream(_why(place, tail.bad[0]))
             if tail.notes and not tail.n_lines:
                 raise NoStream("; ".join(tail.notes))
-            if not tail.following and (place.is_dir() or place.stat().st_size):
-                raise NoStream(f"no recording in {place}; {EXPECTED}")
+            if not tail.n_lines and _holds_something(place, tail):
+                raise NoStream(f"no recording in {_named(place)}; {EXPECTED}")
         now_ts = time.time()
         self.store.lose_processes(self._processes.gone(now_ts, SILENT_S))
         self.store.lose_silent(now_ts)
@@ -75,5 +76,18 @@ class GrowingStreams:
             tail.close()
 
 
-def _why(bad: BadLine) -> str:
-    return f"{bad.path} is no stream of telemetry: {bad.reason}; {EXPECTED}"
+def _holds_something(place: Path, tail: Tail) -> bool:
+    """Whether there are bytes of which nothing was read; of a folder, that it has no streams."""
+    if place.is_dir():
+        return not tail.following
+    return any(path.stat().st_size for path in tail.following or [place])
+
+
+def _why(place: Path, bad: BadLine) -> str:
+    # What is no plain file is read from a copy, whose path means nothing to anybody.
+    named = bad.path if place.is_dir() else _named(place)
+    return f"{named} is no stream of telemetry: {bad.reason}; {EXPECTED}"
+
+
+def _named(place: Path) -> Path | str:
+    return standard_input.NAME if standard_input.is_meant(place) else place

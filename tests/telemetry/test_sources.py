@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxdeck.telemetry.analyze.request_detail import detail
-from mlxdeck.telemetry.read import byte_feed, decompression, spool
+from mlxdeck.telemetry.read import decompression, recognition, spool
 from mlxdeck.telemetry.read.decompression import DamagedData, Decompression, method_of, zstd
 from mlxdeck.telemetry.read.places import NoStream, check_place
 from mlxdeck.telemetry.read.streams import GrowingStreams
@@ -140,11 +140,64 @@ def test_a_line_that_never_ends_is_no_telemetry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It doesn't fill the disk either."""
-    monkeypatch.setattr(byte_feed, "MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr(recognition, "MAX_LINE_BYTES", 1 << 20)
     path = tmp_path / "long.gz"
     path.write_bytes(gzip.compress(b"x" * (8 << 20)))
     with pytest.raises(NoStream, match="one long line"):
         read_streams([path])
+
+
+BEFORE = {
+    "a torn line": (b'{"v":1,"ts":17\n', 1),
+    "another program's": (b'{"level":"info"}\n' * 3, 3),
+    "a long line": (b"x" * 700_000 + b"\n", 1),
+    "zeros of a crash": (b"\0" * 100_000 + b"\n", 1),
+    "many lines": (b"garbage\n" * 20_000, 20_000),
+    "a picture's mark": (b"\x89PNG\n", 1),
+}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize(("before", "n_bad"), BEFORE.values(), ids=BEFORE)
+def test_a_recording_that_begins_with_something_else_is_read(
+    before: bytes, n_bad: int, pack: Callable[[bytes], bytes], tmp_path: Path, recording: bytes
+) -> None:
+    """The lines in front are counted as bad ones, as they are elsewhere."""
+    path = tmp_path / "begun.jsonl"
+    path.write_bytes(pack(before + recording))
+    check_place(path)
+    streams = GrowingStreams([path])
+    assert (streams.read().n, streams.n_bad) == (len(MADE), n_bad)
+    streams.close()
+
+
+def test_a_pipe_is_judged_once_there_is_enough_of_it(tmp_path: Path, recording: bytes) -> None:
+    """Not by the lines that happen to come first."""
+    path = tmp_path / "live"
+    os.mkfifo(path)
+    tail, store = Tail([path]), Store()
+    store.feed(tail.poll())
+    with path.open("wb", buffering=0) as writer:
+        writer.write(b"garbage\nmore\n")
+        assert not store.feed(tail.poll()) and not tail.refused
+        writer.write(recording)
+        store.feed(tail.poll())
+    assert (store.n, tail.n_bad) == (len(MADE), 2)
+    tail.close()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("line", [b"garbage\n" * 9, b'{"a":1}\n' * 9, b"x" * 3_000_000])
+def test_what_holds_no_event_within_bounds_is_none(
+    line: bytes, pack: Callable[[bytes], bytes], tmp_path: Path, recording: bytes
+) -> None:
+    """However long it is, and though an event should follow; it is called as the user did."""
+    path = tmp_path / "what.jsonl"
+    for raw in (line, b"x\n" * recognition.JUDGED_BYTES + recording):
+        path.write_bytes(pack(raw))
+        with pytest.raises(NoStream, match=r"what\.jsonl.*; expected") as refused:
+            read_streams([path])
+        assert "spool" not in str(refused.value)
 
 
 @pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\r\n\n", b"\xef\xbb\xbf\r\n"])
