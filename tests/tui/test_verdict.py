@@ -14,8 +14,10 @@ from mlxdeck.telemetry.analyze.stats import WINDOWS, summary
 from mlxdeck.telemetry.columns.record_batch import batch
 from mlxdeck.telemetry.playback_clock import PlaybackClock
 from mlxdeck.telemetry.query.filters import parse
+from mlxdeck.telemetry.read.tail import BadLine
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.store.store import Store
+from mlxdeck.tui.messages import SourceChanged
 from mlxdeck.tui.present.blamed_misses import BlamedMisses
 from mlxdeck.tui.present.verdict import HOLD_S, Judgement, Look, Verdict, verdicts
 from mlxdeck.tui.state.context import Context
@@ -166,6 +168,23 @@ def test_a_server_that_ended_badly_comes_first() -> None:
     assert only.text == "the server has stopped, and nothing was lost"
 
 
+def test_an_end_that_cannot_be_read_is_not_called_lost() -> None:
+    """The bad line is told, which may be it; one in front of the request's lines can't be."""
+    stream = Stream()
+    start = stream.line(t.RequestStart(model="local"), 35, "req_x", "session0")
+    stop = stream.line(t.ServerStop(), 40)
+    lines = [*requests(stream, GOOD), start, stop]
+    ctx, size = context(lines, stream), len(b"".join(lines))
+    ctx.source = SourceChanged([], 1, [BadLine(Path(NAME), size, "torn")])
+    (only,) = told(ctx, 41)
+    assert (only.kind, only.mood, only.filter) == ("unread", "warn", "status:lost")
+    assert only.text == "1 request has no end that can be read: 1 bad line"
+    assert len(only.rows if only.rows is not None else ()) == 1
+    for bad in (BadLine(Path(NAME), 5, "torn"), BadLine(Path("other.jsonl"), size, "torn")):
+        ctx.source = SourceChanged([], 1, [bad])
+        assert [each.kind for each in told(ctx, 41)] == ["lost"]
+
+
 def test_a_killed_server_has_no_queue_any_more() -> None:
     """Its last tick still tells of one; what it left behind is lost, and is listed."""
     stream = Stream()
@@ -278,6 +297,16 @@ def test_what_is_shown_does_not_flicker() -> None:
     assert kind(40) == "queue"
     ctx.window = replace(ctx.window, label="x")
     assert kind(42) == "calm"
+
+
+async def test_a_recording_with_a_damaged_end_tells_of_the_bad_line(tmp_path: Path) -> None:
+    """And not that the server ended in the middle of work."""
+    stream = Stream(pid=9)
+    *lines, end = stream.request(Made(96, 1.0), 7)
+    extra = [*lines, end.replace(b'"attrs":', b'"attrs'), stream.line(t.ServerStop(), 97)]
+    async with running(tmp_path, extra=extra) as run:
+        await run.until(lambda: "1 request has no end that can be read: 1 bad line" in run.text)
+        assert "middle of work" not in run.text
 
 
 async def test_the_requests_behind_it_are_one_key_away(tmp_path: Path) -> None:

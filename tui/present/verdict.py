@@ -22,8 +22,9 @@ from mlxdeck.telemetry.analyze.window_uses import REFUSED
 from mlxdeck.telemetry.columns.record_batch import INVALID, UNREAD, UNREADABLE
 from mlxdeck.telemetry.query.fields import called_by
 from mlxdeck.telemetry.schema.events import Tick
-from mlxdeck.telemetry.schema.figures import ERROR, LOST
+from mlxdeck.telemetry.schema.figures import ERROR
 from mlxdeck.tui.present.blamed_misses import REASONS, BlamedMisses
+from mlxdeck.tui.present.lost_requests import lost_requests
 from mlxdeck.tui.present.why_silent import why_silent
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
@@ -115,6 +116,11 @@ class Look:
         refused = np.isin(self.store.column("status")[failed], REFUSED)
         return failed[~refused], failed[refused]
 
+    @cached_property
+    def gone(self) -> tuple[Array, Array]:
+        """Requests of the window that were lost, and those of which it isn't known."""
+        return lost_requests(self.store, self.begun, self.bounds, self.ctx.source.bad)
+
     def n(self, count: int, what: str) -> str:
         """`3 of 40 requests`, of those that are searched."""
         return f"{count:,} of {fmt.counted(len(self.rows), what)}"
@@ -148,15 +154,22 @@ def restarted(look: Look) -> Iterator[Verdict]:
 
 
 def _loss(look: Look) -> Verdict | None:
-    begun, store = look.begun, look.store
-    begun = begun[store.column("start_ts")[begun] >= look.bounds[0]]
-    gone = begun[store.column("outcome")[begun] == LOST]
-    gone = gone[~store.later(gone, look.now_s)]
+    gone, _ = look.gone
     if not (n_lost := len(gone)):
         return None
     what = "1 request was lost" if n_lost == 1 else f"{n_lost:,} requests were lost"
     text = f"the server ended in the middle of work: {what}"
     return Verdict("lost", text, "its log says why", "status:lost", "bad", gone)
+
+
+def unread(look: Look) -> Iterator[Verdict]:
+    """Requests whose ends may be in lines that can't be read."""
+    _, rows = look.gone
+    if n := len(rows):
+        have = "has" if n == 1 else "have"
+        lines = fmt.counted(look.ctx.source.n_bad, "bad line")
+        text = f"{fmt.counted(n, 'request')} {have} no end that can be read: {lines}"
+        yield Verdict("unread", text, "x shows what could not be read", "status:lost", rows=rows)
 
 
 def failing(look: Look) -> Iterator[Verdict]:
@@ -308,7 +321,7 @@ def refused(look: Look) -> Iterator[Verdict]:
         yield Verdict("refused", text, advice, wanted, rows=turned_away)
 
 
-JUDGES = (lost, failing, dropping, queue, memory, tools, misses, restarted, errors, refused)
+JUDGES = (lost, failing, dropping, unread, queue, memory, tools, misses, restarted, errors, refused)
 """In the order of what matters most."""
 _RANKS = ("gone", "lost", "silent", "failing", *(each.__name__ for each in JUDGES[2:]), "calm")
 
