@@ -15,6 +15,8 @@ TRACE = 5
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 ADDED = ("request_id", "stage")
 """Fields of a record that JSON has beside the usual ones."""
+STACK = "thread_stack"
+"""A field of a record: where another thread is, as lines below the message."""
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -39,10 +41,15 @@ def set_up(level: str, format_: str) -> None:
 
 
 class EscapingFormatter(logging.Formatter):
-    """Escapes control characters; only a traceback has more than one line."""
+    """Escapes control characters; only a traceback or a stack has more than one line."""
 
     def __init__(self) -> None:
         super().__init__(FORMAT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the lines below it."""
+        stack = getattr(record, STACK, "").rstrip()
+        return "\n".join([super().format(record), *([escaped(stack)] if stack else ())])
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line itself."""
@@ -64,7 +71,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: getattr(record, name) for name in ADDED if hasattr(record, name)}
+        told = (*ADDED, STACK)
+        line |= {name: getattr(record, name) for name in told if hasattr(record, name)}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)

@@ -187,17 +187,23 @@ class _News:
         """Pass on the lines that are new."""
         whole, newline, _ = self._since(self._told).rpartition(b"\n")
         self._told += len(whole) + len(newline)
-        for line in whole.splitlines():
-            say(line.decode(errors="replace"))
+        for line in _lines(whole):
+            say(line)
 
     def last_words(self) -> str:
         """The end of the log, as far as it was not passed on."""
-        return "\n".join(self._since(self._told).decode(errors="replace").splitlines()[-10:])
+        return "\n".join(_lines(self._since(self._told))[-10:])
 
     def _since(self, offset: int) -> bytes:
         with self._path.open("rb") as log:
             log.seek(offset)
             return log.read()
+
+
+def _lines(text: bytes) -> list[str]:
+    """Lines for a person: where in the code something went wrong stays in the log."""
+    lines = text.decode(errors="replace").splitlines()
+    return [line for line in lines if not line.startswith(" ")]
 
 
 def _note(log: IO[bytes], line: str) -> None:

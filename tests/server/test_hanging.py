@@ -158,6 +158,12 @@ def test_a_process_that_hangs_tells_everyone_and_ends(which: str) -> None:
         assert (status, body["status"]) == (503, "unhealthy")
         assert "no progress" in body["reason"]
         assert process.wait(30) == STATUS_ENGINE_LOST
+        assert process.stdout is not None
+        lines = process.stdout.read().splitlines()
+    # A sentence, and below it where in the code that is.
+    (at,) = (n for n, line in enumerate(lines) if " ERROR " in line)
+    assert "no progress for 1 s" in lines[at] and len(lines[at]) < 200
+    assert lines[at + 1].startswith("  File ")
 
 
 @pytest.mark.parametrize("which", HANGING_ENGINES)

@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mlxdeck.server.log_format import STACK
+
 log = logging.getLogger(__name__)
 
 WATCH_S = 1.0
@@ -93,7 +95,7 @@ class StallWatch:
         stuck = self._activity.stuck(self._stall_s)
         if stuck and not self.stalled:
             self.stalled = f"the model made no progress for {self._stall_s:.0f} s, at {stuck}"
-            log.error("%s\n%s", self.stalled, self._activity.stack())
+            log.error("%s", self.stalled, extra={STACK: self._activity.stack()})
             self._tell(self.stalled)
         elif self.stalled and not stuck:
             log.warning("the engine makes progress again")

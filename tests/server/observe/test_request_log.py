@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlxdeck.server.log_format import TRACE, EscapingFormatter, JsonFormatter, set_up
+from mlxdeck.server.log_format import STACK, TRACE, EscapingFormatter, JsonFormatter, set_up
 from mlxdeck.server.observe.request_log import RequestLog
 from mlxdeck.telemetry.schema import events as t
 from tests.server.http import running
@@ -101,6 +101,17 @@ def test_json_lines_hold_one_object_each() -> None:
     except ValueError as error:
         failed = record("failed", exc_info=(ValueError, error, error.__traceback__))
     assert "ValueError: no" in json.loads(JsonFormatter().format(failed))["exception"]
+
+
+def test_where_another_thread_is_stands_below_its_line() -> None:
+    """As a traceback does; in JSON it is a field."""
+    stuck = record("it hangs", **{STACK: '  File "a\x1b", line 1\n    wait()\n'})
+    line, *below = EscapingFormatter().format(stuck).split("\n")
+    assert line.endswith(": it hangs")
+    assert below == ['  File "a\\x1b", line 1', "    wait()"]
+    told = json.loads(JsonFormatter().format(stuck))
+    assert told["message"] == "it hangs" and "wait()" in told[STACK]
+    assert EscapingFormatter().format(record("x", **{STACK: ""})).endswith(": x")
 
 
 @pytest.mark.parametrize("level", ["trace", "debug", "info", "error"])

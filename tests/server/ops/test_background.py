@@ -134,6 +134,20 @@ def test_server_that_ends_tells_why(settings: Settings) -> None:
     assert "\n".join([*said, str(failed.value)]).count("no such model") == 1
 
 
+def test_where_in_the_code_a_start_failed_stays_in_the_log(settings: Settings) -> None:
+    """The user gets the sentence."""
+    code = 'print("ERROR: it hangs\\n  File a, line 1\\n    wait()"); raise SystemExit(1)'
+    said: list[str] = []
+    with (
+        pytest.raises(StartFailed) as failed,
+        running_server(settings, [sys.executable, "-c", code], said.append),
+    ):
+        pytest.fail("it never ran")
+    told = "\n".join([*said, str(failed.value)])
+    assert "ERROR: it hangs" in told and "File a" not in told and "wait()" not in told
+    assert "  File a, line 1\n    wait()\n" in log_path(settings.home).read_text()
+
+
 def test_server_without_a_model_is_stopped(settings: Settings) -> None:
     """One that answers but can't serve is no use to anyone."""
     with (
