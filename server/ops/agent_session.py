@@ -57,7 +57,8 @@ def endpoint(settings: Settings, command: Sequence[str] | None, say: Say) -> Ite
             str(status.get("model", settings.model)),
             int(status.get("context_tokens") or 0),
             str(status.get("small_model") or ""),
-            bool(status.get("telemetry")),
+            # One that runs has its own settings; the file of ours may not be open yet.
+            bool(status.get("telemetry")) if runs else settings.telemetry,
         )
 
 

@@ -196,7 +196,7 @@ def test_a_server_that_fits_is_used_and_left_running(running: Server) -> None:
     choices: tuple[dict[str, object], ...] = ({}, {"model": "smollm2"}, {"model": "echo"})
     for given in choices:
         with endpoint(settings_for(running, given=given), ["false"], said.append) as found:
-            assert (found.url, found.key) == (running.url, "")
+            assert (found.url, found.key, found.is_recorded) == (running.url, "", True)
             assert found.context_tokens > 0
     assert said == [f"using the server that runs on {running.url}"] * 3
     assert running.process.poll() is None
