@@ -65,7 +65,7 @@ class Totals:
     """Answers that are complete, by the reason why they ended."""
     input_tokens: int = 0
     looked_up_tokens: int = 0
-    """Of prompts that were not answered as a whole."""
+    """Of prompts that were not answered as a whole, where it is known how much was cached."""
     cached_tokens: int = 0
     """Those of them that were known."""
     output_tokens: int = 0
@@ -106,8 +106,10 @@ class Totals:
             self.forced_tokens += end.forced_tokens or 0
             self.drafted_tokens += end.drafted_tokens or 0
             self.accepted_tokens += end.accepted_tokens or 0
-            self.looked_up_tokens += end.input_tokens or 0
-            self.cached_tokens += end.cached_tokens or 0
+            # Of another server's prompts it is mostly unknown: they were not looked up.
+            if end.cached_tokens is not None:
+                self.looked_up_tokens += end.input_tokens or 0
+                self.cached_tokens += end.cached_tokens
         else:
             self.repeated_tokens += end.output_tokens or 0
         model = self._model_label(end.model)

@@ -116,11 +116,12 @@ def looping(traffic: Traffic) -> Iterator[ReportFinding]:
         if len(places) < max(MIN_REQUESTS, LOOP_SHARE * len(own)):
             continue
         took_s = traffic.known("decode_s")[places]
+        n_looped, n_ok = (int(traffic.ok[each].sum()) for each in (places, own))
         yield ReportFinding(
             "answers_looping",
             f"Answers of {traffic.names.model(model)} repeat themselves.",
             (
-                f"the loop guard ended {len(places):,} of {counted(len(own), 'answer')}",
+                f"the loop guard ended {n_looped:,} of {counted(n_ok, 'answer')}",
                 f"after {np.median(traffic.known('output_tokens')[places]):,.0f} tokens"
                 f" in the median; {_formats(traffic, places)}",
             ),
@@ -154,7 +155,7 @@ def grammar_left(traffic: Traffic) -> Iterator[ReportFinding]:
         "grammar_left",
         "Answers leave the grammar that constrains them.",
         (
-            f"{counted(len(places), 'answer')} of {len(traffic.rows):,} ended in an error",
+            f"{counted(len(places), 'request')} of {len(traffic.rows):,} ended in an error",
             *(() if traffic.names.anonymous else (f"most often: {reasons[0]}",)),
         ),
         ("report it with mlxdeck inspect REQUEST --json: a grammar should never be left",),

@@ -20,6 +20,7 @@ from mlxdeck.telemetry.analyze.stats import (
     Percentiles,
     hit_rate,
     hit_tokens,
+    judged_tokens,
     percentiles,
 )
 from mlxdeck.telemetry.analyze.token_costs import Saved, saved, seconds, total
@@ -50,8 +51,10 @@ class Group:
     n_errors: int
     n_cancelled: int
     input_tokens: int
+    judged_tokens: int
+    """Prompt tokens of requests of which it is known how many were cached."""
     cached_tokens: int
-    """Prompt tokens that were known, also by a whole answer."""
+    """Those of them that were known, also by a whole answer."""
     output_tokens: int
     busy_s: float
     """The sum of durations."""
@@ -248,6 +251,7 @@ def groups(store: Store, rows: Array, numbers: Array, label: Callable[[str], str
         sums((outcome == ERROR).astype(np.int64)),
         sums((outcome == CANCELLED).astype(np.int64)),
         tokens("input_tokens"),
+        sums(judged_tokens(store, rows).astype(np.int64)),
         sums(exact.astype(np.int64) + prefix),
         tokens("output_tokens"),
         sums(np.nan_to_num(store.column("duration_s")[rows].astype(np.float64))),

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlxdeck.telemetry.analyze.report import Period
-from mlxdeck.telemetry.analyze.stats import Array, hit_tokens, nearest_rank
-from mlxdeck.telemetry.columns.growable_array import summable
+from mlxdeck.telemetry.analyze.stats import Array, hit_tokens, judged_tokens, nearest_rank
 from mlxdeck.telemetry.schema.figures import ERROR, OK
 from mlxdeck.telemetry.store.store import Store
 
@@ -28,6 +27,7 @@ class ReportSeries:
     known_tokens: list[int]
     """Prompt tokens from caches."""
     computed_tokens: list[int]
+    """The others, where it is known how many were cached."""
     p50_s: list[float]
     """Of whole requests that succeeded; NaN where there was none."""
     p95_s: list[float]
@@ -52,7 +52,7 @@ def series(store: Store, rows: Array, period: Period) -> ReportSeries:
     places = ((ends - begin_ts) // step_s).astype(np.int64)
     exact, prefix = hit_tokens(store, rows)
     known = exact.astype(np.int64) + prefix
-    read = summable(store.column("input_tokens")[rows]).astype(np.int64)
+    judged = judged_tokens(store, rows).astype(np.int64)
     outcome, duration_s = store.column("outcome")[rows], store.column("duration_s")[rows]
     good = (outcome == OK) & ~np.isnan(duration_s)
     ranks = [nearest_rank(duration_s[good & (places == place)], (50, 95)) for place in range(n)]
@@ -66,7 +66,7 @@ def series(store: Store, rows: Array, period: Period) -> ReportSeries:
         requests=sums(np.ones(len(rows))),
         errors=sums(outcome == ERROR),
         known_tokens=sums(known),
-        computed_tokens=sums(np.maximum(read - known, 0)),
+        computed_tokens=sums(np.maximum(judged - known, 0)),
         p50_s=[p50 for p50, _ in ranks],
         p95_s=[p95 for _, p95 in ranks],
     )

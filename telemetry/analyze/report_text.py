@@ -46,9 +46,9 @@ def figure_lines(of: ReportFigures) -> list[str]:
 
 def _summary(of: ReportFigures) -> Iterator[str]:
     yield f"{dated(of.period.from_ts)} to {dated(of.period.until_ts)}"
-    bad = [f"{of.n_errors:,} failed"] * bool(of.n_errors)
-    bad += [f"{of.n_cancelled:,} cancelled"] * bool(of.n_cancelled)
-    yield f"{', '.join([counted(of.n_requests, 'request'), *bad, *_endless(of.n_lost, of.n_open)])}"
+    ends = f": {', '.join(ends_of(of))}" if of.n_ok < of.n_requests else ""
+    more = "".join(f"; {each}" for each in endless(of.n_lost, of.n_open, "more "))
+    yield f"{counted(of.n_requests, 'request')}{ends}{more}"
     yield (
         f"{counted(of.input_tokens, 'token')} read, {of.output_tokens:,} written;"
         f" clients waited {span(of.busy_s)} in all"
@@ -58,7 +58,7 @@ def _summary(of: ReportFigures) -> Iterator[str]:
         time = f", about {span(saved.seconds)}" if saved.seconds > 0 else ""
         yield (
             f"saved by caches: {counted(saved.tokens, 'token')}"
-            f" ({percent(saved.tokens, of.input_tokens)} of those read){time}"
+            f" ({percent(saved.tokens, saved.of_tokens)} of the prompts that were answered){time}"
         )
     if of.money:
         yield from _money(of)
@@ -124,7 +124,7 @@ def _groups(noun: str, found: Sequence[Group]) -> Iterator[str]:
         name = each.name if len(each.name) <= 37 else f"{each.name[:36]}…"
         yield (
             f"  {name:<38}{each.n_requests:>9,}{each.n_errors:>8,}{each.input_tokens:>13,}"
-            f"{percent(each.cached_tokens, each.input_tokens):>8}{each.output_tokens:>10,}"
+            f"{percent(each.cached_tokens, each.judged_tokens):>8}{each.output_tokens:>10,}"
             f"{_span(each.duration_p50_s):>12}{_span(each.duration_p95_s):>12}"
         )
     if len(found) > MAX_ROWS:
@@ -152,14 +152,20 @@ def _tools(of: Report) -> Iterator[str]:
         yield f"  and {len(of.tools) - MAX_ROWS:,} more; --json lists all"
 
 
-def _endless(n_lost: int, n_open: int) -> list[str]:
-    """What there is beside requests that ended."""
-    lost = [f"{n_lost:,} lost with their server"] * bool(n_lost)
-    return lost + [f"{n_open:,} still running"] * bool(n_open)
+def ends_of(of: ReportFigures) -> list[str]:
+    """How its requests ended: these add up to their number."""
+    ends = {"answered": of.n_ok, "failed": of.n_errors, "cancelled": of.n_cancelled}
+    return [f"{n:,} {how}" for how, n in ends.items() if n]
+
+
+def endless(n_lost: int, n_open: int, more: str = "") -> list[str]:
+    """What there is beside requests that ended; with `more`, said so."""
+    lost = [f"{n_lost:,} {more}lost with their server"] * bool(n_lost)
+    return lost + [f"{n_open:,} {more}still running"] * bool(n_open)
 
 
 def nothing(n_lost: int, n_open: int) -> str:
     """Why there are no figures: no request has ended."""
     if not n_lost and not n_open:
         return "no requests in this period"
-    return f"no request ended in this period; {', '.join(_endless(n_lost, n_open))}"
+    return f"no request ended in this period; {', '.join(endless(n_lost, n_open))}"

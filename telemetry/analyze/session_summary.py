@@ -12,7 +12,7 @@ import numpy as np
 
 from mlxdeck.telemetry.analyze.selection import told_ends
 from mlxdeck.telemetry.analyze.sentences import counted, span
-from mlxdeck.telemetry.analyze.stats import Percentiles, percentiles
+from mlxdeck.telemetry.analyze.stats import HitRate, Percentiles, hit_rate, percentiles
 from mlxdeck.telemetry.analyze.token_costs import saved, total
 from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, tier_hits, tool_uses
 from mlxdeck.telemetry.read.line_buffer import MAX_LINE_BYTES
@@ -40,6 +40,7 @@ class SessionFigures:
     """How many of each type."""
     input_tokens: int
     output_tokens: int
+    hits: HitRate
     tiers: Mapping[str, TierHits]
     """What came from a cache, by the name of its tier."""
     saved_s: float
@@ -50,11 +51,6 @@ class SessionFigures:
     """Time to their first token, in seconds."""
     calls: Mapping[str, ToolUses]
     """Tool calls by the tool's name; those that name none are below an empty one."""
-
-    @property
-    def saved_tokens(self) -> int:
-        """Prompt tokens that were not computed."""
-        return sum(tier.n_tokens for tier in self.tiers.values())
 
 
 def read(paths: Sequence[Path]) -> Store:
@@ -116,6 +112,7 @@ def session_figures(store: Store, since_ts: float, until_ts: float) -> SessionFi
         errors=dict(errors.most_common()),
         input_tokens=total(store, "input_tokens", rows),
         output_tokens=total(store, "output_tokens", rows),
+        hits=hit_rate(store, rows),
         tiers=tier_hits(store, rows),
         saved_s=saved(store, rows).seconds,
         latency=percentiles(store.column("duration_s")[good]),
@@ -151,7 +148,7 @@ def session_summary(of: SessionFigures, recordings: Sequence[Path] = ()) -> list
 
 
 def _cache_lines(of: SessionFigures) -> list[str]:
-    if not of.input_tokens:
+    if math.isnan(of.hits.total):
         return []
     tiers = [
         f"{name} {hits.n_requests:,} of {counted(of.n_requests, 'request')},"
@@ -159,8 +156,10 @@ def _cache_lines(of: SessionFigures) -> list[str]:
         for name, hits in of.tiers.items()
     ]
     saved = f", about {span(of.saved_s)} saved" if of.saved_s > 0 else ""
-    share = of.saved_tokens / of.input_tokens
-    return [f"from cache {share:.0%} of the tokens read{saved}", *(f"  {each}" for each in tiers)]
+    return [
+        f"from cache {of.hits.total:.0%} of the tokens read{saved}",
+        *(f"  {each}" for each in tiers),
+    ]
 
 
 def _told(name: str, calls: ToolUses) -> str:

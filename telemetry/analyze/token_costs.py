@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlxdeck.telemetry.analyze.stats import Array
+from mlxdeck.telemetry.analyze.stats import Array, judged_tokens
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.schema.figures import EXACT, OK
 from mlxdeck.telemetry.store.store import Store
@@ -60,6 +60,8 @@ class Saved:
 
     tokens: int
     """Prompt tokens that were not computed."""
+    of_tokens: int
+    """All prompt tokens of the same requests, where it is known how many were cached."""
     answer_tokens: int
     """Tokens of whole answers that were not written again."""
     seconds: float
@@ -81,11 +83,12 @@ class SavedSums:
     """The same added up in parts."""
 
     def __init__(self) -> None:
-        self._n_known = self._n_written = 0
+        self._n_known = self._n_judged = self._n_written = 0
 
     def add(self, store: Store, rows: Array) -> None:
         """More requests."""
         rows = answered(store, rows)
+        self._n_judged += int(judged_tokens(store, rows).sum(dtype=np.int64))
         whole = store.column("cache")[rows] == EXACT
         repeated, computed = rows[whole], rows[~whole]
         self._n_known += total(store, "input_tokens", repeated)
@@ -95,4 +98,4 @@ class SavedSums:
     def worth(self, cost: TokenCosts) -> Saved:
         """What they saved, at what a token costs."""
         seconds = self._n_known * cost.read_s + self._n_written * cost.write_s
-        return Saved(self._n_known, self._n_written, seconds)
+        return Saved(self._n_known, self._n_judged, self._n_written, seconds)

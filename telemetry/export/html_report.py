@@ -12,8 +12,9 @@ from mlxdeck.telemetry.analyze.comparison_text import VERDICTS, change_of, title
 from mlxdeck.telemetry.analyze.finding import ReportFinding
 from mlxdeck.telemetry.analyze.report import Group, Report
 from mlxdeck.telemetry.analyze.report_series import ReportSeries
-from mlxdeck.telemetry.analyze.report_text import TITLES, nothing
+from mlxdeck.telemetry.analyze.report_text import TITLES, endless, ends_of, nothing
 from mlxdeck.telemetry.analyze.sentences import counted, dated, percent, span
+from mlxdeck.telemetry.analyze.token_costs import Saved
 from mlxdeck.telemetry.export.html_charts import ChartAxis, ChartLine, bars, lines
 from mlxdeck.telemetry.export.html_style import STYLE
 
@@ -59,17 +60,16 @@ def _body(of: Report, steps: ReportSeries, against: Comparison | None) -> Iterat
 
 
 def _tiles(of: Report) -> Iterator[str]:
-    failed = f"{of.n_errors:,} failed, {of.n_cancelled:,} cancelled"
-    failed += f", {of.n_lost:,} lost with their server" if of.n_lost else ""
-    saved = of.saved.tokens
+    ends = "; ".join([", ".join(ends_of(of)), *endless(of.n_lost, of.n_open, "more ")])
+    saved = of.saved
     tiles = [
-        ("requests", f"{of.n_requests:,}", failed),
+        ("requests", f"{of.n_requests:,}", ends),
         ("tokens read", f"{of.input_tokens:,}", f"{of.output_tokens:,} written"),
         ("clients waited", span(of.busy_s), f"P95 {span(of.times['duration'].p95)} a request"),
-        ("from caches", percent(saved, of.input_tokens), counted(saved, "token")),
+        ("from caches", percent(saved.tokens, saved.of_tokens), _of_answers(saved)),
     ]
-    if of.saved.seconds > 0:
-        tiles.append(("time saved", span(of.saved.seconds), "estimated"))
+    if saved.seconds > 0:
+        tiles.append(("time saved", span(saved.seconds), "estimated"))
     if of.money:
         source = f"list price of {of.money.date}" if of.money.date else "at your prices"
         about = f"{of.money.prices.name}, {source}; ${of.money.uncached:,.2f} without a cache"
@@ -79,6 +79,10 @@ def _tiles(of: Report) -> Iterator[str]:
         yield f"<div><dt>{escape(name)}</dt><dd>{escape(value)}"
         yield f"<small>{escape(about)}</small></dd></div>"
     yield "</dl>"
+
+
+def _of_answers(saved: Saved) -> str:
+    return f"{saved.tokens:,} of {counted(saved.of_tokens, 'token')} of answered prompts"
 
 
 def _findings(found: Sequence[ReportFinding]) -> Iterator[str]:
@@ -198,7 +202,7 @@ def _groups(noun: str, found: Sequence[Group]) -> Iterator[str]:
             f"{each.n_requests:,}",
             f"{each.n_errors:,}",
             f"{each.input_tokens:,}",
-            percent(each.cached_tokens, each.input_tokens),
+            percent(each.cached_tokens, each.judged_tokens),
             f"{each.output_tokens:,}",
             _known(each.duration_p50_s),
             _known(each.duration_p95_s),

@@ -89,6 +89,14 @@ def test_an_unused_tool_costs_its_tokens_in_every_prompt(tmp_path: Path) -> None
     assert one.evidence[1].startswith("56,400 prompt tokens in 12 requests")
 
 
+def test_answers_that_loop_are_some_of_all_answers(tmp_path: Path) -> None:
+    """Not of the requests: those that failed are no answers."""
+    loops = session("loops", 10, ended_by="loop", outcome="ok")
+    failed = session("failed", 2, outcome="error", status=500, error_type="api_error", calls=())
+    (one,) = found(write(tmp_path / NAME, [*clean(), *loops, *failed]))
+    assert one.evidence[0] == "the loop guard ended 10 of 58 answers"
+
+
 def test_an_answer_that_may_be_short_is_not_cut(tmp_path: Path) -> None:
     """A client that allows few tokens wants no more."""
     short = session("titles", 30, finish="max_tokens", output_tokens=64, max_tokens=64)

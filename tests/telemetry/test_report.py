@@ -14,9 +14,12 @@ import pytest
 from mlxdeck.cli.main import main
 from mlxdeck.telemetry.analyze.periods import compared, everything, period
 from mlxdeck.telemetry.analyze.prices import prices_of
-from mlxdeck.telemetry.analyze.report import Period, report
+from mlxdeck.telemetry.analyze.report import Period, report, rows_of
+from mlxdeck.telemetry.analyze.report_series import series
 from mlxdeck.telemetry.analyze.report_text import report_lines
+from mlxdeck.telemetry.analyze.session_summary import session_figures, session_summary
 from mlxdeck.telemetry.analyze.shown_names import ShownNames
+from mlxdeck.telemetry.export.html_report import html_page
 from mlxdeck.telemetry.read.places import NoStream
 from mlxdeck.telemetry.schema import events as t
 from tests.streams import NAME, START_TS, Made, Stream, read_streams, write
@@ -143,7 +146,7 @@ def test_requests_of_a_killed_server_are_told_though_none_ended(
     write(tmp_path / "b.jsonl", [Made(30)], pid=8)
     places = [str(path), str(tmp_path / "b.jsonl")]
     assert main(["report", *places]) == 0
-    assert "1 request, 2 lost with their server\n" in capsys.readouterr().out
+    assert "1 request; 2 more lost with their server\n" in capsys.readouterr().out
     assert main(["report", *places, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["n_requests"], found["n_lost"], found["n_open"]) == (1, 2, 0)
@@ -169,6 +172,48 @@ def test_only_answers_save(tmp_path: Path) -> None:
     made = report(store, everything(store), prices=prices_of("10,1,100"))
     assert (made.n_requests, made.saved.tokens, made.saved.answer_tokens) == (4, 600, 0)
     assert made.money and made.money.cost == pytest.approx((4_000 + 600 + 1_000) / 1e6)
+
+
+def test_a_share_is_of_the_requests_that_it_counts(tmp_path: Path) -> None:
+    """Savings of answers, of the prompts of answers; hits, of prompts whose cached part is told."""
+    known = Made(10, input_tokens=1000, cached_tokens=600)
+    stream = Stream()
+    failed = replace(known, end_s=20, outcome="error")
+    lines = [*stream.request(known, 0), *stream.request(failed, 2)]
+    untold = t.RequestEnd(model="made-up", input_tokens=5000, output_tokens=5, duration_s=1.0)
+    lines += [stream.line(each, 30, "req_x", "session0") for each in (t.RequestStart(), untold)]
+    path = tmp_path / NAME
+    path.write_bytes(b"".join([stream.header(), *lines]))
+    store = read_streams([path])
+    made = report(store, everything(store))
+    assert (made.saved.tokens, made.saved.of_tokens, made.input_tokens) == (600, 1000, 7000)
+    shown = "\n".join(report_lines(made))
+    assert "saved by caches: 600 tokens (60% of the prompts that were answered)" in shown
+    group = next(line for line in shown.splitlines() if line.startswith("  made-up "))
+    assert group.split()[1:5] == ["3", "1", "7,000", "60%"]
+    steps = series(store, rows_of(store, made.period), made.period)
+    assert (sum(steps.known_tokens), sum(steps.computed_tokens)) == (1200, 800)
+    page = html_page(made, steps)
+    assert "<dd>60%<small>600 of 1,000 tokens of answered prompts</small>" in page
+    assert page.count('data-name="cached">60%<') == 3
+    summary = session_figures(store, START_TS, START_TS + 60)
+    assert "from cache 60% of the tokens read" in "\n".join(session_summary(summary))
+
+
+def test_the_requests_of_a_summary_add_up(tmp_path: Path) -> None:
+    """How they ended; what was lost or runs still is not among them."""
+    ends = ["ok", "ok", "ok", "error", "cancelled", "cancelled"]
+    made = [Made(10 + n, outcome=each) for n, each in enumerate(ends)]
+    store = read_streams([write(tmp_path / NAME, made)])
+    found = report(store, everything(store))
+    assert report_lines(found)[1] == "6 requests: 3 answered, 1 failed, 2 cancelled"
+    more = replace(found, n_lost=5, n_open=1)
+    told = "6 requests: 3 answered, 1 failed, 2 cancelled; 5 more lost with their server;"
+    assert report_lines(more)[1] == f"{told} 1 more still running"
+    page = html_page(more, series(store, rows_of(store, more.period), more.period))
+    assert "<dd>6<small>3 answered, 1 failed, 2 cancelled; 5 more lost with" in page
+    good = read_streams([write(tmp_path / "good.jsonl", [Made(10)])])
+    assert report_lines(report(good, everything(good)))[1] == "1 request"
 
 
 def a_session() -> str:

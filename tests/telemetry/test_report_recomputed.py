@@ -60,6 +60,13 @@ def known_tokens(end: Record) -> int:
     return int(end.get("gen_ai.usage.cache_read.input_tokens", 0))
 
 
+def judged_tokens(end: Record) -> int:
+    """Prompt tokens, if it is known how many of them came from a cache."""
+    is_exact = end.get("mlx.cache.result") == "exact"
+    is_judged = is_exact or "gen_ai.usage.cache_read.input_tokens" in end
+    return int(end.get("gen_ai.usage.input_tokens", 0)) if is_judged else 0
+
+
 def totals(ended: list[Record]) -> Record:
     """Figures of a group."""
     ends = [each["end"] for each in ended]
@@ -71,6 +78,7 @@ def totals(ended: list[Record]) -> Record:
         "n_cancelled": sum(end["outcome"] == "cancelled" for end in ends),
         "input_tokens": sum(end.get("gen_ai.usage.input_tokens", 0) for end in ends),
         "output_tokens": sum(end.get("gen_ai.usage.output_tokens", 0) for end in ends),
+        "judged_tokens": sum(map(judged_tokens, ends)),
         "cached_tokens": sum(map(known_tokens, ends)),
         "busy_s": sum(end["gen_ai.server.request.duration"] for end in ends),
         "duration_p50_s": rank(durations, 50),
@@ -114,11 +122,6 @@ def recomputed(path: Path) -> Record:
             tier = end.get("mlx.cache.tier", "")
             hits[NEAR.get(tier, tier)][0] += 1
             hits[NEAR.get(tier, tier)][1] += known_tokens(end)
-    judged = sum(
-        end.get("gen_ai.usage.input_tokens", 0)
-        for end in ends
-        if "gen_ai.usage.cache_read.input_tokens" in end or end.get("mlx.cache.result") == "exact"
-    )
     exact = sum(known_tokens(end) for end in ends if end.get("mlx.cache.result") == "exact")
     whole = [end for end in good if end.get("mlx.cache.result") == "exact"]
     return {
@@ -140,9 +143,12 @@ def recomputed(path: Path) -> Record:
             for name, found in values.items()
         },
         "tiers": {name: {"n_requests": n, "n_tokens": k} for name, (n, k) in hits.items()},
-        "hits": (exact / judged, (total["cached_tokens"] - exact) / judged),
+        "hits": tuple(
+            known / total["judged_tokens"] for known in (exact, total["cached_tokens"] - exact)
+        ),
         "saved": {
             "tokens": sum(map(known_tokens, good)),
+            "of_tokens": sum(map(judged_tokens, good)),
             "answer_tokens": sum(e.get("gen_ai.usage.output_tokens", 0) for e in whole),
             "seconds": saved_s(ends),
         },

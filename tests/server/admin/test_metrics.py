@@ -131,6 +131,16 @@ def test_model_names_of_clients_are_bounded() -> None:
     assert models == {*(f"m{n}" for n in range(MAX_MODELS)), "other"}
 
 
+def test_a_rate_of_hits_is_of_prompts_that_were_looked_up() -> None:
+    """Another server mostly doesn't tell what it knew of a prompt."""
+    totals = Totals()
+    known = RequestEnd(input_tokens=1000, cached_tokens=600, duration_s=1)
+    for end in (known, RequestEnd(input_tokens=5000, duration_s=1)):
+        totals.ended("openai", end, True)
+    assert (totals.looked_up_tokens, totals.cached_tokens) == (1000, 600)
+    assert totals.input_tokens == 6000
+
+
 async def test_documents_name_what_is_exported() -> None:
     """The page lists each metric, and the Grafana dashboard asks for no other one."""
     async with running() as server:
