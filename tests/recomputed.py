@@ -302,16 +302,30 @@ def calls(ended: Iterable[Asked], results: Mapping[int, bool]) -> dict[str, Call
 
 
 def saved(ended: Sequence[Asked], before: Sequence[Asked]) -> tuple[int, float]:
-    """Prompt tokens of answers that were not computed; what it would have taken as `before`."""
+    """Prompt tokens of answers that were not computed, and what it would have taken.
+
+    Each at its own speed, if it computed 64 tokens; else as those of `before` in the median.
+    """
     done = [each for each in before if each.outcome == "ok" and not each.is_exact]
-    n_read = sum(int(each.told(IN, 0)) - each.known_tokens for each in done)
+    told = sorted(rate for rate in map(_rate, done) if not math.isnan(rate))
+    middle = (told[(len(told) - 1) // 2] + told[len(told) // 2]) / 2 if told else NAN
     n_written = sum(int(each.told(OUT, 0)) for each in done)
-    read_s = sum(each.told("mlx.prefill_s", 0.0) for each in done) / n_read if n_read else NAN
     write_s = sum(each.told("mlx.decode_s", 0.0) for each in done) / n_written if n_written else NAN
-    good = [each for each in ended if each.outcome == "ok"]
-    n_known = sum(each.known_tokens for each in good)
-    n_repeated = sum(int(each.told(OUT, 0)) for each in good if each.is_exact)
-    return n_known, n_known * read_s + n_repeated * write_s
+    n_known, seconds = 0, 0.0
+    for each in ended:
+        if each.outcome == "ok" and each.known_tokens:
+            own_s = NAN if each.is_exact else _rate(each)
+            n_known += each.known_tokens
+            seconds += each.known_tokens * (middle if math.isnan(own_s) else own_s)
+        if each.outcome == "ok" and each.is_exact and (n_repeated := int(each.told(OUT, 0))):
+            seconds += n_repeated * write_s
+    return n_known, seconds
+
+
+def _rate(each: Asked) -> float:
+    """Seconds that a token of its prompt took; NaN if too few were computed to tell."""
+    n_new = each.judged_tokens - each.known_tokens
+    return float(each.told("mlx.prefill_s")) / n_new if n_new >= 64 else NAN
 
 
 def tokens_between(

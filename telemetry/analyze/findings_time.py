@@ -74,6 +74,7 @@ def prefill_dominates(traffic: Traffic) -> Iterator[ReportFinding]:
     slow = places[cost_s[places] >= LONG_PREFILL_S]
     if len(slow) < MIN_REQUESTS or total_s < PREFILL_SHARE * whole_s:
         return
+    read_s = traffic.cost.read_s
     yield ReportFinding(
         "prefill_dominates",
         "Most of the time goes into reading new parts of prompts.",
@@ -81,7 +82,7 @@ def prefill_dominates(traffic: Traffic) -> Iterator[ReportFinding]:
             f"{percent(total_s, whole_s)} of the time of computed answers is prefill of new text",
             f"{counted(len(slow), 'request')} read for {span(LONG_PREFILL_S)} or longer,"
             f" {np.median(fresh[slow]):,.0f} new tokens in the median",
-            f"1,000 tokens take {span(1000 * traffic.cost.read_s)}",
+            *((f"1,000 tokens take {span(1000 * read_s)}",) if read_s == read_s else ()),
         ),
         (
             "send less: limit what tools return, read parts of files, leave out tools that are"

@@ -6,12 +6,17 @@ conversation begins, as far as that was seen to match.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mlxdeck.telemetry.analyze.played_blocks import Places
+from mlxdeck.telemetry.analyze.stats import Array
+from mlxdeck.telemetry.analyze.token_costs import rates, usual_rate
 from mlxdeck.telemetry.read.prompt_paths import SUB_TOKENS, RecordedPrompt, RecordedTraffic
 
 MOST_TAIL_TOKENS = 64
@@ -20,8 +25,6 @@ _OWN, MAX_BLOCKS = -(10**12), 10**6
 """Numbers of blocks that only one state has."""
 NEXT_TURNS = 8
 """Requests of a conversation among which the one is that continues an answer."""
-MIN_TIMED_TOKENS = 64
-"""Fewer computed tokens say little of the speed."""
 _LATER = float("inf")
 
 
@@ -49,20 +52,15 @@ def prepared(traffic: RecordedTraffic, at_most: int) -> list[PlayedPrompt]:
     """The last requests of which something is known, in the order in which caches were asked."""
     prompts = [each for each in traffic.prompts if each.n_tokens][-at_most:]
     _fill_in(prompts)
-    rates = [
-        each.prefill_s / (each.n_tokens - each.matched)
-        for each in prompts
-        if each.has_prompt and each.has_token and each.n_tokens - each.matched >= MIN_TIMED_TOKENS
-    ]
-    usual_s = statistics.median(rates) if rates else 0.0
+    own_s = _rates(prompts)
+    # Nothing is known of the time if nothing was timed; all else can be played.
+    usual_s = float(np.nan_to_num(usual_rate(own_s)))
     write_s = {each.key: each.decode_s for each in prompts if each.key and each.decode_s}
     refused = _refused(prompts)
     kept = _kept(prompts)
     found = []
     ends: dict[object, deque[int]] = defaultdict(lambda: deque(maxlen=NEXT_TURNS))
-    for each, left in zip(prompts, kept, strict=True):
-        n_new = each.n_tokens - each.matched
-        is_timed = each.has_prompt and each.has_token and n_new >= MIN_TIMED_TOKENS
+    for each, left, read_s in zip(prompts, kept, own_s.tolist(), strict=True):
         found.append(
             PlayedPrompt(
                 told=each,
@@ -74,13 +72,21 @@ def prepared(traffic: RecordedTraffic, at_most: int) -> list[PlayedPrompt]:
                 tail=left.n_common,
                 kept=left.path,
                 kept_tokens=left.n_tokens,
-                read_s=each.prefill_s / n_new if is_timed else usual_s,
+                read_s=usual_s if math.isnan(read_s) else read_s,
                 write_s=each.decode_s or write_s.get(each.key, 0.0),
                 repeatable=each.outcome == "ok" and each.key not in refused,
             )
         )
         ends[each.model, each.conversation].append(left.n_common)
     return found
+
+
+def _rates(prompts: Sequence[RecordedPrompt]) -> Array:
+    """Seconds that a token of each took to read; NaN where it is not told."""
+    is_told = [each.has_prompt and each.has_token for each in prompts]
+    n_new = np.array([float(each.n_tokens - each.matched) for each in prompts])
+    found = rates(np.array([each.prefill_s for each in prompts]), n_new)
+    return np.where(is_told, found, math.nan)
 
 
 def _refused(prompts: Sequence[RecordedPrompt]) -> set[str]:

@@ -146,7 +146,7 @@ def figures(
     rows = rows_of(store, period, session, where)
     outcome = store.column("outcome")[rows]
     good = rows[outcome == OK]
-    saved_by_caches = saved(store, rows)
+    saved_by_caches = saved(store, rows, period.until_ts)
     return ReportFigures(
         period=period,
         n_requests=len(rows),

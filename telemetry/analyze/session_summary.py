@@ -44,7 +44,7 @@ class SessionFigures:
     tiers: Mapping[str, TierHits]
     """What came from a cache, by the name of its tier."""
     saved_s: float
-    """Estimated time that the caches saved; NaN if nothing was computed to compare with."""
+    """Estimated time that the caches saved; NaN if too little was computed to compare with."""
     latency: Percentiles
     """Of requests that succeeded, in seconds."""
     ttft: Percentiles
@@ -114,7 +114,7 @@ def session_figures(store: Store, since_ts: float, until_ts: float) -> SessionFi
         output_tokens=total(store, "output_tokens", rows),
         hits=hit_rate(store, rows),
         tiers=tier_hits(store, rows),
-        saved_s=saved(store, rows).seconds,
+        saved_s=saved(store, rows, until_ts).seconds,
         latency=percentiles(store.column("duration_s")[good]),
         ttft=percentiles(store.column("ttft_s")[good]),
         calls=tool_uses(store, rows),

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlxdeck.telemetry.analyze.stats import Array, Window, bounds
-from mlxdeck.telemetry.analyze.token_costs import Saved, SavedSums, token_costs
+from mlxdeck.telemetry.analyze.token_costs import Saved, SavedSums, costs_at
 from mlxdeck.telemetry.analyze.usage import CallTotals, ToolUses, call_totals, tool_uses
 from mlxdeck.telemetry.schema.figures import ERROR
 from mlxdeck.telemetry.store.store import Store
 
 REFUSED = (429, 503, 529)
 """Statuses of requests that a server has no room for, or not now."""
-MAX_SPEED_ROWS = 5_000
-"""So many of the newest requests tell how fast tokens are read and written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,9 @@ class UsesSums:
 
     def found(self, store: Store, window: Window, now_s: float, mask: Array | None) -> WindowUses:
         """The figures of all that were added."""
-        # Neither the window nor the filter changes how fast the server is.
-        newest = store.by_end.between(-np.inf, now_s)[-MAX_SPEED_ROWS:]
         return WindowUses(
             self._n_refused,
-            self._saved.worth(token_costs(store, newest)),
+            self._saved.worth(costs_at(store, now_s)),
             call_totals(store, _ended(store, window, now_s, mask), now_s),
         )
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlxdeck.telemetry.analyze.periods import everything
+from mlxdeck.telemetry.analyze.report import Period, figures
 from mlxdeck.telemetry.analyze.sessions import sessions
 from mlxdeck.telemetry.analyze.stats import (
     RANKS,
@@ -219,16 +221,38 @@ def test_what_nobody_knows_is_no_miss() -> None:
 
 def test_time_saved_is_at_one_speed_in_every_window_and_filter() -> None:
     """Where hardly a token was computed, or none, the time of a pass is not the time of a token."""
+    few = Made(200, 1.0, 1000, 999, cache="prefix")
     store = loaded(
         [
             Made(10, 2.0, 1000, 0),
-            Made(200, 1.0, 1000, 999, cache="prefix"),
+            few,
             Made(210, 0.001, 1000, 1000, 0, cache="exact"),
         ]
     )
     now_s, exact = START_TS + 220, np.array([False, False, True])
     short, whole = (window_uses(store, window, now_s).saved for window in (WINDOWS[0], WINDOWS[-1]))
-    assert short == whole and whole.tokens == 1999
-    assert whole.seconds == pytest.approx(1999 * 1.5 / 1001)
-    assert window_uses(store, WINDOWS[0], now_s, exact).saved.seconds == pytest.approx(1.5 / 1.001)
-    assert math.isnan(window_uses(store, WINDOWS[0], START_TS, exact).saved.seconds)
+    assert short.seconds == whole.seconds and short.tokens == whole.tokens == 1999
+    # 1,000 tokens took 1 s.
+    assert whole.seconds == pytest.approx(1.999)
+    assert window_uses(store, WINDOWS[0], now_s, exact).saved.seconds == pytest.approx(1.0)
+    assert window_uses(store, WINDOWS[0], START_TS, exact).saved.seconds == 0
+    untold = loaded([few])
+    assert math.isnan(window_uses(untold, WINDOWS[-1], now_s).saved.seconds)
+    assert math.isnan(figures(untold, everything(untold)).saved.seconds)
+
+
+def test_time_saved_is_at_the_own_speed_of_each_request() -> None:
+    """Of a large and a small model, of a busy server and an idle one; report and tiles alike."""
+    store = loaded(
+        [
+            Made(10, 20.0, 1000, 900, cache="prefix"),
+            Made(200, 2.0, 10_000, 9_000, cache="prefix"),
+            Made(210, 0.1, 1000, 1000, 0, cache="exact"),
+        ]
+    )
+    # 100 and 1 ms a token; 50.5 ms in the median.
+    seconds = pytest.approx(90 + 9 + 50.5)
+    assert window_uses(store, WINDOWS[-1], START_TS + 220).saved.seconds == seconds
+    assert figures(store, everything(store)).saved.seconds == seconds
+    last = Period(START_TS + 205, START_TS + 220)
+    assert figures(store, last).saved.seconds == pytest.approx(50.5)
