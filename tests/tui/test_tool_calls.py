@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
+
+import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
+from mlxdeck.telemetry.schema import events as t
+from mlxdeck.tui.outputs import inspect
+from mlxdeck.tui.present.call_results import calls_table
 from mlxdeck.tui.widgets import tool_calls
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
-from tests.streams import START_TS
+from tests.streams import START_TS, Stream
 from tests.telemetry.test_tool_results import lines, stored
 
 
@@ -25,6 +32,34 @@ def test_a_result_is_shown_in_every_width(width: int) -> None:
     calls.show(np.arange(2), 1)
     assert calls.header(width)[0][0].startswith("time ")
     assert len(calls.header(width)[0][0]) <= width
+
+
+BAD = {
+    "✗ unreadable": {"parse_ok": False, "schema_valid": False, "parse_error": "no JSON"},
+    "✗ not valid": {"schema_valid": False, "constrained": True, "repaired": True},
+    "± repaired": {"schema_valid": True, "repaired": True, "unconstrained": "too deep"},
+    "▲ unconstrained": {"schema_valid": True, "unconstrained": "too deep"},
+}
+
+
+@pytest.mark.parametrize("told", BAD)
+def test_a_call_that_is_not_as_it_should_be_does_not_look_valid(told: str) -> None:
+    """In the list, in a request's page and on standard output; by a sign, a word and the reason."""
+    call = t.ToolCall(name="Read", call_id="a", arguments='{"path": 3}', **BAD[told])  # type: ignore[arg-type]
+    stream = Stream()
+    ended = t.RequestEnd(n_tool_calls=1)
+    store = stored([b"".join(stream.line(each, 1, "req_1") for each in (call, ended))])
+    listed = "".join(text for text, _ in ToolCallList(store).cells(0, 140))
+    page, printed = io.StringIO(), io.StringIO()
+    Console(file=page, width=100).print(calls_table([call], {}))
+    told_json = {**msgspec.structs.asdict(call), "arguments": {"path": 3}, "result": None}
+    Console(file=printed, width=100).print(inspect._call(told_json))
+    for shown in (listed, page.getvalue(), printed.getvalue()):
+        assert told in shown and "✓" not in shown
+    for shown in (page.getvalue(), printed.getvalue()):
+        assert ("unconstrained: too deep" in shown) == bool(call.unconstrained)
+    narrow = "".join(text for text, _ in ToolCallList(store).cells(0, 24))
+    assert narrow[9] == told[0]
 
 
 def test_an_empty_list_says_why() -> None:

@@ -18,6 +18,7 @@ from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.present import request_summary
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.text.sanitize import plain
+from mlxdeck.tui.widgets.tool_calls import reasons, verdict
 from mlxdeck.tui.widgets.waterfall import OTHER_SHARE
 
 PIPE_WIDTH = 100
@@ -106,11 +107,12 @@ def _request(found: dict[str, Any]) -> Table:
 
 
 def _call(call: dict[str, Any]) -> Text:
-    text = Text.assemble((call["name"] or "?", "bold"), f"  {call['parser']}")
-    for name in ("constrained", "repaired"):
-        text.append(f", {name}" if call[name] else "")
-    if not call["parse_ok"]:
-        text.append(f", not readable: {call['parse_error']}", "bold")
+    told = t.ToolCall(**{name: call[name] for name in t.ToolCall.__struct_fields__ if name in call})
+    mark, kind = verdict(told)
+    text = Text.assemble((call["name"] or "?", "bold"), f"  {call['parser']}  ")
+    text.append(mark, "" if kind == "good" else "bold")
+    for why in reasons(told):
+        text.append(f"\n{why}", "bold")
     if call["arguments"] is not None:
         text.append("\n" + json.dumps(call["arguments"], indent=2, ensure_ascii=False))
     if result := call["result"]:

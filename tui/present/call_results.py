@@ -11,7 +11,7 @@ from rich.text import Text
 from mlxdeck.telemetry.analyze.tool_results import Result
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.text import format as fmt
-from mlxdeck.tui.widgets.tool_calls import verdict
+from mlxdeck.tui.widgets.tool_calls import reasons, verdict
 
 MAX_RESULT = 1_500
 """More characters of a tool's result are not drawn."""
@@ -27,7 +27,10 @@ def calls_table(calls: Sequence[t.ToolCall], came: Mapping[str, Result]) -> Tabl
         mark, _ = verdict(call)
         arguments = call.arguments or (NO_ARGUMENTS if call.parse_ok else call.parse_error)
         about = Text.assemble(f"{mark}\n", (call.parser, "dim"))
-        table.add_row(about, Text(call.name or "?", "bold"), Text(_pretty(arguments)))
+        said = Text(_pretty(arguments))
+        if call.parse_ok:
+            said.append("".join(f"\n{why}" for why in reasons(call)), "dim")
+        table.add_row(about, Text(call.name or "?", "bold"), said)
         if call.parse_ok:
             table.add_row("", *_result(came.get(call.call_id)))
     return table

@@ -23,11 +23,21 @@ def verdict(call: ToolCall) -> Cell:
     """Whether the call was well-formed, in a mark and a word."""
     if not call.parse_ok:
         return "✗ unreadable", "bad"
+    if call.schema_valid is False:
+        return "✗ not valid", "bad"
     if call.repaired:
         return "± repaired", "warn"
+    if call.unconstrained:
+        return "▲ unconstrained", "warn"
     if call.constrained:
         return "✓ constrained", "good"
     return "✓ ok", "good"
+
+
+def reasons(call: ToolCall) -> list[str]:
+    """Why it is not as it should be, as far as that was told."""
+    why = {"not readable": call.parse_error, "unconstrained": call.unconstrained}
+    return [f"{what}: {text}" for what, text in why.items() if text]
 
 
 class ToolCallList(VirtualList):
@@ -66,7 +76,7 @@ class ToolCallList(VirtualList):
         told = self._store.results.of(call.call_id, self.as_of_ts)
         result = told.result if told else None
         text = call.arguments or (call.parse_error if not call.parse_ok else "(not captured)")
-        said, how = _in_words(result) if result else ("", "")
+        said, how = _in_words(result) if result else ("" if kind == "good" else mark, kind)
         if result and result.failed:
             mark, kind = "✗ failed", "bad"
         cells = [
