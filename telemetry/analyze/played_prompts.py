@@ -11,6 +11,7 @@ import statistics
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -23,6 +24,8 @@ MOST_TAIL_TOKENS = 64
 """Of what a template writes in front of an answer, and leaves out of a turn that is over."""
 _OWN, MAX_BLOCKS = -(10**12), 10**6
 """Numbers of blocks that only one state has."""
+MAX_PLAYED_TOKENS = 1 << 28
+"""Of all prompts: each setting takes five seconds for so many. The last ones are played."""
 NEXT_TURNS = 8
 """Requests of a conversation among which the one is that continues an answer."""
 _LATER = float("inf")
@@ -50,7 +53,7 @@ class PlayedPrompt:
 
 def prepared(traffic: RecordedTraffic, at_most: int) -> list[PlayedPrompt]:
     """The last requests of which something is known, in the order in which caches were asked."""
-    prompts = [each for each in traffic.prompts if each.n_tokens][-at_most:]
+    prompts = _last([each for each in traffic.prompts if each.n_tokens][-at_most:])
     _fill_in(prompts)
     own_s = _rates(prompts)
     # Nothing is known of the time if nothing was timed; all else can be played.
@@ -79,6 +82,13 @@ def prepared(traffic: RecordedTraffic, at_most: int) -> list[PlayedPrompt]:
         )
         ends[each.model, each.conversation].append(left.n_common)
     return found
+
+
+def _last(prompts: list[RecordedPrompt]) -> list[RecordedPrompt]:
+    """As many of the last ones as can be played."""
+    sums = accumulate(each.n_tokens + each.output_tokens for each in reversed(prompts))
+    n = sum(n_tokens <= MAX_PLAYED_TOKENS for n_tokens in sums)
+    return prompts[len(prompts) - n :]
 
 
 def _rates(prompts: Sequence[RecordedPrompt]) -> Array:

@@ -44,6 +44,8 @@ class WhatWas:
     hit_rate: float
     n_left_out: int
     """Requests before those that are played."""
+    n_impossible: int
+    """Requests that are left out, as no server can have counted their tokens so."""
     n_settings: int
     """Servers and models whose caches differ, each of which is played with its own."""
     reason: str
@@ -83,6 +85,7 @@ def what_if(traffic: RecordedTraffic) -> WhatIfReport:
         others.append(WhatIf(name, change(own), replay(prompts, changed)))
     measured = _measured(
         told,
+        n_impossible=traffic.n_impossible,
         n_left_out=sum(each.n_tokens > 0 for each in traffic.prompts) - len(told),
         n_settings=len({_setup(servers[each.server], each.model) for each in told}),
         token_bytes=shape.token_bytes if shape else math.nan,
@@ -137,6 +140,7 @@ def _measured(
     told: Sequence[RecordedPrompt],
     *,
     n_left_out: int,
+    n_impossible: int,
     n_settings: int,
     token_bytes: float,
     limit_bytes: float,
@@ -147,6 +151,8 @@ def _measured(
     exact = sum(each.n_tokens for each in told if each.exact_tier)
     prefix = sum(each.matched for each in told if not each.exact_tier)
     reason = "" if any(each.path for each in told) else "it holds no digests of prompts"
+    if n_impossible and not told:
+        reason = "none of its requests is possible"
     return WhatWas(
         n_requests=len(told),
         prompt_tokens=total,
@@ -156,6 +162,7 @@ def _measured(
         decode_s=sum(each.decode_s for each in told),
         hit_rate=(exact + prefix) / total if total else 0.0,
         n_left_out=n_left_out,
+        n_impossible=n_impossible,
         n_settings=n_settings,
         reason=reason,
         token_bytes=token_bytes,

@@ -15,10 +15,12 @@ def what_if_lines(of: WhatIfReport) -> Iterator[str]:
     measured = of.measured
     if measured.reason:
         yield f"this recording can't be played: {measured.reason}"
+        yield from _impossible(measured)
         return
     yield f"{counted(measured.n_requests, 'request')}, {measured.prompt_tokens:,} prompt tokens"
     if measured.n_left_out:
-        yield f"{counted(measured.n_left_out, 'request')} before them are left out"
+        yield f"{counted(measured.n_left_out, 'request')} before them left out"
+    yield from _impossible(measured)
     if measured.n_settings > 1:
         yield f"{measured.n_settings} servers or models with caches of their own; of the last one,"
     yield _memory(of)
@@ -45,6 +47,11 @@ def what_if_lines(of: WhatIfReport) -> Iterator[str]:
         f"the replay of what was in force differs from what was measured by {100 * off:.1f} points;"
         " trust other rows about as far"
     )
+
+
+def _impossible(measured: WhatWas) -> Iterator[str]:
+    if n := measured.n_impossible:
+        yield f"{counted(n, 'request')} left out: no server can have counted their tokens so"
 
 
 def _memory(of: WhatIfReport) -> str:

@@ -16,17 +16,12 @@ import numpy as np
 
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.attributes import Moment, Pid, Seconds, SmallCount, Tokens
 from mlxdeck.telemetry.schema.figures import UNKNOWN_NUMBER, Kind, told_by
 
 NEWLINE = 10
 
 
-# What lies beyond these is no figure of ours, and would not fit a column or a calendar.
-_Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
-_Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
-_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-_Small = Annotated[int, msgspec.Meta(ge=0, lt=2**15)]
-_Pid = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 _Name = Annotated[str, msgspec.Meta(max_length=100)]
 
 
@@ -35,16 +30,16 @@ class Head(msgspec.Struct, kw_only=True, gc=False, tag_field="event"):
 
     v: Literal[1]
     """As `events.SCHEMA_VERSION`: lines of another version are decoded one by one."""
-    ts: _Moment
-    pid: _Pid
+    ts: Moment
+    pid: Pid
     request_id: _Name = ""
     session_id: str = ""
 
 
 _TYPES: Mapping[Kind, Any] = {
-    "seconds": _Seconds,
-    "tokens": _Tokens,
-    "count": _Small,
+    "seconds": Seconds,
+    "tokens": Tokens,
+    "count": SmallCount,
     "text": str,
     "list": tuple[str, ...],
     "choice": str,
@@ -85,25 +80,23 @@ else:
 class LookupAttrs(msgspec.Struct, gc=False):
     """Of `events.CacheLookup`."""
 
-    shared_tokens: _Tokens = msgspec.field(default=0, name="mlx.prompt.shared_tokens")
+    shared_tokens: Tokens = msgspec.field(default=0, name="mlx.prompt.shared_tokens")
 
 
 class ProgressAttrs(msgspec.Struct, gc=False):
     """Of `events.RequestProgress`; its text is read again when somebody looks at it."""
 
     state: str = msgspec.field(default="", name="mlx.progress.state")
-    state_s: _Seconds = msgspec.field(default=0.0, name="mlx.progress.state_s")
-    position: _Small = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.queue.position")
+    state_s: Seconds = msgspec.field(default=0.0, name="mlx.progress.state_s")
+    position: SmallCount = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.queue.position")
     waits_for: str = msgspec.field(default="", name="mlx.queue.reason")
-    prompt_tokens: _Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="gen_ai.usage.input_tokens")
-    cached_tokens: _Tokens = msgspec.field(
+    prompt_tokens: Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="gen_ai.usage.input_tokens")
+    cached_tokens: Tokens = msgspec.field(
         default=UNKNOWN_NUMBER, name="gen_ai.usage.cache_read.input_tokens"
     )
-    read_tokens: _Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.progress.read_tokens")
-    output_tokens: _Tokens = msgspec.field(
-        default=UNKNOWN_NUMBER, name="gen_ai.usage.output_tokens"
-    )
-    output_chars: _Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.progress.output_chars")
+    read_tokens: Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.progress.read_tokens")
+    output_tokens: Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="gen_ai.usage.output_tokens")
+    output_chars: Tokens = msgspec.field(default=UNKNOWN_NUMBER, name="mlx.progress.output_chars")
     held: bool = msgspec.field(default=False, name="mlx.progress.held")
 
 

@@ -21,6 +21,8 @@ from mlxdeck.telemetry.schema import events as t
 SUB_TOKENS = 32
 """Of a block here; as `prompt_digests` of the server has it."""
 DIGEST_BYTES = 4
+MAX_TOKENS = 1 << 24
+"""Of a prompt with its answer: no model has such a window, and one alone takes seconds to play."""
 _WANTED = EventMarks(
     t.StreamStart, t.RequestStart, t.CacheLookup, t.RequestEnd, t.Tick, t.ServerStop
 )
@@ -66,6 +68,8 @@ class RecordedPrompt:
     decode_s: float = 0.0
     duration_s: float = 0.0
     has_token: bool = False
+    is_possible: bool = True
+    """Whether a server can have counted its tokens so: what is beyond its end can't be played."""
 
 
 @dataclass(slots=True)
@@ -89,6 +93,8 @@ class RecordedTraffic:
     """A recording, in the order of time."""
 
     prompts: list[RecordedPrompt] = field(default_factory=list)
+    n_impossible: int = 0
+    """Requests that are left out, as no server can have counted their tokens so."""
     servers: list[RecordedServer] = field(default_factory=list)
 
 
@@ -107,7 +113,11 @@ def traffic_of(files: Sequence[Path]) -> RecordedTraffic:
             _look(open_[name], attrs, starts[name], line.ts, paths)
         elif isinstance(attrs, t.RequestEnd) and name in open_:
             starts.pop(name)
-            found.prompts.append(_ended(open_.pop(name), attrs, line.ts))
+            ended = _ended(open_.pop(name), attrs, line.ts)
+            if ended.is_possible:
+                found.prompts.append(ended)
+            else:
+                found.n_impossible += 1
     found.prompts.sort(key=lambda each: each.at_ts)
     return found
 
@@ -186,6 +196,9 @@ def _look(
         prompt.key, prompt.exact_tier = found.key, found.tier
         prompt.exact_reason = found.miss_reason
         return
+    if not _is_possible(found):
+        prompt.is_possible = False
+        return
     prompt.has_prompt = True
     prompt.n_tokens = found.prompt_tokens or 0
     prompt.matched = found.matched_tokens or 0
@@ -202,6 +215,14 @@ def _look(
         prompt.path = paths.by_parts(found, start)
 
 
+def _is_possible(found: t.CacheLookup) -> bool:
+    """Whether all places lie within the prompt, and no model's window is too short for it."""
+    n_tokens, matched = found.prompt_tokens or 0, found.matched_tokens or 0
+    places = (matched, found.shared_tokens, found.diverged_at_token, found.tail_start)
+    last = max(*places, *found.message_starts, SUB_TOKENS * found.n_blocks_before)
+    return last <= n_tokens <= MAX_TOKENS
+
+
 def _ended(prompt: RecordedPrompt, end: t.RequestEnd, ts: float) -> RecordedPrompt:
     prompt.end_ts, prompt.outcome, prompt.model = ts, end.outcome, f"{end.backend} {end.model}"
     # A request's hash is the same for every model, an answer is not.
@@ -209,7 +230,9 @@ def _ended(prompt: RecordedPrompt, end: t.RequestEnd, ts: float) -> RecordedProm
     prompt.finish = end.ended_by or (end.finish_reasons[0] if end.finish_reasons else "")
     prompt.n_tokens = prompt.n_tokens or end.input_tokens or 0
     prompt.output_tokens = end.output_tokens or 0
-    prompt.prefill_s, prompt.decode_s = end.prefill_s or 0.0, end.decode_s or 0.0
+    # A clock that was set back: nothing takes less than no time.
+    prompt.prefill_s, prompt.decode_s = (max(0.0, s or 0.0) for s in (end.prefill_s, end.decode_s))
+    prompt.is_possible &= prompt.n_tokens + prompt.output_tokens <= MAX_TOKENS
     prompt.duration_s, prompt.has_token = end.duration_s, end.ttft_s is not None
     return prompt
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+
+# What lies beyond these is no figure of ours. It would not fit a column or a calendar, and who
+# plays or draws it would never end: a line with such a number is unreadable to everyone.
+Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+"""Unix seconds."""
+Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+"""Less than 0 where a clock was set back."""
+Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+SmallCount = Annotated[int, msgspec.Meta(ge=0, lt=2**15)]
+Amount = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""Bytes, and whatever else is counted."""
+Size = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+Pid = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class Attrs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

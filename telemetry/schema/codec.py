@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from mlxdeck.telemetry.schema.attributes import Moment, Pid
 from mlxdeck.telemetry.schema.events import EVENTS, SCHEMA_VERSION, Attrs, RequestEnd
 from mlxdeck.telemetry.schema.figures import told_by
 
@@ -41,13 +42,13 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     v: int
     """Version of the schema; a reader refuses a higher one than its own."""
-    ts: float
+    ts: Moment
     """When it happened, in Unix seconds."""
     mono: float
     """The same of a clock that never jumps, for durations within a process."""
     seq: int
     """Number of the line in its process; a gap means that lines were lost."""
-    pid: int
+    pid: Pid
     """Process that wrote it."""
     event: str
     """What happened; events that a reader doesn't know are to be skipped."""

@@ -16,8 +16,8 @@ values are omitted. Lines of 0.1 omitted all zeros and defaults: `codec` fills t
 
 from __future__ import annotations
 
+from mlxdeck.telemetry.schema.attributes import Amount, Seconds, SmallCount, Tokens, always, named
 from mlxdeck.telemetry.schema.attributes import Attrs as Attrs
-from mlxdeck.telemetry.schema.attributes import always, named
 from mlxdeck.telemetry.schema.closed_sets import (
     AnswerFormat,
     CacheName,
@@ -59,7 +59,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """API of the request: `anthropic` or `openai`."""
     stream: bool | None = named("gen_ai.request.stream", None)
     """Whether the answer is streamed."""
-    max_tokens: int = named("gen_ai.request.max_tokens", 0)
+    max_tokens: Tokens = named("gen_ai.request.max_tokens", 0)
     """Limit of the answer; absent of a request that could not be read."""
     temperature: float | None = named("gen_ai.request.temperature", None)
     """Requested temperature; absent if the client leaves it to the server."""
@@ -77,7 +77,7 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """Requested frequency penalty."""
     repetition_penalty: float = named("mlx.request.repetition_penalty", 1.0)
     """Requested repetition penalty; 1 changes nothing."""
-    n_biased_tokens: int = named("mlx.request.biased_tokens", 0)
+    n_biased_tokens: Tokens = named("mlx.request.biased_tokens", 0)
     """Tokens that `logit_bias` names."""
     stop_sequences: tuple[str, ...] = named("gen_ai.request.stop_sequences", ())
     """Texts that end the answer; only with `--capture full`."""
@@ -91,13 +91,13 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """Its kind, as the call names it that started it: `Explore`."""
     agent_task: str = named("gen_ai.agent.description", "")
     """What it has to do, in the few words of that call; with `--capture off`, empty."""
-    body_bytes: int | None = named("http.request.body.size", None)
+    body_bytes: Amount | None = named("http.request.body.size", None)
     """Size of the request's body."""
     trace_parent: str = named("mlx.trace_parent", "")
     """The client's span, as its header `traceparent` names it."""
-    n_messages: int | None = named("mlx.messages", None)
+    n_messages: SmallCount | None = named("mlx.messages", None)
     """Messages of the conversation; absent if it could not be read."""
-    n_tools: int | None = named("mlx.tools", None)
+    n_tools: Amount | None = named("mlx.tools", None)
     """Tools that the model may call; absent if the request could not be read."""
     tool_names: tuple[str, ...] = named("mlx.tool_names", ())
     """Their names."""
@@ -109,13 +109,13 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """Whether the client forbids several calls in one answer."""
     thinking: bool | None = named("mlx.thinking", None)
     """Whether the client requested thinking; absent if it leaves this to the model."""
-    thinking_tokens: int = named("mlx.thinking.budget_tokens", 0)
+    thinking_tokens: Tokens = named("mlx.thinking.budget_tokens", 0)
     """Limit of the thinking, where the client sets one."""
     answer_format: AnswerFormat = named("mlx.answer_format", "text")
     """`text`, or `json_schema` where the answer has to conform to one."""
     answer_schema: str = named("mlx.answer_schema", "")
     """That schema as JSON; only with `--capture full`."""
-    queue_depth: int | None = named("mlx.queue.depth", None)
+    queue_depth: Amount | None = named("mlx.queue.depth", None)
     """Requests that waited when this one came."""
     removed: tuple[str, ...] = named("mlx.prompt.removed", ())
     """Names of the canonical rules that took something out of the prompt."""
@@ -132,9 +132,9 @@ class RequestStart(Attrs, frozen=True, kw_only=True):
     """The same of the tools."""
     message_hashes: tuple[str, ...] = named("mlx.hash.messages", ())
     """First 12 hex digits of each message's sha256, in order."""
-    n_failed_results: int | None = named("mlx.tool.failed_results", None)
+    n_failed_results: SmallCount | None = named("mlx.tool.failed_results", None)
     """Results that failed, of those that it brings for the first time; absent if it brings none."""
-    n_untold_results: int | None = named("mlx.tool.untold_results", None)
+    n_untold_results: Amount | None = named("mlx.tool.untold_results", None)
     """Results beyond the first 100 that it brings at once; they have no `tool_result`."""
     last_user_text: str = named("mlx.last_user_text", "")
     """The user's last text, shortened; only with `--capture full`."""
@@ -168,9 +168,9 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     """Where a hit lay: `ram`, `disk`, `flight` (just being answered) or the name of another."""
     key: str = named("mlx.cache.key", "")
     """Short hash by which an exact answer is known."""
-    matched_tokens: int | None = named("mlx.cache.matched_tokens", None)
+    matched_tokens: Tokens | None = named("mlx.cache.matched_tokens", None)
     """Tokens of the prompt that were known; absent of exact answers."""
-    prompt_tokens: int | None = named("mlx.cache.prompt_tokens", None)
+    prompt_tokens: Tokens | None = named("mlx.cache.prompt_tokens", None)
     """Tokens of the prompt; absent of exact answers."""
     miss_reason: MissReason = named("mlx.cache.miss_reason", "")
     """`cold`, `diverged`, `evicted`, `expired`, `not_kept` (the answer was none to repeat),
@@ -183,15 +183,15 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     """Short hash of that part in this prompt."""
     diverged_hash_before: str = named("mlx.cache.diverged_hash_before", "")
     """Short hashes of that part, in this prompt and in the nearest one before."""
-    shared_tokens: int = named("mlx.prompt.shared_tokens", 0)
+    shared_tokens: Tokens = named("mlx.prompt.shared_tokens", 0)
     """Length of system prompt and tools."""
-    message_starts: tuple[int, ...] = named("mlx.prompt.message_starts", ())
+    message_starts: tuple[Tokens, ...] = named("mlx.prompt.message_starts", ())
     """First token of each message, as far as messages were found in the prompt."""
-    tail_start: int = named("mlx.prompt.tail_start", 0)
+    tail_start: Tokens = named("mlx.prompt.tail_start", 0)
     """Tokens up to the end of the last message; 0 if it was not found."""
-    tool_tokens: tuple[int, ...] = named("mlx.prompt.tool_tokens", ())
+    tool_tokens: tuple[Tokens, ...] = named("mlx.prompt.tool_tokens", ())
     """Tokens of each tool's description, in the order of `mlx.tool_names`; 0 if not found."""
-    n_blocks_before: int = named("mlx.prompt.blocks_before", 0)
+    n_blocks_before: Tokens = named("mlx.prompt.blocks_before", 0)
     """Blocks of 32 tokens that the prompt has in common with one that was told before."""
     block_before: str = named("mlx.prompt.block_before", "")
     """Digest of the last of them: 4 bytes in base64, keyed with a secret of this machine."""
@@ -200,7 +200,7 @@ class CacheLookup(Attrs, frozen=True, kw_only=True):
     regrouped: tuple[str, ...] = named("mlx.prompt.regrouped", ())
     """Regroupings that were found only as the prompt was rendered, beside those that
     `request.start` names."""
-    duration_s: float | None = None
+    duration_s: Seconds | None = None
     """How long the lookup took."""
 
 
@@ -209,19 +209,19 @@ class FirstToken(Attrs, frozen=True, kw_only=True):
 
     NAME = "request.first_token"
 
-    ttft_s: float = always(0.0, "gen_ai.server.time_to_first_token")
+    ttft_s: Seconds = always(0.0, "gen_ai.server.time_to_first_token")
     """Seconds from the request's arrival to the first token."""
-    queue_s: float = always(0.0, "mlx.queue_s")
+    queue_s: Seconds = always(0.0, "mlx.queue_s")
     """Seconds in the queue."""
-    load_s: float | None = named("mlx.load_s", None)
+    load_s: Seconds | None = named("mlx.load_s", None)
     """Seconds until an unloaded model was loaded again; absent if it was loaded."""
-    tokenize_s: float = always(0.0, "mlx.tokenize_s")
+    tokenize_s: Seconds = always(0.0, "mlx.tokenize_s")
     """Seconds to render the prompt and count its tokens."""
-    cache_s: float = always(0.0, "mlx.cache_s")
+    cache_s: Seconds = always(0.0, "mlx.cache_s")
     """Seconds to look in the caches."""
-    prefill_s: float = always(0.0, "mlx.prefill_s")
+    prefill_s: Seconds = always(0.0, "mlx.prefill_s")
     """Seconds to read the prompt."""
-    prefill_tokens: int = always(0, "mlx.prefill_tokens")
+    prefill_tokens: Tokens = always(0, "mlx.prefill_tokens")
     """Prompt tokens that had to be computed, that is: not cached."""
 
 
@@ -245,28 +245,28 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     """Model that answered."""
     finish_reasons: tuple[str, ...] = named("gen_ai.response.finish_reasons", ())
     """Why the answer ended, in Anthropic's words."""
-    input_tokens: int | None = named("gen_ai.usage.input_tokens", None)
+    input_tokens: Tokens | None = named("gen_ai.usage.input_tokens", None)
     """All prompt tokens; the cached ones are a part of it."""
-    cached_tokens: int | None = named("gen_ai.usage.cache_read.input_tokens", None)
+    cached_tokens: Tokens | None = named("gen_ai.usage.cache_read.input_tokens", None)
     """Prompt tokens that were known."""
-    output_tokens: int | None = named("gen_ai.usage.output_tokens", None)
+    output_tokens: Tokens | None = named("gen_ai.usage.output_tokens", None)
     """Tokens that were written; the client is told of fewer where a stop sequence ended the answer
     within a step of several."""
-    reasoning_tokens: int | None = named("gen_ai.usage.reasoning.output_tokens", None)
+    reasoning_tokens: Tokens | None = named("gen_ai.usage.reasoning.output_tokens", None)
     """Tokens of it that were thinking."""
-    forced_tokens: int | None = named("mlx.held.forced_tokens", None)
+    forced_tokens: Tokens | None = named("mlx.held.forced_tokens", None)
     """Tokens of it that its grammar left no choice about, written without a pass of their own."""
-    drafted_tokens: int | None = named("mlx.lookup.drafted_tokens", None)
+    drafted_tokens: Tokens | None = named("mlx.lookup.drafted_tokens", None)
     """Tokens that were guessed, from the conversation or by a draft model, and verified."""
-    accepted_tokens: int | None = named("mlx.lookup.accepted_tokens", None)
+    accepted_tokens: Tokens | None = named("mlx.lookup.accepted_tokens", None)
     """Those of them that are the answer's, written without a pass of their own."""
-    duration_s: float = always(0.0, "gen_ai.server.request.duration")
+    duration_s: Seconds = always(0.0, "gen_ai.server.request.duration")
     """Seconds from arrival to end."""
-    ttft_s: float | None = named("gen_ai.server.time_to_first_token", None)
+    ttft_s: Seconds | None = named("gen_ai.server.time_to_first_token", None)
     """Seconds to the first token, or to the first piece of an answer that was known."""
-    time_per_output_token_s: float | None = named("gen_ai.server.time_per_output_token", None)
+    time_per_output_token_s: Seconds | None = named("gen_ai.server.time_per_output_token", None)
     """Mean seconds between tokens."""
-    status: int = always(200, "http.response.status_code")
+    status: SmallCount = always(200, "http.response.status_code")
     """HTTP status; 499 where the client left."""
     error_type: str = named("error.type", "")
     """Type of its error, of few values; absent where there was none."""
@@ -278,19 +278,19 @@ class RequestEnd(Attrs, frozen=True, kw_only=True):
     """Why tokens had to be computed that might have been known, as the last lookup says it."""
     diverged_block: str = named("mlx.cache.diverged_block", "")
     """The part that caused the miss: the first one that differs from the nearest earlier prompt."""
-    queue_s: float | None = named("mlx.queue_s", None)
+    queue_s: Seconds | None = named("mlx.queue_s", None)
     """Seconds in the queue."""
-    load_s: float | None = named("mlx.load_s", None)
+    load_s: Seconds | None = named("mlx.load_s", None)
     """Seconds until an unloaded model was loaded again; absent if it was loaded."""
-    tokenize_s: float | None = named("mlx.tokenize_s", None)
+    tokenize_s: Seconds | None = named("mlx.tokenize_s", None)
     """Seconds to render the prompt and count its tokens."""
-    cache_s: float | None = named("mlx.cache_s", None)
+    cache_s: Seconds | None = named("mlx.cache_s", None)
     """Seconds to look in the caches."""
-    prefill_s: float | None = named("mlx.prefill_s", None)
+    prefill_s: Seconds | None = named("mlx.prefill_s", None)
     """Seconds to read the prompt."""
-    decode_s: float | None = named("mlx.decode_s", None)
+    decode_s: Seconds | None = named("mlx.decode_s", None)
     """Seconds to write the answer."""
-    n_tool_calls: int = always(0, "mlx.tool_calls")
+    n_tool_calls: SmallCount = always(0, "mlx.tool_calls")
     """Calls that could be read."""
     ended_by: EndedBy = named("mlx.ended_by", "")
     """`loop` if the loop guard ended the answer because it repeated itself; else empty."""

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from mlxdeck.telemetry.schema.attributes import Attrs, always, named
+from mlxdeck.telemetry.schema.attributes import (
+    Amount,
+    Attrs,
+    Seconds,
+    Size,
+    Tokens,
+    always,
+    named,
+)
 from mlxdeck.telemetry.schema.closed_sets import Capture, LoadOutcome
 
 SCHEMA_VERSION = 1
@@ -24,17 +32,17 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     """Version of mlxdeck."""
     server_address: str = named("server.address", "")
     """Address that the server listens at."""
-    server_port: int = named("server.port", 0)
+    server_port: Amount = named("server.port", 0)
     """Port that the server listens at; 0 of a stream without a server."""
     model: str = named("gen_ai.request.model", "")
     """Model that is loaded."""
-    context_tokens: int = named("mlx.context_tokens", 0)
+    context_tokens: Tokens = named("mlx.context_tokens", 0)
     """Tokens that the model can look back."""
     host: str = named("host.name", "")
     """Name of the machine."""
     chip: str = named("host.cpu.model.name", "")
     """Name of its processor."""
-    memory_bytes: int = named("host.memory_bytes", 0)
+    memory_bytes: Amount = named("host.memory_bytes", 0)
     """Its memory."""
     mlx_version: str = named("mlx.version", "")
     """Version of MLX."""
@@ -42,21 +50,21 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     """Where MLX computes: `metal` or `cpu`."""
     capture: Capture = named("mlx.capture", "tools")
     """Captured content: `off`, `tools` (calls, and results that failed) or `full`."""
-    kv_token_bytes: float | None = named("mlx.kv.token_bytes", None)
+    kv_token_bytes: Size | None = named("mlx.kv.token_bytes", None)
     """Bytes of a KV state for each token, in layers that keep all; absent if it is unknown."""
-    kv_window_tokens: int = named("mlx.kv.window_tokens", 0)
+    kv_window_tokens: Tokens = named("mlx.kv.window_tokens", 0)
     """How far back the other layers look; 0 if there are none."""
-    kv_window_bytes: float = named("mlx.kv.window_bytes", 0.0)
+    kv_window_bytes: Size = named("mlx.kv.window_bytes", 0.0)
     """Bytes of them for each token in their window."""
-    kv_fixed_bytes: int = named("mlx.kv.fixed_bytes", 0)
+    kv_fixed_bytes: Amount = named("mlx.kv.fixed_bytes", 0)
     """Bytes of running states, whatever they have read."""
     cache_policy: str = named("mlx.cache.policy", "")
     """Which KV states go first: `lru` or `adaptive`."""
     disk_cache: bool | None = named("mlx.cache.disk", None)
     """Whether states and answers are kept on disk too; absent of lines of earlier versions."""
-    exact_cache_entries: int | None = named("mlx.cache.exact.limit_entries", None)
+    exact_cache_entries: Amount | None = named("mlx.cache.exact.limit_entries", None)
     """Limit of whole answers in memory."""
-    answer_max_age_s: float | None = named("mlx.cache.exact.max_age_s", None)
+    answer_max_age_s: Size | None = named("mlx.cache.exact.max_age_s", None)
     """How long an answer may be repeated."""
     canonical_off: tuple[str, ...] = named("mlx.canonical.off", ())
     """Canonical rules that are turned off."""
@@ -71,9 +79,9 @@ class ServerStop(Attrs, frozen=True, kw_only=True):
 
     reason: str = ""
     """Why it ends."""
-    uptime_s: float = always(0.0)
+    uptime_s: Seconds = always(0.0)
     """How long it has run."""
-    dropped_lines: int = always(0)
+    dropped_lines: Amount = always(0)
     """Lines that could not be written."""
 
 
@@ -82,43 +90,43 @@ class Tick(Attrs, frozen=True, kw_only=True):
 
     NAME = "tick"
 
-    active: int = always(0, "mlx.active")
+    active: Amount = always(0, "mlx.active")
     """Requests in the engine."""
-    queued: int | None = always(0, "mlx.queued")
+    queued: Amount | None = always(0, "mlx.queued")
     """Requests that wait for it; null where only other servers answer, which don't report it."""
-    max_active: int | None = named("mlx.active.limit", None)
+    max_active: Amount | None = named("mlx.active.limit", None)
     """How many requests the engine takes at once; absent where no model is here."""
-    max_queued: int | None = named("mlx.queued.limit", None)
+    max_queued: Amount | None = named("mlx.queued.limit", None)
     """How many may wait before others are refused."""
-    output_tokens_per_s: float = always(0.0, "mlx.output_tokens_per_s")
+    output_tokens_per_s: Size = always(0.0, "mlx.output_tokens_per_s")
     """Tokens written a second since the last tick."""
-    prefill_tokens_per_s: float = always(0.0, "mlx.prefill_tokens_per_s")
+    prefill_tokens_per_s: Size = always(0.0, "mlx.prefill_tokens_per_s")
     """Prompt tokens read a second since the last tick."""
-    exact_entries: int = always(0, "mlx.cache.exact.entries")
+    exact_entries: Amount = always(0, "mlx.cache.exact.entries")
     """Whole answers in memory."""
-    exact_bytes: int = always(0, "mlx.cache.exact.bytes")
+    exact_bytes: Amount = always(0, "mlx.cache.exact.bytes")
     """Their size."""
-    prefix_entries: int = always(0, "mlx.cache.prefix.entries")
+    prefix_entries: Amount = always(0, "mlx.cache.prefix.entries")
     """KV states in memory."""
-    prefix_bytes: int = always(0, "mlx.cache.prefix.bytes")
+    prefix_bytes: Amount = always(0, "mlx.cache.prefix.bytes")
     """Their size."""
-    prefix_quantized_bytes: int = named("mlx.cache.prefix.quantized_bytes", 0)
+    prefix_quantized_bytes: Amount = named("mlx.cache.prefix.quantized_bytes", 0)
     """Those of them that lie in 8 bits."""
-    prefix_limit_bytes: int | None = named("mlx.cache.prefix.limit_bytes", None)
+    prefix_limit_bytes: Amount | None = named("mlx.cache.prefix.limit_bytes", None)
     """Limit of KV states in memory; absent of lines of earlier versions."""
-    memory_active_bytes: int = always(0, "mlx.memory.active_bytes")
+    memory_active_bytes: Amount = always(0, "mlx.memory.active_bytes")
     """Memory that MLX uses."""
-    memory_peak_bytes: int = always(0, "mlx.memory.peak_bytes")
+    memory_peak_bytes: Amount = always(0, "mlx.memory.peak_bytes")
     """The most that it has used."""
-    memory_limit_bytes: int | None = named("mlx.memory.limit_bytes", None)
+    memory_limit_bytes: Amount | None = named("mlx.memory.limit_bytes", None)
     """What models and their states may take: MLX's limit on Metal, else the machine's memory."""
-    process_bytes: int = always(0, "process.memory.usage")
+    process_bytes: Amount = always(0, "process.memory.usage")
     """Resident memory of the server."""
-    n_requests: int = always(0, "mlx.requests_total")
+    n_requests: Amount = always(0, "mlx.requests_total")
     """Requests since the start."""
-    n_errors: int = always(0, "mlx.errors_total")
+    n_errors: Amount = always(0, "mlx.errors_total")
     """Those of them that ended in an error."""
-    dropped_lines: int = always(0, "mlx.telemetry.dropped_total")
+    dropped_lines: Amount = always(0, "mlx.telemetry.dropped_total")
     """Lines since the start that could not be written."""
     unloaded_models: tuple[str, ...] = named("mlx.models.unloaded", ())
     """Models that are not in memory, because nobody has asked for them."""
@@ -133,7 +141,7 @@ class ModelUnload(Attrs, frozen=True, kw_only=True):
 
     model: str = named("gen_ai.request.model", "")
     """Its name."""
-    freed_bytes: int | None = named("mlx.model.freed_bytes", None)
+    freed_bytes: Amount | None = named("mlx.model.freed_bytes", None)
     """Memory of MLX that this gave back, KV states included."""
 
 
@@ -146,7 +154,7 @@ class ModelLoad(Attrs, frozen=True, kw_only=True):
     """Its name."""
     outcome: LoadOutcome = always("ok")
     """`ok` or `error`."""
-    duration_s: float | None = named("mlx.model.load_s", None)
+    duration_s: Seconds | None = named("mlx.model.load_s", None)
     """Seconds that it took; absent if it failed."""
     message: str = ""
     """Why it failed."""

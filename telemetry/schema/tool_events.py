@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlxdeck.telemetry.schema.attributes import Attrs, always, named
+from mlxdeck.telemetry.schema.attributes import Amount, Attrs, Seconds, always, named
 
 
 class ToolCall(Attrs, frozen=True, kw_only=True):
@@ -16,7 +16,7 @@ class ToolCall(Attrs, frozen=True, kw_only=True):
     """Name of the call; the client's next request gives its result by it."""
     type: str = named("gen_ai.tool.type", "function")
     """OpenTelemetry's type of tool."""
-    index: int | None = named("mlx.tool.index", None)
+    index: Amount | None = named("mlx.tool.index", None)
     """Which call of the answer it is, from 0."""
     parser: str = named("mlx.tool.parser", "")
     """Format that the call was written in."""
@@ -32,7 +32,7 @@ class ToolCall(Attrs, frozen=True, kw_only=True):
     """Why decoding could not be constrained to the schemas; empty if it was, or need not be."""
     schema_valid: bool | None = named("mlx.tool.schema_valid", None)
     """Whether the arguments conform to it; absent where that was not judged."""
-    arguments_bytes: int | None = named("mlx.tool.arguments_bytes", None)
+    arguments_bytes: Amount | None = named("mlx.tool.arguments_bytes", None)
     """Size of the arguments."""
     arguments_hash: str = named("mlx.tool.arguments_hash", "")
     """First 12 hex digits of their sha256."""
@@ -51,9 +51,9 @@ class CallResult(Attrs, frozen=True, kw_only=True):
     """Name of the call, as `tool_call` has it."""
     failed: bool = always(False, "mlx.tool.failed")
     """Whether the client says that it failed."""
-    result_bytes: int = always(0, "mlx.tool.result_bytes")
+    result_bytes: Amount = always(0, "mlx.tool.result_bytes")
     """Size of the result's text."""
-    elapsed_s: float | None = named("mlx.tool.elapsed_s", None)
+    elapsed_s: Seconds | None = named("mlx.tool.elapsed_s", None)
     """Seconds since the call was sent: the tool's time, and its user's, who may have been asked.
     Absent if the call was another server's."""
     text: str = named("gen_ai.tool.call.result", "")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlxdeck.telemetry.schema.attributes import Amount, Seconds, Size, SmallCount, Tokens
 from mlxdeck.telemetry.schema.codec import Line, NewerSchema, Unreadable, decode, encode
 from mlxdeck.telemetry.schema.events import (
     EVENTS,
@@ -33,9 +34,15 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     tuple[str, ...]: st.lists(st.text()).map(tuple),
-    tuple[int, ...]: st.lists(st.integers(0, 2**40)).map(tuple),
+    Seconds: st.floats(-1e9, 1e9),
+    Tokens: st.integers(0, 2**31 - 1),
+    tuple[Tokens, ...]: st.lists(st.integers(0, 2**31 - 1)).map(tuple),
+    SmallCount: st.integers(0, 2**15 - 1),
+    Amount: st.integers(0, 2**63 - 1),
+    Size: st.floats(0, 1e15),
 }
-VALUES |= {kind | None: st.none() | VALUES[kind] for kind in (str, int, float, bool)}
+_NUMBERS = (int, float, Seconds, Tokens, SmallCount, Amount, Size)
+VALUES |= {kind | None: st.none() | VALUES[kind] for kind in (str, bool, *_NUMBERS)}
 
 ENVELOPE: dict[str, Any] = {"v": 1, "ts": 1.5, "mono": 2.5, "seq": 3, "pid": 4}
 

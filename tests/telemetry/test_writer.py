@@ -339,11 +339,11 @@ def test_a_part_without_a_json_form_costs_only_itself(
 def test_text_that_is_no_unicode_costs_no_event(tmp_path: Path) -> None:
     """Half a character out of a client's or a model's text is replaced, not the event lost."""
     writer = Writer(tmp_path, HEADER)
-    writer.emit(RequestEnd(error_type="\ud83d", n_tool_calls=2**70), "r\udc80", "s\ud83d\ude00")
+    writer.emit(RequestStart(model="\ud83d", seed=2**70), "r\udc80", "s\ud83d\ude00")
     writer.close()
-    (line,) = (line for line in read(tmp_path) if line.event == "request.end")
-    assert isinstance(line.attrs, RequestEnd)
-    assert (line.attrs.error_type, line.attrs.n_tool_calls) == ("\ufffd", 2**63 - 1)
+    (line,) = (line for line in read(tmp_path) if line.event == "request.start")
+    assert isinstance(line.attrs, RequestStart)
+    assert (line.attrs.model, line.attrs.seed) == ("\ufffd", 2**63 - 1)
     assert (line.request_id, line.session_id) == ("r\ufffd", "s\U0001f600")
     assert writer.dropped_lines == 0
 

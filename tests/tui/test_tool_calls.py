@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from rich.console import Console
 
+from mlxdeck.telemetry.analyze.request_detail import detail
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.outputs import inspect
 from mlxdeck.tui.present.call_results import calls_table
 from mlxdeck.tui.widgets import tool_calls
 from mlxdeck.tui.widgets.tool_calls import ToolCallList
-from tests.streams import START_TS, Stream
+from tests.streams import NAME, START_TS, Stream, read_streams
 from tests.telemetry.test_tool_results import lines, stored
 
 
@@ -60,6 +62,14 @@ def test_a_call_that_is_not_as_it_should_be_does_not_look_valid(told: str) -> No
         assert ("unconstrained: too deep" in shown) == bool(call.unconstrained)
     narrow = "".join(text for text, _ in ToolCallList(store).cells(0, 24))
     assert narrow[9] == told[0]
+
+
+def test_a_result_without_its_text_is_printed(tmp_path: Path) -> None:
+    """Only `--capture full` keeps the text; its size is told, and how to have it."""
+    path, out = tmp_path / NAME, io.StringIO()
+    path.write_bytes(b"".join(lines()))
+    inspect.show(detail(read_streams([path]), 0), out)
+    assert "kept with --capture full" in out.getvalue()
 
 
 def test_an_empty_list_says_why() -> None:

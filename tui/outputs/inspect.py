@@ -16,6 +16,7 @@ from mlxdeck.telemetry.analyze.request_detail import HOW_TO_CAPTURE, RARE
 from mlxdeck.telemetry.analyze.request_diff import piece
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.tui.present import request_summary
+from mlxdeck.tui.present.call_results import NO_TEXT
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.text.sanitize import plain
 from mlxdeck.tui.widgets.tool_calls import reasons, verdict
@@ -116,7 +117,8 @@ def _call(call: dict[str, Any]) -> Text:
     if call["arguments"] is not None:
         text.append("\n" + json.dumps(call["arguments"], indent=2, ensure_ascii=False))
     if result := call["result"]:
-        text.append(f"\n← {'failed: ' if result['failed'] else ''}{result['text']}")
+        said = result.get("text", f"{fmt.size(result['bytes'])}; {NO_TEXT}")
+        text.append(f"\n← {'failed: ' if result['failed'] else ''}{said}")
     return text
 
 
