@@ -17,6 +17,9 @@ SmallCount = Annotated[int, msgspec.Meta(ge=0, lt=2**15)]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """Bytes, and whatever else is counted."""
 Size = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+"""Mean bytes."""
+Limit = Annotated[float, msgspec.Meta(ge=0)]
+"""A user may set any."""
 Pid = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from mlxdeck.telemetry.schema.attributes import (
     Amount,
     Attrs,
+    Limit,
     Seconds,
     Size,
-    Tokens,
     always,
     named,
 )
@@ -36,7 +36,7 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     """Port that the server listens at; 0 of a stream without a server."""
     model: str = named("gen_ai.request.model", "")
     """Model that is loaded."""
-    context_tokens: Tokens = named("mlx.context_tokens", 0)
+    context_tokens: Amount = named("mlx.context_tokens", 0)
     """Tokens that the model can look back."""
     host: str = named("host.name", "")
     """Name of the machine."""
@@ -52,7 +52,7 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     """Captured content: `off`, `tools` (calls, and results that failed) or `full`."""
     kv_token_bytes: Size | None = named("mlx.kv.token_bytes", None)
     """Bytes of a KV state for each token, in layers that keep all; absent if it is unknown."""
-    kv_window_tokens: Tokens = named("mlx.kv.window_tokens", 0)
+    kv_window_tokens: Amount = named("mlx.kv.window_tokens", 0)
     """How far back the other layers look; 0 if there are none."""
     kv_window_bytes: Size = named("mlx.kv.window_bytes", 0.0)
     """Bytes of them for each token in their window."""
@@ -64,7 +64,7 @@ class StreamStart(Attrs, frozen=True, kw_only=True):
     """Whether states and answers are kept on disk too; absent of lines of earlier versions."""
     exact_cache_entries: Amount | None = named("mlx.cache.exact.limit_entries", None)
     """Limit of whole answers in memory."""
-    answer_max_age_s: Size | None = named("mlx.cache.exact.max_age_s", None)
+    answer_max_age_s: Limit | None = named("mlx.cache.exact.max_age_s", None)
     """How long an answer may be repeated."""
     canonical_off: tuple[str, ...] = named("mlx.canonical.off", ())
     """Canonical rules that are turned off."""
@@ -98,9 +98,9 @@ class Tick(Attrs, frozen=True, kw_only=True):
     """How many requests the engine takes at once; absent where no model is here."""
     max_queued: Amount | None = named("mlx.queued.limit", None)
     """How many may wait before others are refused."""
-    output_tokens_per_s: Size = always(0.0, "mlx.output_tokens_per_s")
+    output_tokens_per_s: float = always(0.0, "mlx.output_tokens_per_s")
     """Tokens written a second since the last tick."""
-    prefill_tokens_per_s: Size = always(0.0, "mlx.prefill_tokens_per_s")
+    prefill_tokens_per_s: float = always(0.0, "mlx.prefill_tokens_per_s")
     """Prompt tokens read a second since the last tick."""
     exact_entries: Amount = always(0, "mlx.cache.exact.entries")
     """Whole answers in memory."""
@@ -141,7 +141,7 @@ class ModelUnload(Attrs, frozen=True, kw_only=True):
 
     model: str = named("gen_ai.request.model", "")
     """Its name."""
-    freed_bytes: Amount | None = named("mlx.model.freed_bytes", None)
+    freed_bytes: int | None = named("mlx.model.freed_bytes", None)
     """Memory of MLX that this gave back, KV states included."""
 
 

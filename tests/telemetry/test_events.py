@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxdeck.telemetry.schema.attributes import Amount, Seconds, Size, SmallCount, Tokens
+from mlxdeck.telemetry.schema.attributes import Amount, Limit, Seconds, Size, SmallCount, Tokens
 from mlxdeck.telemetry.schema.codec import Line, NewerSchema, Unreadable, decode, encode
 from mlxdeck.telemetry.schema.events import (
     EVENTS,
@@ -40,8 +40,9 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     SmallCount: st.integers(0, 2**15 - 1),
     Amount: st.integers(0, 2**63 - 1),
     Size: st.floats(0, 1e15),
+    Limit: st.floats(0, allow_nan=False, allow_infinity=False),
 }
-_NUMBERS = (int, float, Seconds, Tokens, SmallCount, Amount, Size)
+_NUMBERS = (int, float, Seconds, Tokens, SmallCount, Amount, Size, Limit)
 VALUES |= {kind | None: st.none() | VALUES[kind] for kind in (str, bool, *_NUMBERS)}
 
 ENVELOPE: dict[str, Any] = {"v": 1, "ts": 1.5, "mono": 2.5, "seq": 3, "pid": 4}
