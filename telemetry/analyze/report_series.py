@@ -9,7 +9,7 @@ import numpy as np
 
 from mlxdeck.telemetry.analyze.report import Period
 from mlxdeck.telemetry.analyze.stats import Array, hit_tokens, judged_tokens, nearest_rank
-from mlxdeck.telemetry.schema.figures import ERROR, OK
+from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, OK
 from mlxdeck.telemetry.store.store import Store
 
 MAX_STEPS = 60
@@ -23,6 +23,8 @@ class ReportSeries:
     begin_ts: float
     step_s: float
     requests: list[int]
+    answered: list[int]
+    cancelled: list[int]
     errors: list[int]
     known_tokens: list[int]
     """Prompt tokens from caches."""
@@ -64,6 +66,8 @@ def series(store: Store, rows: Array, period: Period) -> ReportSeries:
         begin_ts=begin_ts,
         step_s=step_s,
         requests=sums(np.ones(len(rows))),
+        answered=sums(outcome == OK),
+        cancelled=sums(outcome == CANCELLED),
         errors=sums(outcome == ERROR),
         known_tokens=sums(known),
         computed_tokens=sums(np.maximum(judged - known, 0)),

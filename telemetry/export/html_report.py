@@ -110,8 +110,11 @@ def _charts(steps: ReportSeries) -> Iterator[str]:
     def axis(title: str, of_time: bool = False) -> ChartAxis:
         return ChartAxis(title, span if of_time else lambda value: f"{value:,.0f}", moments)
 
-    good = [n - failed for n, failed in zip(steps.requests, steps.errors, strict=True)]
-    parts = [ChartLine("answered", "a", good), ChartLine("failed", "bad", steps.errors)]
+    parts = [
+        ChartLine("answered", "a", steps.answered),
+        ChartLine("cancelled", "b", steps.cancelled),
+        ChartLine("failed", "bad", steps.errors),
+    ]
     yield bars(axis("requests"), parts)
     times = [ChartLine("P95", "b", steps.p95_s), ChartLine("P50", "a", steps.p50_s)]
     yield lines(axis("time of a request", of_time=True), times)

@@ -210,7 +210,11 @@ def test_the_requests_of_a_summary_add_up(tmp_path: Path) -> None:
     more = replace(found, n_lost=5, n_open=1)
     told = "6 requests: 3 answered, 1 failed, 2 cancelled; 5 more lost with their server;"
     assert report_lines(more)[1] == f"{told} 1 more still running"
-    page = html_page(more, series(store, rows_of(store, more.period), more.period))
+    steps = series(store, rows_of(store, more.period), more.period)
+    parts = (steps.answered, steps.cancelled, steps.errors, steps.requests)
+    assert [sum(part) for part in parts] == [3, 2, 1, 6]
+    page = html_page(more, steps)
+    assert page.count("answered 0, cancelled 1, failed 0") == 2
     assert "<dd>6<small>3 answered, 1 failed, 2 cancelled; 5 more lost with" in page
     good = read_streams([write(tmp_path / "good.jsonl", [Made(10)])])
     assert report_lines(report(good, everything(good)))[1] == "1 request"
