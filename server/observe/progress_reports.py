@@ -11,6 +11,7 @@ import msgspec
 
 from mlxdeck.server.chat import Usage
 from mlxdeck.server.request_facts import Prepared
+from mlxdeck.telemetry.schema.attributes import MAX_COUNT
 from mlxdeck.telemetry.schema.events import RequestProgress
 
 FIRST_S = 0.5
@@ -34,7 +35,7 @@ def progress_of(prepared: Prepared, output_chars: int) -> RequestProgress:
     return RequestProgress(
         state=state,
         state_s=round(time.monotonic() - since_s, DIGITS) if since_s else 0.0,
-        position=(work.position or None) if is_waiting else None,
+        position=(min(work.position, MAX_COUNT) or None) if is_waiting else None,
         waits_for=work.waits_for or ("the engine" if is_waiting else ""),
         prompt_tokens=prepared.prompt_tokens,
         cached_tokens=prepared.cached_tokens,

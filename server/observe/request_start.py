@@ -10,6 +10,7 @@ from mlxdeck.server.observe.captured_content import HASH_DIGITS, as_json, last_u
 from mlxdeck.server.observe.sent_calls import NewResult, n_untold
 from mlxdeck.server.request_facts import Accepted
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.attributes import MAX_COUNT
 
 SAMPLED = (
     *("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"),
@@ -68,7 +69,7 @@ def request_start(
         agent_task=names.task if capture != "off" else "",
         body_bytes=arrival.body_bytes,
         trace_parent=arrival.trace_parent,
-        n_messages=len(request.messages),
+        n_messages=min(len(request.messages), MAX_COUNT),
         n_tools=len(request.tools),
         tool_names=tuple(tool.name for tool in request.tools),
         tool_choice=request.tool_choice.mode,
@@ -86,7 +87,7 @@ def request_start(
         system_hash=parts.system[:HASH_DIGITS],
         tools_hash=parts.tools[:HASH_DIGITS],
         message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),
-        n_failed_results=sum(result.failed for result in came) if came else None,
+        n_failed_results=min(sum(result.failed for result in came), MAX_COUNT) if came else None,
         n_untold_results=untold,
         last_user_text=last_user_text(request) if full else "",
     )

@@ -58,6 +58,7 @@ from mlxdeck.server.request_facts import (
     StreamItem,
 )
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.attributes import MAX_COUNT
 from mlxdeck.telemetry.write.records import Late, Part
 from mlxdeck.telemetry.write.writer import Emitter
 
@@ -341,7 +342,7 @@ class Trace:
             cache_s=_rounded(self._cache_s),
             prefill_s=_rounded(times.prefill_s if times and times.admitted_s else None),
             decode_s=_rounded(decode_s),
-            n_tool_calls=self._n_tool_calls,
+            n_tool_calls=min(self._n_tool_calls, MAX_COUNT),
             ended_by=finish.ended_by if finish else "",
             let_go=work.let_go if work else "",
             answer_loosened=prepared.loose.get("", "") if prepared else "",

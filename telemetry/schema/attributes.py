@@ -13,7 +13,9 @@ Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 """Less than 0 where a clock was set back."""
 Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-SmallCount = Annotated[int, msgspec.Meta(ge=0, lt=2**15)]
+MAX_COUNT = 2**15 - 1
+"""So many messages, calls or waiting requests are counted; of more, this is told."""
+SmallCount = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """Bytes, and whatever else is counted."""
 Size = Annotated[float, msgspec.Meta(ge=0, le=1e15)]

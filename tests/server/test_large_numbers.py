@@ -14,6 +14,7 @@ from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.schemas.branches import referred
 from mlxdeck.server.schemas.pointers import pointed
 from mlxdeck.server.web.hosts import hostname
+from mlxdeck.telemetry.schema.attributes import MAX_COUNT
 from mlxdeck.telemetry.schema.events import RequestStart
 from tests.server.http import running
 
@@ -40,6 +41,16 @@ async def test_any_limit_is_served_and_recorded(path: str, number: float) -> Non
         assert answered.status_code == 200, answered.text
         (start,) = server.telemetry.named("request.start")
     assert isinstance(start.attrs, RequestStart) and start.attrs.max_tokens == 2**30
+
+
+async def test_more_messages_than_a_recording_counts_are_recorded() -> None:
+    """As the most that it counts: a request that is refused is to be found too."""
+    turns = [{"role": ("user", "assistant")[n % 2], "content": "a"} for n in range(MAX_COUNT + 2)]
+    async with running() as server:
+        body = {"model": "m", "max_tokens": 5, "messages": turns}
+        assert (await server.http.post("/v1/messages", json=body)).status_code == 400
+        (start,) = server.telemetry.named("request.start")
+    assert isinstance(start.attrs, RequestStart) and start.attrs.n_messages == MAX_COUNT
 
 
 LONG = "9" * 5000

@@ -10,6 +10,9 @@ import msgspec
 from mlxdeck.server.dialects.surrogates import text_alone
 from mlxdeck.server.request_facts import StreamItem
 
+_MAX_TOKENS = 2**29
+"""Beyond it, nobody can have counted right. A sum of three such can still be recorded."""
+
 
 class OutOfOrder(ValueError):
     """A stream says something that has no place where it stands; the text says what."""
@@ -56,5 +59,5 @@ def decoded(data: bytes) -> Any:
 def count_of(fields: Any, key: str) -> int | None:
     """A number of tokens; None where there is none, or something that is no number."""
     value = fields.get(key) if isinstance(fields, dict) else None
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_TOKENS
     return value if is_count else None

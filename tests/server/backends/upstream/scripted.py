@@ -67,7 +67,7 @@ def event(data: Any) -> bytes:
     return b"data: %b\n\n" % json.dumps(data).encode()
 
 
-def message(*blocks: Sequence[dict[str, Any]], reason: str = "end_turn", **usage: int) -> bytes:
+def message(*blocks: Sequence[dict[str, Any]], reason: str = "end_turn", **usage: Any) -> bytes:
     """A stream of the Messages API: each block is its start and its deltas."""
     counts = {"input_tokens": 10, "output_tokens": 1, **usage}
     head = {"id": "msg_up", "type": "message", "role": "assistant", "model": "up", "content": []}

@@ -355,6 +355,16 @@ async def test_an_openai_clients_own_body_goes_to_an_openai_upstream() -> None:
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "logprobs")
 
 
+@pytest.mark.parametrize("number", [-1, 2**31, 2**63, 10**30, "7", None, 1.5])
+async def test_a_count_that_nobody_can_have_made_is_unknown(number: Any) -> None:
+    """What is recorded of the request can still be read."""
+    told = message(text("Hi."), input_tokens=number, cache_read_input_tokens=number)
+    async with scripted(lambda _: [told]) as up, in_front_of(up.url) as server:
+        assert (await server.ask("q")).status_code == 200
+        (end,) = await server.ended(1)
+        assert (end.outcome, end.input_tokens, end.output_tokens) == ("ok", None, 7)
+
+
 async def test_one_body_is_an_answer_too() -> None:
     """For a server that doesn't stream."""
     whole = {
