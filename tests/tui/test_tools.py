@@ -67,6 +67,20 @@ async def test_calls_are_counted_alike_everywhere(tmp_path: Path) -> None:
         assert run.table.n_items == 1 and run.figure("calls") == "5"
 
 
+async def test_calls_that_are_not_valid_have_a_column_where_there_is_room(tmp_path: Path) -> None:
+    """On a panel of its own."""
+    call = Stream().line(t.ToolCall(name="Odd", schema_valid=False), 49.0, "req_7_0001")
+    async with running(tmp_path, REQUESTS, size=(160, 40), extra=[call]) as run:
+        await run.press(str(_key()))
+        run.app.screen.query_one(ToolTable).focus()
+        await run.press("m")
+        lines = run.text.splitlines()
+        (head,) = (line for line in lines if "unread." in line)
+        (odd,) = (line for line in lines if "Odd" in line)
+        end = head.index("invalid") + len("invalid")
+        assert odd[end - 1 : end + 1] == "1✗"
+
+
 def _key() -> int:
     from mlxdeck.tui.panels.registry import PANEL_IDS
 

@@ -42,6 +42,7 @@ class ToolColumn:
 COLUMNS = (
     ToolColumn("calls", lambda uses, _: uses.n, fmt.count, 9),
     ToolColumn("unread.", lambda uses, _: uses.n_unreadable, fmt.count, 6, "bad", "✗"),
+    ToolColumn("invalid", lambda uses, _: uses.n_invalid, fmt.count, 2, "bad", "✗"),
     ToolColumn("repaired", lambda uses, _: uses.n_repaired, fmt.count, 5, "warn", "±"),
     ToolColumn("failed", lambda uses, _: _failed(uses), fmt.count, 8, "bad", "✗"),
     ToolColumn("P95", lambda uses, _: uses.p95_s, fmt.duration, 7),
