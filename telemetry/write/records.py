@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from mlxdeck.telemetry.schema.events import Attrs, Content
 
 Late = Callable[[], Attrs]
-"""Makes an event; called on the writer's thread, so that who emits it isn't held up."""
+"""Makes an event; called on the writer's thread, so that who emits it isn't held up. Behind a slow
+disk, who emits it calls it."""
 
 
 @dataclass(frozen=True, slots=True)

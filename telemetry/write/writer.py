@@ -76,6 +76,8 @@ class Emitter(Protocol):
     ) -> None:
         """Record an event, from any thread; one that takes a while to make is made by the writer.
 
+        Only behind a disk that is slow, it is made here.
+
         `parts` are the parts of the conversation that it names; the file holds each of them once.
         """
         ...
@@ -242,7 +244,8 @@ class Writer:
     ) -> None:
         """Record an event, from any thread; it is stamped here and written a moment later."""
         made: Attrs | Late | None = attrs
-        if callable(attrs) and len(self._queue) >= MAX_LATE:
+        # Nor is one made for which there is no room.
+        if callable(attrs) and MAX_LATE <= len(self._queue) < self._max_queued:
             made = _made(attrs)
         with self._changed:
             if made is None or self._closing is not None or len(self._queue) >= self._max_queued:
@@ -369,7 +372,10 @@ def _made(make: Callable[[], T]) -> T | None:
         return make()
     except _NO_FORM as error:
         logger.warning("telemetry: what has no JSON form was dropped: %r", error)
-        return None
+    # The edge to who records it, which may be a request: a bug costs one event, and nothing else.
+    except Exception:
+        logger.exception("telemetry: an event was dropped")
+    return None
 
 
 def encoded(record: Record, seq: int) -> bytes:

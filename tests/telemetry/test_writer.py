@@ -358,16 +358,22 @@ def test_a_bug_in_what_makes_an_event_costs_that_event_alone(tmp_path: Path) -> 
 
         writer.emit(broken)
         writer.emit(Tick(active=n))
+
+    def lost(_: str) -> Part:
+        raise AttributeError
+
+    writer.emit(Tick(active=4), parts=map(lost, "x"))
+    writer.emit(Tick(active=5))
     writer.close()
     lines = read(tmp_path)
-    assert ticks(lines) == [0, 1, 2, 3] and writer.dropped_lines == 4
-    assert [line.seq for line in lines] == [0, 2, 4, 6, 8, 9]
+    assert ticks(lines) == [0, 1, 2, 3, 4, 5] and writer.dropped_lines == 5
+    assert [line.seq for line in lines] == [0, 2, 4, 6, 8, 9, 11, 12]
 
 
 def test_behind_a_slow_disk_events_are_made_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What makes them may hold all of a request; one that can't be made is counted."""
+    """What makes them may hold a whole request; what can't be made costs who emits it nothing."""
     write, hang, entered, made = os.write, threading.Event(), threading.Event(), list[int]()
 
     def slow(fd: int, data: bytes) -> int:
@@ -379,7 +385,7 @@ def test_behind_a_slow_disk_events_are_made_at_once(
         made.append(n)
         return Tick(active=n)
 
-    writer = Writer(tmp_path, HEADER)
+    writer = Writer(tmp_path, HEADER, max_queued=5)
     monkeypatch.setattr("mlxdeck.telemetry.write.rotating_file.os.write", slow)
     monkeypatch.setattr("mlxdeck.telemetry.write.writer.MAX_LATE", 2)
     writer.emit(Tick(active=1))
@@ -388,10 +394,14 @@ def test_behind_a_slow_disk_events_are_made_at_once(
         writer.emit(partial(late, n))
     assert made == [2, 3]
     writer.emit(lambda: Tick(active=int("none")))
-    assert writer.dropped_lines == 1
+    writer.emit(lambda: Tick(active=dict[int, int]()[0]))
+    assert writer.dropped_lines == 2
+    writer.emit(partial(late, 4))
+    writer.emit(partial(late, 5))
+    assert made == [2, 3, 4] and writer.dropped_lines == 3
     hang.set()
     writer.close()
-    assert made == [2, 3, 0, 1] and len(ticks(read(tmp_path))) == 5
+    assert made == [2, 3, 4, 0, 1] and ticks(read(tmp_path)) == [1, 0, 1, 2, 3, 4]
 
 
 def test_event_without_a_json_form_is_dropped(
