@@ -39,7 +39,10 @@ class GrowingMask:
     def advance(self, now_ts: float) -> bool:
         """Look at some rows more; return whether all are known."""
         store, whole = self._store, self.key(now_ts)
+        at_once = self._wanted.is_of_others
         if whole != self._whole:
+            # What changes faster than it is found would never be known.
+            at_once = at_once or (self._whole is not None and self._told is None)
             self._whole, self._told, self._running = whole, None, []
             self._mask = np.zeros(0, bool)
         told = (store.n_lines, store.n_open)
@@ -47,7 +50,7 @@ class GrowingMask:
             return True
         n_before = len(self._mask)
         # Who is compared with others is looked at with all of them.
-        n = store.n if self._wanted.is_of_others else min(store.n, n_before + self._part_rows)
+        n = store.n if at_once else min(store.n, n_before + self._part_rows)
         rows = np.union1d(self._running, np.arange(n_before, n)).astype(np.int64)
         mask = np.zeros(n, bool)
         mask[:n_before] = self._mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Sequence
@@ -469,6 +470,17 @@ def test_a_filter_is_what_each_request_says(
         is_known = anew.advance(0)
         assert anew.n_looked - n_before <= most + n_running
     assert anew.at(0).tolist() == expected
+
+
+def test_what_changes_faster_than_it_is_found_is_found_at_once() -> None:
+    """As "ago" in a fast replay, where each look is at a later moment."""
+    store, stream, n_rows = Store(), Stream(), 50
+    lines = [stream.line(RequestStart(), n, f"req_{n}") for n in range(n_rows)]
+    store.feed([batch(Path("a"), b"".join(lines)) or pytest.fail()])
+    growing, now_ts = GrowingMask(store, parse("ago<30s"), 10), itertools.count(START_TS + n_rows)
+    for _ in range(3):
+        assert sum(not growing.advance(next(now_ts)) for _ in range(2)) == 1
+    assert growing.n_looked == 3 * (10 + n_rows)
 
 
 @given(
