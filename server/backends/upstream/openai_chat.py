@@ -198,6 +198,8 @@ class OpenAIReader:
     def _end_call(self, *, cut: bool = False) -> Iterator[StreamItem]:
         if self._calls.is_open:
             yield from self._calls.end(cut=cut)
+        said, self._after = self._after, []
+        yield from said
 
     def _end_calls(self, *, cut: bool = False) -> Iterator[StreamItem]:
         """Whatever has begun gets no more pieces."""
@@ -205,8 +207,6 @@ class OpenAIReader:
         while self._held:
             yield from self._next_held()
             yield from self._end_call(cut=cut)
-        yield from self._after
-        self._after.clear()
 
     def _counted(self) -> Usage:
         told = self._usage

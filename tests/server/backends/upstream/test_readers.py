@@ -192,17 +192,21 @@ def test_what_comes_behind_the_end_of_a_call_and_says_nothing_is_no_fault() -> N
 
 
 def test_text_within_a_call_comes_behind_it() -> None:
-    """No piece of the call is lost, and none of the text."""
+    """No piece of the call is lost, and none of the text; the next call comes behind both."""
     reading, items = OpenAIReader(TOOLS), list[Any]()
     first = {"index": 0, "id": "call_1", "function": {"name": "read", "arguments": '{"a"'}}
     rest = {"index": 0, "function": {"arguments": ": 1}"}}
-    for delta in ({"tool_calls": [first]}, {"content": "Well."}, {"tool_calls": [rest]}):
-        items += reading.read({"choices": [{"delta": delta}]})
+    other = {"index": 1, "id": "call_2", "function": {"name": "read", "arguments": "{}"}}
+    for deltas in ([first], "Well.", [rest], [other]):
+        key = "content" if isinstance(deltas, str) else "tool_calls"
+        items += reading.read({"choices": [{"delta": {key: deltas}}]})
     items += reading.read({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
     items += reading.close()
-    kinds = [type(item) for item in items]
-    assert "".join(item.json for item in items if isinstance(item, ToolCallDelta)) == '{"a": 1}'
-    assert kinds.index(ToolCallEnd) < kinds.index(TextDelta) < kinds.index(Finished)
+    one = [ToolCallStart, ToolCallDelta, ToolCallDelta, ToolCallEnd]
+    two = [ToolCallStart, ToolCallDelta, ToolCallEnd, Finished]
+    assert [type(item) for item in items[1:]] == [*one, TextDelta, *two]
+    told = "".join(item.json for item in items if isinstance(item, ToolCallDelta))
+    assert told == '{"a": 1}{}'
 
 
 def test_a_name_may_come_behind_its_id() -> None:
