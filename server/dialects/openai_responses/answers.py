@@ -88,7 +88,7 @@ class ResponsesEncoder:
 
     def _finish(self, event: Finished) -> Iterator[bytes]:
         status = "incomplete" if event.reason == "max_tokens" else "completed"
-        yield from self._close(status)
+        yield from self._leave(status)
         self._status, self._usage = status, event.usage
         if status == "completed":
             self._completed_s = int(time.time())
@@ -158,9 +158,9 @@ class ResponsesEncoder:
         self._output.append(done)
         self._item = None
 
-    def _leave(self) -> Iterator[bytes]:
-        """Another item begins. A call that is whole has ended by itself."""
-        return self._close("incomplete" if isinstance(self._item, CallItem) else "completed")
+    def _leave(self, status: str = "completed") -> Iterator[bytes]:
+        """Another item begins, or the answer ends. A call that is whole has ended by itself."""
+        return self._close("incomplete" if isinstance(self._item, CallItem) else status)
 
     def _id(self, kind: str) -> str:
         return f"{kind}_{self._name}_{len(self._output)}"

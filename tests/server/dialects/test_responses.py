@@ -555,8 +555,8 @@ def test_goldens_are_the_sdks_own(case: str) -> None:
     assert last.response.usage == whole.usage
 
 
-def test_a_call_that_another_follows_without_its_end_is_incomplete() -> None:
-    """As of a server whose answer was cut with two calls under way."""
+def test_a_call_without_its_end_is_incomplete() -> None:
+    """Whether another follows, as of a server whose answer was cut with two under way, or none."""
     asked = RESPONSES.decode(b'{"model": "m", "input": "q"}', {})
     encoder = RESPONSES.encoder(asked, "msg_1")
     two: list[m.Event] = [
@@ -564,13 +564,13 @@ def test_a_call_that_another_follows_without_its_end_is_incomplete() -> None:
         m.ToolCallDelta('{"x'),
         m.ToolCallStart("b", "f"),
     ]
-    end = m.Finished("max_tokens", m.Usage(1, 0, 2))
     events: list[m.Event] = [
         m.Started(m.Usage(1, 0, 0)),
         *two,
         m.ToolCallDelta("{}"),
         m.ToolCallEnd("json"),
-        end,
+        m.ToolCallStart("c", "f"),
+        m.Finished("tool_use", m.Usage(1, 0, 2)),
     ]
     output = json.loads(encoder.collect(events))["output"]
-    assert [item["status"] for item in output] == ["incomplete", "completed"]
+    assert [item["status"] for item in output] == ["incomplete", "completed", "incomplete"]
