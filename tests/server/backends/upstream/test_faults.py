@@ -101,10 +101,9 @@ FAULTS: dict[str, Sequence[Piece]] = {
     "sends an event that is too long": [BEGUN + b"data: " + b"x" * 70_000],
     "sends text without an end": [BEGUN, *[event({"type": "ping", "x": "y" * 20_000})] * 20],
 }  # fmt: skip
-LIMITS: dict[str, Any] = {
-    **{"read_timeout_s": 0.15, "progress_timeout_s": 0.1, "connect_timeout_s": 2.0},
-    **{"max_event_bytes": 50_000, "max_answer_bytes": 300_000},
-}
+LIMITS: dict[str, Any] = {"max_event_bytes": 50_000, "max_answer_bytes": 300_000}
+SILENCE: dict[str, Any] = {"read_timeout_s": 0.15, "progress_timeout_s": 0.1}
+"""For those that are silent alone: on a busy machine the others are, too."""
 
 
 def seen(answer: httpx2.Response) -> str:
@@ -139,7 +138,7 @@ async def test_each_fault_is_one_clear_error(fault: str, caplog: pytest.LogCaptu
     pieces = FAULTS[fault]
     async with scripted(lambda _: pieces) as up:
         url = f"http://127.0.0.1:{_closed_port()}" if REFUSED in pieces else up.url
-        async with in_front_of(url, **LIMITS) as server:
+        async with in_front_of(url, **LIMITS, **(SILENCE if HANG in pieces else {})) as server:
             cells = []
             for path in ("/v1/messages", "/v1/chat/completions"):
                 streamed = seen(await sent(server, path, stream=True))
@@ -309,8 +308,8 @@ async def test_any_form_of_a_stream_is_read(change: Any) -> None:
 async def test_a_head_has_to_end() -> None:
     """Also one that comes line by line, so that the upstream is never silent."""
     limits: dict[str, Any] = {
-        "connect_timeout_s": 0.3,
-        "read_timeout_s": 0.1,
+        "connect_timeout_s": 1.0,
+        "read_timeout_s": 1.0,
         "progress_timeout_s": 0.1,
     }
     drip: list[Piece] = [0.02, b"x: y\r\n"]
