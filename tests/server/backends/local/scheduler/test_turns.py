@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence as TokenSequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mlxdeck.server.backends.local.engine.api import (
 from mlxdeck.server.backends.local.engine.echo import EchoEngine, echo
 from mlxdeck.server.backends.local.scheduler import batching, engine_thread, kv_budget
 from mlxdeck.server.backends.local.scheduler.admission import EXTRA_SHARE, EXTRA_TOKENS
+from mlxdeck.server.backends.local.scheduler.commands import Run
 from mlxdeck.server.backends.local.scheduler.engine_thread import EngineThread
 from mlxdeck.server.backends.local.scheduler.sequence import Done, Sequence
 from tests.server.backends.local.faults import faulty
@@ -115,6 +117,9 @@ class Faults(RuleBasedStateMachine):
         self.turns.worker.room.give_way = self.small.give_way
         self.open: list[Sequence] = []
         self.states: dict[bytes, KVState] = {}
+        self.commands: list[str] = []
+        """How each of them ended."""
+        self.n_commands = 0
         self.is_blind = False
         """Whether the engine could not say what room there is."""
 
@@ -155,7 +160,9 @@ class Faults(RuleBasedStateMachine):
         self.turns.leave(job)
 
     @rule(
-        site=st.sampled_from(["insert", "step", "remove", "room", "memory", "reset"]),
+        site=st.sampled_from(
+            ["insert", "step", "remove", "room", "memory", "reset", "unload", "reload"]
+        ),
         n_before=st.integers(0, 9),
         late=st.booleans(),
     )
@@ -163,6 +170,13 @@ class Faults(RuleBasedStateMachine):
         """One of the next calls will fail."""
         self.plan.arm(site, n_before=n_before, late=late)
         self.is_blind = self.is_blind or site == "room"
+
+    @rule(agree=st.booleans())
+    def unload(self, *, agree: bool) -> None:
+        """The model is freed if nobody asks it; who comes then has it loaded again."""
+        self.n_commands += 1
+        work = partial(self.turns.worker.unload, lambda: agree)
+        self.turns.worker.inbox.put(Run(work, self.commands.append))
 
     @rule(n=st.integers(1, 60))
     def go_on(self, n: int) -> None:
@@ -180,6 +194,14 @@ class Faults(RuleBasedStateMachine):
             if ends and isinstance(ends[0], Done) and ends[0].reason == "stop":
                 assert text == answer
             assert len(text) <= job.run.max_tokens
+
+    @invariant()
+    def an_idle_engine_holds_nothing(self) -> None:
+        """Nor does it wait for anybody."""
+        worker = self.turns.worker if hasattr(self, "turns") else None
+        if worker is not None and worker.inbox.empty() and not worker.busy:
+            assert not (self.small._running or worker._open)
+            assert len(self.commands) == self.n_commands
 
     @invariant()
     def no_limit_is_passed(self) -> None:
