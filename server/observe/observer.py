@@ -19,10 +19,11 @@ from mlxdeck.server.observe.sent_calls import SentCalls
 from mlxdeck.server.observe.totals import Totals
 from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.write.emitter import Emitter as Emitter
+from mlxdeck.telemetry.write.emitter import NullWriter
 from mlxdeck.telemetry.write.processors import Processor, Sample, named
 from mlxdeck.telemetry.write.processors import UnknownProcessor as UnknownProcessor
-from mlxdeck.telemetry.write.writer import Emitter as Emitter
-from mlxdeck.telemetry.write.writer import NullWriter, Writer
+from mlxdeck.telemetry.write.writer import Writer
 
 
 def open_emitter(

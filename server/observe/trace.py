@@ -59,8 +59,8 @@ from mlxdeck.server.request_facts import (
 )
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.attributes import MAX_COUNT
+from mlxdeck.telemetry.write.emitter import Emitter
 from mlxdeck.telemetry.write.records import Late, Part
-from mlxdeck.telemetry.write.writer import Emitter
 
 # Client closed the connection: nginx's code, the one that log readers know.
 STATUS_CANCELLED = 499
@@ -188,9 +188,11 @@ class Trace:
         came = self.calls.results(names.session_id, asked)
         about = (self.arrival, accepted, names, came)
         start = partial(request_start, *about, capture=self.capture)
-        self._start(start, parts_of(accepted.request, accepted.parts) if full else ())
+        n_bytes = self.arrival.body_bytes
+        self._start(start, parts_of(accepted.request, accepted.parts) if full else (), n_bytes)
         for result in came:
-            self._emit(partial(result.event, text=self.capture != "off"))
+            event = partial(result.event, text=self.capture != "off")
+            self._emit(event, held_bytes=len(result.result.text))
         self._reports.follow(self._began_s)
 
     def _looked_up(self, found: LookedUp) -> None:
@@ -294,7 +296,7 @@ class Trace:
         if self._ended or not self._started:
             return
         if self._said:
-            self._emit(partial(answer, self._said))
+            self._emit(partial(answer, self._said), held_bytes=self._n_chars)
         self._ended = True
         self._reports.stop()
         end = self._end()
@@ -360,7 +362,8 @@ class Trace:
         self.calls.sent(self.session_id, call.id)
         self.agents.called(call.name, self._arguments, self._names)
         event = partial(call_event, call, self._arguments, end, unconstrained=refused or "")
-        self._emit(partial(event, index=self._n_tool_calls, captured=self.capture != "off"))
+        event = partial(event, index=self._n_tool_calls, captured=self.capture != "off")
+        self._emit(event, held_bytes=self._arguments.n_chars)
         self._n_tool_calls += 1
 
     def _outcome(self) -> tuple[str, int]:
@@ -368,18 +371,20 @@ class Trace:
             return "error", self._error.status
         return ("ok", 200) if self._finish else ("cancelled", STATUS_CANCELLED)
 
-    def _start(self, event: t.Attrs | Late, parts: Iterable[Part] = ()) -> None:
+    def _start(
+        self, event: t.Attrs | Late, parts: Iterable[Part] = (), held_bytes: int = 0
+    ) -> None:
         self._started = True
-        self._emit(event, parts)
+        self._emit(event, parts, held_bytes)
 
-    def _emit(self, attrs: t.Attrs | Late, parts: Iterable[Part] = ()) -> None:
+    def _emit(self, attrs: t.Attrs | Late, parts: Iterable[Part] = (), held_bytes: int = 0) -> None:
         if self._ended and not isinstance(attrs, t.RequestEnd):
             # Other requests may still follow a generation whose first client has left.
             return
         if self.log:
             attrs = attrs() if callable(attrs) else attrs
             self.log.emitted(attrs)
-        self.emitter.emit(attrs, self.arrival.request_id, self.session_id, parts)
+        self.emitter.emit(attrs, self.arrival.request_id, self.session_id, parts, held_bytes)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -37,75 +37,12 @@ _NO_FORM = (TypeError, ValueError, OverflowError, RecursionError, msgspec.Msgspe
 
 MAX_QUEUED = 8192
 """Events that may wait for the disk; at 500 a second, the disk may hang for 16 s."""
-MAX_LATE = 256
-"""With so many waiting, an event is made at once: what makes it may hold all of a request."""
+MAX_HELD_BYTES = 32 * 1024**2
+"""What makes an event, and parts of conversations, may hold all of a request. Beyond so many bytes
+of requests, events are made at once, and parts are left out: a later turn names them again."""
 CLOSE_TIMEOUT_S = 5.0
 GATHER_S = 0.01
 """How long the thread waits for more events to write together."""
-
-
-class Emitter(Protocol):
-    """What takes events. No method blocks on a disk, except `close`, and none raises."""
-
-    @property
-    def dropped_lines(self) -> int:
-        """Number of lost events."""
-        ...
-
-    @property
-    def path(self) -> Path | None:
-        """The file that is being written, None if there is none."""
-        ...
-
-    @property
-    def failing(self) -> str:
-        """Why events are being lost right now; empty while all are written."""
-        ...
-
-    @property
-    def processor_failures(self) -> int:
-        """How often a processor raised, so that an event passed without it."""
-        ...
-
-    def emit(
-        self,
-        attrs: Attrs | Late,
-        request_id: str = "",
-        session_id: str = "",
-        parts: Iterable[Part] = (),
-    ) -> None:
-        """Record an event, from any thread; one that takes a while to make is made by the writer.
-
-        Only behind a disk that is slow, it is made here.
-
-        `parts` are the parts of the conversation that it names; the file holds each of them once.
-        """
-        ...
-
-    def close(self, reason: str = "") -> None:
-        """Write the queued events, and stop. Later events are dropped."""
-        ...
-
-
-class NullWriter:
-    """Records nothing: telemetry is off."""
-
-    dropped_lines = 0
-    failing = ""
-    processor_failures = 0
-    path: Path | None = None
-
-    def emit(
-        self,
-        attrs: Attrs | Late,
-        request_id: str = "",
-        session_id: str = "",
-        parts: Iterable[Part] = (),
-    ) -> None:
-        """Forget the event."""
-
-    def close(self, reason: str = "") -> None:
-        """Do nothing."""
 
 
 class MemoryWriter:
@@ -132,8 +69,10 @@ class MemoryWriter:
         request_id: str = "",
         session_id: str = "",
         parts: Iterable[Part] = (),
+        held_bytes: int = 0,
     ) -> None:
         """Keep the event, and those of the parts that are new."""
+        del held_bytes
         made = attrs() if callable(attrs) else attrs
         record = Record(made, time.time(), time.monotonic(), request_id, session_id)
         for each in self._chain.run(record) or ():
@@ -162,6 +101,7 @@ class _Queued(NamedTuple):
     session_id: str = ""
     parts: Iterable[Part] = ()
     """Parts to write after the event, if its file does not hold them."""
+    held_bytes: int = 0
 
     def record(self) -> Record:
         """The event, made by now."""
@@ -197,6 +137,8 @@ class Writer:
         self._queue: deque[_Queued] = deque()
         self._n_refused = 0
         """Of events, since the last one that was queued."""
+        self._held_bytes = 0
+        """Of requests, held by what is queued or being written."""
         self._dropped = 0
         self._closing: str | None = None
         self._ends = threading.Event()
@@ -241,21 +183,33 @@ class Writer:
         request_id: str = "",
         session_id: str = "",
         parts: Iterable[Part] = (),
+        held_bytes: int = 0,
     ) -> None:
         """Record an event, from any thread; it is stamped here and written a moment later."""
         made: Attrs | Late | None = attrs
+        # One alone may hold any number.
+        is_full = bool(self._held_bytes) and self._held_bytes + held_bytes > MAX_HELD_BYTES
         # Nor is one made for which there is no room.
-        if callable(attrs) and MAX_LATE <= len(self._queue) < self._max_queued:
+        if is_full and callable(attrs) and len(self._queue) < self._max_queued:
             made = _made(attrs)
         with self._changed:
             if made is None or self._closing is not None or len(self._queue) >= self._max_queued:
-                self._dropped += 1
-                self._n_refused += 1
+                self._refuse()
                 return
+            if is_full:
+                if parts != ():
+                    # One stands for all of them: how many are new isn't known.
+                    self._refuse()
+                parts, held_bytes = (), 0
             about = (self._clock(), self._monotonic(), request_id, session_id)
-            self._queue.append(_Queued(self._n_refused, made, *about, parts))
+            self._queue.append(_Queued(self._n_refused, made, *about, parts, held_bytes))
+            self._held_bytes += held_bytes
             self._n_refused = 0
             self._changed.notify()
+
+    def _refuse(self) -> None:
+        self._dropped += 1
+        self._n_refused += 1
 
     def close(self, reason: str = "stopped") -> None:
         """Write the queued events and a `server.stop`, then stop. Takes at most 5 s."""
@@ -277,16 +231,18 @@ class Writer:
             # as often, in the middle of that request.
             self._ends.wait(GATHER_S)
             with self._changed:
-                batch = list(self._queue)
-                self._queue.clear()
+                batch, self._queue = self._queue, deque()
                 closing = self._closing
-            for queued in batch:
+            while batch:
+                queued = batch.popleft()
                 try:
                     self._take(queued)
                 except Exception:
                     # The thread's edge: a bug costs one event, not all that follow.
                     logger.exception("telemetry: an event was dropped")
                     self._lose()
+                with self._changed:
+                    self._held_bytes -= queued.held_bytes
             if closing is not None:
                 break
         self._take(self._stop(closing))

@@ -27,8 +27,9 @@ from mlxdeck.telemetry.schema.events import (
     Tick,
 )
 from mlxdeck.telemetry.schema.file_names import stream_files
+from mlxdeck.telemetry.write.emitter import Emitter, NullWriter
 from mlxdeck.telemetry.write.records import Part
-from mlxdeck.telemetry.write.writer import Emitter, MemoryWriter, NullWriter, Writer
+from mlxdeck.telemetry.write.writer import MemoryWriter, Writer
 
 HEADER = StreamStart(model="m", server_port=8081)
 
@@ -373,7 +374,10 @@ def test_a_bug_in_what_makes_an_event_costs_that_event_alone(tmp_path: Path) -> 
 def test_behind_a_slow_disk_events_are_made_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What makes them may hold a whole request; what can't be made costs who emits it nothing."""
+    """What makes them may hold a whole request; what can't be made costs who emits it nothing.
+
+    Nor do parts of conversations wait then; that some were lost shows in the numbers of lines.
+    """
     write, hang, entered, made = os.write, threading.Event(), threading.Event(), list[int]()
 
     def slow(fd: int, data: bytes) -> int:
@@ -385,23 +389,36 @@ def test_behind_a_slow_disk_events_are_made_at_once(
         made.append(n)
         return Tick(active=n)
 
-    writer = Writer(tmp_path, HEADER, max_queued=5)
+    writer = Writer(tmp_path, HEADER, max_queued=6)
     monkeypatch.setattr("mlxdeck.telemetry.write.rotating_file.os.write", slow)
-    monkeypatch.setattr("mlxdeck.telemetry.write.writer.MAX_LATE", 2)
-    writer.emit(Tick(active=1))
+    monkeypatch.setattr("mlxdeck.telemetry.write.writer.MAX_HELD_BYTES", 100)
+    # One alone may hold any number.
+    writer.emit(partial(late, 9), parts=parts("a"), held_bytes=101)
     entered.wait()
-    for n in range(4):
-        writer.emit(partial(late, n))
-    assert made == [2, 3]
-    writer.emit(lambda: Tick(active=int("none")))
-    writer.emit(lambda: Tick(active=dict[int, int]()[0]))
+    made.clear()
+    for n in range(3):
+        writer.emit(partial(late, n), held_bytes=1)
+    assert made == [0, 1, 2]
+    writer.emit(lambda: Tick(active=int("none")), held_bytes=1)
+    writer.emit(lambda: Tick(active=dict[int, int]()[0]), held_bytes=1)
     assert writer.dropped_lines == 2
-    writer.emit(partial(late, 4))
-    writer.emit(partial(late, 5))
-    assert made == [2, 3, 4] and writer.dropped_lines == 3
+    # What is made later, and holds nothing.
+    monkeypatch.setattr("mlxdeck.telemetry.write.writer.MAX_HELD_BYTES", 1000)
+    writer.emit(partial(late, 3))
+    writer.emit(partial(late, 4), parts=parts("b"), held_bytes=899)
+    writer.emit(partial(late, 5), parts=parts("c"), held_bytes=1)
+    assert made == [0, 1, 2, 5] and writer.dropped_lines == 3
+    writer.emit(partial(late, 6), held_bytes=1)
+    assert made == [0, 1, 2, 5] and writer.dropped_lines == 4
     hang.set()
+    while writer._held_bytes:
+        time.sleep(0.001)
+    writer.emit(partial(late, 7), parts=parts("c"), held_bytes=1001)
     writer.close()
-    assert made == [2, 3, 4, 0, 1] and ticks(read(tmp_path)) == [1, 0, 1, 2, 3, 4]
+    assert ticks(lines := read(tmp_path)) == [9, 0, 1, 2, 3, 4, 5, 7]
+    told = [line.attrs.hash for line in lines if isinstance(line.attrs, Content)]
+    assert told == ["hash-a", "hash-b", "hash-c"]
+    assert [line.seq for line in lines] == [*range(6), *range(8, 11), 12, *range(14, 17)]
 
 
 def test_event_without_a_json_form_is_dropped(
