@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
+from itertools import accumulate
 from operator import attrgetter
 
 from mlxdeck.telemetry.columns.heard import HeardProcess
@@ -45,6 +46,24 @@ class ProcessLives:
             return math.inf
         last_ts = self.last_ts(pid, start_ts)
         return last_ts if is_over or now_ts - last_ts > SILENT_S else math.inf
+
+    def began_ts(self, pid: int) -> float:
+        """When the last life of a process began; 0 if that isn't known."""
+        return self._began.get(pid, [0.0])[-1]
+
+    def lives(self, pid: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """When each life of a process was over at the latest, and its last sign of life.
+
+        Infinity, where no life follows; less than that, where there is no sign.
+        """
+        ends_ts = (*self._began.get(pid, ()), math.inf)
+        heard = self._heard.get(pid, [])
+        latest = list(accumulate((each.last_ts for each in heard), max))
+        known = [bisect_left(heard, end_ts, key=attrgetter("first_ts")) for end_ts in ends_ts]
+        return ends_ts, tuple(
+            min(latest[n - 1], end_ts) if n else -math.inf
+            for n, end_ts in zip(known, ends_ts, strict=True)
+        )
 
     def last_ts(self, pid: int, start_ts: float) -> float:
         """The last sign of the life of a process in which a request began."""

@@ -262,10 +262,11 @@ class Store:
         stays = new.copy()
         stays[batch.ends.owners] = False
         for place in np.flatnonzero(stays).tolist():
-            self._unended.running[int(rows[place])] = int(requests.pids[place])
+            self._unended.began(int(rows[place]), int(requests.pids[place]))
         for place in np.flatnonzero(~new).tolist():
             self._note(int(rows[place]), batch, place, file)
-            self._unended.find_again(int(rows[place]), float(requests.begun_ts[place]))
+        known = zip(rows[~new].tolist(), requests.begun_ts[~new].tolist(), strict=True)
+        self._unended.find_again(known)
         return rows
 
     def _note(self, row: int, batch: RecordBatch, place: int, file: int) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
+from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxdeck.telemetry.analyze.request_detail import detail
@@ -21,6 +24,7 @@ from mlxdeck.telemetry.schema.figures import LOST
 from mlxdeck.telemetry.store.process_lives import SILENT_S
 from mlxdeck.telemetry.store.server_history import ServerMark
 from mlxdeck.telemetry.store.store import Store
+from mlxdeck.telemetry.store.unended_requests import UnendedRequests
 from tests.streams import START_TS, Made, Stream
 
 
@@ -146,3 +150,76 @@ def test_a_server_stopped_when_it_said_so(order: Sequence[int]) -> None:
     store = fed([lines[place] for place in order])
     assert store.stopped_ts(1) == START_TS + 7
     assert headers_at(store, START_TS + 10) == []
+
+
+REQUEST = st.tuples(st.floats(1, 80), st.floats(1, 80), st.sampled_from(["", "report", "end"]))
+LIFE = st.tuples(st.sampled_from([1, 2]), st.lists(REQUEST, max_size=3), st.booleans())
+"""A process, its requests, and whether it says its stop."""
+
+
+@settings(max_examples=200)
+@given(st.lists(LIFE, min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_what_is_lost_does_not_depend_on_when_lines_are_read(
+    lives: list[tuple[int, list[tuple[float, float, str]], bool]], chance: Random
+) -> None:
+    """Nor on how often somebody looks at a silent server; the first line of a file is known."""
+    heads, lines, at_s, number = list[bytes](), list[bytes](), 0.0, 0
+    for pid, requests, says_stop in lives:
+        stream, at_s = Stream(pid), at_s + 1
+        heads.append(stream.line(header("m"), at_s))
+        for before_s, later_s, then in requests:
+            at_s, number = at_s + before_s, number + 1
+            lines.append(stream.line(t.RequestStart(), at_s, f"req_{number}"))
+            at_s += later_s
+            progress = t.RequestProgress(state="prefill", prompt_tokens=9, read_tokens=number)
+            told: t.Attrs = {"": t.Tick(), "report": progress, "end": t.RequestEnd()}[then]
+            lines.append(stream.line(told, at_s, f"req_{number}" if then else ""))
+        if says_stop:
+            lines.append(stream.line(t.ServerStop(), at_s))
+    in_order, parts = fed([*heads, *lines]), fed(heads)
+    last_ts = START_TS + at_s + chance.choice([0, SILENT_S / 2, 2 * SILENT_S])
+    chance.shuffle(lines)
+    for line in lines:
+        found = batch(Path("f"), line)
+        parts.feed([found] if found else [])
+        if chance.random() < 0.3:
+            parts.lose_silent(chance.uniform(START_TS, last_ts))
+    for store in (in_order, parts):
+        store.lose_silent(last_ts)
+    assert unended(parts) == unended(in_order)
+
+
+def unended(store: Store) -> dict[str, object]:
+    """How each request ended, and when; and what was known of one that did not."""
+    names = ("outcome", "end_ts", "input_tokens")
+    return {
+        name: [str(store.column(each)[store.row_of(name)]) for each in names]
+        for name in (f"req_{number}" for number in range(13))
+        if store.row_of(name) is not None
+    }
+
+
+def test_lines_that_come_look_at_no_request_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands that run, or that were lost, none is asked with each line of others."""
+    n_looks, ask = [0], UnendedRequests._gone_ts
+
+    def counted(self: UnendedRequests, *args: Any) -> float:
+        n_looks[0] += 1
+        return ask(self, *args)
+
+    monkeypatch.setattr(UnendedRequests, "_gone_ts", counted)
+    stream, store = Stream(), fed([])
+    lines = [stream.line(header("m"), 0)]
+    lines += [stream.line(t.RequestStart(), 1 + n / 100, f"req_{n}") for n in range(1_000)]
+    for n in range(0, 1_001, 50):
+        if found := batch(Path("f"), b"".join(lines[n : n + 50])):
+            store.feed([found])
+    assert len(store.open_rows) == 1_000 and n_looks[0] <= 1_000
+    store.lose_silent(START_TS + 1_000)
+    assert not store.open_rows and n_looks[0] <= 2_000
+    # Of the same time and before: nothing new is heard of the process.
+    for n in range(100):
+        found = batch(Path("f"), stream.line(t.RequestStart(), 1 + n / 100, f"more_{n}"))
+        assert found
+        store.feed([found])
+    assert n_looks[0] <= 2_100
