@@ -80,8 +80,9 @@ class CallResults:
     def came(self, results: Results) -> None:
         """Results were read; one that is known changes nothing."""
         numbers, places = [], []
-        for place, call_id in enumerate(results.ids):
-            ts, known = float(results.ts[place]), self._shown.get(call_id)
+        times = results.ts.tolist()
+        for place, (call_id, ts) in enumerate(zip(results.ids, times, strict=True)):
+            known = self._shown.get(call_id)
             if not call_id or (known is not None and known.ts == ts):
                 continue
             if call_id in self._waiting:
@@ -90,7 +91,8 @@ class CallResults:
             elif known is None:
                 failed, elapsed_s = results.failed[place].item(), results.elapsed_s[place].item()
                 self._early[call_id] = (ts, failed, elapsed_s)
-            self._shown.setdefault(call_id, ToolResultRow(ts, results.packed[place]))
+            if known is None:
+                self._shown[call_id] = ToolResultRow(ts, results.packed[place])
         if numbers:
             told = (results.ts[places], results.failed[places], results.elapsed_s[places])
             self._calls.answer(numbers, *told)
@@ -103,6 +105,8 @@ class CallResults:
     def _called_before(self, call_id: str, ts: float) -> int:
         """The last call before a result waits no more; which it is depends on times alone."""
         calls = self._waiting[call_id]
+        if len(calls) == 1:
+            return self._waits_no_more(call_id, 0)
         made = [place for place, (made_ts, _) in enumerate(calls) if made_ts <= ts]
         return self._waits_no_more(call_id, made[-1] if made else 0)
 

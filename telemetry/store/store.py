@@ -61,6 +61,8 @@ class Store:
         self.ids = IdIndex()
         self.by_start = TimeIndex()
         self.by_end = TimeIndex()
+        self._lists: dict[tuple[int, int], int] = {}
+        """Numbers of lists of names, by that of a list and of the name that came to it."""
         self._elsewhere: dict[int, list[FileSpan]] = {}
         """For requests with lines in more than one file: the ranges outside `file`."""
         self.servers = ServerHistory()
@@ -328,9 +330,10 @@ class Store:
         if len(set(known)) == len(known) and not columns["tools"][called].any():
             columns.put("tools", called, names)
         else:
+            listed = dict(zip(known, columns["tools"][called].tolist(), strict=True))
             for row, number in zip(known, names.tolist(), strict=True):
-                listed = self._with_tool(int(columns["tools"][row]), self.strings[number])
-                columns.put("tools", row, listed)
+                listed[row] = self._with_tool(listed[row], number)
+            columns.put("tools", list(listed), list(listed.values()))
         first, parsers = len(self.calls), self.strings.numbers(calls.parsers)
         told = (names, parsers, calls.faults, calls.argument_bytes)
         self.calls.add(called[fresh], *(values[fresh] for values in told))
@@ -354,14 +357,16 @@ class Store:
             fresh[place] = row not in self.tool_calls[near]
         return fresh
 
-    def _with_tool(self, number: int, name: str) -> int:
+    def _with_tool(self, number: int, added: int) -> int:
         """The number of a list of names, one longer if need be."""
         if not number:
-            return self.strings.number(name)
-        known = self.strings[number]
-        if name in known.split(BETWEEN_TOOLS):
-            return number
-        return self.strings.number(f"{known}{BETWEEN_TOOLS}{name}")
+            return added
+        if (found := self._lists.get((number, added))) is None:
+            known, name = self.strings[number], self.strings[added]
+            is_new = name not in known.split(BETWEEN_TOOLS)
+            found = self.strings.number(f"{known}{BETWEEN_TOOLS}{name}") if is_new else number
+            self._lists[number, added] = found
+        return found
 
     def lose_processes(self, gone: Iterable[tuple[int, float]]) -> None:
         """Give up the requests of processes that are gone, and were heard last at some moments."""
