@@ -10,6 +10,7 @@ answer is the client's own, and every error in it is refused.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -93,7 +94,8 @@ def answer_schema(told: dict[str, Any], path: str) -> dict[str, Any]:
             raise BadRequest(path, "holds a pattern that is nested too deeply") from error
     lost = _lost_reference(told, told, 0)
     if lost:
-        raise BadRequest(path, f"$ref {lost[:100]!r} has no target in this schema")
+        why = "leads to no schema in this one; expected a path, as '#/$defs/name'"
+        raise BadRequest(path, f"$ref {lost[:100]!r} {why}")
     return readable(told)
 
 
@@ -201,13 +203,14 @@ class _Reader:
         of |= dict.fromkeys(("else", "contains", "propertyNames", "additionalItems"), self._one)
         of |= dict.fromkeys(("unevaluatedProperties", "unevaluatedItems"), self._one)
         of |= dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), self._listed)
-        of |= dict.fromkeys(("minimum", "maximum", "multipleOf"), _number)
+        of |= dict.fromkeys(("minimum", "maximum"), _number)
         of |= dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), _number)
         of |= dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _count)
         of |= dict.fromkeys(("minProperties", "maxProperties"), _count)
         of |= dict.fromkeys(("minContains", "maxContains"), _count)
         of |= dict.fromkeys(("pattern", "format", "$ref", "$schema", "$id", "$anchor"), _text)
         of |= {"type": _type, "enum": _enum, "required": _required, "uniqueItems": _flag}
+        of |= {"multipleOf": _step}
         of |= {"const": _value, "default": _value, "examples": _value, "example": _value}
         self._of = of
 
@@ -347,7 +350,12 @@ def _number(told: Any, depth: int) -> Any:
         value = float(told)
     except (TypeError, ValueError, OverflowError):
         return _DROP
-    return int(value) if value.is_integer() else value if value == value else _DROP
+    return int(value) if value.is_integer() else value if math.isfinite(value) else _DROP
+
+
+def _step(told: Any, depth: int) -> Any:
+    value = _number(told, depth)
+    return _DROP if value is _DROP or value <= 0 else value
 
 
 def _count(told: Any, depth: int) -> Any:

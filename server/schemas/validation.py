@@ -45,7 +45,7 @@ def conforms(value: Any, schema: Any, root: Any = None) -> bool | None:
     except Unjudged:
         return None
     # What is no schema fails in its own ways.
-    except (TypeError, ValueError, AttributeError, KeyError, OverflowError, RecursionError):
+    except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError, RecursionError):
         return None
 
 

@@ -52,6 +52,8 @@ ODD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         with_property({"exclusiveMinimum": 1}),
     ),
     "bound in quotes": (with_property({"maxLength": "5"}), with_property({"maxLength": 5})),
+    "steps of nothing": (with_property({"multipleOf": 0}), with_property({})),
+    "steps without end": (with_property({"multipleOf": "inf"}), with_property({})),
     "empty object of PHP": (
         {"type": "object", "properties": []},
         {"type": "object", "properties": {}},
@@ -104,6 +106,7 @@ def test_a_tool_that_no_call_could_conform_to_is_refused(told: dict[str, Any], n
         (with_property({"type": "nonsense"}), "p.properties.a.type"),
         (with_property({"$ref": "#/$defs/Gone"}), "$ref '#/$defs/Gone'"),
         (with_property({"$ref": "https://a.b/c"}), "$ref 'https://a.b/c'"),
+        (with_property({"$ref": "#/properties/a"}), "'#/properties/a' leads to no schema"),
     ],
 )
 def test_the_schema_of_an_answer_is_refused_where_it_is_wrong(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import product
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from mlxdeck.server.schemas.validation import MAX_STEPS, Judge, conforms
+from mlxdeck.server.schemas.validation import _KEYWORDS, MAX_STEPS, Judge, conforms
 
 DEEP = {
     "$defs": {
@@ -141,3 +143,17 @@ def _schema(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def test_values_are_judged_as_the_library_does(value: Any, schema: Any) -> None:
     """Whatever the schema, as long as it is one."""
     assert conforms(value, schema) is Draft202012Validator(schema).is_valid(value)
+
+
+ODD: list[Any] = [
+    *(None, True, False, 0, 0.0, 1, -1, 0.5, 5e-324, 1e308, 10**400, math.nan, math.inf),
+    *("", "a", "(", "#", "#/properties/a", [], [None], [0], ["a"], [{}], [[]], {}, {"a": 0}),
+    *({"a": {}}, {"(": {}}, {"a": ["b"]}, {"$ref": "#"}),
+]
+
+
+@pytest.mark.parametrize("keyword", sorted(_KEYWORDS))
+def test_what_is_no_schema_judges_nothing(keyword: str) -> None:
+    """Whatever stands at a keyword: clients send it, and no answer may fail of it."""
+    for told, value in product(ODD, ODD):
+        assert conforms({"a": value}, {"properties": {"a": {keyword: told}}}) in (True, False, None)
