@@ -171,6 +171,11 @@ class UnknownStored(NotFound):
 
     kind = "invalid_request_error"
 
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        """Where in the body it is named; empty if the URL names it."""
+
 
 class SlowBody(ServerError):
     """The body came so slowly that it was not waited for."""

@@ -46,7 +46,7 @@ def error_code(error: ServerError) -> str | None:
 
 def error_body(error: ServerError) -> dict[str, Any]:
     """An error as a body."""
-    param = error.path or None if isinstance(error, BadRequest) else None
+    param = error.path or None if isinstance(error, BadRequest | UnknownStored) else None
     body: dict[str, object] = {
         "message": error.message,
         "type": error.kind,

@@ -41,7 +41,7 @@ def quoted_items(items: list[Any], found: Mapping[str, StoredAnswer]) -> list[An
 def _quoted(reference: dict[str, Any], by_id: Mapping[str, Any]) -> Any:
     item_id = reference["id"]
     if item_id not in by_id and not item_id.startswith(_THOUGHTS):
-        raise UnknownStored(f"Item with id {item_id!r:.80} not found.")
+        raise UnknownStored(f"Item with id {item_id!r:.80} not found.", "input")
     return by_id.get(item_id, reference)
 
 

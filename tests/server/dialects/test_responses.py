@@ -471,8 +471,9 @@ def test_a_request_quotes_stored_items() -> None:
     whole = RESPONSES.recall(request, {"resp_a": stored([ASK], [said])})
     assert [each.role for each in whole.messages] == ["user", "assistant", "user"]
     assert "left_out item_reference 1" in whole.history_notes
-    with pytest.raises(UnknownStored, match="msg_a_0"):
+    with pytest.raises(UnknownStored, match="msg_a_0") as refused:
         RESPONSES.recall(request, {})
+    assert json.loads(RESPONSES.encode_error(refused.value, ""))["error"]["param"] == "input"
 
 
 kinds = st.sampled_from([
