@@ -16,6 +16,8 @@ Sampler = Callable[[mx.array], mx.array]
 
 # Below, dividing by it leaves nothing but the likeliest token, if it doesn't overflow.
 LEAST_TEMPERATURE = 1e-5
+# The likeliest of a million tokens has as much. What single precision takes for 0 would keep none.
+LEAST_TOP_P = 1e-6
 HIGHEST_LOGIT = 30_000.0
 
 
@@ -24,7 +26,7 @@ def sampler(params: SamplingParams) -> Sampler:
 
     With a seed, the sequence gets an object of its own, and shares no random numbers with others.
     """
-    if params.temperature < LEAST_TEMPERATURE or params.top_p == 0:
+    if params.temperature < LEAST_TEMPERATURE or params.top_p < LEAST_TOP_P:
         return greedy_sampler  # type: ignore[no-any-return]
     scaled = _scaled(params.temperature, params.top_p, params.top_k, params.min_p)
     return _shared(scaled) if params.seed is None else Seeded(scaled, params.seed)

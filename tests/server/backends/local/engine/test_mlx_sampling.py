@@ -88,6 +88,7 @@ def test_who_asks_for_no_penalty_pays_for_none() -> None:
         (replace(HOT, top_k=10_000), {0, 1, 2, 3, 4}),
         (replace(HOT, top_p=0.6), {3, 4}),
         (replace(HOT, top_p=0.0), {4}),
+        (replace(HOT, top_p=1e-300), {4}),
         (replace(HOT, min_p=0.3), {2, 3, 4}),
         (replace(HOT, temperature=1e-7), {4}),
         (replace(HOT, temperature=1e-4), {4}),
