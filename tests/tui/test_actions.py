@@ -171,6 +171,15 @@ async def test_c_compares_two_requests(tmp_path: Path) -> None:
         assert run.table.marked == -1
 
 
+async def test_both_compared_requests_are_named_where_the_line_is_short(tmp_path: Path) -> None:
+    """Cut alike, as the second would else be off the screen."""
+    async with running(tmp_path, size=(40, 20)) as run:
+        await run.press("c", "down", "c")
+        assert "compare  ·  A req_7_0…  ·  B req_7_0…" in run.text
+        await run.pilot.resize_terminal(80, 20)
+        await run.until(lambda: "A req_7_0005  ·  B req_7_0004" in run.text)
+
+
 def exported(folder: Path, stream: Path) -> int:
     """Lines of the file that stands beside the stream."""
     (path,) = (each for each in folder.glob("mlxdeck-*.jsonl") if each != stream)

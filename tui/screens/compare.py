@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
@@ -24,7 +25,7 @@ from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.figures import FIGURES, Figure
 from mlxdeck.tui.present import figure_values
-from mlxdeck.tui.screens.request import NOT_CAPTURED
+from mlxdeck.tui.screens.request import BETWEEN, NOT_CAPTURED
 from mlxdeck.tui.state.context import Context
 from mlxdeck.tui.text import format as fmt
 from mlxdeck.tui.widgets.waterfall import PhaseSpan, Waterfall
@@ -83,12 +84,21 @@ class CompareScreen(Screen[None]):
         self._rows = (self._rows[1], self._rows[0])
         self._show()
 
+    def on_resize(self) -> None:
+        """The ids share the first line."""
+        self._show_title()
+
+    def _show_title(self) -> None:
+        ids = [self._store.ids[row] for row in self._rows]
+        room = self.size.width - 2 - cell_len(BETWEEN.join(["compare", "A ", "B "]))
+        if sum(map(cell_len, ids)) > room:
+            ids = [fmt.one_line(each, room // 2) for each in ids]
+        named = [f"[b]{name}[/b] {escape(each)}" for name, each in zip("AB", ids, strict=True)]
+        self.query_one("#title", Static).update(BETWEEN.join(["compare", *named]))
+
     def _show(self) -> None:
         store, rows = self._store, self._rows
-        ids = [
-            f"[b]{name}[/b] {escape(store.ids[row])}" for name, row in zip("AB", rows, strict=True)
-        ]
-        self.query_one("#title", Static).update("  ·  ".join(["compare", *ids]))
+        self._show_title()
         starts = [_start(lines_of(store, row)) for row in rows]
         self.query_one("#parting", Static).update(self._parting(*starts))
         self._show_times()
