@@ -54,6 +54,7 @@ def test_every_format_can_be_named_or_found(
     (call,) = shown["blocks"]
     assert (call["name"], call["input"]) == ("Read", {"file_path": "a.py"})
     assert any("begins a call" in note["what"] for note in shown["how"])
+    assert any(note["what"] == "calls read: 1" for note in shown["how"])
     assert not named or shown["format"] == name
 
 

@@ -335,7 +335,7 @@ class Splitter:
         try:
             yield from self._reader.read(source, sink, marker)
             if sink.n_calls > n_before or self._reader.always:
-                self._note(f"{sink.n_calls - n_before} calls were read", sink)
+                self._note(f"calls read: {sink.n_calls - n_before}", sink)
                 self._standing.reset()
                 return
             error = "an empty call"
@@ -394,7 +394,7 @@ class Splitter:
             self._note(f"no call: {error or 'the answer was cut off'}")
             source.back(begin)
             return False
-        self._note(f"{sink.n_calls} calls were read, and nothing follows them", sink)
+        self._note(f"calls read: {sink.n_calls}, and nothing follows them", sink)
         self._sink.adopt(sink)
         self.looped = sink.looped
         return True
