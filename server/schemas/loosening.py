@@ -45,6 +45,10 @@ LARGEST_INTEGER = 9 * 10**18
 LARGEST_NUMBER = 1e15
 SMALLEST_STEP = 1e-9
 _CHOICES = ("enum", "const")
+_BOUNDS = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "pattern"),
+    *("minLength", "maxLength", "minItems", "maxItems"),
+)
 
 
 def closed(schema: Any) -> Any:
@@ -150,6 +154,41 @@ def loosened(schema: Any) -> Any:
         return schema
     kept = (*_KEPT, *_NAMED, *_NESTED[:2], *_LISTED[:2])
     return _within({key: value for key, value in schema.items() if key in kept}, loosened)
+
+
+def unavoidable(schema: Any) -> Any:
+    """What every value has to conform to, whichever alternatives and optional parts it has.
+
+    More than what conforms to the schema conforms to the result. So if nothing conforms to this,
+    then nothing does to the schema.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: schema[key] for key in (*_CHOICES, "$ref", "type") if key in schema}
+    if isinstance(schema.get("type"), str):
+        # Without a type, these speak only of values that are of theirs.
+        found |= {key: schema[key] for key in _BOUNDS if key in schema}
+        found |= _needed(schema)
+    for key in ("$defs", "definitions"):
+        if isinstance(named := schema.get(key), dict):
+            found[key] = {name: unavoidable(each) for name, each in named.items()}
+    if isinstance(combined := schema.get("allOf"), list):
+        found["allOf"] = [unavoidable(each) for each in combined]
+    return found
+
+
+def _needed(schema: dict[str, Any]) -> dict[str, Any]:
+    """Of an object, the properties that it must have; what others are doesn't matter."""
+    required, named = schema.get("required"), schema.get("properties")
+    if not isinstance(required, list):
+        return {}
+    found: dict[str, Any] = {"required": required}
+    if isinstance(named, dict):
+        needed = {name: unavoidable(e) if name in required else True for name, e in named.items()}
+        found["properties"] = needed
+    if schema.get("additionalProperties") is False and "patternProperties" not in schema:
+        found["additionalProperties"] = False
+    return found
 
 
 def looser(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

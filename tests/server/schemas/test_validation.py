@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from mlxdeck.server.schemas.loosening import unavoidable
 from mlxdeck.server.schemas.validation import _KEYWORDS, MAX_STEPS, Judge, conforms
 
 DEEP = {
@@ -143,6 +144,15 @@ def _schema(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def test_values_are_judged_as_the_library_does(value: Any, schema: Any) -> None:
     """Whatever the schema, as long as it is one."""
     assert conforms(value, schema) is Draft202012Validator(schema).is_valid(value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(VALUES, schemas())
+def test_what_conforms_to_a_schema_conforms_to_what_is_unavoidable_in_it(
+    value: Any, schema: Any
+) -> None:
+    """So nothing conforms to a schema if nothing does to that."""
+    assert conforms(value, unavoidable(schema)) or not conforms(value, schema)
 
 
 ODD: list[Any] = [

@@ -14,7 +14,7 @@ from mlxdeck.server.chat import ChatRequest, ToolSpec
 from mlxdeck.server.checkpoints import checkpoint
 from mlxdeck.server.errors import BadRequest
 from mlxdeck.server.schemas.limits import too_costly, too_large
-from mlxdeck.server.schemas.loosening import loosened, looser, reductions
+from mlxdeck.server.schemas.loosening import loosened, looser, reductions, unavoidable
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class _Composer:
             return replace(whole, loose=loose)
         tools = [self._loosened(tool, loose) for tool in tools]
         if answer is not None and (why := self._composed((), answer).error):
-            loose[ANSWER] = why
+            loose[ANSWER] = self._true_reason(why, answer)
             answer = self._loosened_answer(answer)
         whole = self._composed(tools, answer)
         by_size = sorted(tools, key=lambda tool: -len(json.dumps(tool.input_schema)))
@@ -247,9 +247,15 @@ class _Composer:
                     break
         return tool
 
+    def _true_reason(self, why: str, schema: Any) -> str:
+        """An engine refuses a schema also because of a part that an answer can do without."""
+        if _NOTHING not in why or _NOTHING in self._composed((), unavoidable(schema)).error:
+            return why
+        return why.replace(_NOTHING, "nothing conforms to a part of it: ")
+
     def _loosened_answer(self, schema: Any) -> Any:
         kind = schema.get("type") if isinstance(schema, dict) else None
-        rest = [*reductions(schema), *([{"type": kind}] if kind else [])]
+        rest = [*reductions(schema), loosened(schema), *([{"type": kind}] if kind else [])]
         steps = [*looser(schema)] if kind == "object" else rest
         return next((each for each in steps if not self._composed((), each).error), True)
 

@@ -206,6 +206,8 @@ class _Part:
         return self._referred[path]
 
     def _either(self, ways: list[Any]) -> str:
+        # An engine refuses all of a grammar for one alternative that nothing conforms to.
+        ways = [way for way in ways if way is not False and way != {"not": {}}] or ways
         return f"({' | '.join(dict.fromkeys(self._rule(way) for way in ways))})"
 
     def _object(self, told: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,70 @@
+"""Schemas of answers that nothing conforms to, or to a part of which nothing does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars
+from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import (
+    ConstraintPlan,
+    plan_constraint,
+)
+from mlxdeck.server.backends.local.toolcalls.formats.registry import FORMATS
+from mlxdeck.server.chat import ChatRequest, Message, Sampling, Text
+from mlxdeck.server.errors import BadRequest
+from tests.server.backends.local.engine.test_mlx_held import tiny
+
+GRAMMARS = MlxGrammars(tiny(special=False))
+IMPOSSIBLE: dict[str, Any] = {
+    "bounds": {"type": "integer", "minimum": 5, "maximum": 1},
+    "pattern": {"type": "string", "pattern": "^a$", "minLength": 3},
+    "lengths": {"type": "array", "items": {}, "minItems": 3, "maxItems": 1},
+    "types": {"allOf": [{"type": "integer"}, {"type": "string"}]},
+    "choices": {"type": "integer", "enum": ["a"]},
+}
+OPTIONAL: dict[str, Any] = {"a": {}, "b": {"type": "boolean"}}
+
+
+def planned(schema: dict[str, Any]) -> ConstraintPlan:
+    """What an answer of that schema is held to."""
+    asked = (Message("user", (Text("Hi"),)),)
+    request = ChatRequest("m", (), asked, Sampling(9), answer_schema=schema, answer_field="p")
+    return plan_constraint(request, FORMATS["json_tags"], GRAMMARS)
+
+
+def requiring(told: Any, *names: str) -> dict[str, Any]:
+    """An object with a property of that schema."""
+    return {"type": "object", "properties": OPTIONAL | {"a": told}, "required": list(names)}
+
+
+@pytest.mark.parametrize("told", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_what_nothing_conforms_to_is_refused(told: dict[str, Any]) -> None:
+    """By itself, as what must be there, by reference, and as one of several conditions."""
+    shared = {"$defs": {"x": told}, "$ref": "#/$defs/x"}
+    for schema in (told, requiring(told, "a"), shared, {"allOf": [told]}):
+        with pytest.raises(BadRequest, match="p: no value conforms to it: "):
+            planned(schema)
+
+
+@pytest.mark.parametrize("told", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_what_something_conforms_to_is_answered(told: dict[str, Any]) -> None:
+    """Nothing conforms to a part, which a value can do without."""
+    ways = [told, {"type": "boolean"}]
+    for schema in (
+        {"anyOf": ways},
+        {"anyOf": [{"$ref": "#/$defs/x"}, ways[1]], "$defs": {"x": told}},
+        {"type": "array", "items": told},
+        requiring(told, "b"),
+        requiring({}, "b") | {"additionalProperties": told},
+    ):
+        assert planned(schema).constraint is not None
+
+
+@pytest.mark.parametrize("never", [False, {"not": {}}], ids=["false", "not"])
+def test_an_alternative_that_says_never_is_none(never: Any) -> None:
+    """The others are held to in full."""
+    assert planned({"anyOf": [never, {"type": "boolean"}]}) == planned(
+        {"anyOf": [{"type": "boolean"}]}
+    )
