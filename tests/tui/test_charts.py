@@ -292,3 +292,12 @@ async def test_each_request_is_a_dot_of_its_kind(tmp_path: Path) -> None:
             early = "".join(chart.render_line(y).text[8 : 8 + width // 2] for y in range(4, 6))
             assert not set(early) - set(" .┈⠁⠂⠄⡀"), early
             await run.press("b")
+
+
+async def test_a_narrow_legend_tells_what_is_drawn(tmp_path: Path) -> None:
+    """Answers from disk have an ink of their own, and it is named before what there is none of."""
+    known = Made(90, input_tokens=100, cached_tokens=100, cache="exact", tier="disk")
+    async with running(tmp_path, [known], size=(110, 36)) as run:
+        legend = run.app.screen.query_one("#hits", LineChart).border_subtitle
+        assert "exact 100%" in str(legend) and "not in memory" in str(legend)
+        assert "prefix" not in str(legend)

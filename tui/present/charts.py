@@ -160,6 +160,9 @@ def _hits(drawn: Series, total: Summary, scatter: Scatter) -> Drawn:
         (areas[3], 1 - hits.total, areas[3].values),
         (areas[2], hits.slower, drawn.slower),
     ]
+    if hits.slower > 0:
+        # What is drawn goes before what is not, as a narrow legend ends early.
+        told.sort(key=lambda each: each[1] == 0)
     legend = [
         LegendItem(area.fill, area.ink, area.label, fmt.percent(share), _value_at(values, _share))
         for area, share, values in told
