@@ -80,6 +80,7 @@ class Dashboard(Redrawing, Replaying, Leaving):
         Binding("d", "dark", "Theme", show=False, tooltip="Dark, light or high contrast"),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="These keys"),
         Binding("q", "quit", "Quit", tooltip="Leave"),
+        Binding("ctrl+q", "quit", "Quit", tooltip="Leave", show=False, priority=True),
     ]
 
     def __init__(
