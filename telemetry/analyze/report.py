@@ -24,7 +24,7 @@ from mlxdeck.telemetry.analyze.stats import (
     percentiles,
 )
 from mlxdeck.telemetry.analyze.token_costs import Saved, saved, seconds, total
-from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, call_totals, tier_hits, tool_uses
+from mlxdeck.telemetry.analyze.usage import TierHits, ToolUses, calls_of, tier_hits, tool_uses
 from mlxdeck.telemetry.columns.growable_array import summable
 from mlxdeck.telemetry.query.filters import Filter
 from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, LOST, OK
@@ -158,7 +158,7 @@ def figures(
         errors=_counted(store, "error_type", rows[outcome == ERROR]),
         input_tokens=total(store, "input_tokens", rows),
         output_tokens=total(store, "output_tokens", rows),
-        n_tool_calls=call_totals(store, rows).n,
+        n_tool_calls=int(np.count_nonzero(calls_of(store, rows))),
         busy_s=seconds(store, "duration_s", rows),
         times={name: percentiles(store.column(f"{name}_s")[good]) for name in TIMES},
         hits=hit_rate(store, rows),

@@ -129,12 +129,14 @@ class Scatter:
         edges = grid.edges[first : last + 2]
         rows = store.by_end.rows[edges[0] : edges[-1]]
         columns = np.repeat(np.arange(last - first + 1, dtype=np.int32), np.diff(edges))
-        durations = store.column("duration_s")[rows]
-        chosen = ~np.isnan(durations)
         if self._mask is not None:
-            chosen &= self._mask[rows]
-        if not chosen.all():
-            rows, columns, durations = rows[chosen], columns[chosen], durations[chosen]
+            # By their places: to select by a mask takes several times as long.
+            own = np.flatnonzero(self._mask[rows])
+            rows, columns = rows[own], columns[own]
+        durations = store.column("duration_s")[rows]
+        if (unknown := np.isnan(durations)).any():
+            own = np.flatnonzero(~unknown)
+            rows, columns, durations = rows[own], columns[own], durations[own]
         kinds = store.column("outcome")[rows] * np.int8(len(CACHES))
         kinds += store.column("cache")[rows]
         return durations, _KIND_OF.take(kinds), columns

@@ -78,16 +78,21 @@ def tier_hits(store: Store, rows: Array) -> dict[str, TierHits]:
     return dict(sorted(found.items()))
 
 
-def call_totals(store: Store, rows: Array, as_of_ts: float = math.inf) -> CallTotals:
-    """The calls that some requests made. Results that came after `as_of_ts` are not known."""
-    mine = calls_of(store, rows)
-    faults, came = store.calls.faults[mine], store.calls.result_ts[mine] <= as_of_ts
+def call_totals(store: Store, chosen: Array, as_of_ts: float = math.inf) -> CallTotals:
+    """The calls of requests, for each of which `chosen` tells whether it counts.
+
+    Results that came after `as_of_ts` are not known.
+    """
+    calls = store.calls
+    mine = chosen[calls.rows]
+    # Combined over all calls: to select those of the requests takes several times as long.
+    came = mine & (calls.result_ts <= as_of_ts)
     return CallTotals(
-        n=len(faults),
-        n_unreadable=_n_with(faults, UNREAD),
-        n_repaired=_n_with(faults, REPAIRED),
+        n=int(np.count_nonzero(mine)),
+        n_unreadable=_n_with(calls.faults * mine, UNREAD),
+        n_repaired=_n_with(calls.faults * mine, REPAIRED),
         n_results=int(np.count_nonzero(came)),
-        n_failed=int(np.count_nonzero(store.calls.failed[mine] & came)),
+        n_failed=int(np.count_nonzero(calls.failed & came)),
     )
 
 

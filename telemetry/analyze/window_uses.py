@@ -9,6 +9,7 @@ import numpy as np
 from mlxdeck.telemetry.analyze.stats import Array, Window, bounds
 from mlxdeck.telemetry.analyze.token_costs import Saved, SavedSums, costs_at
 from mlxdeck.telemetry.analyze.usage import CallTotals, ToolUses, call_totals, tool_uses
+from mlxdeck.telemetry.columns.growable_array import grown
 from mlxdeck.telemetry.schema.figures import ERROR
 from mlxdeck.telemetry.store.store import Store
 
@@ -32,20 +33,29 @@ class UsesSums:
     def __init__(self) -> None:
         self._n_refused = 0
         self._saved = SavedSums()
+        self._added: Array = np.zeros(0, bool)
+        """For each request whether it was added."""
 
     def add(self, store: Store, rows: Array) -> None:
         """More requests."""
+        self._have_room(store)
+        self._added[rows] = True
         failed = rows[store.column("outcome")[rows] == ERROR]
         self._n_refused += int(np.isin(store.column("status")[failed], REFUSED).sum())
         self._saved.add(store, rows)
 
     def found(self, store: Store, window: Window, now_s: float, mask: Array | None) -> WindowUses:
         """The figures of all that were added."""
+        self._have_room(store)
         return WindowUses(
             self._n_refused,
             self._saved.worth(costs_at(store, now_s)),
-            call_totals(store, _ended(store, window, now_s, mask), now_s),
+            call_totals(store, self._added, now_s),
         )
+
+    def _have_room(self, store: Store) -> None:
+        if store.n > len(self._added):
+            self._added = grown(self._added, len(self._added), store.n)
 
 
 def window_uses(

@@ -37,8 +37,16 @@ class ChartPanel:
 
     def advance(self, moment: Moment) -> bool:
         """Some buckets more."""
-        series, _ = self._kept_now()
-        return series.advance(*self._wanted(moment))
+        series, scatter = self._kept_now()
+        wanted = self._wanted(moment)
+        if not series.advance(*wanted):
+            return False
+        if not self._chart.has_dots:
+            return True
+        # Dots that have changed are counted in one turn, and drawn in the next.
+        before = scatter.version
+        scatter.look(*wanted)
+        return scatter.version == before
 
     def _wanted(self, moment: Moment) -> tuple[Store, Window, float, int, View]:
         ctx, n_buckets = self._ctx, self.widget.n_buckets
