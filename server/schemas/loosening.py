@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -90,7 +91,8 @@ def _beside(key: str, schema: dict[str, Any]) -> bool:
 def bounded(schema: Any) -> Any:
     """The schema with an end to its numbers: a model may write digits until it runs out of tokens.
 
-    Integers up to 19 digits and no `-0`, numbers up to 15 digits and 9 of a fraction.
+    Integers up to 19 digits and no `-0`, numbers up to 15 digits and 9 of a fraction; a range that
+    has no such number stays as it is.
     """
     if not isinstance(schema, dict):
         return schema
@@ -100,7 +102,8 @@ def bounded(schema: Any) -> Any:
         return found
     whole = kind == "integer"
     largest: float = LARGEST_INTEGER if whole else LARGEST_NUMBER
-    _clip(found, largest)
+    if whole or not _is_beyond(found, largest):
+        _clip(found, largest)
     low = found.get("minimum", found.get("exclusiveMinimum"))
     high = found.get("maximum", found.get("exclusiveMaximum"))
     if low is None and (high is None or high > -largest):
@@ -109,9 +112,24 @@ def bounded(schema: Any) -> Any:
         found["maximum"] = high = largest
     if whole and low is not None and high is not None and low < 0 <= high and "anyOf" not in found:
         found["anyOf"] = [{"minimum": 0}, {"maximum": -1}]
-    if not whole and "multipleOf" not in found:
+    if not whole and "multipleOf" not in found and _has_steps(low, high):
         found["multipleOf"] = SMALLEST_STEP
     return found
+
+
+def _is_beyond(told: dict[str, Any], largest: float) -> bool:
+    """Whether all of a range is out of range: a bound less would leave nothing."""
+    lows, highs = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
+    return any(told.get(low, 0) > largest for low in lows) or any(
+        told.get(high, 0) < -largest for high in highs
+    )
+
+
+def _has_steps(low: float | None, high: float | None) -> bool:
+    """Whether a multiple of the smallest step lies in a range, however it is rounded."""
+    if low is None or high is None:
+        return True
+    return high - low > 4 * max(SMALLEST_STEP, math.ulp(low), math.ulp(high))
 
 
 def _clip(told: dict[str, Any], largest: float) -> None:
@@ -167,7 +185,8 @@ def unavoidable(schema: Any) -> Any:
     found = {key: schema[key] for key in (*_CHOICES, "$ref", "type") if key in schema}
     if isinstance(schema.get("type"), str):
         # Without a type, these speak only of values that are of theirs.
-        found |= {key: schema[key] for key in _BOUNDS if key in schema}
+        bounds = {key: schema[key] for key in _BOUNDS if key in schema}
+        found |= {key: bound for key, bound in bounds.items() if _is_exact(key, bound)}
         found |= _needed(schema)
     for key in ("$defs", "definitions"):
         if isinstance(named := schema.get(key), dict):
@@ -175,6 +194,13 @@ def unavoidable(schema: Any) -> Any:
     if isinstance(combined := schema.get("allOf"), list):
         found["allOf"] = [unavoidable(each) for each in combined]
     return found
+
+
+def _is_exact(key: str, bound: Any) -> bool:
+    """Whether an engine reckons with a bound as it is."""
+    if key == "multipleOf":
+        return float(bound).is_integer()
+    return not isinstance(bound, int | float) or abs(bound) <= LARGEST_INTEGER
 
 
 def _needed(schema: dict[str, Any]) -> dict[str, Any]:

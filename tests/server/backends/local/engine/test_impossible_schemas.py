@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlxdeck.server.backends.local.engine.mlx.grammars import MlxGrammars
 from mlxdeck.server.backends.local.toolcalls.constraints.constraint_plan import (
+    ANSWER,
     ConstraintPlan,
     plan_constraint,
 )
@@ -60,6 +63,32 @@ def test_what_something_conforms_to_is_answered(told: dict[str, Any]) -> None:
         requiring({}, "b") | {"additionalProperties": told},
     ):
         assert planned(schema).constraint is not None
+
+
+@settings(max_examples=60)
+@given(
+    st.decimals(-1000, 1000, places=2).map(float) | st.floats(-1e17, 1e17),
+    st.sampled_from([0, 1e-12, 1e-9, 3e-9, 1e-6, 1]),
+    st.booleans(),
+)
+def test_a_number_within_any_bounds_is_answered(low: float, width: float, open_: bool) -> None:
+    """However close or far they are: bounds of our own leave something between them."""
+    high = low + width
+    is_open = open_ and high - low > 1e-12
+    names = ("exclusiveMinimum", "exclusiveMaximum") if is_open else ("minimum", "maximum")
+    planned({"type": "number", **dict(zip(names, (low, high), strict=True))})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"type": "number", "multipleOf": 0.1, "minimum": 0.3, "maximum": 0.3},
+        {"type": "integer", "minimum": 10**19, "maximum": 10**20},
+    ],
+)
+def test_what_an_engine_cannot_reckon_with_is_not_called_impossible(told: dict[str, Any]) -> None:
+    """Its numbers are those of a machine, rounded and of limited size."""
+    assert "nothing conforms to a part of it" in planned(told).loose[ANSWER]
 
 
 @pytest.mark.parametrize("never", [False, {"not": {}}], ids=["false", "not"])
