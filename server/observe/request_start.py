@@ -87,7 +87,7 @@ def request_start(
         system_hash=parts.system[:HASH_DIGITS],
         tools_hash=parts.tools[:HASH_DIGITS],
         message_hashes=tuple(digest[:HASH_DIGITS] for digest in parts.messages),
-        n_failed_results=min(sum(result.failed for result in came), MAX_COUNT) if came else None,
+        n_failed_results=sum(result.failed for result in came) if came else None,
         n_untold_results=untold,
         last_user_text=last_user_text(request) if full else "",
     )

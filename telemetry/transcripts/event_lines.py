@@ -8,6 +8,7 @@ from typing import Any
 
 from mlxdeck.telemetry.schema import codec
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.schema.attributes import MAX_COUNT
 from mlxdeck.telemetry.transcripts.conversation_state import CameBack, Conversation, OpenRequest
 from mlxdeck.telemetry.transcripts.message_blocks import as_json, blocks_of, text_of
 from mlxdeck.telemetry.transcripts.transcript_lines import Shape
@@ -102,14 +103,14 @@ class EventLines:
             parent_agent_id=parent,
             agent_name=found.kind,
             agent_task=found.task,
-            n_messages=found.n_messages or None,
+            n_messages=min(found.n_messages, MAX_COUNT) or None,
             n_tools=len(shape.tool_names) if shape else None,
             tool_names=shape.tool_names if shape else (),
             system_hash=shape.system_hash if shape else "",
             tools_hash=shape.tools_hash if shape else "",
             thinking=None if thinking is None else thinking != "disabled",
             message_hashes=tuple(found.hashes),
-            n_failed_results=failed if found.results else None,
+            n_failed_results=min(failed, MAX_COUNT) if found.results else None,
             last_user_text=found.asked,
         )
         yield self._line(found, request, start, ts)
@@ -178,7 +179,7 @@ class EventLines:
             error_type=error_type,
             cache_tier=TIER if cached else "",
             cache_result="" if cached is None else "prefix" if cached else "miss",
-            n_tool_calls=request.n_calls,
+            n_tool_calls=min(request.n_calls, MAX_COUNT),
         )
         unknown = [] if timed and request.start_known else ["duration_s"]
         if outcome != "ok" and status is None:

@@ -19,9 +19,13 @@ from mlxdeck.telemetry.analyze.token_costs import TokenCosts, token_costs
 from mlxdeck.telemetry.read.places import check_place
 from mlxdeck.telemetry.read.streams import GrowingStreams
 from mlxdeck.telemetry.read.tail import Tail
+from mlxdeck.telemetry.schema import codec
+from mlxdeck.telemetry.schema.attributes import MAX_COUNT
 from mlxdeck.telemetry.schema.figures import CANCELLED, ERROR, OK, OPEN
 from mlxdeck.telemetry.store.store import Store
+from mlxdeck.telemetry.transcripts.conversation_state import CameBack, Conversation, OpenRequest
 from mlxdeck.telemetry.transcripts.conversion import Conversion
+from mlxdeck.telemetry.transcripts.event_lines import EventLines
 from mlxdeck.telemetry.transcripts.transcript_feed import TranscriptFeed
 from mlxdeck.telemetry.transcripts.transcript_lines import line_of
 from tests.streams import Made, read_streams, write
@@ -253,3 +257,19 @@ def test_long_texts_and_pictures_are_not_copied(tmp_path: Path) -> None:
     assert streams.read().n == 2
     (copy,) = streams.files
     assert copy.stat().st_size < 40_000 and copy.stat().st_mode & 0o777 == 0o600
+
+
+def test_counts_beyond_what_a_recording_holds_are_told_as_the_most() -> None:
+    """As those of a server: its lines can be read."""
+    found, many = Conversation(SESSION, "", n_messages=MAX_COUNT + 1), MAX_COUNT + 1
+    found.results = [CameBack("toolu_1", True, "", 0, START_TS)] * many
+    request, lines = OpenRequest("one", START_TS, START_TS, n_calls=many), EventLines()
+    start, *_ = lines.start(found, request, None, "", {})
+    end = lines.end(found, request, START_TS, "ok")
+    told = [codec.decode(line).attrs for line in (start, end)]
+    counts = [
+        getattr(attrs, name, None)
+        for attrs in told
+        for name in ("n_messages", "n_failed_results", "n_tool_calls")
+    ]
+    assert [count for count in counts if count is not None] == [MAX_COUNT] * 3
