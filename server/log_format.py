@@ -13,10 +13,10 @@ from typing import Any
 TRACE = 5
 """Below debug: also the text that the model wrote."""
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-ADDED = ("request_id", "stage")
-"""Fields of a record that JSON has beside the usual ones."""
 STACK = "thread_stack"
 """A field of a record: where another thread is, as lines below the message."""
+ADDED = ("request_id", "stage", STACK)
+"""Fields of a record that JSON has beside the usual ones."""
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -71,8 +71,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        told = (*ADDED, STACK)
-        line |= {name: getattr(record, name) for name in told if hasattr(record, name)}
+        line |= {name: getattr(record, name) for name in ADDED if hasattr(record, name)}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
