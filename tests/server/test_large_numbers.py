@@ -84,6 +84,18 @@ async def test_a_bias_that_no_float_holds_is_refused(path: str) -> None:
     assert "between -100 and 100, got a very large one" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("number", [-(10**400), -1e308])
+async def test_a_budget_of_many_digits_is_not_printed(number: float) -> None:
+    """The error is a sentence."""
+    thinking = {"type": "enabled", "budget_tokens": number}
+    body = {"model": "m", **BODIES["/v1/messages"], "max_tokens": 5, "thinking": thinking}
+    async with running() as server:
+        refused = await server.http.post("/v1/messages", json=body)
+    assert refused.status_code == 400, refused.text
+    told = refused.json()["error"]["message"]
+    assert told == "thinking.budget_tokens: must be at least 1, got a very large one"
+
+
 def test_a_long_integer_in_a_history_is_text() -> None:
     """It is part of what somebody's tool said; a body that is too long to be mended is refused."""
     told = {"messages": [{"role": "user", "content": [{"input": {"n": LONG}}]}]}

@@ -30,6 +30,7 @@ from mlxdeck.server.dialects.json_fields import (
     limit_tokens,
     required,
     shallow,
+    shown,
     text,
     typed,
     whole,
@@ -204,7 +205,7 @@ def _thinking_tokens(value: Any) -> int:
         return 0
     n_tokens = whole(budget, "thinking.budget_tokens")
     if n_tokens < 1:
-        raise BadRequest("thinking.budget_tokens", f"must be at least 1, got {n_tokens}")
+        raise BadRequest("thinking.budget_tokens", f"must be at least 1, got {shown(n_tokens)}")
     return min(n_tokens, NO_LIMIT_TOKENS)
 
 
