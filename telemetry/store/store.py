@@ -198,6 +198,11 @@ class Store:
         own = FileSpan(Path(self.strings[file]), first, last)
         return sorted([own, *self._elsewhere.get(row, ())], key=lambda span: span.path.name)
 
+    @property
+    def in_several_files(self) -> Collection[int]:
+        """Requests with lines in more than one file."""
+        return self._elsewhere.keys()
+
     def lost_with(self, row: int) -> int:
         """The process with which a lost request was lost."""
         return self._unended.process(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,13 @@ def lost_requests(
     return gone[~unread], gone[unread]
 
 
-def _before(store: Store, rows: Array, last_bad: dict[Path, int]) -> Array:
+def _before(store: Store, rows: Array, last_bad: Mapping[Path, int]) -> Array:
     """Which requests' lines end before a bad line of their file."""
-    spans: Iterable[Collection[tuple[Path, int]]] = (
-        [(each.path, each.last) for each in store.spans(row)] for row in rows.tolist()
-    )
-    return np.array(
-        [any(last < last_bad.get(path, -1) for path, last in each) for each in spans], bool
-    )
+    bad = {store.strings.number(str(path)): offset for path, offset in last_bad.items()}
+    offsets = np.full(len(store.strings), -1, np.int64)
+    offsets[list(bad)] = list(bad.values())
+    found = store.column("last_offset")[rows] < offsets[store.column("file")[rows]]
+    for place in np.flatnonzero(np.isin(rows, list(store.in_several_files))).tolist():
+        spans = store.spans(int(rows[place]))
+        found[place] = any(each.last < last_bad.get(each.path, -1) for each in spans)
+    return np.asarray(found)
