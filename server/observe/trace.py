@@ -60,7 +60,7 @@ from mlxdeck.server.request_facts import (
 from mlxdeck.telemetry.schema import events as t
 from mlxdeck.telemetry.schema.attributes import MAX_COUNT
 from mlxdeck.telemetry.write.emitter import Emitter
-from mlxdeck.telemetry.write.records import Late, Part
+from mlxdeck.telemetry.write.records import Late, Part, made_of
 
 # Client closed the connection: nginx's code, the one that log readers know.
 STATUS_CANCELLED = 499
@@ -381,9 +381,9 @@ class Trace:
         if self._ended and not isinstance(attrs, t.RequestEnd):
             # Other requests may still follow a generation whose first client has left.
             return
-        if self.log:
-            attrs = attrs() if callable(attrs) else attrs
-            self.log.emitted(attrs)
+        if self.log and (made := made_of(attrs) if callable(attrs) else attrs) is not None:
+            self.log.emitted(made)
+            attrs = made
         self.emitter.emit(attrs, self.arrival.request_id, self.session_id, parts, held_bytes)
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
 
 from mlxdeck.telemetry.schema.events import Attrs, Content
 
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+NO_FORM = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""What making or encoding an event raises if it has no JSON form."""
 Late = Callable[[], Attrs]
 """Makes an event; called on the writer's thread, so that who emits it isn't held up. Behind a slow
 disk, who emits it calls it."""
@@ -37,3 +45,15 @@ class Part:
     def event(self) -> Content:
         """The event that carries it."""
         return Content(kind=self.kind, role=self.role, hash=self.hash, content=self.content())
+
+
+def made_of(make: Callable[[], T]) -> T | None:
+    """What is made; None, and a line in the log, if that fails."""
+    try:
+        return make()
+    except NO_FORM as error:
+        logger.warning("telemetry: what has no JSON form was dropped: %r", error)
+    # The edge to who records it, which may be a request: a bug costs one event, and nothing else.
+    except Exception:
+        logger.exception("telemetry: an event was dropped")
+    return None

@@ -27,13 +27,11 @@ import msgspec
 from mlxdeck.telemetry.schema.codec import Line, decode, encode
 from mlxdeck.telemetry.schema.events import Attrs, Content, ServerStop, StreamStart
 from mlxdeck.telemetry.write.processors import Chain, Processor
-from mlxdeck.telemetry.write.records import Late, Part, Record
+from mlxdeck.telemetry.write.records import NO_FORM, Late, Part, Record, made_of
 from mlxdeck.telemetry.write.rotating_file import RotatingFile
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_NO_FORM = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
-"""What making or encoding an event raises if it has no JSON form."""
 
 MAX_QUEUED = 8192
 """Events that may wait for the disk; at 500 a second, the disk may hang for 16 s."""
@@ -191,7 +189,7 @@ class Writer:
         is_full = bool(self._held_bytes) and self._held_bytes + held_bytes > MAX_HELD_BYTES
         # Nor is one made for which there is no room.
         if is_full and callable(attrs) and len(self._queue) < self._max_queued:
-            made = _made(attrs)
+            made = made_of(attrs)
         with self._changed:
             if made is None or self._closing is not None or len(self._queue) >= self._max_queued:
                 self._refuse()
@@ -269,7 +267,7 @@ class Writer:
                 self._process(replace(record, attrs=event))
 
     def _made(self, make: Callable[[], T]) -> T | None:
-        if (found := _made(make)) is None:
+        if (found := made_of(make)) is None:
             self._lose()
         return found
 
@@ -314,24 +312,13 @@ class Writer:
                 logger.warning("telemetry: events are dropped until this ends: %s", error)
             self._failing = str(error)
             return False
-        except _NO_FORM as error:
+        except NO_FORM as error:
             logger.warning("telemetry: an event that has no JSON form was dropped: %s", error)
             return False
         if self._failing:
             logger.warning("telemetry: events are recorded again, in %s", self._file.path)
         self._failing = ""
         return True
-
-
-def _made(make: Callable[[], T]) -> T | None:
-    try:
-        return make()
-    except _NO_FORM as error:
-        logger.warning("telemetry: what has no JSON form was dropped: %r", error)
-    # The edge to who records it, which may be a request: a bug costs one event, and nothing else.
-    except Exception:
-        logger.exception("telemetry: an event was dropped")
-    return None
 
 
 def encoded(record: Record, seq: int) -> bytes:

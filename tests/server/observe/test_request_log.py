@@ -8,9 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from mlxdeck.server.chat import Finished, ToolCallEnd, ToolCallStart, Usage
 from mlxdeck.server.log_format import STACK, TRACE, EscapingFormatter, JsonFormatter, set_up
 from mlxdeck.server.observe.request_log import RequestLog
+from mlxdeck.server.observe.request_start import Arrival
+from mlxdeck.server.observe.totals import Totals
+from mlxdeck.server.observe.trace import Trace
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.write.emitter import NullWriter
 from tests.server.http import running
 
 SECRET = "sk-ant-api03-" + "Ab3dE9fGh1JkL2mN4pQrS6tUv8wXyZ" * 2
@@ -64,6 +69,22 @@ async def test_names_that_clients_choose_are_masked_and_cut(log: pytest.LogCaptu
         await server.ended(2)
     assert stages(log).count("decoded") == 2
     assert SECRET not in log.text and max(map(len, log.text.splitlines())) < 2_000
+
+
+def test_a_bug_in_what_makes_an_event_fails_no_request(
+    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has it made at once, where a request would meet it."""
+
+    def broken(*_: object, **__: object) -> t.ToolCall:
+        raise AttributeError
+
+    monkeypatch.setattr("mlxdeck.server.observe.trace.call_event", broken)
+    arrival = Arrival("req_1", "anthropic", 2)
+    trace = Trace(NullWriter(), Totals(), "m", "off", arrival, RequestLog("req_1"))
+    for event in (ToolCallStart("a", "f"), ToolCallEnd("json"), Finished("tool_use", Usage(1, 0))):
+        trace.saw(event)
+    assert "an event was dropped" in log.text
 
 
 @pytest.mark.parametrize("level", ["debug", "trace"])
