@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 # What lies beyond these is no figure of ours. It would not fit a column or a calendar, and who
-# plays or draws it would never end: a line with such a number is unreadable to everyone.
+# plays or draws it would never end: a line with such a number can't be read by who needs it.
 Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 """Unix seconds."""
 Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]

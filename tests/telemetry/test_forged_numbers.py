@@ -87,7 +87,7 @@ def forged(lines: list[dict[str, Any]], event: str, name: str, value: str) -> by
 
 @pytest.mark.parametrize("event", t.EVENTS)
 def test_any_number_is_read_or_refused_by_every_reader(event: str, tmp_path: Path) -> None:
-    """As figures, as a replay, as one request, as spans; and both decoders say the same of it."""
+    """As figures, as a replay, as one request, as spans; columns need fewer of the numbers."""
     lines, path = recorded(1), tmp_path / NAME
     for name in numbers_of(t.EVENTS[event]):
         for value in VALUES:
