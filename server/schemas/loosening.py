@@ -102,10 +102,10 @@ def bounded(schema: Any) -> Any:
         return found
     whole = kind == "integer"
     largest: float = LARGEST_INTEGER if whole else LARGEST_NUMBER
-    if whole or not _is_beyond(found, largest):
+    low, high = _range(found)
+    if whole or ((low or 0) <= largest and (high or 0) >= -largest):
         _clip(found, largest)
-    low = found.get("minimum", found.get("exclusiveMinimum"))
-    high = found.get("maximum", found.get("exclusiveMaximum"))
+        low, high = _range(found)
     if low is None and (high is None or high > -largest):
         found["minimum"] = low = -largest
     if high is None and low is not None and low < largest:
@@ -117,12 +117,11 @@ def bounded(schema: Any) -> Any:
     return found
 
 
-def _is_beyond(told: dict[str, Any], largest: float) -> bool:
-    """Whether all of a range is out of range: a bound less would leave nothing."""
-    lows, highs = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
-    return any(told.get(low, 0) > largest for low in lows) or any(
-        told.get(high, 0) < -largest for high in highs
-    )
+def _range(told: dict[str, Any]) -> tuple[float | None, float | None]:
+    """The lowest and the highest bound that count, whether or not they are a part of it."""
+    lows = [told[name] for name in ("minimum", "exclusiveMinimum") if name in told]
+    highs = [told[name] for name in ("maximum", "exclusiveMaximum") if name in told]
+    return max(lows, default=None), min(highs, default=None)
 
 
 def _has_steps(low: float | None, high: float | None) -> bool:
@@ -139,7 +138,7 @@ def _clip(told: dict[str, Any], largest: float) -> None:
             bound = told.get(name)
             if isinstance(bound, int | float) and bound * side > largest:
                 del told[name]
-                told[key] = largest * side
+                told.setdefault(key, largest * side)
 
 
 def reduced(schema: Any, *without: str) -> Any:

@@ -76,7 +76,9 @@ def test_a_number_within_any_bounds_is_answered(low: float, width: float, open_:
     high = low + width
     is_open = open_ and high - low > 1e-12
     names = ("exclusiveMinimum", "exclusiveMaximum") if is_open else ("minimum", "maximum")
-    planned({"type": "number", **dict(zip(names, (low, high), strict=True))})
+    told = dict(zip(names, (low, high), strict=True))
+    for more in ({}, {"minimum": low - 1, "maximum": high + 1} if is_open else {}):
+        planned({"type": "number", **told, **more})
 
 
 @pytest.mark.parametrize(
