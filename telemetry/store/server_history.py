@@ -95,7 +95,7 @@ class ServerHistory:
         """A file begins. Two processes can't listen at one address: the one before was killed."""
         self._headers.append(_Header(ts, pid, header))
         self._marks = None
-        if pid in self._over:
+        if self._over.get(pid):
             self._note_stop(pid, max(self._over[pid]))
         if ts >= self._newest[0]:
             self.header, self._newest = header, (ts, pid)

@@ -55,8 +55,8 @@ class UnendedRequests:
         """The last sign of life of the processes with which requests were lost."""
         self._fresh = set[int]()
         """Running requests of which something has come since all were looked at."""
-        self._over: dict[int, float] = {}
-        """When processes that have running requests stopped or began last, as of that look."""
+        self._over: dict[int, tuple[float, float]] = {}
+        """When processes that have running requests stopped and began last, as of that look."""
         self._lives = ProcessLives()
         self._known_lives: dict[int, object] = {}
         """Of processes with lost requests, as of the last look at these."""
@@ -127,9 +127,9 @@ class UnendedRequests:
         """
         found = set(self._fresh)
         for pid, rows in self._running.rows.items():
-            over_ts = max(self._servers.stopped_ts(pid), self._lives.began_ts(pid))
-            if over_ts != self._over.get(pid, 0.0):
-                self._over[pid] = over_ts
+            over = (self._servers.stopped_ts(pid), self._lives.began_ts(pid))
+            if over != self._over.get(pid):
+                self._over[pid] = over
                 found |= rows
         return list(found)
 

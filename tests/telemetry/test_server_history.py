@@ -152,6 +152,26 @@ def test_a_server_stopped_when_it_said_so(order: Sequence[int]) -> None:
     assert headers_at(store, START_TS + 10) == []
 
 
+def test_a_server_that_came_back_from_the_dead_may_begin_another_file() -> None:
+    """It was taken for gone, wrote again, and its file was full; or its number was given again."""
+    stream = Stream(1)
+    store = fed([stream.line(header("m"), 0), stream.line(t.RequestStart(), 1, "req_1")])
+    store.lose_processes([(1, START_TS + 1)])
+    assert store.open_rows == [] and store.stopped_ts(1) == START_TS + 1
+    again = batch(Path("g"), stream.line(header("m"), 30) + stream.tick(31))
+    store.feed([again] if again else [])
+    assert store.stopped_ts(1) == 0 and store.servers.is_gone is False
+
+
+def test_a_server_may_begin_and_stop_at_the_moment_of_a_request() -> None:
+    """As clocks are coarse: what it was asked then is lost, whenever its stop is read."""
+    stream = Stream(1)
+    store = fed([stream.line(header("m"), 2), stream.line(t.RequestStart(), 2, "req_1")])
+    assert store.open_rows == [0]
+    store.feed([each for each in [batch(Path("f"), stream.line(t.ServerStop(), 2))] if each])
+    assert store.open_rows == []
+
+
 REQUEST = st.tuples(st.floats(1, 80), st.floats(1, 80), st.sampled_from(["", "report", "end"]))
 LIFE = st.tuples(st.sampled_from([1, 2]), st.lists(REQUEST, max_size=3), st.booleans())
 """A process, its requests, and whether it says its stop."""
