@@ -91,8 +91,8 @@ def _beside(key: str, schema: dict[str, Any]) -> bool:
 def bounded(schema: Any) -> Any:
     """The schema with an end to its numbers: a model may write digits until it runs out of tokens.
 
-    Integers up to 19 digits and no `-0`, numbers up to 15 digits and 9 of a fraction; a range that
-    has no such number stays as it is.
+    Integers up to 19 digits and no `-0`, numbers up to 15 digits and 9 of a fraction; what may have
+    no such number stays as it is.
     """
     if not isinstance(schema, dict):
         return schema
@@ -112,9 +112,17 @@ def bounded(schema: Any) -> Any:
         found["maximum"] = high = largest
     if whole and low is not None and high is not None and low < 0 <= high and "anyOf" not in found:
         found["anyOf"] = [{"minimum": 0}, {"maximum": -1}]
-    if not whole and "multipleOf" not in found and _has_steps(low, high):
+    if not (whole or "multipleOf" in found or _chooses(found)) and _has_steps(low, high):
         found["multipleOf"] = SMALLEST_STEP
     return found
+
+
+def _chooses(schema: Any) -> bool:
+    """Whether values are named, or may be: an engine reckons whether they are multiples."""
+    if not isinstance(schema, dict):
+        return False
+    parts = [each for key in ("allOf", "anyOf", "oneOf") for each in schema.get(key) or ()]
+    return any(key in schema for key in (*_CHOICES, "$ref")) or any(map(_chooses, parts))
 
 
 def _range(told: dict[str, Any]) -> tuple[float | None, float | None]:

@@ -81,6 +81,15 @@ def test_a_number_within_any_bounds_is_answered(low: float, width: float, open_:
         planned({"type": "number", **told, **more})
 
 
+@pytest.mark.parametrize("number", [0.03, 0.3, 1, -2])
+def test_a_number_that_is_named_elsewhere_is_answered(number: float) -> None:
+    """It need not be a multiple of the step of our own, as an engine reckons that."""
+    chosen: dict[str, Any] = {"enum": [number]}
+    for more in ({"allOf": [chosen]}, {"anyOf": [chosen, {"type": "null"}]}, {"$ref": "#/$defs/x"}):
+        told = {"type": "number", "maximum": 1.5, **more, "$defs": {"x": chosen}}
+        assert not planned(told).loose
+
+
 @pytest.mark.parametrize(
     "told",
     [
