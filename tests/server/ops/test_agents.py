@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from mlxdeck.cli.main import main
 from mlxdeck.server.config.settings import Settings
+from mlxdeck.server.ops import agent_session
 from mlxdeck.server.ops.agent_process import AgentMissing, run_agent
 from mlxdeck.server.ops.agent_session import AnotherServer, count_running, endpoint, open_dashboard
 from mlxdeck.server.ops.agents import (
@@ -200,6 +202,23 @@ def test_a_server_that_fits_is_used_and_left_running(running: Server) -> None:
             assert found.context_tokens > 0
     assert said == [f"using the server that runs on {running.url}"] * 3
     assert running.process.poll() is None
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_whether_a_server_records_is_its_own_word(
+    running: Server, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what our settings say; of one that is started by them, its file may come later."""
+    settings = settings_for(running, given={"telemetry": own})
+    with endpoint(settings, ["false"], print) as found:
+        assert found.is_recorded
+    monkeypatch.setattr(agent_session, "_status", lambda _: {"telemetry": None})
+    with endpoint(settings, ["false"], print) as found:
+        assert not found.is_recorded
+    monkeypatch.setattr(agent_session, "state", lambda _: None)
+    monkeypatch.setattr(agent_session, "running_server", lambda *_: nullcontext())
+    with endpoint(settings, ["false"], print) as found:
+        assert found.is_recorded == own
 
 
 def test_a_server_with_another_model_or_home_is_refused(running: Server, tmp_path: Path) -> None:
