@@ -151,6 +151,7 @@ BEFORE = {
     "a torn line": (b'{"v":1,"ts":17\n', 1),
     "another program's": (b'{"level":"info"}\n' * 3, 3),
     "a long line": (b"x" * 700_000 + b"\n", 1),
+    "a line that is longer than all else is judged by": (b"x" * 3_000_000 + b"\n", 1),
     "zeros of a crash": (b"\0" * 100_000 + b"\n", 1),
     "many lines": (b"garbage\n" * 20_000, 20_000),
     "a picture's mark": (b"\x89PNG\n", 1),

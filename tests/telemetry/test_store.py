@@ -321,3 +321,14 @@ def test_requests_of_several_servers_with_one_id_are_told_apart(how: str, tmp_pa
         assert [lines_of(store, row) for row in range(2)] == [
             [line.rstrip() for line in each] for each in (lines, made)
         ]
+
+
+def test_tools_that_are_called_later_come_behind_the_others() -> None:
+    """Each once, however many calls a batch holds of a request."""
+    stream, store = Stream(), Store()
+    for names in (["Read"], ["Bash", "Read", "Edit"], ["Edit"]):
+        calls = (stream.line(t.ToolCall(name=name, call_id=name), 1, "req_1") for name in names)
+        store.feed(filter(None, [batch(Path("f"), b"".join(calls))]))
+    row = store.row_of("req_1")
+    assert row is not None
+    assert store.text("tools", row).split(stores.BETWEEN_TOOLS) == ["Read", "Bash", "Edit"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,11 @@ from mlxdeck.server.backends.local.engine.echo import EchoEngine
 from mlxdeck.server.observe.sent_calls import MAX_NEW
 from mlxdeck.telemetry.redact import MASK
 from mlxdeck.telemetry.schema import events as t
+from mlxdeck.telemetry.write.records import Late
 from tests.server.http import body, running
+
+USE = {"type": "tool_use", "id": "toolu_1"}
+RESULT = {"type": "tool_result", "tool_use_id": "toolu_1"}
 
 
 async def test_what_was_not_known_of_an_error_is_not_told() -> None:
@@ -177,6 +182,39 @@ async def test_results_of_tools_are_told_once() -> None:
     assert told.elapsed_s is not None and told.result_bytes == len(failed)
     starts = [line.attrs for line in lines if isinstance(line.attrs, t.RequestStart)]
     assert [start.n_failed_results for start in starts] == [None, 1, None, None]
+
+
+async def test_what_an_event_holds_until_it_is_made_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a body, a call's arguments, a result's text and an answer; what is made holds nothing."""
+    arguments = {"command": " ".join(map(str, range(1_500)))}
+    said = json.dumps({"name": "Run", "arguments": arguments})
+    tool = {"name": "Run", "input_schema": {"type": "object"}}
+    turns = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": [{**USE, "name": "Run", "input": {}}]},
+        {"role": "user", "content": [{**RESULT, "content": "y" * 3_000}]},
+    ]
+    engine = EchoEngine(lambda _: f"<tool_call>{said}</tool_call>", context_tokens=10**6)
+    async with running(engine, capture="full") as server:
+        emit, held = server.telemetry.emit, dict[str, int]()
+
+        def noted(attrs: t.Attrs | Late, *about: Any) -> None:
+            made = attrs() if callable(attrs) else attrs
+            held[type(made).__name__] = about[-1] if about else 0
+            emit(made, *about)
+
+        monkeypatch.setattr(server.telemetry, "emit", noted)
+        sent = body("", messages=turns, tools=[tool], max_tokens=20_000)
+        assert (await server.http.post("/v1/messages", json=sent)).status_code == 200
+        await server.ended(1)
+    (start,) = server.telemetry.named("request.start")
+    assert isinstance(start.attrs, t.RequestStart)
+    assert held.pop("RequestStart") == start.attrs.body_bytes
+    assert held.pop("CallResult") == 3_000
+    assert held.pop("ToolCall") >= 5_000 and held.pop("Content") >= 5_000
+    assert held and not any(held.values())
 
 
 async def test_results_that_are_too_many_to_tell_are_counted() -> None:

@@ -61,6 +61,7 @@ def test_what_something_conforms_to_is_answered(told: dict[str, Any]) -> None:
         {"type": "array", "items": told},
         requiring(told, "b"),
         requiring({}, "b") | {"additionalProperties": told},
+        requiring(told, "c") | {"patternProperties": {"^c": {}}, "additionalProperties": False},
     ):
         assert planned(schema).constraint is not None
 
